@@ -1,0 +1,103 @@
+"""Every error that snakemap raises on purpose: what went wrong, in words a beamline scientist can act on.
+
+Each class carries the HTTP status and the short code that the API answers with. Messages never say
+whether something outside the data root exists, and never hold a password.
+"""
+
+
+class SnakemapError(Exception):
+    """The base of them all; ``status`` is the HTTP status and ``code`` the machine-readable name."""
+
+    status = 500
+    code = "error"
+
+
+class SettingsError(SnakemapError):
+    """A setting cannot be used as it is; the message names it and says how to mend it."""
+
+    status = 500
+    code = "settings"
+
+
+class DocumentError(SnakemapError):
+    """What arrived is not a usable document; it is logged, counted and left out, and nothing else is lost."""
+
+    status = 422
+    code = "document"
+
+
+class CursorError(SnakemapError):
+    """What was given as a cursor is none; a cursor is the id of an entry of the store's stream."""
+
+    status = 422
+    code = "cursor"
+
+
+class GeometryError(SnakemapError):
+    """A scan's shape, snaking or extents contradict themselves or are out of bounds."""
+
+    status = 422
+    code = "geometry"
+
+
+class RoiError(SnakemapError):
+    """A region of interest is empty, not a rectangle, or lies outside the frame."""
+
+    status = 422
+    code = "roi"
+
+
+class FrameError(SnakemapError):
+    """A frame is not what its descriptor promised: another shape, or a dtype that cannot be summed."""
+
+    status = 422
+    code = "frame"
+
+
+class FileRefused(SnakemapError):
+    """The file, or something it points to, lies outside the data root or is not a plain file."""
+
+    status = 403
+    code = "file_refused"
+
+
+class FileNotReady(SnakemapError):
+    """Not there yet, locked, or shorter than announced: worth another try for a bounded time."""
+
+    status = 503
+    code = "file_not_ready"
+
+
+class FileBroken(SnakemapError):
+    """Not HDF5, truncated, shrunk, or it crashed or hung the reader: trying again will not help."""
+
+    status = 422
+    code = "file_broken"
+
+
+class StoreUnavailable(SnakemapError):
+    """Redis cannot be reached, or refuses us."""
+
+    status = 503
+    code = "store_unavailable"
+
+
+class BrokerUnavailable(SnakemapError):
+    """The message broker cannot be reached, or refuses us."""
+
+    status = 503
+    code = "broker_unavailable"
+
+
+class SessionRefused(SnakemapError):
+    """A browser came with a session id that this server has not given it."""
+
+    status = 403
+    code = "session_refused"
+
+
+class RunNotFound(SnakemapError):
+    """No run of that uid is in the store; it may have expired."""
+
+    status = 404
+    code = "run_not_found"

@@ -1,0 +1,335 @@
+"""Which frames of which file belong to which points of a run, and which of them still have to be read.
+
+``seq_num`` (from 1) says where a point lies in the scan, ``index`` (from 0) which row of the dataset holds it. They go
+apart when a RunEngine rewinds: the seq_num comes again, the index goes on, and the last frame of a seq_num is the one
+that counts: of two resources the later one's, in one resource the higher row, in whatever order documents arrive.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+from snakemap.documents import Span
+from snakemap.errors import DocumentError
+
+__all__ = ["FrameLedger", "Piece", "Resource", "image_data_key"]
+
+SEQ_NUM_MAX = 10_000_000
+INDEX_MAX = 2 * SEQ_NUM_MAX
+FRAME_SIDE_MAX = 2**31
+RESOURCES_MAX = 10_000
+UNKNOWN, ANNOUNCED, READ, GIVEN_UP = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Where a detector's frames are.
+
+    Attributes:
+        uid: of the stream_resource.
+        uri: like ``"file://localhost/data/scan.h5"``, as the writer sees it.
+        dataset: path in the file, like ``"/entry/data/data"``.
+        frames_per_point: frames that make one point; the pixel is their sum.
+        frame_shape: rows and columns of a frame in detector pixels; None when the descriptor does not tell.
+    """
+
+    uid: str
+    uri: str
+    dataset: str
+    frames_per_point: int
+    frame_shape: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Points to read in one go: consecutive rows of one resource for consecutive seq_nums.
+
+    Attributes:
+        resource: uid of the stream_resource.
+        index: first row of the dataset, in points, from 0 on.
+        seq_num: scan position of that row, from 1 on.
+        count: points.
+    """
+
+    resource: str
+    index: int
+    seq_num: int
+    count: int
+
+    def part(self, offset: int, count: int) -> Piece:
+        """Some of its points.
+
+        >>> Piece("r", 10, 11, 5).part(2, 3)
+        Piece(resource='r', index=12, seq_num=13, count=3)
+        """
+        return Piece(self.resource, self.index + offset, self.seq_num + offset, count)
+
+
+def image_data_key(descriptor: Mapping[str, Any]) -> str | None:
+    """The data key of a descriptor that holds detector frames: the first external one with two dimensions or more.
+
+    >>> image_data_key({"data_keys": {"s": {"external": "STREAM:", "shape": [1]},
+    ...                               "d": {"external": "STREAM:", "shape": [1, 128, 96]}}})
+    'd'
+    """
+    for name, data_key in descriptor["data_keys"].items():
+        shape = data_key.get("shape") if isinstance(data_key, Mapping) and data_key.get("external") else None
+        if isinstance(shape, Sequence) and not isinstance(shape, str) and len(shape) >= 2:
+            return name
+    return None
+
+
+class FrameLedger:
+    """Keeps account of the frames of one run's image data key: announced, read, given up.
+
+    Documents go in as they come; :meth:`pending` tells what to read next, :meth:`settle` what has been read.
+
+    Attributes:
+        resources: where the frames are, by uid of the stream_resource.
+        descriptor: uid of the descriptor whose frames are kept account of; None before it came.
+        data_key: its image data key, like ``"camera"``.
+        announced: the highest seq_num that a document has announced.
+    """
+
+    def __init__(self) -> None:
+        self.resources: dict[str, Resource] = {}
+        self.descriptor: str | None = None
+        self.data_key: str | None = None
+        self.announced = 0
+        self._frames_per_point = 1
+        self._frame_shape: tuple[int, int] | None = None
+        self._number: dict[str, int] = {}
+        self._early: list[Mapping[str, Any]] = []
+        # by seq_num: the row announced last, the number of its resource, and what has become of it
+        self._index = np.full(1024, -1, dtype=np.int64)
+        self._where = np.full(1024, -1, dtype=np.int32)
+        self._state = np.zeros(1024, dtype=np.uint8)
+        self._queue: deque[Piece] = deque()
+
+    def add_descriptor(self, doc: Mapping[str, Any]) -> None:
+        """Takes the first descriptor with frames; baseline and derived streams are no maps.
+
+        Raises:
+            DocumentError: when a stream_resource that came before it cannot be used; see :meth:`add_resource`.
+        """
+        data_key = image_data_key(doc)
+        if data_key is None or doc.get("name") in ("baseline", "snakemap") or self.descriptor is not None:
+            return
+        self.descriptor, self.data_key = doc["uid"], data_key
+        shape = doc["data_keys"][data_key]["shape"]
+        known = all(type(size) is int and 0 < size < FRAME_SIDE_MAX for size in shape)
+        self._frames_per_point = shape[0] if known and len(shape) >= 3 else 1
+        self._frame_shape = (shape[-2], shape[-1]) if known else None
+        self._take_early()
+
+    def add_resource(self, doc: Mapping[str, Any]) -> None:
+        """Takes a stream_resource, when it is of our data key; one that comes before its descriptor is kept for it.
+
+        Raises:
+            DocumentError: when it does not say which file or dataset, or is no HDF5.
+        """
+        if self.data_key is None and len(self._early) < RESOURCES_MAX:
+            self._early.append(doc)
+        if doc["data_key"] != self.data_key or doc["uid"] in self.resources:
+            return
+        dataset = _dataset(doc)
+        if len(self.resources) >= RESOURCES_MAX:
+            raise DocumentError(f"a run of more than {RESOURCES_MAX:,} stream_resources")
+        self._number[doc["uid"]] = len(self._number)
+        self.resources[doc["uid"]] = Resource(
+            doc["uid"], doc["uri"], dataset, self._frames_per_point, self._frame_shape
+        )
+
+    def add_datum(self, doc: Mapping[str, Any]) -> None:
+        """Takes a stream_datum; one that says nothing new changes nothing.
+
+        Raises:
+            DocumentError: when its ranges are none, or beyond all bounds.
+        """
+        if doc["stream_resource"] not in self.resources or doc["descriptor"] != self.descriptor:
+            return
+        indices, seq_nums = Span.read(doc["indices"], "indices"), Span.read(doc["seq_nums"], "seq_nums")
+        if seq_nums.size != indices.size or not seq_nums.size or seq_nums.start < 1:
+            return
+        if seq_nums.stop > SEQ_NUM_MAX:
+            raise DocumentError(f"a stream_datum for point {seq_nums.stop:,}; at most {SEQ_NUM_MAX:,} are kept")
+        if indices.stop > INDEX_MAX:
+            raise DocumentError(f"a stream_datum for row {indices.stop:,}; at most {INDEX_MAX:,} are kept")
+        self._announce(Piece(doc["stream_resource"], indices.start, seq_nums.start, seq_nums.size))
+        self.announced = max(self.announced, seq_nums.stop - 1)
+
+    def pending(self, *, limit: int = 64) -> Piece | None:
+        """Takes the next piece to read off the queue, oldest first; None when nothing waits.
+
+        What is taken must be given to :meth:`settle`, :meth:`put_back` or :meth:`give_up`.
+        """
+        while self._queue:
+            piece = self._queue.popleft()
+            wanted = self._wanted(piece)
+            if not wanted.any():
+                continue
+            first = int(np.argmax(wanted))
+            run = wanted[first:]
+            count = min(limit, len(run) if run.all() else int(np.argmin(run)))
+            rest = piece.count - first - count
+            if rest:
+                self._queue.appendleft(piece.part(first + count, rest))
+            return piece.part(first, count)
+        return None
+
+    def settle(self, piece: Piece) -> None:
+        """Marks a piece as read."""
+        self._mark(piece, READ)
+
+    def settle_points(self, seq_nums: npt.ArrayLike) -> None:
+        """Marks some points as read, as a derived document tells after a restart: what was announced last for them.
+
+        Points that no document has announced were filled from the file, and need not be filled again.
+        """
+        points = np.asarray(seq_nums, dtype=np.int64)
+        points = points[(points >= 1) & (points < SEQ_NUM_MAX)]
+        self._grow(int(np.max(points, initial=0)) + 1)
+        self._state[points] = READ
+
+    def put_back(self, piece: Piece) -> None:
+        """Asks for a piece again, next."""
+        self._queue.appendleft(piece)
+
+    def give_up(self, piece: Piece) -> None:
+        """Stops asking for a piece that cannot be read, until :meth:`fill` asks for it once more."""
+        self._mark(piece, GIVEN_UP)
+
+    @property
+    def waiting(self) -> int:
+        """Points announced and not yet read."""
+        return int(np.count_nonzero(self._state == ANNOUNCED))
+
+    @property
+    def given_up(self) -> int:
+        """Points whose frames could not be read."""
+        return int(np.count_nonzero(self._state == GIVEN_UP))
+
+    def fill(self, resource: str, *, length: int, expected: int | None) -> int:
+        """Queues the rows that a file holds and no document has announced, and those given up before.
+
+        A row belongs to the point that its nearest announced neighbor before it implies; without one it belongs, in the
+        first resource, to the point of its own number. Rows beyond the last point of the scan belong to none.
+
+        Args:
+            resource: uid of the stream_resource.
+            length: frames in its dataset now.
+            expected: points in the whole scan; None when nobody knows.
+
+        Returns:
+            How many points were queued.
+        """
+        last = min(expected or SEQ_NUM_MAX, SEQ_NUM_MAX)
+        number = self._number[resource]
+        announced = np.flatnonzero(self._where == number)
+        # beyond as many rows as there are points after the last one announced, none can belong to any
+        rows = length // self.resources[resource].frames_per_point
+        rows = min(rows, last + int(np.max(self._index[announced], initial=-1)) + 1)
+        announced = announced[self._index[announced] < rows]
+        known = np.zeros(rows, dtype=bool)
+        known[self._index[announced]] = True
+        seq_nums = self._implied(rows, announced, lone=number == 0)
+        wanted = ~known & (seq_nums >= 1) & (seq_nums <= last) & ~self._is_announced(seq_nums)
+        again = known & (self._state[np.where(known, seq_nums, 0)] == GIVEN_UP) & (seq_nums <= last)
+        for piece in _pieces(Piece(resource, 0, 0, rows), wanted | again, seq_nums):
+            self._announce(piece, again=True)
+        return len(np.unique(seq_nums[wanted | again]))
+
+    def _implied(self, rows: int, announced: npt.NDArray[np.int64], *, lone: bool) -> npt.NDArray[np.int64]:
+        """Seq_nums (rows,) that announced points imply for the rows of their resource; 0 where there is none.
+
+        row         0  1  2  3  4  5  6
+        announced      2  3        4         (a rewind: the frames of rows 3 and 4 come before)
+        implied     1  2  3  4  5  4  5      (0 in place of the first 1 unless ``lone`` rows count from one)
+        """
+        known = self._index[announced]
+        shift = np.zeros(rows, dtype=np.int64)
+        shift[known] = announced - known
+        nearest = np.full(rows, -1, dtype=np.int64)
+        nearest[known] = known
+        nearest = np.maximum.accumulate(nearest)
+        row = np.arange(rows)
+        return np.where(nearest >= 0, row + shift[nearest], row + 1 if lone else 0)
+
+    def _take_early(self) -> None:
+        early, self._early = self._early, []
+        troubles = []
+        for resource in early:
+            try:
+                self.add_resource(resource)
+            except DocumentError as trouble:
+                troubles.append(str(trouble))
+        if troubles:
+            raise DocumentError("; ".join(troubles))
+
+    def _is_announced(self, seq_nums: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        inside = seq_nums < len(self._state)
+        return inside & (self._state[np.where(inside, seq_nums, 0)] != UNKNOWN)
+
+    def _wanted(self, piece: Piece) -> npt.NDArray[np.bool_]:
+        span = slice(piece.seq_num, piece.seq_num + piece.count)
+        rows = np.arange(piece.index, piece.index + piece.count)
+        here = self._where[span] == self._number[piece.resource]
+        return here & (self._index[span] == rows) & (self._state[span] == ANNOUNCED)
+
+    def _mark(self, piece: Piece, state: int) -> None:
+        span = slice(piece.seq_num, piece.seq_num + piece.count)
+        self._state[span][self._wanted(piece)] = state
+
+    def _announce(self, piece: Piece, *, again: bool = False) -> None:
+        stop = piece.seq_num + piece.count
+        self._grow(stop)
+        span = slice(piece.seq_num, stop)
+        rows = np.arange(piece.index, piece.index + piece.count)
+        number = self._number[piece.resource]
+        same = self._where[span] == number
+        news = (self._where[span] < number) | (same & (self._index[span] < rows)) | (same & again)
+        self._index[span][news] = rows[news]
+        self._where[span][news] = number
+        self._state[span][news] = ANNOUNCED
+        self._queue.extend([piece] if news.all() else _pieces(piece, news, np.arange(piece.seq_num, stop)))
+
+    def _grow(self, size: int) -> None:
+        if size <= len(self._state):
+            return
+        more = max(size, 2 * len(self._state)) - len(self._state)
+        self._index = np.concatenate([self._index, np.full(more, -1, dtype=np.int64)])
+        self._where = np.concatenate([self._where, np.full(more, -1, dtype=np.int32)])
+        self._state = np.concatenate([self._state, np.zeros(more, dtype=np.uint8)])
+
+
+def _pieces(piece: Piece, wanted: npt.NDArray[np.bool_], seq_nums: npt.NDArray[np.int64]) -> Iterator[Piece]:
+    """The wanted rows of a piece, in as few pieces as there are stretches whose seq_nums rise one by one."""
+    rows = np.flatnonzero(wanted)
+    if not len(rows):
+        return
+    breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(seq_nums[rows]) != 1)) + 1
+    for stretch in np.split(rows, breaks):
+        first = int(stretch[0])
+        yield Piece(piece.resource, piece.index + first, int(seq_nums[first]), len(stretch))
+
+
+def _dataset(doc: Mapping[str, Any]) -> str:
+    """Path of the dataset that a stream_resource speaks of, after a look at whether it can be read at all."""
+    dataset = doc["parameters"].get("dataset") or doc["parameters"].get("path")
+    if not isinstance(dataset, str) or not dataset:
+        raise DocumentError(f"stream_resource {doc['uid']} does not say which dataset holds its frames")
+    mimetype = doc.get("mimetype", "application/x-hdf5")
+    if mimetype != "application/x-hdf5":
+        raise DocumentError(f"stream_resource {doc['uid']} is {mimetype}; only HDF5 is read")
+    try:
+        urlsplit(doc["uri"])
+    except ValueError as error:
+        raise DocumentError(f"stream_resource {doc['uid']} is at {doc['uri'][:100]!r}, which is no URI") from error
+    return dataset

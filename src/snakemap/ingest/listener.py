@@ -1,0 +1,102 @@
+"""The first half of the worker: from the broker into the store, every document verbatim, and only then acknowledged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
+
+from snakemap.broker import Frame
+from snakemap.documents import CausalOrder, Document, Message, decode
+from snakemap.errors import DocumentError
+from snakemap.ingest.events_log import EventsLog
+from snakemap.ingest.tally import Tally
+
+__all__ = ["Listener"]
+
+log = logging.getLogger(__name__)
+
+
+class Broker(Protocol):
+    """What the listener needs of :class:`snakemap.broker.Broker`."""
+
+    def frames(self) -> AsyncIterator[list[Frame]]: ...
+    def ack(self, frames: Sequence[Frame]) -> None: ...
+
+
+class Store(Protocol):
+    """What the listener needs of :class:`snakemap.store.Store`."""
+
+    async def append(self, messages: Sequence[Message]) -> list[str]: ...
+    async def owners(self) -> dict[str, str]: ...
+
+
+class Listener:
+    """Takes what the broker delivers, in batches as they come.
+
+    While the store is away the same batch is tried again, nothing is acknowledged, and the broker keeps the rest.
+    Redelivery may store a document twice, which every fold ignores.
+
+    Args:
+        broker: where messages come from.
+        store: where documents and worker events go.
+        tally: where trouble is counted.
+        events_log: takes every message but progress events; None for no log.
+
+    Attributes:
+        received: messages so far.
+    """
+
+    def __init__(self, broker: Broker, store: Store, *, tally: Tally, events_log: EventsLog | None = None) -> None:
+        self.broker = broker
+        self.store = store
+        self.tally = tally
+        self.events_log = events_log
+        self.received = 0
+        self._order = CausalOrder()
+
+    async def listen(self) -> None:
+        """Goes on until it is cancelled."""
+        self._order = CausalOrder(await self.tally.insist(self.store.owners))
+        async for frames in self.broker.frames():
+            messages = self._read(frames)
+            if messages:
+                await self.tally.insist(lambda messages=messages: self._append(messages))
+            self.broker.ack(frames)
+
+    def forget(self, run: str) -> None:
+        """Forgets what belonged to a run that is no longer kept."""
+        self._order.forget(run)
+
+    def _read(self, frames: Sequence[Frame]) -> list[Message]:
+        """What a batch says, in order; what cannot be used is counted and left out."""
+        messages: list[Message] = []
+        told: list[Frame] = []
+        for frame in frames:
+            self.received += 1
+            try:
+                message = decode(frame.body)
+                if message is None:
+                    self.tally.hear(frame.headers.get("correlation-id"))
+                    continue
+                messages += self._order.accept(message) if isinstance(message, Document) else [message]
+            except DocumentError as trouble:
+                self.tally.trouble(trouble, about="a message was left out")
+            told.append(frame)
+        if self.events_log is not None:
+            self.events_log.write(told, now=self.tally.clock.now())
+        return messages
+
+    async def _append(self, messages: list[Message]) -> None:
+        """Stores messages; what is stored is taken off the list, so that a repetition goes on where this one ended."""
+        try:
+            await self.store.append(messages)
+        except DocumentError as trouble:
+            if len(messages) == 1:
+                self.tally.trouble(trouble, about="a document was left out")
+                return
+        else:
+            return
+        while messages:  # one of them spoils the batch; the others go in alone
+            await self._append(messages[:1])
+            del messages[0]

@@ -1,0 +1,274 @@
+"""Reading the frames of one run: what next, how long to wait for it, and when to give it up."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+
+from snakemap.errors import FileBroken, FileNotReady, SnakemapError
+from snakemap.frames import Piece, Resource
+from snakemap.hdf5 import FrameBatch, Reduced
+from snakemap.ingest.pages import Summed
+from snakemap.ingest.readers import Readers
+from snakemap.ingest.regions import Regions, regions_of
+from snakemap.ingest.tally import Tally
+from snakemap.runs import Rectangle, Run
+
+__all__ = ["Announced", "Reading"]
+
+PIECE_MAX = 64
+TELL_AFTER_S = 2.0
+"""How long a file may keep us waiting before the page says so."""
+
+
+class Announced:
+    """When the rows of one dataset were announced; rows that nobody announced are asked for at once or never.
+
+    >>> announced = Announced()
+    >>> announced.add(10, at=100.0)
+    >>> announced.add(20, at=101.0)
+    >>> announced.at(5), announced.at(12), announced.at(25)
+    (100.0, 101.0, None)
+    """
+
+    def __init__(self) -> None:
+        self._stops: deque[tuple[int, float]] = deque()
+
+    def add(self, stop: int, *, at: float) -> None:
+        """Notes that the rows before ``stop`` were announced, in seconds since 1970; those noted before stay so."""
+        if not self._stops or stop > self._stops[-1][0]:
+            self._stops.append((stop, at))
+
+    def at(self, stop: int) -> float | None:
+        """When the row before ``stop`` was announced; rows before it are not asked for any more."""
+        while self._stops and self._stops[0][0] < stop:
+            self._stops.popleft()
+        return self._stops[0][1] if self._stops else None
+
+
+class Reading:
+    """Reads the pieces of one run, one after the other.
+
+    Args:
+        run: whose ledger says what to read.
+        readers: who reads.
+        rois: the instrument's ROIs, by name; None where there are none.
+        tally: the clock, and where trouble is counted.
+        put: takes what has been read.
+
+    Attributes:
+        regions: what is summed over; None before the first frame.
+        asked_for: why these are not the ROIs that were asked for, as our descriptor tells; empty when they are.
+        troubles: what went wrong, in words for the page, by what it is about.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        readers: Readers,
+        *,
+        rois: Mapping[str, Rectangle] | None,
+        tally: Tally,
+        put: Callable[[Summed], Awaitable[None]],
+    ) -> None:
+        self.run = run
+        self.readers = readers
+        self.rois = rois
+        self.tally = tally
+        self.put = put
+        self.regions: Regions | None = None
+        self.asked_for = ""
+        self.troubles: dict[str, str] = {}
+        self._announced: dict[str, Announced] = {}
+        self._blocked: dict[str, tuple[float, float]] = {}
+        self._broken_s: dict[str, float] = {}
+        self._lengths: dict[str, int] = {}
+        self._point_s = 0.003
+        self._last: Piece | None = None
+        self._last_shown = False
+        self._shown_at = 0.0
+
+    def announce(self, resource: str, stop: int, *, at: float) -> None:
+        """Notes when the rows before ``stop`` of a resource were announced."""
+        self._announced.setdefault(resource, Announced()).add(stop, at=at)
+
+    def begin_anew(self) -> None:
+        """Forgets which files were no use, so that each gets another chance."""
+        self._blocked.clear()
+        self._broken_s.clear()
+        self._lengths.clear()
+
+    def note(self, about: str, trouble: SnakemapError) -> None:
+        """Counts a trouble, and keeps it for the page."""
+        self.troubles[about] = str(trouble)
+        self.tally.trouble(trouble, about=f"run {self.run.uid}")
+
+    async def queue_rest(self) -> int:
+        """Queues what the files hold and nobody announced, and once more what was given up; returns how many points.
+
+        A file is asked for again only when it has grown.
+        """
+        queued = 0
+        for resource in list(self.run.ledger.resources.values()):
+            try:
+                length = await self._length(resource)
+            except SnakemapError as trouble:
+                self.note(resource.uid, trouble)
+                continue
+            if length > self._lengths.get(resource.uid, -1):
+                self._lengths[resource.uid] = length
+                queued += self.run.ledger.fill(resource.uid, length=length, expected=self.run.expected)
+        return queued
+
+    async def read_pending(self) -> None:
+        """Reads everything that waits; what cannot be read is given up when its time is up."""
+        while (piece := self._next_piece()) is not None:
+            await self._read(piece)
+
+    async def show_last(self) -> None:
+        """Reads the frame of the last point once more, unless it is on the screen already."""
+        if self._last is None or self._last_shown:
+            return
+        self._shown_at = 0.0
+        try:
+            await self.put(await self._sum(self._last))
+        except SnakemapError as trouble:
+            self.tally.trouble(trouble, about=f"run {self.run.uid}")
+
+    def _next_piece(self) -> Piece | None:
+        """The next points to read, neighbors in one piece, as many as should take ``pace.reading_s``."""
+        ledger = self.run.ledger
+        limit = min(max(int(self.tally.pace.reading_s / self._point_s), 1), PIECE_MAX)
+        piece = ledger.pending(limit=limit)
+        while piece is not None and piece.count < limit:
+            more = ledger.pending(limit=limit - piece.count)
+            if more is None:
+                break
+            if more != piece.part(piece.count, more.count):
+                ledger.put_back(more)
+                break
+            piece = piece.part(0, piece.count + more.count)
+        return piece
+
+    async def _read(self, piece: Piece) -> None:
+        """Reads a piece, or as much of it as can be read."""
+        blocked_until, _ = self._blocked.get(piece.resource, (0.0, 0.0))
+        began = self.tally.clock.now()
+        if began < blocked_until:
+            self.run.ledger.give_up(piece)
+            return
+        try:
+            summed = await self._sum_when_ready(piece)
+        except FileNotReady as trouble:
+            await self._read_part(piece, trouble)
+        except FileBroken as trouble:
+            self._broken_s[piece.resource] = self._broken_s.get(piece.resource, 0.0) + self.tally.clock.now() - began
+            await self._read_around(piece, trouble)
+        except SnakemapError as trouble:
+            self._give_up(piece, trouble, block=True)
+        else:
+            await self.put(summed)
+
+    async def _sum_when_ready(self, piece: Piece) -> Summed:
+        """Reads a piece; one that was announced too early is tried again until its time is up.
+
+        Raises:
+            FileNotReady: it is still not there.
+            SnakemapError: it cannot be read.
+        """
+        clock, pace = self.tally.clock, self.tally.pace
+        began, wait_s = clock.now(), pace.retry_s
+        announced = self._announced[piece.resource].at(piece.index + piece.count)
+        until = began + pace.quiet_s if announced is None else announced + pace.file_timeout_s
+        while True:
+            try:
+                summed = await self._sum(piece)
+            except FileNotReady as trouble:
+                if clock.now() >= until or await self._points_there(piece):
+                    raise
+                if clock.now() - began > TELL_AFTER_S:
+                    self.troubles["waiting"] = f"Waiting for the file: {trouble}"
+                await clock.sleep(wait_s)
+                wait_s = min(2 * wait_s, pace.retry_max_s)
+            else:
+                self.troubles.pop("waiting", None)
+                return summed
+
+    async def _sum(self, piece: Piece) -> Summed:
+        """Reads a piece once.
+
+        Raises:
+            SnakemapError: what the reader says.
+        """
+        resource, clock = self.run.ledger.resources[piece.resource], self.tally.clock
+        show = clock.now() - self._shown_at >= self.tally.pace.preview_s
+        async with self.readers.borrow(self.run.uid) as reader:
+            shape = resource.frame_shape or self.run.frame_shape
+            regions = self.regions or regions_of(self.run, self.rois, frame_shape=shape)
+            batch = FrameBatch(
+                uri=resource.uri,
+                dataset=resource.dataset,
+                start=piece.index,
+                stop=piece.index + piece.count,
+                frames_per_point=resource.frames_per_point,
+                rois=tuple(regions.rectangles.values()),
+                frame_shape=shape,
+                preview=show,
+            )
+            began = clock.now()
+            reduced = await reader.reduce(batch)
+        self._point_s += 0.2 * ((clock.now() - began) / piece.count - self._point_s)
+        self._point_s = max(self._point_s, 1e-5)
+        self.regions = regions
+        self._last, self._last_shown = piece, show
+        self._shown_at = clock.now() if show else self._shown_at
+        return Summed(piece, reduced.sums, regions, shape, reduced.frame)
+
+    async def _read_part(self, piece: Piece, trouble: FileNotReady) -> None:
+        """Reads as much of a piece as is there; the rest comes next."""
+        there = await self._points_there(piece)
+        if not there:
+            self._give_up(piece, trouble, block=False)
+            return
+        self.run.ledger.put_back(piece.part(there, piece.count - there))
+        await self._read(piece.part(0, there))
+
+    async def _points_there(self, piece: Piece) -> int:
+        """How many points of a piece are in the file, when it is some and not all."""
+        resource = self.run.ledger.resources[piece.resource]
+        try:
+            rows = await self._length(resource) // resource.frames_per_point
+        except SnakemapError:
+            return 0
+        return rows - piece.index if piece.index < rows < piece.index + piece.count else 0
+
+    async def _read_around(self, piece: Piece, trouble: FileBroken) -> None:
+        """Halves a piece in which something is broken until it is found; unless the file is no use at all."""
+        if self._broken_s[piece.resource] > self.tally.pace.broken_s or not await self._opens(piece.resource):
+            self._give_up(piece, trouble, block=True)
+        elif piece.count == 1:
+            self._give_up(piece, trouble, block=False)
+        else:
+            half = piece.count // 2
+            await self._read(piece.part(0, half))
+            await self._read(piece.part(half, piece.count - half))
+
+    def _give_up(self, piece: Piece, trouble: SnakemapError, *, block: bool) -> None:
+        """Gives a piece up and says why; a file that is no use is left alone for a while, longer each time."""
+        self.troubles.pop("waiting", None)
+        self.note(piece.resource, trouble)
+        self.run.ledger.give_up(piece)
+        if block:
+            _, pause_s = self._blocked.get(piece.resource, (0.0, self.tally.pace.file_timeout_s / 2))
+            self._blocked[piece.resource] = (self.tally.clock.now() + 2 * pause_s, 2 * pause_s)
+
+    async def _opens(self, resource: str) -> bool:
+        try:
+            await self._length(self.run.ledger.resources[resource])
+        except SnakemapError:
+            return False
+        return True
+
+    async def _length(self, resource: Resource) -> int:
+        async with self.readers.borrow(self.run.uid) as reader:
+            return await reader.length(resource.uri, resource.dataset)

@@ -1,0 +1,266 @@
+"""The worker as a whole: one a store, with a heartbeat, from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+from uuid import NAMESPACE_URL, uuid5
+
+from snakemap.broker import Broker
+from snakemap.embedded_redis import EmbeddedRedis
+from snakemap.errors import SettingsError, StoreUnavailable
+from snakemap.geometry import Habits
+from snakemap.hdf5 import FrameReader
+from snakemap.ingest.events_log import EventsLog
+from snakemap.ingest.listener import Listener
+from snakemap.ingest.pace import Clock, Pace
+from snakemap.ingest.readers import Readers
+from snakemap.ingest.reducer import Reducer
+from snakemap.ingest.tally import Tally
+from snakemap.settings import Settings
+from snakemap.store import Store
+
+__all__ = ["Worker", "ingest", "run"]
+
+log = logging.getLogger(__name__)
+
+PART = "ingest"
+"""The worker's name among the leases and the heartbeats."""
+
+
+class BrokerState(Protocol):
+    """What the heartbeat tells of the broker."""
+
+    @property
+    def state(self) -> str: ...
+    @property
+    def since(self) -> float: ...
+    @property
+    def queued(self) -> int: ...
+
+
+class LeaseStore(Protocol):
+    """What the worker itself needs of :class:`snakemap.store.Store`."""
+
+    async def report(self, part: str, state: dict[str, Any], *, ttl_s: float) -> None: ...
+    async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool: ...
+    async def holder(self, name: str) -> str | None: ...
+    async def release(self, name: str, holder: str) -> None: ...
+
+
+class LeaseLost(Exception):
+    """Another worker has taken our place, because we were silent for too long."""
+
+
+class Worker:
+    """Both halves, and what holds them together: a lease, so that a store has one worker, and a heartbeat.
+
+    Args:
+        store: where the lease and the heartbeat are kept.
+        reducer: sees to the runs in the store.
+        tally: the clock, and what has been counted.
+        listener: brings documents into the store; None where there is no broker.
+        broker: the listener's, for the heartbeat.
+        holder: who we are, ``"host:pid"``.
+    """
+
+    def __init__(
+        self,
+        store: LeaseStore,
+        reducer: Reducer,
+        *,
+        tally: Tally,
+        listener: Listener | None = None,
+        broker: BrokerState | None = None,
+        holder: str = "",
+    ) -> None:
+        self.store = store
+        self.reducer = reducer
+        self.tally = tally
+        self.listener = listener
+        self.broker = broker
+        self.holder = holder or f"{socket.gethostname()}:{os.getpid()}"
+
+    async def work(self) -> None:
+        """Goes on until it is cancelled; begins anew when it has lost its place to another worker and got it back."""
+        try:
+            while True:
+                await self._take_lease()
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(self._beat(), name="heartbeat")
+                        group.create_task(self.reducer.reduce(), name="reducer")
+                        if self.listener is not None:
+                            group.create_task(self.listener.listen(), name="listener")
+                except* LeaseLost:
+                    log.warning("another worker has taken our place; waiting for it to end")
+        finally:
+            await self._release_lease()
+
+    async def _take_lease(self) -> None:
+        """Returns when we are the only worker; a dead one on this host is replaced at once."""
+        said = ""
+        while not await self.tally.insist(self._try_lease):
+            other = await self.tally.insist(lambda: self.store.holder(PART)) or ""
+            if other and other != said:
+                log.warning("waiting: %s is the worker of this store", other)
+                said = other
+            await self.tally.clock.sleep(self.tally.pace.report_s / 4)
+
+    async def _try_lease(self) -> bool:
+        other = await self.store.holder(PART)
+        dead = other if other and self._is_dead(other) else None
+        return await self.store.lease(PART, self.holder, self.tally.pace.lease_s, instead_of=dead)
+
+    def _is_dead(self, other: str) -> bool:
+        """Whether another worker was on this host and is no more."""
+        host, _, pid = other.rpartition(":")
+        if host != self.holder.rpartition(":")[0] or not pid.isdecimal():
+            return False
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
+
+    async def _release_lease(self) -> None:
+        try:
+            await self.store.release(PART, self.holder)
+        except StoreUnavailable as trouble:
+            log.info("the lease ends by itself: %s", trouble)
+
+    async def _beat(self) -> None:
+        pace = self.tally.pace
+        while True:
+            try:
+                if not await self.store.lease(PART, self.holder, pace.lease_s):
+                    raise LeaseLost
+                await self.store.report(PART, self.report(), ttl_s=5 * pace.report_s)
+            except StoreUnavailable as trouble:
+                self.tally.store_lost(trouble)
+            await self.tally.clock.sleep(pace.report_s)
+
+    def report(self) -> dict[str, Any]:
+        """The heartbeat: plain JSON."""
+        return {
+            "broker": self.broker.state if self.broker else "none",
+            "broker_since": self.broker.since if self.broker else None,
+            "queue": self.broker.queued if self.broker else 0,
+            "received": self.listener.received if self.listener else 0,
+            "worker_state": self.tally.worker_state,
+            "task_id": self.tally.task_id,
+            "waiting": self.reducer.waiting,
+            "errors": dict(self.tally.errors),
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "time": self.tally.clock.now(),
+        }
+
+
+def _listening_since(broker: Broker | None) -> Callable[[], float | None]:
+    if broker is None:
+        return lambda: 0.0
+    return lambda: broker.since if broker.state == "connected" else None
+
+
+def _broker(settings: Settings) -> Broker | None:
+    if not settings.stomp_url:
+        return None
+    return Broker(
+        settings.stomp_url,
+        destination=settings.stomp_destination,
+        subscription=settings.stomp_subscription or _subscription(settings.redis_url.rpartition("@")[2]),
+    )
+
+
+def _subscription(place: str) -> str:
+    """The name of a queue that is always the same for this host and a store, and no other's."""
+    return f"snakemap-{socket.gethostname()}-{uuid5(NAMESPACE_URL, place).hex[:12]}"
+
+
+async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
+    """Works until ``stop`` is set: from the broker into the store, from the files into the maps.
+
+    Args:
+        settings: of the process, ``redis_url`` among them; :func:`run` fills it in where it is empty.
+        stop: ends the work; what is unfinished goes on with the next start.
+
+    Raises:
+        SettingsError: when a setting cannot be used.
+    """
+    if not settings.redis_url:
+        raise SettingsError("SNAKEMAP_REDIS_URL: the worker needs to know its store")
+    clock, pace = Clock(), Pace(file_timeout_s=settings.file_timeout_s, silence_s=settings.silence_s)
+    tally = Tally(clock, pace)
+    store = Store(settings.redis_url, documents_max=settings.documents_max, keep_days=settings.keep_days)
+    broker = _broker(settings)
+    readers = Readers(lambda: _reader(settings))
+    events_log = EventsLog(settings.log_dir, keep_days=settings.keep_days) if settings.log_dir else None
+    listener = Listener(broker, store, tally=tally, events_log=events_log) if broker else None
+    reducer = Reducer(
+        store,
+        readers,
+        habits=Habits(settings.grid, snake=settings.snake),
+        rois=settings.rois,
+        tally=tally,
+        listening_since=_listening_since(broker),
+        on_evicted=listener.forget if listener else lambda uid: None,
+    )
+    worker = Worker(store, reducer, tally=tally, listener=listener, broker=broker)
+    try:
+        await readers.start()
+        await _until(stop, worker.work())
+    finally:
+        if broker is not None:
+            await broker.close()
+        await readers.close()
+        await store.close()
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Works until told to stop, or until the work fails."""
+    working, stopping = asyncio.create_task(work, name="worker"), asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            await working
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+def run(settings: Settings) -> int:
+    """The whole life of a worker process: ends in good order on SIGINT and SIGTERM.
+
+    Where no Redis is set, the private one is joined, and started when nobody has.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        SettingsError: when a setting cannot be used.
+    """
+    if settings.redis_url:
+        asyncio.run(_with_signals(settings))
+        return 0
+    # the address of the private Redis may change from one start to the next, and the name of our queue must not
+    name = settings.stomp_subscription or _subscription(str(settings.state_dir))
+    with EmbeddedRedis(settings.state_dir) as url:
+        asyncio.run(_with_signals(settings.model_copy(update={"redis_url": url, "stomp_subscription": name})))
+    return 0
+
+
+async def _with_signals(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await ingest(settings, stop=stop)

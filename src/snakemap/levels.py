@@ -1,0 +1,119 @@
+"""Maps made coarse enough for a screen, by Datashader, once a process for all tabs that look at them.
+
+A level of step ``k`` shows blocks of k by k cells as their mean. Blocks lie on a fixed lattice, so a new point changes
+one block of each level and everybody's zoom is a window cut from one of a few levels.
+"""
+
+from __future__ import annotations
+
+import datashader
+import numba
+import numpy as np
+import numpy.typing as npt
+import xarray
+
+from snakemap.maps import Maps
+
+__all__ = ["Level", "block_means", "step_for", "warm_up"]
+
+LOG_LENGTH = 50
+"""Updates that a tab may skip before it is sent everything anew."""
+
+
+def step_for(cells: float, pixels: float) -> int:
+    """The step, a power of two, at which some cells need no more than the pixels there are (a third more is let pass).
+
+    >>> [step_for(cells, 400) for cells in (100, 400, 1000, 2000)]
+    [1, 1, 2, 4]
+    """
+    step = 1
+    while cells / step > 1.34 * max(pixels, 1):
+        step *= 2
+    return step
+
+
+def block_means(grids: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float64]:
+    """Means over blocks of cells, NaN left out; a block that is all NaN stays NaN.
+
+    Args:
+        grids: (channels, rows, columns).
+        step: cells along each side of a block; the last block of a side may be smaller.
+
+    Returns:
+        (channels, ceil(rows / step), ceil(columns / step)).
+
+    >>> block_means(np.array([[[1.0, 3.0, 8.0], [np.nan, np.nan, np.nan]]]), 2)
+    array([[[2., 8.]]])
+    """
+    channels, rows, columns = grids.shape
+    height, width = -(-rows // step), -(-columns // step)
+    padded = np.full((channels, height * step, width * step), np.nan)
+    padded[:, :rows, :columns] = grids
+    canvas = datashader.Canvas(
+        plot_width=width, plot_height=height, x_range=(0, width * step), y_range=(0, height * step)
+    )
+    coordinates = {
+        "channel": np.arange(channels),
+        "y": np.arange(height * step) + 0.5,
+        "x": np.arange(width * step) + 0.5,
+    }
+    # strips are small: waking the other cores, and waiting for the slowest of them, costs more than the work
+    numba.set_num_threads(1)
+    cells = xarray.DataArray(padded, dims=("channel", "y", "x"), coords=coordinates)
+    return np.asarray(canvas.raster(cells, agg="mean", interpolate="nearest").data, dtype=np.float64)
+
+
+def warm_up() -> None:
+    """Has Datashader compile what :func:`block_means` needs, with and without NaN: seconds better spent early."""
+    grids = np.zeros((2, 4, 4))
+    block_means(grids, 2)
+    grids[0, 0, 0] = np.nan
+    block_means(grids, 2)
+
+
+class Level:
+    """One level of a run's maps, kept up to date.
+
+    Args:
+        maps: the maps; at step 1 the level is the maps themselves.
+        step: cells along each side of a block.
+
+    Attributes:
+        grids: (channels, rows, columns) of means.
+        version: of the maps that the grids show.
+    """
+
+    def __init__(self, maps: Maps, step: int) -> None:
+        self.maps = maps
+        self.step = step
+        self.version = maps.version
+        self.grids = maps.grids if step == 1 else block_means(maps.grids, step)
+        self.rows, self.columns = self.grids.shape[1:]
+        self._log: list[tuple[int, npt.NDArray[np.int64]]] = []
+
+    def update(self) -> None:
+        """Brings the grids to the maps' version, computing only the rows of blocks that changed."""
+        if self.version == self.maps.version:
+            return
+        cells = self.maps.changed(self.version)
+        if self.step > 1:
+            rows, columns = np.divmod(cells, self.maps.raster.columns)
+            rows, columns = rows // self.step, columns // self.step
+            low, high = int(rows.min()), int(rows.max()) + 1
+            strip = self.maps.grids[:, low * self.step : high * self.step]
+            self.grids[:, low:high] = block_means(strip, self.step)
+            cells = np.unique(rows * self.columns + columns)
+        self._log.append((self.version, cells))
+        del self._log[:-LOG_LENGTH]
+        self.version = self.maps.version
+
+    def changed(self, since: int) -> npt.NDArray[np.int64] | None:
+        """Cells of this level changed after a version of the maps, each once; None when that is too long ago."""
+        if self.step == 1:
+            return self.maps.changed(since)
+        if since == self.version:
+            return np.empty(0, dtype=np.int64)
+        steps = [cells for version, cells in self._log if version >= since]
+        if not self._log or self._log[-len(steps)][0] != since or not steps:
+            return None
+        return steps[0] if len(steps) == 1 else np.unique(np.concatenate(steps))

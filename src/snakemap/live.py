@@ -1,0 +1,292 @@
+"""The runs of one server process, followed once for all its tabs.
+
+One task reads the stream and folds it; every tab looks at the same :class:`~snakemap.runs.Run`, at its own pace. All of
+it happens on the server's event loop, so that nothing is locked and nothing is copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy.typing as npt
+
+from snakemap.documents import WORKER, Entry, joined_pages
+from snakemap.errors import DocumentError, RunNotFound, StoreUnavailable
+from snakemap.geometry import Habits
+from snakemap.runs import Run
+from snakemap.store import Store
+
+__all__ = ["Live"]
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+REPORTS_PERIOD_S = 1.0
+IDLE_RUNS_KEPT = 4
+FRAME_PERIOD_S = 0.25
+
+
+def position(cursor: str) -> tuple[int, int]:
+    """A cursor as numbers that compare in the order of the stream.
+
+    >>> position("1795461238076-10") > position("1795461238076-9")
+    True
+    """
+    milliseconds, _, number = cursor.partition("-")
+    return int(milliseconds or 0), int(number or 0)
+
+
+class Live:
+    """Follows the store for a process.
+
+    Args:
+        store: the documents.
+        habits: what to assume where they are silent.
+        period_s: shortest time between two updates of a tab.
+
+    Attributes:
+        runs: those that are kept up to date, by uid.
+        newest: uid of the run that began last, or None.
+        summaries: what the list of runs shows, newest first; read anew once a second while anyone looks.
+        reports: what the other processes say of themselves, by name, like ``reports["ingest"]["broker"]``.
+        store_lost_since: seconds since 1970, or None while Redis answers.
+    """
+
+    def __init__(self, store: Store, *, habits: Habits | None = None, period_s: float = 0.1) -> None:
+        self.store = store
+        self.habits = habits or Habits()
+        self.period_s = period_s
+        self.runs: dict[str, Run] = {}
+        self.newest: str | None = None
+        self.summaries: list[dict[str, Any]] = []
+        self.reports: dict[str, dict[str, Any]] = {}
+        self.store_lost_since: float | None = None
+        self.store_trouble = ""
+        self.ready = asyncio.Event()
+        self._wakes: dict[object, Callable[[], None]] = {}
+        self._users: dict[str, int] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loading: dict[str, asyncio.Task[Run]] = {}
+        self._news = asyncio.Event()
+        self._frames: dict[str, tuple[npt.NDArray[Any], int | None]] = {}
+        self._frames_shown: dict[object, str] = {}
+        self._frames_at: dict[str, int] = {}
+
+    def start(self) -> None:
+        """Begins to follow; calling it again does nothing. Needs a running event loop."""
+        if self._tasks:
+            return
+        works = (self._follow, self._look, self._watch_frames, self._wake)
+        self._tasks = [asyncio.create_task(work(), name=f"live {work.__name__}") for work in works]
+
+    async def close(self) -> None:
+        """Stops following."""
+        tasks = [*self._tasks, *self._loading.values()]
+        self._tasks = []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def watch(self, key: object, wake: Callable[[], None]) -> None:
+        """Calls ``wake`` after news, at most once a period; it carries no data and must not block."""
+        self._wakes[key] = wake
+
+    def unwatch(self, key: object) -> None:
+        """Ends :meth:`watch`."""
+        self._wakes.pop(key, None)
+
+    @property
+    def watchers(self) -> int:
+        """Tabs that are being woken."""
+        return len(self._wakes)
+
+    async def open(self, uid: str) -> Run:
+        """The run, with everything so far, kept up to date until :meth:`release`.
+
+        Raises:
+            RunNotFound: when the store has no such run.
+            StoreUnavailable: when Redis is away.
+        """
+        run = self.runs.get(uid) or await self._load(uid)
+        self._users[uid] = self._users.get(uid, 0) + 1
+        return run
+
+    def release(self, uid: str) -> None:
+        """Ends one :meth:`open`; runs that nobody looks at are forgotten after a few others."""
+        left = self._users.get(uid, 0) - 1
+        if left > 0:
+            self._users[uid] = left
+        else:
+            self._users.pop(uid, None)
+        self._forget()
+
+    def frame(self, uid: str) -> tuple[npt.NDArray[Any] | None, int | None]:
+        """The frame of a run that came last, downsampled, and the seq_num of its point; None before the first."""
+        return self._frames.get(uid, (None, None))
+
+    def show_frames_of(self, key: object, uid: str | None) -> None:
+        """Fetches the frames of a run while a tab shows them; None ends it."""
+        if uid is None:
+            self._frames_shown.pop(key, None)
+        else:
+            self._frames_shown[key] = uid
+
+    def fold(self, entries: Iterable[Entry]) -> None:
+        """Folds entries of the stream into the runs that are kept; what cannot be used is logged and left out."""
+        for entry in joined_pages(entries):
+            run = self.runs.get(entry.run)
+            if run is None and entry.name == "start":
+                run = self._begin(entry)
+            if run is None or entry.name in (WORKER, "start") or position(entry.cursor) <= position(run.cursor):
+                continue
+            try:
+                run.apply(entry.document, cursor=entry.cursor)
+            except DocumentError as trouble:
+                log.warning("run %s: %s", run.uid, trouble)
+        self._news.set()
+
+    def _begin(self, entry: Entry) -> Run:
+        run = Run(entry.doc, habits=self.habits)
+        run.apply(entry.document, cursor=entry.cursor)
+        self.runs[run.uid] = run
+        self.newest = run.uid
+        self._forget()
+        return run
+
+    def _forget(self) -> None:
+        idle = [uid for uid in self.runs if uid not in self._users and uid != self.newest]
+        for uid in idle[: max(0, len(idle) - IDLE_RUNS_KEPT)]:
+            del self.runs[uid]
+
+    async def _load(self, uid: str) -> Run:
+        if uid not in self._loading:
+            task = asyncio.create_task(self._read(uid), name=f"live load {uid}")
+            self._loading[uid] = task
+            task.add_done_callback(lambda _: self._loading.pop(uid, None))
+        return await asyncio.shield(self._loading[uid])
+
+    async def _read(self, uid: str) -> Run:
+        """Folds a run from its beginning; the loop stays free between batches."""
+        run: Run | None = None
+        async for entries in self.store.run_entries(uid):
+            for entry in joined_pages(entries):
+                if run is None and entry.name == "start":
+                    run = Run(entry.doc, habits=self.habits)
+                if run is None:
+                    continue
+                try:
+                    run.apply(entry.document, cursor=entry.cursor)
+                except DocumentError as trouble:
+                    log.warning("run %s: %s", uid, trouble)
+            await asyncio.sleep(0)
+        if run is None:
+            raise RunNotFound(f"the beginning of run {uid} is no longer in the store")
+        # the follower may have been past the last batch already: what came in between is read once more, without a gap
+        run = self.runs.setdefault(uid, run)
+        self.fold(await self._since(run))
+        return run
+
+    async def _since(self, run: Run) -> list[Entry]:
+        entries: list[Entry] = []
+        async for batch in self.store.run_entries(run.uid, after=run.cursor):
+            entries += batch
+        return entries
+
+    async def _follow(self) -> None:
+        cursor = None
+        while True:
+            try:
+                if cursor is None:
+                    cursor = await self._catch_up()
+                async for entries in self.store.follow(cursor):
+                    self._found()
+                    if entries:
+                        self.fold(entries)
+                        cursor = entries[-1].cursor
+                        await asyncio.sleep(0)
+            except StoreUnavailable as trouble:
+                self._lost(str(trouble))
+                await asyncio.sleep(RETRY_S)
+
+    async def _catch_up(self) -> str:
+        """Opens the newest run and returns the cursor to follow from."""
+        cursor = await self.store.latest()
+        self.summaries = await self.store.summaries()
+        if self.summaries:
+            uid = self.summaries[0]["uid"]
+            try:
+                if uid not in self.runs:
+                    await self._load(uid)
+                self.newest = uid
+            except RunNotFound as trouble:
+                log.warning("%s", trouble)
+        self._found()
+        return cursor
+
+    def _lost(self, trouble: str) -> None:
+        if self.store_lost_since is None:
+            self.store_lost_since = time.time()
+            log.warning("lost the store: %s", trouble)
+        self.store_trouble = trouble
+        self._news.set()
+
+    def _found(self) -> None:
+        if self.store_lost_since is not None:
+            log.info("the store is back after %.1f s", time.time() - self.store_lost_since)
+            self._news.set()
+        self.store_lost_since, self.store_trouble = None, ""
+        self.ready.set()
+
+    async def _look(self) -> None:
+        """Once a second, while anyone looks: the list of runs, and what the other processes report."""
+        while True:
+            await asyncio.sleep(REPORTS_PERIOD_S)
+            if not self._wakes or self.store_lost_since is not None:
+                self._news.set()
+                continue
+            try:
+                self.reports = await self.store.reports()
+                self.summaries = await self.store.summaries()
+            except StoreUnavailable as trouble:
+                self._lost(str(trouble))
+            self._news.set()
+
+    async def _watch_frames(self) -> None:
+        """Four times a second at most, fetches the last frame of every run whose frames are on a screen."""
+        while True:
+            await asyncio.sleep(FRAME_PERIOD_S)
+            shown = set(self._frames_shown.values())
+            self._frames = {uid: frame for uid, frame in self._frames.items() if uid in shown}
+            for uid in shown:
+                await self._fetch_frame(uid)
+
+    async def _fetch_frame(self, uid: str) -> None:
+        run = self.runs.get(uid)
+        if run is None or self.store_lost_since is not None or self._frames_at.get(uid) == run.version:
+            return
+        try:
+            found = await self.store.frame(uid)
+        except StoreUnavailable as trouble:
+            self._lost(str(trouble))
+            return
+        self._frames_at = {
+            **{known: at for known, at in self._frames_at.items() if known in self.runs},
+            uid: run.version,
+        }
+        if found is not None:
+            frame, about = found
+            self._frames[uid] = (frame, about.get("seq_num"))
+            self._news.set()
+
+    async def _wake(self) -> None:
+        """After news, wakes every tab: at once after a rest, and then at most once a period."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            for wake in list(self._wakes.values()):
+                wake()
+            await asyncio.sleep(self.period_s)

@@ -1,0 +1,280 @@
+"""The maps of one run: a grid a channel, growing by assignment, with what the page tells of them kept up to date.
+
+A point costs the same however many came before it. Grids are changed in place, by one writer; whoever follows them
+keeps a version, asks which cells changed since, and reads those: nothing is copied, nothing is locked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from snakemap.raster import Raster
+
+__all__ = ["BINS", "ChannelSummary", "Maps", "histogram", "summarize"]
+
+BEYOND_MAX = 100_000
+BINS = 64
+"""Bars of a histogram, from 0 to the reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelSummary:
+    """What the table says of one channel; counts are the detector's own.
+
+    Attributes:
+        minimum: smallest value of a visited pixel, like ``1_024.0``; NaN before the first.
+        maximum: the largest one, which is the reference of the histogram; NaN before the first.
+        mean: mean over visited pixels; NaN before the first.
+        total: sum over visited pixels.
+        row: row of the maximum, or -1 before the first.
+        column: column of the maximum, or -1.
+        points: visited pixels.
+    """
+
+    minimum: float
+    maximum: float
+    mean: float
+    total: float
+    row: int
+    column: int
+    points: int
+
+
+class Maps:
+    """The grids of one run.
+
+    Args:
+        raster: which pixel a point is.
+        channels: names, like ``("red", "green", "blue", "total")``.
+
+    Attributes:
+        grids: float64 (channels, rows, columns) in counts; NaN where the stage has not been. Changed in place.
+        reference: float64 (channels,), the running maximum of each; NaN before the first point.
+        version: how many pixels have been changed so far; the handle for :meth:`changed`.
+        visited: pixels whose point has come.
+        last_cell: the pixel that changed last, or -1.
+    """
+
+    def __init__(self, raster: Raster, channels: Sequence[str]) -> None:
+        self.raster = raster
+        self.channels = tuple(channels)
+        self.grids = np.full((len(self.channels), raster.rows, raster.columns), np.nan)
+        self.reference = np.full(len(self.channels), np.nan)
+        self.version = 0
+        self.visited = 0
+        self.last_cell = -1
+        self._flat = self.grids.reshape(len(self.channels), -1)
+        self._seen = np.zeros(raster.size, dtype=bool)
+        self._beyond: set[int] = set()
+        self._log = np.empty(1024, dtype=np.int32)
+        self._minimum = np.full(len(self.channels), np.nan)
+        self._sum = np.zeros(len(self.channels))
+        self._filled = np.zeros(len(self.channels), dtype=np.int64)
+        self._peak = np.full(len(self.channels), -1, dtype=np.int64)
+        self._histograms: dict[int, tuple[int, float, npt.NDArray[np.int64]]] = {}
+        self._rewritten = 0
+
+    @property
+    def beyond(self) -> int:
+        """Points whose seq_num lies outside the raster, each counted once, up to a limit; they are drawn nowhere."""
+        return len(self._beyond)
+
+    def assign(self, seq_nums: npt.ArrayLike, values: Mapping[str, npt.ArrayLike]) -> int:
+        """Puts points where they belong; a point that comes again replaces itself, and the same again changes nothing.
+
+        Args:
+            seq_nums: scan positions (n,), from 1 on.
+            values: counts (n,) a channel; channels that are missing stay as they are. NaN, and what is not finite, is
+                a blank pixel, though its point has come.
+
+        Returns:
+            How many points fell inside the raster.
+        """
+        seq_nums = np.atleast_1d(np.asarray(seq_nums, dtype=np.int64))
+        cells, inside = self.raster.cells(seq_nums)
+        if not inside.all() and len(self._beyond) < BEYOND_MAX:
+            self._beyond.update(seq_nums[~inside][:BEYOND_MAX].tolist())
+        if not len(cells):
+            return 0
+        kept = _last_of_each(cells)
+        cells = cells[kept]
+        fresh = ~self._seen[cells]
+        changed = fresh.copy()
+        replaced = False
+        for number, channel in enumerate(self.channels):
+            if channel in values:
+                column = np.atleast_1d(np.asarray(values[channel], dtype=np.float64))[inside][kept]
+                different, lost = self._put(number, cells, column)
+                changed |= different
+                replaced = replaced or lost
+        self.visited += int(np.count_nonzero(fresh))
+        self._seen[cells] = True
+        if replaced:
+            self._recount()
+        if np.any(changed & ~fresh):
+            self._rewritten = self.version + 1
+        self._remember(cells[changed])
+        return int(np.count_nonzero(inside))
+
+    def changed(self, since: int) -> npt.NDArray[np.int64]:
+        """Cells (``row * columns + column``) changed after a version, each once, in rising order."""
+        return np.unique(self._log[since : self.version]).astype(np.int64)
+
+    def seen(self, seq_num: int) -> bool:
+        """Whether the pixel of a point has been visited."""
+        cells, _ = self.raster.cells([seq_num])
+        return bool(len(cells)) and bool(self._seen[cells[0]])
+
+    def visited_cells(self) -> npt.NDArray[np.bool_]:
+        """Mask (rows * columns,) of the pixels whose point has come; not to be written to."""
+        return self._seen
+
+    def missing(self, seq_nums: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Those of some points, all inside the raster, whose pixel has not been visited."""
+        seq_nums = np.atleast_1d(np.asarray(seq_nums, dtype=np.int64))
+        cells, inside = self.raster.cells(seq_nums)
+        return seq_nums[inside][~self._seen[cells]]
+
+    def histogram(self, channel: int) -> npt.NDArray[np.int64]:
+        """Pixels a bar (BINS,) of one channel's intensities relative to its reference, kept by increments."""
+        version, reference, counts = self._histograms.get(channel, (0, np.nan, np.zeros(BINS, dtype=np.int64)))
+        current = float(self.reference[channel])
+        if version == self.version:
+            return counts
+        flat = self._flat[channel]
+        if reference == current and version >= self._rewritten:
+            new = self.changed(version)
+            counts = counts + histogram(flat[new], current)
+        else:
+            counts = histogram(flat, current)
+        self._histograms[channel] = (self.version, current, counts)
+        return counts
+
+    def summary(self, channel: int) -> ChannelSummary:
+        """The summary of one channel over every visited pixel."""
+        peak = int(self._peak[channel])
+        return ChannelSummary(
+            minimum=float(self._minimum[channel]),
+            maximum=float(self.reference[channel]),
+            mean=float(self._sum[channel] / self._filled[channel]) if self._filled[channel] else float("nan"),
+            total=float(self._sum[channel]),
+            row=peak // self.raster.columns if peak >= 0 else -1,
+            column=peak % self.raster.columns if peak >= 0 else -1,
+            points=int(self._filled[channel]),
+        )
+
+    def values(self, channel: int, cells: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Counts (n,) of one channel in some cells; NaN where not visited."""
+        return self._flat[channel][cells]
+
+    def _put(
+        self, channel: int, cells: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.bool_], bool]:
+        """Writes one channel's new values; returns which pixels changed, and whether one had another value before."""
+        values = np.where(np.isfinite(values), values, np.nan)
+        before = self._flat[channel, cells]
+        blank = np.isnan(before)
+        different = (before != values) & ~(blank & np.isnan(values))
+        self._flat[channel, cells] = values
+        added = blank & different
+        if added.any():
+            self._add(channel, cells[added], values[added])
+        return different, bool(np.any(different & ~blank))
+
+    def _add(self, channel: int, cells: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
+        """Sums up values (n,), none of them NaN, of pixels that were blank."""
+        self._sum[channel] += np.sum(values)
+        self._filled[channel] += len(values)
+        self._minimum[channel] = np.fmin(self._minimum[channel], values.min())
+        top = values.max()
+        if top < self.reference[channel]:
+            return
+        # of several pixels at the maximum the first in the grid is told, whichever came first
+        first = int(cells[values == top].min())
+        tie = top == self.reference[channel]
+        self._peak[channel] = min(first, int(self._peak[channel])) if tie else first
+        self.reference[channel] = top
+
+    def _recount(self) -> None:
+        """After a pixel was replaced, all that was summed up on the way must be summed again; this is rare."""
+        for channel, flat in enumerate(self._flat):
+            summary = summarize(flat, self.raster.columns)
+            self.reference[channel] = summary.maximum
+            self._minimum[channel] = summary.minimum
+            self._sum[channel] = summary.total
+            self._filled[channel] = summary.points
+            self._peak[channel] = summary.row * self.raster.columns + summary.column if summary.row >= 0 else -1
+
+    def _remember(self, cells: npt.NDArray[np.int64]) -> None:
+        if not len(cells):
+            return
+        needed = self.version + len(cells)
+        if needed > len(self._log):
+            # a new array, twice as long: whoever holds the old one goes on reading it undisturbed
+            grown = np.empty(max(needed, 2 * len(self._log)), dtype=np.int32)
+            grown[: self.version] = self._log[: self.version]
+            self._log = grown
+        self._log[self.version : needed] = cells
+        self.version = needed
+        self.last_cell = int(cells[-1])
+
+
+def _last_of_each(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
+    """Positions of the last occurrence of each cell, in order; a slice of all where none comes twice."""
+    _, backwards = np.unique(cells[::-1], return_index=True)
+    return slice(None) if len(backwards) == len(cells) else np.sort(len(cells) - 1 - backwards)
+
+
+def summarize(values: npt.NDArray[np.float64], columns: int) -> ChannelSummary:
+    """The summary of any selection of pixels.
+
+    Args:
+        values: counts (rows * columns,), NaN where not visited or not selected.
+        columns: width of the grid, to tell rows from columns.
+    """
+    points = int(np.count_nonzero(~np.isnan(values)))
+    if not points:
+        nan = float("nan")
+        return ChannelSummary(nan, nan, nan, 0.0, -1, -1, 0)
+    peak, total = int(np.nanargmax(values)), float(np.nansum(values))
+    return ChannelSummary(
+        minimum=float(np.nanmin(values)),
+        maximum=float(values[peak]),
+        mean=total / points,
+        total=total,
+        row=peak // columns,
+        column=peak % columns,
+        points=points,
+    )
+
+
+def histogram(values: npt.NDArray[np.float64], reference: float) -> npt.NDArray[np.int64]:
+    """Counts values by their share of a reference.
+
+    Args:
+        values: counts (n,); NaN and what lies outside 0 to the reference are left out.
+        reference: the running maximum; nothing is counted while it is not finite or not above zero.
+
+    Returns:
+        int64 (BINS,): bar ``i`` holds shares from ``i / BINS`` up to ``(i + 1) / BINS``, the last one including 1.
+
+    >>> histogram(np.array([0.0, 1.0, 50.0, 100.0, np.nan]), 100.0)[[0, 32, 63]]
+    array([2, 1, 1])
+    """
+    counts = np.zeros(BINS, dtype=np.int64)
+    if 0 < reference < np.inf:
+        _count(np.ascontiguousarray(values), reference, counts)
+    return counts
+
+
+@numba.njit(cache=True, nogil=True)
+def _count(values, reference, counts):  # pragma: no cover - compiled
+    bins = len(counts)
+    for value in values:
+        if 0 <= value <= reference:
+            counts[min(int(value / reference * bins), bins - 1)] += 1

@@ -1,0 +1,30 @@
+"""Where the pages and the pictures are: beside the package in a checkout, inside it when installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+__all__ = ["app_dir", "asset", "assets_dir"]
+
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE.parent.parent
+
+
+def app_dir() -> Path:
+    """The directory of the pages that ``panel serve`` is given."""
+    return _found("app")
+
+
+def assets_dir() -> Path:
+    """The directory of logo and pictures."""
+    return _found("assets")
+
+
+def asset(name: str) -> str:
+    """The text of one of our own assets, like the logo."""
+    return (assets_dir() / name).read_text(encoding="utf-8")
+
+
+def _found(name: str) -> Path:
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else CHECKOUT / name

@@ -1,0 +1,275 @@
+"""Sums over rectangles of detector frames, each pixel read once, at about the speed of memory.
+
+The edges of all ROIs cut a frame into cells, like the lines of a street map; every cell is summed once, and an ROI is
+the sum of its cells, however ROIs overlap::
+
+            x0      x1                  columns  0  x0  x1  w
+      +-----+-------+-----+             rows     0  y0  y1  h
+      |     |       |     |
+    y0+-----+-------+-----+             cells (rows, columns) = (3, 3)
+      |     |  red  |     |             red   = cells[1:2, 1:2].sum()
+    y1+-----+-------+-----+             total = cells.sum()
+      |     |       |     |
+      +-----+-------+-----+
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from snakemap.errors import FrameError, RoiError
+
+__all__ = ["BANDS", "Roi", "default_rois", "shrink", "sum_frames", "sums_dtype"]
+
+BANDS = ("red", "green", "blue")
+"""Names of the ROIs that serve where nobody has told any."""
+
+CELL_WIDTH_MAX = 32_768
+"""Pixels in one row of a cell, so that the sum of a row of 16-bit pixels fits into 32 bits."""
+
+SUMMABLE = frozenset(np.dtype(code) for code in ("?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"))
+
+Sums = npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """A region of interest: a rectangle of detector pixels, half open like a Python slice.
+
+    Attributes:
+        name: of its channel, like ``"red"``.
+        y0: first row, like ``610``.
+        y1: the row after its last, like ``760``.
+        x0: first column, like ``95``.
+        x1: the column after its last, like ``245``.
+
+    Raises:
+        RoiError: when it holds no pixel or begins before the first one.
+    """
+
+    name: str
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.y0 < self.y1 and 0 <= self.x0 < self.x1):
+            raise RoiError(f"ROI {self.name} ({self.bounds}) holds no pixel: it needs 0 <= y0 < y1 and 0 <= x0 < x1")
+
+    @property
+    def bounds(self) -> str:
+        """Its bounds in words, like ``rows 610 to 760, columns 95 to 245``."""
+        return f"rows {self.y0} to {self.y1}, columns {self.x0} to {self.x1}"
+
+    def check(self, frame_shape: tuple[int, int]) -> None:
+        """Makes sure that it lies within a frame.
+
+        Args:
+            frame_shape: rows and columns of the frame in detector pixels.
+
+        Raises:
+            RoiError: telling the ROI, its bounds and the frame.
+        """
+        height, width = frame_shape
+        if self.y1 > height or self.x1 > width:
+            raise RoiError(
+                f"ROI {self.name} ({self.bounds}) reaches beyond the frame, which has {height} rows and {width} columns"
+            )
+
+
+def default_rois(frame_shape: tuple[int, int]) -> tuple[Roi, ...]:
+    """Three bands of rows, equally high; the last one takes the rows that are left over.
+
+    Raises:
+        RoiError: when the frame has too few rows for that.
+
+    >>> [(roi.name, roi.y0, roi.y1) for roi in default_rois((8, 5))]
+    [('red', 0, 2), ('green', 2, 4), ('blue', 4, 8)]
+    """
+    height, width = frame_shape
+    if height < len(BANDS) or width < 1:
+        raise RoiError(f"a frame of {height} rows and {width} columns cannot be cut into three bands: tell its ROIs")
+    band = height // len(BANDS)
+    edges = [*(number * band for number in range(len(BANDS))), height]
+    return tuple(Roi(name, edges[number], edges[number + 1], 0, width) for number, name in enumerate(BANDS))
+
+
+def sums_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """What sums of frames of that dtype are kept in: uint64, int64 for signed integers, float64 for floats.
+
+    Raises:
+        FrameError: when such frames cannot be summed.
+
+    >>> sums_dtype(">u2"), sums_dtype("i1"), sums_dtype("f4")
+    (dtype('uint64'), dtype('int64'), dtype('float64'))
+    """
+    dtype = np.dtype(dtype)
+    if dtype.newbyteorder("=") not in SUMMABLE:
+        raise FrameError(f"frames of {dtype} cannot be summed: they need whole numbers of up to 64 bits, or floats")
+    return np.dtype({"f": np.float64, "i": np.int64}.get(dtype.kind, np.uint64))
+
+
+def sum_frames(frames: npt.NDArray[Any], rois: Sequence[Roi]) -> Sums:
+    """Sums every ROI of every frame, and the whole of it.
+
+    Fastest on frames in C order and native byte order; all others are copied, one at a time.
+
+    Args:
+        frames: (frames, rows, columns), bool, integer or float, of any byte order and strides.
+        rois: rectangles, which may overlap.
+
+    Returns:
+        (frames, ROIs + 1): each ROI in their order, then the total; dtype by :func:`sums_dtype`. Sums wrap beyond 64
+        bits, as those of numpy do; NaN pixels make the sums that hold them NaN.
+
+    Raises:
+        RoiError: when an ROI does not lie within the frame.
+        FrameError: when that is no stack of frames, or of a dtype that cannot be summed.
+
+    >>> frames = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
+    >>> sum_frames(frames, [Roi("red", 0, 1, 0, 4), Roi("dot", 2, 3, 3, 4)])
+    array([[ 6, 11, 66]], dtype=uint64)
+    """
+    dtype = sums_dtype(frames.dtype)
+    if frames.ndim != 3:
+        raise FrameError(f"a stack of frames has three dimensions; this has the shape {frames.shape}")
+    count, height, width = frames.shape
+    cuts = _cuts(tuple(rois), (height, width))
+    cells = _sum_cells(frames, cuts.rows, cuts.columns)
+    sums = np.empty((count, len(rois) + 1), dtype)
+    for number, (rows, columns) in enumerate(cuts.inside):
+        sums[:, number] = cells[:, rows, columns].sum(axis=(1, 2))
+    sums[:, -1] = cells.sum(axis=(1, 2))
+    return sums
+
+
+def shrink(frame: npt.NDArray[Any], *, longest: int = 512) -> npt.NDArray[Any]:
+    """A frame made small enough to look at: each of its pixels is the mean of a square block.
+
+    Args:
+        frame: (rows, columns), bool, integer or float.
+        longest: the most rows or columns that it may have afterwards.
+
+    Returns:
+        (rows / k, columns / k), rounded up, in native byte order, with the least whole k that makes it fit; the blocks
+        at the far edges may be narrower. Same dtype: means of integers are rounded to the nearest.
+
+    Raises:
+        FrameError: when that is no frame, or of a dtype that cannot be summed.
+
+    >>> shrink(np.array([[1, 2, 7], [3, 4, 9]], dtype=np.uint8), longest=2)
+    array([[3, 8]], dtype=uint8)
+    """
+    dtype = sums_dtype(frame.dtype)
+    if frame.ndim != 2:
+        raise FrameError(f"a frame has two dimensions; this has the shape {frame.shape}")
+    native = frame.dtype.newbyteorder("=")
+    step = math.ceil(max(frame.shape) / longest)
+    if step <= 1:
+        return np.array(frame, dtype=native)
+    rows, columns = (np.append(np.arange(0, size, step), size) for size in frame.shape)
+    sums = _sum_cells(frame[np.newaxis], rows, columns)[0]
+    pixels = np.outer(np.diff(rows), np.diff(columns))
+    if dtype.kind == "f":
+        return (sums / pixels).astype(native)
+    pixels = pixels.astype(dtype)
+    return ((sums + pixels // dtype.type(2)) // pixels).astype(native)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cuts:
+    """Where the edges of ROIs cut a frame, and which cells are inside each of them."""
+
+    rows: npt.NDArray[np.intp]
+    columns: npt.NDArray[np.intp]
+    inside: tuple[tuple[slice, slice], ...]
+
+
+@functools.lru_cache(maxsize=64)
+def _cuts(rois: tuple[Roi, ...], frame_shape: tuple[int, int]) -> _Cuts:
+    for roi in rois:
+        roi.check(frame_shape)
+    height, width = frame_shape
+    rows = sorted({0, height, *(roi.y0 for roi in rois), *(roi.y1 for roi in rois)})
+    columns = sorted({*range(0, width, CELL_WIDTH_MAX), 0, width, *(edge for roi in rois for edge in (roi.x0, roi.x1))})
+    inside = tuple(
+        (slice(rows.index(roi.y0), rows.index(roi.y1)), slice(columns.index(roi.x0), columns.index(roi.x1)))
+        for roi in rois
+    )
+    return _Cuts(np.array(rows, dtype=np.intp), np.array(columns, dtype=np.intp), inside)
+
+
+def _sum_cells(frames: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
+    """Sums (frames, rows - 1, columns - 1) of the cells between the cuts."""
+    if frames.dtype == np.bool_:
+        frames = frames.view(np.uint8)
+    native = frames.dtype.newbyteorder("=")
+    cells = np.zeros((len(frames), len(rows) - 1, len(columns) - 1), sums_dtype(native))
+    if frames.flags.c_contiguous and frames.dtype == native:
+        _add(frames, rows, columns, cells)
+        return cells
+    for number, frame in enumerate(frames):
+        _add(np.ascontiguousarray(frame, dtype=native)[np.newaxis], rows, columns, cells[number : number + 1])
+    return cells
+
+
+def _add(
+    frames: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], cells: npt.NDArray[Any]
+) -> None:
+    """Runs the code compiled for a dtype, without its cache on disk where that cannot be used."""
+    python, sums = _add_long, cells
+    if frames.dtype.kind in "iu" and frames.dtype.itemsize <= 2:
+        # two's complement numbers: what is added is the same, however the sums are read afterwards
+        python, sums = _add_short, cells.view(np.int64)
+    try:
+        _compiled(python, cache=True)(frames, rows, columns, sums)
+    except (OSError, ImportError):
+        # raised before a single pixel has been added; ImportError: of code that was kept under another module's name
+        _compiled(python, cache=False)(frames, rows, columns, sums)
+
+
+@functools.cache
+def _compiled(python: Callable[..., None], *, cache: bool) -> Callable[..., None]:
+    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "nsz"}}
+    try:
+        return numba.njit(python, cache=cache, **options)
+    except RuntimeError:
+        # there is no directory that a cache could be kept in
+        return numba.njit(python, **options)
+
+
+def _add_short(frames: Any, rows: Any, columns: Any, cells: Any) -> None:  # pragma: no cover - compiled
+    """Adds frames of 8 or 16 bits a pixel: the sum of one row of a cell fits into 32 bits, which is twice as fast."""
+    for number in range(frames.shape[0]):
+        for band in range(rows.size - 1):
+            for row in range(rows[band], rows[band + 1]):
+                line = frames[number, row]
+                for cell in range(columns.size - 1):
+                    pixels = line[columns[cell] : columns[cell + 1]]
+                    subtotal = np.int32(0)
+                    for column in range(pixels.size):
+                        subtotal = np.int32(subtotal + np.int32(pixels[column]))
+                    cells[number, band, cell] += subtotal
+
+
+def _add_long(frames: Any, rows: Any, columns: Any, cells: Any) -> None:  # pragma: no cover - compiled
+    """Adds frames of 32 or 64 bits a pixel."""
+    for number in range(frames.shape[0]):
+        for band in range(rows.size - 1):
+            for row in range(rows[band], rows[band + 1]):
+                line = frames[number, row]
+                for cell in range(columns.size - 1):
+                    pixels = line[columns[cell] : columns[cell + 1]]
+                    subtotal = cells[number, band, cell]
+                    for column in range(pixels.size):
+                        subtotal += pixels[column]
+                    cells[number, band, cell] = subtotal

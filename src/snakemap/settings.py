@@ -1,0 +1,168 @@
+"""The settings of a process, read once at a door from ``SNAKEMAP_*`` and passed down."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from snakemap.errors import SettingsError
+
+__all__ = ["Settings", "load"]
+
+GRID_PATTERN = re.compile(r"^\s*(\d+)\s*[xX]\s*(\d+)\s*(?::\s*(snake|raster))?\s*$")
+
+
+def _state_home() -> Path:
+    """Where a program keeps its state, by the XDG convention."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "snakemap"
+
+
+class Settings(BaseSettings):
+    """Every setting, each read from ``SNAKEMAP_`` and its name in capitals.
+
+    Raises:
+        SettingsError: from :func:`load`, naming each setting that cannot be used.
+    """
+
+    # a variable that is set to nothing counts as not set; an empty path would be the working directory
+    model_config = SettingsConfigDict(env_prefix="SNAKEMAP_", env_ignore_empty=True, frozen=True, extra="ignore")
+
+    data_root: Path | None = Field(
+        None, description="The one directory whose files users may see. Default: `data` in the state directory."
+    )
+    redis_url: str = Field(
+        "",
+        repr=False,
+        description="`redis://host:6379/0` or `unix:///run/redis.sock`. Empty: a private Redis of our own.",
+    )
+    stomp_url: str = Field(
+        "", repr=False, description="`stomp://user:password@host:61613`. Empty: no broker, store only."
+    )
+    stomp_destination: str = Field(
+        "/topic/public.worker.event", description="Where blueapi publishes worker events and documents."
+    )
+    stomp_subscription: str = Field(
+        "", description="Name of the durable queue. Default: made from this host and the store, so two never share."
+    )
+    blueapi_url: str = Field("", description="`http://host:8000`. Empty: nothing can be started from the page.")
+    instrument_session: str = Field("", description="The visit, like `cm12345-1`, that new scans belong to.")
+    path_map: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
+        (), description="`/writer/prefix=/local/prefix`, several with commas: the writer's mount is not ours."
+    )
+    grid: Annotated[tuple[int, int, bool] | None, NoDecode] = Field(
+        None, description="`7x9`, slow by fast, for runs that tell no shape; snaked unless `7x9:raster`."
+    )
+    snake: bool = Field(True, description="Whether a run that tells its shape and nothing else is taken as snaked.")
+    rois: dict[str, tuple[int, int, int, int]] | None = Field(
+        None, description='Detector rectangles, JSON `{"red": [y0, y1, x0, x1], ...}`. Default: three equal bands.'
+    )
+    read_only: bool = Field(False, description="No one may start, stop or change anything from the page or the API.")
+    log_dir: Path | None = Field(None, description="Where the worker keeps its log of all events. Empty: none.")
+    state_dir: Path = Field(
+        default_factory=_state_home, description="The private Redis, the session key and simulated data live here."
+    )
+    host: str = Field("127.0.0.1", description="Address that pages and API listen on; `0.0.0.0` for the network.")
+    port: int = Field(5006, ge=0, le=65535, description="Port of the pages.")
+    api_port: int = Field(8080, ge=0, le=65535, description="Port of the API.")
+    origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Host names (`dashboard.beamline:5006`, several with commas) that pages may be opened from."
+    )
+    secret_key: str = Field(
+        "", repr=False, description="Signs session ids. Default: made once, in the state directory."
+    )
+    max_sessions: int = Field(200, ge=1, description="Tabs open at one time in one process; more are told to wait.")
+    documents_max: int = Field(
+        2_000_000, ge=1000, description="Documents kept in the store; beyond, whole runs go, the oldest first."
+    )
+    keep_days: float = Field(7.0, gt=0, description="Days that a finished run stays in the store.")
+    silence_s: float = Field(
+        900.0, gt=0, description="Seconds without any word after which an open run counts as lost."
+    )
+    file_timeout_s: float = Field(10.0, gt=0, description="Seconds to wait for a frame that was announced.")
+    file_locking: bool = Field(
+        False, description="Take HDF5's file lock when reading. Off, or a reader can keep the writer from its own file."
+    )
+
+    @field_validator("path_map", mode="before")
+    @classmethod
+    def _read_path_map(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = []
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            writer, equals, local = part.partition("=")
+            if not equals or not writer.startswith("/") or not local.startswith("/"):
+                raise ValueError(f"{part!r} is not /writer/prefix=/local/prefix")
+            pairs.append((writer.rstrip("/") or "/", local.rstrip("/") or "/"))
+        return tuple(pairs)
+
+    @field_validator("grid", mode="before")
+    @classmethod
+    def _read_grid(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if not value.strip():
+            return None
+        match = GRID_PATTERN.match(value)
+        if match is None or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0"):
+            raise ValueError(f"{value!r} is not a shape like 7x9 (slow x fast) or 7x9:raster")
+        return int(match[1]), int(match[2]), match[3] != "raster"
+
+    @field_validator("origins", mode="before")
+    @classmethod
+    def _read_origins(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        origins = tuple(filter(None, (part.strip() for part in value.split(","))))
+        if any("*" in origin for origin in origins):
+            raise ValueError("`*` would let any web page read this one; name the hosts")
+        return origins
+
+    @field_validator("rois")
+    @classmethod
+    def _check_rois(cls, value: dict[str, tuple[int, int, int, int]] | None) -> Any:
+        for name, (y0, y1, x0, x1) in (value or {}).items():
+            if not (0 <= y0 < y1 and 0 <= x0 < x1):
+                raise ValueError(f"{name} {(y0, y1, x0, x1)} is not y0 < y1, x0 < x1, from 0 on")
+            if name == "total":
+                raise ValueError("`total` is the sum over the whole frame and cannot be a rectangle")
+        return value
+
+    @field_validator("stomp_url")
+    @classmethod
+    def _check_stomp_url(cls, value: str) -> str:
+        try:
+            url = urlsplit(value)
+            usable = url.scheme in ("stomp", "stomp+ssl", "tcp") and url.hostname and url.port != 0
+        except ValueError:
+            usable = False  # its message would hold part of the password, when that has a / in it
+        if value and not usable:
+            raise ValueError("it is not stomp://user:password@host:61613 (a / in the password is written %2F)")
+        return value
+
+    @property
+    def root(self) -> Path:
+        """The data root, absolute and with every link in its own path resolved."""
+        return (self.data_root or self.state_dir / "data").expanduser().resolve()
+
+
+def load(**overrides: Any) -> Settings:
+    """Settings from the environment, with what a command line says on top (None: not said).
+
+    Raises:
+        SettingsError: naming each setting that cannot be used, and why; never its value where that is a secret.
+    """
+    try:
+        return Settings(**{name: value for name, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        lines = [
+            f"SNAKEMAP_{'_'.join(str(part) for part in problem['loc'][:1]).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False, include_url=False, include_context=False)
+        ]
+        raise SettingsError("; ".join(lines)) from None

@@ -1,0 +1,351 @@
+"""The simulated beamline as a whole: ask it for a scan, and it is scanned, written and published.
+
+with Beamline(data_dir, sink) as beamline:
+    uid = beamline.run(ScanRequest(shape=(60, 60), mode="fly", rate_hz=100))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from bluesky.log import ComposableLogAdapter
+from bluesky.run_engine import PAUSE_MSG, RunEngine, get_bluesky_event_loop, set_bluesky_event_loop
+from bluesky.utils import (
+    DuringTask,
+    RunEngineInterrupted,
+    TransitionError,  # pyright: ignore[reportPrivateImportUsage] - its home is vendored, and more private still
+)
+
+from snakemap.simulator.devices import Camera, Exposure, XYStage
+from snakemap.simulator.disk import Spool
+from snakemap.simulator.plans import Parts, fly_scan, step_scan
+from snakemap.simulator.publish import Announcer, Sink
+from snakemap.simulator.render import FrameRenderer
+from snakemap.simulator.request import ScanRequest
+from snakemap.simulator.sample import Sample
+from snakemap.simulator.writer import FrameFile, ScanFault, file_bytes
+
+__all__ = ["Beamline", "Outcome", "ScanRequest", "simulate"]
+
+logger = logging.getLogger(__name__)
+
+DISK_LIMIT_BYTES = 2_000_000_000
+OVERRUN_FRAMES = 13
+"""Frames that a flying camera still takes after its scan was ended; their announcement never comes."""
+
+JOIN_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a scan ended.
+
+    Attributes:
+        uid: of the run; empty when not even its start document was made.
+        exit_status: ``"success"``, ``"abort"`` or ``"fail"``, as the stop document says, or would have of a lost run.
+        reason: why it failed, or empty.
+        points: events that documents spoke of.
+        file: the HDF5 file.
+        asked_for: whether it ended as its request said.
+    """
+
+    uid: str
+    exit_status: str
+    reason: str
+    points: int
+    file: Path
+    asked_for: bool
+
+
+class Beamline:
+    """A RunEngine with a stage and a camera, working for one sink; one scan at a time.
+
+    Nothing is started before the first scan; :meth:`close` stops every thread.
+
+    Args:
+        data_dir: the data root; files go into its ``simulated`` directory.
+        sink: where all messages go.
+        disk_limit_bytes: what all simulated files may take together.
+        instrument: as it stands in the start document.
+        instrument_session: the visit, like ``cm12345-1``.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        sink: Sink,
+        *,
+        disk_limit_bytes: int = DISK_LIMIT_BYTES,
+        instrument: str = "simulator",
+        instrument_session: str = "cm12345-1",
+    ) -> None:
+        self.spool = Spool(data_dir, limit_bytes=disk_limit_bytes)
+        self.metadata = {"instrument": instrument, "instrument_session": instrument_session}
+        self.outcome: Outcome | None = None
+        self._announcer = Announcer(sink)
+        self._hall: _Hall | None = None
+        self._abort_wanted = False
+
+    def __enter__(self) -> Beamline:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def run(self, request: ScanRequest) -> str:
+        """Scans, from the first message to the last; blocks until then.
+
+        Returns:
+            The run's uid; :attr:`outcome` tells how it ended.
+
+        Raises:
+            SettingsError: before anything is published, when the scan cannot fit on the disk.
+            Exception: whatever the sink raised; the scan is over then.
+        """
+        sample = Sample(request)
+        renderer = FrameRenderer(request, sample)
+        self._abort_wanted = False
+        with self.spool.claim(file_bytes(renderer)) as place, closing(FrameFile(place, renderer)) as file:
+            return self._scan(sample, file)
+
+    def abort(self) -> None:
+        """Aborts the scan that is running, if any; safe from another thread and from a signal handler."""
+        self._abort_wanted = True
+        if self._hall is not None:
+            self._hall.abort()
+
+    def close(self) -> None:
+        """Stops all threads; closing twice does no harm."""
+        if self._hall is not None:
+            self._hall.close()
+            self._hall = None
+
+    def _scan(self, sample: Sample, file: FrameFile) -> str:
+        hall = self._hall = self._hall or _Hall(self._announcer)
+        request, announcer = sample.request, self._announcer
+        announcer.begin(str(uuid.uuid4()))
+        hall.camera.load(_exposure(file, sample, hall.stage))
+        parts = Parts(hall.stage, hall.camera, sample, lambda: _begin_ending(request, announcer))
+        error = hall.run(parts, self.metadata, abort_wanted=lambda: self._abort_wanted)
+        self.outcome = _outcome(request, announcer, file=file.place.path, error=error)
+        level = logging.INFO if self.outcome.asked_for or self._abort_wanted else logging.WARNING
+        logger.log(level, "run %s ended: %s %s", self.outcome.uid, self.outcome.exit_status, self.outcome.reason)
+        announcer.finished(_result(request, self.outcome, error))
+        if error is not None and not isinstance(error, (ScanFault, RunEngineInterrupted)):
+            raise error
+        return self.outcome.uid
+
+
+class _Hall:
+    """The RunEngine with its loop and threads, and the devices."""
+
+    def __init__(self, announcer: Announcer) -> None:
+        self.engine = RunEngine({}, context_managers=[], during_task=DuringTask())
+        self.engine.log = _QuietLog(logging.getLogger(f"{__name__}.engine"), {})
+        self.engine.subscribe(announcer.document)
+        # declared as None by the RunEngine, which means them to be set
+        self.engine.state_hook = announcer.state  # pyright: ignore[reportAttributeAccessIssue]
+        self.engine.waiting_hook = announcer.waiting  # pyright: ignore[reportAttributeAccessIssue]
+        self._announcer = announcer
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="snakemap-camera")
+        self._scanning = False
+        self._aborting: threading.Thread | None = None
+        self.stage, self.camera = self._call(self._build())
+
+    def run(self, parts: Parts, metadata: dict[str, Any], *, abort_wanted: Callable[[], bool]) -> Exception | None:
+        """Scans to the end; answers what the plan raised, if anything."""
+        plan = step_scan if parts.request.mode == "step" else fly_scan
+        self._scanning, self._aborting = True, None
+        try:
+            if abort_wanted():
+                self.abort()
+            self.engine(plan(parts), **metadata, blueapi_task_id=self._announcer.task_id, user=None)
+        except Exception as error:  # noqa: BLE001 - it becomes the worker's last word, and Beamline raises it again
+            return error
+        finally:
+            self._scanning = False
+            if self._aborting is not None:
+                self._aborting.join()
+                self._aborting = None
+            self._call(_cancel_others())
+        return None
+
+    def abort(self) -> None:
+        """Has the RunEngine abort, from a thread of its own: it waits for its loop, and a signal handler must not."""
+        if self._scanning and self._aborting is None:
+            self._aborting = threading.Thread(target=self._abort, name="snakemap-abort", daemon=True)
+            self._aborting.start()
+
+    def close(self) -> None:
+        """Stops the loop and all threads."""
+        loop, thread = self.engine.loop, self.engine._th
+        self._call(loop.shutdown_asyncgens())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(JOIN_S)
+        self._writer.shutdown()
+        loop.close()
+        if get_bluesky_event_loop() is loop:
+            set_bluesky_event_loop(None)
+
+    def _abort(self) -> None:
+        while self._scanning:
+            try:
+                self.engine.abort()
+                return
+            except TransitionError:
+                # about to begin, or just ended
+                time.sleep(0.005)
+
+    async def _build(self) -> tuple[XYStage, Camera]:
+        stage, camera = XYStage(name="stage"), Camera(self._writer, name="camera")
+        await stage.connect()
+        await camera.connect()
+        return stage, camera
+
+    def _call(self, coroutine: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.engine.loop).result()
+
+
+async def _cancel_others() -> None:
+    """Cancels whatever still waits on this loop, as for a camera whose scan was ended."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+class _QuietLog(ComposableLogAdapter):
+    """The RunEngine's log without the traceback of every scan that was meant to end early."""
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **kwargs: Any) -> None:
+        self.log(logging.DEBUG if msg == "Run aborted" else logging.ERROR, msg, *args, exc_info=exc_info, **kwargs)
+
+
+def simulate(
+    request: ScanRequest,
+    *,
+    data_dir: Path,
+    sink: Sink,
+    repeat: bool = False,
+    pause_s: float = 2.0,
+    disk_limit_bytes: int = DISK_LIMIT_BYTES,
+    instrument_session: str = "cm12345-1",
+    on_outcome: Callable[[Outcome], None] = lambda outcome: None,
+) -> int:
+    """Scans once, or again and again with other noise; SIGINT and SIGTERM abort the scan and end it cleanly.
+
+    Args:
+        request: the scan.
+        data_dir: the data root.
+        sink: where all messages go.
+        repeat: scan until a signal comes.
+        pause_s: seconds between two scans.
+        disk_limit_bytes: what all simulated files may take together.
+        instrument_session: the visit, like ``cm12345-1``.
+        on_outcome: told how each scan ended.
+
+    Returns:
+        An exit code: 0, or 1 when a scan did not end as it was asked to, or 128 and the signal's number.
+
+    Raises:
+        SettingsError: when the scan cannot fit on the disk.
+        Exception: whatever the sink raised.
+    """
+    beamline = Beamline(data_dir, sink, disk_limit_bytes=disk_limit_bytes, instrument_session=instrument_session)
+    with beamline, _signals_caught(beamline.abort) as caught:
+        for number in itertools.count():
+            beamline.run(replace(request, seed=(request.seed + number) % 2**32))
+            outcome = beamline.outcome
+            if outcome is not None:
+                on_outcome(outcome)
+            if not caught and (outcome is None or not outcome.asked_for):
+                return 1
+            if not repeat or not _pause(pause_s, until=caught):
+                break
+    return 128 + caught[0] if caught else 0
+
+
+@contextmanager
+def _signals_caught(abort: Callable[[], None]) -> Iterator[list[int]]:
+    """Answers with the list of signals caught so far; outside the main thread none ever is."""
+    caught: list[int] = []
+
+    def catch(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        abort()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = {number: signal.signal(number, catch) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _pause(pause_s: float, *, until: list[int]) -> bool:
+    """Waits, in short naps, as a signal handler can set no lock; whether the time passed without a signal."""
+    deadline = time.monotonic() + pause_s
+    while not until and (left_s := deadline - time.monotonic()) > 0:
+        time.sleep(min(0.05, left_s))
+    return not until
+
+
+def _exposure(file: FrameFile, sample: Sample, stage: XYStage) -> Exposure:
+    request = sample.request
+    flying = request.mode == "fly"
+
+    def follow(newest_frame: int) -> None:
+        if flying:
+            y, x = sample.position(newest_frame // request.frames_per_point)
+            stage.y.follow(y)
+            stage.x.follow(x)
+
+    frames = request.points * request.frames_per_point
+    announced = request.points_announced * request.frames_per_point
+    return Exposure(
+        file=file,
+        frame_period_s=1.0 / (request.rate_hz * request.frames_per_point) if request.rate_hz else 0.0,
+        frames_max=min(frames, announced + OVERRUN_FRAMES),
+        frames_announced_max=announced,
+        one_by_one=not flying,
+        on_frames=follow,
+    )
+
+
+def _begin_ending(request: ScanRequest, announcer: Announcer) -> None:
+    if request.ending == "lose":
+        announcer.lose(final_idle=request.final_idle)
+    if request.ending in ("abort", "stop"):
+        announcer.state("aborting" if request.ending == "abort" else "stopping")
+
+
+def _outcome(request: ScanRequest, announcer: Announcer, *, file: Path, error: Exception | None) -> Outcome:
+    stop = announcer.stop or {"exit_status": "fail", "reason": str(error), "num_events": {}}
+    points = stop.get("num_events", {}).get("primary", 0)
+    expected = {"complete": "success", "stop": "success", "lose": "abort"}.get(request.ending, request.ending)
+    asked_for = stop["exit_status"] == expected and points == request.points_announced
+    return Outcome(announcer.run, stop["exit_status"], stop.get("reason", ""), points, file, asked_for)
+
+
+def _result(request: ScanRequest, outcome: Outcome, error: Exception | None) -> dict[str, Any]:
+    """A task's outcome in blueapi's words; to blueapi, a task that somebody stopped or aborted has failed."""
+    if error is None and request.ending == "complete" and outcome.asked_for:
+        return {"outcome": "success", "result": outcome.uid, "type": "str"}
+    told = error or RunEngineInterrupted(PAUSE_MSG)
+    return {"outcome": "error", "type": type(told).__name__, "message": str(told)}

@@ -1,0 +1,312 @@
+"""The simulated beamline's devices: a stage of two axes, and a camera that writes real files."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import PurePath
+
+from bluesky.protocols import StreamAsset
+from ophyd_async.core import (
+    DetectorAcquireLogic,
+    DetectorDataLogic,
+    DetectorTriggerLogic,
+    PathInfo,
+    SignalR,
+    StandardDetector,
+    StandardReadable,
+    StreamableDataProvider,
+    StreamResourceDataProvider,
+    StreamResourceInfo,
+    TriggerInfo,
+    soft_signal_r_and_setter,
+)
+from ophyd_async.sim import SimMotor
+
+from snakemap.simulator.writer import DATA_PATH, SUM_CHUNK, SUM_PATH, FrameFile, ScanFault
+
+__all__ = ["Camera", "Exposure", "StageAxis", "XYStage"]
+
+BATCH_S = 0.05
+"""Time after which a camera that need not wait shows its newest frames to readers."""
+
+LATE_S = 1.0
+"""A camera that is later than this counts its pace anew, instead of hurrying after a pause of the machine."""
+
+RAMP_S = 0.01
+"""Time that an axis takes to get up to speed."""
+
+
+class StageAxis(SimMotor):
+    """One axis of the stage, in mm; moves at once, or at a speed."""
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(name=name, instant=True, units="mm")
+
+    async def set_speed(self, speed_mm_s: float) -> None:
+        """Sets how fast it moves; 0 is at once."""
+        await self.velocity.set(speed_mm_s)
+        await self.acceleration_time.set(RAMP_S)
+
+    def follow(self, position_mm: float) -> None:
+        """Is carried along by a scan that does not stop."""
+        self._user_readback_set(position_mm)
+
+
+class XYStage(StandardReadable):
+    """The sample stage: `stage-x` horizontal and `stage-y` vertical."""
+
+    def __init__(self, name: str = "") -> None:
+        with self.add_children_as_readables():
+            self.x = StageAxis()
+            self.y = StageAxis()
+        super().__init__(name=name)
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What the camera shall do in the coming scan.
+
+    Attributes:
+        file: where frames go; it draws them, too.
+        frame_period_s: seconds from one frame to the next; 0 is as fast as possible.
+        frames_max: after so many frames the camera stays still, whatever it was asked for.
+        frames_announced_max: documents never speak of a frame beyond these.
+        one_by_one: each trigger waits for its frames (step scan), or the camera runs by itself (fly scan).
+        on_frames: told the index of the newest frame, after readers can see it.
+    """
+
+    file: FrameFile
+    frame_period_s: float
+    frames_max: int
+    frames_announced_max: int
+    one_by_one: bool
+    on_frames: Callable[[int], None]
+
+
+class Camera(StandardDetector):
+    """A camera with a file writer; :meth:`load` it before every scan.
+
+    Args:
+        executor: the one thread that draws and writes frames.
+        name: of the device, and of its data key.
+    """
+
+    def __init__(self, executor: Executor, name: str = "") -> None:
+        self.frames_written, set_frames_written = soft_signal_r_and_setter(int)
+        self._shutter = _Shutter(executor, set_frames_written)
+        self.add_detector_logics(
+            _Timing(self._shutter), _Acquisition(self._shutter), _FileWriting(self._shutter, self.frames_written)
+        )
+        super().__init__(name=name)
+
+    def load(self, exposure: Exposure) -> None:
+        """Sets what the next scan does."""
+        self._shutter.load(exposure)
+
+    @property
+    def frames_in_file(self) -> int:
+        """Frames of this scan that can be read now."""
+        return self._shutter.exposure.file.frames_written
+
+    def raise_fault(self) -> None:
+        """Passes on what went wrong with the camera.
+
+        Raises:
+            ScanFault: when it cannot go on.
+        """
+        if self._shutter.fault is not None:
+            raise self._shutter.fault
+
+
+class _Shutter:
+    """Takes frames at their time and has them written; lives on the RunEngine's loop."""
+
+    def __init__(self, executor: Executor, set_frames_written: Callable[[int], None]) -> None:
+        self.executor = executor
+        self.set_frames_written = set_frames_written
+        self.fault: Exception | None = None
+        self.frames_asked = 0
+        self._exposure: Exposure | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._epoch_s: float | None = None
+        self._stopping = asyncio.Lock()
+
+    @property
+    def loaded(self) -> bool:
+        return self._exposure is not None
+
+    @property
+    def exposure(self) -> Exposure:
+        if self._exposure is None:
+            raise ScanFault("the camera was not told what to do")
+        return self._exposure
+
+    def load(self, exposure: Exposure) -> None:
+        self._exposure, self.fault, self._epoch_s = exposure, None, None
+
+    async def begin(self) -> None:
+        """Takes the frames asked for: all of them before it returns, or in the background."""
+        self._task = asyncio.create_task(self._take(self.exposure.file.frames_written + self.frames_asked))
+        if self.exposure.one_by_one:
+            await self.finished()
+
+    async def finished(self) -> None:
+        """Waits for the frames asked for; not for ever, when the camera is stopped before.
+
+        Raises:
+            ScanFault: when the camera cannot go on.
+        """
+        if self._task is None:
+            return
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.result()
+
+    async def stop(self) -> None:
+        """Takes no more frames; returns when none is being written."""
+        async with self._stopping:
+            if self._task is None:
+                return
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            # seen, whatever it was: raise_fault, or the trigger that waited for it, has passed it on
+            _ = self._task.cancelled() or self._task.exception()
+            self._task = None
+
+    async def _take(self, wanted: int) -> None:
+        try:
+            stop = min(wanted, self.exposure.frames_max)
+            while self.exposure.file.frames_written < stop:
+                await self._take_due(stop)
+        except Exception as error:
+            self.fault = error
+            raise
+
+    async def _take_due(self, stop: int) -> None:
+        exposure = self.exposure
+        due = await self._wait_for_frames(exposure.file.frames_written, stop)
+        write_due = partial(exposure.file.write, due, budget_s=BATCH_S)
+        write = asyncio.get_running_loop().run_in_executor(self.executor, write_due)
+        try:
+            await asyncio.shield(write)
+        except asyncio.CancelledError:
+            # the thread is in the file: let it finish before anybody closes it
+            await asyncio.wait([write])
+            _ = write.exception()
+            raise
+        finally:
+            self.set_frames_written(exposure.file.frames_written)
+        exposure.on_frames(exposure.file.frames_written - 1)
+
+    async def _wait_for_frames(self, taken: int, stop: int) -> int:
+        """Sleeps until at least one more frame is due, and answers how many are by then."""
+        period_s = self.exposure.frame_period_s
+        if not period_s:
+            await asyncio.sleep(0)
+            return stop
+        now = time.monotonic()
+        if self._epoch_s is None or now - (self._epoch_s + (taken + 1) * period_s) > LATE_S:
+            self._epoch_s = now - taken * period_s
+        await asyncio.sleep(max(0.0, self._epoch_s + (taken + 1) * period_s - now))
+        return min(stop, max(taken + 1, int((time.monotonic() - self._epoch_s) / period_s)))
+
+
+@dataclass
+class _Timing(DetectorTriggerLogic):
+    shutter: _Shutter
+
+    async def prepare_internal(self, num: int, livetime: float, deadtime: float) -> None:
+        self.shutter.frames_asked = num
+
+    async def default_trigger_info(self) -> TriggerInfo:
+        return TriggerInfo()
+
+
+@dataclass
+class _Acquisition(DetectorAcquireLogic):
+    shutter: _Shutter
+
+    async def start_acquiring(self) -> None:
+        await self.shutter.begin()
+
+    async def wait_for_idle(self) -> None:
+        await self.shutter.finished()
+
+    async def ensure_stopped(self) -> None:
+        await self.shutter.stop()
+
+
+@dataclass
+class _FileWriting(DetectorDataLogic):
+    shutter: _Shutter
+    frames_written: SignalR[int]
+
+    async def prepare_unbounded(self, datakey_name: str) -> StreamableDataProvider:
+        exposure = self.shutter.exposure
+        exposure.file.open()
+        self.shutter.set_frames_written(0)
+        path = exposure.file.place.path
+        place = PathInfo(directory_path=PurePath(path.parent), filename=path.stem)
+        return _AnnouncedFrames(
+            uri=f"{place.directory_uri}{path.name}",
+            resources=_resources(datakey_name, exposure.file),
+            mimetype="application/x-hdf5",
+            collections_written_signal=self.frames_written,
+            frames_announced_max=exposure.frames_announced_max,
+        )
+
+    async def stop(self) -> None:
+        # the shutter first, then the file; ophyd-async calls ensure_stopped only at the same time as this
+        await self.shutter.stop()
+        if self.shutter.loaded:
+            self.shutter.exposure.file.close()
+
+    def get_hinted_fields(self, datakey_name: str) -> Sequence[str]:
+        return [datakey_name]
+
+
+class _AnnouncedFrames(StreamResourceDataProvider):
+    """Announces frames up to where the scan is to be cut off."""
+
+    def __init__(
+        self,
+        uri: str,
+        resources: Sequence[StreamResourceInfo],
+        mimetype: str,
+        collections_written_signal: SignalR[int],
+        frames_announced_max: int,
+    ) -> None:
+        super().__init__(uri, resources, mimetype, collections_written_signal)
+        self.frames_announced_max = frames_announced_max
+
+    async def make_stream_docs(
+        self, collections_written: int, collections_per_event: int
+    ) -> AsyncIterator[StreamAsset]:
+        announced = min(collections_written, self.frames_announced_max)
+        async for asset in super().make_stream_docs(announced, collections_per_event):
+            yield asset
+
+
+def _resources(name: str, file: FrameFile) -> list[StreamResourceInfo]:
+    height, width = file.renderer.request.frame_shape
+    return [
+        StreamResourceInfo(
+            data_key=name,
+            shape=(height, width),
+            chunk_shape=(1, height, width),
+            dtype_numpy=file.renderer.dtype.str,
+            parameters={"dataset": DATA_PATH},
+        ),
+        StreamResourceInfo(
+            data_key=f"{name}-sum",
+            shape=(),
+            chunk_shape=(SUM_CHUNK,),
+            dtype_numpy="<f8",
+            parameters={"dataset": SUM_PATH},
+        ),
+    ]

@@ -1,0 +1,148 @@
+"""The simulator's files: where they go, how much room they take together, and which go first when it gets tight.
+
+Only files that carry the simulator's own name, in its own directory, are ever touched. While a file is written an
+empty companion beside it is locked, so that no other simulator takes it for finished, and a crash leaves no lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from snakemap.errors import SettingsError
+
+__all__ = ["DIRECTORY", "Spool", "SpoolFile"]
+
+logger = logging.getLogger(__name__)
+
+DIRECTORY = "simulated"
+NAME_PATTERN = re.compile(r"snakemap-sim-\d{8}T\d{6}-[0-9a-f]{8}\.h5")
+LOCK_NAME = ".snakemap-sim.lock"
+FREE_BYTES_MIN = 64 * 1024 * 1024
+"""Room left on the disk for everybody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolFile:
+    """A file that may be written now.
+
+    Attributes:
+        path: where, absolute.
+        bytes_max: how large it may become before the directory holds more than its limit.
+    """
+
+    path: Path
+    bytes_max: int
+
+
+class Spool:
+    """A directory of simulated files that together stay below a limit, the oldest making room for the next.
+
+    Args:
+        data_dir: the data root; the files go into its ``simulated`` directory.
+        limit_bytes: what all simulated files may take together, like 2 GB.
+    """
+
+    def __init__(self, data_dir: Path, *, limit_bytes: int) -> None:
+        self.directory = data_dir.expanduser().absolute() / DIRECTORY
+        self.limit_bytes = limit_bytes
+
+    @contextmanager
+    def claim(self, needed_bytes: int) -> Iterator[SpoolFile]:
+        """Makes room for a file of about this size, and keeps its name and its place while it is written.
+
+        Raises:
+            SettingsError: when it would not fit even alone, or the directory cannot be used.
+        """
+        self._prepare()
+        with ExitStack() as while_written:
+            with self._locked(LOCK_NAME, os.O_CREAT, wait=True):
+                bytes_max = self._make_room(needed_bytes)
+                name = f"snakemap-sim-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:8]}.h5"
+                while_written.enter_context(self._locked(_companion(name), os.O_CREAT | os.O_EXCL, wait=False))
+                while_written.callback((self.directory / _companion(name)).unlink, missing_ok=True)
+            yield SpoolFile(self.directory / name, bytes_max)
+
+    def files(self) -> list[Path]:
+        """The simulator's own files, the oldest first."""
+        return [self.directory / name for name in self._sizes()]
+
+    def _sizes(self) -> dict[str, int]:
+        """Bytes of each of the simulator's files, the oldest first; links and strangers are left out."""
+        found = []
+        for entry in os.scandir(self.directory):
+            if NAME_PATTERN.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                # gone since it was listed: somebody else tidied up
+                with suppress(FileNotFoundError):
+                    stat = entry.stat(follow_symlinks=False)
+                    found.append((stat.st_mtime_ns, entry.name, stat.st_size))
+        return {name: size for _, name, size in sorted(found)}
+
+    def _prepare(self) -> None:
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(f"data_dir: {self.directory} cannot be made: {error.strerror}") from error
+        if self.directory.is_symlink():
+            raise SettingsError(
+                f"data_dir: {self.directory} is a link; the simulator cleans up only in a real directory"
+            )
+        if not os.access(self.directory, os.W_OK | os.X_OK):
+            raise SettingsError(f"data_dir: nothing may be written to {self.directory}")
+
+    def _make_room(self, needed_bytes: int) -> int:
+        free_bytes = shutil.disk_usage(self.directory).free - FREE_BYTES_MIN
+        sizes = self._sizes()
+        finished = [name for name in sizes if not self._running(name)]
+        removable_bytes = sum(sizes[name] for name in finished)
+        used_bytes = sum(sizes.values())
+        bytes_max = min(self.limit_bytes - used_bytes, free_bytes)
+        if needed_bytes > bytes_max + removable_bytes:
+            limit_bytes = min(self.limit_bytes, free_bytes + used_bytes)
+            raise SettingsError(
+                f"this scan needs about {_mb(needed_bytes)}; of the {_mb(limit_bytes)} that simulated files may take "
+                f"{_mb(used_bytes - removable_bytes)} are in use: choose fewer points, smaller frames or a higher limit"
+            )
+        for name in finished:
+            if needed_bytes <= bytes_max:
+                break
+            logger.info("removing the simulated file %s to make room", name)
+            (self.directory / name).unlink(missing_ok=True)
+            (self.directory / _companion(name)).unlink(missing_ok=True)
+            bytes_max += sizes[name]
+        return bytes_max
+
+    def _running(self, name: str) -> bool:
+        try:
+            with self._locked(_companion(name), 0, wait=False):
+                return False
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+
+    @contextmanager
+    def _locked(self, name: str, flags: int, *, wait: bool) -> Iterator[None]:
+        descriptor = os.open(self.directory / name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        finally:
+            os.close(descriptor)
+
+
+def _companion(name: str) -> str:
+    return f".{name}.writing"
+
+
+def _mb(size: int) -> str:
+    return f"{max(size, 0) / 1e6:,.1f} MB"

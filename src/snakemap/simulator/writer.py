@@ -1,0 +1,159 @@
+"""The growing HDF5 file of one scan, written as a camera's file writer does: one writer, many readers (SWMR)."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+import numpy as np
+
+from snakemap.simulator.disk import SpoolFile
+from snakemap.simulator.render import FrameRenderer, Rendered
+
+__all__ = ["DATA_PATH", "SUM_CHUNK", "SUM_PATH", "FrameFile", "ScanFault", "file_bytes"]
+
+DATA_PATH = "/entry/data/data"
+ATTRIBUTES_PATH = "/entry/instrument/NDAttributes"
+SUM_PATH = f"{ATTRIBUTES_PATH}/camera-sum"
+SUM_CHUNK = 1024
+"""Numbers in one chunk of a scalar dataset; the chunk is written anew at every flush, so it is small."""
+
+HEADROOM_BYTES = 256 * 1024
+"""Kept back from what a file may take, for HDF5's own bookkeeping."""
+
+FRAME_BYTES_EXTRA = 96
+"""What a frame takes beside its chunk: its sums, and its place in the index of chunks."""
+
+
+class ScanFault(Exception):
+    """Why a simulated scan cannot go on; its text becomes the reason in the stop document."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Datasets:
+    data: h5py.Dataset
+    total: h5py.Dataset
+    sums: tuple[h5py.Dataset, ...]
+
+    def all(self) -> tuple[h5py.Dataset, ...]:
+        return (self.data, self.total, *self.sums)
+
+
+def file_bytes(renderer: FrameRenderer) -> int:
+    """About how large the file of a whole scan will become."""
+    request = renderer.request
+    frames = request.points * request.frames_per_point
+    return frames * (renderer.chunk_bytes() + FRAME_BYTES_EXTRA) + HEADROOM_BYTES
+
+
+class FrameFile:
+    """One scan's frames and their sums, readable by others while it grows.
+
+    Beside the frames stand the camera's own sums, total and per region (``RedTotal`` and so on), to check ours against.
+
+    Args:
+        place: where the file goes, and how large it may become.
+        renderer: draws the frames.
+    """
+
+    def __init__(self, place: SpoolFile, renderer: FrameRenderer) -> None:
+        self.place = place
+        self.renderer = renderer
+        self.frames_written = 0
+        self._file: h5py.File | None = None
+        self._datasets: _Datasets | None = None
+
+    def open(self) -> None:
+        """Makes the file and its datasets, and lets readers in; close it in the end.
+
+        Raises:
+            ScanFault: when the file cannot be made.
+        """
+        try:
+            self._file = h5py.File(self.place.path, "x", libver="latest")
+            self._datasets = self._create(self._file)
+            self._file.swmr_mode = True
+        except OSError as error:
+            self.close()
+            raise ScanFault(f"the camera cannot write {self.place.path.name}: {error}") from error
+
+    def write(self, stop: int, *, budget_s: float) -> int:
+        """Draws and writes frames up to `stop`, or as many as the time allows (at least one), and shows them.
+
+        Returns:
+            The frames in the file now; every one of them can be read.
+
+        Raises:
+            ScanFault: when the file would grow beyond its limit, or the disk refuses.
+        """
+        if self._datasets is None:
+            raise ScanFault("the camera's file is closed")
+        deadline = time.monotonic() + budget_s
+        frames: list[Rendered] = []
+        try:
+            while self.frames_written + len(frames) < stop:
+                frames.append(self._write_frame(self._datasets, self.frames_written + len(frames)))
+                if time.monotonic() >= deadline:
+                    break
+        finally:
+            self._write_sums(self._datasets, frames)
+            self.frames_written += len(frames)
+        return self.frames_written
+
+    def close(self) -> None:
+        """Closes the file; closing it twice does no harm."""
+        if self._file is not None:
+            self._file.close()
+        self._file = self._datasets = None
+
+    def _create(self, file: h5py.File) -> _Datasets:
+        request = self.renderer.request
+        height, width = request.frame_shape
+        packed: dict[str, Any] = {"compression": "gzip", "compression_opts": request.gzip} if request.gzip else {}
+        data = file.create_dataset(
+            DATA_PATH,
+            shape=(0, height, width),
+            maxshape=(None, height, width),
+            chunks=(1, height, width),
+            dtype=self.renderer.dtype,
+            **packed,
+        )
+        file["entry"].attrs["NX_class"] = "NXentry"
+        file["entry/data"].attrs.update({"NX_class": "NXdata", "signal": "data"})
+        file.attrs.update({"creator": "snakemap simulate", "request": json.dumps(request.as_dict())})
+        names = [f"{ATTRIBUTES_PATH}/{name.capitalize()}Total" for name in request.rectangles]
+        return _Datasets(data, _scalars(file, SUM_PATH), tuple(_scalars(file, name) for name in names))
+
+    def _write_frame(self, datasets: _Datasets, index: int) -> Rendered:
+        frame = self.renderer.render(index)
+        if self._size() + len(frame.chunk) + HEADROOM_BYTES > self.place.bytes_max:
+            limit_mb = self.place.bytes_max / 1e6
+            raise ScanFault(f"the disk limit is reached: this scan's file may take {limit_mb:,.1f} MB and no more")
+        try:
+            datasets.data.resize(index + 1, axis=0)
+            datasets.data.id.write_direct_chunk((index, 0, 0), frame.chunk)
+        except OSError as error:
+            raise ScanFault(f"the camera cannot write {self.place.path.name}: {error}") from error
+        return frame
+
+    def _write_sums(self, datasets: _Datasets, frames: list[Rendered]) -> None:
+        if not frames:
+            return
+        stop = self.frames_written + len(frames)
+        columns = [[frame.total for frame in frames], *zip(*(frame.sums for frame in frames), strict=True)]
+        for dataset, values in zip((datasets.total, *datasets.sums), columns, strict=True):
+            dataset.resize(stop, axis=0)
+            dataset[self.frames_written :] = np.array(values)
+        # the frames last: whoever sees a frame finds its sums, too
+        for dataset in reversed(datasets.all()):
+            dataset.flush()
+
+    def _size(self) -> int:
+        return self._file.id.get_filesize() if self._file is not None else 0
+
+
+def _scalars(file: h5py.File, path: str) -> h5py.Dataset:
+    return file.create_dataset(path, shape=(0,), maxshape=(None,), chunks=(SUM_CHUNK,), dtype="<f8")

@@ -1,0 +1,532 @@
+"""The store: every document of every run in one Redis stream, whose entry id is the only version number there is.
+
+Whoever wants to know something reads the stream from a cursor and folds. Beside the stream there is only what makes
+that cheap, all under ``snakemap:``::
+
+    documents      the stream: {name, run, task, doc}, doc being JSON, verbatim
+    owners         uid of every start, descriptor and resource -> uid of its run
+    runs           uids of the runs, in the order in which the store came to know them
+    run:<uid>      first and last cursor, how many entries, the summary as JSON
+    owned:<uid>    the uids of `owners` that go when the run goes
+    frame:<uid>    the newest preview frame, expiring
+    report:<part>  how a part of snakemap is, expiring; `parts` names them
+    lease:<name>   who alone may do something, expiring
+
+Appending is one script: all entries of a batch, their owners and their run's index are written, or none is. An append
+that was cut off may have happened; whoever repeats it may store a document twice, which every fold ignores.
+Needs Redis 6.2 or later, or Valkey.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from redis import exceptions
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from snakemap.documents import WORKER, Entry, Message, WorkerEvent
+from snakemap.errors import CursorError, DocumentError, FrameError, RunNotFound, SettingsError, StoreUnavailable
+
+__all__ = ["Entry", "Store"]
+
+STREAM = "snakemap:documents"
+OWNERS = "snakemap:owners"
+RUNS = "snakemap:runs"
+PARTS = "snakemap:parts"
+
+BATCH_ENTRIES = 1000
+BATCH_BYTES = 4 * 1024 * 1024
+"""What one script call appends at most, so that Redis is never held up for long; a larger document goes alone."""
+
+CONNECT_TIMEOUT_S = 3.0
+ANSWER_TIMEOUT_S = 10.0
+FRAME_KEPT_S = 86_400.0
+ORPHAN_KEPT_S = 3600.0
+"""How long a run without a summary counts as just begun."""
+
+CURSOR = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?")
+OWNING = frozenset(("start", "descriptor", "resource", "stream_resource"))
+
+APPEND = """
+local cursors, runs = {}, {}
+for i = 1, #ARGV, 5 do
+  local run, uid = ARGV[i + 1], ARGV[i + 4]
+  local cursor = redis.call('XADD', KEYS[1], '*', 'name', ARGV[i], 'run', run, 'task', ARGV[i + 2], 'doc', ARGV[i + 3])
+  cursors[#cursors + 1] = cursor
+  if run ~= '' then
+    local known = runs[run] or {first = cursor, entries = 0}
+    known.last, known.entries = cursor, known.entries + 1
+    runs[run] = known
+    if uid ~= '' then
+      redis.call('HSET', KEYS[2], uid, run)
+      redis.call('SADD', 'snakemap:owned:' .. run, uid)
+    end
+  end
+end
+for run, known in pairs(runs) do
+  local key = 'snakemap:run:' .. run
+  redis.call('HSETNX', key, 'first', known.first)
+  redis.call('HSET', key, 'last', known.last)
+  redis.call('HINCRBY', key, 'entries', known.entries)
+  local ms, number = string.match(known.first, '(%d+)-(%d+)')
+  redis.call('ZADD', KEYS[3], 'NX', ms + math.min(number, 999) / 1000, run)
+end
+return cursors
+"""
+
+LEASE = """
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] and holder ~= ARGV[3] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+
+RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+
+@dataclass(frozen=True, slots=True)
+class _Indexed:
+    """What the store knows of a run.
+
+    Attributes:
+        uid: of the run.
+        first: cursor of its first document, as numbers; (0, 0) when it has none.
+        last: cursor of its newest document, as numbers.
+        entries: how many entries of the stream are its own.
+        status: from its summary, or None when it has none yet.
+    """
+
+    uid: str
+    first: tuple[int, int]
+    last: tuple[int, int]
+    entries: int
+    status: str | None
+
+    def silent_s(self, now_s: float) -> float:
+        """Seconds since its last document came in."""
+        return now_s - self.last[0] / 1000
+
+    def is_running(self, now_s: float) -> bool:
+        """Whether documents may still come; a run without a summary has just begun, or never will have one."""
+        return self.status == "running" or (self.status is None and self.silent_s(now_s) < ORPHAN_KEPT_S)
+
+
+class Store:
+    """All documents, in order, and what is derived from them for those who will not fold themselves.
+
+    Every method raises StoreUnavailable, promptly, when Redis cannot be reached or refuses; nothing is retried here,
+    and the next call tries anew.
+
+    Args:
+        url: ``redis://user:password@host:6379/0``, ``rediss://...`` or ``unix:///path/of/socket``.
+        documents_max: entries that the stream may hold before whole runs go.
+        keep_days: days after its last document that a run stays.
+
+    Attributes:
+        address: where Redis is, without user and password, for messages.
+
+    Raises:
+        SettingsError: the URL is none that Redis knows.
+    """
+
+    def __init__(self, url: str, *, documents_max: int = 2_000_000, keep_days: float = 7.0) -> None:
+        self.documents_max = documents_max
+        self.keep_s = keep_days * 86_400
+        self._url = url
+        self._client = self._connect(timeout_s=ANSWER_TIMEOUT_S)
+        self.address = _address(url)
+        self._append = self._client.register_script(APPEND)
+        self._lease = self._client.register_script(LEASE)
+        self._release = self._client.register_script(RELEASE)
+
+    async def append(self, messages: Sequence[Message]) -> list[str]:
+        """Adds documents (with their ``run`` set) and worker events at the end of the stream, in order.
+
+        Returns:
+            The cursor of each.
+
+        Raises:
+            DocumentError: when one cannot be written as JSON (nested deeper than 254, say); then none is appended.
+        """
+        rows = [_row(message) for message in messages]
+        cursors: list[bytes] = []
+        async with self._translated():
+            for batch in _batches(rows):
+                arguments = [field for row in batch for field in row]
+                cursors += await self._append(keys=[STREAM, OWNERS, RUNS], args=arguments)
+        return [cursor.decode() for cursor in cursors]
+
+    async def read(self, after: str = "0", *, count: int = 1000, until: str = "+") -> list[Entry]:
+        """The next entries after a cursor, at most ``count``, none beyond ``until``; empty when there are no more.
+
+        Raises:
+            CursorError: when a cursor is none.
+        """
+        beyond = until if until == "+" else _written(_numbers(until))
+        async with self._translated():
+            rows = await self._client.xrange(STREAM, min=f"({_written(_numbers(after))}", max=beyond, count=count)
+        return [_entry(row) for row in rows]
+
+    async def follow(self, after: str, *, block_ms: int = 1000, count: int = 500) -> AsyncGenerator[list[Entry]]:
+        """Batches of what comes after a cursor, for ever: first what is there already, then what arrives.
+
+        Entries wait in Redis, not here, for a reader that is slow. Each follower has a connection of its own.
+
+        Yields:
+            At most ``count`` entries, or an empty list when ``block_ms`` milliseconds have brought nothing.
+
+        Raises:
+            CursorError: when the cursor is none.
+        """
+        cursor = _written(_numbers(after))
+        client = self._connect(timeout_s=block_ms / 1000 + ANSWER_TIMEOUT_S)
+        try:
+            while True:
+                async with self._translated(client):
+                    answer = await client.xread({STREAM: cursor}, count=count, block=block_ms)
+                entries = [_entry(row) for row in answer[0][1]] if answer else []
+                cursor = entries[-1].cursor if entries else cursor
+                yield entries
+        finally:
+            await client.aclose()
+
+    async def run_entries(self, uid: str, *, after: str = "0", count: int = 1000) -> AsyncGenerator[list[Entry]]:
+        """The documents of one run that are there now, in batches, without those of runs between them.
+
+        Raises:
+            RunNotFound: no document of such a run is in the store.
+            CursorError: when the cursor is none.
+        """
+        cursor = _numbers(after)
+        async with self._translated():
+            first, last = await self._client.hmget(_run_key(uid), "first", "last")
+        if first is None or last is None:
+            raise RunNotFound(f"No run {uid[:100]!r} is in the store; it may have expired.")
+        (ms, number), until = _numbers(first.decode()), last.decode()
+        cursor = max(cursor, (ms, number - 1) if number else (ms - 1, 2**64 - 1))
+        while entries := await self.read(_written(cursor), count=count, until=until):
+            if own := [entry for entry in entries if entry.run == uid]:
+                yield own
+            cursor = _numbers(entries[-1].cursor)
+
+    async def latest(self) -> str:
+        """The cursor of the last entry; ``"0-0"`` when there is none."""
+        async with self._translated():
+            rows = await self._client.xrevrange(STREAM, count=1)
+        return rows[0][0].decode() if rows else "0-0"
+
+    async def owners(self) -> dict[str, str]:
+        """The uid of every known start, descriptor and resource, and the uid of its run."""
+        async with self._translated():
+            owners = await self._client.hgetall(OWNERS)
+        return {uid.decode(): run.decode() for uid, run in owners.items()}
+
+    async def save_summary(self, uid: str, summary: dict[str, Any]) -> None:
+        """Keeps what the list of runs says of a run; plain JSON, ``status`` and ``uid`` among it."""
+        async with self._translated(), self._client.pipeline(transaction=True) as pipeline:
+            pipeline.hset(_run_key(uid), "summary", _json(summary, "a summary"))
+            pipeline.zadd(RUNS, {uid: time.time() * 1000}, nx=True)
+            await pipeline.execute()
+
+    async def summaries(self, *, count: int | None = None) -> list[dict[str, Any]]:
+        """What is known of the runs, the newest first: all, or the newest ``count``.
+
+        The newest is the one the store came to know last, so that a recording played again today is of today.
+        """
+        async with self._translated():
+            uids = await self._client.zrevrange(RUNS, 0, -1 if count is None else count - 1) if count != 0 else []
+            texts = [row[0] for row in await self._fields(uids, "summary")]
+        return [orjson.loads(text) for text in texts if text is not None]
+
+    async def summary(self, uid: str) -> dict[str, Any]:
+        """What is known of a run.
+
+        Raises:
+            RunNotFound: nothing is.
+        """
+        async with self._translated():
+            text = await self._client.hget(_run_key(uid), "summary")
+        if text is None:
+            raise RunNotFound(f"No run {uid[:100]!r} is in the store; it may have expired.")
+        return orjson.loads(text)
+
+    async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any]) -> None:
+        """Keeps a run's newest preview frame for a day, and what is to be said of it (plain JSON).
+
+        Raises:
+            FrameError: when its dtype is not one of numbers.
+        """
+        if frame.dtype.kind not in "biuf":
+            raise FrameError(f"a frame of {frame.dtype}, where numbers were expected")
+        header = _json({"dtype": frame.dtype.str, "shape": frame.shape, "about": about}, "what is said of a frame")
+        value = b"%d:%b%b" % (len(header), header, np.ascontiguousarray(frame).tobytes())
+        async with self._translated():
+            await self._client.set(_frame_key(uid), value, px=int(FRAME_KEPT_S * 1000))
+
+    async def frame(self, uid: str) -> tuple[npt.NDArray[Any], dict[str, Any]] | None:
+        """The newest preview frame of a run (read-only) and what was said of it; None when there is none (any more)."""
+        async with self._translated():
+            value = await self._client.get(_frame_key(uid))
+        if value is None:
+            return None
+        colon = value.index(b":")
+        begins = colon + 1 + int(value[:colon])
+        header = orjson.loads(value[colon + 1 : begins])
+        pixels = np.frombuffer(value, dtype=header["dtype"], offset=begins)
+        return pixels.reshape(header["shape"]), header["about"]
+
+    async def report(self, part: str, state: dict[str, Any], *, ttl_s: float) -> None:
+        """Says how a part of snakemap is; forgotten after ``ttl_s`` seconds, so that a dead part falls silent."""
+        async with self._translated(), self._client.pipeline(transaction=False) as pipeline:
+            pipeline.set(f"snakemap:report:{part}", _json(state, "a report"), px=_milliseconds(ttl_s))
+            pipeline.sadd(PARTS, part)
+            await pipeline.execute()
+
+    async def reports(self) -> dict[str, dict[str, Any]]:
+        """How the parts are that have said so lately, by name."""
+        async with self._translated():
+            parts = sorted(part.decode() for part in await self._client.smembers(PARTS))
+            texts = await self._client.mget([f"snakemap:report:{part}" for part in parts]) if parts else []
+        return {part: orjson.loads(text) for part, text in zip(parts, texts, strict=True) if text is not None}
+
+    async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool:
+        """Takes a lease, or renews one's own, for ``ttl_s`` seconds.
+
+        Args:
+            name: what only one may do.
+            holder: who asks.
+            ttl_s: seconds until it must be renewed.
+            instead_of: a holder that is known to be dead and may be replaced at once.
+
+        Returns:
+            Whether ``holder`` has it now.
+        """
+        async with self._translated():
+            arguments = [holder, _milliseconds(ttl_s), instead_of or holder]
+            return bool(await self._lease(keys=[f"snakemap:lease:{name}"], args=arguments))
+
+    async def holder(self, name: str) -> str | None:
+        """Who has a lease."""
+        async with self._translated():
+            holder = await self._client.get(f"snakemap:lease:{name}")
+        return None if holder is None else holder.decode()
+
+    async def release(self, name: str, holder: str) -> None:
+        """Gives a lease back, if ``holder`` still has it."""
+        async with self._translated():
+            await self._release(keys=[f"snakemap:lease:{name}"], args=[holder])
+
+    async def evict(self) -> list[str]:
+        """Forgets whole runs, the oldest first, until neither too many documents nor too old ones are left.
+
+        A run that is still running stays, whatever its size, unless it has had no document for ``keep_days``. Entries
+        that lie between those of a run that stays are taken out one by one, all others with the head of the stream.
+
+        Returns:
+            The uids of the runs that went.
+        """
+        async with self._translated():
+            now_s = time.time()
+            runs = await self._index()
+            aged = [run for run in runs if run.silent_s(now_s) > self.keep_s]
+            runs = await self._drop(runs, aged, now_s)
+            over = await self._client.xlen(STREAM) - self.documents_max
+            excess = []
+            for run in runs:
+                if over > 0 and not run.is_running(now_s):
+                    excess.append(run)
+                    over -= run.entries
+            if excess:
+                await self._drop(runs, excess, now_s)
+        return [run.uid for run in (*aged, *excess)]
+
+    async def ping(self) -> None:
+        """Returns when Redis answers."""
+        async with self._translated():
+            await self._client.ping()
+
+    async def close(self) -> None:
+        """Lets the connections go."""
+        await self._client.aclose()
+
+    def _connect(self, *, timeout_s: float) -> Any:  # redis-py's annotations know nothing of decode_responses=False
+        try:
+            return Redis.from_url(
+                self._url,
+                protocol=2,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                socket_timeout=timeout_s,
+                health_check_interval=15,
+                retry=Retry(NoBackoff(), 0),
+            )
+        except ValueError as error:
+            raise SettingsError(f"SNAKEMAP_REDIS_URL: {error}") from None
+
+    @asynccontextmanager
+    async def _translated(self, client: Any = None) -> AsyncIterator[None]:
+        """Turns what Redis and its client raise into StoreUnavailable, by type."""
+        try:
+            yield
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError, EOFError) as error:
+            # the other idle connections are as dead as this one; the next call shall not find out one by one
+            await (client or self._client).connection_pool.disconnect(inuse_connections=False)
+            raise StoreUnavailable(f"Redis at {self.address} {_trouble(error)}") from error
+        except exceptions.RedisError as error:
+            raise StoreUnavailable(f"Redis at {self.address} answers with an error: {error}") from error
+
+    async def _fields(self, uids: Iterable[bytes | str], *names: str) -> list[list[bytes | None]]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for uid in uids:
+                pipeline.hmget(_run_key(uid if isinstance(uid, str) else uid.decode()), *names)
+            return await pipeline.execute()
+
+    async def _index(self) -> list[_Indexed]:
+        """What is known of every run, the oldest first."""
+        uids = [uid.decode() for uid in await self._client.zrange(RUNS, 0, -1)]
+        scores = await self._client.zmscore(RUNS, uids) if uids else []
+        rows = await self._fields(uids, "first", "last", "entries", "summary")
+        return [_indexed(uid, int(score or 0), row) for uid, score, row in zip(uids, scores, rows, strict=True)]
+
+    async def _drop(self, runs: Sequence[_Indexed], going: Sequence[_Indexed], now_s: float) -> list[_Indexed]:
+        """Takes runs out of the stream, then out of all else; returns those that stay."""
+        gone = {run.uid for run in going}
+        staying = [run for run in runs if run.uid not in gone]
+        floor = min((run.first for run in staying if run.entries), default=None)
+        if floor is None:
+            floor = max((run.last for run in going), default=(0, 0))
+            floor = max((floor[0], floor[1] + 1), (int((now_s - self.keep_s) * 1000), 0))
+            await self._client.xtrim(STREAM, maxlen=self.documents_max, approximate=False)
+        await self._client.xtrim(STREAM, minid=_written(floor), approximate=False)
+        for run in going:
+            if run.entries and run.last >= floor:
+                await self._take_out(run)
+            await self._forget(run.uid)
+        return staying
+
+    async def _take_out(self, run: _Indexed) -> None:
+        async for entries in self.run_entries(run.uid):
+            await self._client.xdel(STREAM, *(entry.cursor for entry in entries))
+
+    async def _forget(self, uid: str) -> None:
+        owned = await self._client.smembers(f"snakemap:owned:{uid}")
+        async with self._client.pipeline(transaction=True) as pipeline:
+            if owned:
+                pipeline.hdel(OWNERS, *owned)
+            pipeline.delete(_run_key(uid), _frame_key(uid), f"snakemap:owned:{uid}")
+            pipeline.zrem(RUNS, uid)
+            await pipeline.execute()
+
+
+def _row(message: Message) -> tuple[str, str, str, bytes, str]:
+    """The fields of an entry, and the uid that its run owns through it."""
+    if isinstance(message, WorkerEvent):
+        return WORKER, "", message.task_id or "", _json(message.body, "a worker event"), ""
+    uid = message.doc.get("uid")
+    owned = uid if message.name in OWNING and isinstance(uid, str) else ""
+    return message.name, message.run, message.task_id or "", _json(message.doc, f"a {message.name}"), owned
+
+
+def _entry(row: tuple[bytes, dict[bytes, bytes]]) -> Entry:
+    cursor, fields = row
+    return Entry(
+        cursor=cursor.decode(),
+        name=fields[b"name"].decode(),
+        run=fields[b"run"].decode(),
+        task_id=fields[b"task"].decode() or None,
+        doc=orjson.loads(fields[b"doc"]),
+    )
+
+
+def _indexed(uid: str, known_ms: int, row: Sequence[bytes | None]) -> _Indexed:
+    first, last, entries, summary = row
+    return _Indexed(
+        uid=uid,
+        first=_numbers(first.decode()) if first else (0, 0),
+        last=_numbers(last.decode()) if last else (known_ms, 0),
+        entries=int(entries or 0),
+        status=str(orjson.loads(summary).get("status")) if summary else None,
+    )
+
+
+def _batches(rows: Sequence[tuple[str, str, str, bytes, str]]) -> Iterator[Sequence[tuple[str, str, str, bytes, str]]]:
+    """Cuts rows into pieces that one script call may hold."""
+    start, size = 0, 0
+    for stop, row in enumerate(rows):
+        if stop > start and (stop - start >= BATCH_ENTRIES or size + len(row[3]) > BATCH_BYTES):
+            yield rows[start:stop]
+            start, size = stop, 0
+        size += len(row[3])
+    if start < len(rows):
+        yield rows[start:]
+
+
+def _json(value: Any, what: str) -> bytes:
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError as error:
+        raise DocumentError(f"{what} that cannot be written as JSON: {error}") from error
+
+
+def _numbers(cursor: str) -> tuple[int, int]:
+    """The two numbers of a cursor.
+
+    >>> _numbers("1795461238076-2"), _numbers("0")
+    ((1795461238076, 2), (0, 0))
+    """
+    match = CURSOR.fullmatch(cursor)
+    numbers = (int(match[1]), int(match[2] or 0)) if match and cursor.isascii() else (2**64, 0)
+    if max(numbers) >= 2**64:
+        raise CursorError(f"{cursor[:60]!r} is not a cursor like '1795461238076-0', or '0' for the beginning.")
+    return numbers
+
+
+def _written(numbers: tuple[int, int]) -> str:
+    return f"{numbers[0]}-{numbers[1]}"
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, math.ceil(seconds * 1000))
+
+
+def _run_key(uid: str) -> str:
+    return f"snakemap:run:{uid}"
+
+
+def _frame_key(uid: str) -> str:
+    return f"snakemap:frame:{uid}"
+
+
+def _trouble(error: BaseException) -> str:
+    refused = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+    if isinstance(error, refused) or isinstance(error.__cause__, refused):  # redis-py wraps it up while connecting
+        return "refuses our user or password"
+    if isinstance(error, exceptions.BusyLoadingError):
+        return "is still reading its data"
+    if isinstance(error, exceptions.TimeoutError | TimeoutError):
+        return "does not answer in time"
+    return f"cannot be reached: {error}"
+
+
+def _address(url: str) -> str:
+    """Where it is, without user, password and query.
+
+    >>> _address("redis://me:secret@host:6379/0?password=secret"), _address("unix:///run/redis.sock?db=1")
+    ('host:6379/0', '/run/redis.sock')
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return unquote(parts.path)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "localhost"
+    return f"{host}:{parts.port or 6379}{parts.path.rstrip('/')}"

@@ -1,0 +1,48 @@
+"""The parts of the page that are words and numbers; their scripts put text in as text, so that no name is markup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import param
+from panel.custom import JSComponent
+
+__all__ = ["RunList", "SummaryTable", "TopBar", "stylesheet"]
+
+JS = Path(__file__).parent / "js"
+CSS = Path(__file__).parent / "css"
+
+
+def stylesheet(name: str) -> str:
+    """The text of one of our style sheets."""
+    return (CSS / f"{name}.css").read_text(encoding="utf-8")
+
+
+class TopBar(JSComponent):
+    """Name, run, progress, connections, and the switch between day and night."""
+
+    state = param.Dict(default={}, doc="What to show; see `topbar.js` for its keys.")
+    theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page; the button sets it.")
+    logo = param.String(default="", doc="The logo, as SVG of our own.")
+
+    _esm = JS / "topbar.js"
+    _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class
+
+
+class SummaryTable(JSComponent):
+    """One row a channel: least, most, mean, sum, and where the most is."""
+
+    state = param.Dict(default={}, doc="`rows` and `caption`; see `summary.js`.")
+
+    _esm = JS / "summary.js"
+    _stylesheets = [stylesheet("summary")]  # noqa: RUF012
+
+
+class RunList(JSComponent):
+    """The runs in the store, newest first, to follow the newest or to stay with one."""
+
+    runs = param.List(default=[], item_type=dict, doc="Summaries, as `GET /api/runs` has them.")
+    pinned = param.String(default="", doc="Uid of the run to stay with; empty follows the newest.")
+
+    _esm = JS / "runs.js"
+    _stylesheets = [stylesheet("runs")]  # noqa: RUF012

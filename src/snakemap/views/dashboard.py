@@ -1,0 +1,187 @@
+"""The page: one layout, from a laptop to the wall of a control room, in which nothing moves while data grow."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import panel as pn
+
+from snakemap.views.components import stylesheet
+from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
+from snakemap.views.tab import Tab
+from snakemap.views.theme import THEMES
+
+__all__ = ["Dashboard", "page_css"]
+
+STATUS_COLORS = {
+    "dark": {"good": "#43c463", "warn": "#f2c14e", "bad": "#ff6b61"},
+    "light": {"good": "#167a32", "warn": "#9a6700", "bad": "#c8281e"},
+}
+
+
+def page_css() -> str:
+    """The style sheet of a page: every color as a variable that reaches into all panes, by day and by night."""
+    blocks = []
+    for name, theme in THEMES.items():
+        colors = {key: value for key, value in asdict(theme).items() if key != "name"} | STATUS_COLORS[name]
+        selector = ":root" if name == "dark" else f':root[data-theme="{name}"]'
+        variables = " ".join(f"--sm-{key}: {value};" for key, value in colors.items())
+        blocks.append(f"{selector} {{ {variables} }}")
+    return "\n".join([*blocks, stylesheet("page")])
+
+
+class Dashboard(pn.viewable.Viewer):
+    """Top bar; runs, files and tree on the left; maps in the middle; frame over histogram on the right; summary below.
+
+    Args:
+        tab: whose panes these are.
+        read_only: nothing can be started from this page.
+    """
+
+    def __init__(self, tab: Tab, *, read_only: bool = False, **params: Any) -> None:
+        super().__init__(**params)
+        self.tab = tab
+        self.read_only = read_only
+        self._layout = self._laid_out()
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self._layout
+
+    def _laid_out(self) -> pn.viewable.Viewable:
+        tab = self.tab
+        middle = pn.Row(
+            self._left(),
+            _pane(self._toolbar(), tab.maps_place, classes=["center"]),
+            pn.Column(
+                _pane(tab.frame, classes=["frame-pane"]),
+                _pane(self._brush_line(), tab.histogram, classes=["histogram-pane"]),
+                sizing_mode="stretch_both",
+                css_classes=["right"],
+                margin=0,
+                stylesheets=[RIGHT],
+            ),
+            sizing_mode="stretch_both",
+            margin=0,
+            styles={"min-height": "0", "flex": "1 1 0", "gap": "8px", "padding": "8px"},
+        )
+        return pn.Column(
+            tab.topbar,
+            middle,
+            self._bottom(),
+            sizing_mode="stretch_both",
+            margin=0,
+            styles={"height": "100vh", "width": "100vw", "background": "var(--sm-page)", "overflow": "hidden"},
+        )
+
+    def _left(self) -> pn.viewable.Viewable:
+        """Runs, and the places of the file browser and the tree."""
+        later = "color: var(--sm-faint); font-size: 12px; padding: 10px; margin: 0"
+        tabs = pn.Tabs(
+            ("Runs", pn.Column(self.tab.run_list, scroll=True, sizing_mode="stretch_both", margin=0)),
+            ("Files", pn.pane.HTML(f'<p style="{later}">This version does not browse files yet.</p>', margin=0)),
+            ("Tree", pn.pane.HTML(f'<p style="{later}">This version does not look into files yet.</p>', margin=0)),
+            sizing_mode="stretch_both",
+            margin=0,
+            stylesheets=[TABS],
+        )
+        return _pane(tabs, classes=["left"], styles={"flex": "0 0 210px", "max-width": "210px"})
+
+    def _toolbar(self) -> pn.viewable.Viewable:
+        """Secondary things, in one line over the maps."""
+        choices, tab = self.tab.choices, self.tab
+        css = [stylesheet("widgets")]
+        selects = [
+            pn.widgets.Select.from_param(
+                parameter, options=options, width=width, stylesheets=css, margin=0, name="", description=None
+            )
+            for parameter, options, width in (
+                (choices.param.limits, LIMITS, 160),
+                (choices.param.scale, SCALES, 78),
+                (choices.param.aspect, ASPECTS, 124),
+            )
+        ]
+        by_hand = [
+            pn.widgets.FloatInput.from_param(
+                parameter, width=110, stylesheets=css, margin=0, name="", description=None, visible=False
+            )
+            for parameter in (choices.param.low, choices.param.high)
+        ]
+
+        def show_bounds(event: Any) -> None:
+            if event.new == "by hand" and tab.pipeline.run is not None:
+                low, high = tab.shown_limits[tab.pipeline.channel]
+                choices.param.update(low=low, high=high)
+            for widget in by_hand:
+                widget.visible = event.new == "by hand"
+
+        choices.param.watch(show_bounds, "limits")
+        return pn.Row(*selects, *by_hand, sizing_mode="stretch_width", height=28, margin=0, styles={"gap": "8px"})
+
+    def _brush_line(self) -> pn.viewable.Viewable:
+        """What is brushed, and how to let go of it."""
+        choices = self.tab.choices
+        clear = pn.widgets.Button(label="Clear", stylesheets=[stylesheet("widgets")], margin=0, visible=False)
+
+        def let_go(_: Any) -> None:
+            self.tab.clear_selections()
+
+        def show(*_: Any) -> None:
+            clear.visible = choices.brush is not None or choices.box is not None
+            hint.visible = not clear.visible
+
+        clear.on_click(let_go)
+        choices.param.watch(show, ["brush", "box"])
+        channel = pn.widgets.RadioButtonGroup.from_param(
+            choices.param.channel,
+            options=list(self.tab.maps.channels),
+            stylesheets=[stylesheet("widgets")],
+            margin=0,
+            description=None,
+        )
+        hint = pn.pane.HTML("drag to brush", styles={"color": "var(--sm-faint)", "font-size": "12px"}, margin=(6, 8))
+        self.tab.on_channels(lambda channels: channel.param.update(options=list(channels)))
+        return pn.Row(channel, hint, pn.HSpacer(), clear, sizing_mode="stretch_width", height=28, margin=0)
+
+    def _bottom(self) -> pn.viewable.Viewable:
+        why = "This dashboard is read-only." if self.read_only else "Scans cannot be started from this version yet."
+        again = pn.widgets.Button(
+            label="Run again", disabled=True, stylesheets=[stylesheet("widgets")], margin=(0, 0, 4, 0), width=130
+        )
+        said = pn.pane.HTML(f'<span style="color: var(--sm-faint); font-size: 12px">{why}</span>', margin=0, width=130)
+        controls = pn.Column(again, said, margin=(6, 10), width=140, styles={"flex": "0 0 auto"})
+        return pn.Row(
+            self.tab.summary,
+            controls,
+            sizing_mode="stretch_width",
+            margin=0,
+            styles={"background": "var(--sm-panel)", "border-top": "1px solid var(--sm-line)", "min-height": "140px"},
+        )
+
+
+def _pane(*objects: Any, classes: list[str], styles: dict[str, str] | None = None) -> pn.viewable.Viewable:
+    return pn.Column(
+        *objects,
+        sizing_mode="stretch_both",
+        margin=0,
+        css_classes=["pane", *classes],
+        styles={
+            "background": "var(--sm-panel)",
+            "border": "1px solid var(--sm-line)",
+            "border-radius": "8px",
+            "padding": "8px",
+            "min-height": "0",
+            "min-width": "0",
+            "gap": "4px",
+            **(styles or {}),
+        },
+    )
+
+
+RIGHT = ":host { flex: 0 1 clamp(300px, 27vw, 760px) !important; gap: 8px; min-width: 0; min-height: 0; }"
+TABS = """
+.bk-header { border-bottom: 1px solid var(--sm-line); }
+.bk-tab { color: var(--sm-faint); font-family: var(--sm-font); font-size: 12px; padding: 4px 9px;
+  border: none !important; background: none !important; }
+.bk-tab.bk-active { color: var(--sm-text); border-bottom: 2px solid var(--sm-accent) !important; }
+"""

@@ -1,0 +1,150 @@
+"""The raw frame that came last, with the ROIs in their colors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import panel as pn
+from bokeh.models import (
+    ColorBar,
+    ColumnDataSource,
+    LabelSet,
+    LinearColorMapper,
+    PanTool,
+    Range1d,
+    ResetTool,
+    SaveTool,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+
+from snakemap.runs import Run
+from snakemap.views.page import Page, script
+from snakemap.views.theme import Theme, channel_color
+from snakemap.views.theming import counts_formatter, dress
+
+__all__ = ["FrameView"]
+
+GREYS = [f"#{level:02x}{level:02x}{level:02x}" for level in range(256)]
+
+
+class FrameView(pn.viewable.Viewer):
+    """One detector frame, downsampled to what the pane can show; row 0 is at the top, as the detector has it.
+
+    Args:
+        theme: the colors of the page.
+    """
+
+    def __init__(self, *, theme: Theme, **params: Any) -> None:
+        super().__init__(**params)
+        self.shown: int | None = None
+        self.image = ColumnDataSource({"image": [np.zeros((1, 1), dtype=np.uint8)], "dw": [1], "dh": [1]})
+        self.outlines = ColumnDataSource({key: [] for key in ("left", "right", "top", "bottom", "color", "name")})
+        self.mapper = LinearColorMapper(palette=GREYS, low=0, high=255)
+        self.figure = self._figure()
+        self.page = Page()
+        fit = script(
+            "fit", page=self.page, figure=self.figure, x_range=self.figure.x_range, y_range=self.figure.y_range
+        )
+        self.page.js_on_change("place", fit)
+        for name in ("inner_width", "inner_height"):
+            self.figure.js_on_change(name, fit)
+        self.restyle(theme)
+        self._rois: dict[str, tuple[int, int, int, int]] | None = None
+        self._layout = pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", css_classes=["frame"])
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self._layout
+
+    def draw(self, run: Run, frame: npt.NDArray[Any] | None, *, number: int | None) -> None:
+        """Draws a frame and the ROIs of its run.
+
+        Args:
+            run: whose frame it is.
+            frame: (rows, columns), downsampled; None when there is none yet.
+            number: its point's seq_num, for the title and to know it again.
+        """
+        if run.frame_shape is not None and run.rois != self._rois:
+            self._outline(run.rois, run.frame_shape)
+        if frame is None or number == self.shown or run.frame_shape is None:
+            return
+        height, width = run.frame_shape
+        self.shown = number
+        self.picture.visible = True
+        self.image.data = {"image": [np.ascontiguousarray(frame)], "dw": [width], "dh": [height]}
+        high = float(np.max(frame, initial=0))
+        self.mapper.update(low=float(min(np.min(frame, initial=0), 0)), high=high if high > 0 else 1.0)
+        self.figure.title.text = f"frame of point {number:,}" if number is not None else "frame"
+
+    def clear(self) -> None:
+        """Shows nothing: another run."""
+        self.shown = None
+        self._rois = None
+        self.picture.visible = False
+        self.image.data = {"image": [np.zeros((1, 1), dtype=np.uint8)], "dw": [1], "dh": [1]}
+        self.outlines.data = {key: [] for key in self.outlines.data}
+        self.figure.title.text = "no frame yet"
+
+    def restyle(self, theme: Theme) -> None:
+        """Wears the colors of a theme."""
+        self.theme = theme
+        dress(self.figure, theme)
+        self.bar.update(background_fill_color=None, major_label_text_color=theme.faint)
+
+    def _outline(self, rois: Mapping[str, tuple[int, int, int, int]], frame_shape: tuple[int, int]) -> None:
+        height, width = frame_shape
+        self._rois = dict(rois)
+        boxes = list(rois.values())
+        # outlines on a picture are read against dark pixels, by day too
+        colors = [channel_color(name, _ON_PICTURE, channels=list(rois)) for name in rois]
+        self.outlines.data = {
+            "left": [box[2] for box in boxes],
+            "right": [box[3] for box in boxes],
+            "top": [box[0] for box in boxes],
+            "bottom": [box[1] for box in boxes],
+            "color": colors,
+            "name": list(rois),
+        }
+        place = {"left": 0, "right": width, "bottom": height, "top": 0, "dx": 1, "dy": 1, "aspect": "true distances"}
+        if place != self.page.place:
+            self.page.place = place
+
+    def _figure(self) -> Any:
+        plot = figure(
+            title="no frame yet",
+            x_range=Range1d(start=0, end=1),
+            y_range=Range1d(start=1, end=0),
+            tools=[],
+            sizing_mode="stretch_both",
+            min_height=120,
+            min_width=160,
+            min_border_left=56,
+            toolbar_location=None,
+            name="frame",
+        )
+        wheel, pan = WheelZoomTool(), PanTool()
+        plot.add_tools(pan, wheel, ResetTool(), SaveTool())
+        plot.toolbar.active_scroll = wheel
+        self.picture = plot.image(
+            image="image", x=0, y=0, dw="dw", dh="dh", source=self.image, color_mapper=self.mapper, visible=False
+        )
+        plot.quad(
+            left="left", right="right", top="top", bottom="bottom", source=self.outlines,
+            fill_color=None, line_color="color", line_width=2,
+        )  # fmt: skip
+        labels = LabelSet(
+            x="left", y="top", text="name", text_color="color", source=self.outlines, text_font_size="12px", y_offset=3,
+            text_font_style="bold",
+        )  # fmt: skip
+        self.bar = ColorBar(color_mapper=self.mapper, width=9, padding=4, label_standoff=5)
+        self.bar.formatter = counts_formatter()
+        plot.add_layout(self.bar, "right")
+        plot.add_layout(labels)
+        plot.xaxis.axis_label, plot.yaxis.axis_label = "detector column (px)", "detector row (px)"
+        return plot
+
+
+_ON_PICTURE = Theme("dark", "", "", "", "", "", "", "", "")

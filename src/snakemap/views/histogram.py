@@ -1,0 +1,115 @@
+"""The histogram of one channel's intensities relative to the running maximum, and the brush on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import panel as pn
+from bokeh.events import DoubleTap, Reset, SelectionGeometry
+from bokeh.models import (
+    BoxAnnotation,
+    BoxSelectTool,
+    ColumnDataSource,
+    NumeralTickFormatter,
+    Range1d,
+    ResetTool,
+    SaveTool,
+)
+from bokeh.plotting import figure
+
+from snakemap.maps import BINS
+from snakemap.views.theme import Theme, channel_color
+from snakemap.views.theming import dress
+
+__all__ = ["HistogramView"]
+
+Brush = tuple[float, float]
+
+
+class HistogramView(pn.viewable.Viewer):
+    """Bars from 0 to the reference; what is brushed on them stands out in the maps.
+
+    Args:
+        theme: the colors of the page.
+        on_brush: called with the brushed range, relative to the reference, or None when it was cleared.
+    """
+
+    def __init__(self, *, theme: Theme, on_brush: Callable[[Brush | None], None], **params: Any) -> None:
+        super().__init__(**params)
+        edges = np.linspace(0, 1, BINS + 1)
+        self.channel = "total"
+        self.source = ColumnDataSource({"left": edges[:-1], "right": edges[1:], "top": np.zeros(BINS)})
+        self.count_range = Range1d(start=0, end=1.04)
+        self.brushed = BoxAnnotation(visible=False)
+        self.figure = self._figure()
+        self.figure.on_event(SelectionGeometry, lambda event: _brushed(event, on_brush))
+        for event in (Reset, DoubleTap):
+            self.figure.on_event(event, lambda _: on_brush(None))
+        self.restyle(theme)
+        self.name_it("total", of_box=False)
+        self._layout = pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", css_classes=["histogram"])
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self._layout
+
+    def name_it(self, channel: str, *, of_box: bool) -> None:
+        """Says whose histogram it is."""
+        self.channel = channel
+        self.figure.title.text = f"{channel}{', pixels in the box' if of_box else ', all pixels'}"
+        self.figure.xaxis.axis_label = f"{channel} / its maximum so far"
+        self._color()
+
+    def show_brush(self, brush: Brush | None) -> None:
+        """Marks the brushed range, or takes the mark away."""
+        if brush is None:
+            self.brushed.visible = False
+        else:
+            self.brushed.update(left=brush[0], right=brush[1], visible=True)
+
+    def restyle(self, theme: Theme) -> None:
+        """Wears the colors of a theme."""
+        self.theme = theme
+        dress(self.figure, theme)
+        self.figure.ygrid.grid_line_color = theme.line
+        self.figure.background_fill_color = theme.panel
+        self.brushed.update(
+            fill_color=theme.accent, fill_alpha=0.22, line_color=theme.accent, line_alpha=0.9, line_width=1
+        )
+        self._color()
+
+    def _color(self) -> None:
+        self.bars.glyph.fill_color = channel_color(self.channel, self.theme)
+
+    def _figure(self) -> Any:
+        plot = figure(
+            x_range=Range1d(start=0, end=1.0),
+            y_range=self.count_range,
+            tools=[],
+            title=" ",
+            sizing_mode="stretch_both",
+            min_height=120,
+            min_width=160,
+            min_border_left=56,
+            toolbar_location=None,
+            name="histogram",
+        )
+        box = BoxSelectTool(dimensions="width", renderers=[], description="Brush a range")
+        plot.add_tools(box, ResetTool(), SaveTool())
+        plot.toolbar.active_drag = box
+        self.bars = plot.quad(left="left", right="right", top="top", bottom=0, source=self.source, line_color=None)
+        plot.add_layout(self.brushed)
+        plot.yaxis.axis_label = "pixels"
+        plot.yaxis.formatter = NumeralTickFormatter(format="0,0")
+        plot.xaxis.formatter = NumeralTickFormatter(format="0%")
+        return plot
+
+
+def _brushed(event: SelectionGeometry, on_brush: Callable[[Brush | None], None]) -> None:
+    if not event.final or not event.geometry or event.geometry["type"] != "rect":
+        return
+    low, high = sorted((float(event.geometry["x0"]), float(event.geometry["x1"])))
+    low, high = max(low, 0.0), min(high, 1.0)
+    # a click, or a brush beside the bars, means: no brush
+    on_brush((low, high) if high - low > 1 / BINS / 4 else None)

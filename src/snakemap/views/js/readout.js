@@ -1,0 +1,36 @@
+// Writes what lies under the pointer: coordinates with units, row and column, counts of every channel.
+export default ({page, cells, readout, names}, event) => {
+  const place = page.place
+  if (!place) return
+  if (event.event_name === "mouseleave") { readout.setv({text: "&nbsp;"}, {sync: false}); return }
+  const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`)
+  const {x, y} = event
+  let [column, row] = [Math.floor((x - place.left) / place.dx), Math.floor((y - place.bottom) / place.dy)]
+  if (column < 0 || row < 0 || column >= place.columns || row >= place.rows) {
+    readout.setv({text: "&nbsp;"}, {sync: false})
+    return
+  }
+  const at = {
+    column: Math.floor((x - place.image.left) / place.image.dx),
+    row: Math.floor((y - place.image.bottom) / place.image.dy),
+  }
+  const inside = at.column >= 0 && at.row >= 0 && at.column < place.image.columns && at.row < place.image.rows
+  const number = inside ? at.row * place.image.columns + at.column : -1
+  const [center_x, center_y] = [place.left + (column + 0.5) * place.dx, place.bottom + (row + 0.5) * place.dy]
+  if (place.fast_falls) column = place.columns - 1 - column
+  if (place.slow_falls) row = place.rows - 1 - row
+  const count = new Intl.NumberFormat("en-US", {maximumFractionDigits: 1})
+  const digits = (value, step) => value.toFixed(Math.min(6, Math.max(0, Math.ceil(-Math.log10(Math.abs(step))) + 1)))
+  const item = (name, value, unit = "") =>
+    `<span class="item"><span class="name">${escaped(name)}</span> <span class="value">${value}${unit ? " " + escaped(unit) : ""}</span></span>`
+  const counts = names.map((name) => {
+    const v = inside ? cells.data[name][0][number] : NaN
+    return item(name, Number.isNaN(v) ? "–" : count.format(v))
+  })
+  const where = []
+  if (place.fast.known) where.push(item(place.fast.name, digits(center_x, place.dx), place.fast.unit))
+  if (place.slow.known) where.push(item(place.slow.name, digits(center_y, place.dy), place.slow.unit))
+  const block = place.step > 1 ? item("mean of", `${place.step} × ${place.step}`) : ""
+  const text = `<div class="readout">${where.join("")}${item("row", row)}${item("column", column)}${counts.join("")}${block}</div>`
+  readout.setv({text}, {sync: false})
+}

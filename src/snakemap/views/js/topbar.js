@@ -1,0 +1,72 @@
+// The top bar: which run, how far it is, and whether what is shown can be trusted to be live.
+export function render({model, el}) {
+  const make = (tag, name, parent) => {
+    const node = document.createElement(tag)
+    node.className = name
+    parent.append(node)
+    return node
+  }
+  const bar = document.createElement("header")
+  const brand = make("div", "brand", bar)
+  brand.innerHTML = model.logo
+  make("span", "name", bar).textContent = "snakemap"
+  const run = make("div", "run", bar)
+  const plan = make("span", "plan", run)
+  const status = make("span", "status", run)
+  const geometry = make("span", "geometry", run)
+  const progress = make("div", "progress", bar)
+  const track = make("div", "track", progress)
+  track.setAttribute("role", "progressbar")
+  const done = make("div", "done", track)
+  const figures = make("div", "figures", progress)
+  const lights = make("div", "lights", bar)
+  lights.setAttribute("aria-live", "polite")
+  const theme = make("button", "theme", bar)
+  theme.type = "button"
+  const note = make("div", "note", bar)
+
+  const text = (node, value) => { if (node.textContent !== value) node.textContent = value }
+  const fill = () => {
+    const state = model.state
+    text(plan, state.plan ?? "")
+    text(status, state.status ?? "")
+    status.dataset.status = state.status ?? ""
+    status.title = state.reason ?? ""
+    text(geometry, state.geometry ?? "")
+    const share = state.expected ? Math.min(1, state.points / state.expected) : state.points ? null : 0
+    track.classList.toggle("unknown", share === null)
+    done.style.width = `${100 * (share ?? 1)}%`
+    track.setAttribute("aria-valuenow", String(Math.round(100 * (share ?? 0))))
+    text(figures, state.figures ?? "")
+    text(note, state.note ?? "")
+    note.hidden = !state.note
+    lights.replaceChildren(...(state.lights ?? []).map((light) => {
+      const node = document.createElement("span")
+      node.className = "light"
+      node.dataset.level = light.level
+      node.title = light.title
+      node.textContent = light.name
+      return node
+    }))
+  }
+  const root = document.documentElement
+  const wear = (name) => {
+    root.dataset.theme = name
+    theme.textContent = name === "dark" ? "☀" : "☾"
+    theme.title = name === "dark" ? "Light colors" : "Dark colors"
+  }
+  theme.addEventListener("click", () => {
+    model.theme = model.theme === "dark" ? "light" : "dark"
+    localStorage.setItem("snakemap-theme", model.theme)
+  })
+  model.on("theme", () => wear(model.theme))
+  model.on("state", fill)
+  const asked = new URLSearchParams(location.search).get("theme")
+  const kept = localStorage.getItem("snakemap-theme")
+  const wanted = asked ?? kept ?? model.theme
+  if ((wanted === "dark" || wanted === "light") && wanted !== model.theme) model.theme = wanted
+  wear(model.theme)
+  fill()
+  el.classList.add("topbar")
+  return bar
+}

@@ -1,0 +1,52 @@
+// Puts what has come from the server into the page. Nothing here is sent back, but for one word when something was missed.
+export default ({page, cells, bars, mappers, count_range, names}) => {
+  const told = page.news
+  if (!told) return
+  const state = (page._shown ??= {})
+  if (state.base !== page.base) {
+    state.base = page.base
+    state.version = page.base.version
+    state.reference = page.base.reference
+  }
+  const quietly = (model, changes) => model.setv(changes, {sync: false})
+
+  // dims what is not brushed: all cells when numbers is null, else these
+  const veil = (numbers) => {
+    const veiled = cells.data.veil[0]
+    if (!page.brush) { veiled.fill(0); return }
+    const [channel, low, high] = page.brush
+    const values = cells.data[names[channel]][0]
+    const top = state.reference[channel]
+    const one = (i) => { const v = values[i]; veiled[i] = Number.isNaN(v) || (v >= low * top && v <= high * top) ? 0 : 1 }
+    if (numbers) numbers.forEach(one)
+    else for (let i = 0; i < veiled.length; i++) one(i)
+  }
+
+  let all = Boolean(told.veil)
+  if (told.reference) {
+    all ||= page.brush !== null && told.reference.some((value, k) => value !== state.reference[k])
+    state.reference = told.reference
+  }
+  if (told.cells) {
+    // values are absolute: what overlaps does no harm, what leaves a gap is asked for again as a whole
+    if (told.from > state.version) { page.missed += 1; return }
+    state.version = Math.max(state.version, told.to)
+    names.forEach((name, k) => {
+      const image = cells.data[name][0]
+      told.cells.forEach((cell, i) => { const v = told.values[k][i]; image[cell] = v === null ? NaN : v })
+    })
+    if (page.brush && !all) veil(told.cells)
+  }
+  if (all) veil(null)
+  if (told.limits) told.limits.forEach(([low, high], k) => quietly(mappers[k], {low, high}))
+  if (all || told.cells?.length) cells.change.emit()
+  if (told.bars && bars) {
+    const top = bars.data.top
+    told.bars.forEach((count, i) => { top[i] = count })
+    const most = Math.max(1, ...told.bars)
+    const unit = 10 ** Math.floor(Math.log10(most))
+    const end = [1, 2, 5, 10].find((step) => step * unit >= most) * unit * 1.04
+    if (count_range.end !== end) quietly(count_range, {end})
+    bars.change.emit()
+  }
+}

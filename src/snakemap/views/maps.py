@@ -1,0 +1,253 @@
+"""The maps: one figure a channel, all of one source, with common ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import panel as pn
+from bokeh.events import MouseLeave, MouseMove, Reset, SelectionGeometry
+from bokeh.layouts import gridplot
+from bokeh.models import (
+    BasicTicker,
+    BoxAnnotation,
+    BoxSelectTool,
+    BoxZoomTool,
+    ColorBar,
+    ColumnDataSource,
+    CrosshairTool,
+    Div,
+    LinearColorMapper,
+    LogColorMapper,
+    LogTicker,
+    PanTool,
+    Range1d,
+    ResetTool,
+    SaveTool,
+    Span,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+
+from snakemap.runs import Run
+from snakemap.views.components import stylesheet
+from snakemap.views.page import Page, script
+from snakemap.views.pipeline import Pipeline
+from snakemap.views.theme import THEMES, Theme, channel_color, palette
+from snakemap.views.theming import counts_formatter, dress
+
+__all__ = ["MapsView"]
+
+CLEAR = "rgba(0, 0, 0, 0)"
+
+
+class MapsView(pn.viewable.Viewer):
+    """The maps of the run that a tab looks at.
+
+    Args:
+        pipeline: of the tab.
+        page: what its scripts share.
+        channels: names, like ``("red", "green", "blue", "total")``; a run with others needs another view.
+        on_box: called with ``(left, right, bottom, top)`` in axis units when a box was drawn, or None when cleared.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        page: Page,
+        channels: Sequence[str],
+        on_box: Callable[[tuple[float, float, float, float] | None], None],
+        **params: Any,
+    ) -> None:
+        super().__init__(**params)
+        self.pipeline = pipeline
+        self.page = page
+        self.channels = tuple(channels)
+        self.theme = THEMES[pipeline.choices.theme]
+        nothing = {name: [np.full((1, 1), np.nan)] for name in self.channels}
+        self.cells = ColumnDataSource({**nothing, "veil": [np.zeros((1, 1), dtype=np.uint8)]})
+        self.x_range, self.y_range = Range1d(start=0, end=1), Range1d(start=0, end=1)
+        self.readout = Div(text="&nbsp;", sizing_mode="stretch_width", css_classes=["readout-line"], height=20)
+        self._cross = (Span(dimension="width"), Span(dimension="height"))
+        self.mappers = [LinearColorMapper(palette=palette(name, k), nan_color=CLEAR) for k, name in enumerate(channels)]
+        self.veil = LinearColorMapper(palette=[CLEAR, self.theme.veil], low=0, high=1)
+        self.bars = [ColorBar(color_mapper=mapper) for mapper in self.mappers]
+        self.boxes = [BoxAnnotation(visible=False) for _ in channels]
+        self.edges = [BoxAnnotation(visible=False, level="underlay") for _ in channels]
+        self.images: list[Any] = []
+        self.figures = [self._figure(number) for number in range(len(self.channels))]
+        self._connect(on_box)
+        self.restyle(self.theme)
+        self._layout = self._laid_out()
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self._layout
+
+    def draw(self, run: Run) -> None:
+        """Fills the maps as a whole: another run, another window, or a difference that did not fit."""
+        images = self.pipeline.everything()
+        shape = self.pipeline.window.shape
+        data = {name: [images[name]] for name in self.channels}
+        self.cells.data = {**data, "veil": [np.zeros(shape, dtype=np.uint8)]}
+        left, bottom, width, height = self.pipeline.frame()
+        for image in self.images:
+            image.glyph.update(x=left, y=bottom, dw=width, dh=height)
+        reference = [None if value != value else float(value) for value in run.maps.reference]
+        self.page.base = {"version": self.pipeline.shown.version, "reference": reference}
+        self._set_place(run)
+        self._set_axes(run)
+
+    def _set_place(self, run: Run) -> None:
+        """Tells the scripts where cells lie; a new object is a new place, so it is only set when something differs."""
+        (bottom, top), (left, right) = run.raster.extents
+        x, y, width, height = self.pipeline.frame()
+        rows, columns = self.pipeline.window.shape
+        place = {
+            **{"left": left, "right": right, "bottom": bottom, "top": top, "aspect": self.pipeline.choices.aspect},
+            **{"rows": run.raster.rows, "columns": run.raster.columns, "step": self.pipeline.window.step},
+            "dx": (right - left) / run.raster.columns,
+            "dy": (top - bottom) / run.raster.rows,
+            "image": {
+                "left": x,
+                "bottom": y,
+                "dx": width / columns,
+                "dy": height / rows,
+                "rows": rows,
+                "columns": columns,
+            },
+            "fast": {"name": run.raster.fast.name, "unit": run.raster.fast.unit, "known": run.raster.fast.known},
+            "slow": {"name": run.raster.slow.name, "unit": run.raster.slow.unit, "known": run.raster.slow.known},
+            "fast_falls": run.raster.fast.decreases,
+            "slow_falls": run.raster.slow.decreases,
+            "uid": run.uid,
+        }
+        if place != self.page.place:
+            self.page.place = place
+        for edge in self.edges:
+            edge.update(left=left, right=right, bottom=bottom, top=top, visible=True)
+
+    def _set_axes(self, run: Run) -> None:
+        for plot in self.figures:
+            plot.xaxis.axis_label = run.raster.fast.label
+            plot.yaxis.axis_label = run.raster.slow.label
+
+    def set_scale(self, scale: str, limits: Sequence[tuple[float, float]]) -> None:
+        """Draws linear or logarithmic; the mappers are new ones, with the limits of now."""
+        kind = LogColorMapper if scale == "log" else LinearColorMapper
+        self.mappers = [
+            kind(palette=palette(name, number), low=low, high=high, nan_color=CLEAR)
+            for number, (name, (low, high)) in enumerate(zip(self.channels, limits, strict=True))
+        ]
+        ticker = LogTicker if scale == "log" else BasicTicker
+        for mapper, image, bar in zip(self.mappers, self.images[::2], self.bars, strict=True):
+            image.glyph.color_mapper = mapper
+            bar.color_mapper = mapper
+            bar.ticker = ticker(desired_num_ticks=4)
+
+    def show_box(self, corners: tuple[float, float, float, float] | None) -> None:
+        """Draws the box whose histogram is shown on every map, or takes it away."""
+        for box in self.boxes:
+            if corners is None:
+                box.visible = False
+            else:
+                left, right, bottom, top = corners
+                box.update(left=left, right=right, bottom=bottom, top=top, visible=True)
+
+    def restyle(self, theme: Theme) -> None:
+        """Wears the colors of a theme."""
+        self.theme = theme
+        self.veil.palette = [CLEAR, theme.veil]
+        for number, plot in enumerate(self.figures):
+            color = channel_color(self.channels[number], theme, channels=self.channels)
+            dress(plot, theme)
+            plot.background_fill_color = theme.panel
+            plot.title.text_color = color
+            plot.outline_line_color = color
+            self.bars[number].update(
+                background_fill_color=None, major_label_text_color=theme.faint, major_tick_line_color=theme.faint
+            )
+            self.edges[number].update(fill_color=theme.plot, fill_alpha=1.0, line_color=theme.line, line_width=1)
+            self.boxes[number].update(line_color=theme.accent, fill_color=None, line_width=2, line_dash="dashed")
+        for span in self._cross:
+            span.update(line_color=theme.text, line_alpha=0.5)
+
+    def _figure(self, number: int) -> Any:
+        name = self.channels[number]
+        plot = figure(
+            title=name,
+            x_range=self.x_range,
+            y_range=self.y_range,
+            tools=[],
+            sizing_mode="stretch_both",
+            min_height=120,
+            min_width=160,
+            min_border_left=64,
+            min_border_bottom=42,
+            min_border_right=58,
+            toolbar_location=None,
+            name=f"map-{name}",
+            lod_threshold=None,
+        )
+        place = {"x": 0, "y": 0, "dw": 1, "dh": 1, "source": self.cells}
+        self.images.append(plot.image(image=name, color_mapper=self.mappers[number], **place))
+        self.images.append(plot.image(image="veil", color_mapper=self.veil, **place))
+        self.bars[number].update(
+            width=9,
+            padding=4,
+            label_standoff=5,
+            ticker=BasicTicker(desired_num_ticks=4),
+            major_label_text_font_size="11px",
+        )
+        self.bars[number].formatter = counts_formatter()
+        plot.add_layout(self.bars[number], "right")
+        plot.add_layout(self.edges[number])
+        plot.add_layout(self.boxes[number])
+        self._add_tools(plot)
+        return plot
+
+    def _add_tools(self, plot: Any) -> None:
+        wheel, pan = WheelZoomTool(zoom_on_axis=False), PanTool()
+        box = BoxSelectTool(renderers=[], description="Histogram of a box")
+        zoom = BoxZoomTool(match_aspect=True)
+        cross = CrosshairTool(overlay=self._cross)
+        plot.add_tools(pan, wheel, box, zoom, cross, ResetTool(), SaveTool())
+        plot.toolbar.active_scroll = wheel
+        plot.toolbar.active_drag = pan
+
+    def _connect(self, on_box: Callable[[tuple[float, float, float, float] | None], None]) -> None:
+        names = list(self.channels)
+        readout = script("readout", page=self.page, cells=self.cells, readout=self.readout, names=names)
+        fit = script("fit", page=self.page, figure=self.figures[0], x_range=self.x_range, y_range=self.y_range)
+        for plot in self.figures:
+            plot.js_on_event(MouseMove, readout)
+            plot.js_on_event(MouseLeave, readout)
+            plot.on_event(SelectionGeometry, lambda event: _drawn(event, on_box))
+            plot.on_event(Reset, lambda _: on_box(None))
+        for name in ("inner_width", "inner_height"):
+            self.figures[0].js_on_change(name, fit)
+        self.page.js_on_change("place", fit)
+
+    def _laid_out(self) -> pn.viewable.Viewable:
+        columns = 2 if len(self.figures) <= 4 else 3
+        grid = gridplot(
+            self.figures,  # pyright: ignore[reportArgumentType]
+            ncols=columns,
+            sizing_mode="stretch_both",
+            toolbar_location="above",
+            toolbar_options={"logo": None, "autohide": False},
+        )
+        self.readout.stylesheets = [stylesheet("readout")]
+        return pn.Column(
+            pn.pane.Bokeh(grid, sizing_mode="stretch_both", css_classes=["maps"], margin=0),
+            pn.pane.Bokeh(self.readout, sizing_mode="stretch_width", height=22, margin=(0, 8)),
+            sizing_mode="stretch_both",
+            margin=0,
+        )
+
+
+def _drawn(event: SelectionGeometry, on_box: Callable[[tuple[float, float, float, float] | None], None]) -> None:
+    geometry = event.geometry
+    if event.final and geometry and geometry["type"] == "rect":
+        on_box((geometry["x0"], geometry["x1"], geometry["y0"], geometry["y1"]))

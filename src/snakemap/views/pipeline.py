@@ -1,0 +1,350 @@
+"""What one tab chose, and what follows from it for the screen; no widget, no Bokeh model.
+
+A derivation depends on the least: colors do not touch maps, a brush does not touch the histogram, and the histogram of
+the whole map is counted once a process.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import param
+
+from snakemap.levels import Level, step_for
+from snakemap.maps import BINS, ChannelSummary, histogram, summarize
+from snakemap.runs import Run
+
+__all__ = ["Choices", "Levels", "Pipeline", "Window"]
+
+ASPECTS = ["square pixels", "true distances", "fill"]
+LIMITS = ["0 to maximum", "minimum to maximum", "locked", "by hand"]
+SCALES = ["linear", "log"]
+
+
+class Choices(param.Parameterized):
+    """What one tab chose; nothing of it is seen by another."""
+
+    pinned = param.String(default="", doc="Uid of the run to stay with; empty follows the newest.")
+    channel = param.String(default="total", doc="The channel of the histogram and of the brush.")
+    scale = param.Selector(default="linear", objects=SCALES, doc="How counts become colors.")
+    limits = param.Selector(default=LIMITS[0], objects=LIMITS, doc="Where the colors begin and end.")
+    low = param.Number(default=0.0, doc="Lowest color in counts of the chosen channel, when limits are set by hand.")
+    high = param.Number(default=1.0, doc="Highest color in counts of the chosen channel, when limits are set by hand.")
+    aspect = param.Selector(default=ASPECTS[0], objects=ASPECTS, doc="What a pixel of a map looks like.")
+    brush = param.Tuple(
+        default=None,
+        length=2,
+        allow_None=True,
+        doc="Range of the chosen channel, relative to its running maximum, whose pixels stand out; None for all.",
+    )
+    box = param.Tuple(
+        default=None,
+        length=4,
+        allow_None=True,
+        doc="Cells (row0, row1, column0, column1), half open, whose histogram is shown; None for the whole map.",
+    )
+    theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page.")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of the maps that a tab is sent: a block of cells of one level.
+
+    Attributes:
+        step: of the level.
+        row0: first row of the level.
+        row1: one past its last row.
+        column0: first column.
+        column1: one past its last column.
+    """
+
+    step: int
+    row0: int
+    row1: int
+    column0: int
+    column1: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.row1 - self.row0, self.column1 - self.column0
+
+
+class Levels:
+    """The levels of every run that anyone looks at: made once a process, shared by its tabs."""
+
+    def __init__(self) -> None:
+        self._levels: dict[tuple[int, int], Level] = {}
+
+    def level(self, run: Run, step: int) -> Level:
+        """The level of a run's maps at a step, up to date."""
+        key = (id(run.maps), step)
+        level = self._levels.get(key)
+        if level is None or level.maps is not run.maps:
+            self._levels = {key: level for key, level in self._levels.items() if len(self._levels) < LEVELS_MAX}
+            level = self._levels[key] = Level(run.maps, step)
+        level.update()
+        return level
+
+
+LEVELS_MAX = 24
+
+
+@dataclass(slots=True)
+class Shown:
+    """What a tab's screen shows now, so that only the difference is sent.
+
+    Attributes:
+        epoch: of the run.
+        version: of its maps.
+        histogram: counts a bar.
+        limits: lowest and highest color (channels, 2).
+    """
+
+    epoch: int = -1
+    version: int = -1
+    histogram: npt.NDArray[np.int64] = field(default_factory=lambda: np.full(BINS, -1))
+    limits: list[tuple[float, float]] = field(default_factory=list)
+
+
+class Pipeline:
+    """The derivations of one tab.
+
+    Args:
+        choices: what its user chose.
+        levels: the process's.
+
+    Attributes:
+        run: the run it shows, or None.
+        window: the cells it is sent.
+        counts: how often each derivation was computed, for the tests.
+    """
+
+    def __init__(self, choices: Choices, levels: Levels) -> None:
+        self.choices = choices
+        self.levels = levels
+        self.run: Run | None = None
+        self.window = Window(1, 0, 1, 0, 1)
+        self.shown = Shown()
+        self.counts = dict.fromkeys(("update", "everything", "histogram", "limits", "summaries"), 0)
+        self._held: list[tuple[float, float]] = []
+        self._pixels = (400.0, 400.0)
+        self._view: tuple[float, float, float, float] | None = None
+
+    def look_at(self, run: Run | None) -> None:
+        """Chooses a run; the next update is everything."""
+        self.run = run
+        self.shown = Shown()
+        self._view = None
+        self._held = []
+        if run is not None:
+            self.window = self._window(run)
+
+    def resize(self, *, view: tuple[float, float, float, float] | None, pixels: tuple[float, float]) -> bool:
+        """Takes what the screen shows; True when other cells than before are needed.
+
+        Args:
+            view: rows and columns in sight ``(row0, row1, column0, column1)``, in cells, with fractions; None for all.
+            pixels: height and width of a map on the screen.
+        """
+        self._view, self._pixels = view, pixels
+        if self.run is None:
+            return False
+        window = self._window(self.run)
+        if window.step == self.window.step and self._covers(window):
+            return False
+        self.window = window
+        self.shown.version = -1
+        return True
+
+    @property
+    def channel(self) -> int:
+        """Number of the chosen channel among those of the run; the total where it has none of that name."""
+        names = self.run.maps.channels if self.run else ()
+        return names.index(self.choices.channel) if self.choices.channel in names else len(names) - 1
+
+    def everything(self) -> dict[str, npt.NDArray[np.float64]]:
+        """The cells of the window (rows, columns), a channel each, both axes rising as drawn; NaN where not visited."""
+        self.counts["everything"] += 1
+        run = self._required()
+        level = self.levels.level(run, self.window.step)
+        self.shown.epoch, self.shown.version = run.epoch, level.version
+        window = self.window
+        part = level.grids[:, window.row0 : window.row1, window.column0 : window.column1]
+        up, right = self._directions(run)
+        return {name: part[number, ::up, ::right].copy() for number, name in enumerate(run.maps.channels)}
+
+    def update(self) -> dict[str, Any] | None:
+        """What has changed since the last call, as plain lists; None when everything must be sent.
+
+        Returns:
+            ``cells`` (numbers in the window), ``values`` (a list a channel), ``from`` and ``to`` (versions).
+        """
+        run = self._required()
+        self.counts["update"] += 1
+        if self.shown.epoch != run.epoch or self.shown.version < 0:
+            return None
+        level = self.levels.level(run, self.window.step)
+        cells = level.changed(self.shown.version)
+        if cells is None:
+            return None
+        rows, columns = np.divmod(cells, level.columns)
+        window = self.window
+        inside = (rows >= window.row0) & (rows < window.row1) & (columns >= window.column0) & (columns < window.column1)
+        rows, columns = rows[inside], columns[inside]
+        told = {
+            "from": self.shown.version,
+            "to": level.version,
+            "cells": self._drawn(run, rows, columns).tolist(),
+            "values": [_plain(grid[rows, columns]) for grid in level.grids],
+        }
+        self.shown.version = level.version
+        return told
+
+    def histogram(self) -> npt.NDArray[np.int64]:
+        """Pixels a bar of the chosen channel, of the whole map or of the box, relative to the running maximum."""
+        run = self._required()
+        if self.choices.box is None:
+            return run.maps.histogram(self.channel)
+        self.counts["histogram"] += 1
+        row0, row1, column0, column1 = self.choices.box
+        grid = run.maps.grids[self.channel, row0:row1, column0:column1]
+        return histogram(grid.ravel(), float(run.maps.reference[self.channel]))
+
+    def limits(self) -> list[tuple[float, float]]:
+        """Lowest and highest color of each channel, in counts."""
+        run = self._required()
+        self.counts["limits"] += 1
+        if self.choices.limits == "locked" and len(self._held) == len(run.maps.channels):
+            return self._held
+        limits = [self._limit(run, number) for number in range(len(run.maps.channels))]
+        if not (self.choices.limits == "locked" and run.maps.visited == 0):
+            self._held = limits
+        return limits
+
+    def summaries(self) -> list[ChannelSummary]:
+        """One summary a channel, of the brushed pixels or, without a brush, of all."""
+        run = self._required()
+        chosen = self.brushed()
+        if chosen is None:
+            return [run.maps.summary(number) for number in range(len(run.maps.channels))]
+        self.counts["summaries"] += 1
+        columns = run.maps.raster.columns
+        return [summarize(np.where(chosen, grid.ravel(), np.nan), columns) for grid in run.maps.grids]
+
+    def brushed(self) -> npt.NDArray[np.bool_] | None:
+        """Mask (rows * columns,) of the pixels within the brush; None without one."""
+        run = self._required()
+        if self.choices.brush is None:
+            return None
+        low, high = self.choices.brush
+        reference = run.maps.reference[self.channel]
+        grid = run.maps.grids[self.channel].ravel()
+        with np.errstate(invalid="ignore"):
+            return (grid >= low * reference) & (grid <= high * reference)
+
+    def frame(self) -> tuple[float, float, float, float]:
+        """Where the window lies: left, bottom, width and height in the units of the axes."""
+        run, window = self._required(), self.window
+        (low_y, high_y), (low_x, high_x) = run.raster.extents
+        dy = (high_y - low_y) / run.raster.rows * window.step
+        dx = (high_x - low_x) / run.raster.columns * window.step
+        up, right = self._directions(run)
+        left = low_x + window.column0 * dx if right > 0 else high_x - window.column1 * dx
+        bottom = low_y + window.row0 * dy if up > 0 else high_y - window.row1 * dy
+        return left, bottom, window.shape[1] * dx, window.shape[0] * dy
+
+    def cells_in(self, left: float, right: float, bottom: float, top: float) -> tuple[float, float, float, float]:
+        """Rows and columns ``(row0, row1, column0, column1)`` of a rectangle on the map, with fractions."""
+        run = self._required()
+        (low_y, high_y), (low_x, high_x) = run.raster.extents
+        dy, dx = (high_y - low_y) / run.raster.rows, (high_x - low_x) / run.raster.columns
+        rows = sorted(((bottom - low_y) / dy, (top - low_y) / dy))
+        columns = sorted(((left - low_x) / dx, (right - low_x) / dx))
+        up, rightward = self._directions(run)
+        if up < 0:
+            rows = [run.raster.rows - rows[1], run.raster.rows - rows[0]]
+        if rightward < 0:
+            columns = [run.raster.columns - columns[1], run.raster.columns - columns[0]]
+        return rows[0], rows[1], columns[0], columns[1]
+
+    @staticmethod
+    def _directions(run: Run) -> tuple[int, int]:
+        """1 or -1 for rows and columns: whether their coordinate rises along the scan's index."""
+        return (-1 if run.raster.slow.decreases else 1), (-1 if run.raster.fast.decreases else 1)
+
+    def _drawn(self, run: Run, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Numbers of cells within the window as drawn, from their rows and columns in the level."""
+        window = self.window
+        up, right = self._directions(run)
+        down = rows - window.row0 if up > 0 else window.row1 - 1 - rows
+        along = columns - window.column0 if right > 0 else window.column1 - 1 - columns
+        return down * window.shape[1] + along
+
+    def _limit(self, run: Run, channel: int) -> tuple[float, float]:
+        choices, summary = self.choices, run.maps.summary(channel)
+        low, high = 0.0, summary.maximum
+        if choices.limits == "minimum to maximum":
+            low = summary.minimum
+        if choices.limits == "by hand" and channel == self.channel:
+            low, high = choices.low, choices.high
+        if not np.isfinite(low) or not np.isfinite(high):
+            low, high = 0.0, 1.0
+        if choices.scale == "log":
+            low = max(low, min(high / 1e4, 1.0) if high > 0 else 1e-3)
+        return (low, high) if high > low else (low, low + max(abs(low) * 1e-6, 1e-6))
+
+    def _window(self, run: Run) -> Window:
+        """The level and the cells for what the screen shows, with a margin so that a small pan needs nothing new."""
+        rows, columns = run.raster.rows, run.raster.columns
+        row0, row1, column0, column1 = self._view or (0.0, float(rows), 0.0, float(columns))
+        height, width = self._pixels
+        seen_rows, seen_columns = (
+            max(min(row1, rows) - max(row0, 0), 1.0),
+            max(min(column1, columns) - max(column0, 0), 1.0),
+        )
+        step = max(step_for(seen_rows, height), step_for(seen_columns, width))
+        height_cells, width_cells = -(-rows // step), -(-columns // step)
+        if height_cells <= step_limit(height) and width_cells <= step_limit(width):
+            return Window(step, 0, height_cells, 0, width_cells)
+        margin_rows, margin_columns = seen_rows / 4, seen_columns / 4
+        return Window(
+            step,
+            int(np.clip((row0 - margin_rows) // step, 0, height_cells - 1)),
+            int(np.clip(-(-(row1 + margin_rows) // step), 1, height_cells)),
+            int(np.clip((column0 - margin_columns) // step, 0, width_cells - 1)),
+            int(np.clip(-(-(column1 + margin_columns) // step), 1, width_cells)),
+        )
+
+    def _covers(self, wanted: Window) -> bool:
+        """Whether what is shown now holds all that is in sight of a wanted window of the same step."""
+        if self._view is None:
+            return self.window == wanted
+        row0, row1, column0, column1 = (bound / wanted.step for bound in self._view)
+        now = self.window
+        run = self._required()
+        rows, columns = -(-run.raster.rows // wanted.step), -(-run.raster.columns // wanted.step)
+        return (
+            now.row0 <= max(row0, 0)
+            and now.row1 >= min(row1, rows)
+            and now.column0 <= max(column0, 0)
+            and now.column1 >= min(column1, columns)
+        )
+
+    def _required(self) -> Run:
+        if self.run is None:
+            raise RuntimeError("a pipeline without a run has nothing to derive")
+        return self.run
+
+
+def step_limit(pixels: float) -> float:
+    """Cells along one side that are sent whole, whatever part of them is in sight."""
+    return 1.34 * max(pixels, 1)
+
+
+def _plain(values: npt.NDArray[np.float64]) -> list[float | int | None]:
+    """Numbers as short as JSON writes them: whole where they are whole, None for NaN."""
+    return [None if value != value else int(value) if value.is_integer() else value for value in values.tolist()]

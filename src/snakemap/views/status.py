@@ -1,0 +1,149 @@
+"""What the page says in words and numbers: how far a run is, and whether what is shown is live."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from snakemap.live import Live
+from snakemap.maps import ChannelSummary
+from snakemap.raster import Axis
+from snakemap.runs import Run
+from snakemap.views.theme import Theme, channel_color
+
+__all__ = ["Pace", "duration", "lights", "progress", "table"]
+
+STALE_AFTER_S = 5.0
+PACE_WINDOW_S = 20.0
+
+
+class Pace:
+    """Points a second, from what came in the last seconds."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def note(self, points: int, *, now: float) -> None:
+        """Takes the number of points at a time, in seconds."""
+        if self._seen and points < self._seen[-1][1]:
+            self._seen.clear()
+        self._seen.append((now, points))
+        while now - self._seen[0][0] > PACE_WINDOW_S and len(self._seen) > 2:
+            self._seen.popleft()
+
+    @property
+    def per_second(self) -> float | None:
+        """Points a second, or None before there is anything to tell it from."""
+        if len(self._seen) < 2:
+            return None
+        (begun, before), (ended, after) = self._seen[0], self._seen[-1]
+        return (after - before) / (ended - begun) if ended - begun > 0.5 else None
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds in a steady width.
+
+    >>> [duration(seconds) for seconds in (7, 432, 3_725)]
+    ['0:07', '7:12', '1:02:05']
+    """
+    whole = max(0, round(seconds))
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02d}:{whole % 60:02d}" if hours else f"{minutes}:{whole % 60:02d}"
+
+
+def progress(run: Run, pace: Pace, *, now: float) -> str:
+    """Points, share, rate, elapsed and remaining time in one line; times are in seconds since 1970."""
+    expected = run.expected
+    parts = [f"{run.points:,} of {expected:,} points" if expected else f"{run.points:,} points"]
+    if expected:
+        parts.append(f"{100 * run.points / expected:.0f} %")
+    started = float(run.start["time"])
+    elapsed = (run.ended or now) - started
+    rate = pace.per_second if run.stop is None else (run.points / elapsed if elapsed > 0 else None)
+    if rate:
+        parts.append(f"{rate:.1f} points/s")
+    parts.append(f"{duration(elapsed)} elapsed")
+    if run.stop is None and expected and rate:
+        parts.append(f"{duration((expected - run.points) / rate)} left")
+    return " · ".join(parts)
+
+
+def lights(live: Live, run: Run | None, *, now: float, blueapi: bool = False) -> list[dict[str, str]]:
+    """The lamps of the top bar: data first, then whoever must be there for data to come.
+
+    Each has a ``name``, a ``level`` (``good``, ``warn``, ``bad``, ``idle``) and a ``title`` that says more.
+    """
+    shown = [_data_light(live, run, now=now)]
+    if live.store_lost_since is not None:
+        ago = duration(now - live.store_lost_since)
+        return [*shown, _light("Redis lost", "bad", f"for {ago}: {live.store_trouble}")]
+    shown.append(_light("Redis", "good", "the store answers"))
+    worker = live.reports.get("ingest")
+    if worker is None:
+        return [*shown, _light("worker lost", "bad", "no word from `snakemap ingest`: nothing new can come")]
+    shown.append(_light("worker", "good", f"on {worker.get('host', '?')}, {worker.get('waiting', 0):,} frames to read"))
+    broker = str(worker.get("broker") or "")
+    if broker and broker != "none":
+        level = "good" if broker == "connected" else "bad"
+        shown.append(_light("broker" if level == "good" else "broker lost", level, broker))
+    if blueapi:
+        state = str(worker.get("worker_state") or "unknown")
+        shown.append(_light(f"blueapi {state.lower()}", "good" if state in ("IDLE", "RUNNING") else "warn", state))
+    return shown
+
+
+def table(
+    run: Run, summaries: Sequence[ChannelSummary], *, theme: Theme, brushed: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The summary table: a row a channel, and a caption that says of which pixels."""
+    raster = run.raster
+    rows = []
+    for name, summary in zip(run.maps.channels, summaries, strict=True):
+        found = summary.row >= 0
+        rows.append(
+            {
+                "channel": name,
+                "color": channel_color(name, theme, channels=run.maps.channels),
+                **{key: _finite(getattr(summary, key)) for key in ("minimum", "maximum", "mean")},
+                "total": summary.total if found else None,
+                "points": summary.points,
+                "at": f"{summary.row}, {summary.column}" if found else None,
+                "position": _position(raster.slow, raster.fast, summary.row, summary.column) if found else None,
+            }
+        )
+    caption = ""
+    if brushed:
+        low, high = brushed["range"]
+        caption = f"brushed pixels only: {brushed['channel']} from {low:.0%} to {high:.0%} of its maximum"
+    return {"rows": rows, "caption": caption}
+
+
+def _position(slow: Axis, fast: Axis, row: int, column: int) -> str | None:
+    parts = [
+        f"{axis.name} {axis.coordinates[index]:.4g} {axis.unit}".strip()
+        for axis, index in ((fast, column), (slow, row))
+        if axis.known
+    ]
+    return ", ".join(parts) or None
+
+
+def _data_light(live: Live, run: Run | None, *, now: float) -> dict[str, str]:
+    if run is None:
+        return _light("waiting", "idle", "no run yet")
+    if run.status != "running":
+        return _light("finished", "idle", f"the run is {run.status}")
+    silent = now - run.heard
+    if silent > STALE_AFTER_S or live.store_lost_since is not None:
+        since = time.strftime("%H:%M:%S", time.localtime(run.heard))
+        return _light(f"stale since {since}", "warn", f"nothing has come for {duration(silent)}")
+    return _light("live", "good", "points are coming in")
+
+
+def _light(name: str, level: str, title: str) -> dict[str, str]:
+    return {"name": name, "level": level, "title": title}
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value else None

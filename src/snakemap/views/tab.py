@@ -1,0 +1,356 @@
+"""One tab: its choices, its pipeline, its panes, and the one tick that brings them all up to date."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import panel as pn
+from bokeh.document import Document
+from panel.io.state import set_curdoc
+
+from snakemap.errors import SnakemapError
+from snakemap.live import Live
+from snakemap.resources import asset
+from snakemap.runs import DEFAULT_CHANNELS, Run
+from snakemap.views.components import RunList, SummaryTable, TopBar
+from snakemap.views.frame import FrameView
+from snakemap.views.histogram import HistogramView
+from snakemap.views.maps import MapsView
+from snakemap.views.page import Page, script
+from snakemap.views.pipeline import Choices, Levels, Pipeline
+from snakemap.views.status import Pace, lights, progress, table
+from snakemap.views.theme import THEMES
+
+__all__ = ["Tab"]
+
+log = logging.getLogger(__name__)
+
+WORDS_PERIOD_S = 0.5
+"""Words and numbers change twice a second; faster, nobody can read them."""
+
+FRAME_PERIOD_S = 0.25
+SETTLE_MS = 150
+
+
+class Tab:
+    """What belongs to one browser tab and to nobody else; freed when its session is destroyed.
+
+    Args:
+        live: the runs of this process.
+        levels: the coarse maps of this process.
+        document: Bokeh's, of this session.
+        channels: of the maps, until a run tells others.
+    """
+
+    def __init__(
+        self, live: Live, levels: Levels, *, document: Document, pinned: str = "", theme: str = "dark"
+    ) -> None:
+        self.live = live
+        self.document = document
+        self.choices = Choices(pinned=pinned, theme=theme)
+        self.pipeline = Pipeline(self.choices, levels)
+        self.page = Page()
+        colors = THEMES[theme]
+        self.maps = self._new_maps(DEFAULT_CHANNELS)
+        self.histogram = HistogramView(theme=colors, on_brush=self._on_brush)
+        self.frame = FrameView(theme=colors)
+        self.summary = SummaryTable(sizing_mode="stretch_width")
+        self.topbar = TopBar(sizing_mode="stretch_width", theme=theme, height=48, logo=asset("logo.svg"))
+        self.run_list = RunList(sizing_mode="stretch_width", pinned=pinned)
+        self.maps_place = pn.Column(self.maps, sizing_mode="stretch_both", margin=0)
+        self.pace = Pace()
+        self.ticks = 0
+        self._news: dict[str, Any] = {}
+        self.shown_limits: list[tuple[float, float]] = []
+        self._bars: Any = None
+        self._reference: list[float | None] = []
+        self._words_at = 0.0
+        self._frame_at = 0.0
+        self._waiting = False
+        self._held = False
+        self._tell_channels: list[Callable[[tuple[str, ...]], None]] = []
+        self._connect()
+
+    def start(self) -> None:
+        """Begins to follow the runs; called when the page has been made."""
+        self.live.start()
+        self.live.watch(self, self.wake)
+        self.document.on_session_destroyed(self._on_destroyed)
+        if self.choices.pinned:
+            self.document.add_next_tick_callback(self._pin)
+        self.wake()
+
+    def wake(self) -> None:
+        """Asks for one tick; a tab that is still busy with the last one skips."""
+        if self._waiting:
+            return
+        self._waiting = True
+        self.document.add_next_tick_callback(self.tick)
+
+    def tick(self) -> None:
+        """Brings the whole page up to date, in one message."""
+        self._waiting = False
+        self.ticks += 1
+        now = time.time()
+        self.document.hold("combine")
+        try:
+            run = self._current()
+            if run is not self.pipeline.run:
+                self._switch(run)
+            if run is not None:
+                self._draw(run)
+            if now - self._words_at >= WORDS_PERIOD_S:
+                self._write(run, now=now)
+            if run is not None and now - self._frame_at >= FRAME_PERIOD_S:
+                self._show_frame(run, now=now)
+            if self._news:
+                self.page.news, self._news = self._news, {}
+        finally:
+            self.document.unhold()
+
+    def _draw(self, run: Run) -> None:
+        """Maps, colors and histogram: only what differs from what is shown."""
+        if run.maps.channels != self.maps.channels:
+            self._replace_maps(run)
+        told = self.pipeline.update()
+        if told is None:
+            self.maps.draw(run)
+            self._news["veil"] = True
+            self.shown_limits = []
+        elif told["cells"] or told["from"] != told["to"]:
+            self._news.update(told)
+        reference = [None if value != value else float(value) for value in run.maps.reference]
+        if reference != self._reference:
+            self._news["reference"] = self._reference = reference
+        limits = self.pipeline.limits()
+        if limits != self.shown_limits:
+            self._news["limits"] = self.shown_limits = limits
+        bars = self.pipeline.histogram()
+        if self._bars is None or not np.array_equal(bars, self._bars):
+            self._bars = bars
+            self._news["bars"] = bars.tolist()
+
+    def _write(self, run: Run | None, *, now: float) -> None:
+        """Words and numbers: top bar, table, list of runs."""
+        self._words_at = now
+        theme = THEMES[self.choices.theme]
+        if run is not None:
+            self.pace.note(run.points, now=now)
+        brush = self.choices.brush
+        brushed = {"range": brush, "channel": self.choices.channel} if brush else None
+        with set_curdoc(self.document):
+            self._set(self.topbar, state=self._topbar_state(run, now=now))
+            if run is not None:
+                self._set(self.summary, state=table(run, self.pipeline.summaries(), theme=theme, brushed=brushed))
+            self._set(self.run_list, runs=self.live.summaries[:200])
+
+    @staticmethod
+    def _set(component: Any, **values: Any) -> None:
+        """Sets only what differs."""
+        changed = {name: value for name, value in values.items() if getattr(component, name) != value}
+        if changed:
+            component.param.update(**changed)
+
+    def _topbar_state(self, run: Run | None, *, now: float) -> dict[str, Any]:
+        state: dict[str, Any] = {"lights": lights(self.live, run, now=now)}
+        if run is None:
+            return {**state, "plan": "no run yet", "points": 0, "figures": "waiting for the first scan"}
+        name = str(run.start.get("plan_name") or "run")
+        scan_id = run.start.get("scan_id")
+        notes = [run.raster.note, run.reason if run.status != "complete" else ""]
+        if run.maps.beyond:
+            notes.append(f"{run.maps.beyond:,} points lie beyond the {run.raster.rows} x {run.raster.columns} shape.")
+        return {
+            **state,
+            "plan": f"{name} · {scan_id}" if scan_id is not None else name,
+            "status": run.status,
+            "reason": run.reason,
+            "geometry": run.raster.described,
+            "points": run.points,
+            "expected": run.expected,
+            "figures": progress(run, self.pace, now=now),
+            "note": " ".join(filter(None, notes)),
+        }
+
+    def _show_frame(self, run: Run, *, now: float) -> None:
+        self._frame_at = now
+        frame, number = self.live.frame(run.uid)
+        self.frame.draw(run, frame, number=number)
+
+    def _current(self) -> Run | None:
+        if self.choices.pinned:
+            return self.live.runs.get(self.choices.pinned)
+        return self.live.runs.get(self.live.newest or "")
+
+    def _switch(self, run: Run | None) -> None:
+        self.pipeline.look_at(run)
+        self.pace = Pace()
+        self.frame.clear()
+        self._bars, self.shown_limits, self._reference, self._words_at = None, [], [], 0.0
+        self.choices.box = None
+        self.live.show_frames_of(self, run.uid if run else None)
+
+    def _new_maps(self, channels: tuple[str, ...]) -> MapsView:
+        return MapsView(self.pipeline, page=self.page, channels=channels, on_box=self._on_box)
+
+    def on_channels(self, tell: Callable[[tuple[str, ...]], None]) -> None:
+        """Calls back when a run has other channels than the one before."""
+        self._tell_channels.append(tell)
+
+    def _replace_maps(self, run: Run) -> None:
+        """Another set of channels needs other figures."""
+        with set_curdoc(self.document):
+            self.maps = self._new_maps(run.maps.channels)
+            self.maps_place[:] = [self.maps]
+            self._connect_maps()
+            for tell in self._tell_channels:
+                tell(run.maps.channels)
+            if self.choices.channel not in run.maps.channels:
+                self.choices.channel = run.maps.channels[-1]
+        self.pipeline.shown.version = -1
+
+    def _connect(self) -> None:
+        self._connect_maps()
+        self.page.on_change("missed", self._on_missed)
+        self.choices.param.watch(self._on_channel, "channel")
+        self.choices.param.watch(self._on_scale, "scale")
+        self.choices.param.watch(self._on_limits, ["limits", "low", "high"])
+        self.choices.param.watch(self._on_aspect, "aspect")
+        self.choices.param.watch(self._on_box_choice, "box")
+        self.choices.param.watch(self._on_theme, "theme")
+        self.choices.param.watch(self._on_pinned, "pinned")
+        self.topbar.link(self.choices, theme="theme")
+        self.run_list.link(self.choices, pinned="pinned")
+
+    def _connect_maps(self) -> None:
+        arguments = {"page": self.page, "cells": self.maps.cells, "names": list(self.maps.channels)}
+        bars, count_range = self.histogram.source, self.histogram.count_range
+        arguments |= {"bars": bars, "count_range": count_range, "mappers": self.maps.mappers}
+        self._update = script("update", **arguments)
+        self.page.js_property_callbacks.pop("change:news", None)
+        self.page.js_on_change("news", self._update)
+        for axis in (self.maps.x_range, self.maps.y_range):
+            axis.on_change("start", self._on_view)
+            axis.on_change("end", self._on_view)
+
+    def _on_brush(self, brush: tuple[float, float] | None) -> None:
+        self.choices.brush = brush
+        self.page.brush = (self.pipeline.channel, *brush) if brush and self.pipeline.run else None
+        self.histogram.show_brush(brush)
+        self._soon(veil=True)
+
+    def _on_box(self, corners: tuple[float, float, float, float] | None) -> None:
+        run = self.pipeline.run
+        if corners is None or run is None:
+            self.choices.box = None
+            return
+        row0, row1, column0, column1 = self.pipeline.cells_in(*corners)
+        rows = max(0, int(np.floor(row0))), min(run.raster.rows, int(np.ceil(row1)))
+        columns = max(0, int(np.floor(column0))), min(run.raster.columns, int(np.ceil(column1)))
+        if rows[0] >= rows[1] or columns[0] >= columns[1]:
+            self.choices.box = None
+            return
+        self.choices.box = (*rows, *columns)
+        self.maps.show_box(corners)
+
+    def _on_box_choice(self, _: Any) -> None:
+        if self.choices.box is None:
+            self.maps.show_box(None)
+        self._name_histogram()
+
+    def _on_channel(self, _: Any) -> None:
+        self._name_histogram()
+        if self.choices.brush is not None:
+            self._on_brush(self.choices.brush)
+        self._soon()
+
+    def _name_histogram(self) -> None:
+        self.histogram.name_it(self.choices.channel, of_box=self.choices.box is not None)
+        self._soon()
+
+    def _on_scale(self, _: Any) -> None:
+        if self.pipeline.run is None:
+            return
+        self.shown_limits = self.pipeline.limits()
+        self.maps.set_scale(self.choices.scale, self.shown_limits)
+        self._update.args = {**self._update.args, "mappers": self.maps.mappers}
+
+    def _on_limits(self, _: Any) -> None:
+        self._soon()
+
+    def _on_aspect(self, _: Any) -> None:
+        if self.page.place:
+            self.page.place = {**self.page.place, "aspect": self.choices.aspect}
+
+    def _on_theme(self, _: Any) -> None:
+        theme = THEMES[self.choices.theme]
+        for view in (self.maps, self.histogram, self.frame):
+            view.restyle(theme)
+        self._soon()
+
+    def _on_view(self, attribute: str, old: Any, new: Any) -> None:
+        """After a zoom has come to rest, other cells may be needed; most maps fit the screen and need none."""
+        run = self.pipeline.run
+        if self._held or run is None or run.raster.size <= 40_000:
+            return
+        self._held = True
+        self.document.add_timeout_callback(self._look_closer, SETTLE_MS)
+
+    def _look_closer(self) -> None:
+        self._held = False
+        run, plot = self.pipeline.run, self.maps.figures[0]
+        x, y = self.maps.x_range, self.maps.y_range
+        if run is None or plot.inner_width is None:
+            return
+        view = self.pipeline.cells_in(x.start, x.end, y.start, y.end)
+        if self.pipeline.resize(view=view, pixels=(float(plot.inner_height), float(plot.inner_width))):
+            self._soon()
+
+    def _on_missed(self, attribute: str, old: int, new: int) -> None:
+        log.warning("a tab missed an update and is sent everything again (%s times)", new)
+        self.pipeline.shown.version = -1
+        self._soon()
+
+    def _on_pinned(self, event: Any) -> None:
+        if event.old in self.live.runs:
+            self.live.release(event.old)
+        self._set(self.run_list, pinned=self.choices.pinned)
+        self.document.add_next_tick_callback(self._pin)
+
+    async def _pin(self) -> None:
+        uid = self.choices.pinned
+        if not uid:
+            self.wake()
+            return
+        try:
+            await self.live.open(uid)
+        except SnakemapError as trouble:
+            log.warning("cannot show run %s: %s", uid, trouble)
+            self.choices.pinned = ""
+            if pn.state.notifications is not None:
+                pn.state.notifications.warning(str(trouble))
+        self._words_at = 0.0
+        self.wake()
+
+    def clear_selections(self) -> None:
+        """Lets go of brush and box."""
+        self.choices.box = None
+        self._on_brush(None)
+
+    def _soon(self, *, veil: bool = False) -> None:
+        if veil:
+            self._news["veil"] = True
+        self._words_at = 0.0
+        self.wake()
+
+    def _on_destroyed(self, _: Any) -> None:
+        """Lets go of everything, so that a closed tab leaves nothing behind."""
+        self.live.unwatch(self)
+        self.live.show_frames_of(self, None)
+        if self.choices.pinned:
+            self.live.release(self.choices.pinned)
+        self.pipeline.look_at(None)

@@ -1,0 +1,51 @@
+"""How figures and widgets wear a theme."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bokeh.models import CustomJSTickFormatter
+
+from snakemap.views.theme import Theme
+
+__all__ = ["counts_formatter", "dress"]
+
+FONT = "Inter, 'Source Sans 3', 'Helvetica Neue', Arial, sans-serif"
+
+
+SI_PREFIXES = """
+const [factor, prefix] = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([f]) => Math.abs(tick) >= f) ?? [1, ""]
+return `${+(tick / factor).toPrecision(4)}${prefix}`
+"""
+
+
+def counts_formatter() -> CustomJSTickFormatter:
+    """Counts with SI prefixes: 250k, 1.5M."""
+    return CustomJSTickFormatter(code=SI_PREFIXES)
+
+
+def dress(plot: Any, theme: Theme) -> None:
+    """Gives a figure the colors and the type of the page."""
+    plot.update(
+        background_fill_color=theme.plot,
+        border_fill_color=theme.panel,
+        outline_line_color=theme.line,
+        outline_line_width=1.5,
+    )
+    plot.title.update(text_color=theme.text, text_font=FONT, text_font_size="13px", text_font_style="bold", offset=0)
+    for axis in plot.axis:
+        axis.update(
+            axis_line_color=theme.line,
+            major_tick_line_color=theme.line,
+            minor_tick_line_color=None,
+            major_label_text_color=theme.faint,
+            major_label_text_font=FONT,
+            major_label_text_font_size="11px",
+            axis_label_text_color=theme.faint,
+            axis_label_text_font=FONT,
+            axis_label_text_font_size="11px",
+            axis_label_text_font_style="normal",
+            axis_label_standoff=3,
+        )
+    for grid in plot.grid:
+        grid.grid_line_color = None

@@ -1,0 +1,1 @@
+"""What the tests share: recordings, real servers, and what hostile peers send."""

@@ -1,0 +1,500 @@
+"""A beamline of fakes for the worker: broker, store, files and clock in memory, and a scan that makes documents.
+
+Time passes only when everybody waits for it, so that tests are quick and the same each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from snakemap.broker import Frame
+from snakemap.documents import WORKER, Document, Entry, Message, WorkerEvent, envelope
+from snakemap.errors import FileBroken, FileNotReady, RunNotFound, SnakemapError, StoreUnavailable
+from snakemap.geometry import Habits
+from snakemap.hdf5 import FrameBatch, Reduced
+from snakemap.ingest.listener import Listener
+from snakemap.ingest.pace import Clock, Pace
+from snakemap.ingest.readers import Readers
+from snakemap.ingest.reducer import Reducer
+from snakemap.ingest.reduction import position
+from snakemap.ingest.tally import Tally
+from snakemap.ingest.worker import Worker
+from snakemap.roi import Roi, sum_frames
+from snakemap.runs import Rectangle, Run
+
+__all__ = ["Beamline", "FakeBroker", "FakeClock", "FakeFiles", "FakeStore", "Scan", "expected_maps", "folded"]
+
+SHAPE = (6, 4)
+"""Rows and columns of the frames of a fake scan."""
+
+TURNS = 60
+"""Turns of the event loop after which everybody who can go on without time has gone on."""
+
+
+class FakeClock(Clock):
+    """Time that passes when it is told to.
+
+    Attributes:
+        time: seconds since 1970.
+    """
+
+    def __init__(self, time: float = 1_795_000_000.0) -> None:
+        self.time = time
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+
+    def now(self) -> float:
+        return self.time
+
+    async def sleep(self, seconds: float) -> None:
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.time + seconds, next(self._numbers), future))
+        await future
+
+    async def until(self, condition: Callable[[], bool], *, at_most_s: float = 120.0) -> None:
+        """Lets time pass until something is true; it is an error when it never is."""
+        end = self.time + at_most_s
+        while True:
+            for _ in range(TURNS):
+                if condition():
+                    return
+                await asyncio.sleep(0)
+            assert self.time < end, "it never came to that"
+            self._pass()
+
+    async def advance(self, seconds: float) -> None:
+        """Lets that much time pass."""
+        end = self.time + seconds
+        await self.until(lambda: self.time >= end, at_most_s=seconds + 60)
+
+    def _pass(self) -> None:
+        """To the next moment that somebody waits for."""
+        while self._sleepers:
+            at, _, future = heapq.heappop(self._sleepers)
+            if not future.done():
+                self.time = max(self.time, at)
+                future.set_result(None)
+                return
+        self.time += 0.1
+
+
+class FakeStore:
+    """The store in memory; while it is down every call fails.
+
+    Attributes:
+        entries: the stream.
+        runs: summaries by uid, in the order in which their runs began.
+        frames: preview frames by uid.
+    """
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.entries: list[Entry] = []
+        self.runs: dict[str, dict[str, Any] | None] = {}
+        self.frames: dict[str, tuple[npt.NDArray[Any], dict[str, Any]]] = {}
+        self.reported: dict[str, dict[str, Any]] = {}
+        self.leases: dict[str, str] = {}
+        self.down = False
+        self._news = asyncio.Event()
+        self._owners: dict[str, str] = {}
+
+    def fail(self) -> None:
+        """Goes down, and cuts off whoever waits for news."""
+        self.down = True
+        self._wake()
+
+    def flush(self) -> None:
+        """Loses everything, as a Redis without persistence does when it is killed."""
+        self.entries, self.runs, self.frames, self._owners, self.leases = [], {}, {}, {}, {}
+
+    async def append(self, messages: Sequence[Message]) -> list[str]:
+        self._check()
+        cursors = [self._add(message) for message in messages]
+        self._wake()
+        await asyncio.sleep(0)
+        return cursors
+
+    async def read(self, after: str = "0", *, count: int = 1000, until: str = "+") -> list[Entry]:
+        self._check()
+        found = [entry for entry in self.entries if position(entry.cursor) > position(after)]
+        return [entry for entry in found if until == "+" or position(entry.cursor) <= position(until)][:count]
+
+    async def follow(self, after: str, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]:
+        while True:
+            self._check()
+            entries = await self.read(after, count=100)
+            yield entries
+            after = entries[-1].cursor if entries else after
+            if not entries:
+                await self._news.wait()
+
+    async def run_entries(self, uid: str, *, after: str = "0") -> AsyncIterator[list[Entry]]:
+        own = [entry for entry in await self.read(after, count=1_000_000) if entry.run == uid]
+        if uid not in self.runs:
+            raise RunNotFound(f"no run {uid}")
+        for start in range(0, len(own), 7):
+            yield own[start : start + 7]
+            self._check()
+
+    async def save_summary(self, uid: str, summary: dict[str, Any]) -> None:
+        self._check()
+        self.runs[uid] = orjson.loads(orjson.dumps(summary))
+
+    async def summaries(self) -> list[dict[str, Any]]:
+        self._check()
+        return [summary for summary in reversed(self.runs.values()) if summary is not None]
+
+    async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any]) -> None:
+        self._check()
+        self.frames[uid] = (frame, about)
+
+    async def owners(self) -> dict[str, str]:
+        self._check()
+        return dict(self._owners)
+
+    async def evict(self) -> list[str]:
+        self._check()
+        return []
+
+    async def report(self, part: str, state: dict[str, Any], *, ttl_s: float) -> None:
+        self._check()
+        self.reported[part] = state
+
+    async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool:
+        self._check()
+        if self.leases.get(name, holder) not in (holder, instead_of):
+            return False
+        self.leases[name] = holder
+        return True
+
+    async def holder(self, name: str) -> str | None:
+        self._check()
+        return self.leases.get(name)
+
+    async def release(self, name: str, holder: str) -> None:
+        self._check()
+        if self.leases.get(name) == holder:
+            del self.leases[name]
+
+    def of(self, name: str, run: str = "") -> list[dict[str, Any]]:
+        """The documents of one name, oldest first."""
+        return [entry.doc for entry in self.entries if entry.name == name and run in ("", entry.run)]
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreUnavailable("Redis at memory cannot be reached")
+
+    def _wake(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def _add(self, message: Message) -> str:
+        last = position(self.entries[-1].cursor) if self.entries else (0, 0)
+        milliseconds = int(self.clock.time * 1000)
+        cursor = f"{milliseconds}-0" if milliseconds > last[0] else f"{last[0]}-{last[1] + 1}"
+        if isinstance(message, WorkerEvent):
+            self.entries.append(Entry(cursor, WORKER, "", message.task_id, message.body))
+            return cursor
+        doc = orjson.loads(orjson.dumps(message.doc))
+        self.entries.append(Entry(cursor, message.name, message.run, message.task_id, doc))
+        self.runs.setdefault(message.run, None)
+        if message.name in ("start", "descriptor", "stream_resource"):
+            self._owners[doc["uid"]] = message.run
+        return cursor
+
+
+class FakeFiles:
+    """Files in memory.
+
+    Attributes:
+        frames: (frames, rows, columns) by uri.
+        trouble: what reading a uri raises instead.
+        broken: rows of a uri that cannot be read.
+        hanging: uris whose reading never ends until :meth:`let_go`.
+        reads: every batch that was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.frames: dict[str, npt.NDArray[Any]] = {}
+        self.trouble: dict[str, SnakemapError] = {}
+        self.broken: dict[str, set[int]] = {}
+        self.hanging: set[str] = set()
+        self.reads: list[FrameBatch] = []
+        self._go_on = asyncio.Event()
+
+    def let_go(self) -> None:
+        """Ends the reading of what hangs, as the reader's own time limit does."""
+        self._go_on.set()
+
+    async def start(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+    async def length(self, uri: str, dataset: str) -> int:
+        await self._open(uri)
+        return len(self.frames[uri])
+
+    async def reduce(self, batch: FrameBatch) -> Reduced:
+        self.reads.append(batch)
+        await self._open(batch.uri)
+        frames, each = self.frames[batch.uri], batch.frames_per_point
+        if batch.stop * each > len(frames):
+            raise FileNotReady(f"{batch.uri} holds {len(frames)} frames, and {batch.stop * each} were announced")
+        if self.broken.get(batch.uri, set()) & set(range(batch.start * each, batch.stop * each)):
+            raise FileBroken(f"{batch.uri} has a frame that cannot be read")
+        chosen = frames[batch.start * each : batch.stop * each]
+        sums = sum_frames(chosen, batch.rois)
+        sums = sums.reshape(batch.stop - batch.start, each, -1).sum(axis=1)
+        return self._reduced(batch, sums, chosen)
+
+    def _reduced(self, batch: FrameBatch, sums: npt.NDArray[Any], chosen: npt.NDArray[Any]) -> Reduced:
+        frame = chosen[-1] if batch.preview else None
+        return Reduced(sums=sums, length=len(self.frames[batch.uri]), frame=frame, identity=(1, 1))
+
+    async def _open(self, uri: str) -> None:
+        await asyncio.sleep(0)
+        if uri in self.hanging:
+            await self._go_on.wait()
+            raise FileBroken(f"{uri} hung the reader")
+        if uri in self.trouble:
+            raise self.trouble[uri]
+        if uri not in self.frames:
+            raise FileNotReady(f"{uri} is not there (yet)")
+
+
+class FakeBroker:
+    """A durable queue: what is not acknowledged comes again to the next who asks.
+
+    Attributes:
+        unacknowledged: frames that were not acknowledged yet, oldest first.
+    """
+
+    def __init__(self) -> None:
+        self.state, self.since, self.queued = "connected", 0.0, 0
+        self.unacknowledged: dict[str, Frame] = {}
+        self._numbers = itertools.count()
+        self._news = asyncio.Event()
+
+    def publish(self, body: dict[str, Any] | bytes, *, correlation_id: str | None = None) -> None:
+        """Takes one message."""
+        text = body if isinstance(body, bytes) else orjson.dumps(body)
+        number = str(next(self._numbers))
+        headers = {"correlation-id": correlation_id} if correlation_id else {}
+        self.unacknowledged[number] = Frame(text, headers, number)
+        self._news.set()
+
+    async def frames(self) -> AsyncIterator[list[Frame]]:
+        delivered: set[str] = set()
+        while True:
+            batch = [frame for frame in self.unacknowledged.values() if frame.ack_id not in delivered][:20]
+            if batch:
+                delivered.update(frame.ack_id for frame in batch)
+                yield batch
+            else:
+                self._news.clear()
+                await self._news.wait()
+
+    def ack(self, frames: Iterable[Frame]) -> None:
+        for frame in frames:
+            self.unacknowledged.pop(frame.ack_id, None)
+
+
+@dataclass
+class Scan:
+    """The documents of one run, and its frames.
+
+    Attributes:
+        uid: of the run.
+        shape: points, slow by fast.
+        frames: (frames, rows, columns); more than points when the RunEngine has rewound.
+        task: blueapi's.
+        each: frames of one point.
+        start_extra: more for the start document.
+    """
+
+    uid: str = "run"
+    shape: tuple[int, int] = (3, 4)
+    frames: npt.NDArray[Any] = field(default_factory=lambda: some_frames(12))
+    task: str = "task"
+    each: int = 1
+    uri: str = ""
+    start_extra: dict[str, Any] = field(default_factory=dict)
+    frame_shape: Sequence[int] = SHAPE
+
+    def __post_init__(self) -> None:
+        self.uri = self.uri or f"file://localhost/data/{self.uid}.h5"
+
+    @property
+    def size(self) -> int:
+        return self.shape[0] * self.shape[1]
+
+    def start(self) -> dict[str, Any]:
+        doc = {"uid": self.uid, "time": 1_795_000_000.0, "shape": list(self.shape), "plan_name": "scan"}
+        doc |= {"blueapi_task_id": self.task, "instrument": "b01-1"}
+        return envelope("start", doc | self.start_extra, task_id=self.task)
+
+    def descriptor(self) -> dict[str, Any]:
+        keys = {"camera": {"shape": [self.each, *self.frame_shape], "external": "STREAM:", "dtype": "array"}}
+        doc = {"uid": f"{self.uid}-d", "run_start": self.uid, "name": "primary", "data_keys": keys, "time": 0.0}
+        return envelope("descriptor", doc, task_id=self.task)
+
+    def resource(self) -> dict[str, Any]:
+        doc = {"uid": f"{self.uid}-r", "data_key": "camera", "uri": self.uri, "run_start": self.uid}
+        doc |= {"parameters": {"dataset": "/entry/data/data"}, "mimetype": "application/x-hdf5"}
+        return envelope("stream_resource", doc, task_id=self.task)
+
+    def datum(self, index: int, count: int = 1, *, seq_num: int | None = None) -> dict[str, Any]:
+        seq_num = index + 1 if seq_num is None else seq_num
+        doc = {"uid": f"{self.uid}-r/{index}", "stream_resource": f"{self.uid}-r", "descriptor": f"{self.uid}-d"}
+        doc |= {"indices": {"start": index, "stop": index + count}}
+        doc |= {"seq_nums": {"start": seq_num, "stop": seq_num + count}}
+        return envelope("stream_datum", doc, task_id=self.task)
+
+    def stop(self, status: str = "success", **extra: Any) -> dict[str, Any]:
+        doc = {"uid": f"{self.uid}-stop", "run_start": self.uid, "exit_status": status, "reason": "", "time": 1.0}
+        return envelope("stop", doc | {"num_events": {"primary": self.size}} | extra, task_id=self.task)
+
+    def whole(self) -> list[dict[str, Any]]:
+        """All documents of a step scan in which nothing goes wrong."""
+        return [self.start(), self.descriptor(), self.resource(), *map(self.datum, range(self.size)), self.stop()]
+
+
+def worker_event(state: str, task: str | None, *, complete: bool = False) -> dict[str, Any]:
+    """A worker event as blueapi publishes it."""
+    status = {"task_id": task, "result": None, "task_complete": complete, "task_failed": False} if task else None
+    return {"state": state, "task_status": status, "errors": [], "warnings": []}
+
+
+def some_frames(count: int, *, shape: tuple[int, int] = SHAPE, seed: int = 0) -> npt.NDArray[np.uint16]:
+    """Frames (count, rows, columns) of noise."""
+    return np.random.default_rng(seed).integers(0, 4000, (count, *shape), dtype=np.uint16)
+
+
+class Beamline:
+    """Everything around a worker, and the worker; the worker can be killed and started again.
+
+    Args:
+        rois: the instrument's ROIs.
+        pace: the worker's patience.
+        habits: what to assume where documents are silent.
+    """
+
+    def __init__(
+        self,
+        *,
+        rois: dict[str, Rectangle] | None = None,
+        pace: Pace | None = None,
+        habits: Habits | None = None,
+    ) -> None:
+        self.clock = FakeClock()
+        self.store = FakeStore(self.clock)
+        self.files = FakeFiles()
+        self.broker = FakeBroker()
+        self.rois = rois
+        self.pace = pace or Pace()
+        self.habits = habits or Habits()
+        self.tally = Tally(self.clock, self.pace)
+        self.worker: Worker | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Beamline:
+        self.start()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.kill()
+
+    def start(self) -> None:
+        """Starts a worker."""
+        self.tally = Tally(self.clock, self.pace)
+        listener = Listener(self.broker, self.store, tally=self.tally)
+        reducer = Reducer(
+            self.store,
+            Readers(lambda: self.files),
+            habits=self.habits,
+            rois=self.rois,
+            tally=self.tally,
+            listening_since=lambda: self.broker.since if self.broker.state == "connected" else None,
+            on_evicted=listener.forget,
+        )
+        self.worker = Worker(
+            self.store, reducer, tally=self.tally, listener=listener, broker=self.broker, holder="here:1"
+        )
+        self._task = asyncio.create_task(self.worker.work())
+
+    async def kill(self) -> None:
+        """Ends the worker where it stands."""
+        if self._task is not None:
+            self._task.cancel()
+            result = await asyncio.gather(self._task, return_exceptions=True)
+            assert all(isinstance(error, asyncio.CancelledError) for error in result), result
+            self._task = None
+
+    def publish(self, *bodies: dict[str, Any] | bytes) -> None:
+        """Sends messages."""
+        for body in bodies:
+            self.broker.publish(body)
+
+    async def until(self, condition: Callable[[], bool], *, at_most_s: float = 120.0) -> None:
+        """Lets time pass until something is true."""
+
+        def checked() -> bool:
+            assert self._task is None or not self._task.done(), self._task
+            return condition()
+
+        await self.clock.until(checked, at_most_s=at_most_s)
+
+    async def until_settled(self, *uids: str) -> None:
+        """Lets time pass until runs have ended and have been filled."""
+        await self.until(lambda: all((self.store.runs.get(uid) or {}).get("settled") for uid in uids))
+
+    def summary(self, uid: str = "run") -> dict[str, Any]:
+        """What the list of runs says."""
+        summary = self.store.runs[uid]
+        assert summary is not None
+        return summary
+
+    def points(self, uid: str = "run") -> int:
+        """Points that are in the store."""
+        return len({seq_num for page in self.store.of("event_page", uid) for seq_num in page["seq_num"]})
+
+
+def folded(entries: Iterable[Entry], uid: str, *, habits: Habits | None = None) -> Run:
+    """A run as anybody sees it who reads the store from its beginning."""
+    own = [entry for entry in entries if entry.run == uid]
+    start = next(entry for entry in own if entry.name == "start")
+    run = Run(start.doc, habits=habits)
+    for entry in own:
+        run.apply(Document(entry.name, entry.doc, run=uid, task_id=entry.task_id), cursor=entry.cursor)
+    return run
+
+
+def expected_maps(scan: Scan, rows_of_points: dict[int, int], rois: Sequence[Roi]) -> npt.NDArray[np.float64]:
+    """The maps (channels, rows, columns), by numpy alone, of a snaked scan.
+
+    Args:
+        scan: with its frames.
+        rows_of_points: by seq_num, the row of the dataset that counts.
+        rois: what is summed over; the total comes last.
+    """
+    rows, columns = scan.shape
+    grids = np.full((len(rois) + 1, rows, columns), np.nan)
+    for seq_num, index in rows_of_points.items():
+        row, column = divmod(seq_num - 1, columns)
+        column = columns - 1 - column if row % 2 else column
+        frames = scan.frames[index * scan.each : (index + 1) * scan.each].astype(np.uint64)
+        for number, roi in enumerate(rois):
+            grids[number, row, column] = frames[:, roi.y0 : roi.y1, roi.x0 : roi.x1].sum()
+        grids[-1, row, column] = frames.sum()
+    return grids
