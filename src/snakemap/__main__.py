@@ -1,2 +1,251 @@
-def main():
-    pass
+"""The command line: the door at which settings are read and programs are put together."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from snakemap import __version__
+from snakemap.errors import SettingsError, SnakemapError
+from snakemap.settings import load
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="snakemap",
+    help="Live maps of a beamline scan. Settings are environment variables, SNAKEMAP_*; the README lists them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+FAILED, USAGE = 1, 2
+
+
+class LogLevel(enum.StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Mode(enum.StrEnum):
+    """Which scans the demo runs."""
+
+    STEP = "step"
+    FLY = "fly"
+    BOTH = "both"
+
+
+class ScanMode(enum.StrEnum):
+    """How one scan moves."""
+
+    STEP = "step"
+    FLY = "fly"
+
+
+class Ending(enum.StrEnum):
+    """How a simulated scan ends."""
+
+    COMPLETE = "complete"
+    ABORT = "abort"
+    FAIL = "fail"
+    STOP = "stop"
+    LOSE = "lose"
+
+
+class Speed(enum.StrEnum):
+    """Named speeds of a replay."""
+
+    REAL = "real"
+    MAX = "max"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"snakemap {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    log_level: Annotated[LogLevel, typer.Option(help="How much to log, to standard error.")] = LogLevel.INFO,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Sets logging up for every command."""
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for noisy in ("stomp", "stomp.py", "httpx", "numba", "asyncio", "bluesky"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(log_level.upper())))
+
+
+Shape = Annotated[str, typer.Option(help="Points, slow by fast, like 60x60.")]
+FrameShape = Annotated[str, typer.Option(help="Rows and columns of the camera, like 1216x1936.")]
+Rate = Annotated[float, typer.Option(help="Points a second; 0 is as fast as possible.")]
+
+
+@app.command()
+def demo(
+    shape: Shape = "60x60",
+    rate: Rate = 20.0,
+    mode: Annotated[Mode, typer.Option(help="Kind of scan; both take turns.")] = Mode.BOTH,
+    frame_shape: FrameShape = "1216x1936",
+    once: Annotated[bool, typer.Option("--once", help="One scan, and then leave it on the screen.")] = False,
+    port: Annotated[int | None, typer.Option(help="Port of the page. Default: SNAKEMAP_PORT, or a free one.")] = None,
+) -> None:
+    """Run everything on this machine: Redis, a simulated beamline, the worker, the API and the dashboard."""
+    from snakemap.demo import Demo, Wishes
+
+    wishes = Wishes(shape=shape, rate_hz=rate, mode=mode.value, frame_shape=frame_shape, once=once, port=port)
+    _exit(lambda: Demo(load(), wishes).run())
+
+
+@app.command()
+def serve(
+    port: Annotated[int | None, typer.Option(help="Default: SNAKEMAP_PORT.")] = None,
+    host: Annotated[str | None, typer.Option(help="Default: SNAKEMAP_HOST.")] = None,
+    dev: Annotated[bool, typer.Option("--dev", help="Reload pages when their code changes.")] = False,
+) -> None:
+    """Serve the dashboard and its panes; `panel serve` with signed sessions."""
+    from snakemap.serve import serve as run
+
+    _exit(lambda: run(load(port=port, host=host), dev=dev))
+
+
+@app.command()
+def ingest() -> None:
+    """Run the worker: listen to the broker, read frames, keep the maps in the store."""
+    from snakemap.ingest import run
+
+    _exit(lambda: run(load()))
+
+
+@app.command()
+def api(
+    port: Annotated[int | None, typer.Option(help="Default: SNAKEMAP_API_PORT.")] = None,
+    host: Annotated[str | None, typer.Option(help="Default: SNAKEMAP_HOST.")] = None,
+) -> None:
+    """Serve the REST and WebSocket API."""
+    from snakemap.api import run
+
+    _exit(lambda: run(load(api_port=port, host=host)))
+
+
+@app.command()
+def simulate(
+    shape: Shape = "60x60",
+    rate: Rate = 20.0,
+    mode: Annotated[ScanMode, typer.Option(help="Stop at every point, or never.")] = ScanMode.STEP,
+    frame_shape: FrameShape = "1216x1936",
+    dtype: Annotated[str, typer.Option(help="uint8, uint16, int32 or float32.")] = "uint8",
+    gzip: Annotated[int, typer.Option(min=0, max=9, help="Compression of the file; 0 is none.")] = 1,
+    snake: Annotated[bool, typer.Option(help="Whether every second row runs back.")] = True,
+    ending: Annotated[Ending, typer.Option(help="How the scan ends.")] = Ending.COMPLETE,
+    after: Annotated[int | None, typer.Option(help="Points before it ends early. Default: half.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
+    repeat: Annotated[bool, typer.Option("--repeat", help="Scan after scan, until interrupted.")] = False,
+    disk_limit_gb: Annotated[float, typer.Option(help="Oldest simulated files go beyond this.")] = 4.0,
+) -> None:
+    """Run a simulated beamline: a real RunEngine, a real growing HDF5 file, blueapi's messages."""
+    from snakemap.simulator.command import run
+    from snakemap.simulator.request import ScanRequest, shape_from_text
+
+    def work() -> int:
+        request = ScanRequest(
+            shape=shape_from_text(shape),
+            rate_hz=rate,
+            mode=mode.value,
+            frame_shape=shape_from_text(frame_shape),
+            dtype=dtype,  # pyright: ignore[reportArgumentType] - the request says what it may be
+            gzip=gzip,
+            snake=snake,
+            ending=ending.value,
+            ending_after=after,
+            seed=seed,
+        )
+        return run(load(), request, repeat=repeat, disk_limit_bytes=int(disk_limit_gb * 1e9))
+
+    _exit(work)
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="A recording: one received message a line.")],
+    speed: Annotated[str, typer.Option(help="real, max, or how many times faster, like 10.")] = Speed.REAL.value,
+) -> None:
+    """Send a recording into the broker, or straight into the store where there is none."""
+    from snakemap.replay import replay as run
+
+    _exit(lambda: run(load(), file, speed=_speed(speed)))
+
+
+@app.command()
+def listen(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    after: Annotated[str | None, typer.Option(help="Cursor to begin after; 0 is everything. Default: now.")] = None,
+) -> None:
+    """Print what comes into the store, as it comes."""
+    from snakemap.listen import listen as run
+
+    _exit(lambda: run(load(), as_json=json, after=after))
+
+
+@app.command()
+def doctor() -> None:
+    """Check every setting and everything snakemap needs, and say how to mend what is wrong."""
+    from snakemap.doctor import doctor as run
+
+    _exit(run)
+
+
+def _speed(text: str) -> float:
+    """How many times faster than it was recorded; infinite for "max".
+
+    Raises:
+        SettingsError: when it is neither a name nor a number above 0.
+    """
+    if text == Speed.REAL.value:
+        return 1.0
+    if text == Speed.MAX.value:
+        return float("inf")
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not speed > 0:
+        raise SettingsError(f"--speed {text!r} is not real, max, or a number above 0")
+    return speed
+
+
+def _exit(work: Callable[[], Any]) -> None:
+    """Ends the process with the exit code of some work; errors of ours are one line and no traceback."""
+    try:
+        code = work()
+    except SettingsError as error:
+        typer.echo(f"snakemap: {error}", err=True)
+        raise typer.Exit(USAGE) from error
+    except SnakemapError as error:
+        typer.echo(f"snakemap: {error}", err=True)
+        raise typer.Exit(FAILED) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    raise typer.Exit(int(code or 0))
+
+
+def main() -> None:
+    """The entry point of the `snakemap` command."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

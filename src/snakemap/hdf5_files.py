@@ -6,6 +6,10 @@ first. HDF5 may still crash or hang on a bad file, so this runs only in a proces
 
 Frames that were announced and are not in the file yet would be read as zeros. They are told from dark ones by asking
 where their chunks are.
+
+A trap of HDF5 itself (seen in 2.0): refreshing a dataset that is open twice in one process, be it by a virtual dataset
+that draws on it, makes HDF5 lose its chunks and read zeros, or crash. So one dataset is open at a time, nothing is
+refreshed while a virtual one is open, and files are opened anew instead.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ from itertools import product
 from pathlib import PurePosixPath
 
 import h5py
-from h5py import h5d, h5g, h5o, h5p, h5s
+from h5py import h5d, h5f, h5g, h5o, h5p, h5s  # pyright: ignore[reportAttributeAccessIssue]
 
 from snakemap.confine import DataRoot, local_path, shown
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FrameError
@@ -112,6 +116,11 @@ class Found:
     dataset: h5py.Dataset
     path: str
 
+    @property
+    def virtual(self) -> bool:
+        """Whether it draws on other datasets."""
+        return self.dataset.id.get_create_plist().get_layout() == h5d.VIRTUAL
+
     def __str__(self) -> str:
         return f"{self.file}, {shown(self.path)}"
 
@@ -145,13 +154,13 @@ class OpenFiles:
             FileBroken: no HDF5, cut short, or deleted or replaced since it was last read (told once).
         """
         file = self._current(os.fspath(path))
-        if not file.handle:
-            file.handle = self._handle(file)
-        file.largest = max(file.largest, file.size)
+        self._load(file)
         return file
 
-    def trim(self) -> None:
-        """Closes those that were used longest ago; only between requests, when none is in use."""
+    def begin(self) -> None:
+        """Before a request: no dataset is open, and only the files that were used last."""
+        if h5f.get_obj_count(h5f.OBJ_ALL, h5f.OBJ_DATASET):
+            self._forget_handles()
         while len(self._files) > FILES_MAX:
             self._files.popitem(last=False)[1].close()
 
@@ -164,6 +173,14 @@ class OpenFiles:
             FileBroken: HDF5 cannot read what is on the path, or the links go round in circles.
             FrameError: the path ends at something else than a dataset.
         """
+        found = self._walk(file, path, follow_files=True)
+        with _hdf5(found.file, f"{shown(path)} cannot be looked at"):
+            virtual = found.virtual
+        if not virtual:
+            return found
+        del found
+        self._forget_handles()
+        self._load(file)
         return self._walk(file, path, follow_files=True)
 
     def require(self, found: Found, rows: range | None) -> None:
@@ -213,9 +230,16 @@ class OpenFiles:
     def _forget(self, path: str) -> None:
         self._files.pop(path).close()
 
-    def _handle(self, file: HdfFile) -> h5py.File:
+    def _forget_handles(self) -> None:
+        for file in self._files.values():
+            file.forget_handle()
+
+    def _load(self, file: HdfFile) -> None:
+        file.largest = max(file.largest, file.size)
+        if file.handle:
+            return
         try:
-            return h5py.File(f"/proc/self/fd/{file.fd}", "r", swmr=True, locking=self.locking)
+            file.handle = h5py.File(f"/proc/self/fd/{file.fd}", "r", swmr=True, locking=self.locking)
         except BlockingIOError as error:
             raise FileNotReady(f"{file} is locked by its writer") from error
         except HDF5_ERRORS as error:
@@ -293,8 +317,9 @@ class _Audit:
             raise FileRefused(f"{found} keeps its frames outside HDF5, which is not followed")
         if layout == h5d.VIRTUAL:
             self._check_virtual(found, creation, rows)
-        with _hdf5(found.file, f"{shown(found.path)} cannot be refreshed"):
-            found.dataset.refresh()
+        elif not self._sources:
+            with _hdf5(found.file, f"{shown(found.path)} cannot be refreshed"):
+                found.dataset.refresh()
         _check_length(found, rows)
         if layout == h5d.CHUNKED:
             _check_chunks(found, rows)
@@ -388,6 +413,8 @@ def _source_rows(creation: h5p.PropDCID, number: int, rows: range | None) -> ran
 
 def _check_length(found: Found, rows: range | None) -> None:
     """The dataset is as long as some rows need, and not shorter than it has been."""
+    if not found.dataset.shape:
+        raise FrameError(f"{found} is a single value, not a stack of frames")
     length, lengths = found.dataset.shape[0], found.file.lengths
     before = lengths.pop(found.path, 0)
     if length < before:

@@ -18,7 +18,7 @@ import orjson
 
 from snakemap.broker import Frame
 from snakemap.documents import WORKER, Document, Entry, Message, WorkerEvent, envelope
-from snakemap.errors import FileBroken, FileNotReady, RunNotFound, SnakemapError, StoreUnavailable
+from snakemap.errors import FileBroken, FileNotReady, FrameError, RunNotFound, SnakemapError, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.hdf5 import FrameBatch, Reduced
 from snakemap.ingest.listener import Listener
@@ -73,8 +73,8 @@ class FakeClock(Clock):
 
     async def advance(self, seconds: float) -> None:
         """Lets that much time pass."""
-        end = self.time + seconds
-        await self.until(lambda: self.time >= end, at_most_s=seconds + 60)
+        end = asyncio.ensure_future(self.sleep(seconds))
+        await self.until(end.done, at_most_s=seconds + 60)
 
     def _pass(self) -> None:
         """To the next moment that somebody waits for."""
@@ -130,12 +130,12 @@ class FakeStore:
 
     async def follow(self, after: str, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]:
         while True:
-            self._check()
+            news = self._news
             entries = await self.read(after, count=100)
             yield entries
             after = entries[-1].cursor if entries else after
             if not entries:
-                await self._news.wait()
+                await news.wait()
 
     async def run_entries(self, uid: str, *, after: str = "0") -> AsyncIterator[list[Entry]]:
         own = [entry for entry in await self.read(after, count=1_000_000) if entry.run == uid]
@@ -245,6 +245,11 @@ class FakeFiles:
         await self._open(uri)
         return len(self.frames[uri])
 
+    async def shape(self, uri: str, dataset: str) -> tuple[int, int, int]:
+        await self._open(uri)
+        count, rows, columns = self.frames[uri].shape
+        return count, rows, columns
+
     async def reduce(self, batch: FrameBatch) -> Reduced:
         self.reads.append(batch)
         await self._open(batch.uri)
@@ -254,7 +259,9 @@ class FakeFiles:
         if self.broken.get(batch.uri, set()) & set(range(batch.start * each, batch.stop * each)):
             raise FileBroken(f"{batch.uri} has a frame that cannot be read")
         chosen = frames[batch.start * each : batch.stop * each]
-        sums = sum_frames(chosen, batch.rois)
+        if chosen.shape[1:] != batch.frame_shape:
+            raise FrameError(f"frames of {chosen.shape[1:]}, and {batch.frame_shape} were promised")
+        sums = sum_frames(chosen, [Roi("", *roi) for roi in batch.rois])
         sums = sums.reshape(batch.stop - batch.start, each, -1).sum(axis=1)
         return self._reduced(batch, sums, chosen)
 
@@ -378,7 +385,7 @@ def worker_event(state: str, task: str | None, *, complete: bool = False) -> dic
 
 def some_frames(count: int, *, shape: tuple[int, int] = SHAPE, seed: int = 0) -> npt.NDArray[np.uint16]:
     """Frames (count, rows, columns) of noise."""
-    return np.random.default_rng(seed).integers(0, 4000, (count, *shape), dtype=np.uint16)
+    return np.random.default_rng(seed).integers(0, 250, (count, *shape), dtype=np.uint8)
 
 
 class Beamline:
@@ -457,13 +464,11 @@ class Beamline:
 
     async def until_settled(self, *uids: str) -> None:
         """Lets time pass until runs have ended and have been filled."""
-        await self.until(lambda: all((self.store.runs.get(uid) or {}).get("settled") for uid in uids))
+        await self.until(lambda: all(self.summary(uid).get("settled") for uid in uids))
 
     def summary(self, uid: str = "run") -> dict[str, Any]:
-        """What the list of runs says."""
-        summary = self.store.runs[uid]
-        assert summary is not None
-        return summary
+        """What the list of runs says; empty while there is nothing to say."""
+        return self.store.runs.get(uid) or {}
 
     def points(self, uid: str = "run") -> int:
         """Points that are in the store."""
@@ -493,7 +498,8 @@ def expected_maps(scan: Scan, rows_of_points: dict[int, int], rois: Sequence[Roi
     for seq_num, index in rows_of_points.items():
         row, column = divmod(seq_num - 1, columns)
         column = columns - 1 - column if row % 2 else column
-        frames = scan.frames[index * scan.each : (index + 1) * scan.each].astype(np.uint64)
+        frames = scan.frames[index * scan.each : (index + 1) * scan.each]
+        frames = frames.astype(np.float64 if frames.dtype.kind == "f" else np.uint64)
         for number, roi in enumerate(rois):
             grids[number, row, column] = frames[:, roi.y0 : roi.y1, roi.x0 : roi.x1].sum()
         grids[-1, row, column] = frames.sum()

@@ -1,3 +1,4 @@
+import errno
 import os
 import socket
 import subprocess
@@ -196,6 +197,25 @@ def test_a_root_that_is_not_there_yet_may_come(tmp_path):
         (tmp_path / "late").mkdir()
         (tmp_path / "late" / "scan.h5").write_bytes(b"good")
         assert content(root, "scan.h5") == b"good"
+
+
+@pytest.mark.parametrize(
+    ("number", "error", "message"),
+    [
+        (errno.EACCES, FileRefused, "may not be read by the account"),
+        (errno.ESTALE, FileNotReady, "cannot be opened just now: Stale file handle"),
+        (errno.EMFILE, FileNotReady, "cannot be opened just now: Too many open files"),
+    ],
+)
+def test_what_the_disk_says_is_told_in_plain_words(world, monkeypatch, number, error, message):
+    def failing(*_arguments, **_options):
+        raise OSError(number, os.strerror(number))
+
+    with DataRoot(world, openat2=False) as root:
+        root.hold()
+        monkeypatch.setattr(confine, "_pin", failing)
+        with pytest.raises(error, match=message):
+            root.open("visit/scan.h5")
 
 
 def test_no_descriptor_is_left_open(root, world):

@@ -114,13 +114,10 @@ async def test_frames_of_floats_with_nan_leave_their_pixel_blank() -> None:
     frames[3, 0, 0] = np.nan
     scan = Scan(frames=frames)
     beamline = await run_of(scan)
-    expected = expected_maps(scan, ALL, BANDS)
     grids = maps(beamline)
-    assert np.isnan(grids[0, 0, 3])
-    assert np.isnan(grids[3, 0, 3])
-    assert grids[1, 0, 3] == frames[3, 2:4].sum()
+    np.testing.assert_array_equal(grids, expected_maps(scan, ALL, BANDS))
+    assert np.flatnonzero(np.isnan(grids[:, 0, 3])).tolist() == [0, 3], "red holds the pixel, and so does the total"
     assert beamline.summary()["status"] == "complete"
-    assert np.isfinite(expected[0, 1]).all()
     descriptor = beamline.store.of("descriptor")[-1]
     assert descriptor["data_keys"]["total"]["dtype_numpy"] == "<f8"
 
@@ -212,11 +209,12 @@ def test_replay_equals_live_whatever_happens_on_the_way(
                     beamline.store.down = False
             await beamline.until_settled(scan.uid)
             assert beamline.worker is not None
-            own = beamline.worker.reducer.reductions[scan.uid].run
             replayed = folded(beamline.store.entries, scan.uid)
             np.testing.assert_array_equal(replayed.maps.grids, expected_maps(scan, counts, BANDS))
-            np.testing.assert_array_equal(replayed.maps.grids, own.maps.grids)
-            assert replayed.status == own.status == beamline.summary()["status"] == "complete"
+            for own in beamline.worker.reducer.reductions.values():  # none when it was restarted after the end
+                np.testing.assert_array_equal(replayed.maps.grids, own.run.maps.grids)
+                assert replayed.status == own.run.status
+            assert replayed.status == beamline.summary()["status"] == "complete"
             assert beamline.tally.errors.keys() <= {"store_unavailable"}
 
     asyncio.run(live())
@@ -237,7 +235,7 @@ def test_documents_in_any_order_make_the_same_maps(
                 beamline.publish(body)
                 await beamline.clock.advance(0.001)
             await beamline.until(
-                lambda: beamline.summary(scan.uid)["settled"] and beamline.summary(scan.uid)["points"] == scan.size
+                lambda: beamline.summary().get("settled", False) and beamline.summary()["points"] == scan.size
             )
             np.testing.assert_array_equal(maps(beamline, scan.uid), expected_maps(scan, counts, BANDS))
 
@@ -445,7 +443,7 @@ async def test_rois_that_cannot_be_used_are_told_in_the_summary_and_again_after_
     async with Beamline() as beamline:
         beamline.files.frames[scan.uri] = scan.frames
         beamline.publish(*scan.whole()[:6])
-        await beamline.until(lambda: (beamline.store.runs.get("run") or {}).get("points") == 3)
+        await beamline.until(lambda: beamline.summary().get("points") == 3)
         assert "ROI red (rows 0 to 100, columns 0 to 100)" in beamline.summary()["note"]
         await beamline.kill()
         beamline.rois = {"other": (0, 1, 0, 1)}  # a run keeps the ROIs that it began with
@@ -462,6 +460,19 @@ async def test_rois_of_the_setting_are_summed() -> None:
     beamline = await run_of(scan, rois={"spot": (1, 3, 0, 2), "dot": (5, 6, 3, 4)})
     rois = [Roi("spot", 1, 3, 0, 2), Roi("dot", 5, 6, 3, 4)]
     np.testing.assert_array_equal(maps(beamline), expected_maps(scan, ALL, rois))
+
+
+async def test_a_frame_shape_that_no_descriptor_tells_is_read_from_the_file() -> None:
+    scan = Scan(frame_shape=(None, None))  # type: ignore[arg-type]
+    beamline = await run_of(scan)
+    np.testing.assert_array_equal(maps(beamline), expected_maps(scan, ALL, BANDS))
+
+
+async def test_frames_of_another_shape_than_promised_are_not_summed_and_said_so() -> None:
+    scan = Scan(frame_shape=(12, 8))
+    beamline = await run_of(scan)
+    assert "frames of (6, 4), and (12, 8) were promised" in beamline.summary()["trouble"]
+    assert beamline.summary()["unreadable"] == 12
 
 
 # messages that cannot be used
@@ -567,7 +578,7 @@ async def test_a_file_that_keeps_us_waiting_is_told_in_the_summary_and_forgotten
     scan = Scan()
     async with Beamline() as beamline:
         beamline.publish(*scan.whole()[:5])
-        await beamline.until(lambda: "is not there (yet)" in (beamline.store.runs.get("run") or {}).get("note", ""))
+        await beamline.until(lambda: "is not there (yet)" in beamline.summary().get("note", ""))
         beamline.files.frames[scan.uri] = scan.frames
         beamline.publish(*scan.whole()[5:])
         await beamline.until_settled("run")
@@ -608,7 +619,7 @@ async def test_a_file_that_is_no_use_is_given_up_at_once_and_said_so(trouble: An
     async with Beamline() as beamline:
         beamline.files.trouble[scan.uri] = trouble
         beamline.publish(*scan.whole()[:-1])
-        await beamline.until(lambda: (beamline.store.runs.get("run") or {}).get("unreadable") == 12)
+        await beamline.until(lambda: beamline.summary().get("unreadable") == 12)
         assert beamline.clock.now() - 1_795_000_000.0 < 1
         assert str(trouble) in beamline.summary()["note"]
         assert beamline.summary()["status"] == "running"
@@ -625,7 +636,7 @@ async def test_a_file_that_was_no_use_is_asked_again_when_the_run_has_stopped() 
         beamline.files.frames[scan.uri] = scan.frames
         beamline.files.trouble[scan.uri] = FileBroken("run.h5 is not HDF5")
         beamline.publish(*scan.whole()[:-1])
-        await beamline.until(lambda: (beamline.store.runs.get("run") or {}).get("unreadable") == 12)
+        await beamline.until(lambda: beamline.summary().get("unreadable") == 12)
         beamline.files.trouble.clear()
         beamline.publish(scan.stop())
         await beamline.until_settled("run")
@@ -811,7 +822,7 @@ async def test_a_stop_that_comes_after_all_corrects_a_lost_run() -> None:
     async with Beamline() as beamline:
         beamline.files.frames[scan.uri] = scan.frames
         beamline.publish(*scan.whole()[:-1], worker_event("IDLE", "task", complete=True))
-        await beamline.until(lambda: (beamline.store.runs.get("run") or {}).get("status") == "lost")
+        await beamline.until(lambda: beamline.summary().get("status") == "lost")
         beamline.publish(scan.stop())
         await beamline.until(lambda: beamline.summary()["status"] == "complete" and beamline.summary()["settled"])
 

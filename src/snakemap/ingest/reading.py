@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from snakemap.errors import FileBroken, FileNotReady, SnakemapError
 from snakemap.frames import Piece, Resource
-from snakemap.hdf5 import FrameBatch, Reduced
+from snakemap.hdf5 import FrameBatch
 from snakemap.ingest.pages import Summed
 from snakemap.ingest.readers import Readers
 from snakemap.ingest.regions import Regions, regions_of
@@ -138,7 +138,7 @@ class Reading:
     def _next_piece(self) -> Piece | None:
         """The next points to read, neighbors in one piece, as many as should take ``pace.reading_s``."""
         ledger = self.run.ledger
-        limit = min(max(int(self.tally.pace.reading_s / self._point_s), 1), PIECE_MAX)
+        limit = min(max(int(self.tally.pace.reading_s / max(self._point_s, 1e-5)), 1), PIECE_MAX)
         piece = ledger.pending(limit=limit)
         while piece is not None and piece.count < limit:
             more = ledger.pending(limit=limit - piece.count)
@@ -178,7 +178,7 @@ class Reading:
         """
         clock, pace = self.tally.clock, self.tally.pace
         began, wait_s = clock.now(), pace.retry_s
-        announced = self._announced[piece.resource].at(piece.index + piece.count)
+        announced = self._announced.setdefault(piece.resource, Announced()).at(piece.index + piece.count)
         until = began + pace.quiet_s if announced is None else announced + pace.file_timeout_s
         while True:
             try:
@@ -204,21 +204,12 @@ class Reading:
         show = clock.now() - self._shown_at >= self.tally.pace.preview_s
         async with self.readers.borrow(self.run.uid) as reader:
             shape = resource.frame_shape or self.run.frame_shape
+            if shape is None:  # the descriptor does not tell, and nothing has been read yet
+                shape = (await reader.shape(resource.uri, resource.dataset))[1:]
             regions = self.regions or regions_of(self.run, self.rois, frame_shape=shape)
-            batch = FrameBatch(
-                uri=resource.uri,
-                dataset=resource.dataset,
-                start=piece.index,
-                stop=piece.index + piece.count,
-                frames_per_point=resource.frames_per_point,
-                rois=tuple(regions.rectangles.values()),
-                frame_shape=shape,
-                preview=show,
-            )
             began = clock.now()
-            reduced = await reader.reduce(batch)
+            reduced = await reader.reduce(_batch(resource, piece, regions, shape, show))
         self._point_s += 0.2 * ((clock.now() - began) / piece.count - self._point_s)
-        self._point_s = max(self._point_s, 1e-5)
         self.regions = regions
         self._last, self._last_shown = piece, show
         self._shown_at = clock.now() if show else self._shown_at
@@ -272,3 +263,16 @@ class Reading:
     async def _length(self, resource: Resource) -> int:
         async with self.readers.borrow(self.run.uid) as reader:
             return await reader.length(resource.uri, resource.dataset)
+
+
+def _batch(resource: Resource, piece: Piece, regions: Regions, frame_shape: tuple[int, int], show: bool) -> FrameBatch:
+    return FrameBatch(
+        uri=resource.uri,
+        dataset=resource.dataset,
+        start=piece.index,
+        stop=piece.index + piece.count,
+        frames_per_point=resource.frames_per_point,
+        rois=tuple(regions.rectangles.values()),
+        frame_shape=frame_shape,
+        preview=show,
+    )

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 from snakemap.documents import WORKER, Entry, WorkerEvent, joined_pages
-from snakemap.errors import DocumentError, RunNotFound, SnakemapError, StoreUnavailable
+from snakemap.errors import DocumentError, RunNotFound, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.ingest.closing import lost_because
 from snakemap.ingest.pages import Store as PagesStore

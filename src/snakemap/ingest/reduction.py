@@ -1,7 +1,7 @@
 """The worker's care for one run: its frames are read once, summed, and appended to it as documents of our own.
 
-Two tasks share the work, so that reading goes on while Redis takes the sums: this one reads, :class:`Pages` writes. Both
-put up with whatever a file or the store does; what cannot be read is given up, and the run says so.
+Two tasks share the work, so that reading goes on while Redis takes the sums: this one reads, :class:`Pages` writes.
+Both put up with whatever a file or the store does; what cannot be read is given up, and the run says so.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from snakemap.documents import SETTLED, Document, Entry, Span
 from snakemap.errors import DocumentError
 from snakemap.frames import Piece
 from snakemap.ingest.pages import Pages, Store
-from snakemap.ingest.reading import Reading
 from snakemap.ingest.readers import Readers
+from snakemap.ingest.reading import Reading
 from snakemap.ingest.regions import told_trouble
 from snakemap.ingest.tally import Tally
 from snakemap.runs import Rectangle, Run, lost_stop

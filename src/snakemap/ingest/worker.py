@@ -180,6 +180,12 @@ def _broker(settings: Settings) -> Broker | None:
     )
 
 
+def _reader(settings: Settings) -> FrameReader:
+    return FrameReader(
+        settings.root, path_map=settings.path_map, locking=settings.file_locking, time_limit_s=settings.file_timeout_s
+    )
+
+
 def _subscription(place: str) -> str:
     """The name of a queue that is always the same for this host and a store, and no other's."""
     return f"snakemap-{socket.gethostname()}-{uuid5(NAMESPACE_URL, place).hex[:12]}"

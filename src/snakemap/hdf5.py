@@ -1,0 +1,368 @@
+"""Reads the frames of HDF5 files and sums their ROIs, in a process of its own that may crash, hang or be killed.
+
+A bad file can crash HDF5 or send it round in circles for ever, so nothing of HDF5 is loaded here. Another process reads
+(:mod:`snakemap.hdf5_child`); it is given so many seconds and so much memory, and replaced when it does not answer.
+
+What an error means:
+
+- ``FileNotReady``: no such file, dataset, or frame yet; locked; or there is something wrong with it that a file in the
+  making may have (it is empty or cannot be opened, and somebody wrote to it within the last minute). Try again.
+- ``FileBroken``: no HDF5 file, or one that cannot be read and that nobody is writing to; deleted, replaced or cut short
+  since it was last read (told once: after that it is what it is now); frames that HDF5 cannot unpack; or whatever
+  ended the reader.
+- ``FileRefused``: the file, or something that it links to or draws on, is not in the data root.
+- ``FrameError``: there is no stack of frames (frames, rows, columns) of the promised shape that can be summed.
+- ``RoiError``: an ROI reaches beyond the frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import functools
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from snakemap.confine import local_path, shown
+from snakemap.errors import FileBroken, FileNotReady, FrameError, SnakemapError
+from snakemap.hdf5_wire import ERRORS, HEADER_MAX, LENGTHS, PAYLOAD_MAX, FrameRequest, Terms
+
+__all__ = ["FrameBatch", "FrameReader", "Reduced"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+START_LIMIT_S = 60.0
+END_POLLS, END_POLL_S = 200, 0.005
+ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TMPDIR", "XDG_CACHE_HOME")
+ENVIRONMENT_PREFIXES = ("PYTHON", "NUMBA_")
+"""What the reader is told of our environment: it has no use for passwords, and HDF5 no say in what it loads."""
+
+SUMS_DTYPES = frozenset(("<u8", "<i8", "<f8"))
+FRAME_DTYPES = frozenset(("|b1", "|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f4", "<f8"))
+FRAME_SIZE_MAX = 512
+
+
+@dataclass(frozen=True, slots=True)
+class FrameBatch:
+    """Points whose frames are to be summed: consecutive rows of one dataset.
+
+    Attributes:
+        uri: as documents carry it, like ``file://localhost/data/scan.h5``.
+        dataset: path in the file, like ``/entry/data/data``.
+        start: first point in the dataset, from 0 on.
+        stop: the point after the last one.
+        frames_per_point: point i owns the frames from ``i * frames_per_point`` on.
+        rois: rectangles ``(y0, y1, x0, x1)`` in detector pixels, half open.
+        frame_shape: rows and columns that a frame must have; None: whatever it has.
+        preview: whether the last frame is wanted, too.
+    """
+
+    uri: str
+    dataset: str
+    start: int
+    stop: int
+    frames_per_point: int = 1
+    rois: tuple[tuple[int, int, int, int], ...] = ()
+    frame_shape: tuple[int, int] | None = None
+    preview: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start < self.stop or self.frames_per_point < 1:
+            raise FrameError(f"points {self.start} to {self.stop} of {self.frames_per_point} frames are none")
+
+
+@dataclass(frozen=True, slots=True)
+class Reduced:
+    """What became of a batch.
+
+    Attributes:
+        sums: (points, ROIs + 1): each ROI in order, then the total; uint64, int64 for signed frames, or float64.
+        length: frames in the dataset now.
+        frame: the last frame of the batch, shrunk to at most 512 rows and columns, when it was wanted.
+        identity: device and inode of the file; another one in the same run means that the file was replaced.
+    """
+
+    sums: npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
+    length: int
+    frame: npt.NDArray[Any] | None
+    identity: tuple[int, int]
+
+
+class FrameReader:
+    """Reads frames in another process, one request after the other; several may wait for their turn.
+
+    Args:
+        root: the data root; nothing outside it is ever read.
+        path_map: pairs of the writer's prefix and ours.
+        locking: whether HDF5 locks the files that it reads.
+        time_limit_s: seconds that one request may take; long batches are read in several.
+        memory_limit_bytes: address space of the reading process.
+
+    Attributes:
+        launches: how often a process was started; more than once: one had to be replaced.
+        confined: whether the kernel itself confines the process to the root (Landlock); None before the first file.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        path_map: Sequence[tuple[str, str]] = (),
+        locking: bool = False,
+        time_limit_s: float = 10.0,
+        memory_limit_bytes: int = 4 << 30,
+    ) -> None:
+        self.path_map = tuple(path_map)
+        self.terms = Terms(str(root), self.path_map, locking, time_limit_s, memory_limit_bytes)
+        self.launches = 0
+        self.confined: bool | None = None
+        self._lock = asyncio.Lock()
+        self._child: _Child | None = None
+        self._ending: list[_Child] = []
+
+    @property
+    def pid(self) -> int | None:
+        """The process that reads, while there is one."""
+        return self._child.process.pid if self._child else None
+
+    async def start(self) -> None:
+        """Starts the process, so that the first request need not wait for it.
+
+        Raises:
+            FileNotReady: when it cannot be started.
+        """
+        async with self._lock:
+            await self._running()
+
+    async def close(self) -> None:
+        """Ends the process. Another request would start it anew."""
+        async with self._lock:
+            self._abandon()
+            await self._reap()
+
+    async def reduce(self, batch: FrameBatch) -> Reduced:
+        """Sums the frames of some points.
+
+        Raises:
+            FileNotReady: the file, the dataset or a frame is not there yet, or is being made.
+            FileRefused: it is not in the data root.
+            FileBroken: it cannot be read, or it crashed or hung the reader.
+            FrameError: frames of another shape, or that cannot be summed.
+            RoiError: an ROI reaches beyond the frame.
+        """
+        path = str(local_path(batch.uri, self.path_map))
+        parts: list[Reduced] = []
+        start = batch.start
+        while start < batch.stop:
+            read = functools.partial(_reduced, rois=len(batch.rois), points_max=batch.stop - start)
+            parts.append(await self._ask(_request("reduce", batch, path, start), read))
+            start += len(parts[-1].sums)
+            if parts[-1].identity != parts[0].identity:
+                raise FileBroken(f"{shown(path)} was replaced by another file while it was being read")
+        sums = parts[0].sums if len(parts) == 1 else np.concatenate([part.sums for part in parts])
+        return dataclasses.replace(parts[-1], sums=sums)
+
+    async def length(self, uri: str, dataset: str) -> int:
+        """Frames in a dataset now; raises as :meth:`reduce` does."""
+        return (await self.shape(uri, dataset))[0]
+
+    async def shape(self, uri: str, dataset: str) -> tuple[int, int, int]:
+        """Frames, rows and columns of a dataset now; raises as :meth:`reduce` does."""
+        path = str(local_path(uri, self.path_map))
+        return await self._ask(_request("shape", FrameBatch(uri, dataset, 0, 1), path, 0), _shape)
+
+    async def _ask(self, request: FrameRequest, read: Callable[[dict[str, Any], bytearray], T]) -> T:
+        async with self._lock:
+            child = await self._running()
+            header, answer = await self._exchange(child, request, read)
+        self.confined = header.get("confined", self.confined)
+        if isinstance(answer, SnakemapError):
+            raise answer
+        return answer
+
+    async def _exchange(
+        self, child: _Child, request: FrameRequest, read: Callable[[dict[str, Any], bytearray], T]
+    ) -> tuple[dict[str, Any], T | SnakemapError]:
+        name, limit_s = shown(request["path"]), self.terms.time_limit_s
+        answered = False
+        try:
+            async with asyncio.timeout(limit_s):
+                header, payload = await child.exchange(cast(dict[str, Any], request))
+            answer = ERRORS[header["error"]](str(header["message"])) if "error" in header else read(header, payload)
+            answered = True
+            return header, answer
+        except TimeoutError as error:
+            raise FileBroken(f"{name} kept the reader busy for more than {limit_s:g} s and was given up") from error
+        except (OSError, EOFError) as error:
+            raise FileBroken(f"{name} was given up: the reader {await child.fate()} over it") from error
+        except (LookupError, TypeError, ValueError) as error:
+            raise FileBroken(f"{name} was given up: the reader talks nonsense about it") from error
+        finally:
+            # also when nobody waits for the answer any more: the next one to ask must not get it
+            if not answered:
+                self._abandon()
+
+    async def _running(self) -> _Child:
+        if self._child is not None and self._child.process.poll() is None:
+            return self._child
+        self._abandon()
+        await self._reap()
+        self._child = child = _Child()
+        self.launches += 1
+        answered = False
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                await child.exchange(dataclasses.asdict(self.terms))
+            answered = True
+            return child
+        except (OSError, EOFError, LookupError, TypeError, ValueError) as error:
+            raise FileNotReady(f"the process that reads files cannot be started: {error}") from error
+        finally:
+            if not answered:
+                self._abandon()
+
+    def _abandon(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._ending.append(self._child)
+            self._child = None
+
+    async def _reap(self) -> None:
+        """Waits for the ends of processes that were killed; one that the disk holds up is left for the next time."""
+        self._ending = [child for child in self._ending if await child.ended() is None]
+        for child in self._ending:
+            logger.warning("the reader process %s does not end; its disk may hang", child.process.pid)
+
+
+class _Child:
+    """The reading process, as its parent sees it."""
+
+    def __init__(self) -> None:
+        self.sock, theirs = socket.socketpair()
+        self.sock.setblocking(False)
+        with theirs:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "snakemap.hdf5_child", str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=_environment(),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+
+    async def exchange(self, header: dict[str, Any]) -> tuple[dict[str, Any], bytearray]:
+        """Sends a message and waits for its answer.
+
+        Raises:
+            EOFError: the process has ended.
+            OSError: it is ending.
+            ValueError: what it says makes no sense.
+        """
+        text = json.dumps(header).encode()
+        await asyncio.get_running_loop().sock_sendall(self.sock, LENGTHS.pack(len(text), 0) + text)
+        header_bytes, payload_bytes = LENGTHS.unpack(await self._exactly(LENGTHS.size))
+        if header_bytes > HEADER_MAX or payload_bytes > PAYLOAD_MAX:
+            raise ValueError(f"an answer of {header_bytes:,} + {payload_bytes:,} bytes")
+        answer = json.loads(await self._exactly(header_bytes))
+        if not isinstance(answer, dict):
+            raise TypeError("an answer that is no object")
+        return answer, await self._exactly(payload_bytes)
+
+    async def fate(self) -> str:
+        """What happened to the process, as the verb of a sentence."""
+        code = await self.ended()
+        if code is None:
+            return "broke off"
+        if code == -signal.SIGKILL:
+            return "was killed, perhaps for want of memory,"
+        return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended (exit code {code})"
+
+    async def ended(self) -> int | None:
+        """Its exit code; None when it does not end within a moment."""
+        for _ in range(END_POLLS):
+            if self.process.poll() is not None:
+                break
+            await asyncio.sleep(END_POLL_S)
+        return self.process.returncode
+
+    def kill(self) -> None:
+        """Ends it, whatever it is doing."""
+        self.process.kill()
+        self.sock.close()
+
+    async def _exactly(self, count: int) -> bytearray:
+        received = bytearray(count)
+        view = memoryview(received)
+        while view:
+            got = await asyncio.get_running_loop().sock_recv_into(self.sock, view)
+            if not got:
+                raise EOFError("the reader has hung up")
+            view = view[got:]
+        return received
+
+
+def _environment() -> dict[str, str]:
+    ours = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ENVIRONMENT or name.startswith(ENVIRONMENT_PREFIXES)
+    }
+    # `::` forbids HDF5 to load filters from files; those of hdf5plugin are registered without that
+    return {**ours, "HDF5_PLUGIN_PRELOAD": "::", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def _request(ask: str, batch: FrameBatch, path: str, start: int) -> FrameRequest:
+    return {
+        "ask": ask,
+        "path": path,
+        "dataset": batch.dataset,
+        "start": start,
+        "stop": batch.stop,
+        "frames_per_point": batch.frames_per_point,
+        "rois": [list(roi) for roi in batch.rois],
+        "frame_shape": list(batch.frame_shape) if batch.frame_shape else None,
+        "preview": batch.preview,
+    }
+
+
+def _shape(header: dict[str, Any], _payload: bytearray) -> tuple[int, int, int]:
+    frames, rows, columns = (int(size) for size in header["shape"])
+    return frames, rows, columns
+
+
+def _reduced(header: dict[str, Any], payload: bytearray, *, rois: int, points_max: int) -> Reduced:
+    """An answer as it may be used, after a look at every part of it: a bad file may have taken the reader over.
+
+    Raises:
+        ValueError, TypeError, LookupError: when it makes no sense.
+    """
+    points, columns = int(header["points"]), rois + 1
+    if not 1 <= points <= points_max or header["dtype"] not in SUMS_DTYPES:
+        raise ValueError(f"{points} points of {header['dtype']!r}")
+    sums_bytes = points * columns * 8
+    sums = np.frombuffer(payload, header["dtype"], points * columns).reshape(points, columns)
+    device, inode = (int(number) for number in header["identity"])
+    frame = None
+    if header["frame"] is not None:
+        dtype, rows, width = header["frame"]
+        if dtype not in FRAME_DTYPES or not (0 < int(rows) <= FRAME_SIZE_MAX and 0 < int(width) <= FRAME_SIZE_MAX):
+            raise ValueError(f"a frame {header['frame']!r}")
+        frame = np.frombuffer(payload, dtype, rows * width, sums_bytes).reshape(rows, width)
+        sums_bytes += frame.nbytes
+    if len(payload) != sums_bytes:
+        raise ValueError(f"{len(payload):,} bytes instead of {sums_bytes:,}")
+    return Reduced(sums, int(header["length"]), frame, (device, inode))

@@ -1,0 +1,315 @@
+"""The process that reads HDF5 files for :mod:`snakemap.hdf5`: it may crash, hang or be killed, and is replaced then.
+
+Started as ``python -m snakemap.hdf5_child FD``, with a socket to its parent. Before it looks at the first file it gives
+up what it does not need: memory beyond a limit, files outside the data root, writing, the network.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import resource
+import signal
+import socket
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import hdf5plugin  # noqa: F401  registers bitshuffle, blosc and others with HDF5
+import numpy as np
+import numpy.typing as npt
+from h5py import h5d, h5t  # pyright: ignore[reportAttributeAccessIssue]
+
+from snakemap.confine import DataRoot, restrict_process, shown
+from snakemap.errors import FileBroken, FrameError, SnakemapError
+from snakemap.hdf5_files import CHUNK_BYTES_MAX, HDF5_ERRORS, Found, HdfFile, OpenFiles
+from snakemap.hdf5_wire import LENGTHS, PAYLOAD_MAX, FrameRequest, Terms
+from snakemap.roi import Roi, Sums, shrink, sum_frames, sums_dtype
+
+__all__ = ["FrameSource", "Reader", "main"]
+
+IDLE_S = 60.0
+"""Files are let go when nobody asks for so long: an open file keeps a disk busy, and deleted files on it."""
+
+DIRECT_BYTES = 2 << 20
+READ_BYTES = 8 << 20
+"""Frames are read and summed in portions of about this size, so that they are still in the cache when summed."""
+
+PREVIEW_BYTES_MAX = 512 * 512 * 8
+FILES_OPEN_MAX = 4096
+
+
+class FrameSource:
+    """Reads consecutive frames of one dataset into a buffer of its own, the fastest way that its layout allows.
+
+    Args:
+        found: a dataset (frames, rows, columns) whose frames have been required.
+
+    Attributes:
+        portion: frames to read at one time, whole chunks where that is possible.
+    """
+
+    def __init__(self, found: Found) -> None:
+        self.found = found
+        self.dataset = found.dataset
+        _, height, width = self.dataset.shape
+        self.frame_bytes = height * width * self.dataset.dtype.itemsize
+        if self.frame_bytes > CHUNK_BYTES_MAX:
+            raise FrameError(
+                f"{found} has frames of {self.frame_bytes / 1e6:,.0f} MB; "
+                f"more than {CHUNK_BYTES_MAX / 1e6:,.0f} MB are not read"
+            )
+        self.direct = self._is_direct()
+        self.portion = self._portion()
+        dtype = self.dataset.dtype if self.direct else self.dataset.dtype.newbyteorder("=")
+        self._buffer = np.empty((self.portion, height, width), dtype)
+
+    def read(self, start: int, stop: int) -> npt.NDArray[Any]:
+        """Frames (stop - start, rows, columns), which the next call overwrites.
+
+        Raises:
+            FileBroken: HDF5 cannot read them.
+        """
+        frames = self._buffer[: stop - start]
+        try:
+            if not self.direct:
+                self.dataset.read_direct(frames, np.s_[start:stop])
+                return frames
+            for number, frame in enumerate(frames, start):
+                self.dataset.id.read_direct_chunk((number, 0, 0), out=frame.reshape(-1).view(np.uint8))
+        except HDF5_ERRORS as error:
+            self.found.file.forget_handle()
+            frames_read = f"frame {start:,}" if stop - start == 1 else f"frames {start:,} to {stop - 1:,}"
+            raise FileBroken(f"{self.found}: {frames_read} cannot be read: {shown(error)}") from error
+        return frames
+
+    def stop(self, start: int, stop: int) -> int:
+        """Where the portion that begins at a frame ends: with the last chunk that it holds, or at `stop`.
+
+        In portions of 4, frames 3 to 12 are read as 3, 4 to 7, 8 to 11, 12.
+        """
+        return min(stop, (start // self.portion + 1) * self.portion)
+
+    def _is_direct(self) -> bool:
+        """Whether a chunk holds just the bytes of one frame."""
+        creation = self.dataset.id.get_create_plist()
+        return (
+            creation.get_layout() == h5d.CHUNKED
+            and creation.get_nfilters() == 0
+            and self.dataset.chunks == (1, *self.dataset.shape[1:])
+            and self.dataset.id.get_type() == h5t.py_create(self.dataset.dtype)
+        )
+
+    def _portion(self) -> int:
+        if self.direct:
+            return max(1, DIRECT_BYTES // self.frame_bytes)
+        wanted = max(1, READ_BYTES // self.frame_bytes)
+        step = (self.dataset.chunks or (1,))[0]
+        whole = math.ceil(wanted / step) * step
+        return whole if whole * self.frame_bytes <= CHUNK_BYTES_MAX else max(1, CHUNK_BYTES_MAX // self.frame_bytes)
+
+
+class Reader:
+    """Answers requests, one after the other.
+
+    Args:
+        terms: what it was told when it started.
+        confine: whether the process is given up to the data root with the first request, for ever.
+    """
+
+    def __init__(self, terms: Terms, *, confine: bool = True) -> None:
+        self.terms = terms
+        self.root = DataRoot(Path(terms.root))
+        self.files = OpenFiles(self.root, path_map=terms.path_map, locking=terms.locking)
+        self.confined: bool | None = None if confine else False
+
+    def close(self) -> None:
+        """Lets all files go."""
+        self.files.close()
+        self.root.close()
+
+    def answer(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        """The header and the payload of the answer to a request, an error among them."""
+        try:
+            self._confine()
+            self.files.begin()
+            return self._reduce(request) if request["ask"] == "reduce" else self._shape(request)
+        except SnakemapError as error:
+            return {"error": error.code, "message": str(error)}, b""
+        except MemoryError:
+            message = f"{shown(request['path'])} needs more memory than {self.terms.memory_limit_bytes / 1e9:,.1f} GB"
+            return {"error": FileBroken.code, "message": message}, b""
+
+    def _confine(self) -> None:
+        """Gives up all files outside the root, once there is a root."""
+        self.root.hold()
+        if self.confined is None:
+            self.confined = restrict_process([self.root.root, *_python_paths()])
+
+    def _shape(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        found = self._find(self.files.open(request["path"]), request)
+        self.files.require(found, None)
+        return {"shape": found.dataset.shape, "confined": self.confined}, b""
+
+    def _reduce(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        began = time.monotonic()
+        file = self.files.open(request["path"])
+        found = self._find(file, request)
+        per_point = request["frames_per_point"]
+        start, stop = request["start"], request["stop"]
+        self.files.require(found, range(start * per_point, stop * per_point))
+        length, *frame_shape = found.dataset.shape
+        expected = request["frame_shape"]
+        if expected is not None and list(expected) != frame_shape:
+            raise FrameError(
+                f"{found} has frames of {frame_shape[0]} rows and {frame_shape[1]} columns, "
+                f"and its descriptor promised {expected[0]} and {expected[1]}"
+            )
+        rois = [Roi(str(number), *bounds) for number, bounds in enumerate(request["rois"], 1)]
+        for roi in rois:
+            roi.check((frame_shape[0], frame_shape[1]))
+        source = FrameSource(found)
+        size = found.file.size
+        room = max(1, (PAYLOAD_MAX - PREVIEW_BYTES_MAX) // (8 * (len(rois) + 1)))
+        sums, last = sum_points(
+            source,
+            rois,
+            points=range(start, min(stop, start + room)),
+            frames_per_point=per_point,
+            until=began + self.terms.time_limit_s / 2,
+        )
+        if found.file.size < size:
+            raise FileBroken(f"{found.file} was cut short while it was being read")
+        done = start + len(sums) == stop
+        frame = shrink(last) if request["preview"] and done else None
+        header = {
+            "points": len(sums),
+            "length": length,
+            "identity": file.identity,
+            "dtype": sums.dtype.str,
+            "frame": None if frame is None else [frame.dtype.str, *frame.shape],
+            "confined": self.confined,
+        }
+        return header, sums.tobytes() + (b"" if frame is None else frame.tobytes())
+
+    def _find(self, file: HdfFile, request: FrameRequest) -> Found:
+        found = self.files.find(file, request["dataset"])
+        shape = found.dataset.shape
+        try:
+            sums_dtype(found.dataset.dtype)
+        except TypeError as error:
+            raise FrameError(f"{found} is of a datatype that cannot be summed") from error
+        if shape is not None and len(shape) == 4:
+            raise FrameError(f"{found} has color frames (shape {shape}): only those of one channel can be summed")
+        if shape is None or len(shape) != 3 or 0 in shape[1:]:
+            raise FrameError(f"{found} is no stack of frames (frames, rows, columns): its shape is {shape}")
+        return found
+
+
+def sum_points(
+    source: FrameSource, rois: list[Roi], *, points: range, frames_per_point: int, until: float
+) -> tuple[Sums, npt.NDArray[Any]]:
+    """Sums (points, ROIs + 1) of some points, and the frame that was read last.
+
+    Args:
+        source: of the frames.
+        rois: in the frame.
+        points: consecutive ones; point i owns the frames from ``i * frames_per_point`` on.
+        frames_per_point: as it says.
+        until: when to stop at the end of a point, by :func:`time.monotonic`; at least one point is read.
+    """
+    first, stop = points.start * frames_per_point, points.stop * frames_per_point
+    sums = np.zeros((len(points), len(rois) + 1), sums_dtype(source.dataset.dtype))
+    begin = first
+    while True:
+        end = source.stop(begin, stop)
+        frames = source.read(begin, end)
+        owners = np.arange(begin - first, end - first) // frames_per_point
+        np.add.at(sums, owners, sum_frames(frames, rois))
+        done = (end - first) // frames_per_point
+        if end == stop or (done and time.monotonic() > until):
+            return sums[:done], frames[-1]
+        begin = end
+
+
+def main(fd: int) -> None:
+    """Serves one parent until it hangs up."""
+    with socket.socket(fileno=fd) as parent:
+        header = _receive(parent)
+        if header is None:
+            return
+        terms = Terms(**{**header, "path_map": tuple((writer, local) for writer, local in header["path_map"])})
+        _warm_up()
+        _limit(terms)
+        reader = Reader(terms)
+        _send(parent, {"ready": True}, b"")
+        while True:
+            parent.settimeout(IDLE_S)
+            try:
+                first = parent.recv(1, socket.MSG_PEEK)
+            except TimeoutError:
+                reader.files.close()
+                continue
+            parent.settimeout(None)
+            request = _receive(parent) if first else None
+            if request is None:
+                return
+            # should the parent be gone when HDF5 hangs, nobody else will end this process
+            signal.setitimer(signal.ITIMER_REAL, 1 + 1.5 * terms.time_limit_s)
+            _send(parent, *reader.answer(cast(FrameRequest, request)))
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _warm_up() -> None:
+    """Loads the compiled code for the usual detectors, while its cache can still be written."""
+    for dtype in (np.uint8, np.uint16, np.uint32):
+        sum_frames(np.zeros((1, 1, 1), dtype), [])
+
+
+def _limit(terms: Terms) -> None:
+    """Bounds what this process may use; a core dump would hold the frames of others."""
+    for limit, most in (
+        (resource.RLIMIT_AS, terms.memory_limit_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, FILES_OPEN_MAX),
+    ):
+        hard = resource.getrlimit(limit)[1]
+        resource.setrlimit(limit, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _python_paths() -> list[Path]:
+    """Where Python may still have something to load from: code is compiled for a dtype when it first comes."""
+    places = [*sys.path, sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), "/usr/lib", "/lib", "/lib64"]
+    return [Path(place) for place in dict.fromkeys(places) if place and place != "/"]
+
+
+def _receive(parent: socket.socket) -> dict[str, Any] | None:
+    """One message; None when the parent has hung up."""
+    lengths = _exactly(parent, LENGTHS.size)
+    if lengths is None:
+        return None
+    header = _exactly(parent, LENGTHS.unpack(lengths)[0])
+    return None if header is None else json.loads(header)
+
+
+def _exactly(parent: socket.socket, count: int) -> bytes | None:
+    received = b""
+    while len(received) < count:
+        part = parent.recv(count - len(received))
+        if not part:
+            return None
+        received += part
+    return received
+
+
+def _send(parent: socket.socket, header: dict[str, Any], payload: bytes) -> None:
+    text = json.dumps(header).encode()
+    parent.sendall(LENGTHS.pack(len(text), len(payload)) + text + payload)
+
+
+if __name__ == "__main__":
+    os.chdir("/")
+    main(int(sys.argv[1]))

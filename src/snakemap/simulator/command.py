@@ -1,0 +1,41 @@
+"""The simulated beamline as a program: to the broker when one is set, else straight into the store."""
+
+from __future__ import annotations
+
+from snakemap.broker import Publisher
+from snakemap.embedded_redis import EmbeddedRedis
+from snakemap.settings import Settings
+from snakemap.simulator.beamline import simulate
+from snakemap.simulator.publish import Sink
+from snakemap.simulator.request import ScanRequest
+from snakemap.simulator.store_sink import StoreSink
+
+__all__ = ["run"]
+
+
+def run(settings: Settings, request: ScanRequest, *, repeat: bool, disk_limit_bytes: int) -> int:
+    """Scans once, or again and again until a signal comes.
+
+    Returns:
+        The exit code: 0, or 1 when a scan did not end as asked for, or 128 and the signal's number.
+    """
+
+    def scan(sink: Sink) -> int:
+        return simulate(
+            request,
+            data_dir=settings.root,
+            sink=sink,
+            repeat=repeat,
+            disk_limit_bytes=disk_limit_bytes,
+            instrument_session=settings.instrument_session or "cm12345-1",
+        )
+
+    settings.root.mkdir(parents=True, exist_ok=True)
+    if settings.stomp_url:
+        with Publisher(settings.stomp_url, destination=settings.stomp_destination) as broker:
+            return scan(broker)
+    if settings.redis_url:
+        with StoreSink(settings.redis_url) as store:
+            return scan(store)
+    with EmbeddedRedis(settings.state_dir) as url, StoreSink(url) as store:
+        return scan(store)
