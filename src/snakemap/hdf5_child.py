@@ -29,7 +29,7 @@ from snakemap.hdf5_files import CHUNK_BYTES_MAX, HDF5_ERRORS, Found, HdfFile, Op
 from snakemap.hdf5_wire import LENGTHS, PAYLOAD_MAX, FrameRequest, Terms
 from snakemap.roi import Roi, Sums, shrink, sum_frames, sums_dtype
 
-__all__ = ["FrameSource", "Reader", "main"]
+__all__ = ["FrameSource", "Reader", "main", "sum_points"]
 
 IDLE_S = 60.0
 """Files are let go when nobody asks for so long: an open file keeps a disk busy, and deleted files on it."""

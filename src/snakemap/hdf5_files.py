@@ -403,8 +403,11 @@ class _Stripes:
 
 def _source_rows(creation: h5p.PropDCID, number: int, rows: range | None) -> range | None:
     """Rows of a source that some rows of the virtual dataset are drawn from; None when that cannot be told."""
-    mapped = _Stripes.of(creation.get_virtual_vspace(number))
-    source = _Stripes.of(creation.get_virtual_srcspace(number))
+    try:
+        mapped = _Stripes.of(creation.get_virtual_vspace(number))
+        source = _Stripes.of(creation.get_virtual_srcspace(number))
+    except (RuntimeError, ValueError):
+        return None
     if rows is None or mapped is None or source is None:
         return None
     first, stop = mapped.index(rows.start), mapped.index(rows.stop)

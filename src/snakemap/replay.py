@@ -16,8 +16,7 @@ from snakemap.broker import Publisher
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import SettingsError
 from snakemap.settings import Settings
-from snakemap.simulator.publish import Sink
-from snakemap.simulator.store_sink import StoreSink
+from snakemap.store_sink import StoreSink
 
 __all__ = ["messages", "replay"]
 
@@ -77,7 +76,7 @@ def _message(line: bytes) -> tuple[float, dict[str, Any], str | None]:
     return float(told.get("t", 0.0)), body, (told.get("headers") or {}).get("correlation-id")
 
 
-def _sink(settings: Settings, stack: ExitStack) -> Sink:
+def _sink(settings: Settings, stack: ExitStack) -> Publisher | StoreSink:
     if settings.stomp_url:
         return stack.enter_context(Publisher(settings.stomp_url, destination=settings.stomp_destination))
     url = settings.redis_url or stack.enter_context(EmbeddedRedis(settings.state_dir))

@@ -95,8 +95,9 @@ class SwmrWriter:
 def serve(path: str, *, plain: bool, options: dict[str, Any]) -> None:
     """Carries out commands from standard input, answering each with the frames there are."""
     with h5py.File(path, "w", libver=None if plain else "latest") as file:
+        chunks = tuple(options.pop("chunks", (1, *SHAPE)))
         dataset = file.create_dataset(
-            DATASET, (0, *SHAPE), np.uint16, maxshape=(None, *SHAPE), **{"chunks": (1, *SHAPE), **options}
+            DATASET, (0, *SHAPE), np.uint16, maxshape=(None, *SHAPE), chunks=chunks, **options
         )
         answer(0)
         for line in sys.stdin:

@@ -49,7 +49,7 @@ class Pace:
     quiet_s: float = 1.0
     grace_s: float = 2.0
     reading_s: float = 0.05
-    broken_s: float = 20.0
+    broken_s: float = 5.0
     preview_s: float = 0.25
     summary_s: float = 0.25
     report_s: float = 1.0

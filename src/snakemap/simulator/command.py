@@ -8,7 +8,7 @@ from snakemap.settings import Settings
 from snakemap.simulator.beamline import simulate
 from snakemap.simulator.publish import Sink
 from snakemap.simulator.request import ScanRequest
-from snakemap.simulator.store_sink import StoreSink
+from snakemap.store_sink import StoreSink
 
 __all__ = ["run"]
 
