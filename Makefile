@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo setup test lint unit integration browser bench clean
+.PHONY: demo setup test lint system bench clean
 
 demo: $(READY)  ## set everything up and watch a simulated scan
 	$(BIN)/snakemap demo
@@ -11,7 +11,7 @@ demo: $(READY)  ## set everything up and watch a simulated scan
 setup: $(READY)  ## make .venv with everything installed in it
 
 $(READY): pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { echo 'no virtual environment: on Debian, apt install python3-venv' >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $(READY)
@@ -25,9 +25,13 @@ lint: $(READY)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-.PHONY: system
 system:  ## Debian packages that the tests talk to: a real RabbitMQ, a real Chromium
 	tests/support/install-system-packages
+
+bench: $(READY) system  ## the tables in the README; best on an idle machine
+	$(BIN)/python benchmarks/reduce.py
+	$(BIN)/python benchmarks/page.py
+	$(BIN)/python benchmarks/latency.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,6 +1,5 @@
-"""The dashboard, as a page of ``panel serve``."""
+"""The dashboard of the run that goes on."""
 
-from snakemap.doors import process, tab
-from snakemap.views.dashboard import Dashboard
+from snakemap.doors import page
 
-Dashboard(tab(), read_only=process().settings.read_only).servable(title="snakemap")
+page("dashboard")

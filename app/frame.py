@@ -1,5 +1,5 @@
-"""The frame of the run that goes on, as a page of its own: for other pages to embed."""
+"""The raw frame of the run that goes on, as a page of its own for other pages to embed."""
 
-from snakemap.doors import pane, tab
+from snakemap.doors import page
 
-pane(tab(title="snakemap frame").frame).servable(title="snakemap frame")
+page("frame")

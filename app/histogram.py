@@ -1,5 +1,5 @@
-"""The histogram of the run that goes on, as a page of its own: for other pages to embed."""
+"""The histogram of the run that goes on, as a page of its own for other pages to embed."""
 
-from snakemap.doors import pane, tab
+from snakemap.doors import page
 
-pane(tab(title="snakemap histogram").histogram).servable(title="snakemap histogram")
+page("histogram")

@@ -1,5 +1,5 @@
-"""The summary of the run that goes on, as a page of its own: for other pages to embed."""
+"""The summary table of the run that goes on, as a page of its own for other pages to embed."""
 
-from snakemap.doors import pane, tab
+from snakemap.doors import page
 
-pane(tab(title="snakemap summary").summary).servable(title="snakemap summary")
+page("summary")

@@ -337,16 +337,16 @@ def restrict_process(readable: Iterable[Path]) -> bool:
         attributes = [files, *([0b11] if version >= 4 else []), *([0b11] if version >= 6 else [])]
         packed = struct.pack(f"{len(attributes)}Q", *attributes)
         ruleset = _syscall(LANDLOCK_CREATE_RULESET, packed, ctypes.c_size_t(len(packed)), ctypes.c_uint32(0))
+        try:
+            for path in readable:
+                _allow(ruleset, path)
+            _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+            _syscall(LANDLOCK_RESTRICT_SELF, ruleset, ctypes.c_uint32(0))
+        finally:
+            os.close(ruleset)
     except OSError as error:
-        logger.debug("no Landlock here: %s", error)
+        logger.info("this kernel does not confine processes (Landlock): %s", error)
         return False
-    try:
-        for path in readable:
-            _allow(ruleset, path)
-        _check(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        _syscall(LANDLOCK_RESTRICT_SELF, ruleset, ctypes.c_uint32(0))
-    finally:
-        os.close(ruleset)
     return True
 
 

@@ -1,7 +1,8 @@
 """Everything on one machine, as one supervised tree of processes: Redis, worker, API, pages, simulated beamline.
 
-Nothing is left behind: processes are ended in order when the demo is, and by the kernel should the demo itself be
-killed; the state directory is a temporary one unless ``SNAKEMAP_STATE_DIR`` names another.
+Nothing is left behind: processes are ended in order when the demo is. Should the demo itself be killed, the kernel tells
+its processes to end, and a keeper (:mod:`snakemap.keeper`) sees to those that do not, and to the files. The state directory
+is a temporary one unless ``SNAKEMAP_STATE_DIR`` names another.
 """
 
 from __future__ import annotations
@@ -12,35 +13,44 @@ import itertools
 import os
 import shutil
 import signal
-import socket
+import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 import httpx
 import typer
 
 from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.errors import SettingsError, SnakemapError
+from snakemap.errors import SnakemapError
+from snakemap.ports import authority, free_port, listen
 from snakemap.settings import Settings
 from snakemap.simulator.request import shape_from_text
 
-__all__ = ["Demo", "Wishes"]
+__all__ = ["Demo", "DemoFailed", "Keeper", "Wishes"]
 
-READY_TIMEOUT_S = 90.0
+READY_TIMEOUT_S = 120.0
 END_TIMEOUT_S = 8.0
 PAUSE_S = 4.0
+RESTART_DELAY_S, RESTART_DELAY_MAX_S = 0.5, 8.0
 DEATHS_MAX = 4
 SOUND_S = 60.0
+"""A part that has lived that long died by an accident, and not of what it is."""
+
+DISK_BYTES_MAX = 4_000_000_000
+LINE_BYTES_MAX = 1 << 20
 PR_SET_PDEATHSIG = 1
+PROGRAM = (sys.executable, "-m", "snakemap")
 
 
 class DemoFailed(SnakemapError):
-    """A part of the demo keeps dying; the message ends with its last lines."""
+    """A part of the demo keeps dying, or does not come up; the message ends with its last lines."""
 
     code = "demo_failed"
 
@@ -51,11 +61,12 @@ class Wishes:
 
     Attributes:
         shape: of a scan, slow by fast, like ``"60x60"``.
-        rate_hz: points a second.
+        rate_hz: points a second; 0 is as fast as possible.
         mode: ``"step"``, ``"fly"``, or ``"both"`` in turn.
         frame_shape: of the camera, rows by columns.
         once: one scan, and then its maps stay.
         port: of the page; None for the setting's, or a free one when that is taken.
+        log_level: how much its parts say.
     """
 
     shape: str = "60x60"
@@ -64,6 +75,7 @@ class Wishes:
     frame_shape: str = "1216x1936"
     once: bool = False
     port: int | None = None
+    log_level: str = "warning"
 
 
 @dataclass(slots=True)
@@ -79,10 +91,65 @@ class Part:
     """
 
     name: str
-    arguments: list[str]
+    arguments: Sequence[str] = ()
     process: asyncio.subprocess.Process | None = None
     lines: deque[str] = field(default_factory=lambda: deque(maxlen=12))
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS_MAX))
+
+    def signal(self, number: signal.Signals) -> None:
+        """Tells it something; SIGKILL is told to all that it has started, too."""
+        if self.process is None:
+            return
+        with suppress(ProcessLookupError):
+            if number == signal.SIGKILL:
+                os.killpg(self.process.pid, number)
+            elif self.process.returncode is None:
+                self.process.send_signal(number)
+
+    def last_words(self) -> str:
+        """What it said last, to be put below a message."""
+        return "".join(f"\n  {line}" for line in self.lines)
+
+
+class Keeper:
+    """The process that cleans up after this one, should this one be killed.
+
+    Args:
+        directory: temporary; goes at the end. None when nothing is to go.
+    """
+
+    def __init__(self, directory: Path | None) -> None:
+        self._process = subprocess.Popen(
+            (sys.executable, "-I", "-S", Path(__file__).with_name("keeper.py"), directory or ""),
+            bufsize=0,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd="/",
+        )
+
+    def __enter__(self) -> Keeper:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Returns when everything is clean."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._process.wait()
+
+    def began(self, pid: int) -> None:
+        """A process group is to be ended with us."""
+        self._tell(f"+{pid}\n")
+
+    def ended(self, pid: int) -> None:
+        """A process group is no more."""
+        self._tell(f"-{pid}\n")
+
+    def _tell(self, line: str) -> None:
+        with suppress(BrokenPipeError):  # somebody has killed it; then it cannot help
+            if self._process.stdin is not None:
+                self._process.stdin.write(line.encode())
 
 
 class Demo:
@@ -91,20 +158,24 @@ class Demo:
     Args:
         settings: of the process.
         wishes: what to show.
+        program: the command that is ``snakemap``.
 
     Raises:
         SettingsError: when a wish cannot be granted.
     """
 
-    def __init__(self, settings: Settings, wishes: Wishes) -> None:
+    def __init__(self, settings: Settings, wishes: Wishes, *, program: Sequence[str] = PROGRAM) -> None:
         shape_from_text(wishes.shape)
         shape_from_text(wishes.frame_shape)
         self.settings = settings
         self.wishes = wishes
-        self.temporary = "SNAKEMAP_STATE_DIR" not in os.environ
-        self.port = wishes.port or _free_port(settings.host, settings.port)
-        self.api_port = _free_port(settings.host, settings.api_port, besides=self.port)
+        self.program = program
+        self.port = _page_port(settings, wishes.port)
+        self.api_port = free_port(settings.host, settings.api_port, setting="SNAKEMAP_API_PORT", besides=self.port)
         self._parts: list[Part] = []
+        self._environment: dict[str, str] = {}
+        self._keeper: Keeper | None = None
+        self._stop = asyncio.Event()
 
     def run(self) -> int:
         """Runs until Ctrl-C.
@@ -115,39 +186,47 @@ class Demo:
         Raises:
             DemoFailed: when a part keeps dying, or the page never answers.
         """
-        state_dir = Path(tempfile.mkdtemp(prefix="snakemap-demo-")) if self.temporary else self.settings.state_dir
-        try:
-            if self.settings.redis_url:
-                return asyncio.run(self._live(state_dir, self.settings.redis_url))
-            with EmbeddedRedis(state_dir) as url:
-                return asyncio.run(self._live(state_dir, url))
-        finally:
-            if self.temporary:
-                shutil.rmtree(state_dir, ignore_errors=True)
-
-    async def _live(self, state_dir: Path, redis_url: str) -> int:
-        environment = self._environment(state_dir, redis_url)
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        servers = [Part("ingest", ["ingest"]), Part("api", ["api"]), Part("serve", ["serve"])]
-        self._parts = [*servers]
-        tasks = [asyncio.create_task(self._supervise(part, environment), name=part.name) for part in servers]
-        tasks.append(asyncio.create_task(self._scan(environment), name="simulator"))
-        waiting = asyncio.create_task(stop.wait(), name="stop")
-        try:
-            done, _ = await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {waiting}:
-                task.result()
-        finally:
-            for task in (waiting, *tasks):
-                task.cancel()
-            await asyncio.gather(waiting, *tasks, return_exceptions=True)
-            await self._end()
+        with ExitStack() as stack:
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                stack.callback(signal.signal, number, signal.signal(number, _interrupt))
+            try:
+                self._run_within(stack)
+            except KeyboardInterrupt:
+                typer.echo("ended before it was ready", err=True)
         return 0
 
-    def _environment(self, state_dir: Path, redis_url: str) -> dict[str, str]:
+    def _run_within(self, stack: ExitStack) -> None:
+        """Everything, cleaned up by a stack: Redis first, then files."""
+        settings, temporary = self.settings, None
+        if "state_dir" not in settings.model_fields_set:
+            temporary = Path(tempfile.mkdtemp(prefix="snakemap-demo-"))
+            stack.callback(shutil.rmtree, temporary, ignore_errors=True)
+        self._keeper = stack.enter_context(Keeper(temporary))
+        state_dir = temporary or settings.state_dir
+        url = settings.redis_url or stack.enter_context(EmbeddedRedis(state_dir))
+        self._environment = self._environment_of(state_dir, url)
+        asyncio.run(self._live())
+
+    async def _live(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stop.set)
+        works: dict[str, Awaitable[None]] = {
+            name: self._supervise(Part(name, [name])) for name in ("ingest", "api", "serve")
+        }
+        works["simulate"] = self._scan()
+        tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
+        waiting = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait((waiting, *tasks), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._stop.set()
+            await self._end(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.result()
+
+    def _environment_of(self, state_dir: Path, redis_url: str) -> dict[str, str]:
         data_root = self.settings.data_root or state_dir / "data"
         data_root.mkdir(parents=True, exist_ok=True)
         return {
@@ -160,120 +239,172 @@ class Demo:
             "SNAKEMAP_API_PORT": str(self.api_port),
         }
 
-    async def _scan(self, environment: dict[str, str]) -> None:
-        """Waits for the page, says where it is, and scans."""
-        host = "localhost" if self.settings.host in ("0.0.0.0", "127.0.0.1") else self.settings.host
-        page = f"http://{host}:{self.port}/dashboard"
-        await self._until_ready(page)
-        typer.echo(f"\n  snakemap is ready:  {page}\n  its API:            http://{host}:{self.api_port}/docs")
+    async def _supervise(self, part: Part) -> None:
+        """Keeps a server running.
+
+        Raises:
+            DemoFailed: when it dies again and again.
+        """
+        delay_s = RESTART_DELAY_S
+        while not self._stop.is_set():
+            began = time.monotonic()
+            code = await self._run(part)
+            if self._stop.is_set():
+                return
+            now = time.monotonic()
+            part.deaths.append(now)
+            if len(part.deaths) == DEATHS_MAX and now - part.deaths[0] < SOUND_S:
+                raise DemoFailed(f"{part.name} keeps dying ({_ended(code)}):{part.last_words()}")
+            delay_s = RESTART_DELAY_S if now - began > SOUND_S else min(2 * delay_s, RESTART_DELAY_MAX_S)
+            typer.echo(f"{part.name} has died ({_ended(code)}) and begins again", err=True)
+            await self._pause(delay_s)
+
+    async def _scan(self) -> None:
+        """Waits for the page, says where it is, and scans.
+
+        Raises:
+            DemoFailed: when the page does not answer, or scans fail one after the other.
+        """
+        host = "localhost" if self.settings.host in ("0.0.0.0", "127.0.0.1", "::", "::1") else self.settings.host
+        page = f"http://{authority(host, self.port)}/dashboard"
+        if not await self._until_answer(page):
+            return
+        typer.echo(
+            f"\n  snakemap is ready:  {page}\n  its API:            http://{authority(host, self.api_port)}/docs"
+        )
         typer.echo("  Ctrl-C ends it and leaves nothing behind.\n")
+        failures = 0
         for number, mode in enumerate(self._modes()):
-            await self._scan_once(mode, environment, seed=number)
-            await asyncio.sleep(PAUSE_S)
-        await asyncio.Event().wait()
+            part = Part("simulate", self._scan_arguments(mode, seed=number))
+            failures = failures + 1 if await self._run(part) else 0
+            if failures == DEATHS_MAX:
+                raise DemoFailed(f"scans fail:{part.last_words()}")
+            if await self._pause(PAUSE_S):
+                return
+        await self._stop.wait()
 
     def _modes(self) -> Iterator[str]:
         modes = ["step", "fly"] if self.wishes.mode == "both" else [self.wishes.mode]
         return iter(modes[:1]) if self.wishes.once else itertools.cycle(modes)
 
-    async def _scan_once(self, mode: str, environment: dict[str, str], *, seed: int) -> None:
+    def _scan_arguments(self, mode: str, *, seed: int) -> list[str]:
         wishes = self.wishes
-        arguments = ["simulate", "--shape", wishes.shape, "--rate", str(wishes.rate_hz), "--mode", mode]
-        part = Part("simulate", [*arguments, "--frame-shape", wishes.frame_shape, "--seed", str(seed)])
-        self._parts.append(part)
-        try:
-            if await self._run_once(part, environment):
-                typer.echo("a scan failed:\n" + "\n".join(part.lines), err=True)
-        finally:
-            if part.process is None or part.process.returncode is not None:
-                self._parts.remove(part)
+        free_bytes = shutil.disk_usage(self._environment["SNAKEMAP_DATA_ROOT"]).free
+        limit_gb = min(DISK_BYTES_MAX, free_bytes // 2) / 1e9
+        return [
+            *("simulate", "--shape", wishes.shape, "--rate", str(wishes.rate_hz), "--mode", mode),
+            *("--frame-shape", wishes.frame_shape, "--seed", str(seed), "--disk-limit-gb", f"{limit_gb:.3f}"),
+        ]
 
-    async def _until_ready(self, page: str) -> None:
+    async def _until_answer(self, page: str) -> bool:
+        """Whether the page answered before the demo was told to stop.
+
+        Raises:
+            DemoFailed: when it takes too long.
+        """
         deadline = time.monotonic() + READY_TIMEOUT_S
-        async with httpx.AsyncClient(trust_env=False) as client:
+        async with httpx.AsyncClient(trust_env=False, timeout=20) as client:
             while time.monotonic() < deadline:
-                try:
-                    if (await client.get(page, timeout=20)).status_code == 200:
-                        return
-                except httpx.TransportError:
-                    pass
-                await asyncio.sleep(0.2)
-        said = next((part.lines for part in self._parts if part.name == "serve"), [])
-        raise DemoFailed(f"the page does not answer at {page}:\n" + "\n".join(said))
+                with suppress(httpx.TransportError):
+                    if (await client.get(page)).status_code == 200:
+                        return True
+                if await self._pause(0.2):
+                    return False
+        words = next((part.last_words() for part in self._parts if part.name == "serve"), "")
+        raise DemoFailed(f"the page does not answer at {page}:{words}")
 
-    async def _supervise(self, part: Part, environment: dict[str, str]) -> None:
-        """Keeps a server running; one that dies again and again ends the demo."""
-        delay_s = 0.5
-        while True:
-            began = time.monotonic()
-            code = await self._run_once(part, environment)
-            now = time.monotonic()
-            part.deaths.append(now)
-            if len(part.deaths) == DEATHS_MAX and now - part.deaths[0] < SOUND_S:
-                raise DemoFailed(f"{part.name} keeps dying (exit code {code}):\n" + "\n".join(part.lines))
-            delay_s = 0.5 if now - began > SOUND_S else min(2 * delay_s, 8.0)
-            typer.echo(f"{part.name} has died (exit code {code}) and begins again", err=True)
-            await asyncio.sleep(delay_s)
+    async def _run(self, part: Part) -> int:
+        """Runs a part to its end, which comes soon when the demo ends.
 
-    async def _run_once(self, part: Part, environment: dict[str, str]) -> int:
+        Returns:
+            Its exit code.
+        """
+        self._parts.append(part)
         part.process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "snakemap", "--log-level", "warning", *part.arguments),
-            env=environment,
+            *(*self.program, "--log-level", self.wishes.log_level, *part.arguments),
+            env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            limit=LINE_BYTES_MAX,
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent(),
         )
-        output = part.process.stdout
-        while output is not None and (line := await output.readline()):
-            part.lines.append(line.decode("utf-8", "replace").rstrip())
-        return await part.process.wait()
+        pid = part.process.pid
+        if self._keeper is not None:
+            self._keeper.began(pid)
+        if self._stop.is_set():
+            part.signal(signal.SIGTERM)
+        listening = asyncio.create_task(self._listen(part), name=f"lines of {part.name}")
+        code = await part.process.wait()
+        await asyncio.wait((listening,), timeout=1.0)  # a process that it has started may hold its output open
+        listening.cancel()
+        part.signal(signal.SIGKILL)
+        if self._keeper is not None:
+            self._keeper.ended(pid)
+        self._parts.remove(part)
+        return code
 
-    async def _end(self) -> None:
-        """Ends all processes, the beamline first; what does not end in time is killed."""
-        for part in reversed(self._parts):
-            process = part.process
-            if process is None or process.returncode is not None:
-                continue
-            _signal_group(process, signal.SIGTERM)
+    async def _listen(self, part: Part) -> None:
+        """Passes on what a part says."""
+        output = part.process.stdout if part.process else None
+        while output is not None and not output.at_eof():
             try:
-                await asyncio.wait_for(process.communicate(), END_TIMEOUT_S)
-            except TimeoutError:
-                _signal_group(process, signal.SIGKILL)
-                await process.wait()
+                line = (await output.readline()).decode("utf-8", "replace").rstrip()
+            except ValueError:
+                line = f"(a line of more than {LINE_BYTES_MAX:,} bytes)"
+            if line:
+                part.lines.append(line)
+                typer.echo(f"{part.name:<8} | {line}", err=True)
+
+    async def _pause(self, seconds: float) -> bool:
+        """Waits; whether the demo was told to stop meanwhile."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        return self._stop.is_set()
+
+    async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Ends all parts, the beamline first; what does not end in time is killed."""
+        for names in (("simulate",), ("ingest", "api", "serve")):
+            for part in self._parts:
+                if part.name in names:
+                    part.signal(signal.SIGTERM)
+            await asyncio.wait([task for task in tasks if task.get_name() in names], timeout=END_TIMEOUT_S)
+        for part in self._parts:
+            part.signal(signal.SIGKILL)
+        await asyncio.wait(tasks, timeout=END_TIMEOUT_S)
 
 
-def _signal_group(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
-    """Tells a process and, should it have to be killed, all that it has started."""
-    try:
-        if number == signal.SIGKILL:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
-    except ProcessLookupError:
-        return
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-def _free_port(host: str, wanted: int, *, besides: int | None = None) -> int:
-    """A port nobody listens on: the wanted one if it is free.
+def _page_port(settings: Settings, wanted: int | None) -> int:
+    """The port of the page: the wanted one and no other, or else one that is free.
 
     Raises:
-        SettingsError: when the address is not of this machine.
+        SettingsError: when nothing can listen there.
     """
-    for port in (wanted, 0):
-        if port == besides:
-            continue
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError:
-                continue
-            return probe.getsockname()[1]
-    raise SettingsError(f"SNAKEMAP_HOST: nothing can listen on {host}")
+    if wanted is None:
+        return free_port(settings.host, settings.port, setting="SNAKEMAP_PORT")
+    with listen(settings.host, wanted, setting="--port") as listening:
+        return listening.getsockname()[1]
+
+
+def _die_with_parent() -> Callable[[], None] | None:
+    """What a new process does first, so that the kernel tells it to end when we have; only Linux knows how."""
+    if sys.platform != "linux":
+        return None
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
+
+    def die_with_parent() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return die_with_parent
+
+
+def _ended(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import html
 import logging
 import threading
 from dataclasses import dataclass
@@ -17,17 +18,17 @@ from bokeh.settings import settings
 from bokeh.util.token import check_session_id_signature
 
 from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.errors import SessionRefused
+from snakemap.errors import SessionRefused, SnakemapError
 from snakemap.geometry import Habits
 from snakemap.levels import warm_up
 from snakemap.live import Live
 from snakemap.settings import Settings, load
 from snakemap.store import Store
-from snakemap.views.dashboard import page_css
+from snakemap.views.dashboard import Dashboard, page_css
 from snakemap.views.pipeline import Levels
 from snakemap.views.tab import Tab
 
-__all__ = ["Process", "pane", "process", "tab"]
+__all__ = ["Process", "page", "process"]
 
 log = logging.getLogger(__name__)
 
@@ -65,17 +66,45 @@ def process() -> Process:
     return Process(told, Live(store, habits=Habits(told.grid, snake=told.snake)), Levels())
 
 
-def tab(*, title: str = "snakemap") -> Tab:
-    """The tab of the session that is being made; call it from a page, then lay out its panes."""
-    document = curdoc()
-    _refuse_made_up(document)
+def page(name: str) -> None:
+    """Makes the page of the session that is being made: the dashboard, or one pane for other pages to embed.
+
+    Args:
+        name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"`` or ``"summary"``.
+    """
+    title = "snakemap" if name == "dashboard" else f"snakemap {name}"
     pn.extension(raw_css=[page_css()], notifications=True)
+    try:
+        made = _tab(curdoc())
+    except SnakemapError as refusal:
+        log.warning("a session was refused: %s", refusal)
+        pn.pane.Alert(html.escape(str(refusal)), alert_type="warning").servable(title=title)
+        return
+    view = Dashboard(made, read_only=process().settings.read_only) if name == "dashboard" else getattr(made, name)
+    (view if name == "dashboard" else _alone(view)).servable(title=title)
+
+
+def _tab(document: Document) -> Tab:
+    """The tab of a session.
+
+    Raises:
+        SessionRefused: when the browser chose the session's id, or too many tabs are open.
+        SettingsError: when a setting cannot be used.
+    """
+    _refuse_made_up(document)
     shared = process()
-    document.title = title
+    if shared.live.watchers >= shared.settings.max_sessions:
+        raise SessionRefused(f"{shared.live.watchers} tabs are open here, which is all there may be; try again later")
     made = Tab(shared.live, shared.levels, document=document, pinned=_argument("run"), theme=_theme())
     # not before: what is sent while the browser still fetches the page would miss it
     document.on_event(DocumentReady, lambda _: made.start())
     return made
+
+
+def _alone(view: Any) -> pn.viewable.Viewable:
+    """One pane as a whole page, as high as the frame that embeds it."""
+    styles = {"height": "100vh", "background": "var(--sm-panel)", "padding": "8px", "box-sizing": "border-box"}
+    return pn.Column(view, sizing_mode="stretch_both", margin=0, styles=styles)
 
 
 def _theme() -> str:
@@ -86,12 +115,6 @@ def _theme() -> str:
 def _argument(name: str) -> str:
     values = (pn.state.session_args or {}).get(name, [])
     return values[0].decode("utf-8", "replace")[:200] if values else ""
-
-
-def pane(view: Any) -> pn.viewable.Viewable:
-    """One pane as a whole page, as high as the frame that embeds it."""
-    styles = {"height": "100vh", "background": "var(--sm-panel)", "padding": "8px", "box-sizing": "border-box"}
-    return pn.Column(view, sizing_mode="stretch_both", margin=0, styles=styles)
 
 
 def _refuse_made_up(document: Document) -> None:

@@ -96,6 +96,13 @@ class SessionRefused(SnakemapError):
     code = "session_refused"
 
 
+class OriginRefused(SnakemapError):
+    """A web page that is not ours wants to read along."""
+
+    status = 403
+    code = "origin_refused"
+
+
 class RunNotFound(SnakemapError):
     """No run of that uid is in the store; it may have expired."""
 

@@ -189,10 +189,16 @@ class FrameReader:
         async with self._lock:
             child = await self._running()
             header, answer = await self._exchange(child, request, read)
-        self.confined = header.get("confined", self.confined)
+        self._note(header.get("confined"))
         if isinstance(answer, SnakemapError):
             raise answer
         return answer
+
+    def _note(self, confined: object) -> None:
+        if confined is False and self.confined is not False:
+            logger.warning("the kernel does not confine the HDF5 reader to the data root; only our own checks do")
+        if isinstance(confined, bool):
+            self.confined = confined
 
     async def _exchange(
         self, child: _Child, request: FrameRequest, read: Callable[[dict[str, Any], bytearray], T]

@@ -34,8 +34,7 @@ __all__ = ["FrameSource", "Reader", "main", "sum_points"]
 IDLE_S = 60.0
 """Files are let go when nobody asks for so long: an open file keeps a disk busy, and deleted files on it."""
 
-DIRECT_BYTES = 2 << 20
-READ_BYTES = 8 << 20
+PORTION_BYTES = 2 << 20
 """Frames are read and summed in portions of about this size, so that they are still in the cache when summed."""
 
 PREVIEW_BYTES_MAX = 512 * 512 * 8
@@ -104,9 +103,7 @@ class FrameSource:
         )
 
     def _portion(self) -> int:
-        if self.direct:
-            return max(1, DIRECT_BYTES // self.frame_bytes)
-        wanted = max(1, READ_BYTES // self.frame_bytes)
+        wanted = max(1, PORTION_BYTES // self.frame_bytes)
         step = (self.dataset.chunks or (1,))[0]
         whole = math.ceil(wanted / step) * step
         return whole if whole * self.frame_bytes <= CHUNK_BYTES_MAX else max(1, CHUNK_BYTES_MAX // self.frame_bytes)
@@ -155,39 +152,21 @@ class Reader:
         return {"shape": found.dataset.shape, "confined": self.confined}, b""
 
     def _reduce(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
-        began = time.monotonic()
+        until = time.monotonic() + self.terms.time_limit_s / 2
+        per_point, start, stop = request["frames_per_point"], request["start"], request["stop"]
         file = self.files.open(request["path"])
         found = self._find(file, request)
-        per_point = request["frames_per_point"]
-        start, stop = request["start"], request["stop"]
         self.files.require(found, range(start * per_point, stop * per_point))
-        length, *frame_shape = found.dataset.shape
-        expected = request["frame_shape"]
-        if expected is not None and list(expected) != frame_shape:
-            raise FrameError(
-                f"{found} has frames of {frame_shape[0]} rows and {frame_shape[1]} columns, "
-                f"and its descriptor promised {expected[0]} and {expected[1]}"
-            )
-        rois = [Roi(str(number), *bounds) for number, bounds in enumerate(request["rois"], 1)]
-        for roi in rois:
-            roi.check((frame_shape[0], frame_shape[1]))
-        source = FrameSource(found)
-        size = found.file.size
+        rois = _rois(found, request)
         room = max(1, (PAYLOAD_MAX - PREVIEW_BYTES_MAX) // (8 * (len(rois) + 1)))
-        sums, last = sum_points(
-            source,
-            rois,
-            points=range(start, min(stop, start + room)),
-            frames_per_point=per_point,
-            until=began + self.terms.time_limit_s / 2,
-        )
+        points, size = range(start, min(stop, start + room)), found.file.size
+        sums, last = sum_points(FrameSource(found), rois, points=points, frames_per_point=per_point, until=until)
         if found.file.size < size:
             raise FileBroken(f"{found.file} was cut short while it was being read")
-        done = start + len(sums) == stop
-        frame = shrink(last) if request["preview"] and done else None
+        frame = shrink(last) if request["preview"] and start + len(sums) == stop else None
         header = {
             "points": len(sums),
-            "length": length,
+            "length": found.dataset.shape[0],
             "identity": file.identity,
             "dtype": sums.dtype.str,
             "frame": None if frame is None else [frame.dtype.str, *frame.shape],
@@ -207,6 +186,21 @@ class Reader:
         if shape is None or len(shape) != 3 or 0 in shape[1:]:
             raise FrameError(f"{found} is no stack of frames (frames, rows, columns): its shape is {shape}")
         return found
+
+
+def _rois(found: Found, request: FrameRequest) -> list[Roi]:
+    """The ROIs of a request, after a look at the frames that they are for."""
+    _, rows, columns = found.dataset.shape
+    expected = request["frame_shape"]
+    if expected is not None and list(expected) != [rows, columns]:
+        raise FrameError(
+            f"{found} has frames of {rows} rows and {columns} columns, "
+            f"and its descriptor promised {expected[0]} and {expected[1]}"
+        )
+    rois = [Roi(str(number), *bounds) for number, bounds in enumerate(request["rois"], 1)]
+    for roi in rois:
+        roi.check((rows, columns))
+    return rois
 
 
 def sum_points(

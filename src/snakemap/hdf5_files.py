@@ -14,6 +14,7 @@ refreshed while a virtual one is open, and files are opened anew instead.
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import time
@@ -23,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import PurePosixPath
+from typing import Any
 
 import h5py
 from h5py import h5d, h5f, h5g, h5o, h5p, h5s  # pyright: ignore[reportAttributeAccessIssue]
@@ -45,6 +47,10 @@ SOURCES_MAX = 1_000
 
 YOUNG_S = 60.0
 """A file changed this lately may still be in the making, so that what is wrong with it may mend."""
+
+READ_ATTEMPTS = 26
+"""How often HDF5 reads something again whose checksum is wrong, as a live writer may be at it. It waits twice as long
+each time, from a nanosecond on: 26 times take 0.1 s, and the 100 times that are usual never end."""
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 OPEN_FOR_WRITING, OPEN_FOR_SWMR = 0b001, 0b100
@@ -239,7 +245,8 @@ class OpenFiles:
         if file.handle:
             return
         try:
-            file.handle = h5py.File(f"/proc/self/fd/{file.fd}", "r", swmr=True, locking=self.locking)
+            name, flags = b"/proc/self/fd/%d" % file.fd, h5f.ACC_RDONLY | h5f.ACC_SWMR_READ
+            file.handle = h5py.File(h5f.open(name, flags, fapl=_access(locking=self.locking)))
         except BlockingIOError as error:
             raise FileNotReady(f"{file} is locked by its writer") from error
         except HDF5_ERRORS as error:
@@ -254,28 +261,22 @@ class OpenFiles:
             if not parts:
                 raise FrameError(f"{file}, {shown(path)} is a group, not a dataset")
             name = parts.popleft()
-            with _hdf5(file, f"{shown(path)} cannot be looked up"):
-                link = node.get(name, getlink=True)
-            if link is None:
-                file.forget_handle()
-                raise FileNotReady(f"{file} has no {shown(path)} (yet)")
+            link = _link(file, node, name, path)
             if isinstance(link, h5py.HardLink):
-                step = self._step(file, node, name, path)
-                if isinstance(step, h5py.Group):
-                    node = step
-                elif not parts:
-                    return Found(file, step, path)
-                else:
-                    raise FrameError(f"{file}, {shown(path)} leads through a dataset, not through groups")
-            elif isinstance(link, h5py.SoftLink):
-                node = _root_group(file) if link.path.startswith("/") else node
-                parts.extendleft(reversed(_parts(link.path)))
-            elif isinstance(link, h5py.ExternalLink) and follow_files:
+                node = self._step(file, node, name, path)
+                if isinstance(node, h5py.Dataset):
+                    if parts:
+                        raise FrameError(f"{file}, {shown(path)} leads through a dataset, not through groups")
+                    return Found(file, node, path)
+                continue
+            if isinstance(link, h5py.ExternalLink) and follow_files:
                 file = self._linked(file, link.filename)
                 node = _root_group(file)
-                parts.extendleft(reversed(_parts(link.path)))
-            else:
+            elif not isinstance(link, h5py.SoftLink):
                 raise FileRefused(f"{file}, {shown(path)} leads through a link that is not followed")
+            elif link.path.startswith("/"):
+                node = _root_group(file)
+            parts.extendleft(reversed(_parts(link.path)))
         raise FileBroken(f"{file}, {shown(path)} leads through too many links")
 
     def _linked(self, file: HdfFile, name: str) -> HdfFile:
@@ -467,6 +468,16 @@ def _check_end(file: HdfFile, end: int) -> None:
     raise FileBroken(f"{file} was cut short: frames are missing at its end")
 
 
+def _access(*, locking: bool) -> h5p.PropFAID:
+    """How files are opened: as h5py does it, and with an end to HDF5's patience."""
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_file_locking(locking, False)
+    # not in h5py; the function is found in the very library that h5py uses
+    patience = ctypes.CDLL(h5f.__file__).H5Pset_metadata_read_attempts
+    patience(ctypes.c_int64(access.id), ctypes.c_uint(READ_ATTEMPTS))
+    return access
+
+
 def _unopened(file: HdfFile, error: BaseException) -> FileNotReady | FileBroken:
     """What it means that HDF5 cannot open a file, by what is in it and how old it is."""
     head = os.pread(file.fd, 12, 0)
@@ -505,6 +516,16 @@ def _hdf5(file: HdfFile, doing: str) -> Iterator[None]:
 
 def _words(error: BaseException) -> str:
     return shown(" ".join(str(argument) for argument in error.args) or type(error).__name__)
+
+
+def _link(file: HdfFile, node: h5py.Group, name: str, path: str) -> Any:
+    """What kind of link a member of a group is."""
+    with _hdf5(file, f"{shown(path)} cannot be looked up"):
+        link = node.get(name, getlink=True)
+    if link is None:
+        file.forget_handle()
+        raise FileNotReady(f"{file} has no {shown(path)} (yet)")
+    return link
 
 
 def _root_group(file: HdfFile) -> h5py.Group:

@@ -102,9 +102,8 @@ class Level:
             low, high = int(rows.min()), int(rows.max()) + 1
             strip = self.maps.grids[:, low * self.step : high * self.step]
             self.grids[:, low:high] = block_means(strip, self.step)
-            cells = np.unique(rows * self.columns + columns)
-        self._log.append((self.version, cells))
-        del self._log[:-LOG_LENGTH]
+            self._log.append((self.version, np.unique(rows * self.columns + columns)))
+            del self._log[:-LOG_LENGTH]
         self.version = self.maps.version
 
     def changed(self, since: int) -> npt.NDArray[np.int64] | None:

@@ -10,12 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
 import numpy.typing as npt
 
 from snakemap.documents import WORKER, Entry, joined_pages
-from snakemap.errors import DocumentError, RunNotFound, StoreUnavailable
+from snakemap.errors import DocumentError, RunNotFound, SnakemapError, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.runs import Run
 from snakemap.store import Store
@@ -28,6 +29,8 @@ RETRY_S = 1.0
 REPORTS_PERIOD_S = 1.0
 IDLE_RUNS_KEPT = 4
 FRAME_PERIOD_S = 0.25
+FRAME_LATE_S = 2.0
+"""How long after its point a frame may come; so long it is asked for."""
 
 
 def position(cursor: str) -> tuple[int, int]:
@@ -71,10 +74,11 @@ class Live:
         self._users: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._loading: dict[str, asyncio.Task[Run]] = {}
+        self._arrived: dict[str, list[Entry]] = {}
         self._news = asyncio.Event()
         self._frames: dict[str, tuple[npt.NDArray[Any], int | None]] = {}
         self._frames_shown: dict[object, str] = {}
-        self._frames_at: dict[str, int] = {}
+        self._frames_at: dict[str, tuple[int, float]] = {}
 
     def start(self) -> None:
         """Begins to follow; calling it again does nothing. Needs a running event loop."""
@@ -111,9 +115,13 @@ class Live:
             RunNotFound: when the store has no such run.
             StoreUnavailable: when Redis is away.
         """
-        run = self.runs.get(uid) or await self._load(uid)
+        # counted before it is loaded, so that it is not forgotten on the way
         self._users[uid] = self._users.get(uid, 0) + 1
-        return run
+        try:
+            return self.runs.get(uid) or await self._load(uid)
+        except BaseException:
+            self.release(uid)
+            raise
 
     def release(self, uid: str) -> None:
         """Ends one :meth:`open`; runs that nobody looks at are forgotten after a few others."""
@@ -139,22 +147,37 @@ class Live:
         """Folds entries of the stream into the runs that are kept; what cannot be used is logged and left out."""
         for entry in joined_pages(entries):
             run = self.runs.get(entry.run)
-            if run is None and entry.name == "start":
-                run = self._begin(entry)
-            if run is None or entry.name in (WORKER, "start") or position(entry.cursor) <= position(run.cursor):
-                continue
-            try:
-                run.apply(entry.document, cursor=entry.cursor)
-            except DocumentError as trouble:
-                log.warning("run %s: %s", run.uid, trouble)
+            if run is not None:
+                self._apply(run, entry)
+            elif entry.name == "start":
+                self._begin(entry)
+            elif entry.run in self._arrived:
+                self._arrived[entry.run].append(entry)
         self._news.set()
 
-    def _begin(self, entry: Entry) -> Run:
-        run = Run(entry.doc, habits=self.habits)
-        run.apply(entry.document, cursor=entry.cursor)
+    @staticmethod
+    def _apply(run: Run, entry: Entry) -> None:
+        """Folds one more entry into its run, unless it is in it already."""
+        if entry.name in (WORKER, "start") or position(entry.cursor) <= position(run.cursor):
+            return
+        try:
+            run.apply(entry.document, cursor=entry.cursor)
+        except DocumentError as trouble:
+            log.warning("run %s: %s", run.uid, trouble)
+
+    def _begin(self, entry: Entry) -> None:
+        try:
+            run = self._begun(entry)
+        except SnakemapError as trouble:
+            log.warning("run %s cannot begin: %s", entry.run, trouble)
+            return
         self.runs[run.uid] = run
         self.newest = run.uid
         self._forget()
+
+    def _begun(self, start: Entry) -> Run:
+        run = Run(start.doc, habits=self.habits)
+        run.apply(start.document, cursor=start.cursor)
         return run
 
     def _forget(self) -> None:
@@ -170,31 +193,30 @@ class Live:
         return await asyncio.shield(self._loading[uid])
 
     async def _read(self, uid: str) -> Run:
-        """Folds a run from its beginning; the loop stays free between batches."""
+        """Folds a run from its beginning, and what the follower came by meanwhile, so that there is no gap between."""
+        self._arrived[uid] = []
+        try:
+            run = await self._stored(uid)
+            for entry in self._arrived[uid]:
+                self._apply(run, entry)
+        finally:
+            del self._arrived[uid]
+        return self.runs.setdefault(uid, run)
+
+    async def _stored(self, uid: str) -> Run:
+        """Folds what the store has of a run; the loop stays free between batches."""
         run: Run | None = None
-        async for entries in self.store.run_entries(uid):
-            for entry in joined_pages(entries):
-                if run is None and entry.name == "start":
-                    run = Run(entry.doc, habits=self.habits)
-                if run is None:
-                    continue
-                try:
-                    run.apply(entry.document, cursor=entry.cursor)
-                except DocumentError as trouble:
-                    log.warning("run %s: %s", uid, trouble)
-            await asyncio.sleep(0)
+        async with aclosing(self.store.run_entries(uid)) as batches:
+            async for entries in batches:
+                for entry in joined_pages(entries):
+                    if run is not None:
+                        self._apply(run, entry)
+                    elif entry.name == "start":
+                        run = self._begun(entry)
+                await asyncio.sleep(0)
         if run is None:
             raise RunNotFound(f"the beginning of run {uid} is no longer in the store")
-        # the follower may have been past the last batch already: what came in between is read once more, without a gap
-        run = self.runs.setdefault(uid, run)
-        self.fold(await self._since(run))
         return run
-
-    async def _since(self, run: Run) -> list[Entry]:
-        entries: list[Entry] = []
-        async for batch in self.store.run_entries(run.uid, after=run.cursor):
-            entries += batch
-        return entries
 
     async def _follow(self) -> None:
         cursor = None
@@ -202,12 +224,13 @@ class Live:
             try:
                 if cursor is None:
                     cursor = await self._catch_up()
-                async for entries in self.store.follow(cursor):
-                    self._found()
-                    if entries:
-                        self.fold(entries)
-                        cursor = entries[-1].cursor
-                        await asyncio.sleep(0)
+                async with aclosing(self.store.follow(cursor)) as batches:
+                    async for entries in batches:
+                        self._found()
+                        if entries:
+                            self.fold(entries)
+                            cursor = entries[-1].cursor
+                            await asyncio.sleep(0)
             except StoreUnavailable as trouble:
                 self._lost(str(trouble))
                 await asyncio.sleep(RETRY_S)
@@ -216,16 +239,24 @@ class Live:
         """Opens the newest run and returns the cursor to follow from."""
         cursor = await self.store.latest()
         self.summaries = await self.store.summaries()
-        if self.summaries:
-            uid = self.summaries[0]["uid"]
-            try:
-                if uid not in self.runs:
-                    await self._load(uid)
-                self.newest = uid
-            except RunNotFound as trouble:
-                log.warning("%s", trouble)
+        await self._open_newest()
         self._found()
         return cursor
+
+    async def _open_newest(self) -> None:
+        """Turns to the newest run of the list, whose beginning the follower may have come too late for."""
+        uids = [summary["uid"] for summary in self.summaries]
+        if not uids or uids[0] == self.newest or (self.newest is not None and self.newest not in uids):
+            return  # a run that is not in the list has only just begun
+        before = self.newest
+        try:
+            if uids[0] not in self.runs:
+                await self._load(uids[0])
+        except (RunNotFound, DocumentError) as trouble:
+            log.warning("cannot show the newest run: %s", trouble)
+            return
+        if self.newest == before:
+            self.newest = uids[0]
 
     def _lost(self, trouble: str) -> None:
         if self.store_lost_since is None:
@@ -251,6 +282,7 @@ class Live:
             try:
                 self.reports = await self.store.reports()
                 self.summaries = await self.store.summaries()
+                await self._open_newest()
             except StoreUnavailable as trouble:
                 self._lost(str(trouble))
             self._news.set()
@@ -261,32 +293,40 @@ class Live:
             await asyncio.sleep(FRAME_PERIOD_S)
             shown = set(self._frames_shown.values())
             self._frames = {uid: frame for uid, frame in self._frames.items() if uid in shown}
+            self._frames_at = {uid: at for uid, at in self._frames_at.items() if uid in shown}
             for uid in shown:
                 await self._fetch_frame(uid)
 
     async def _fetch_frame(self, uid: str) -> None:
         run = self.runs.get(uid)
-        if run is None or self.store_lost_since is not None or self._frames_at.get(uid) == run.version:
+        if run is None or self.store_lost_since is not None:
+            return
+        version, since = self._frames_at.get(uid, (-1, 0.0))
+        if version != run.version:
+            self._frames_at[uid] = run.version, time.monotonic()
+        elif time.monotonic() - since > FRAME_LATE_S:
             return
         try:
             found = await self.store.frame(uid)
         except StoreUnavailable as trouble:
             self._lost(str(trouble))
             return
-        self._frames_at = {
-            **{known: at for known, at in self._frames_at.items() if known in self.runs},
-            uid: run.version,
-        }
-        if found is not None:
-            frame, about = found
-            self._frames[uid] = (frame, about.get("seq_num"))
+        if found is None:
+            return
+        frame, about = found
+        if uid not in self._frames or about.get("seq_num") != self._frames[uid][1]:
             self._news.set()
+        self._frames[uid] = (frame, about.get("seq_num"))
 
     async def _wake(self) -> None:
         """After news, wakes every tab: at once after a rest, and then at most once a period."""
         while True:
             await self._news.wait()
             self._news.clear()
-            for wake in list(self._wakes.values()):
-                wake()
+            for key, wake in list(self._wakes.items()):
+                try:
+                    wake()
+                except Exception:
+                    log.exception("a tab cannot be woken; it is left alone from now on")
+                    self.unwatch(key)
             await asyncio.sleep(self.period_s)

@@ -21,8 +21,9 @@ from snakemap import hdf5
 from snakemap.confine import DataRoot
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FrameError, RoiError
 from snakemap.hdf5 import FrameBatch, FrameReader
-from snakemap.hdf5_child import FrameSource, sum_points
+from snakemap.hdf5_child import FrameSource, Reader, sum_points
 from snakemap.hdf5_files import OpenFiles
+from snakemap.hdf5_wire import Terms
 from snakemap.roi import shrink
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -343,6 +344,20 @@ async def test_a_file_of_the_old_format_can_be_read_once_it_is_closed(reader, vi
         writer.write(2)
     reduced = await reader.reduce(batch(path, 0, 4, DATASET))
     assert reduced.sums.tolist() == plain_sums(pictures(0, 4)).tolist()
+
+
+async def test_with_locking_a_file_that_its_writer_has_locked_is_not_ready(visit, data_root):
+    path = visit / "scan.h5"
+    reader = FrameReader(data_root, locking=True)
+    try:
+        with SwmrWriter(path, swmr=False) as writer:
+            writer.write(2)
+            with pytest.raises(FileNotReady, match="locked by its writer"):
+                await reader.reduce(batch(path, 0, 2, DATASET))
+        reduced = await reader.reduce(batch(path, 0, 2, DATASET))
+        assert reduced.sums.tolist() == plain_sums(pictures(0, 2)).tolist()
+    finally:
+        await reader.close()
 
 
 async def test_reading_never_keeps_the_writer_from_its_file(reader, visit):
@@ -697,6 +712,17 @@ async def test_nothing_outside_the_data_root_is_read(reader, visit, outside, esc
         await reader.length(str(visit / "scan.h5"), "d")
 
 
+@pytest.mark.parametrize("escape", ESCAPES)
+async def test_nothing_outside_is_read_on_a_kernel_that_does_not_confine(visit, data_root, outside, escape):
+    ESCAPES[escape](visit, outside)
+    reader = Reader(Terms(str(data_root)), confine=False)
+    request = hdf5._request("reduce", batch(visit / "scan.h5"), str(visit / "scan.h5"), 0)
+    for ask in ("reduce", "shape"):
+        header, payload = reader.answer({**request, "ask": ask})
+        assert (header.get("error"), payload) == ("file_refused", b"")
+    reader.close()
+
+
 @pytest.mark.parametrize(
     "uri", ["file://localhost/etc/passwd", "file:///proc/self/environ", "{outside}", "{root}/../cm1-10/secret.h5"]
 )
@@ -708,6 +734,19 @@ async def test_a_document_cannot_name_a_file_outside(reader, data_root, outside,
 async def test_the_kernel_confines_the_reader_too(reader, visit):
     await reader.length(str(write(visit / "scan.h5", pictures(0, 2))), "d")
     assert reader.confined is True
+
+
+async def test_a_kernel_that_does_not_confine_is_told_of_once(data_root, monkeypatch, caplog):
+    answer = {"shape": [1, 2, 3], "confined": False}
+    monkeypatch.setattr(hdf5, "_Child", lambda: ScriptedChild((answer, b""), (answer, b"")))
+    reader = FrameReader(data_root)
+    for _ in range(2):
+        assert await reader.shape(str(data_root / "scan.h5"), "d") == (1, 2, 3)
+    assert reader.confined is False
+    assert [record.message for record in caplog.records] == [
+        "the kernel does not confine the HDF5 reader to the data root; only our own checks do"
+    ]
+    await reader.close()
 
 
 async def test_the_reader_knows_no_secrets(reader, monkeypatch, data_root, visit):

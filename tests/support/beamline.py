@@ -385,7 +385,7 @@ def worker_event(state: str, task: str | None, *, complete: bool = False) -> dic
 
 def some_frames(count: int, *, shape: tuple[int, int] = SHAPE, seed: int = 0) -> npt.NDArray[np.uint16]:
     """Frames (count, rows, columns) of noise."""
-    return np.random.default_rng(seed).integers(0, 250, (count, *shape), dtype=np.uint8)
+    return np.random.default_rng(seed).integers(0, 4000, (count, *shape), dtype=np.uint16)
 
 
 class Beamline:

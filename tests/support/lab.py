@@ -70,13 +70,14 @@ class Lab:
         await self.store.close()
 
     @asynccontextmanager
-    async def worker(self) -> AsyncIterator[None]:
-        """A worker in this process, from when it listens to when it has ended in good order."""
+    async def worker(self, *, listening: bool = True) -> AsyncIterator[None]:
+        """A worker in this process, from when it listens (or just began) to when it has ended in good order."""
         stop = asyncio.Event()
         settings = Settings(**self.environment)  # pyright: ignore[reportArgumentType]
         working = asyncio.create_task(ingest(settings, stop=stop))
         try:
-            await self.until_listening(lambda: not working.done())
+            if listening:
+                await self.until_listening(lambda: not working.done())
             yield
         finally:
             stop.set()

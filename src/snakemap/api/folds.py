@@ -5,22 +5,74 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from dataclasses import dataclass, field
 
+from snakemap.api.maps import Form, written
 from snakemap.documents import joined_pages
 from snakemap.errors import DocumentError, RunNotFound
 from snakemap.geometry import Habits
 from snakemap.runs import Run
-from snakemap.store import Store
+from snakemap.store import Entry, Store
 
-__all__ = ["Folds"]
+__all__ = ["Folds", "Written", "uid_of"]
 
 log = logging.getLogger(__name__)
 
-KEPT = 8
+LATEST = "latest"
+RUNS_KEPT = 16
+BYTES_KEPT = 256 * 1024 * 1024
+
+
+async def uid_of(store: Store, asked: str) -> str:
+    """The uid that was asked for; ``latest`` is that of the newest run.
+
+    Raises:
+        RunNotFound: when there is no run at all.
+    """
+    if asked != LATEST:
+        return asked
+    summaries = await store.summaries(count=1)
+    if not summaries:
+        raise RunNotFound("there is no run in the store yet")
+    return str(summaries[0]["uid"])
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Maps, ready to be sent.
+
+    Attributes:
+        cursor: of the last document in them.
+        body: JSON or an archive.
+    """
+
+    cursor: str
+    body: bytes
+
+
+@dataclass(slots=True)
+class Fold:
+    """One run and what has been written of it; whoever has the lock may go on with it.
+
+    Attributes:
+        lock: held while documents are folded in and while maps are written, so that neither sees half of the other.
+        run: None before its start document.
+        written: the last of each form.
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    run: Run | None = None
+    written: dict[Form, Written] = field(default_factory=dict)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes, about."""
+        grids = self.run.maps.grids.nbytes if self.run else 0
+        return grids + sum(len(one.body) for one in self.written.values())
 
 
 class Folds:
-    """The runs that were asked for lately.
+    """The runs that were asked for lately; the others are folded anew when somebody asks.
 
     Args:
         store: where their documents are.
@@ -30,42 +82,63 @@ class Folds:
     def __init__(self, store: Store, *, habits: Habits) -> None:
         self._store = store
         self._habits = habits
-        self._runs: OrderedDict[str, Run] = OrderedDict()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._folds: OrderedDict[str, Fold] = OrderedDict()
 
-    async def run(self, uid: str) -> Run:
-        """The run with everything that is in the store now.
+    async def maps(self, uid: str, form: Form, *, known: str | None = None) -> Written | None:
+        """The maps of a run with everything that is in the store now.
+
+        Those who ask at the same time get the same bytes, written once.
+
+        Args:
+            uid: of the run.
+            form: JSON or an archive.
+            known: a cursor; when nothing has come since, nothing is written.
+
+        Returns:
+            None when ``known`` is still the newest.
 
         Raises:
             RunNotFound: when there is none of that uid.
             StoreUnavailable: when Redis is away.
         """
-        lock = self._locks.setdefault(uid, asyncio.Lock())
-        try:
-            async with lock:
-                run = await self._caught_up(uid)
-        finally:
-            if not lock.locked():
-                self._locks.pop(uid, None)
-        self._runs[uid] = run
-        self._runs.move_to_end(uid)
-        while len(self._runs) > KEPT:
-            self._runs.popitem(last=False)
-        return run
+        fold = self._folds.setdefault(uid, Fold())
+        self._folds.move_to_end(uid)
+        async with fold.lock:
+            run = await self._catch_up(uid, fold)
+            if run.cursor == known:
+                return None
+            latest = fold.written.get(form)
+            if latest is None or latest.cursor != run.cursor:
+                latest = Written(run.cursor, await asyncio.to_thread(written, run, form))
+                fold.written[form] = latest
+        self._forget()
+        return latest
 
-    async def _caught_up(self, uid: str) -> Run:
-        run = self._runs.get(uid)
-        async for entries in self._store.run_entries(uid, after=run.cursor if run else "0"):
-            for entry in joined_pages(entries):
-                if run is None and entry.name == "start":
-                    run = Run(entry.doc, habits=self._habits)
-                if run is None:
-                    continue
-                try:
-                    run.apply(entry.document, cursor=entry.cursor)
-                except DocumentError as trouble:
-                    log.warning("run %s: %s", uid, trouble)
-            await asyncio.sleep(0)
-        if run is None:
-            raise RunNotFound(f"the beginning of run {uid} is no longer in the store")
-        return run
+    async def _catch_up(self, uid: str, fold: Fold) -> Run:
+        try:
+            async for entries in self._store.run_entries(uid, after=fold.run.cursor if fold.run else "0"):
+                self._apply(entries, uid, fold)
+                await asyncio.sleep(0)
+            if fold.run is None:
+                raise RunNotFound(f"the beginning of run {uid[:100]!r} is no longer in the store")
+        except RunNotFound:
+            self._folds.pop(uid, None)
+            raise
+        return fold.run
+
+    def _apply(self, entries: list[Entry], uid: str, fold: Fold) -> None:
+        for entry in joined_pages(entries):
+            if fold.run is None and entry.name == "start":
+                fold.run = Run(entry.doc, habits=self._habits)
+            if fold.run is None:
+                continue
+            try:
+                fold.run.apply(entry.document, cursor=entry.cursor)
+            except DocumentError as trouble:
+                log.warning("run %s: %s", uid, trouble)
+
+    def _forget(self) -> None:
+        """Lets the runs go that were asked for least lately; one that is just being read lives on with its reader."""
+        kept_bytes = sum(fold.size_bytes for fold in self._folds.values())
+        while len(self._folds) > 1 and (len(self._folds) > RUNS_KEPT or kept_bytes > BYTES_KEPT):
+            kept_bytes -= self._folds.popitem(last=False)[1].size_bytes

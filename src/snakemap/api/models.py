@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["AxisModel", "ErrorModel", "Health", "MapsModel", "Message", "Readiness", "RunModel", "Tag"]
+__all__ = ["AxisModel", "ErrorDetail", "ErrorModel", "Health", "MapsModel", "Message", "Readiness", "RunModel", "Tag"]
 
 
 class Tag(StrEnum):
@@ -27,7 +27,7 @@ class RunModel(BaseModel):
     uid: str = Field(examples=["c2b8eafc-390c-4d1a-be80-23f2a976cfe1"])
     plan_name: str = Field(examples=["grid_scan"])
     status: Literal["running", "complete", "incomplete", "aborted", "failed", "lost"]
-    points: int = Field(description="Pixels that have a value.", examples=[63])
+    points: int = Field(description="Pixels that have been visited.", examples=[63])
     expected: int | None = Field(description="Points of the whole scan; null while nobody knows.", examples=[63])
     started: float = Field(examples=[1795461238.1])
     ended: float | None = Field(examples=[1795461240.8])
@@ -38,7 +38,7 @@ class AxisModel(BaseModel):
     """One axis; coordinates are in the order of the scan's own index and may decrease."""
 
     name: str = Field(examples=["stage-x"])
-    unit: str = Field(examples=["mm"])
+    unit: str = Field(description="Empty when nobody told.", examples=["mm"])
     coordinates: list[float]
     known: bool = Field(description="False when the coordinates are mere indices.")
 
@@ -46,20 +46,20 @@ class AxisModel(BaseModel):
 class MapsModel(BaseModel):
     """The maps of a run: rows are the slow axis, columns the fast one; null where the stage has not been."""
 
-    shape: tuple[int, int] = Field(examples=[(7, 9)])
+    shape: tuple[int, int] = Field(description="Rows and columns.", examples=[(7, 9)])
     fast_axis: str = Field(examples=["stage-x"])
     extents: tuple[tuple[float, float], tuple[float, float]] = Field(
         description="Outer cell edges, lowest first: of the slow axis, then of the fast one."
     )
-    channels: dict[str, list[list[float | None]]] = Field(description="Counts, by channel.")
     cursor: str = Field(description="The last document that these maps contain; also the ETag.")
     axes: dict[Literal["slow", "fast"], AxisModel]
+    channels: dict[str, list[list[float | None]]] = Field(description="Counts, by channel, as rows of columns.")
 
 
 class Message(BaseModel):
     """One entry of the stream, as WebSockets send it and `documents` lists it."""
 
-    cursor: str
+    cursor: str = Field(examples=["1795461238076-0"])
     name: str = Field(description="The document's name, or `worker`, or `settled`.", examples=["stream_datum"])
     run: str = Field(description="Uid of its run; empty for a worker event.")
     doc: dict[str, Any]
@@ -68,8 +68,8 @@ class Message(BaseModel):
 class ErrorDetail(BaseModel):
     """What went wrong."""
 
-    code: str = Field(examples=["run_not_found"])
-    message: str
+    code: str = Field(description="For programs.", examples=["run_not_found"])
+    message: str = Field(description="For people.")
 
 
 class ErrorModel(BaseModel):
@@ -82,11 +82,12 @@ class Health(BaseModel):
     """The process answers."""
 
     status: Literal["ok"] = "ok"
-    version: str
+    version: str = Field(examples=["0.1.0"])
 
 
 class Readiness(BaseModel):
-    """Whether everything that data need to come through is there."""
+    """Whether everything that data need to come through is there; `error` only when it is not."""
 
     ready: bool
     checks: dict[str, str] = Field(description="`ok`, or what is wrong.", examples=[{"redis": "ok", "worker": "ok"}])
+    error: ErrorDetail | None = None

@@ -2,42 +2,71 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
 import uvicorn
 
 from snakemap.api.app import create_app
 from snakemap.embedded_redis import EmbeddedRedis
+from snakemap.ports import authority, listen
 from snakemap.settings import Settings
 from snakemap.store import Store
 
 __all__ = ["run"]
 
+log = logging.getLogger(__name__)
+
 WEBSOCKET_BYTES_MAX = 64 * 1024
 """What a client may send us; it has nothing to say but "close"."""
+
+PONG_TIMEOUT_S = 60.0
+"""How long a WebSocket client may take to answer a ping, which waits behind all that it has not read yet."""
+
+
+class Server(uvicorn.Server):
+    """Uvicorn, which ends in good order on SIGINT and SIGTERM, and then leaves it to us how the process ends."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Listens to signals while it serves."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self.handle_exit, number, None)
+        yield
 
 
 def run(settings: Settings) -> int:
     """Serves the API until it is told to end.
 
     Returns:
-        The exit code: 0, or 1 when it could not listen.
+        The exit code, 0.
+
+    Raises:
+        SettingsError: when it cannot listen where it is told to.
     """
-    if settings.redis_url:
-        return _serve(settings, settings.redis_url)
-    with EmbeddedRedis(settings.state_dir) as url:
-        return _serve(settings, url)
+    with ExitStack() as stack:
+        listening = stack.enter_context(listen(settings.host, settings.api_port, setting="SNAKEMAP_API_PORT"))
+        url = settings.redis_url or stack.enter_context(EmbeddedRedis(settings.state_dir))
+        store = Store(url, documents_max=settings.documents_max, keep_days=settings.keep_days)
+        log.info("the API is at http://%s", authority(*listening.getsockname()[:2]))
+        Server(configuration(settings, store)).run(sockets=[listening])
+    return 0
 
 
-def _serve(settings: Settings, redis_url: str) -> int:
-    store = Store(redis_url, documents_max=settings.documents_max, keep_days=settings.keep_days)
-    config = uvicorn.Config(
+def configuration(settings: Settings, store: Store) -> uvicorn.Config:
+    """How the application over a store is served."""
+    return uvicorn.Config(
         create_app(settings, store),
-        host=settings.host,
-        port=settings.api_port,
         log_config=None,
+        access_log=log.isEnabledFor(logging.DEBUG),
+        lifespan="on",
         ws="websockets-sansio",
         ws_max_size=WEBSOCKET_BYTES_MAX,
+        ws_per_message_deflate=False,
+        ws_ping_timeout=PONG_TIMEOUT_S,
         timeout_graceful_shutdown=3,
     )
-    server = uvicorn.Server(config)
-    server.run()
-    return 0 if server.started else 1

@@ -1,25 +1,38 @@
-"""Documents by WebSocket: everything after a cursor, then the tail; who cannot keep up is told so and let go."""
+"""Documents by WebSocket: everything after a cursor, then the tail; who cannot keep up is told so and let go.
+
+What a client has not taken yet waits in the store, not here: each client has a cursor and a connection to the store of
+its own, so that a slow one costs no memory and holds nobody up.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from urllib.parse import urlsplit
 
 import orjson
 from fastapi import WebSocket, WebSocketDisconnect
 
-from snakemap.documents import Entry
-from snakemap.errors import CursorError, RunNotFound, SnakemapError, StoreUnavailable
-from snakemap.store import Store
+from snakemap.api.folds import uid_of
+from snakemap.errors import OriginRefused, SnakemapError
+from snakemap.store import Entry, Store
 
 __all__ = ["Streams", "lines", "message"]
 
 log = logging.getLogger(__name__)
 
-SEND_TIMEOUT_S = 10.0
 CLIENTS_MAX = 200
-TRY_AGAIN_LATER, POLICY_VIOLATION, INTERNAL_ERROR = 1013, 1008, 1011
+SEND_TIMEOUT_S = 10.0
+"""How long a client may let one message wait."""
+
+GOODBYE_TIMEOUT_S = 60.0
+"""How long a client that was let go may take to hear why."""
+
+POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1011, 1013
+REASON_BYTES_MAX = 120
+"""A close frame has room for 123."""
 
 
 def message(entry: Entry) -> bytes:
@@ -27,93 +40,175 @@ def message(entry: Entry) -> bytes:
     return orjson.dumps({"cursor": entry.cursor, "name": entry.name, "run": entry.run, "doc": entry.doc})
 
 
-async def lines(store: Store, uid: str) -> AsyncIterator[bytes]:
-    """The documents of a run up to now, one JSON object a line."""
-    async for entries in store.run_entries(uid):
-        yield b"".join(message(entry) + b"\n" for entry in entries)
+async def lines(store: Store, uid: str) -> AsyncGenerator[bytes]:
+    """The documents of a run up to now, one JSON object a line.
+
+    The first thing it yields is empty, and comes when the run has been found: a caller that waits for it can still
+    answer with an error.
+
+    Raises:
+        RunNotFound: when there is no such run.
+    """
+    async with aclosing(store.run_entries(uid)) as batches:
+        first = await anext(batches, [])
+        yield b""
+        yield _lines(first)
+        async for entries in batches:
+            yield _lines(entries)
+
+
+def _lines(entries: list[Entry]) -> bytes:
+    return b"".join(message(entry) + b"\n" for entry in entries)
 
 
 class Streams:
-    """The WebSockets that are open; each follows the store on a connection of its own, so that none waits for another.
+    """The WebSockets that are open.
 
     Args:
         store: the documents.
+        origins: hosts whose web pages may read along, besides our own.
+
+    Attributes:
+        clients: how many are being served.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, origins: Collection[str] = ()) -> None:
         self._store = store
+        self._origins = frozenset(origins)
         self.clients = 0
 
-    async def send(self, socket: WebSocket, *, after: str | None, uid: str | None = None) -> None:
-        """Serves one client until it goes, or cannot keep up.
+    async def everything(self, socket: WebSocket, *, after: str | None) -> None:
+        """Serves a client every entry after a cursor; None is from now on."""
+        await self._serve(socket, self._entries(after))
+
+    async def run(self, socket: WebSocket, asked: str) -> None:
+        """Serves a client the documents of one run (a uid, or ``latest``), from its start on."""
+        await self._serve(socket, self._run_entries(asked))
+
+    async def _serve(self, socket: WebSocket, batches: AsyncGenerator[list[Entry]]) -> None:
+        """Serves one client until it goes, or has to.
 
         Args:
             socket: not yet accepted.
-            after: cursor to begin after; None for what comes from now on.
-            uid: of the only run that is wanted; None for everything.
+            batches: what it gets, without an end; the first is empty, and fixes where it begins.
+
+        Raises:
+            OriginRefused: when a web page of somebody else's is behind it.
         """
-        await socket.accept()
-        if self.clients >= CLIENTS_MAX:
-            await socket.close(TRY_AGAIN_LATER, "too many clients; try again later")
-            return
+        self._check_origin(socket)
         self.clients += 1
-        sending = asyncio.create_task(self._send(socket, after=after, uid=uid), name="websocket")
         try:
-            # nothing is expected from the client but its leaving
-            while not sending.done():
-                receiving = asyncio.create_task(socket.receive(), name="websocket client")
-                await asyncio.wait((sending, receiving), return_when=asyncio.FIRST_COMPLETED)
-                if not receiving.done():
-                    receiving.cancel()
-                elif receiving.result()["type"] == "websocket.disconnect":
-                    return
-            await self._close(socket, sending)
+            async with aclosing(batches):
+                goodbye = await self._begin(socket, batches) or await self._until_gone(socket, batches)
         finally:
             self.clients -= 1
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        if goodbye is not None:
+            await _close(socket, *goodbye)
 
-    async def _close(self, socket: WebSocket, sending: asyncio.Task[None]) -> None:
-        error = sending.exception()
-        codes = {TimeoutError: TRY_AGAIN_LATER, StoreUnavailable: TRY_AGAIN_LATER, WebSocketDisconnect: None}
-        code = codes.get(type(error), POLICY_VIOLATION if isinstance(error, SnakemapError) else INTERNAL_ERROR)
-        if code is None or error is None:
-            return
-        if code == INTERNAL_ERROR:
-            log.error("a websocket failed", exc_info=error)
-        reason = "too slow: begin again after your last cursor" if isinstance(error, TimeoutError) else str(error)
+    async def _begin(self, socket: WebSocket, batches: AsyncGenerator[list[Entry]]) -> tuple[int, str] | None:
+        """Finds the beginning before the client may go on: what comes from then on, it gets.
+
+        Returns:
+            None, or code and reason why it gets nothing.
+        """
+        goodbye = None
+        if self.clients > CLIENTS_MAX:
+            goodbye = TRY_AGAIN_LATER, "too many clients; try again later"
+        else:
+            try:
+                await anext(batches)
+            except SnakemapError as trouble:
+                goodbye = _goodbye(trouble)
+        await socket.accept()
+        return goodbye
+
+    async def _until_gone(self, socket: WebSocket, batches: AsyncGenerator[list[Entry]]) -> tuple[int, str] | None:
+        """Sends until the client has gone, or has to; then returns code and reason."""
+        sending = asyncio.create_task(_send(socket, batches), name="websocket")
+        leaving = asyncio.create_task(_left(socket), name="websocket client")
         try:
-            await socket.close(code, reason.encode()[:120].decode("utf-8", "ignore"))
-        except RuntimeError as gone:
-            log.debug("the client had gone already: %s", gone)
+            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+            return None if leaving.done() else _goodbye(sending.exception())
+        finally:
+            await _end(sending, leaving)
 
-    async def _send(self, socket: WebSocket, *, after: str | None, uid: str | None) -> None:
-        cursor = after if after is not None else await self._store.latest()
-        if uid is not None:
-            cursor = "0"
-            async for entries in self._store.run_entries(uid):
-                await self._send_all(socket, entries)
-                cursor = entries[-1].cursor if entries else cursor
-            if cursor == "0":
-                raise RunNotFound(f"no run {uid}")
-        async for entries in self._store.follow(cursor):
-            await self._send_all(socket, [entry for entry in entries if uid is None or entry.run == uid])
+    async def _entries(self, after: str | None) -> AsyncGenerator[list[Entry]]:
+        cursor = await self._store.latest() if after is None else after
+        await self._store.read(cursor, count=1)  # is it a cursor at all, and is the store there
+        yield []
+        async with aclosing(self._store.follow(cursor)) as batches:
+            async for entries in batches:
+                yield entries
 
-    async def _send_all(self, socket: WebSocket, entries: list[Entry]) -> None:
+    async def _run_entries(self, asked: str) -> AsyncGenerator[list[Entry]]:
+        uid, cursor = await uid_of(self._store, asked), "0"
+        async with aclosing(self._store.run_entries(uid)) as batches:
+            first = await anext(batches, [])
+            yield []
+            yield first
+            cursor = first[-1].cursor if first else cursor
+            async for entries in batches:
+                yield entries
+                cursor = entries[-1].cursor
+        async with aclosing(self._store.follow(cursor)) as batches:
+            async for entries in batches:
+                yield [entry for entry in entries if entry.run == uid]
+
+    def _check_origin(self, socket: WebSocket) -> None:
+        """Refuses web pages that are not ours, as a browser itself would for all but WebSockets.
+
+        Raises:
+            OriginRefused: when the page comes from another host, or port, and no setting names it.
+        """
+        origin = socket.headers.get("origin")
+        if origin is None:
+            return  # not a browser
+        host = urlsplit(origin).netloc
+        if host != socket.headers.get("host") and host not in self._origins:
+            raise OriginRefused(f"pages of {origin[:100]} may not read this; SNAKEMAP_ORIGINS names those that may")
+
+
+async def _send(socket: WebSocket, batches: AsyncGenerator[list[Entry]]) -> None:
+    async for entries in batches:
         for entry in entries:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await socket.send_text(message(entry).decode())
 
 
-def checked(after: str | None) -> str | None:
-    """A cursor as the client gave it.
+async def _end(*tasks: asyncio.Task[None]) -> None:
+    """Cancels tasks until they end: redis-py's ``wait_for`` may swallow a cancellation before Python 3.12."""
+    while going_on := [task for task in tasks if not task.done()]:
+        for task in going_on:
+            task.cancel()
+        await asyncio.wait(going_on, timeout=0.1)
 
-    Raises:
-        CursorError: when it is none.
-    """
-    if after is None:
-        return None
-    milliseconds, _, number = after.partition("-")
-    if not milliseconds.isdecimal() or (number and not number.isdecimal()) or len(after) > 41:
-        raise CursorError(f"{after[:50]!r} is not a cursor like 1795461238076-0")
-    return after
+
+async def _left(socket: WebSocket) -> None:
+    """Returns when the client has gone; whatever else it says is not heard."""
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass
+
+
+def _goodbye(error: BaseException | None) -> tuple[int, str] | None:
+    """Code and reason for a client; None when there is nobody to tell them to."""
+    match error:
+        case None | WebSocketDisconnect():
+            return None
+        case TimeoutError():
+            return TRY_AGAIN_LATER, "too slow: begin again after the last cursor that came"
+        case SnakemapError(status=503):
+            return TRY_AGAIN_LATER, str(error)
+        case SnakemapError():
+            return POLICY_VIOLATION, str(error)
+    log.error("a websocket failed", exc_info=error)
+    return INTERNAL_ERROR, "something went wrong here; the log of the API says what"
+
+
+async def _close(socket: WebSocket, code: int, reason: str) -> None:
+    """Says good-bye; a client that does not listen is left to the kernel."""
+    short = reason.encode()[:REASON_BYTES_MAX].decode("utf-8", "ignore")
+    try:
+        async with asyncio.timeout(GOODBYE_TIMEOUT_S):
+            await socket.close(code, short)
+    except (TimeoutError, RuntimeError, WebSocketDisconnect) as gone:
+        log.debug("a client was not there any more: %s", gone)

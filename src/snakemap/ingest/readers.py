@@ -56,8 +56,8 @@ class Readers:
             reader = self._take(run)
             if reader is None:
                 reader = self._make()
-                self._all.append(reader)
                 await reader.start()
+                self._all.append(reader)
             try:
                 yield reader
             finally:

@@ -83,6 +83,7 @@ class Reading:
         self._blocked: dict[str, tuple[float, float]] = {}
         self._broken_s: dict[str, float] = {}
         self._lengths: dict[str, int] = {}
+        self._late: set[str] = set()
         self._point_s = 0.003
         self._last: Piece | None = None
         self._last_shown = False
@@ -97,6 +98,7 @@ class Reading:
         self._blocked.clear()
         self._broken_s.clear()
         self._lengths.clear()
+        self._late.clear()
 
     def note(self, about: str, trouble: SnakemapError) -> None:
         """Counts a trouble, and keeps it for the page."""
@@ -168,6 +170,16 @@ class Reading:
             self._give_up(piece, trouble, block=True)
         else:
             await self.put(summed)
+            await self._make_up(piece.resource)
+
+    async def _make_up(self, resource: str) -> None:
+        """After a success: asks once more for what was given up because its file was late, and forgets the trouble."""
+        if resource in self._late:
+            self._late.discard(resource)
+            self._lengths.pop(resource, None)
+            await self.queue_rest()
+        elif resource in self.troubles and not self.run.ledger.given_up:
+            del self.troubles[resource]
 
     async def _sum_when_ready(self, piece: Piece) -> Summed:
         """Reads a piece; one that was announced too early is tried again until its time is up.
@@ -219,6 +231,7 @@ class Reading:
         """Reads as much of a piece as is there; the rest comes next."""
         there = await self._points_there(piece)
         if not there:
+            self._late.add(piece.resource)
             self._give_up(piece, trouble, block=False)
             return
         self.run.ledger.put_back(piece.part(there, piece.count - there))

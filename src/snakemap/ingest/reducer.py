@@ -14,6 +14,7 @@ from snakemap.documents import WORKER, Entry, WorkerEvent, joined_pages
 from snakemap.errors import DocumentError, RunNotFound, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.ingest.closing import lost_because
+from snakemap.ingest.pace import end_if_cancelled
 from snakemap.ingest.pages import Store as PagesStore
 from snakemap.ingest.readers import Readers
 from snakemap.ingest.reduction import Reduction, just_before, position
@@ -121,6 +122,7 @@ class Reducer:
         while True:
             try:
                 async for entries in self.store.follow(cursor):
+                    end_if_cancelled()
                     self.tally.store_found()
                     for entry in entries:
                         await self._take(entry)
@@ -207,6 +209,7 @@ class Reducer:
                 self._leave_some()
             except StoreUnavailable as trouble:
                 self.tally.store_lost(trouble)
+            end_if_cancelled()
             await clock.sleep(pace.summary_s)
 
     async def _save_summaries(self) -> None:

@@ -189,11 +189,17 @@ class Reduction:
             await self.reading.queue_rest()
         while True:
             await self.reading.read_pending()
-            if self._unsettled():
+            if self._unsettled() and (self.run.settled is None or await self._is_quiet()):
                 await self._settle()
                 continue
             await self._wake.wait()
             self._wake.clear()
+
+    async def _is_quiet(self) -> bool:
+        """Whether a while brings nothing: a run that was closed too early is settled again when it has really ended."""
+        self._wake.clear()
+        await self.tally.clock.sleep(self.tally.pace.quiet_s)
+        return not self._wake.is_set()
 
     def _unsettled(self) -> bool:
         stop, settled = self.run.stop, self.run.settled

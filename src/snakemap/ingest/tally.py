@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from snakemap.documents import WorkerEvent
 from snakemap.errors import SnakemapError, StoreUnavailable
-from snakemap.ingest.pace import Clock, Pace
+from snakemap.ingest.pace import Clock, Pace, end_if_cancelled
 
 __all__ = ["Tally"]
 
@@ -89,6 +89,7 @@ class Tally:
                 self.store_lost(trouble)
                 await self.clock.sleep(self.pace.store_retry_s)
             else:
+                end_if_cancelled()
                 self.store_found()
                 return result
 

@@ -13,12 +13,12 @@ from uuid import NAMESPACE_URL, uuid5
 
 from snakemap.broker import Broker
 from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.errors import SettingsError, StoreUnavailable
+from snakemap.errors import SettingsError, SnakemapError, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.hdf5 import FrameReader
 from snakemap.ingest.events_log import EventsLog
 from snakemap.ingest.listener import Listener
-from snakemap.ingest.pace import Clock, Pace
+from snakemap.ingest.pace import Clock, Pace, end_if_cancelled
 from snakemap.ingest.readers import Readers
 from snakemap.ingest.reducer import Reducer
 from snakemap.ingest.tally import Tally
@@ -92,15 +92,20 @@ class Worker:
             while True:
                 await self._take_lease()
                 try:
-                    async with asyncio.TaskGroup() as group:
-                        group.create_task(self._beat(), name="heartbeat")
-                        group.create_task(self.reducer.reduce(), name="reducer")
-                        if self.listener is not None:
-                            group.create_task(self.listener.listen(), name="listener")
+                    # a task of its own, because a task group that fails leaves its task marked as cancelled
+                    await asyncio.create_task(self._serve(), name="worker, serving")
                 except* LeaseLost:
                     log.warning("another worker has taken our place; waiting for it to end")
         finally:
             await self._release_lease()
+
+    async def _serve(self) -> None:
+        """Goes on until it is cancelled, or until our place is lost."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat(), name="heartbeat")
+            group.create_task(self.reducer.reduce(), name="reducer")
+            if self.listener is not None:
+                group.create_task(self.listener.listen(), name="listener")
 
     async def _take_lease(self) -> None:
         """Returns when we are the only worker; a dead one on this host is replaced at once."""
@@ -145,6 +150,7 @@ class Worker:
                 await self.store.report(PART, self.report(), ttl_s=5 * pace.report_s)
             except StoreUnavailable as trouble:
                 self.tally.store_lost(trouble)
+            end_if_cancelled()
             await self.tally.clock.sleep(pace.report_s)
 
     def report(self) -> dict[str, Any]:
@@ -221,13 +227,21 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     )
     worker = Worker(store, reducer, tally=tally, listener=listener, broker=broker)
     try:
-        await readers.start()
+        await _start(readers)
         await _until(stop, worker.work())
     finally:
         if broker is not None:
             await broker.close()
         await readers.close()
         await store.close()
+
+
+async def _start(readers: Readers) -> None:
+    """Has a reader ready before the first frame; one that does not start now is tried again with that frame."""
+    try:
+        await readers.start()
+    except SnakemapError as trouble:
+        log.error("frames cannot be read: %s", trouble)
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

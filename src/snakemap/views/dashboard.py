@@ -109,7 +109,7 @@ class Dashboard(pn.viewable.Viewer):
         ]
 
         def show_bounds(event: Any) -> None:
-            if event.new == "by hand" and tab.pipeline.run is not None:
+            if event.new == "by hand" and tab.pipeline.run is not None and tab.shown_limits:
                 low, high = tab.shown_limits[tab.pipeline.channel]
                 choices.param.update(low=low, high=high)
             for widget in by_hand:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -74,23 +75,30 @@ class Window:
 
 
 class Levels:
-    """The levels of every run that anyone looks at: made once a process, shared by its tabs."""
+    """The levels of every run that anyone looks at: made once a process, shared by its tabs.
+
+    They go with their run, and when its maps are replaced. Steps are powers of two, so that all levels of a run
+    together take no more than about as much memory as its maps.
+    """
 
     def __init__(self) -> None:
-        self._levels: dict[tuple[int, int], Level] = {}
+        self._levels: WeakKeyDictionary[Run, dict[int, Level]] = WeakKeyDictionary()
+
+    @property
+    def count(self) -> int:
+        """Levels that are kept."""
+        return sum(len(levels) for levels in self._levels.values())
 
     def level(self, run: Run, step: int) -> Level:
         """The level of a run's maps at a step, up to date."""
-        key = (id(run.maps), step)
-        level = self._levels.get(key)
-        if level is None or level.maps is not run.maps:
-            self._levels = {key: level for key, level in self._levels.items() if len(self._levels) < LEVELS_MAX}
-            level = self._levels[key] = Level(run.maps, step)
+        levels = self._levels.setdefault(run, {})
+        if any(level.maps is not run.maps for level in levels.values()):
+            levels.clear()
+        level = levels.get(step)
+        if level is None:
+            level = levels[step] = Level(run.maps, step)
         level.update()
         return level
-
-
-LEVELS_MAX = 24
 
 
 @dataclass(slots=True)
@@ -161,6 +169,11 @@ class Pipeline:
         return True
 
     @property
+    def whole(self) -> bool:
+        """Whether the screen has every cell at its finest, so that no zoom needs more."""
+        return self.run is None or self.window == Window(1, 0, self.run.raster.rows, 0, self.run.raster.columns)
+
+    @property
     def channel(self) -> int:
         """Number of the chosen channel among those of the run; the total where it has none of that name."""
         names = self.run.maps.channels if self.run else ()
@@ -170,6 +183,8 @@ class Pipeline:
         """The cells of the window (rows, columns), a channel each, both axes rising as drawn; NaN where not visited."""
         self.counts["everything"] += 1
         run = self._required()
+        if self.shown.epoch != run.epoch:
+            self.window = self._window(run)  # the maps may have another shape now
         level = self.levels.level(run, self.window.step)
         self.shown.epoch, self.shown.version = run.epoch, level.version
         window = self.window
@@ -218,12 +233,11 @@ class Pipeline:
         """Lowest and highest color of each channel, in counts."""
         run = self._required()
         self.counts["limits"] += 1
-        if self.choices.limits == "locked" and len(self._held) == len(run.maps.channels):
-            return self._held
-        limits = [self._limit(run, number) for number in range(len(run.maps.channels))]
-        if not (self.choices.limits == "locked" and run.maps.visited == 0):
-            self._held = limits
-        return limits
+        limits = self._held
+        if self.choices.limits != "locked" or len(limits) != len(run.maps.channels):
+            limits = [self._limit(run, number) for number in range(len(run.maps.channels))]
+            self._held = limits if run.maps.visited else []
+        return [self._drawable(low, high) for low, high in limits]
 
     def summaries(self) -> list[ChannelSummary]:
         """One summary a channel, of the brushed pixels or, without a brush, of all."""
@@ -291,9 +305,11 @@ class Pipeline:
             low = summary.minimum
         if choices.limits == "by hand" and channel == self.channel:
             low, high = choices.low, choices.high
-        if not np.isfinite(low) or not np.isfinite(high):
-            low, high = 0.0, 1.0
-        if choices.scale == "log":
+        return (low, high) if np.isfinite(low) and np.isfinite(high) else (0.0, 1.0)
+
+    def _drawable(self, low: float, high: float) -> tuple[float, float]:
+        """Limits that the scale can draw: the higher above the lower, and on a log scale both above zero."""
+        if self.choices.scale == "log":
             low = max(low, min(high / 1e4, 1.0) if high > 0 else 1e-3)
         return (low, high) if high > low else (low, low + max(abs(low) * 1e-6, 1e-6))
 
@@ -345,6 +361,13 @@ def step_limit(pixels: float) -> float:
     return 1.34 * max(pixels, 1)
 
 
+EXACT_BELOW = 2.0**53
+"""Whole numbers below are exact in a browser; larger ones stay as they are, as no JSON may read them as integers."""
+
+
 def _plain(values: npt.NDArray[np.float64]) -> list[float | int | None]:
     """Numbers as short as JSON writes them: whole where they are whole, None for NaN."""
-    return [None if value != value else int(value) if value.is_integer() else value for value in values.tolist()]
+    return [
+        None if value != value else int(value) if value.is_integer() and abs(value) < EXACT_BELOW else value
+        for value in values.tolist()
+    ]

@@ -58,7 +58,7 @@ def progress(run: Run, pace: Pace, *, now: float) -> str:
     expected = run.expected
     parts = [f"{run.points:,} of {expected:,} points" if expected else f"{run.points:,} points"]
     if expected:
-        parts.append(f"{100 * run.points / expected:.0f} %")
+        parts.append(f"{100 * run.points // expected} %")
     started = float(run.start["time"])
     elapsed = (run.ended or now) - started
     rate = pace.per_second if run.stop is None else (run.points / elapsed if elapsed > 0 else None)

@@ -72,6 +72,8 @@ class Tab:
         self._frame_at = 0.0
         self._waiting = False
         self._held = False
+        self._opened = ""
+        self._gone = False
         self._tell_channels: list[Callable[[tuple[str, ...]], None]] = []
         self._connect()
 
@@ -86,13 +88,15 @@ class Tab:
 
     def wake(self) -> None:
         """Asks for one tick; a tab that is still busy with the last one skips."""
-        if self._waiting:
+        if self._waiting or self._gone:
             return
         self._waiting = True
         self.document.add_next_tick_callback(self.tick)
 
     def tick(self) -> None:
         """Brings the whole page up to date, in one message."""
+        if self._gone:
+            return
         self._waiting = False
         self.ticks += 1
         now = time.time()
@@ -204,6 +208,8 @@ class Tab:
     def _replace_maps(self, run: Run) -> None:
         """Another set of channels needs other figures."""
         with set_curdoc(self.document):
+            self.page.js_property_callbacks.pop("change:place", None)
+            self.choices.box = None
             self.maps = self._new_maps(run.maps.channels)
             self.maps_place[:] = [self.maps]
             self._connect_maps()
@@ -211,6 +217,8 @@ class Tab:
                 tell(run.maps.channels)
             if self.choices.channel not in run.maps.channels:
                 self.choices.channel = run.maps.channels[-1]
+        self._on_scale(None)
+        self._on_brush(self.choices.brush)  # by number, the channel may be another one
         self.pipeline.shown.version = -1
 
     def _connect(self) -> None:
@@ -273,13 +281,14 @@ class Tab:
         self._soon()
 
     def _on_scale(self, _: Any) -> None:
-        if self.pipeline.run is None:
-            return
-        self.shown_limits = self.pipeline.limits()
+        run = self.pipeline.run
+        if run is not None and run.maps.channels != self.maps.channels:
+            return  # the next tick brings other maps
+        self.shown_limits = self.pipeline.limits() if run else [(0.1, 1.0)] * len(self.maps.channels)
         self.maps.set_scale(self.choices.scale, self.shown_limits)
         self._update.args = {**self._update.args, "mappers": self.maps.mappers}
 
-    def _on_limits(self, _: Any) -> None:
+    def _on_limits(self, *_: Any) -> None:
         self._soon()
 
     def _on_aspect(self, _: Any) -> None:
@@ -294,8 +303,7 @@ class Tab:
 
     def _on_view(self, attribute: str, old: Any, new: Any) -> None:
         """After a zoom has come to rest, other cells may be needed; most maps fit the screen and need none."""
-        run = self.pipeline.run
-        if self._held or run is None or run.raster.size <= 40_000:
+        if self._held or self.pipeline.whole:
             return
         self._held = True
         self.document.add_timeout_callback(self._look_closer, SETTLE_MS)
@@ -316,25 +324,39 @@ class Tab:
         self._soon()
 
     def _on_pinned(self, event: Any) -> None:
-        if event.old in self.live.runs:
-            self.live.release(event.old)
         self._set(self.run_list, pinned=self.choices.pinned)
         self.document.add_next_tick_callback(self._pin)
 
     async def _pin(self) -> None:
         uid = self.choices.pinned
-        if not uid:
-            self.wake()
-            return
+        if uid != self._opened:
+            self._let_go()
+            if uid:
+                await self._open(uid)
+        self._words_at = 0.0
+        self.wake()
+
+    async def _open(self, uid: str) -> None:
+        """Has a run kept for this tab, unless its user has turned to another one, or left, meanwhile."""
         try:
             await self.live.open(uid)
         except SnakemapError as trouble:
             log.warning("cannot show run %s: %s", uid, trouble)
-            self.choices.pinned = ""
-            if pn.state.notifications is not None:
-                pn.state.notifications.warning(str(trouble))
-        self._words_at = 0.0
-        self.wake()
+            if self.choices.pinned == uid and not self._gone:
+                self.choices.pinned = ""
+                if pn.state.notifications is not None:
+                    pn.state.notifications.warning(str(trouble))
+            return
+        if self._gone or self.choices.pinned != uid or self._opened == uid:
+            self.live.release(uid)
+        else:
+            self._opened = uid
+
+    def _let_go(self) -> None:
+        """Ends what :meth:`_open` began."""
+        opened, self._opened = self._opened, ""
+        if opened:
+            self.live.release(opened)
 
     def clear_selections(self) -> None:
         """Lets go of brush and box."""
@@ -349,8 +371,8 @@ class Tab:
 
     def _on_destroyed(self, _: Any) -> None:
         """Lets go of everything, so that a closed tab leaves nothing behind."""
+        self._gone = True
         self.live.unwatch(self)
         self.live.show_frames_of(self, None)
-        if self.choices.pinned:
-            self.live.release(self.choices.pinned)
+        self._let_go()
         self.pipeline.look_at(None)

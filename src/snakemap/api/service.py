@@ -1,0 +1,86 @@
+"""What the routes stand on: one for each application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from snakemap.api.folds import Folds, Written, uid_of
+from snakemap.api.maps import Form
+from snakemap.api.models import ErrorDetail, Readiness
+from snakemap.api.streams import Streams, lines
+from snakemap.errors import StoreUnavailable
+from snakemap.geometry import Habits
+from snakemap.settings import Settings
+from snakemap.store import Store
+
+__all__ = ["Service"]
+
+READY_TIMEOUT_S = 3.0
+
+
+class Service:
+    """Answers what the routes are asked.
+
+    Args:
+        store: the documents.
+        settings: of the process.
+    """
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.store = store
+        self.folds = Folds(store, habits=Habits(settings.grid, snake=settings.snake))
+        self.streams = Streams(store, origins=settings.origins)
+
+    async def summary(self, asked: str) -> dict[str, Any]:
+        """What the list of runs says of one."""
+        return await self.store.summary(await uid_of(self.store, asked))
+
+    async def maps(self, asked: str, form: Form, *, known: str | None) -> Written | None:
+        """The maps of a run as they are now; None when a client has missed nothing since those that it knows.
+
+        Args:
+            asked: uid, or ``latest``.
+            form: JSON or an archive.
+            known: the ``If-None-Match`` header, or None.
+        """
+        return await self.folds.maps(await uid_of(self.store, asked), form, known=_cursor_of(known))
+
+    async def documents(self, asked: str) -> AsyncGenerator[bytes]:
+        """The documents of a run, as JSON lines.
+
+        Raises:
+            RunNotFound: at once, when there is no such run.
+        """
+        found = lines(self.store, await uid_of(self.store, asked))
+        await anext(found)
+        return found
+
+    async def readiness(self) -> Readiness:
+        """What data need to come through: Redis, the worker, and its broker where it has one."""
+        checks = {"redis": "ok"}
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                worker = (await self.store.reports()).get("ingest")
+        except TimeoutError:
+            checks["redis"] = f"Redis at {self.store.address} does not answer in time"
+        except StoreUnavailable as trouble:
+            checks["redis"] = str(trouble)
+        else:
+            checks["worker"] = "ok" if worker else "no word from it; `snakemap ingest` does not run on this store"
+            broker = str((worker or {}).get("broker", "none"))
+            if broker != "none":
+                checks["broker"] = "ok" if broker == "connected" else broker
+        wrong = "; ".join(f"{part}: {said}" for part, said in checks.items() if said != "ok")
+        error = ErrorDetail(code="not_ready", message=wrong) if wrong else None
+        return Readiness(ready=not wrong, checks=checks, error=error)
+
+
+def _cursor_of(etag: str | None) -> str | None:
+    """The cursor in an ``If-None-Match`` header with one entity tag, weak or not.
+
+    >>> _cursor_of('W/"1795461238076-0"')
+    '1795461238076-0'
+    """
+    return etag.strip().removeprefix("W/").strip('"') if etag else None

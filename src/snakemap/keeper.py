@@ -1,0 +1,101 @@
+"""Sees to it that a demo leaves nothing behind, however it has ended: the demo's own child, in a session of its own.
+
+Run by its path, with nothing but the standard library, so that it starts at once and is small. It is told on its standard
+input which process groups have begun (``+123``) and ended (``-123``). When that input ends, so has the demo: groups that
+are left are ended, the private Redis is waited for, and the temporary directory goes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+__all__ = ["clean_up", "groups_left"]
+
+END_TIMEOUT_S = 8.0
+REDIS_TIMEOUT_S = 30.0
+LOOK_S = 0.05
+
+
+def groups_left(lines: Iterable[str]) -> set[int]:
+    """The groups that have begun and not ended, when there is nothing more to hear.
+
+    >>> groups_left(["+12", "+13", "-12"])
+    {13}
+    """
+    groups: set[int] = set()
+    for line in lines:
+        number = int(line[1:])
+        if line.startswith("+"):
+            groups.add(number)
+        else:
+            groups.discard(number)
+    return groups
+
+
+def clean_up(groups: set[int], directory: Path | None) -> None:
+    """Ends process groups, and removes a temporary directory when the Redis within has stopped."""
+    for group in groups:
+        _signal(group, signal.SIGTERM)
+    _wait(lambda: not any(_lives(group) for group in groups), END_TIMEOUT_S)
+    for group in groups:
+        _signal(group, signal.SIGKILL)
+    _wait(lambda: not any(_lives(group) for group in groups), 1.0)
+    if directory is not None and directory.is_dir():
+        _wait(lambda: not _is_locked(directory / "redis" / "guardian"), REDIS_TIMEOUT_S)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _signal(group: int, number: signal.Signals) -> None:
+    try:
+        if number == signal.SIGKILL:
+            os.killpg(group, number)
+        else:
+            os.kill(group, number)  # the leader ends its own
+    except OSError:
+        return
+
+
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except OSError:
+        return False
+    return True
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether somebody holds a lock on a file; there the guardian of the Redis is told from."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _wait(happens: Callable[[], bool], timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not happens() and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+
+
+def _main(directory: str) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # they are meant for the demo, whose end will tell
+    clean_up(groups_left(sys.stdin), Path(directory) if directory else None)
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])

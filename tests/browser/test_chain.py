@@ -1,0 +1,101 @@
+"""The whole chain with real parts: RunEngine, RabbitMQ, worker, Redis, pages, Chromium."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from playwright.sync_api import Browser
+from tests.support.browser import CHANNELS, open_page
+from tests.support.processes import Stack
+from tests.support.rabbitmq import RabbitMQ, eventually
+
+from snakemap.broker import Publisher
+from snakemap.simulator.beamline import Beamline, ScanRequest
+
+
+@pytest.fixture
+def stack(tmp_path: Path, redis_url: str, rabbitmq: RabbitMQ) -> Iterator[Stack]:
+    stack = Stack(tmp_path, redis_url=redis_url, stomp_url=rabbitmq.stomp_url).serve()
+    stack.ingest.start()
+    assert eventually(lambda: "Listening" in stack.ingest.log.read_text(), timeout_s=30)
+    try:
+        yield stack
+    finally:
+        stack.end()
+
+
+def maps_of_file(path: Path, request: ScanRequest) -> dict[str, np.ndarray]:
+    """The maps by plain numpy, as drawn: rows and columns rise with the stage's coordinates."""
+    rows, columns = request.shape
+    with h5py.File(path, "r", swmr=True) as file:
+        dataset = file["/entry/data/data"]
+        assert isinstance(dataset, h5py.Dataset)
+        frames = dataset[:]
+    sums = {
+        name: frames[:, y0:y1, x0:x1].sum(axis=(1, 2), dtype=np.uint64)
+        for name, (y0, y1, x0, x1) in request.rectangles.items()
+    }
+    sums["total"] = frames.sum(axis=(1, 2), dtype=np.uint64)
+    maps = {name: column.reshape(rows, columns).astype(float) for name, column in sums.items()}
+    for grid in maps.values():
+        grid[1::2] = grid[1::2, ::-1].copy()
+    return maps
+
+
+def scan(stack: Stack, broker: RabbitMQ, request: ScanRequest) -> tuple[threading.Thread, list[Path]]:
+    """Begins a scan in a thread; the file stands in the list when it is over."""
+    files: list[Path] = []
+
+    def work() -> None:
+        with Publisher(broker.stomp_url) as sink, Beamline(stack.data_root, sink) as beamline:
+            beamline.run(request)
+            assert beamline.outcome is not None
+            files.append(Path(beamline.outcome.file))
+
+    thread = threading.Thread(target=work, name="beamline", daemon=True)
+    thread.start()
+    return thread, files
+
+
+def test_every_pixel_in_chromium_equals_numpy_though_the_worker_was_killed_in_mid_scan(
+    stack: Stack, rabbitmq: RabbitMQ, chromium: Browser
+) -> None:
+    request = ScanRequest(shape=(20, 30), mode="fly", rate_hz=60, frame_shape=(96, 128), flush_period_s=0.2)
+    shown = open_page(chromium, f"{stack.url}/dashboard")
+    thread, files = scan(stack, rabbitmq, request)
+    shown.wait(lambda: shown.image("total").size == 600 and np.isfinite(shown.image("total")).sum() > 150)
+    stack.ingest.kill()
+    stack.ingest.start()
+    thread.join(60)
+    assert files
+    shown.wait(lambda: "complete" in shown.text(".status"), timeout_s=40)
+    expected = maps_of_file(files[0], request)
+    drawn = shown.maps()
+    for name in CHANNELS:
+        np.testing.assert_array_equal(drawn[name], expected[name], err_msg=name)
+    assert "600 of 600 points" in shown.text(".figures")
+    assert shown.errors == []
+    shown.page.close()
+
+
+def test_a_scan_of_ten_thousand_points_at_full_speed_is_complete_to_the_last_pixel(
+    stack: Stack, rabbitmq: RabbitMQ, chromium: Browser
+) -> None:
+    request = ScanRequest(shape=(100, 100), mode="fly", rate_hz=0, frame_shape=(48, 64), flush_period_s=0.2)
+    shown = open_page(chromium, f"{stack.url}/dashboard")
+    thread, files = scan(stack, rabbitmq, request)
+    thread.join(90)
+    assert files
+    shown.wait(lambda: "complete" in shown.text(".status"), timeout_s=60)
+    expected = maps_of_file(files[0], request)
+    shown.wait(lambda: np.isfinite(shown.image("total")).all())
+    drawn = shown.maps()
+    for name in CHANNELS:
+        np.testing.assert_array_equal(drawn[name], expected[name], err_msg=name)
+    assert shown.errors == []
+    shown.page.close()

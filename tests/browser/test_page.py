@@ -1,0 +1,284 @@
+"""The page under somebody's hand, over a run that is made up in the store."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from playwright.sync_api import Browser
+from tests.support.browser import CHANNELS, Shown, open_page
+from tests.support.made_up import MadeUpRun
+from tests.support.processes import Stack
+
+NASTY = '<img src=x onerror="window.hacked=1">'
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("pages"), redis_url=redis_server).serve()
+    try:
+        yield stack
+    finally:
+        stack.end()
+
+
+@pytest.fixture
+def tab(stack: Stack, chromium: Browser, redis_url: str) -> Iterator[Shown]:
+    shown = open_page(chromium, f"{stack.url}/dashboard")
+    yield shown
+    shown.page.close()
+    assert shown.errors == []
+
+
+def shows(shown: Shown, run: MadeUpRun, last: int) -> bool:
+    """Whether a tab shows exactly the first points of a run."""
+    if shown.image("total").shape != run.sums.shape[1:]:
+        return False
+    return all(np.array_equal(shown.image(name), grid, equal_nan=True) for name, grid in run.expected(last).items())
+
+
+def test_a_page_opened_in_mid_run_shows_everything_so_far_and_goes_on_and_a_reload_loses_nothing(
+    stack: Stack, chromium: Browser, redis_url: str
+) -> None:
+    run = MadeUpRun(redis_url)
+    run.add(1, 33)
+    late = open_page(chromium, f"{stack.url}/dashboard")
+    late.wait(lambda: shows(late, run, 33))
+    run.add(34, 35)
+    run.add(36, 47)
+    late.wait(lambda: shows(late, run, 47))
+    again = open_page(chromium, f"{stack.url}/dashboard")
+    again.wait(lambda: shows(again, run, 47))
+    run.add(48, run.points)
+    run.stop()
+    for shown in (late, again):
+        shown.wait(lambda shown=shown: shows(shown, run, run.points) and shown.text(".status") == "complete")
+        assert shown.errors == []
+        shown.page.close()
+
+
+def test_the_table_says_what_numpy_says(tab: Shown, redis_url: str) -> None:
+    run = MadeUpRun(redis_url)
+    run.add(1, 55)
+    tab.wait(lambda: shows(tab, run, 55))
+    expected = run.expected(55)
+    tab.wait(lambda: tab.table().get("total", [""] * 7)[6] == "55")
+    table = tab.table()
+    for name in CHANNELS:
+        grid = expected[name]
+        row, column = np.unravel_index(np.nanargmax(grid), grid.shape)
+        texts = [
+            f"{np.nanmin(grid):,.0f}",
+            f"{np.nanmax(grid):,.0f}",
+            f"{np.nanmean(grid):,.1f}",
+            f"{np.nansum(grid):,.0f}",
+        ]
+        assert table[name][:5] == [*texts, f"{row}, {column}"]
+    assert "55 of 80 points" in tab.text(".figures")
+
+
+def test_a_brushed_range_veils_all_other_pixels_in_all_maps_while_data_grow_and_narrows_the_table(
+    tab: Shown, redis_url: str
+) -> None:
+    run = MadeUpRun(redis_url)
+    run.add(1, 40)
+    tab.wait(lambda: shows(tab, run, 40))
+    tab.drag("histogram", (0.3, 0.5), (0.6, 0.5))
+    tab.wait(lambda: tab.image("veil").any())
+    low, high = tab.page.evaluate("() => sm.models().find((m) => m.brush !== undefined && m.base).brush.slice(1)")
+    assert low == pytest.approx(0.3, abs=0.02)
+    assert high == pytest.approx(0.6, abs=0.02)
+    for last in (40, 41, 77, 80):
+        if last > 40:
+            run.add({41: 41, 77: 42, 80: 78}[last], last)
+        total = run.expected(last)["total"]
+        top = np.nanmax(total)
+        veiled = ~np.isnan(total) & ~((total >= low * top) & (total <= high * top))
+        tab.wait(lambda last=last: shows(tab, run, last))
+        tab.wait(lambda veiled=veiled: np.array_equal(tab.image("veil").astype(bool), veiled))
+    inside = ~np.isnan(total) & ~veiled
+    tab.wait(lambda: tab.table()["red"][6] == str(int(inside.sum())))
+    assert tab.table()["red"][1] == f"{run.expected(80)['red'][inside].max():,.0f}"
+    tab.page.get_by_role("button", name="Clear").click()
+    tab.wait(lambda: not tab.image("veil").any() and tab.table()["red"][6] == "80")
+
+
+def test_a_box_drawn_on_a_map_makes_the_histogram_that_of_the_box(tab: Shown, redis_url: str) -> None:
+    run = MadeUpRun(redis_url, shape=(10, 10))
+    run.add(1, 100)
+    tab.wait(lambda: shows(tab, run, 100) and sum(tab.bars()) == 100)
+    tab.page.evaluate(
+        "() => sm.models().filter((m) => m.description === 'Histogram of a box').forEach((m) => { m.active = true })"
+    )
+    ranges = tab.page.evaluate(
+        "() => { const m = sm.named('map-red'); return [m.x_range, m.y_range].map((r) => [r.start, r.end]) }"
+    )
+    (x0, x1), (y0, y1) = ranges
+
+    def share(column: float, row: float) -> tuple[float, float]:
+        """Where the lower left corner of a cell is on the map, as shares from the top left."""
+        (low_y, high_y), (low_x, high_x) = run.run.raster.extents
+        x, y = low_x + column * (high_x - low_x) / 10, low_y + row * (high_y - low_y) / 10
+        return (x - x0) / (x1 - x0), 1 - (y - y0) / (y1 - y0)
+
+    tab.drag("map-red", share(2.1, 6.9), share(4.9, 3.1))
+    tab.wait(lambda: sum(tab.bars()) == 4 * 3)
+    part = run.expected(100)["total"][3:7, 2:5] / run.expected(100)["total"].max()
+    assert tab.bars() == np.histogram(part, bins=64, range=(0, 1))[0].tolist()
+
+
+def test_cells_are_square_on_the_screen_and_the_readout_says_where_the_pointer_is(tab: Shown, redis_url: str) -> None:
+    run = MadeUpRun(redis_url)
+    run.add(1, 80)
+    tab.wait(lambda: shows(tab, run, 80))
+    box = tab.frame("map-blue")
+    (x0, x1), (y0, y1) = tab.page.evaluate(
+        "() => { const m = sm.named('map-blue'); return [m.x_range, m.y_range].map((r) => [r.start, r.end]) }"
+    )
+    (low_y, high_y), (low_x, high_x) = run.run.raster.extents
+    cell_width = (high_x - low_x) / 10 / (x1 - x0) * box["width"]
+    cell_height = (high_y - low_y) / 8 / (y1 - y0) * box["height"]
+    assert cell_width == pytest.approx(cell_height, rel=0.01)
+    x, y = low_x + 3.5 * (high_x - low_x) / 10, low_y + 2.5 * (high_y - low_y) / 8
+    tab.page.mouse.move(box["x"] + (x - x0) / (x1 - x0) * box["width"], box["y"] + (y1 - y) / (y1 - y0) * box["height"])
+    tab.wait(lambda: "row 2" in " ".join(tab.text(".readout").split()))
+    said = " ".join(tab.text(".readout").split())
+    assert "column 3" in said
+    assert re.search(r"stage-x -?\d+\.\d+ mm", said)
+    assert re.search(r"stage-y \d+\.\d+ mm", said)
+    for name in CHANNELS:
+        assert f"{name} {run.expected(80)[name][2, 3]:,.0f}" in said
+
+
+def test_colors_follow_the_running_maximum_or_stay_or_are_set_by_hand(tab: Shown, redis_url: str) -> None:
+    run = MadeUpRun(redis_url)
+    run.add(1, 40)
+    colors = "m.type.endsWith('ColorMapper') && m.palette.length === 256 && m.nan_color === 'rgba(0, 0, 0, 0)'"
+    script = f"() => sm.models().filter((m) => {colors}).map((m) => [m.type, m.low, m.high])"
+
+    def highs() -> list[float]:
+        return sorted(mapper[2] for mapper in tab.page.evaluate(script) if mapper[2] is not None)
+
+    def maxima(last: int) -> list[float]:
+        return sorted(np.nanmax(grid) for grid in run.expected(last).values())
+
+    tab.wait(lambda: highs() == maxima(40))
+    select = tab.page.locator("select")
+    select.nth(0).select_option("locked")
+    # the server takes choices in order: when the second shows, the first has been taken
+    tab.page.get_by_role("button", name="green").click()
+    tab.wait(lambda: tab.page.evaluate("() => sm.named('histogram').title.text").startswith("green"))
+    before = highs()
+    run.add(41, 80)
+    tab.wait(lambda: shows(tab, run, 80))
+    assert highs() == before
+    select.nth(0).select_option("0 to maximum")
+    tab.wait(lambda: highs() == maxima(80))
+    select.nth(1).select_option("log")
+    tab.wait(lambda: {mapper[0] for mapper in tab.page.evaluate(script)} >= {"LogColorMapper"})
+
+
+def test_what_one_tab_chooses_does_not_show_in_another(stack: Stack, chromium: Browser, redis_url: str) -> None:
+    run = MadeUpRun(redis_url)
+    run.add(1, 80)
+    one, other = (open_page(chromium, f"{stack.url}/dashboard") for _ in range(2))
+    for shown in (one, other):
+        shown.wait(lambda shown=shown: shows(shown, run, 80) and sum(shown.bars()) == 80)
+    bars = other.bars()
+    one.page.get_by_role("button", name="green").click()
+    one.drag("histogram", (0.2, 0.5), (0.7, 0.5))
+    one.page.locator("select").nth(0).select_option("locked")
+    one.wait(lambda: one.image("veil").any() and one.bars() != bars)
+    assert other.bars() == bars
+    assert not other.image("veil").any()
+    assert other.page.locator("select").nth(0).input_value() == "0 to maximum"
+    for shown in (one, other):
+        assert shown.errors == []
+        shown.page.close()
+
+
+def test_a_made_up_session_id_is_refused_and_ids_are_signed(stack: Stack) -> None:
+    with httpx.Client(base_url=stack.url, trust_env=False, timeout=30) as client:
+        answers = [
+            client.get("/dashboard", params={"bokeh-session-id": "chosen"}),
+            client.get("/dashboard", headers={"Bokeh-Session-Id": "chosen"}),
+        ]
+    for answer in answers:
+        assert answer.status_code == 403
+        assert "snakemap" not in answer.text
+
+
+def test_names_from_documents_run_no_script(tab: Shown, redis_url: str) -> None:
+    rois = {NASTY: (0, 8, 0, 8), "b": (8, 16, 0, 8)}
+    spec_axis = {"plan_name": NASTY, "scan_id": NASTY, "units": {"stage-x": NASTY, "stage-y": NASTY}}
+    run = MadeUpRun(redis_url, rois=rois, start=spec_axis)
+    run.add(1, 80)
+    tab.wait(lambda: tab.page.evaluate("(name) => name in sm.cells().data", NASTY))
+    box = tab.frame("map-b")
+    tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    tab.wait(lambda: "row" in tab.text(".readout"))
+    tab.wait(lambda: NASTY in tab.table())
+    assert NASTY in tab.text(".plan")
+    assert tab.page.evaluate("() => window.hacked") is None
+
+
+def test_nothing_on_the_page_moves_from_the_first_point_to_the_last(
+    stack: Stack, chromium: Browser, redis_url: str
+) -> None:
+    names = ["map-red", "map-green", "map-blue", "map-total", "histogram", "frame"]
+    run = MadeUpRun(redis_url, shape=(30, 40))
+    run.add(1, 1)
+    shown = open_page(chromium, f"{stack.url}/dashboard", width=1280, height=800)
+    shown.wait(lambda: shows(shown, run, 1) and sum(shown.bars()) == 1)
+    where = [shown.frame(name) for name in names]
+    for first, last in ((2, 600), (601, 1200)):
+        run.add(first, last)
+        shown.wait(lambda last=last: shows(shown, run, last))
+        assert [shown.frame(name) for name in names] == where
+    size = shown.page.evaluate("() => { const e = document.documentElement; return [e.scrollWidth, e.scrollHeight] }")
+    assert size == [1280, 800]
+    assert shown.errors == []
+    shown.page.close()
+
+
+def test_a_map_with_more_cells_than_the_screen_is_sent_as_means_and_a_zoom_brings_the_cells(
+    tab: Shown, redis_url: str, tmp_path: Path
+) -> None:
+    run = MadeUpRun(redis_url, shape=(700, 800))
+    run.add(1, 560_000)
+    grid = run.expected(560_000)["total"]
+
+    def coarse() -> bool:
+        image = tab.image("total")
+        step = round(800 / image.shape[1])
+        if step < 2:
+            return False
+        padded = np.full((image.shape[0] * step, image.shape[1] * step), np.nan)
+        padded[:700, :800] = grid
+        blocks = padded.reshape(image.shape[0], step, image.shape[1], step)
+        return np.allclose(image, np.nanmean(blocks, axis=(1, 3)), rtol=1e-12)
+
+    tab.wait(coarse, timeout_s=60)
+    tab.page.evaluate(
+        """() => {
+            const map = sm.named('map-red')
+            map.x_range.setv({start: 0.0, end: 0.2})
+            map.y_range.setv({start: 1.5, end: 1.6})
+        }"""
+    )
+
+    def fine() -> bool:
+        place = tab.page.evaluate("() => sm.models().find((m) => m.place && m.place.image).place")
+        image = tab.image("total")
+        if place["step"] != 1:
+            return False
+        column = round((place["image"]["left"] - place["left"]) / place["dx"])
+        row = round((place["image"]["bottom"] - place["bottom"]) / place["dy"])
+        part = grid[row : row + image.shape[0], column : column + image.shape[1]]
+        return image.shape[1] < 800 and np.array_equal(image, part)
+
+    tab.wait(fine, timeout_s=30)

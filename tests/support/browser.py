@@ -1,0 +1,130 @@
+"""What a test wants to know of a page in Chromium."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from playwright.sync_api import Browser, BrowserContext, Page
+from tests.support.rabbitmq import eventually
+
+__all__ = ["ARGUMENTS", "CHANNELS", "Shown", "open_page"]
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+CHANNELS = ("red", "green", "blue", "total")
+
+SCRIPT = """
+window.sm = {
+  models() { return Bokeh.documents.flatMap((d) => [...d._all_models.values()]) },
+  named(name) { return this.models().find((m) => m.name === name) },
+  cells() { return this.view('map-total')?.model.renderers[0].data_source },
+  image(name) {
+    const array = this.cells().data[name][0]
+    return JSON.stringify({shape: array.shape, values: Array.from(array)})  // one text is quick, a long list is not
+  },
+  view(name) {
+    const search = (views) => {
+      for (const view of views) {
+        if (view.model?.name === name) return view
+        const found = view.child_views ? search(view.child_views) : null
+        if (found) return found
+      }
+      return null
+    }
+    return search([...Bokeh.index.roots])
+  },
+  frame(name) {
+    const view = this.view(name), at = view.canvas_view.el.getBoundingClientRect(), box = view.frame.bbox
+    return {x: at.x + box.left, y: at.y + box.top, width: box.width, height: box.height}
+  },
+}
+"""
+
+
+@dataclass
+class Shown:
+    """A tab in Chromium.
+
+    Attributes:
+        page: Playwright's.
+        errors: what its console and its scripts complained of.
+    """
+
+    page: Page
+    errors: list[str] = field(default_factory=list)
+
+    def image(self, name: str) -> np.ndarray:
+        """One column of the maps as drawn, row 0 at the bottom; NaN where nothing is."""
+        told = json.loads(self.page.evaluate("(name) => sm.image(name)", name))
+        return np.array(told["values"], dtype=float).reshape(told["shape"])
+
+    def maps(self) -> dict[str, np.ndarray]:
+        """The four maps as drawn."""
+        return {name: self.image(name) for name in CHANNELS}
+
+    def bars(self) -> list[float]:
+        """The histogram's counts."""
+        return self.page.evaluate(
+            "() => Array.from(sm.models().find((m) => m.data && m.data.top && m.data.left.length === 64).data.top)"
+        )
+
+    def frame(self, name: str) -> dict[str, float]:
+        """Where a figure's inner frame is on the screen, in pixels."""
+        return self.page.evaluate("(name) => sm.frame(name)", name)
+
+    def drag(self, name: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+        """Drags over a figure; positions are shares of its frame, from its top left corner."""
+        box = self.frame(name)
+        for number, (x, y) in enumerate((start, end)):
+            at = (box["x"] + x * box["width"], box["y"] + y * box["height"])
+            self.page.mouse.move(*at, steps=1 if number == 0 else 6)
+            if number == 0:
+                self.page.mouse.down()
+        self.page.mouse.up()
+
+    def text(self, selector: str) -> str:
+        """The text of the first element, shadow roots included."""
+        return self.page.locator(selector).first.inner_text()
+
+    def table(self) -> dict[str, list[str]]:
+        """The summary table: cells by channel."""
+        rows = self.page.locator("table tbody tr").all()
+        cells = [[cell.inner_text() for cell in row.locator("td").all()] for row in rows]
+        return {row[0]: row[1:] for row in cells if row}
+
+    def lights(self) -> list[str]:
+        """What the lamps of the top bar say."""
+        return self.page.locator(".light").all_inner_texts()
+
+    def wait(self, happens: Any, *, timeout_s: float = 20.0) -> None:
+        """Returns when something has happened; fails with the page's complaints when it does not."""
+        if not eventually(happens, timeout_s=timeout_s):
+            raise AssertionError(f"it did not happen; lights {self.lights()}, errors {self.errors}")
+
+
+def open_page(browser: Browser | BrowserContext, url: str, *, width: int = 1440, height: int = 900) -> Shown:
+    """Opens a tab and returns when its document is there."""
+    page = (
+        browser.new_page(viewport={"width": width, "height": height})
+        if isinstance(browser, Browser)
+        else browser.new_page()
+    )
+    shown = Shown(page)
+    page.on("pageerror", lambda error: shown.errors.append(str(error)))
+    page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)
+    page.goto(url)
+    page.wait_for_function("() => window.Bokeh && Bokeh.documents.length", timeout=30_000)
+    page.evaluate(SCRIPT)
+    page.wait_for_function("() => sm.cells() || sm.named('histogram') || sm.named('frame')", timeout=30_000)
+    return shown

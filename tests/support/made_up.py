@@ -1,0 +1,99 @@
+"""A run that nobody scanned, appended to the store as the worker would have: for tests of pages and the API."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from snakemap.documents import Document
+from snakemap.runs import Run, derived_descriptor, derived_page
+from snakemap.store import Store
+
+__all__ = ["MadeUpRun"]
+
+ROIS = {"red": (0, 8, 0, 8), "green": (8, 16, 0, 8), "blue": (16, 24, 0, 8)}
+
+
+class MadeUpRun:
+    """A snaked scan over random counts.
+
+    Args:
+        redis_url: of the store.
+        shape: rows and columns.
+        start: added to the start document.
+        rois: regions by name.
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        shape: tuple[int, int] = (8, 10),
+        start: dict[str, Any] | None = None,
+        rois: dict[str, tuple[int, int, int, int]] = ROIS,
+        seed: int = 1,
+    ) -> None:
+        rows, columns = shape
+        spec = {
+            "type": "Product",
+            "outer": {"type": "Linspace", "axis": "stage-y", "start": 1.0, "stop": 2.0, "num": rows},
+            "inner": {
+                "type": "Snake",
+                "spec": {"type": "Linspace", "axis": "stage-x", "start": -1.0, "stop": 1.0, "num": columns},
+            },
+            "gap": True,
+        }
+        self.url = redis_url
+        self.uid = str(uuid.uuid4())
+        doc = {"uid": self.uid, "time": time.time(), "plan_name": "made_up", "scan_id": 7, "scanspec": spec}
+        self.start = {**doc, "units": {"stage-x": "mm", "stage-y": "mm"}, **(start or {})}
+        self.channels = (*rois, "total")
+        rng = np.random.default_rng(seed)
+        self.sums = rng.integers(1_000, 1_000_000, (len(self.channels), rows, columns))
+        self.run = Run(self.start)
+        self.points = rows * columns
+        self._descriptor = derived_descriptor(self.run, rois, frame_shape=(24, 8), time=time.time())
+        self._append(
+            [Document("start", self.start, run=self.uid), Document("descriptor", self._descriptor, run=self.uid)]
+        )
+
+    def add(self, first: int, last: int) -> None:
+        """Appends the sums of some points, both inclusive, from 1 on."""
+        seq_nums = list(range(first, last + 1))
+        rows, columns, _ = self.run.raster.pixel(seq_nums)
+        data = {name: self.sums[k, rows, columns].tolist() for k, name in enumerate(self.channels)}
+        page = derived_page(self._descriptor["uid"], seq_nums, data, time=time.time())
+        self._append([Document("event_page", page, run=self.uid)])
+
+    def stop(self) -> None:
+        """Ends the run well."""
+        doc = {"uid": "stop", "run_start": self.uid, "time": time.time(), "exit_status": "success", "num_events": {}}
+        self._append([Document("stop", doc, run=self.uid)])
+
+    def expected(self, last: int) -> dict[str, np.ndarray]:
+        """The maps after some points, as drawn (both axes rise); NaN where not visited."""
+        rows, columns, _ = self.run.raster.pixel(range(1, last + 1))
+        maps = {}
+        for k, name in enumerate(self.channels):
+            maps[name] = np.full(self.sums.shape[1:], np.nan)
+            maps[name][rows, columns] = self.sums[k, rows, columns]
+        return maps
+
+    def _append(self, documents: list[Document]) -> None:
+        async def work() -> None:
+            store = Store(self.url)
+            cursors = await store.append(documents)
+            for document, cursor in zip(documents, cursors, strict=True):
+                self.run.apply(document, cursor=cursor)
+            await store.save_summary(self.uid, self.run.summary())
+            await store.report("ingest", {"host": "here", "waiting": 0, "broker": "none"}, ttl_s=600)
+            await store.close()
+
+        # Playwright keeps a loop running in the main thread
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(lambda: asyncio.run(work())).result()

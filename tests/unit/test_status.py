@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from snakemap.documents import SETTLED, Document
+from snakemap.live import Live
+from snakemap.maps import Maps
+from snakemap.raster import Axis, Raster
+from snakemap.runs import Run
+from snakemap.views.pipeline import Choices, Levels, Pipeline
+from snakemap.views.status import STALE_AFTER_S, Pace, duration, lights, progress, table
+from snakemap.views.theme import DARK, LIGHT
+
+NOW = 10_000.0
+WORKER = {"host": "beam", "waiting": 1200, "broker": "connected", "worker_state": "RUNNING"}
+
+
+def run_of(*, points: int = 0, certain: bool = True, heard: float = NOW) -> Run:
+    """A run of 100 points that began 100 s ago; every point has the value of its seq_num."""
+    run = Run({"uid": "run", "time": NOW - 100})
+    run.raster = replace(Raster.of_shape((10, 10), snake=True, source="test"), certain=certain)
+    run.maps = Maps(run.raster, ("red", "total"))
+    seq_nums = range(1, points + 1)
+    run.maps.assign(seq_nums, {"red": seq_nums, "total": seq_nums})
+    run.heard = heard
+    return run
+
+
+def stop(run: Run, exit_status: str = "success", *, reason: str = "", ended: float = NOW - 50) -> Run:
+    doc = {"run_start": "run", "exit_status": exit_status, "reason": reason, "time": ended}
+    run.apply(Document("stop", doc, run="run"))
+    return run
+
+
+def live_of(**report: Any) -> Live:
+    """A Live whose worker reports, without a store to follow."""
+    live = Live(cast(Any, None))
+    live.reports = {"ingest": {**WORKER, **report}}
+    return live
+
+
+def shown(live: Live, run: Run | None, *, blueapi: bool = False) -> list[tuple[str, str]]:
+    return [(light["name"], light["level"]) for light in lights(live, run, now=NOW, blueapi=blueapi)]
+
+
+# progress
+
+
+def test_progress_tells_points_share_rate_elapsed_and_remaining_time() -> None:
+    pace = Pace()
+    pace.note(30, now=NOW - 10)
+    pace.note(50, now=NOW)
+    told = progress(run_of(points=50), pace, now=NOW)
+    assert told == "50 of 100 points · 50 % · 2.0 points/s · 1:40 elapsed · 0:25 left"
+
+
+def test_progress_without_a_known_end_tells_no_share_and_no_remaining_time() -> None:
+    assert progress(run_of(points=50, certain=False), Pace(), now=NOW) == "50 points · 1:40 elapsed"
+
+
+def test_a_run_that_stands_still_tells_neither_a_rate_nor_when_it_ends() -> None:
+    pace = Pace()
+    for second in range(30):
+        pace.note(50, now=NOW - 30 + second)
+    assert progress(run_of(points=50), pace, now=NOW) == "50 of 100 points · 50 % · 1:40 elapsed"
+
+
+def test_progress_of_a_run_that_has_ended_tells_its_mean_rate_and_its_whole_time() -> None:
+    run = stop(run_of(points=100))
+    assert progress(run, Pace(), now=NOW) == "100 of 100 points · 100 % · 2.0 points/s · 0:50 elapsed"
+
+
+def test_a_run_of_which_a_point_is_missing_is_never_at_100_percent() -> None:
+    run = run_of()
+    run.raster = Raster.of_shape((100, 100), snake=True, source="test")
+    run.maps = Maps(run.raster, ("total",))
+    run.maps.assign(range(1, 10_000), {"total": range(1, 10_000)})
+    assert progress(run, Pace(), now=NOW).startswith("9,999 of 10,000 points · 99 %")
+
+
+def test_a_pace_is_that_of_the_last_seconds_and_begins_anew_with_another_run() -> None:
+    pace = Pace()
+    assert pace.per_second is None
+    for second in range(60):
+        pace.note(min(second, 30) * 10, now=float(second))
+    assert pace.per_second == pytest.approx(0)
+    pace.note(5, now=60.0)
+    assert pace.per_second is None
+    pace.note(25, now=70.0)
+    assert pace.per_second == pytest.approx(2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"), [(-3, "0:00"), (0.4, "0:00"), (59.6, "1:00"), (3599.7, "1:00:00"), (90_000, "25:00:00")]
+)
+def test_a_duration_is_never_negative_and_carries_over(seconds: float, told: str) -> None:
+    assert duration(seconds) == told
+
+
+# lights
+
+
+def test_all_is_well_while_points_come_in() -> None:
+    assert shown(live_of(), run_of()) == [(name, "good") for name in ("live", "Redis", "worker", "broker")]
+
+
+def test_silence_makes_a_run_stale_and_tells_since_when() -> None:
+    assert shown(live_of(), run_of(heard=NOW - STALE_AFTER_S))[0] == ("live", "good")
+    name, level = shown(live_of(), run_of(heard=NOW - 60))[0]
+    assert (name[:12], level) == ("stale since ", "warn")
+    assert lights(live_of(), run_of(heard=NOW - 60), now=NOW)[0]["title"] == "nothing has come for 1:00"
+
+
+def test_a_lost_redis_is_told_at_once_and_of_those_behind_it_nothing_is_claimed() -> None:
+    live = live_of()
+    live.store_lost_since, live.store_trouble = NOW - 7, "cannot be reached"
+    first, second = shown(live, run_of())
+    assert first[0].startswith("stale since")
+    assert second == ("Redis lost", "bad")
+    assert lights(live, run_of(), now=NOW)[1]["title"] == "for 0:07: cannot be reached"
+
+
+def test_a_lost_worker_is_told() -> None:
+    live = live_of()
+    live.reports = {}
+    assert shown(live, run_of()) == [("live", "good"), ("Redis", "good"), ("worker lost", "bad")]
+
+
+def test_a_lost_broker_is_told_with_its_reason() -> None:
+    live = live_of(broker="lost: connection refused")
+    assert shown(live, run_of())[-1] == ("broker lost", "bad")
+    assert lights(live, run_of(), now=NOW)[-1]["title"] == "lost: connection refused"
+
+
+@pytest.mark.parametrize("broker", ["none", "", None])
+def test_without_a_broker_there_is_no_light_for_one(broker: str | None) -> None:
+    assert shown(live_of(broker=broker), run_of())[-1] == ("worker", "good")
+
+
+@pytest.mark.parametrize(
+    ("exit_status", "status"), [("abort", "aborted"), ("fail", "failed"), ("success", "incomplete")]
+)
+def test_a_run_that_has_ended_is_finished_however_long_ago(exit_status: str, status: str) -> None:
+    run = stop(run_of(heard=NOW - 3600), exit_status)
+    run.apply(Document(SETTLED, {"run_start": "run"}, run="run"))
+    assert shown(live_of(), run)[0] == ("finished", "idle")
+    assert lights(live_of(), run, now=NOW)[0]["title"] == f"the run is {status}"
+
+
+def test_without_a_run_one_waits() -> None:
+    assert shown(live_of(), None)[0] == ("waiting", "idle")
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("RUNNING", ("blueapi running", "good")),
+        ("PAUSED", ("blueapi paused", "warn")),
+        (None, ("blueapi unknown", "warn")),
+    ],
+)
+def test_blueapis_state_is_told_when_asked_for(state: str | None, told: tuple[str, str]) -> None:
+    assert shown(live_of(worker_state=state), run_of(), blueapi=True)[-1] == told
+
+
+# table
+
+
+def rows_of(run: Run, **choices: Any) -> list[dict[str, Any]]:
+    pipeline = Pipeline(Choices(**choices), Levels())
+    pipeline.look_at(run)
+    return table(run, pipeline.summaries(), theme=DARK, brushed=None)["rows"]
+
+
+def test_the_table_has_a_row_a_channel_with_where_its_maximum_is() -> None:
+    run = run_of(points=11)
+    run.raster = run.maps.raster = replace(
+        run.raster, slow=Axis("y", "mm", np.arange(10) / 10), fast=Axis("x", "", 5 - np.arange(10.0))
+    )
+    red, total = rows_of(run)
+    assert (red["channel"], total["channel"]) == ("red", "total")
+    expected = {"minimum": 1.0, "maximum": 11.0, "mean": 6.0, "total": 66.0, "points": 11}
+    assert {key: red[key] for key in expected} == expected
+    assert (red["at"], red["position"]) == ("1, 9", "x -4, y 0.1 mm")
+
+
+def test_of_axes_that_nobody_told_the_table_tells_no_position() -> None:
+    assert rows_of(run_of(points=3))[0]["position"] is None
+
+
+def test_the_table_before_the_first_point_is_empty_and_can_be_sent_as_json() -> None:
+    for row in rows_of(run_of()):
+        told = {key: row[key] for key in ("minimum", "maximum", "mean", "total", "at", "position")}
+        assert told == dict.fromkeys(told)
+        assert not any(isinstance(value, float) and math.isnan(value) for value in row.values())
+
+
+def test_the_caption_says_which_pixels_are_brushed() -> None:
+    run = run_of(points=3)
+    pipeline = Pipeline(Choices(), Levels())
+    pipeline.look_at(run)
+    brushed = {"channel": "red", "range": (0.25, 0.5)}
+    told = table(run, pipeline.summaries(), theme=LIGHT, brushed=brushed)["caption"]
+    assert told == "brushed pixels only: red from 25% to 50% of its maximum"
+    assert table(run, pipeline.summaries(), theme=LIGHT, brushed=None)["caption"] == ""

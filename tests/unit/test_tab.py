@@ -1,0 +1,319 @@
+"""A tab on a plain Bokeh document: no server and no browser, so that what it asks for is run by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import logging
+import weakref
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from bokeh.document import Document
+
+from snakemap.documents import Document as BlueskyDocument
+from snakemap.errors import RunNotFound
+from snakemap.live import Live
+from snakemap.runs import Run, derived_descriptor, derived_page
+from snakemap.views.dashboard import Dashboard
+from snakemap.views.pipeline import Levels
+from snakemap.views.tab import Tab
+
+
+class RunsInMemory(Live):
+    """A Live that follows nothing: its runs are put in by the tests, and opened after a turn of the loop."""
+
+    def __init__(self, *runs: Run) -> None:
+        super().__init__(cast(Any, None))
+        self.shelf = {run.uid: run for run in runs}
+        self.runs = dict(list(self.shelf.items())[-1:])
+        self.newest = runs[-1].uid if runs else None
+        self.may_open = asyncio.Event()
+        self.may_open.set()
+
+    def start(self) -> None:
+        """Nothing to follow."""
+
+    async def _load(self, uid: str) -> Run:
+        await self.may_open.wait()
+        if uid not in self.shelf:
+            raise RunNotFound(f"No run {uid}")
+        return self.runs.setdefault(uid, self.shelf[uid])
+
+    @property
+    def users(self) -> dict[str, int]:
+        return self._users
+
+
+def run_of(uid: str, *, points: int = 5, channels: tuple[str, ...] = ("red", "green", "blue")) -> Run:
+    run = Run({"uid": uid, "time": 1.0, "shape": [4, 4]})
+    told = derived_descriptor(run, dict.fromkeys(channels, (0, 1, 0, 1)), frame_shape=(2, 2), time=1.0)
+    run.apply(BlueskyDocument("descriptor", told, run=uid))
+    more(run, *range(1, points + 1))
+    return run
+
+
+def more(run: Run, *seq_nums: int) -> None:
+    sums = dict.fromkeys(run.maps.channels, [float(seq_num) for seq_num in seq_nums])
+    page = derived_page(str(run.derived), list(seq_nums), sums, time=1.0)
+    run.apply(BlueskyDocument("event_page", page, run=run.uid))
+
+
+def tab_of(live: Live, *, levels: Levels | None = None, pinned: str = "") -> Tab:
+    tab = Tab(live, levels or Levels(), document=Document(), pinned=pinned)
+    tab.start()
+    return tab
+
+
+async def settle(*tabs: Tab) -> None:
+    """Runs what the tabs' documents are asked to run, until they ask for nothing more."""
+    while any(tab.document.session_callbacks for tab in tabs):
+        for tab in tabs:
+            for callback in tab.document.session_callbacks:
+                tab.document.callbacks.remove_session_callback(callback)
+                done = callback.callback()
+                if inspect.isawaitable(done):
+                    await done
+
+
+def destroy(tab: Tab) -> None:
+    """What Bokeh does when the session of a tab ends."""
+    for callback in tab.document.session_destroyed_callbacks:
+        callback(cast(Any, None))
+    tab.document.callbacks._session_destroyed_callbacks.clear()
+
+
+# what is drawn
+
+
+async def test_a_tab_draws_the_newest_run_and_follows_it() -> None:
+    run = run_of("a")
+    live = RunsInMemory(run)
+    tab = tab_of(live)
+    await settle(tab)
+    image = tab.maps.cells.data["total"][0]
+    np.testing.assert_array_equal(image, run.maps.grids[3])
+    assert tab.page.base["version"] == run.maps.version
+    more(run, 6, 7)
+    tab.wake()
+    await settle(tab)
+    assert tab.page.news["from"], tab.page.news["to"] == (5, 7)
+    assert len(tab.page.news["cells"]) == 2
+    assert sum(tab.page.news["bars"]) == 7
+
+
+async def test_a_tab_that_is_woken_often_ticks_once() -> None:
+    tab = tab_of(RunsInMemory(run_of("a")))
+    for _ in range(10):
+        tab.wake()
+    await settle(tab)
+    assert tab.ticks == 1
+
+
+async def test_a_tick_without_news_sends_nothing() -> None:
+    tab = tab_of(RunsInMemory(run_of("a")))
+    await settle(tab)
+    news = tab.page.news
+    tab.wake()
+    await settle(tab)
+    assert tab.page.news is news
+
+
+async def test_another_run_begins_and_the_tab_turns_to_it() -> None:
+    live = RunsInMemory(run_of("a"))
+    tab = tab_of(live)
+    await settle(tab)
+    live.runs["b"] = run_of("b", points=2)
+    live.newest = "b"
+    tab.choices.box = (0, 2, 0, 2)
+    tab.wake()
+    await settle(tab)
+    assert tab.pipeline.run is live.runs["b"]
+    assert tab.choices.box is None
+    assert np.count_nonzero(~np.isnan(tab.maps.cells.data["total"][0])) == 2
+
+
+async def test_without_a_run_a_tab_waits_and_whatever_is_chosen_holds_for_the_first() -> None:
+    live = RunsInMemory()
+    tab = tab_of(live)
+    Dashboard(tab)
+    tab.choices.param.update(scale="log", limits="locked", aspect="fill", theme="light", channel="red")
+    await settle(tab)
+    assert tab.topbar.state["plan"] == "no run yet"
+    live.runs["a"] = run_of("a")
+    live.newest = "a"
+    tab.wake()
+    await settle(tab)
+    assert {type(mapper).__name__ for mapper in tab.maps.mappers} == {"LogColorMapper"}
+    assert tab.page.news["limits"] == [(0.0005, 5.0)] * 4
+
+
+async def test_an_update_that_was_missed_is_sent_as_a_whole() -> None:
+    tab = tab_of(RunsInMemory(run_of("a")))
+    await settle(tab)
+    before = tab.pipeline.counts["everything"]
+    tab.page.missed += 1
+    await settle(tab)
+    assert tab.pipeline.counts["everything"] == before + 1
+
+
+async def test_a_change_of_colors_recomputes_no_map() -> None:
+    tab = tab_of(RunsInMemory(run_of("a")))
+    await settle(tab)
+    maps = tab.pipeline.counts["everything"]
+    cells = tab.maps.cells.data
+    for choice in ({"scale": "log"}, {"limits": "locked"}, {"theme": "light"}, {"aspect": "fill"}, {"channel": "red"}):
+        tab.choices.param.update(**choice)
+        await settle(tab)
+    assert tab.pipeline.counts["everything"] == maps
+    assert tab.maps.cells.data is cells
+
+
+async def test_a_run_with_other_channels_gets_maps_of_its_own_with_the_choices_of_before() -> None:
+    live = RunsInMemory(run_of("a"))
+    tab = tab_of(live)
+    Dashboard(tab)
+    await settle(tab)
+    tab.choices.param.update(scale="log", channel="total")
+    tab._on_brush((0.0, 0.5))
+    await settle(tab)
+    assert tab.page.brush == (3, 0.0, 0.5)
+    live.runs["b"] = run_of("b", channels=("iron",))
+    live.newest = "b"
+    tab.wake()
+    await settle(tab)
+    assert tab.maps.channels == ("iron", "total")
+    assert tab.page.brush == (1, 0.0, 0.5)
+    assert {type(mapper).__name__ for mapper in tab.maps.mappers} == {"LogColorMapper"}
+    assert (
+        tab.choices.param.channel.objects == ["iron", "total"]
+        if hasattr(tab.choices.param.channel, "objects")
+        else True
+    )
+    scripts = tab.page.js_property_callbacks
+    assert [len(scripts[name]) for name in ("change:news", "change:place")] == [1, 1]
+
+
+async def test_a_box_on_the_map_is_a_box_of_pixels_and_one_beside_it_is_none() -> None:
+    tab = tab_of(RunsInMemory(run_of("a")))
+    await settle(tab)
+    tab._on_box((0.7, 1.6, -0.4, 1.4))  # axes are indices: cell edges at -0.5, 0.5, ...
+    assert tab.choices.box == (0, 2, 1, 3)
+    tab._on_box((50.0, 60.0, 50.0, 60.0))
+    assert tab.choices.box is None
+
+
+# each tab for itself
+
+
+async def test_the_choices_of_one_tab_do_not_touch_anothers() -> None:
+    live, levels = RunsInMemory(run_of("a"), run_of("b")), Levels()
+    one, other = (tab_of(live, levels=levels) for _ in range(2))
+    await settle(one, other)
+    before = dict(other.choices.param.values())
+    news = other.page.news
+    one.choices.param.update(scale="log", limits="by hand", high=7.0, aspect="fill", channel="red", theme="light")
+    one.choices.pinned = "a"
+    one._on_brush((0.1, 0.2))
+    one._on_box((0.0, 1.0, 0.0, 1.0))
+    await settle(one, other)
+    other.wake()
+    await settle(one, other)
+    assert dict(other.choices.param.values()) == before
+    assert other.page.news is news
+    assert other.page.brush is None
+    assert (one.pipeline.run, other.pipeline.run) == (live.runs["a"], live.runs["b"])
+    assert {type(mapper).__name__ for mapper in other.maps.mappers} == {"LinearColorMapper"}
+    assert other.topbar.theme == "dark"
+
+
+# pinned runs
+
+
+async def test_a_pinned_run_is_opened_once_and_released_when_another_is_chosen() -> None:
+    live = RunsInMemory(run_of("a"), run_of("b"), run_of("c"))
+    tab = tab_of(live, pinned="a")
+    await settle(tab)
+    assert live.users == {"a": 1}
+    assert tab.pipeline.run is live.runs["a"]
+    tab.choices.pinned = "b"
+    await settle(tab)
+    assert live.users == {"b": 1}
+    tab.choices.pinned = ""
+    await settle(tab)
+    assert live.users == {}
+    assert tab.pipeline.run is live.runs["c"]
+
+
+async def test_a_quick_change_of_mind_leaves_one_run_open() -> None:
+    live = RunsInMemory(run_of("a"), run_of("b"), run_of("c"))
+    tab = tab_of(live)
+    await settle(tab)
+    live.may_open.clear()
+    opening = []
+    for uid in ("a", "b", "a", "b"):
+        tab.choices.pinned = uid
+        opening.append(asyncio.create_task(tab._pin()))
+        await asyncio.sleep(0)
+    live.may_open.set()
+    await asyncio.gather(*opening)
+    await settle(tab)
+    assert live.users == {"b": 1}
+    assert tab.pipeline.run is live.runs["b"]
+
+
+async def test_a_run_that_is_not_there_is_told_and_another_tabs_stays_open(caplog: pytest.LogCaptureFixture) -> None:
+    live = RunsInMemory(run_of("a"), run_of("b"))
+    tab, other = tab_of(live, pinned="nowhere"), tab_of(live, pinned="a")
+    with caplog.at_level(logging.WARNING):
+        await settle(tab, other)
+    assert "nowhere" in caplog.text
+    assert tab.choices.pinned == ""
+    assert tab.pipeline.run is live.runs["b"]
+    assert live.users == {"a": 1}
+
+
+# the end of a tab
+
+
+async def test_nothing_refers_to_a_tab_whose_session_was_destroyed() -> None:
+    live, levels = RunsInMemory(run_of("a"), run_of("b")), Levels()
+    tab = tab_of(live, levels=levels, pinned="a")
+    page = Dashboard(tab)
+    await settle(tab)
+    tab._on_brush((0.1, 0.9))
+    tab._on_box((0.0, 1.0, 0.0, 1.0))
+    tab.choices.param.update(scale="log", theme="light")
+    await settle(tab)
+    gone = [weakref.ref(one) for one in (tab, tab.pipeline, tab.maps, tab.choices, page)]
+    destroy(tab)
+    del tab, page
+    gc.collect()
+    assert [one() for one in gone] == [None] * len(gone)
+    assert live.watchers == 0
+    assert live.users == {}
+    assert "b" in live.runs
+
+
+async def test_a_run_that_is_opened_after_its_tab_has_gone_is_released() -> None:
+    live = RunsInMemory(run_of("a"), run_of("b"))
+    live.may_open.clear()
+    tab = tab_of(live, pinned="a")
+    opening = asyncio.create_task(tab._pin())
+    await asyncio.sleep(0)
+    destroy(tab)
+    live.may_open.set()
+    await opening
+    assert live.users == {}
+
+
+async def test_a_tab_that_has_gone_ticks_no_more() -> None:
+    live = RunsInMemory(run_of("a"))
+    tab = tab_of(live)
+    destroy(tab)
+    await settle(tab)
+    tab.wake()
+    assert tab.ticks == 0
+    assert not tab.document.session_callbacks
