@@ -38,6 +38,10 @@ class LogLevel(enum.StrEnum):
     ERROR = "error"
 
 
+QUIET = {"demo": LogLevel.WARNING, "listen": LogLevel.WARNING, "doctor": LogLevel.ERROR}
+"""Commands that somebody watches, who has come for something else than the log."""
+
+
 class Mode(enum.StrEnum):
     """Which scans the demo runs."""
 
@@ -78,40 +82,57 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def common(
-    log_level: Annotated[LogLevel, typer.Option(help="How much to log, to standard error.")] = LogLevel.INFO,
+    context: typer.Context,
+    log_level: Annotated[
+        LogLevel | None, typer.Option(help="How much to log, to standard error. Default: info, or less for a terminal.")
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
     """Sets logging up for every command."""
+    context.obj = log_level or QUIET.get(context.invoked_subcommand or "", LogLevel.INFO)
+    level = logging.getLevelNamesMapping()[context.obj.upper()]
     logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+        level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr, force=True
     )
-    for noisy in ("stomp", "stomp.py", "httpx", "numba", "asyncio", "bluesky"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(log_level.upper())))
+    for noisy in ("stomp", "stomp.py", "httpx", "httpcore", "numba", "asyncio", "bluesky"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, level))
 
 
 Shape = Annotated[str, typer.Option(help="Points, slow by fast, like 60x60.")]
 FrameShape = Annotated[str, typer.Option(help="Rows and columns of the camera, like 1216x1936.")]
-Rate = Annotated[float, typer.Option(help="Points a second; 0 is as fast as possible.")]
+Rate = Annotated[float, typer.Option(min=0, help="Points a second; 0 is as fast as possible.")]
 
 
 @app.command()
 def demo(
+    context: typer.Context,
     shape: Shape = "60x60",
     rate: Rate = 20.0,
     mode: Annotated[Mode, typer.Option(help="Kind of scan; both take turns.")] = Mode.BOTH,
     frame_shape: FrameShape = "1216x1936",
     once: Annotated[bool, typer.Option("--once", help="One scan, and then leave it on the screen.")] = False,
-    port: Annotated[int | None, typer.Option(help="Port of the page. Default: SNAKEMAP_PORT, or a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the page. Default: SNAKEMAP_PORT, or a free one.")
+    ] = None,
 ) -> None:
     """Run everything on this machine: Redis, a simulated beamline, the worker, the API and the dashboard."""
     from snakemap.demo import Demo, Wishes
 
-    wishes = Wishes(shape=shape, rate_hz=rate, mode=mode.value, frame_shape=frame_shape, once=once, port=port)
+    wishes = Wishes(
+        shape=shape,
+        rate_hz=rate,
+        mode=mode.value,
+        frame_shape=frame_shape,
+        once=once,
+        port=port,
+        log_level=context.obj.value,
+    )
     _exit(lambda: Demo(load(), wishes).run())
 
 
 @app.command()
 def serve(
+    context: typer.Context,
     port: Annotated[int | None, typer.Option(help="Default: SNAKEMAP_PORT.")] = None,
     host: Annotated[str | None, typer.Option(help="Default: SNAKEMAP_HOST.")] = None,
     dev: Annotated[bool, typer.Option("--dev", help="Reload pages when their code changes.")] = False,
@@ -119,7 +140,7 @@ def serve(
     """Serve the dashboard and its panes; `panel serve` with signed sessions."""
     from snakemap.serve import serve as run
 
-    _exit(lambda: run(load(port=port, host=host), dev=dev))
+    _exit(lambda: run(load(port=port, host=host), dev=dev, log_level=context.obj.value))
 
 
 @app.command()

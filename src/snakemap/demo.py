@@ -1,8 +1,8 @@
 """Everything on one machine, as one supervised tree of processes: Redis, worker, API, pages, simulated beamline.
 
-Nothing is left behind: processes are ended in order when the demo is. Should the demo itself be killed, the kernel tells
-its processes to end, and a keeper (:mod:`snakemap.keeper`) sees to those that do not, and to the files. The state directory
-is a temporary one unless ``SNAKEMAP_STATE_DIR`` names another.
+Nothing is left behind: processes are ended in order when the demo is. Should the demo itself be killed, the kernel
+tells its processes to end, and a keeper (:mod:`snakemap.keeper`) sees to those that do not, and to the files. The state
+directory is a temporary one unless ``SNAKEMAP_STATE_DIR`` names another.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import httpx
 import typer
@@ -31,7 +32,7 @@ from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import SnakemapError
 from snakemap.ports import authority, free_port, listen
 from snakemap.settings import Settings
-from snakemap.simulator.request import shape_from_text
+from snakemap.simulator.request import ScanRequest, shape_from_text
 
 __all__ = ["Demo", "DemoFailed", "Keeper", "Wishes"]
 
@@ -76,6 +77,15 @@ class Wishes:
     once: bool = False
     port: int | None = None
     log_level: str = "warning"
+
+    def check(self) -> None:
+        """Looks whether there can be such scans.
+
+        Raises:
+            SettingsError: when not.
+        """
+        shape, frame_shape = shape_from_text(self.shape), shape_from_text(self.frame_shape)
+        ScanRequest(shape=shape, frame_shape=frame_shape, rate_hz=self.rate_hz)
 
 
 @dataclass(slots=True)
@@ -165,8 +175,7 @@ class Demo:
     """
 
     def __init__(self, settings: Settings, wishes: Wishes, *, program: Sequence[str] = PROGRAM) -> None:
-        shape_from_text(wishes.shape)
-        shape_from_text(wishes.frame_shape)
+        wishes.check()
         self.settings = settings
         self.wishes = wishes
         self.program = program
@@ -176,6 +185,9 @@ class Demo:
         self._environment: dict[str, str] = {}
         self._keeper: Keeper | None = None
         self._stop = asyncio.Event()
+        self._signals = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is how nohup is told
+            self._signals.append(signal.SIGHUP)
 
     def run(self) -> int:
         """Runs until Ctrl-C.
@@ -187,12 +199,10 @@ class Demo:
             DemoFailed: when a part keeps dying, or the page never answers.
         """
         with ExitStack() as stack:
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in self._signals:
                 stack.callback(signal.signal, number, signal.signal(number, _interrupt))
-            try:
+            with suppress(KeyboardInterrupt):
                 self._run_within(stack)
-            except KeyboardInterrupt:
-                typer.echo("ended before it was ready", err=True)
         return 0
 
     def _run_within(self, stack: ExitStack) -> None:
@@ -209,9 +219,9 @@ class Demo:
 
     async def _live(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in self._signals:
             loop.add_signal_handler(number, self._stop.set)
-        works: dict[str, Awaitable[None]] = {
+        works: dict[str, Coroutine[Any, Any, None]] = {
             name: self._supervise(Part(name, [name])) for name in ("ingest", "api", "serve")
         }
         works["simulate"] = self._scan()
@@ -355,7 +365,8 @@ class Demo:
                 line = f"(a line of more than {LINE_BYTES_MAX:,} bytes)"
             if line:
                 part.lines.append(line)
-                typer.echo(f"{part.name:<8} | {line}", err=True)
+                if not self._stop.is_set():  # or all would say that they are ending
+                    typer.echo(f"{part.name:<8} | {line}", err=True)
 
     async def _pause(self, seconds: float) -> bool:
         """Waits; whether the demo was told to stop meanwhile."""
@@ -367,13 +378,17 @@ class Demo:
     async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """Ends all parts, the beamline first; what does not end in time is killed."""
         for names in (("simulate",), ("ingest", "api", "serve")):
-            for part in self._parts:
-                if part.name in names:
-                    part.signal(signal.SIGTERM)
-            await asyncio.wait([task for task in tasks if task.get_name() in names], timeout=END_TIMEOUT_S)
+            ending = [part for part in self._parts if part.name in names]
+            for part in ending:
+                part.signal(signal.SIGTERM)
+            if ending:
+                await asyncio.wait([task for task in tasks if task.get_name() in names], timeout=END_TIMEOUT_S)
         for part in self._parts:
             part.signal(signal.SIGKILL)
-        await asyncio.wait(tasks, timeout=END_TIMEOUT_S)
+        await asyncio.wait(tasks, timeout=END_TIMEOUT_S / 2)
+        for task in tasks:
+            task.cancel()  # it waits for the page, and for nothing that we have started
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _page_port(settings: Settings, wanted: int | None) -> int:

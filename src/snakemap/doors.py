@@ -97,7 +97,7 @@ def _tab(document: Document) -> Tab:
         raise SessionRefused(f"{shared.live.watchers} tabs are open here, which is all there may be; try again later")
     made = Tab(shared.live, shared.levels, document=document, pinned=_argument("run"), theme=_theme())
     # not before: what is sent while the browser still fetches the page would miss it
-    document.on_event(DocumentReady, lambda _: made.start())
+    document.on_event(DocumentReady, lambda _: document.add_next_tick_callback(made.begin))
     return made
 
 

@@ -1,8 +1,8 @@
 """Sees to it that a demo leaves nothing behind, however it has ended: the demo's own child, in a session of its own.
 
-Run by its path, with nothing but the standard library, so that it starts at once and is small. It is told on its standard
-input which process groups have begun (``+123``) and ended (``-123``). When that input ends, so has the demo: groups that
-are left are ended, the private Redis is waited for, and the temporary directory goes.
+Run by its path, with nothing but the standard library, so that it starts at once and is small. It is told on its
+standard input which process groups have begun (``+123``) and ended (``-123``). When that input ends, so has the demo:
+groups that are left are ended, the private Redis is waited for, and the temporary directory goes.
 """
 
 from __future__ import annotations

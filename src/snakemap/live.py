@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 REPORTS_PERIOD_S = 1.0
+CLOSE_PATIENCE_S = 0.1
 IDLE_RUNS_KEPT = 4
 FRAME_PERIOD_S = 0.25
 FRAME_LATE_S = 2.0
@@ -75,6 +76,7 @@ class Live:
         self._tasks: list[asyncio.Task[None]] = []
         self._loading: dict[str, asyncio.Task[Run]] = {}
         self._arrived: dict[str, list[Entry]] = {}
+        self._cursor: str | None = None
         self._news = asyncio.Event()
         self._frames: dict[str, tuple[npt.NDArray[Any], int | None]] = {}
         self._frames_shown: dict[object, str] = {}
@@ -91,8 +93,12 @@ class Live:
         """Stops following."""
         tasks = [*self._tasks, *self._loading.values()]
         self._tasks = []
-        for task in tasks:
-            task.cancel()
+        left = set(tasks)
+        while left:
+            # redis-py may swallow a cancellation while it connects: then it is said again
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=CLOSE_PATIENCE_S)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def watch(self, key: object, wake: Callable[[], None]) -> None:
@@ -196,6 +202,7 @@ class Live:
         """Folds a run from its beginning, and what the follower came by meanwhile, so that there is no gap between."""
         self._arrived[uid] = []
         try:
+            await self._begin_at()
             run = await self._stored(uid)
             for entry in self._arrived[uid]:
                 self._apply(run, entry)
@@ -219,29 +226,33 @@ class Live:
         return run
 
     async def _follow(self) -> None:
-        cursor = None
         while True:
             try:
-                if cursor is None:
-                    cursor = await self._catch_up()
-                async with aclosing(self.store.follow(cursor)) as batches:
+                await self._catch_up()
+                async with aclosing(self.store.follow(await self._begin_at())) as batches:
                     async for entries in batches:
                         self._found()
                         if entries:
                             self.fold(entries)
-                            cursor = entries[-1].cursor
+                            self._cursor = entries[-1].cursor
                             await asyncio.sleep(0)
             except StoreUnavailable as trouble:
                 self._lost(str(trouble))
                 await asyncio.sleep(RETRY_S)
 
-    async def _catch_up(self) -> str:
-        """Opens the newest run and returns the cursor to follow from."""
-        cursor = await self.store.latest()
+    async def _begin_at(self) -> str:
+        """The cursor to follow from: fixed before anything is read, so that no run that is read misses what follows."""
+        if self._cursor is None:
+            latest = await self.store.latest()
+            self._cursor = self._cursor or latest
+        return self._cursor
+
+    async def _catch_up(self) -> None:
+        """Opens the newest run."""
+        await self._begin_at()
         self.summaries = await self.store.summaries()
         await self._open_newest()
         self._found()
-        return cursor
 
     async def _open_newest(self) -> None:
         """Turns to the newest run of the list, whose beginning the follower may have come too late for."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from snakemap.errors import SettingsError
+from snakemap.ports import authority, listen
 from snakemap.resources import app_dir, assets_dir
 from snakemap.settings import Settings
 
@@ -17,17 +18,26 @@ UNUSED_SESSION_MS = 15_000
 MESSAGE_BYTES_MAX = 1_000_000
 """What a browser may send at once: choices and mouse events, nothing large."""
 
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")
 
-def serve(settings: Settings, *, dev: bool) -> int:
+
+def serve(settings: Settings, *, dev: bool = False, log_level: str = "info") -> int:
     """Becomes ``panel serve``; does not return.
 
+    Args:
+        settings: of the process.
+        dev: whether pages are loaded anew when their code changes.
+        log_level: how much is said.
+
     Raises:
-        SettingsError: when there are no pages, or the key for sessions can neither be read nor made.
+        SettingsError: when there are no pages, nothing can listen, or there is no key to sign sessions with.
     """
-    os.execve(sys.executable, command(settings, dev=dev), environment(settings))
+    listen(settings.host, settings.port, setting="SNAKEMAP_PORT").close()
+    arguments = command(settings, dev=dev, log_level=log_level)
+    os.execve(sys.executable, arguments, environment(settings))
 
 
-def command(settings: Settings, *, dev: bool = False) -> list[str]:
+def command(settings: Settings, *, dev: bool = False, log_level: str = "info") -> list[str]:
     """The command line: every page of ``app``, sessions signed, origins named.
 
     Raises:
@@ -36,20 +46,26 @@ def command(settings: Settings, *, dev: bool = False) -> list[str]:
     pages = sorted(str(page) for page in app_dir().glob("*.py"))
     if not pages:
         raise SettingsError(f"no pages in {app_dir()}; the installation is not complete")
-    origins = dict.fromkeys(
-        [*settings.origins, *(f"{host}:{settings.port}" for host in {"localhost", "127.0.0.1", settings.host})]
-    )
     return [
         *(sys.executable, "-m", "panel", "serve", *pages),
         *("--index", "dashboard"),
         *("--address", settings.host, "--port", str(settings.port)),
-        *(part for origin in origins for part in ("--allow-websocket-origin", origin)),
+        *(part for origin in origins(settings) for part in ("--allow-websocket-origin", origin)),
         *("--session-ids", "signed"),
         *("--unused-session-lifetime", str(UNUSED_SESSION_MS), "--check-unused-sessions", str(UNUSED_SESSION_MS // 3)),
         *("--websocket-max-message-size", str(MESSAGE_BYTES_MAX)),
         *("--static-dirs", f"assets={assets_dir()}"),
+        *("--log-level", log_level),
         *(("--dev",) if dev else ()),
     ]
+
+
+def origins(settings: Settings) -> list[str]:
+    """Hosts whose pages may open a session: those that were named, ours, and this machine's when we listen there."""
+    local = ("localhost", "127.0.0.1") if settings.host in THIS_MACHINE else ()
+    # Bokeh cannot read an address with colons
+    ours = [authority(host, settings.port) for host in (settings.host, *local) if ":" not in host]
+    return [*dict.fromkeys((*settings.origins, *ours))]
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -58,21 +74,30 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _kept_key(state_dir: Path) -> str:
-    """The key of this state directory, made on first use, readable by us alone."""
-    path = state_dir / "secret-key"
+    """The key of this state directory, made on first use, whole from the first moment, and readable by us alone."""
+    path, new = state_dir / "secret-key", state_dir / f"secret-key.{os.getpid()}"
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path.read_text(encoding="ascii").strip() or _refused(path)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            key = secrets.token_urlsafe(48)
-            file.write(key)
-        return key
+        if not path.exists():
+            new.unlink(missing_ok=True)
+            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(48))
+            _name(new, path)
+        path.chmod(0o600)
+        key = path.read_text(encoding="ascii").strip()
     except OSError as error:
         raise SettingsError(f"SNAKEMAP_SECRET_KEY is not set and {path} cannot be used: {error.strerror}") from error
+    if len(key) < 32:
+        raise SettingsError(f"{path} holds no key; remove it, or set SNAKEMAP_SECRET_KEY")
+    return key
 
 
-def _refused(path: Path) -> str:
-    raise SettingsError(f"{path} is empty; remove it, or set SNAKEMAP_SECRET_KEY")
+def _name(new: Path, path: Path) -> None:
+    """Gives a new file its name, unless somebody else was quicker."""
+    try:
+        path.hardlink_to(new)
+    except FileExistsError:
+        return
+    finally:
+        new.unlink()

@@ -52,7 +52,7 @@ def blocks_of(cells: npt.NDArray[np.int64], level: Level) -> list[int]:
     return sorted(set((rows // level.step * level.columns + columns // level.step).tolist()))
 
 
-@examples(60)
+@examples(40)
 @given(shapes, st.sampled_from([2, 4, 8]), st.integers(0, 2**32), st.floats(0, 1))
 def test_block_means_equal_numpys_with_blanks_and_with_partial_blocks(
     shape: tuple[int, int], step: int, seed: int, blank: float
@@ -79,7 +79,7 @@ def test_block_means_of_long_and_of_large_maps_equal_numpys(shape: tuple[int, in
         np.testing.assert_allclose(block_means(grids, step)[0], expected, rtol=1e-12)
 
 
-@examples(60)
+@examples(40)
 @given(shapes, steps, assignments, st.lists(st.booleans(), min_size=6, max_size=6))
 def test_a_level_updated_after_any_assignments_equals_a_fresh_one(
     shape: tuple[int, int], step: int, parts: list[list[tuple[int, float, float]]], looked_at: list[bool]
@@ -96,7 +96,7 @@ def test_a_level_updated_after_any_assignments_equals_a_fresh_one(
     np.testing.assert_array_equal(level.grids, block_means(of.grids, step) if step > 1 else of.grids)
 
 
-@examples(60)
+@examples(40)
 @given(shapes, steps, assignments)
 def test_the_changed_cells_are_exactly_the_blocks_of_the_changed_pixels(
     shape: tuple[int, int], step: int, parts: list[list[tuple[int, float, float]]]

@@ -43,7 +43,7 @@ actions = st.lists(
 
 
 def axis(name: str, size: int, *, falls: bool) -> Axis:
-    coordinates = 3.0 + 0.25 * np.arange(size)
+    coordinates = 3.0 + 0.25 * np.arange(size, dtype=np.float64)
     return Axis(name, "mm", coordinates[::-1].copy() if falls else coordinates)
 
 
@@ -134,7 +134,7 @@ def mean(part: npt.NDArray[np.float64]) -> float:
 # what the screen shows
 
 
-@examples(120)
+@examples(100)
 @given(st.tuples(st.integers(1, 13), st.integers(1, 13)), st.tuples(st.booleans(), st.booleans()), actions)
 def test_the_screens_of_a_fast_and_of_a_slow_tab_always_equal_the_maps(
     shape: tuple[int, int], falls: tuple[bool, bool], steps: list[tuple[str, Any]]

@@ -95,7 +95,9 @@ class MapsView(pn.viewable.Viewer):
         for image in self.images:
             image.glyph.update(x=left, y=bottom, dw=width, dh=height)
         reference = [None if value != value else float(value) for value in run.maps.reference]
-        self.page.base = {"version": self.pipeline.shown.version, "reference": reference}
+        # with run and epoch, so that what is drawn anew is told even where all else is as before
+        version = self.pipeline.shown.version
+        self.page.base = {"uid": run.uid, "epoch": run.epoch, "version": version, "reference": reference}
         self._set_place(run)
         self._set_axes(run)
 

@@ -86,6 +86,10 @@ class Tab:
             self.document.add_next_tick_callback(self._pin)
         self.wake()
 
+    async def begin(self) -> None:
+        """As :meth:`start`, on the event loop: Bokeh does not promise one to those who listen to a page's events."""
+        self.start()
+
     def wake(self) -> None:
         """Asks for one tick; a tab that is still busy with the last one skips."""
         if self._waiting or self._gone:

@@ -1,0 +1,166 @@
+"""The demo's supervision, with parts that do as they are told: to live, to die, to hang, to talk too much."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from tests.support.processes import Tree
+
+from snakemap.demo import Demo, Wishes
+from snakemap.errors import SettingsError
+from snakemap.keeper import clean_up, groups_left
+from snakemap.settings import Settings, load
+
+PART = """
+import http.server, os, signal, sys, time
+name = sys.argv[3]
+behavior = os.environ.get(name.upper(), "live")
+if behavior == "die":
+    print(f"{name} cannot go on")
+    sys.exit(3)
+if behavior == "hang":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(f"{name} hangs")
+if behavior == "talk":
+    print("x" * 2_000_000)
+    print(f"{name} has talked")
+if name == "serve" and behavior == "live":
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200 if self.path == "/dashboard" else 404)
+            self.end_headers()
+        def log_message(self, *arguments):
+            pass
+    http.server.HTTPServer(("127.0.0.1", int(os.environ["SNAKEMAP_PORT"])), Page).serve_forever()
+if name == "simulate":
+    print("scanning", *sys.argv[4:])
+    sys.exit(0)
+time.sleep(600)
+"""
+
+DEMO = """
+import sys
+from snakemap import demo
+from snakemap.errors import SnakemapError
+from snakemap.settings import load
+demo.END_TIMEOUT_S, demo.PAUSE_S, demo.RESTART_DELAY_S, demo.RESTART_DELAY_MAX_S = 0.5, 0.01, 0.01, 0.01
+demo.READY_TIMEOUT_S = float(sys.argv[2])
+try:
+    sys.exit(demo.Demo(load(), demo.Wishes(port=0), program=(sys.executable, sys.argv[1])).run())
+except SnakemapError as error:
+    print("error:", error)
+    sys.exit(1)
+"""
+
+
+def demo(directory: Path, *, ready_timeout_s: float = 60.0, **behavior: str) -> Tree:
+    """A demo whose parts behave in their own ways; it needs no Redis."""
+    part = directory / "part.py"
+    part.write_text(PART)
+    environment = {name.upper(): value for name, value in behavior.items()}
+    return Tree(
+        (sys.executable, "-c", DEMO, str(part), str(ready_timeout_s)),
+        directory / "tree",
+        {"SNAKEMAP_REDIS_URL": "redis://nowhere", **environment},
+    )
+
+
+def nothing_left(tree: Tree) -> bool:
+    return not tree.living() and not list(tree.temporary.iterdir())
+
+
+def test_it_scans_in_turns_once_the_page_answers_and_ends_without_a_trace(tmp_path: Path) -> None:
+    with demo(tmp_path) as tree:
+        tree.until(lambda: "--mode fly" in tree.said)
+        said = tree.said
+        assert tree.end(signal.SIGINT) == 0
+        assert nothing_left(tree)
+    assert said.index("snakemap is ready:  http://localhost:") < said.index("--mode step") < said.index("--mode fly")
+    assert "--shape 60x60 --rate 20.0 --mode step --frame-shape 1216x1936 --seed 0 --disk-limit-gb" in said
+
+
+def test_a_part_that_dies_again_and_again_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:
+    with demo(tmp_path, api="die") as tree:
+        assert tree.process.wait(60) == 1
+        assert nothing_left(tree)
+        assert "error: api keeps dying (exit code 3):\n  api cannot go on\n" in tree.said
+    assert tree.said.count("api has died (exit code 3) and begins again") == 3
+
+
+def test_scans_that_fail_one_after_the_other_end_the_demo(tmp_path: Path) -> None:
+    with demo(tmp_path, simulate="die") as tree:
+        assert tree.process.wait(60) == 1
+        assert nothing_left(tree)
+    assert "error: scans fail:\n  simulate cannot go on\n" in tree.said
+
+
+def test_a_page_that_never_answers_ends_the_demo(tmp_path: Path) -> None:
+    with demo(tmp_path, ready_timeout_s=0.5, serve="talk") as tree:
+        assert tree.process.wait(60) == 1
+        assert nothing_left(tree)
+    assert "error: the page does not answer at http://localhost:" in tree.said
+    assert "serve    | (a line of more than 1,048,576 bytes)\n" in tree.said
+    assert "serve    | serve has talked\n" in tree.said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_part_that_will_not_end_is_killed(tmp_path: Path, number: signal.Signals) -> None:
+    with demo(tmp_path, ingest="hang") as tree:
+        tree.until(lambda: "ingest hangs" in tree.said)
+        assert tree.end(number) == 0
+        assert nothing_left(tree)
+
+
+def test_a_demo_that_is_killed_leaves_nothing_behind_either(tmp_path: Path) -> None:
+    with demo(tmp_path) as tree:
+        tree.until(lambda: len(tree.named("ingest")) == len(tree.named("api")) == len(tree.named("serve")) == 1)
+        assert tree.end(signal.SIGKILL) == -signal.SIGKILL
+        tree.until(lambda: nothing_left(tree))
+
+
+def test_the_keeper_ends_what_will_not_end_by_itself(tmp_path: Path) -> None:
+    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('hangs', flush=True); time.sleep(600)"
+    directory = tmp_path / "state"
+    (directory / "data").mkdir(parents=True)
+    with Tree((sys.executable, "-c", code), tmp_path / "tree") as tree, pytest.MonkeyPatch.context() as patch:
+        tree.until(lambda: "hangs" in tree.said)
+        patch.setattr("snakemap.keeper.END_TIMEOUT_S", 0.1)
+        clean_up({tree.process.pid}, directory)
+        assert tree.process.wait(10) == -signal.SIGKILL
+    assert not directory.exists()
+
+
+def test_the_keeper_knows_which_groups_are_left() -> None:
+    assert groups_left(["+10\n", "+11\n", "-10\n", "+12\n", "-13\n"]) == {11, 12}
+
+
+def settings_on(port: int) -> Settings:
+    return load(port=port, api_port=port, host="127.0.0.1")
+
+
+def test_other_ports_are_found_when_ours_are_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        found = Demo(settings_on(port), Wishes())
+    assert len({port, found.port, found.api_port}) == 3
+
+
+def test_a_port_that_was_asked_for_is_taken_or_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SettingsError, match=f"--port: nothing can listen on 127.0.0.1:{port}"):
+            Demo(settings_on(0), Wishes(port=port))
+    found = Demo(settings_on(port), Wishes(port=port))
+    assert found.port == port != found.api_port
+
+
+@pytest.mark.parametrize(
+    "wishes", [Wishes(shape="60"), Wishes(shape="0x4"), Wishes(frame_shape="1x1"), Wishes(rate_hz=-1.0)]
+)
+def test_wishes_that_cannot_be_granted_are_refused_at_once(wishes: Wishes) -> None:
+    with pytest.raises(SettingsError):
+        Demo(settings_on(0), wishes)
