@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 from tests.support.browser import CHANNELS, open_page
-from tests.support.processes import Stack
 from tests.support.rabbitmq import RabbitMQ, eventually
+from tests.support.stack import Stack
 
 from snakemap.broker import Publisher
 from snakemap.simulator.beamline import Beamline, ScanRequest

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser
 from tests.support.browser import CHANNELS, Shown, open_page
 from tests.support.made_up import MadeUpRun
-from tests.support.processes import Stack
+from tests.support.stack import Stack
 
 NASTY = '<img src=x onerror="window.hacked=1">'
 

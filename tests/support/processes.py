@@ -33,6 +33,7 @@ class Tree:
         self.mark = uuid.uuid4().hex
         self.temporary = directory / "tmp"
         self.temporary.mkdir(parents=True)
+        self._seen: set[psutil.Process] = set()
         self._output = directory / "output"
         ours = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAP_")}
         with self._output.open("wb") as output:
@@ -59,15 +60,15 @@ class Tree:
         return self._output.read_text(errors="replace")
 
     def living(self) -> list[psutil.Process]:
-        """Its processes that live, children and orphans alike."""
-        found = []
+        """Its processes that live, children and orphans alike, and those that have taken the mark off."""
         for process in psutil.process_iter():
             try:
-                if process.environ().get(MARK) == self.mark and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                if process.environ().get(MARK) == self.mark:
+                    self._seen.update((process, *process.children(recursive=True)))
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
-        return found
+        self._seen = {process for process in self._seen if _lives(process)}
+        return list(self._seen)
 
     def named(self, *words: str) -> list[psutil.Process]:
         """Those of them whose command line has all these words."""
@@ -85,9 +86,16 @@ class Tree:
         deadline = time.monotonic() + timeout_s
         while not happens():
             assert time.monotonic() < deadline, f"it never came to that; it said:\n{self.said}"
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def end(self, number: int) -> int:
         """Sends a signal and returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(TIMEOUT_S)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -123,7 +123,7 @@ def test_a_demo_that_is_killed_leaves_nothing_behind_either(tmp_path: Path) -> N
 
 
 def test_the_keeper_ends_what_will_not_end_by_itself(tmp_path: Path) -> None:
-    code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('hangs', flush=True); time.sleep(600)"
+    code = "import signal, time; signal.signal(15, signal.SIG_IGN); print('hangs', flush=True); time.sleep(600)"
     directory = tmp_path / "state"
     (directory / "data").mkdir(parents=True)
     with Tree((sys.executable, "-c", code), tmp_path / "tree") as tree, pytest.MonkeyPatch.context() as patch:

@@ -57,6 +57,7 @@ def start_document(sample: Sample) -> dict[str, Any]:
         "num_points": request.points,
         "shape": list(request.shape),
         "scanspec": sample.spec.serialize(),
+        "units": {SLOW: "mm", FAST: "mm"},
         "rois": {name: list(rect) for name, rect in request.rectangles.items()},
         "plan_args": request.as_dict(),
         "hints": {"dimensions": dimensions},

@@ -1,0 +1,134 @@
+"""Programs of ours as real processes, which end with the test session however that ends."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+from tests.support.rabbitmq import eventually, free_port
+
+__all__ = ["Program", "Stack"]
+
+START_TIMEOUT_S = 60.0
+PR_SET_PDEATHSIG = 1
+
+
+class Program:
+    """``snakemap`` with some arguments.
+
+    Args:
+        arguments: like ``["ingest"]``.
+        environment: added to ours.
+        log: where its output goes.
+    """
+
+    def __init__(self, arguments: list[str], *, environment: dict[str, str], log: Path) -> None:
+        self.arguments = arguments
+        self.environment = environment
+        self.log = log
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Starts it; returns at once."""
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "snakemap", *self.arguments],
+                env={**os.environ, **self.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                preexec_fn=_die_with_parent,
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def kill(self) -> None:
+        """Ends it without a warning, as a crash would."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def end(self, how: signal.Signals = signal.SIGTERM, *, timeout_s: float = 15.0) -> int:
+        """Tells it to end, and waits; returns its exit code."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
+
+
+class Stack:
+    """Worker and pages over one Redis, with a data root of their own.
+
+    Args:
+        directory: for state, data and logs.
+        redis_url: of the store.
+        stomp_url: of the broker; empty for none.
+        settings: more settings, without their prefix.
+    """
+
+    def __init__(self, directory: Path, *, redis_url: str, stomp_url: str = "", **settings: str) -> None:
+        self.data_root = directory / "data"
+        self.data_root.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        told = {
+            "REDIS_URL": redis_url,
+            "STOMP_URL": stomp_url,
+            "STATE_DIR": str(directory / "state"),
+            "DATA_ROOT": str(self.data_root),
+            "PORT": str(self.port),
+            **settings,
+        }
+        environment = {f"SNAKEMAP_{name}": value for name, value in told.items()}
+        self.ingest = Program(["ingest"], environment=environment, log=directory / "ingest.log")
+        self.pages = Program(["serve"], environment=environment, log=directory / "serve.log")
+
+    @property
+    def url(self) -> str:
+        """Of the server of pages."""
+        return f"http://localhost:{self.port}"
+
+    def serve(self) -> Self:
+        """Starts the pages and returns when they answer."""
+        self.pages.start()
+        if not eventually(self._answers, timeout_s=START_TIMEOUT_S):
+            raise TimeoutError(f"the pages do not answer:\n{self.pages.log.read_text()[-2000:]}")
+        return self
+
+    def end(self) -> None:
+        """Ends everything."""
+        for program in (self.ingest, self.pages):
+            program.end()
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/dashboard", trust_env=False, timeout=30).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
