@@ -28,6 +28,7 @@ from typing import Any
 import httpx
 import typer
 
+from snakemap import keeper
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import SnakemapError
 from snakemap.ports import authority, free_port, listen
@@ -125,12 +126,13 @@ class Keeper:
     """The process that cleans up after this one, should this one be killed.
 
     Args:
-        directory: temporary; goes at the end. None when nothing is to go.
+        state_dir: of the demo.
+        temporary: whether it goes at the end.
     """
 
-    def __init__(self, directory: Path | None) -> None:
+    def __init__(self, state_dir: Path, *, temporary: bool) -> None:
         self._process = subprocess.Popen(
-            (sys.executable, "-I", "-S", Path(__file__).with_name("keeper.py"), directory or ""),
+            (sys.executable, "-I", "-S", keeper.__file__, state_dir.absolute(), keeper.TEMPORARY if temporary else ""),
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -207,12 +209,12 @@ class Demo:
 
     def _run_within(self, stack: ExitStack) -> None:
         """Everything, cleaned up by a stack: Redis first, then files."""
-        settings, temporary = self.settings, None
-        if "state_dir" not in settings.model_fields_set:
-            temporary = Path(tempfile.mkdtemp(prefix="snakemap-demo-"))
-            stack.callback(shutil.rmtree, temporary, ignore_errors=True)
-        self._keeper = stack.enter_context(Keeper(temporary))
-        state_dir = temporary or settings.state_dir
+        settings, state_dir = self.settings, self.settings.state_dir.expanduser()
+        temporary = "state_dir" not in settings.model_fields_set
+        if temporary:
+            state_dir = Path(tempfile.mkdtemp(prefix="snakemap-demo-"))
+            stack.callback(shutil.rmtree, state_dir, ignore_errors=True)
+        self._keeper = stack.enter_context(Keeper(state_dir, temporary=temporary))
         url = settings.redis_url or stack.enter_context(EmbeddedRedis(state_dir))
         self._environment = self._environment_of(state_dir, url)
         asyncio.run(self._live())

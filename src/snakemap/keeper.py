@@ -2,7 +2,7 @@
 
 Run by its path, with nothing but the standard library, so that it starts at once and is small. It is told on its
 standard input which process groups have begun (``+123``) and ended (``-123``). When that input ends, so has the demo:
-groups that are left are ended, the private Redis is waited for, and the temporary directory goes.
+groups that are left are ended, the private Redis stops when they have, and a temporary state directory goes.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["clean_up", "groups_left"]
+__all__ = ["TEMPORARY", "clean_up", "groups_left"]
 
+TEMPORARY = "temporary"
 END_TIMEOUT_S = 8.0
 REDIS_TIMEOUT_S = 30.0
 LOOK_S = 0.05
@@ -39,17 +41,34 @@ def groups_left(lines: Iterable[str]) -> set[int]:
     return groups
 
 
-def clean_up(groups: set[int], directory: Path | None) -> None:
-    """Ends process groups, and removes a temporary directory when the Redis within has stopped."""
-    for group in groups:
-        _signal(group, signal.SIGTERM)
-    _wait(lambda: not any(_lives(group) for group in groups), END_TIMEOUT_S)
-    for group in groups:
-        _signal(group, signal.SIGKILL)
-    _wait(lambda: not any(_lives(group) for group in groups), 1.0)
-    if directory is not None and directory.is_dir():
-        _wait(lambda: not _is_locked(directory / "redis" / "guardian"), REDIS_TIMEOUT_S)
-        shutil.rmtree(directory, ignore_errors=True)
+def clean_up(groups: set[int], state_dir: Path, *, temporary: bool) -> None:
+    """Ends process groups, lets the private Redis stop, and removes the state directory if it is temporary."""
+    with _redis_held(state_dir / "redis" / "users"):
+        for group in groups:
+            _signal(group, signal.SIGTERM)
+        _wait(lambda: not any(_lives(group) for group in groups), END_TIMEOUT_S)
+        for group in groups:
+            _signal(group, signal.SIGKILL)
+        _wait(lambda: not any(_lives(group) for group in groups), 1.0)
+    if temporary and state_dir.is_dir():
+        _wait(lambda: not _is_locked(state_dir / "redis" / "guardian"), REDIS_TIMEOUT_S)
+        shutil.rmtree(state_dir, ignore_errors=True)
+
+
+@contextmanager
+def _redis_held(users: Path) -> Iterator[None]:
+    """Keeps the private Redis for those who want to say a last word, by being one of its users."""
+    try:
+        descriptor = os.open(users, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        yield  # there is none
+        return
+    try:
+        with suppress(BlockingIOError):  # it is stopping already
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _signal(group: int, number: signal.Signals) -> None:
@@ -91,11 +110,11 @@ def _wait(happens: Callable[[], bool], timeout_s: float) -> None:
         time.sleep(LOOK_S)
 
 
-def _main(directory: str) -> None:
+def _main(state_dir: str, fate: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # they are meant for the demo, whose end will tell
-    clean_up(groups_left(sys.stdin), Path(directory) if directory else None)
+    clean_up(groups_left(sys.stdin), Path(state_dir), temporary=fate == TEMPORARY)
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(*sys.argv[1:])

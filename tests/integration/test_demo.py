@@ -10,7 +10,6 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import pytest
 from tests.support.processes import Tree
 from tests.support.rabbitmq import RabbitMQ
 
@@ -64,30 +63,24 @@ def test_the_demo_shows_scans_stands_a_blow_and_leaves_nothing_behind(tmp_path: 
     assert "api has died (SIGKILL) and begins again" in tree.said
 
 
-@pytest.mark.parametrize("when", ["snakemap.hdf5_child", "simulate"])
-def test_a_demo_that_is_killed_leaves_nothing_behind(tmp_path: Path, when: str) -> None:
+def test_a_demo_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
     with demo(tmp_path) as tree:
-        tree.until(lambda: tree.named(when))
+        tree.until(lambda: tree.named("simulate") and tree.named("snakemap.hdf5_child"))
         tree.process.kill()
         tree.until(lambda: nothing_left(tree))
 
 
-def test_what_is_asked_to_stay_stays(tmp_path: Path) -> None:
+def test_documents_go_by_the_broker_where_there_is_one_and_what_is_asked_to_stay_stays(
+    tmp_path: Path, rabbitmq: RabbitMQ
+) -> None:
     state_dir = tmp_path / "state"
-    with demo(tmp_path, "--once", state_dir=str(state_dir)) as tree:
-        tree.until(lambda: "Ctrl-C ends it" in tree.said)
-        tree.until(lambda: list((state_dir / "data").rglob("*.h5")) and not tree.named("simulate"))
-        assert tree.end(signal.SIGTERM) == 0
-        assert nothing_left(tree)
-    assert (state_dir / "secret-key").is_file()
-    assert not (state_dir / "redis" / "sock").exists()
-
-
-def test_with_a_broker_everything_goes_by_it(tmp_path: Path, rabbitmq: RabbitMQ) -> None:
-    with demo(tmp_path, "--once", stomp_url=rabbitmq.stomp_url) as tree:
+    with demo(tmp_path, "--once", state_dir=str(state_dir), stomp_url=rabbitmq.stomp_url) as tree:
         tree.until(lambda: "Ctrl-C ends it" in tree.said)
         _, api = addresses(tree)
         tree.until(lambda: statuses(api) == ["complete"])
         assert httpx.get(f"{api}/readyz", trust_env=False).json()["checks"]["broker"] == "ok"
-        assert tree.end(signal.SIGINT) == 0
+        assert tree.end(signal.SIGTERM) == 0
         assert nothing_left(tree)
+    assert len(list((state_dir / "data").rglob("*.h5"))) == 1
+    assert (state_dir / "secret-key").is_file()
+    assert not (state_dir / "redis" / "sock").exists()

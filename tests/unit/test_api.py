@@ -168,7 +168,7 @@ async def test_maps_as_arrays_are_those_of_the_json(client: httpx.AsyncClient, s
 async def test_channels_of_strange_names_stay_apart_within_the_archive(
     client: httpx.AsyncClient, store: ApiStore
 ) -> None:
-    rois = dict.fromkeys(("file", "slow", "../../etc", "a/b", "a_b", '"', ""), (0, 2, 0, 4))
+    rois: dict[str, Any] = dict.fromkeys(("file", "slow", "../../etc", "a/b", "a_b", '"', ""), (0, 2, 0, 4))
     await store.append(scans.documents(Scan("run"), points=1, rois=rois))
     answer = await client.get("/api/runs/run/maps?format=npz")
     with np.load(io.BytesIO(answer.content), allow_pickle=False) as arrays:

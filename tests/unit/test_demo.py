@@ -129,7 +129,7 @@ def test_the_keeper_ends_what_will_not_end_by_itself(tmp_path: Path) -> None:
     with Tree((sys.executable, "-c", code), tmp_path / "tree") as tree, pytest.MonkeyPatch.context() as patch:
         tree.until(lambda: "hangs" in tree.said)
         patch.setattr("snakemap.keeper.END_TIMEOUT_S", 0.1)
-        clean_up({tree.process.pid}, directory)
+        clean_up({tree.process.pid}, directory, temporary=True)
         assert tree.process.wait(10) == -signal.SIGKILL
     assert not directory.exists()
 

@@ -29,8 +29,8 @@ __all__ = ["Tab"]
 
 log = logging.getLogger(__name__)
 
-WORDS_PERIOD_S = 0.5
-"""Words and numbers change twice a second; faster, nobody can read them."""
+WORDS_PERIOD_S = 1.0
+"""Words and numbers change once a second, and at once after a choice; each change costs as much as a whole update."""
 
 FRAME_PERIOD_S = 0.25
 SETTLE_MS = 150
