@@ -12,7 +12,6 @@ from typing import Any
 
 import panel as pn
 from bokeh.document import Document
-from bokeh.events import DocumentReady
 from bokeh.io.doc import curdoc
 from bokeh.settings import settings
 from bokeh.util.token import check_session_id_signature
@@ -96,8 +95,7 @@ def _tab(document: Document) -> Tab:
     if shared.live.watchers >= shared.settings.max_sessions:
         raise SessionRefused(f"{shared.live.watchers} tabs are open here, which is all there may be; try again later")
     made = Tab(shared.live, shared.levels, document=document, pinned=_argument("run"), theme=_theme())
-    # not before: what is sent while the browser still fetches the page would miss it
-    document.on_event(DocumentReady, lambda _: document.add_next_tick_callback(made.begin))
+    made.start_when_ready()
     return made
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import panel as pn
 from bokeh.document import Document
+from bokeh.events import DocumentReady
 from panel.io.state import set_curdoc
 
 from snakemap.errors import SnakemapError
@@ -86,9 +87,13 @@ class Tab:
             self.document.add_next_tick_callback(self._pin)
         self.wake()
 
-    async def begin(self) -> None:
-        """As :meth:`start`, on the event loop: Bokeh does not promise one to those who listen to a page's events."""
-        self.start()
+    def start_when_ready(self) -> None:
+        """Starts when the browser has the page: what is sent while it still fetches it would miss it."""
+
+        async def begin() -> None:
+            self.start()  # on the event loop, which Bokeh does not promise to those who listen to a page's events
+
+        self.document.on_event(DocumentReady, lambda _: self.document.add_next_tick_callback(begin))
 
     def wake(self) -> None:
         """Asks for one tick; a tab that is still busy with the last one skips."""
