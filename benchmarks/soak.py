@@ -1,0 +1,54 @@
+"""What tabs leave behind: a server's memory while tabs come and go, forty at a time.
+
+    python benchmarks/soak.py [--rounds 4]
+
+The first round makes what a process makes once; after it the memory should stay where it is. Run it from the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from tests.support.made_up import MadeUpRun
+from tests.support.stack import Stack
+from tests.support.tabs import open_and_close
+
+from snakemap.embedded_redis import EmbeddedRedis
+
+TABS = 40
+REST_S = 22
+"""Longer than the server keeps a session that nobody uses."""
+
+
+def main() -> None:
+    """Prints a line a round."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=4)
+    told = parser.parse_args()
+    print(f"{'tabs so far':>12}{'MB':>8}{'of the first round':>20}")
+    with tempfile.TemporaryDirectory(prefix="soak-") as name, EmbeddedRedis(Path(name) / "redis") as url:
+        run = MadeUpRun(url, shape=(50, 50))
+        run.add(1, 2_000)
+        stack = Stack(Path(name) / "stack", redis_url=url).serve()
+        try:
+            first = 0.0
+            for number in range(1, told.rounds + 1):
+                open_and_close(stack.url, tabs=TABS, messages=8)
+                time.sleep(REST_S)
+                memory = psutil.Process(stack.pages.pid).memory_info().rss / 1e6
+                first = first or memory
+                print(f"{number * TABS:>12}{memory:>8.0f}{100 * memory / first:>19.0f}%", flush=True)
+        finally:
+            stack.end()
+
+
+if __name__ == "__main__":
+    main()
