@@ -2,7 +2,8 @@
 
     python benchmarks/soak.py [--rounds 4]
 
-The first round makes what a process makes once; after it the memory should stay where it is. Run it from the repository.
+The first round makes what a process makes once; after it the memory should stay where it is. Run it from the
+repository.
 """
 
 from __future__ import annotations
