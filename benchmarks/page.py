@@ -38,10 +38,10 @@ def ours(size: int, done: int) -> tuple[Any, Any]:
     """The dashboard, fed without Redis; returns the page and a function that adds one point."""
     from bokeh.io.doc import curdoc
 
+    from snakemap.derived import derived_descriptor, derived_page
     from snakemap.documents import Entry
     from snakemap.levels import warm_up
     from snakemap.live import Live
-    from snakemap.runs import derived_descriptor, derived_page
     from snakemap.views.dashboard import Dashboard
     from snakemap.views.pipeline import Levels
     from snakemap.views.tab import Tab
@@ -109,7 +109,7 @@ class Silence:
         """A worker that is well."""
         return {"ingest": {"host": "here", "waiting": 0, "broker": "connected"}}
 
-    async def frame(self, uid: str) -> None:
+    async def frame(self, uid: str, source: str = "") -> None:
         """No frame."""
         return None
 

@@ -22,6 +22,7 @@ import orjson
 from snakemap.errors import DocumentError
 
 __all__ = [
+    "DERIVED",
     "SETTLED",
     "WORKER",
     "CausalOrder",
@@ -31,7 +32,9 @@ __all__ = [
     "WorkerEvent",
     "decode",
     "envelope",
+    "joined",
     "parents",
+    "position",
 ]
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -39,6 +42,11 @@ BRACKETS_MAX = 200
 """A body with no more brackets than this cannot be nested deeper than JSON can be written again."""
 
 SEQ_NUM_LIMIT = 2**53
+NEIGHBORS = 32
+"""How many announcements back one is looked for that a new one may go on from: detectors that are announced in turn."""
+
+DERIVED = "snakemap"
+"""Name of the stream that holds our own documents, beside the detector's ``primary``."""
 
 WORKER = "worker"
 """The name under which a worker event stands in the store, among the documents."""
@@ -194,7 +202,19 @@ def parents(name: str, doc: Mapping[str, Any]) -> list[str]:
     ['d', 's']
     """
     keys = ("run_start", "descriptor", "stream_resource", "resource")
-    return [doc[key] for key in keys if isinstance(doc.get(key), str)]
+    found = [doc[key] for key in keys if isinstance(doc.get(key), str)]
+    if name == "descriptor" and doc.get("name") == DERIVED:
+        found += _source_of(doc)
+    return found
+
+
+def _source_of(doc: Mapping[str, Any]) -> list[str]:
+    """The detector's descriptor that one of our own was made of, where it tells."""
+    try:
+        source = doc["configuration"][DERIVED]["data"]["source"]
+    except (KeyError, TypeError):
+        return []
+    return [source] if isinstance(source, str) and source else []
 
 
 class CausalOrder:
@@ -327,47 +347,88 @@ class Span:
         return cls(start, stop)
 
 
-def joined_pages(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The same entries, with neighboring event pages of one descriptor made one.
+def position(cursor: str) -> tuple[int, int]:
+    """A cursor as numbers, which compare in the order of the stream.
 
-    Catching up then costs a page and not a point. The joined page has the cursor of its last part.
+    >>> position("1795461238076-10") > position("1795461238076-9")
+    True
     """
-    held: list[Entry] = []
+    milliseconds, _, number = cursor.partition("-")
+    return int(milliseconds or 0), int(number or 0)
+
+
+def joined(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The same news in fewer entries: events and pages of one descriptor become one page, announcements one range.
+
+    Catching up then costs a page and not a point. What announces frames goes before what was made of them, as it did;
+    everything else keeps its place. The entries given out no longer rise by cursor: leave out what is known before.
+    """
+    pages: dict[Any, list[Entry]] = {}
+    announced: list[Entry] = []
     for entry in entries:
-        if held and _columns_of(entry) != _columns_of(held[-1]):
-            yield _joined(held)
-            held = []
-        if _columns_of(entry) is None:
-            yield entry
+        columns = _columns_of(entry)
+        if columns is not None:
+            pages.setdefault((entry.run, *columns), []).append(entry)
+        elif entry.name == "stream_datum":
+            _announce(announced, entry)
         else:
-            held.append(entry)
-    if held:
-        yield _joined(held)
+            yield from _flushed(announced, pages)
+            yield entry
+    yield from _flushed(announced, pages)
 
 
-def _columns_of(entry: Entry) -> tuple[str, list[str]] | None:
-    """Descriptor and channels of a page that can be joined to others like it; None of all else."""
-    data = entry.doc.get("data") if entry.name == "event_page" else None
-    if not isinstance(data, dict):
+def _flushed(announced: list[Entry], pages: dict[Any, list[Entry]]) -> Iterator[Entry]:
+    yield from announced
+    announced.clear()
+    for parts in pages.values():
+        yield _page_of(parts)
+    pages.clear()
+
+
+def _announce(announced: list[Entry], entry: Entry) -> None:
+    """Adds a stream_datum to the last one of its resource, when it goes on where that one ends."""
+    doc = entry.doc
+    for number in range(len(announced) - 1, max(len(announced) - 1 - NEIGHBORS, -1), -1):
+        last = announced[number].doc
+        if (last["stream_resource"], last["descriptor"]) != (doc["stream_resource"], doc["descriptor"]):
+            continue
+        if all(last[key]["stop"] == doc[key]["start"] for key in ("indices", "seq_nums")):
+            longer = {key: {"start": last[key]["start"], "stop": doc[key]["stop"]} for key in ("indices", "seq_nums")}
+            announced[number] = replace(entry, doc={**doc, **longer})
+            return
+        break
+    announced.append(entry)
+
+
+def _columns_of(entry: Entry) -> tuple[str, tuple[str, ...]] | None:
+    """Descriptor and keys of an event or a page that can be joined to others like it; None of all else."""
+    data = entry.doc.get("data")
+    if entry.name not in ("event", "event_page") or not isinstance(data, dict):
         return None
-    points = len(entry.doc["seq_num"])
-    if any(not isinstance(column, list) or len(column) != points for column in data.values()):
+    if entry.name == "event":
+        columns, points = [[value] for value in data.values()], 1
+    else:
+        columns, points = list(data.values()), len(entry.doc["seq_num"])
+    if any(not isinstance(column, list) or len(column) != points for column in columns):
         return None
-    if not all({int, float, type(None)}.issuperset(map(type, column)) for column in data.values()):
+    if not all({int, float, type(None)}.issuperset(map(type, column)) for column in columns):
         return None  # on its own, so that it does not spoil its neighbors
-    return entry.doc["descriptor"], sorted(data)
+    return entry.doc["descriptor"], tuple(sorted(data))
 
 
-def _joined(entries: list[Entry]) -> Entry:
+def _page_of(entries: list[Entry]) -> Entry:
+    """One page of several events or pages, with the cursor of the last."""
     last = entries[-1]
     if len(entries) == 1:
         return last
-    data: dict[str, list[Any]] = {channel: [] for channel in last.doc["data"]}
+    seq_nums: list[Any] = []
+    data: dict[str, list[Any]] = {key: [] for key in last.doc["data"]}
     for entry in entries:
-        for channel, column in entry.doc["data"].items():
-            data[channel].extend(column)
-    seq_nums = [seq_num for entry in entries for seq_num in entry.doc["seq_num"]]
-    return replace(last, doc={**last.doc, "seq_num": seq_nums, "data": data})
+        lone = entry.name == "event"
+        seq_nums += [entry.doc["seq_num"]] if lone else entry.doc["seq_num"]
+        for key, column in entry.doc["data"].items():
+            data[key] += [column] if lone else column
+    return replace(last, name="event_page", doc={**last.doc, "seq_num": seq_nums, "data": data})
 
 
 def _leaves_run_out(document: Document) -> bool:

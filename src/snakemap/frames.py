@@ -19,7 +19,7 @@ import numpy.typing as npt
 from snakemap.documents import Span
 from snakemap.errors import DocumentError
 
-__all__ = ["FrameLedger", "Piece", "Resource", "image_data_key"]
+__all__ = ["FrameLedger", "Piece", "Resource", "image_data_key", "image_data_keys"]
 
 SEQ_NUM_MAX = 10_000_000
 INDEX_MAX = 2 * SEQ_NUM_MAX
@@ -36,8 +36,11 @@ class Resource:
         uid: of the stream_resource.
         uri: like ``"file://localhost/data/scan.h5"``, as the writer sees it.
         dataset: path in the file, like ``"/entry/data/data"``.
-        frames_per_point: frames that make one point; the pixel is their sum.
-        frame_shape: rows and columns of a frame in detector pixels; None when the descriptor does not tell.
+        frames_per_point: frames, or scalars, that make one point; the pixel is their sum.
+        frame_shape: rows and columns of a frame in detector pixels; None when the descriptor does not tell, and of
+            scalars.
+        point_shape: shape of one point's data as the descriptor tells it, like ``(1, 1216, 1936)``; empty when it does
+            not tell.
     """
 
     uid: str
@@ -45,6 +48,7 @@ class Resource:
     dataset: str
     frames_per_point: int
     frame_shape: tuple[int, int] | None
+    point_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,61 +76,79 @@ class Piece:
         return Piece(self.resource, self.index + offset, self.seq_num + offset, count)
 
 
-def image_data_key(descriptor: Mapping[str, Any]) -> str | None:
-    """The data key of a descriptor that holds detector frames: the first external one with two dimensions or more.
+def image_data_keys(descriptor: Mapping[str, Any]) -> list[str]:
+    """The data keys of a descriptor that hold detector frames: the external ones with two dimensions or more.
 
-    >>> image_data_key({"data_keys": {"s": {"external": "STREAM:", "shape": [1]},
-    ...                               "d": {"external": "STREAM:", "shape": [1, 128, 96]}}})
-    'd'
+    >>> image_data_keys({"data_keys": {"s": {"external": "STREAM:", "shape": [1]},
+    ...                                "d": {"external": "STREAM:", "shape": [1, 128, 96]}}})
+    ['d']
     """
+    found = []
     for name, data_key in descriptor["data_keys"].items():
         shape = data_key.get("shape") if isinstance(data_key, Mapping) and data_key.get("external") else None
         if isinstance(shape, Sequence) and not isinstance(shape, str) and len(shape) >= 2:
-            return name
-    return None
+            found.append(name)
+    return found
+
+
+def image_data_key(descriptor: Mapping[str, Any]) -> str | None:
+    """The first of :func:`image_data_keys`, or None."""
+    return next(iter(image_data_keys(descriptor)), None)
 
 
 class FrameLedger:
-    """Keeps account of the frames of one run's image data key: announced, read, given up.
+    """Keeps account of what one external data key of a run holds, frames or scalars: announced, read, given up.
 
     Documents go in as they come; :meth:`pending` tells what to read next, :meth:`settle` what has been read.
 
+    Args:
+        data_key: like ``"camera"``; None for the first image data key that a descriptor tells.
+
     Attributes:
         resources: where the frames are, by uid of the stream_resource.
-        descriptor: uid of the descriptor whose frames are kept account of; None before it came.
-        data_key: its image data key, like ``"camera"``.
+        descriptor: uid of the first descriptor whose frames are kept account of; None before it came.
+        descriptors: uids of all of them: a device that is configured in mid-run is described anew.
+        data_key: the data key; None before it is known.
         announced: the highest seq_num that a document has announced.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, data_key: str | None = None) -> None:
         self.resources: dict[str, Resource] = {}
         self.descriptor: str | None = None
-        self.data_key: str | None = None
+        self.descriptors: set[str] = set()
+        self.data_key = data_key
         self.announced = 0
-        self._frames_per_point = 1
-        self._frame_shape: tuple[int, int] | None = None
+        self._stream = ""
+        self._point_shape: tuple[int, ...] = ()
         self._number: dict[str, int] = {}
         self._early: list[Mapping[str, Any]] = []
         # by seq_num: the row announced last, the number of its resource, and what has become of it
         self._index = np.full(1024, -1, dtype=np.int64)
         self._where = np.full(1024, -1, dtype=np.int32)
         self._state = np.zeros(1024, dtype=np.uint8)
+        self._told = np.zeros(1024, dtype=bool)
         self._queue: deque[Piece] = deque()
 
     def add_descriptor(self, doc: Mapping[str, Any]) -> None:
-        """Takes the first descriptor with frames; baseline and derived streams are no maps.
+        """Takes the first descriptor with frames, or with its data key; baseline and derived streams are no maps.
 
         Raises:
             DocumentError: when a stream_resource that came before it cannot be used; see :meth:`add_resource`.
         """
-        data_key = image_data_key(doc)
-        if data_key is None or doc.get("name") in ("baseline", "snakemap") or self.descriptor is not None:
+        if doc.get("name") in ("baseline", "snakemap") or doc["uid"] in self.descriptors:
             return
-        self.descriptor, self.data_key = doc["uid"], data_key
+        data_key = self.data_key if self.data_key in doc["data_keys"] else image_data_key(doc)
+        if data_key is None or (self.data_key is not None and data_key != self.data_key):
+            return
+        if self.descriptor is not None and doc.get("name", "primary") != self._stream:
+            return
+        self.descriptors.add(doc["uid"])
+        if self.descriptor is not None:
+            return
+        self.descriptor, self.data_key, self._stream = doc["uid"], data_key, str(doc.get("name", "primary"))
         shape = doc["data_keys"][data_key]["shape"]
         known = all(type(size) is int and 0 < size < FRAME_SIDE_MAX for size in shape)
-        self._frames_per_point = shape[0] if known and len(shape) >= 3 else 1
-        self._frame_shape = (shape[-2], shape[-1]) if known else None
+        self._point_shape = tuple(shape) if known else ()
         self._take_early()
 
     def add_resource(self, doc: Mapping[str, Any]) -> None:
@@ -135,17 +157,18 @@ class FrameLedger:
         Raises:
             DocumentError: when it does not say which file or dataset, or is no HDF5.
         """
-        if self.data_key is None and len(self._early) < RESOURCES_MAX:
+        if self.descriptor is None and len(self._early) < RESOURCES_MAX:
             self._early.append(doc)
+            return
         if doc["data_key"] != self.data_key or doc["uid"] in self.resources:
             return
         dataset = _dataset(doc)
         if len(self.resources) >= RESOURCES_MAX:
             raise DocumentError(f"a run of more than {RESOURCES_MAX:,} stream_resources")
         self._number[doc["uid"]] = len(self._number)
-        self.resources[doc["uid"]] = Resource(
-            doc["uid"], doc["uri"], dataset, self._frames_per_point, self._frame_shape
-        )
+        shape = self._point_shape
+        frames = shape[0] if len(shape) in (1, 3, 4) else 1
+        self.resources[doc["uid"]] = Resource(doc["uid"], doc["uri"], dataset, frames, _frame_shape(shape), shape)
 
     def add_datum(self, doc: Mapping[str, Any]) -> None:
         """Takes a stream_datum; one that says nothing new changes nothing.
@@ -153,7 +176,7 @@ class FrameLedger:
         Raises:
             DocumentError: when its ranges are none, or beyond all bounds.
         """
-        if doc["stream_resource"] not in self.resources or doc["descriptor"] != self.descriptor:
+        if doc["stream_resource"] not in self.resources or doc["descriptor"] not in self.descriptors:
             return
         indices, seq_nums = Span.read(doc["indices"], "indices"), Span.read(doc["seq_nums"], "seq_nums")
         if seq_nums.size != indices.size or not seq_nums.size or seq_nums.start < 1:
@@ -163,6 +186,7 @@ class FrameLedger:
         if indices.stop > INDEX_MAX:
             raise DocumentError(f"a stream_datum for row {indices.stop:,}; at most {INDEX_MAX:,} are kept")
         self._announce(Piece(doc["stream_resource"], indices.start, seq_nums.start, seq_nums.size))
+        self._told[seq_nums.start : seq_nums.stop] = True
         self.announced = max(self.announced, seq_nums.stop - 1)
 
     def pending(self, *, limit: int = 64) -> Piece | None:
@@ -188,15 +212,23 @@ class FrameLedger:
         """Marks a piece as read."""
         self._mark(piece, READ)
 
-    def settle_points(self, seq_nums: npt.ArrayLike) -> None:
-        """Marks some points as read, as a derived document tells after a restart: what was announced last for them.
+    def settle_points(self, seq_nums: npt.ArrayLike, indices: npt.ArrayLike | None = None) -> None:
+        """Marks some points as read, as a derived document tells: what was announced last for them.
 
         Points that no document has announced were filled from the file, and need not be filled again.
+
+        Args:
+            seq_nums: the points (n,).
+            indices: rows (n,) of the dataset that were read. Of a point for which another row has been announced
+                meanwhile, that one is still to be read.
         """
         points = np.asarray(seq_nums, dtype=np.int64)
-        points = points[(points >= 1) & (points < SEQ_NUM_MAX)]
-        self._grow(int(np.max(points, initial=0)) + 1)
-        self._state[points] = READ
+        inside = (points >= 1) & (points < SEQ_NUM_MAX)
+        self._grow(int(np.max(points[inside], initial=0)) + 1)
+        if indices is not None:
+            rows = np.asarray(indices, dtype=np.int64)
+            inside[inside] &= (self._where[points[inside]] < 0) | (self._index[points[inside]] <= rows[inside])
+        self._state[points[inside]] = READ
 
     def put_back(self, piece: Piece) -> None:
         """Asks for a piece again, next."""
@@ -210,6 +242,11 @@ class FrameLedger:
     def waiting(self) -> int:
         """Points announced and not yet read."""
         return int(np.count_nonzero(self._state == ANNOUNCED))
+
+    @property
+    def filled(self) -> int:
+        """Points that were read though no document had announced them."""
+        return int(np.count_nonzero((self._state == READ) & ~self._told))
 
     @property
     def given_up(self) -> int:
@@ -307,6 +344,7 @@ class FrameLedger:
         self._index = np.concatenate([self._index, np.full(more, -1, dtype=np.int64)])
         self._where = np.concatenate([self._where, np.full(more, -1, dtype=np.int32)])
         self._state = np.concatenate([self._state, np.zeros(more, dtype=np.uint8)])
+        self._told = np.concatenate([self._told, np.zeros(more, dtype=bool)])
 
 
 def _pieces(piece: Piece, wanted: npt.NDArray[np.bool_], seq_nums: npt.NDArray[np.int64]) -> Iterator[Piece]:
@@ -318,6 +356,17 @@ def _pieces(piece: Piece, wanted: npt.NDArray[np.bool_], seq_nums: npt.NDArray[n
     for stretch in np.split(rows, breaks):
         first = int(stretch[0])
         yield Piece(piece.resource, piece.index + first, int(seq_nums[first]), len(stretch))
+
+
+def _frame_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """Rows and columns of a frame from the shape of a point's data; color comes first or last of three.
+
+    >>> [_frame_shape(shape) for shape in ((128, 96), (4, 128, 96), (1, 3, 128, 96), (1, 128, 96, 3), (1,))]
+    [(128, 96), (128, 96), (128, 96), (128, 96), None]
+    """
+    if len(shape) == 4 and shape[1] != 3 and shape[3] == 3:
+        return shape[1], shape[2]
+    return (shape[-2], shape[-1]) if len(shape) >= 2 else None
 
 
 def _dataset(doc: Mapping[str, Any]) -> str:

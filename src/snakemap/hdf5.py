@@ -11,7 +11,8 @@ What an error means:
   since it was last read (told once: after that it is what it is now); frames that HDF5 cannot unpack; or whatever
   ended the reader.
 - ``FileRefused``: the file, or something that it links to or draws on, is not in the data root.
-- ``FrameError``: there is no stack of frames (frames, rows, columns) of the promised shape that can be summed.
+- ``FrameError``: there is no stack of frames (frames, rows, columns) of the promised shape that can be summed, or no
+  column of numbers.
 - ``RoiError``: an ROI reaches beyond the frame.
 """
 
@@ -22,6 +23,7 @@ import dataclasses
 import functools
 import json
 import logging
+import math
 import os
 import signal
 import socket
@@ -37,6 +39,7 @@ import numpy.typing as npt
 
 from snakemap.confine import local_path, shown
 from snakemap.errors import FileBroken, FileNotReady, FrameError, SnakemapError
+from snakemap.hdf5_layout import COLORS
 from snakemap.hdf5_wire import ERRORS, HEADER_MAX, LENGTHS, PAYLOAD_MAX, FrameRequest, Terms
 
 __all__ = ["FrameBatch", "FrameReader", "Reduced"]
@@ -68,6 +71,7 @@ class FrameBatch:
         frames_per_point: point i owns the frames from ``i * frames_per_point`` on.
         rois: rectangles ``(y0, y1, x0, x1)`` in detector pixels, half open.
         frame_shape: rows and columns that a frame must have; None: whatever it has.
+        point_shape: shape of one point's data, as its descriptor has it; empty when it does not tell.
         preview: whether the last frame is wanted, too.
     """
 
@@ -79,6 +83,7 @@ class FrameBatch:
     rois: tuple[tuple[int, int, int, int], ...] = ()
     frame_shape: tuple[int, int] | None = None
     preview: bool = False
+    point_shape: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop or self.frames_per_point < 1:
@@ -91,8 +96,9 @@ class Reduced:
 
     Attributes:
         sums: (points, ROIs + 1): each ROI in order, then the total; uint64, int64 for signed frames, or float64.
-        length: frames in the dataset now.
-        frame: the last frame of the batch, shrunk to at most 512 rows and columns, when it was wanted.
+        length: rows in the dataset now.
+        frame: the last frame of the batch, shrunk to at most 512 rows and columns, when it was wanted: (rows, columns),
+            or (rows, columns, 3).
         identity: device and inode of the file; another one in the same run means that the file was replaced.
     """
 
@@ -176,12 +182,32 @@ class FrameReader:
         sums = parts[0].sums if len(parts) == 1 else np.concatenate([part.sums for part in parts])
         return dataclasses.replace(parts[-1], sums=sums)
 
-    async def length(self, uri: str, dataset: str) -> int:
-        """Frames in a dataset now; raises as :meth:`reduce` does."""
-        return (await self.shape(uri, dataset))[0]
+    async def scalars(self, batch: FrameBatch) -> npt.NDArray[np.float64]:
+        """Numbers (points,) of some points, from a dataset that holds one a point, or several to be summed.
 
-    async def shape(self, uri: str, dataset: str) -> tuple[int, int, int]:
-        """Frames, rows and columns of a dataset now; raises as :meth:`reduce` does."""
+        ROIs, frame shape and preview of the batch mean nothing here. NaN stays NaN; whole numbers beyond 2**53 are
+        rounded. Raises as :meth:`reduce` does.
+        """
+        path = str(local_path(batch.uri, self.path_map))
+        parts: list[npt.NDArray[np.float64]] = []
+        start = batch.start
+        while start < batch.stop:
+            read = functools.partial(_values, points_max=batch.stop - start)
+            parts.append(await self._ask(_request("scalars", batch, path, start), read))
+            start += len(parts[-1])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    async def length(self, uri: str, dataset: str) -> int:
+        """Rows in a dataset now, of whatever it holds; raises as :meth:`reduce` does."""
+        return (await self.size(uri, dataset))[0]
+
+    async def size(self, uri: str, dataset: str) -> tuple[int, ...]:
+        """Shape of a dataset now, of whatever it holds; raises as :meth:`reduce` does."""
+        path = str(local_path(uri, self.path_map))
+        return await self._ask(_request("size", FrameBatch(uri, dataset, 0, 1), path, 0), _shape)
+
+    async def shape(self, uri: str, dataset: str) -> tuple[int, ...]:
+        """Shape of a stack of frames now: frames, rows and columns, or with colors; raises as :meth:`reduce` does."""
         path = str(local_path(uri, self.path_map))
         return await self._ask(_request("shape", FrameBatch(uri, dataset, 0, 1), path, 0), _shape)
 
@@ -342,12 +368,23 @@ def _request(ask: str, batch: FrameBatch, path: str, start: int) -> FrameRequest
         "rois": [list(roi) for roi in batch.rois],
         "frame_shape": list(batch.frame_shape) if batch.frame_shape else None,
         "preview": batch.preview,
+        "point_shape": list(batch.point_shape),
     }
 
 
-def _shape(header: dict[str, Any], _payload: bytearray) -> tuple[int, int, int]:
-    frames, rows, columns = (int(size) for size in header["shape"])
-    return frames, rows, columns
+def _shape(header: dict[str, Any], _payload: bytearray) -> tuple[int, ...]:
+    shape = tuple(int(size) for size in header["shape"])
+    if not shape or min(shape) < 0:
+        raise ValueError(f"a shape {shape}")
+    return shape
+
+
+def _values(header: dict[str, Any], payload: bytearray, *, points_max: int) -> npt.NDArray[np.float64]:
+    """Scalars of an answer, after a look at every part of it; raises as :func:`_reduced`."""
+    points = int(header["points"])
+    if not 1 <= points <= points_max or len(payload) != 8 * points:
+        raise ValueError(f"{points} points in {len(payload):,} bytes")
+    return np.frombuffer(payload, "<f8", points)
 
 
 def _reduced(header: dict[str, Any], payload: bytearray, *, rois: int, points_max: int) -> Reduced:
@@ -364,10 +401,13 @@ def _reduced(header: dict[str, Any], payload: bytearray, *, rois: int, points_ma
     device, inode = (int(number) for number in header["identity"])
     frame = None
     if header["frame"] is not None:
-        dtype, rows, width = header["frame"]
-        if dtype not in FRAME_DTYPES or not (0 < int(rows) <= FRAME_SIZE_MAX and 0 < int(width) <= FRAME_SIZE_MAX):
+        dtype, *shape = header["frame"]
+        sizes = [int(size) for size in shape]
+        if dtype not in FRAME_DTYPES or len(sizes) not in (2, 3) or sizes[2:] not in ([], [COLORS]):
             raise ValueError(f"a frame {header['frame']!r}")
-        frame = np.frombuffer(payload, dtype, rows * width, sums_bytes).reshape(rows, width)
+        if not all(0 < size <= FRAME_SIZE_MAX for size in sizes):
+            raise ValueError(f"a frame {header['frame']!r}")
+        frame = np.frombuffer(payload, dtype, math.prod(sizes), sums_bytes).reshape(sizes)
         sums_bytes += frame.nbytes
     if len(payload) != sums_bytes:
         raise ValueError(f"{len(payload):,} bytes instead of {sums_bytes:,}")

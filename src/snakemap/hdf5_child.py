@@ -26,10 +26,11 @@ from h5py import h5d, h5t  # pyright: ignore[reportAttributeAccessIssue]
 from snakemap.confine import DataRoot, restrict_process, shown
 from snakemap.errors import FileBroken, FrameError, SnakemapError
 from snakemap.hdf5_files import CHUNK_BYTES_MAX, HDF5_ERRORS, Found, HdfFile, OpenFiles
+from snakemap.hdf5_layout import Layout, layout_of, scalar_rows
 from snakemap.hdf5_wire import LENGTHS, PAYLOAD_MAX, FrameRequest, Terms
-from snakemap.roi import Roi, Sums, shrink, sum_frames, sums_dtype
+from snakemap.roi import Roi, Sums, shrink, sum_colors, sum_frames, sums_dtype
 
-__all__ = ["FrameSource", "Reader", "main", "sum_points"]
+__all__ = ["FrameSource", "Reader", "main", "sum_points", "sum_scalars"]
 
 IDLE_S = 60.0
 """Files are let go when nobody asks for so long: an open file keeps a disk busy, and deleted files on it."""
@@ -37,7 +38,10 @@ IDLE_S = 60.0
 PORTION_BYTES = 2 << 20
 """Frames are read and summed in portions of about this size, so that they are still in the cache when summed."""
 
-PREVIEW_BYTES_MAX = 512 * 512 * 8
+PREVIEW_BYTES_MAX = 512 * 512 * 3 * 8
+SCALARS_MAX = 500_000
+"""Points whose scalars are read at one time."""
+
 FILES_OPEN_MAX = 4096
 
 
@@ -45,17 +49,18 @@ class FrameSource:
     """Reads consecutive frames of one dataset into a buffer of its own, the fastest way that its layout allows.
 
     Args:
-        found: a dataset (frames, rows, columns) whose frames have been required.
+        found: a dataset (frames, rows, columns), or one with colors, whose frames have been required.
+        layout: what its dimensions mean; None: as they look.
 
     Attributes:
         portion: frames to read at one time, whole chunks where that is possible.
     """
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Found, layout: Layout | None = None) -> None:
         self.found = found
         self.dataset = found.dataset
-        _, height, width = self.dataset.shape
-        self.frame_bytes = height * width * self.dataset.dtype.itemsize
+        self.layout = layout or layout_of(self.dataset.shape)
+        self.frame_bytes = math.prod(self.dataset.shape[1:]) * self.dataset.dtype.itemsize
         if self.frame_bytes > CHUNK_BYTES_MAX:
             raise FrameError(
                 f"{found} has frames of {self.frame_bytes / 1e6:,.0f} MB; "
@@ -64,10 +69,11 @@ class FrameSource:
         self.direct = self._is_direct()
         self.portion = self._portion()
         dtype = self.dataset.dtype if self.direct else self.dataset.dtype.newbyteorder("=")
-        self._buffer = np.empty((self.portion, height, width), dtype)
+        self._buffer = np.empty((self.portion, *self.dataset.shape[1:]), dtype)
+        self._corner = (0,) * (self.dataset.ndim - 1)
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Frames (stop - start, rows, columns), which the next call overwrites.
+        """Frames (stop - start, rows, columns), or with colors, which the next call overwrites.
 
         Raises:
             FileBroken: HDF5 cannot read them.
@@ -78,7 +84,7 @@ class FrameSource:
                 self.dataset.read_direct(frames, np.s_[start:stop])
                 return frames
             for number, frame in enumerate(frames, start):
-                self.dataset.id.read_direct_chunk((number, 0, 0), out=frame.reshape(-1).view(np.uint8))
+                self.dataset.id.read_direct_chunk((number, *self._corner), out=frame.reshape(-1).view(np.uint8))
         except HDF5_ERRORS as error:
             self.found.file.forget_handle()
             frames_read = f"frame {start:,}" if stop - start == 1 else f"frames {start:,} to {stop - 1:,}"
@@ -91,6 +97,18 @@ class FrameSource:
         In portions of 4, frames 3 to 12 are read as 3, 4 to 7, 8 to 11, 12.
         """
         return min(stop, (start // self.portion + 1) * self.portion)
+
+    def sum(self, frames: npt.NDArray[Any], rois: list[Roi]) -> Sums:
+        """Sums (frames, ROIs + 1) of frames as :meth:`read` gives them."""
+        if not self.layout.colors:
+            return sum_frames(frames, rois)
+        return sum_colors(frames, rois, last=self.layout.colors == "last")
+
+    def shown(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A frame as it is to be looked at: (rows, columns), or (rows, columns, 3)."""
+        if self.layout.colors == "planes":
+            return frame[-1]
+        return np.moveaxis(frame, 0, -1) if self.layout.colors == "first" else frame
 
     def _is_direct(self) -> bool:
         """Whether a chunk holds just the bytes of one frame."""
@@ -133,12 +151,16 @@ class Reader:
         try:
             self._confine()
             self.files.begin()
-            return self._reduce(request) if request["ask"] == "reduce" else self._shape(request)
+            return self._asked(request)
         except SnakemapError as error:
             return {"error": error.code, "message": str(error)}, b""
         except MemoryError:
             message = f"{shown(request['path'])} needs more memory than {self.terms.memory_limit_bytes / 1e9:,.1f} GB"
             return {"error": FileBroken.code, "message": message}, b""
+
+    def _asked(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        answers = {"reduce": self._reduce, "scalars": self._scalars, "shape": self._shape, "size": self._size}
+        return answers[request["ask"]](request)
 
     def _confine(self) -> None:
         """Gives up all files outside the root, once there is a root."""
@@ -151,19 +173,41 @@ class Reader:
         self.files.require(found, None)
         return {"shape": found.dataset.shape, "confined": self.confined}, b""
 
-    def _reduce(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
-        until = time.monotonic() + self.terms.time_limit_s / 2
-        per_point, start, stop = request["frames_per_point"], request["start"], request["stop"]
+    def _size(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        found = self.files.find(self.files.open(request["path"]), request["dataset"])
+        self.files.require(found, None)
+        return {"shape": found.dataset.shape, "confined": self.confined}, b""
+
+    def _scalars(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        start, stop = request["start"], request["stop"]
         file = self.files.open(request["path"])
-        found = self._find(file, request)
+        found = self.files.find(file, request["dataset"])
+        per_point = _scalar_rows(found, request)
+        stop = min(stop, start + SCALARS_MAX)
         self.files.require(found, range(start * per_point, stop * per_point))
-        rois = _rois(found, request)
-        room = max(1, (PAYLOAD_MAX - PREVIEW_BYTES_MAX) // (8 * (len(rois) + 1)))
-        points, size = range(start, min(stop, start + room)), found.file.size
-        sums, last = sum_points(FrameSource(found), rois, points=points, frames_per_point=per_point, until=until)
+        size = found.file.size
+        values = sum_scalars(found, points=range(start, stop), rows_per_point=per_point)
         if found.file.size < size:
             raise FileBroken(f"{found.file} was cut short while it was being read")
-        frame = shrink(last) if request["preview"] and start + len(sums) == stop else None
+        header = {"points": len(values), "length": found.dataset.shape[0], "identity": file.identity}
+        return {**header, "confined": self.confined}, values.tobytes()
+
+    def _reduce(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        until = time.monotonic() + self.terms.time_limit_s / 2
+        start, stop = request["start"], request["stop"]
+        file = self.files.open(request["path"])
+        found = self._find(file, request)
+        layout = _layout(found, request)
+        per_point = layout.rows_per_point
+        self.files.require(found, range(start * per_point, stop * per_point))
+        rois = _rois(found, request, layout)
+        room = max(1, (PAYLOAD_MAX - PREVIEW_BYTES_MAX) // (8 * (len(rois) + 1)))
+        points, size = range(start, min(stop, start + room)), found.file.size
+        source = FrameSource(found, layout)
+        sums, last = sum_points(source, rois, points=points, frames_per_point=per_point, until=until)
+        if found.file.size < size:
+            raise FileBroken(f"{found.file} was cut short while it was being read")
+        frame = shrink(source.shown(last)) if request["preview"] and start + len(sums) == stop else None
         header = {
             "points": len(sums),
             "length": found.dataset.shape[0],
@@ -176,21 +220,52 @@ class Reader:
 
     def _find(self, file: HdfFile, request: FrameRequest) -> Found:
         found = self.files.find(file, request["dataset"])
-        shape = found.dataset.shape
         try:
             sums_dtype(found.dataset.dtype)
         except TypeError as error:
             raise FrameError(f"{found} is of a datatype that cannot be summed") from error
-        if shape is not None and len(shape) == 4:
-            raise FrameError(f"{found} has color frames (shape {shape}): only those of one channel can be summed")
-        if shape is None or len(shape) != 3 or 0 in shape[1:]:
-            raise FrameError(f"{found} is no stack of frames (frames, rows, columns): its shape is {shape}")
+        if request["ask"] == "shape":
+            shape = found.dataset.shape
+            _layout(found, {**request, "point_shape": list(shape[1:] if shape else ())})
         return found
 
 
-def _rois(found: Found, request: FrameRequest) -> list[Roi]:
+def _layout(found: Found, request: FrameRequest) -> Layout:
+    """What the dimensions of a dataset mean."""
+    expected = request["frame_shape"]
+    try:
+        return layout_of(
+            found.dataset.shape,
+            frames_per_point=request["frames_per_point"],
+            point_shape=request.get("point_shape", ()),
+            frame_shape=(expected[0], expected[1]) if expected else None,
+        )
+    except FrameError as error:
+        raise FrameError(f"{found} is {error}") from error
+
+
+def _scalar_rows(found: Found, request: FrameRequest) -> int:
+    """Rows of a dataset that make one point, after a look at whether they are numbers at all."""
+    shape = found.dataset.shape
+    try:
+        kind = found.dataset.dtype.kind
+    except TypeError:
+        kind = "unknown"
+    if kind not in "biuf":
+        raise FrameError(f"{found} holds text or records, not numbers: no map can be made of it")
+    if not shape or 0 in shape[1:]:
+        raise FrameError(f"{found} is no column of numbers: its shape is {shape}")
+    per_point, told = request["frames_per_point"], request.get("point_shape", ())
+    rows = scalar_rows(shape, frames_per_point=per_point, point_shape=told)
+    values = math.prod(shape[1:])
+    if values > max(per_point, 1) or rows * values * found.dataset.dtype.itemsize > PORTION_BYTES:
+        raise FrameError(f"{found} has {values:,} numbers a row, and {per_point:,} a point were promised")
+    return rows
+
+
+def _rois(found: Found, request: FrameRequest, layout: Layout) -> list[Roi]:
     """The ROIs of a request, after a look at the frames that they are for."""
-    _, rows, columns = found.dataset.shape
+    rows, columns = layout.frame_shape
     expected = request["frame_shape"]
     if expected is not None and list(expected) != [rows, columns]:
         raise FrameError(
@@ -222,11 +297,33 @@ def sum_points(
         end = source.stop(begin, stop)
         frames = source.read(begin, end)
         owners = np.arange(begin - first, end - first) // frames_per_point
-        np.add.at(sums, owners, sum_frames(frames, rois))
+        np.add.at(sums, owners, source.sum(frames, rois))
         done = (end - first) // frames_per_point
         if end == stop or (done and time.monotonic() > until):
             return sums[:done], frames[-1]
         begin = end
+
+
+def sum_scalars(found: Found, *, points: range, rows_per_point: int) -> npt.NDArray[np.float64]:
+    """Values (points,) of some points, each the sum of its rows; NaN where one of them is NaN.
+
+    Raises:
+        FileBroken: HDF5 cannot read them.
+    """
+    dataset = found.dataset
+    row_bytes = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+    portion = max(1, PORTION_BYTES // (row_bytes * rows_per_point))
+    values = np.empty(len(points), np.float64)
+    for start in range(points.start, points.stop, portion):
+        stop = min(start + portion, points.stop)
+        try:
+            rows = dataset[start * rows_per_point : stop * rows_per_point]
+        except HDF5_ERRORS as error:
+            found.file.forget_handle()
+            raise FileBroken(f"{found}: its values from point {start:,} on cannot be read: {shown(error)}") from error
+        summed = rows.reshape(stop - start, -1).astype(np.float64).sum(axis=1)
+        values[start - points.start : stop - points.start] = summed
+    return values
 
 
 def main(fd: int) -> None:
@@ -259,7 +356,7 @@ def main(fd: int) -> None:
 
 def _warm_up() -> None:
     """Loads the compiled code for the usual detectors, while its cache can still be written."""
-    for dtype in (np.uint8, np.uint16, np.uint32):
+    for dtype in (np.uint8, np.uint16, np.uint32, np.int16, np.int32, np.float32, np.float64):
         sum_frames(np.zeros((1, 1, 1), dtype), [])
 
 

@@ -68,6 +68,7 @@ class HdfFile:
         identity: device and inode.
         lengths: frames that its datasets had when last seen, by path.
         largest: bytes that it had when it was largest.
+        sound: by path, a row that was found to lie in the file, and the bytes that the file had then.
         handle: None when it has to be opened anew.
     """
 
@@ -76,6 +77,7 @@ class HdfFile:
     identity: tuple[int, int]
     lengths: dict[str, int] = field(default_factory=dict)
     largest: int = 0
+    sound: dict[str, tuple[int, int]] = field(default_factory=dict)
     handle: h5py.File | None = None
 
     def __str__(self) -> str:
@@ -421,12 +423,14 @@ def _check_length(found: Found, rows: range | None) -> None:
         raise FrameError(f"{found} is a single value, not a stack of frames")
     length, lengths = found.dataset.shape[0], found.file.lengths
     before = lengths.pop(found.path, 0)
+    rows_are = "frame" if found.dataset.ndim > 2 else "value"
     if length < before:
-        raise FileBroken(f"{found} had {before:,} frames, and now has {length:,}")
+        found.file.sound.pop(found.path, None)
+        raise FileBroken(f"{found} had {before:,} {rows_are}s, and now has {length:,}")
     lengths[found.path] = length
     if rows and rows.stop > length:
         found.file.forget_handle()
-        raise FileNotReady(f"{found} has {length:,} frames (yet), and frame {rows.stop:,} is asked for")
+        raise FileNotReady(f"{found} has {length:,} {rows_are}s (yet), and {rows_are} {rows.stop:,} is asked for")
 
 
 def _check_chunks(found: Found, rows: range | None) -> None:
@@ -437,15 +441,61 @@ def _check_chunks(found: Found, rows: range | None) -> None:
         raise FileBroken(
             f"{found} has chunks of {chunk_bytes / 1e6:,.0f} MB; more than {CHUNK_BYTES_MAX / 1e6:,.0f} MB are not read"
         )
+    if not rows:
+        return
     step = chunk_shape[0]
-    starts = range(rows.start // step * step, rows.stop, step) if rows else range(0)
-    others = (range(0, size, chunk) for size, chunk in zip(dataset.shape[1:], chunk_shape[1:], strict=True))
+    starts = range(rows.start // step * step, rows.stop, step)
+    others = [range(0, size, chunk) for size, chunk in zip(dataset.shape[1:], chunk_shape[1:], strict=True)]
     with _hdf5(found.file, f"the frames of {shown(found.path)} cannot be looked up"):
+        stored = 0
         for corner in product(starts, *others):
-            chunk = dataset.id.get_chunk_info_by_coord(corner)
-            if chunk.byte_offset is None:
-                raise FileNotReady(f"{found} has not been written from frame {corner[0]:,} on (yet)")
-            _check_end(found.file, chunk.byte_offset + chunk.size)
+            chunk_bytes = _stored(dataset, corner)
+            if not chunk_bytes:
+                _check_chunk(found, corner)
+            stored += chunk_bytes
+        if not _is_sound(found, starts[-1], stored // (len(starts) * step)):
+            for corner in product(starts[-1:], *others):
+                _check_chunk(found, corner)
+            # of a file that was written long ago all rows are found to be there at once
+            last = (dataset.shape[0] - 1) // step * step
+            there = last > starts[-1] and all(_is_there(found, corner) for corner in product([last], *others))
+            found.file.sound[found.path] = last if there else starts[-1], found.file.size
+
+
+def _is_sound(found: Found, row: int, row_bytes: int) -> bool:
+    """Whether a chunk that is there lies in the file for sure, so that nobody need look where.
+
+    Files grow with their rows. What lies before a row that was in the file is in it, too, as long as the file has not
+    been cut; and so is what came after, when the file has grown by as much.
+    """
+    if found.path not in found.file.sound or found.file.shrunk:
+        return False
+    sound, size = found.file.sound[found.path]
+    return row <= sound or found.file.size - size >= (row - sound) * row_bytes
+
+
+def _check_chunk(found: Found, corner: tuple[int, ...]) -> None:
+    """A chunk is in the file. To find it HDF5 goes through all chunks before it."""
+    chunk = found.dataset.id.get_chunk_info_by_coord(corner)
+    if chunk.byte_offset is None:
+        raise FileNotReady(f"{found} has not been written from frame {corner[0]:,} on (yet)")
+    _check_end(found.file, chunk.byte_offset + chunk.size)
+
+
+def _is_there(found: Found, corner: tuple[int, ...]) -> bool:
+    """Whether a chunk that nobody asked for is in the file."""
+    if not _stored(found.dataset, corner):
+        return False
+    chunk = found.dataset.id.get_chunk_info_by_coord(corner)
+    return chunk.byte_offset is not None and chunk.byte_offset + chunk.size <= found.file.size
+
+
+def _stored(dataset: h5py.Dataset, corner: tuple[int, ...]) -> int:
+    """Bytes of a chunk in its file, at the same cost wherever it is; 0 when it is not there, or HDF5 cannot tell."""
+    sizes, stored = (ctypes.c_uint64 * len(corner))(*corner), ctypes.c_uint64()
+    # not in h5py; the function is found in the very library that h5py uses
+    ask = ctypes.CDLL(h5f.__file__).H5Dget_chunk_storage_size
+    return stored.value if ask(ctypes.c_int64(dataset.id.id), sizes, ctypes.byref(stored)) >= 0 else 0
 
 
 def _check_contiguous(found: Found, rows: range | None) -> None:

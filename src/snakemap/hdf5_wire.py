@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FrameError, RoiError, SnakemapError
 
@@ -46,7 +46,13 @@ class Terms:
 
 
 class FrameRequest(TypedDict):
-    """One request; the ask is ``"reduce"`` or ``"shape"``, and ``"shape"`` needs only path and dataset."""
+    """One request; the ask is one of four words.
+
+    - ``"reduce"``: sums of frames;
+    - ``"scalars"``: numbers, one a point, for which ROIs and frames mean nothing;
+    - ``"shape"``: of a stack of frames, by path and dataset alone;
+    - ``"size"``: the shape of any dataset, in the same way.
+    """
 
     ask: str
     path: str
@@ -56,4 +62,5 @@ class FrameRequest(TypedDict):
     frames_per_point: int
     rois: list[list[int]]
     frame_shape: list[int] | None
+    point_shape: NotRequired[list[int]]
     preview: bool

@@ -1,4 +1,4 @@
-"""Maps made coarse enough for a screen, by Datashader, once a process for all tabs that look at them.
+"""Pictures made coarse enough for a screen, by Datashader, once a process for all tabs that look at them.
 
 A level of step ``k`` shows blocks of k by k cells as their mean. Blocks lie on a fixed lattice, so a new point changes
 one block of each level and everybody's zoom is a window cut from one of a few levels.
@@ -13,11 +13,14 @@ import numpy.typing as npt
 import xarray
 
 from snakemap.maps import Maps
+from snakemap.pictures import Direct, Picture
 
 __all__ = ["Level", "block_means", "step_for", "warm_up"]
 
 LOG_LENGTH = 50
 """Updates that a tab may skip before it is sent everything anew."""
+
+BLOCKS_AT_ONCE = 4096
 
 
 def step_for(cells: float, pixels: float) -> int:
@@ -72,47 +75,80 @@ def warm_up() -> None:
 
 
 class Level:
-    """One level of a run's maps, kept up to date.
+    """One level of a picture, kept up to date.
+
+    When the epoch of its picture rises, a level is of no use any more: whoever keeps it compares epochs and
+    makes another.
 
     Args:
-        maps: the maps; at step 1 the level is the maps themselves.
+        picture: the picture, or the maps themselves; at step 1 the level is what the picture is.
         step: cells along each side of a block.
 
     Attributes:
+        epoch: of the picture when the level was made.
         grids: (channels, rows, columns) of means.
-        version: of the maps that the grids show.
+        version: of the picture that the grids show.
     """
 
-    def __init__(self, maps: Maps, step: int) -> None:
-        self.maps = maps
+    def __init__(self, picture: Picture | Maps, step: int) -> None:
+        self.picture: Picture = Direct(picture) if isinstance(picture, Maps) else picture
         self.step = step
-        self.version = maps.version
-        self.grids = maps.grids if step == 1 else block_means(maps.grids, step)
+        self.epoch = self.picture.epoch
+        self.version = self.picture.version
+        self.grids = self.picture.grids if step == 1 else block_means(self.picture.grids, step)
         self.rows, self.columns = self.grids.shape[1:]
         self._log: list[tuple[int, npt.NDArray[np.int64]]] = []
 
+    @property
+    def stale(self) -> bool:
+        """Whether the picture has become another one since the level was made."""
+        return self.epoch != self.picture.epoch
+
     def update(self) -> None:
-        """Brings the grids to the maps' version, computing only the rows of blocks that changed."""
-        if self.version == self.maps.version:
+        """Brings the grids to the picture's version, computing only the blocks that changed; a stale level stays."""
+        self.picture.update()
+        if self.version == self.picture.version or self.stale:
             return
-        cells = self.maps.changed(self.version)
+        cells = self.picture.changed(self.version)
         if self.step > 1:
-            rows, columns = np.divmod(cells, self.maps.raster.columns)
-            rows, columns = rows // self.step, columns // self.step
-            low, high = int(rows.min()), int(rows.max()) + 1
-            strip = self.maps.grids[:, low * self.step : high * self.step]
-            self.grids[:, low:high] = block_means(strip, self.step)
-            self._log.append((self.version, np.unique(rows * self.columns + columns)))
+            rows, columns = np.divmod(cells, self.picture.raster.columns)
+            blocks = np.unique(rows // self.step * self.columns + columns // self.step)
+            self._renew(*np.divmod(blocks, self.columns))
+            self._log.append((self.version, blocks))
             del self._log[:-LOG_LENGTH]
-        self.version = self.maps.version
+        self.version = self.picture.version
 
     def changed(self, since: int) -> npt.NDArray[np.int64] | None:
-        """Cells of this level changed after a version of the maps, each once; None when that is too long ago."""
+        """Cells of this level changed after a version of the picture, each once; None when that is too long ago."""
         if self.step == 1:
-            return self.maps.changed(since)
+            return self.picture.changed(since)
         if since == self.version:
             return np.empty(0, dtype=np.int64)
         steps = [cells for version, cells in self._log if version >= since]
         if not self._log or self._log[-len(steps)][0] != since or not steps:
             return None
         return steps[0] if len(steps) == 1 else np.unique(np.concatenate(steps))
+
+    def _renew(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> None:
+        """Computes blocks (n,) again: the strip that they lie in or, where they lie far apart, each by itself."""
+        low, high = int(rows[0]), int(rows[-1]) + 1
+        if 2 * len(rows) >= (high - low) * self.columns or high - low == 1:
+            strip = self.picture.grids[:, low * self.step : high * self.step]
+            self.grids[:, low:high] = block_means(strip, self.step)
+            return
+        for begin in range(0, len(rows), BLOCKS_AT_ONCE):
+            some = slice(begin, begin + BLOCKS_AT_ONCE)
+            side_by_side = _blocks(self.picture.grids, rows[some], columns[some], self.step)
+            self.grids[:, rows[some], columns[some]] = block_means(side_by_side, self.step)[:, 0]
+
+
+def _blocks(
+    grids: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], step: int
+) -> npt.NDArray[np.float64]:
+    """Some blocks (n,) side by side, (channels, step, n * step); NaN beyond the edges of the grids."""
+    within = np.arange(step)
+    down, along = (at[:, None] * step + within for at in (rows, columns))
+    height, width = grids.shape[1:]
+    picked = grids[:, np.minimum(down, height - 1)[:, :, None], np.minimum(along, width - 1)[:, None, :]]
+    picked[:, (down >= height)[:, :, None] | (along >= width)[:, None, :]] = np.nan
+    return picked.transpose(0, 2, 1, 3).reshape(len(grids), step, -1)

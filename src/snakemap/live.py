@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from snakemap.documents import WORKER, Entry, joined_pages
+from snakemap.documents import WORKER, Entry, joined, position
 from snakemap.errors import DocumentError, RunNotFound, SnakemapError, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.runs import Run
@@ -34,14 +34,8 @@ FRAME_LATE_S = 2.0
 """How long after its point a frame may come; so long it is asked for."""
 
 
-def position(cursor: str) -> tuple[int, int]:
-    """A cursor as numbers that compare in the order of the stream.
-
-    >>> position("1795461238076-10") > position("1795461238076-9")
-    True
-    """
-    milliseconds, _, number = cursor.partition("-")
-    return int(milliseconds or 0), int(number or 0)
+Shown = tuple[str, str]
+"""Uid of a run, and the name of a camera of it; empty for the main one."""
 
 
 class Live:
@@ -78,9 +72,9 @@ class Live:
         self._arrived: dict[str, list[Entry]] = {}
         self._cursor: str | None = None
         self._news = asyncio.Event()
-        self._frames: dict[str, tuple[npt.NDArray[Any], int | None]] = {}
-        self._frames_shown: dict[object, str] = {}
-        self._frames_at: dict[str, tuple[int, float]] = {}
+        self._frames: dict[Shown, tuple[npt.NDArray[Any], int | None]] = {}
+        self._frames_shown: dict[object, Shown] = {}
+        self._frames_at: dict[Shown, tuple[int, float]] = {}
 
     def start(self) -> None:
         """Begins to follow; calling it again does nothing. Needs a running event loop."""
@@ -138,20 +132,25 @@ class Live:
             self._users.pop(uid, None)
         self._forget()
 
-    def frame(self, uid: str) -> tuple[npt.NDArray[Any] | None, int | None]:
-        """The frame of a run that came last, downsampled, and the seq_num of its point; None before the first."""
-        return self._frames.get(uid, (None, None))
+    def frame(self, uid: str, source: str = "") -> tuple[npt.NDArray[Any] | None, int | None]:
+        """The frame of a run that came last, downsampled, and the seq_num of its point; None before the first.
 
-    def show_frames_of(self, key: object, uid: str | None) -> None:
-        """Fetches the frames of a run while a tab shows them; None ends it."""
+        Args:
+            uid: of the run.
+            source: the camera, as :attr:`Run.sources` names it; empty for the main one.
+        """
+        return self._frames.get((uid, source), (None, None))
+
+    def show_frames_of(self, key: object, uid: str | None, source: str = "") -> None:
+        """Fetches the frames of a run's camera while a tab shows them; None ends it."""
         if uid is None:
             self._frames_shown.pop(key, None)
         else:
-            self._frames_shown[key] = uid
+            self._frames_shown[key] = (uid, source)
 
     def fold(self, entries: Iterable[Entry]) -> None:
         """Folds entries of the stream into the runs that are kept; what cannot be used is logged and left out."""
-        for entry in joined_pages(entries):
+        for entry in joined(entry for entry in entries if not self._known(entry)):
             run = self.runs.get(entry.run)
             if run is not None:
                 self._apply(run, entry)
@@ -161,10 +160,15 @@ class Live:
                 self._arrived[entry.run].append(entry)
         self._news.set()
 
+    def _known(self, entry: Entry) -> bool:
+        """Whether an entry is in its run already; what comes joined has no order of its own any more."""
+        run = self.runs.get(entry.run)
+        return run is not None and position(entry.cursor) <= position(run.cursor)
+
     @staticmethod
     def _apply(run: Run, entry: Entry) -> None:
-        """Folds one more entry into its run, unless it is in it already."""
-        if entry.name in (WORKER, "start") or position(entry.cursor) <= position(run.cursor):
+        """Folds one more entry into its run."""
+        if entry.name in (WORKER, "start"):
             return
         try:
             run.apply(entry.document, cursor=entry.cursor)
@@ -204,7 +208,7 @@ class Live:
         try:
             await self._begin_at()
             run = await self._stored(uid)
-            for entry in self._arrived[uid]:
+            for entry in [entry for entry in self._arrived[uid] if position(entry.cursor) > position(run.cursor)]:
                 self._apply(run, entry)
         finally:
             del self._arrived[uid]
@@ -215,7 +219,7 @@ class Live:
         run: Run | None = None
         async with aclosing(self.store.run_entries(uid)) as batches:
             async for entries in batches:
-                for entry in joined_pages(entries):
+                for entry in joined(entries):
                     if run is not None:
                         self._apply(run, entry)
                     elif entry.name == "start":
@@ -303,31 +307,31 @@ class Live:
         while True:
             await asyncio.sleep(FRAME_PERIOD_S)
             shown = set(self._frames_shown.values())
-            self._frames = {uid: frame for uid, frame in self._frames.items() if uid in shown}
-            self._frames_at = {uid: at for uid, at in self._frames_at.items() if uid in shown}
-            for uid in shown:
-                await self._fetch_frame(uid)
+            self._frames = {of: frame for of, frame in self._frames.items() if of in shown}
+            self._frames_at = {of: at for of, at in self._frames_at.items() if of in shown}
+            for of in shown:
+                await self._fetch_frame(of)
 
-    async def _fetch_frame(self, uid: str) -> None:
-        run = self.runs.get(uid)
+    async def _fetch_frame(self, of: Shown) -> None:
+        run = self.runs.get(of[0])
         if run is None or self.store_lost_since is not None:
             return
-        version, since = self._frames_at.get(uid, (-1, 0.0))
+        version, since = self._frames_at.get(of, (-1, 0.0))
         if version != run.version:
-            self._frames_at[uid] = run.version, time.monotonic()
+            self._frames_at[of] = run.version, time.monotonic()
         elif time.monotonic() - since > FRAME_LATE_S:
             return
         try:
-            found = await self.store.frame(uid)
+            found = await self.store.frame(*of)
         except StoreUnavailable as trouble:
             self._lost(str(trouble))
             return
         if found is None:
             return
         frame, about = found
-        if uid not in self._frames or about.get("seq_num") != self._frames[uid][1]:
+        if of not in self._frames or about.get("seq_num") != self._frames[of][1]:
             self._news.set()
-        self._frames[uid] = (frame, about.get("seq_num"))
+        self._frames[of] = (frame, about.get("seq_num"))
 
     async def _wake(self) -> None:
         """After news, wakes every tab: at once after a rest, and then at most once a period."""

@@ -68,7 +68,7 @@ class Maps:
         self.version = 0
         self.visited = 0
         self.last_cell = -1
-        self._flat = self.grids.reshape(len(self.channels), -1)
+        self._flat = self.grids.reshape(len(self.channels), raster.size)
         self._seen = np.zeros(raster.size, dtype=bool)
         self._beyond: set[int] = set()
         self._log = np.empty(1024, dtype=np.int32)

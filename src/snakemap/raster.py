@@ -21,11 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.errors import GeometryError
+from snakemap.path import Path
 
 __all__ = ["Axis", "Raster", "unravel"]
 
 CELLS_MAX = 4_000_000
 AXES_MAX = 16
+EVEN = 1e-3
 
 
 def unravel(
@@ -87,6 +89,18 @@ class Axis:
             return bool(np.isfinite(np.ptp(self.coordinates)))
 
     @property
+    def even(self) -> bool:
+        """Whether the coordinates are evenly spaced, each within a thousandth of a step.
+
+        >>> [Axis("x", "mm", np.array(at)).even for at in ([4.0, 2.0, 0.0], [0.0, 1.0, 1.0], [0.0, 1.0, 3.0], [7.0])]
+        [True, False, False, True]
+        """
+        first, last = float(self.coordinates[0]), float(self.coordinates[-1])
+        planned = np.linspace(first, last, len(self.coordinates))
+        step = abs(last - first) / max(len(planned) - 1, 1)
+        return bool(np.all(np.abs(self.coordinates - planned) <= EVEN * step))
+
+    @property
     def decreases(self) -> bool:
         """Whether the coordinate falls along the scan's index."""
         return bool(self.coordinates[-1] < self.coordinates[0])
@@ -121,6 +135,8 @@ class Raster:
         source: who told, for the screen: ``"scanspec"``, ``"setting SNAKEMAP_GRID"``.
         note: a word of caution for the screen; empty when there is no doubt.
         certain: False when the number of points was a guess, so that nothing can be said of what is missing.
+        path: where the points lie when they are no grid visited row by row; the raster is then one row of them, in the
+            order of seq_num. None for a grid.
 
     Raises:
         GeometryError: when the shape is empty, too large, or disagrees with its axes, or these are not finite.
@@ -133,6 +149,7 @@ class Raster:
     source: str
     note: str = ""
     certain: bool = True
+    path: Path | None = None
     rows: int = field(init=False)
     columns: int = field(init=False)
 
@@ -174,6 +191,8 @@ class Raster:
             replace(axis, unit=units[axis.name]) if not axis.unit and units.get(axis.name) else axis
             for axis in (self.slow, self.fast)
         )
+        if self.path is not None:
+            self.path.fill_units(units)
         return replace(self, slow=slow, fast=fast)
 
     @property
@@ -189,6 +208,8 @@ class Raster:
     @property
     def described(self) -> str:
         """One line for the screen: ``"7 x 9, snaked, from scanspec"``."""
+        if self.path is not None:
+            return f"path of {self.size:,} points, from {self.source}"
         size = " x ".join(str(size) for size in self.shape)
         order = ", snaked" if any(self.snaking) else ", row by row" if len(self.shape) > 1 else ""
         return f"{size}{order}, from {self.source}"
@@ -214,6 +235,19 @@ class Raster:
         """Like :meth:`pixel`, with one number a cell: ``row * columns + column``."""
         rows, columns, inside = self.pixel(seq_nums)
         return rows * self.columns + columns, inside
+
+    def seq_nums(self, cells: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """The point (n,) that visits each cell (n,): the inverse of :meth:`cells`.
+
+        >>> Raster.of_shape((2, 3), snake=True, source="shape").seq_nums([0, 3, 5])
+        array([1, 6, 4])
+        """
+        index = np.unravel_index(np.asarray(cells, dtype=np.int64), self.shape)
+        # a sweep runs back when the number of sweeps before it is odd, whatever became of the slower axes
+        place = np.zeros_like(index[0])
+        for along, size, runs_back in zip(index, self.shape, self.snaking, strict=True):
+            place = place * size + (np.where(place % 2 == 1, size - 1 - along, along) if runs_back else along)
+        return np.asarray(place + 1, dtype=np.int64)
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:

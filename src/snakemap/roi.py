@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numba
@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from snakemap.errors import FrameError, RoiError
 
-__all__ = ["BANDS", "Roi", "default_rois", "shrink", "sum_frames", "sums_dtype"]
+__all__ = ["BANDS", "Roi", "default_rois", "shrink", "sum_colors", "sum_frames", "sums_dtype"]
 
 BANDS = ("red", "green", "blue")
 """Names of the ROIs that serve where nobody has told any."""
@@ -152,16 +152,45 @@ def sum_frames(frames: npt.NDArray[Any], rois: Sequence[Roi]) -> Sums:
     return sums
 
 
+def sum_colors(frames: npt.NDArray[Any], rois: Sequence[Roi], *, last: bool) -> Sums:
+    """Sums every ROI of every frame over all of its colors, and the whole of it.
+
+    Args:
+        frames: (frames, rows, columns, colors) when colors come ``last``, else (frames, colors, rows, columns).
+        rois: rectangles in pixels, which may overlap.
+        last: whether the colors of a pixel lie next to each other.
+
+    Returns:
+        (frames, ROIs + 1), as :func:`sum_frames`, which also raises the same.
+
+    >>> sum_colors(np.ones((1, 2, 2, 3), np.uint8), [Roi("dot", 0, 1, 1, 2)], last=True)
+    array([[ 3, 12]], dtype=uint64)
+    """
+    if frames.ndim != 4:
+        raise FrameError(f"a stack of color frames has four dimensions; this has the shape {frames.shape}")
+    if last:
+        # a row of pixels is a row of colors thrice as wide
+        count, height, width, colors = frames.shape
+        for roi in rois:
+            roi.check((height, width))
+        wide = [replace(roi, x0=roi.x0 * colors, x1=roi.x1 * colors) for roi in rois]
+        return sum_frames(frames.reshape(count, height, width * colors), wide)
+    count, colors, height, width = frames.shape
+    sums = sum_frames(frames.reshape(count * colors, height, width), rois)
+    return sums.reshape(count, colors, -1).sum(axis=1)
+
+
 def shrink(frame: npt.NDArray[Any], *, longest: int = 512) -> npt.NDArray[Any]:
     """A frame made small enough to look at: each of its pixels is the mean of a square block.
 
     Args:
-        frame: (rows, columns), bool, integer or float.
+        frame: (rows, columns), or (rows, columns, colors), bool, integer or float.
         longest: the most rows or columns that it may have afterwards.
 
     Returns:
-        (rows / k, columns / k), rounded up, in native byte order, with the least whole k that makes it fit; the blocks
-        at the far edges may be narrower. Same dtype: means of integers are rounded to the nearest.
+        (rows / k, columns / k), rounded up, with colors as they came, in native byte order, with the least whole k that
+        makes it fit; the blocks at the far edges may be narrower. Same dtype: means of integers are rounded to the
+        nearest.
 
     Raises:
         FrameError: when that is no frame, or of a dtype that cannot be summed.
@@ -170,8 +199,11 @@ def shrink(frame: npt.NDArray[Any], *, longest: int = 512) -> npt.NDArray[Any]:
     array([[3, 8]], dtype=uint8)
     """
     dtype = sums_dtype(frame.dtype)
+    if frame.ndim == 3 and 0 not in frame.shape:
+        colors = np.moveaxis(frame, -1, 0)
+        return np.ascontiguousarray(np.stack([shrink(color, longest=longest) for color in colors], axis=-1))
     if frame.ndim != 2:
-        raise FrameError(f"a frame has two dimensions; this has the shape {frame.shape}")
+        raise FrameError(f"a frame has two dimensions, or three with its colors; this has the shape {frame.shape}")
     native = frame.dtype.newbyteorder("=")
     step = math.ceil(max(frame.shape) / longest)
     if step <= 1:

@@ -6,34 +6,31 @@ given the run's documents, in the order of the store. Documents that come twice 
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
-from snakemap.documents import SETTLED, Document
+from snakemap.derived import DERIVED, FRAME_INDEX, Rectangle, Told
+from snakemap.documents import SETTLED, Document, position
 from snakemap.errors import DocumentError
 from snakemap.frames import FrameLedger
-from snakemap.geometry import Habits, raster_of
+from snakemap.geometry import Habits
 from snakemap.maps import Maps
+from snakemap.placing import Placing
 from snakemap.raster import Axis, Raster
+from snakemap.sources import Agreement, Source, Stream, agreements
 
-__all__ = ["DERIVED", "TOTAL", "Run", "Status", "derived_descriptor", "derived_page", "lost_stop"]
+__all__ = ["Run", "Status", "axes_summary"]
 
 Status = Literal["running", "complete", "incomplete", "aborted", "failed", "lost"]
-Rectangle = tuple[int, int, int, int]
 
-DERIVED = "snakemap"
-"""Name of the stream that holds our sums, beside the detector's own ``primary``."""
-
-TOTAL = "total"
-DEFAULT_CHANNELS = ("red", "green", "blue", TOTAL)
-ROIS_MAX = 32
-NAMESPACE = uuid.UUID("8a2c3b5e-5a77-4c0e-9a4b-7d1f3c0f6d10")
+PRIMARY = "primary"
+NO_MAPS = ("baseline", DERIVED)
+STREAMS_MAX = 32
+RESOURCES_MAX = 10_000
 ENDINGS: dict[str, Status] = {"abort": "aborted", "fail": "failed"}
 
 
@@ -46,14 +43,12 @@ class Run:
 
     Attributes:
         uid: of the run.
-        raster: the grid of its maps; another one when more becomes known, see ``epoch``.
-        maps: the grids; empty ones before the first sums.
-        epoch: rises when ``raster`` or ``maps`` were replaced, so that a view knows to begin anew.
+        streams: by name, those that hold anything to draw.
+        main: the source that is drawn unless somebody chooses another: the first camera of the scanned stream.
+        epoch: rises when a raster or maps were replaced, so that a view knows to begin anew.
         version: rises with every document.
-        rois: rectangles ``(y0, y1, x0, x1)`` in detector pixels, by channel; empty before the first sums.
-        frame_shape: rows and columns of a frame, or None before that is known.
-        ledger: the account of its frames.
         stop: the stop document, or None.
+        settled: our note that it has been filled from its files; None before.
         cursor: of the last document folded in.
         heard: when the store took the last document, in seconds since 1970.
     """
@@ -62,21 +57,23 @@ class Run:
         self.start = dict(start)
         self.uid: str = start["uid"]
         self.habits = habits or Habits()
-        self.raster: Raster = raster_of(self.start, habits=self.habits)
-        self.maps = Maps(self.raster, DEFAULT_CHANNELS)
+        self.scanned = _scanned_stream(self.start)
+        placing = Placing(self.start, habits=self.habits)
+        self.main = Source("", stream=self.scanned, raster=placing.raster)
+        self.streams: dict[str, Stream] = {}
         self.epoch = 0
         self.version = 0
-        self.rois: dict[str, Rectangle] = {}
-        self.frame_shape: tuple[int, int] | None = None
-        self.ledger = FrameLedger()
         self.stop: dict[str, Any] | None = None
         self.settled: dict[str, Any] | None = None
         self.cursor = "0-0"
         self.heard = float(self.start["time"])
         task_id = self.start.get("blueapi_task_id")
         self.task_id: str | None = task_id if isinstance(task_id, str) else None
-        self.derived: str | None = None
-        self._streams: dict[str, str] = {}
+        self._placing = placing
+        self._by_descriptor: dict[str, Stream] = {}
+        self._resources: dict[str, Mapping[str, Any]] = {}
+        self._derived: dict[str, Source | tuple[Stream, str]] = {}
+        self._agreements: tuple[int, dict[str, list[Agreement]]] = (-1, {})
 
     def apply(self, document: Document, *, cursor: str = "") -> None:
         """Folds one more document of this run in.
@@ -88,11 +85,11 @@ class Run:
         if name == "descriptor":
             self._descriptor(doc)
         elif name == "stream_resource":
-            self.ledger.add_resource(doc)
+            self._resource(doc)
         elif name == "stream_datum":
-            self.ledger.add_datum(doc)
-        elif name == "event_page" and doc["descriptor"] == self.derived:
-            self._sums(doc)
+            self._datum(doc)
+        elif name in ("event", "event_page"):
+            self._event(name, doc)
         elif name == "stop":
             self._stop(doc)
         elif name == SETTLED:
@@ -100,13 +97,93 @@ class Run:
         self.task_id = self.task_id or document.task_id
         self.version += 1
         if cursor:
-            self.cursor = cursor
-            self.heard = int(cursor.partition("-")[0]) / 1000
+            self.cursor = max(self.cursor, cursor, key=position)
+            self.heard = position(self.cursor)[0] / 1000
+
+    @property
+    def raster(self) -> Raster:
+        """Where the points of the main source lie."""
+        return self.main.maps.raster
+
+    @property
+    def maps(self) -> Maps:
+        """The grids of the main source; empty ones before the first sums."""
+        return self.main.maps
+
+    @property
+    def ledger(self) -> FrameLedger:
+        """The account of the frames of the main source."""
+        return self.main.ledger
+
+    @property
+    def rois(self) -> dict[str, Rectangle]:
+        """Rectangles ``(y0, y1, x0, x1)`` in detector pixels of the main source, by channel."""
+        return self.main.rois
+
+    @property
+    def frame_shape(self) -> tuple[int, int] | None:
+        """Rows and columns of a frame of the main source, or None before that is known."""
+        return self.main.frame_shape
+
+    @property
+    def derived(self) -> str | None:
+        """Uid of our descriptor of the main source's sums, or None."""
+        return self.main.told.uid if self.main.told else None
+
+    @property
+    def ours(self) -> Collection[str]:
+        """Uids of our own descriptors."""
+        return self._derived.keys()
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """All that can be drawn, by the name to choose it by; the main source first."""
+        found = {}
+        streams = sorted(self.streams.values(), key=lambda stream: stream.name != self.main.stream)
+        for stream in streams:
+            for source in stream.sources:
+                found[self.name_of(source)] = source
+        return found or {"": self.main}
+
+    def name_of(self, source: Source) -> str:
+        """The name of a source: its data key, after its stream's where that is not the main one."""
+        return source.key if source.stream == self.main.stream else f"{source.stream}: {source.key}"
+
+    def source(self, name: str) -> Source:
+        """The source of a name, or the main one."""
+        return self.sources.get(name, self.main)
+
+    def ledgers(self) -> Iterator[FrameLedger]:
+        """The accounts of all that is in files."""
+        if not self.streams:
+            yield self.main.ledger
+        for stream in self.streams.values():
+            yield from stream.ledgers()
+
+    def agreements(self, source: Source) -> list[Agreement]:
+        """Our sums of a source held against those that the detector made itself; up to date."""
+        epoch, kept = self._agreements
+        if epoch != self.epoch:
+            self._agreements = self.epoch, (kept := {})
+        name = self.name_of(source)
+        if name not in kept:
+            stream = self.streams.get(source.stream)
+            kept[name] = agreements(source, stream.scalars if stream else None)
+        for agreement in kept[name]:
+            agreement.update()
+        return kept[name]
 
     @property
     def points(self) -> int:
-        """Pixels that have been visited."""
+        """Points that are there: pixels visited, or events where there is nothing to draw."""
+        if not self.main.key and self.main.told is None:
+            return max((stream.events for stream in self.streams.values()), default=0)
         return self.maps.visited
+
+    @property
+    def filled(self) -> int:
+        """Points that the file held and no document had announced."""
+        return self.ledger.filled if self.ledger.descriptor is not None else 0
 
     @property
     def expected(self) -> int | None:
@@ -115,7 +192,10 @@ class Run:
             return self.raster.size
         if self.stop is None or self.stop["exit_status"] != "success":
             return None
-        return self._events()
+        told = self._events()
+        if told is None and self.settled is not None:
+            told = max(self.ledger.announced, self.points)
+        return told
 
     @property
     def status(self) -> Status:
@@ -137,20 +217,25 @@ class Run:
 
     @property
     def reason(self) -> str:
-        """Why it ended as it did, in the words of who ended it, or what is missing."""
+        """Why it ended as it did, in the words of who ended it, and what is missing or was filled in."""
         if self.stop is None:
             return ""
-        told = str(self.stop.get("reason") or "")
+        reason = str(self.stop.get("reason") or "")
+        told = [reason if not reason or reason[-1] in ".!?" else f"{reason}."]
         missing = (self.expected or 0) - self.points
         if self.status == "incomplete" and missing > 0:
-            told = " ".join(filter(None, (told, f"{missing:,} of {self.expected:,} points are missing.")))
-        return told
+            told.append(f"{missing:,} of {self.expected:,} points are missing.")
+        if self.filled:
+            told.append(f"{_points(self.filled)} that no document announced came from the file.")
+        told = list(filter(None, told))
+        return " ".join(told) if len(told) > 1 else reason or "".join(told)
 
     @property
     def file(self) -> str | None:
         """Path of its first file, as the writer sees it."""
-        for resource in self.ledger.resources.values():
-            return unquote(urlsplit(resource.uri).path)
+        for ledger in self.ledgers():
+            for resource in ledger.resources.values():
+                return unquote(urlsplit(resource.uri).path)
         return None
 
     @property
@@ -180,197 +265,161 @@ class Run:
             "shape": [self.raster.rows, self.raster.columns],
             "beyond": self.maps.beyond,
             "unreadable": self.ledger.given_up,
+            "filled": self.filled,
+            "sources": list(self.sources),
         }
 
     def _descriptor(self, doc: Mapping[str, Any]) -> None:
-        if doc.get("name") == DERIVED:
-            self._derived(doc)
-            return
-        self._streams[doc["uid"]] = str(doc.get("name", "primary"))
-        keys = doc["data_keys"].items()
-        units = {name: str(key["units"]) for name, key in keys if isinstance(key, Mapping) and key.get("units")}
-        before, named = self.raster, self.raster.with_units(units)
-        if (before.slow.unit, before.fast.unit) != (named.slow.unit, named.fast.unit):
-            self.raster = self.maps.raster = named
-            self.epoch += 1
-        self.ledger.add_descriptor(doc)
+        name = str(doc.get("name", PRIMARY))
+        if name == DERIVED:
+            self._describe(doc)
+        elif name not in NO_MAPS:
+            stream = self._stream(name)
+            if stream is not None:
+                self._by_descriptor[doc["uid"]] = stream
+                if stream.describe(doc) | self._choose_main():
+                    self.epoch += 1
+                self._give_resources(stream)
 
-    def _derived(self, doc: Mapping[str, Any]) -> None:
-        if doc["uid"] == self.derived:
+    def _stream(self, name: str) -> Stream | None:
+        """The stream of a name. The first one has the run's geometry, until the one comes that the run scans."""
+        if name in self.streams or len(self.streams) >= STREAMS_MAX:
+            return self.streams.get(name)
+        if name == self.scanned or not self.streams:
+            for other in self.streams.values():
+                if other.placing is self._placing:
+                    self._placing = Placing(self.start, habits=self.habits)
+                    other.replace_placing(self._unplaced())
+            stream = Stream(name, self._placing)
+        else:
+            stream = Stream(name, self._unplaced())
+        self.streams[name] = stream
+        return stream
+
+    def _unplaced(self) -> Placing:
+        """The geometry of a stream that is not the scan: its points in a row."""
+        return Placing({"uid": self.uid, "time": self.start["time"]}, habits=Habits())
+
+    def _choose_main(self) -> bool:
+        """The first camera of the scanned stream, else any camera, else scalars; whether it is another one now."""
+        streams = sorted(self.streams.values(), key=lambda stream: stream.name != self.scanned)
+        sources = [source for stream in streams for source in stream.sources]
+        best = next((source for source in sources if source.kind == "frames"), next(iter(sources), None))
+        if best is None:
+            if streams and not self.main.key:
+                self.main.stream = streams[0].name
+                self.main.lay_out(streams[0].placing.raster)
+            return False
+        changed, self.main = best is not self.main, best
+        return changed
+
+    def _resource(self, doc: Mapping[str, Any]) -> None:
+        """Takes a stream_resource: at once, where only one stream can be meant, else with its first stream_datum."""
+        if doc["uid"] in self._resources:
             return
-        try:
-            told = doc["configuration"][DERIVED]["data"]
-            rois = _rectangles(orjson.loads(told["rois"]))
-            height, width = (_whole(size) for size in told["frame_shape"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise DocumentError(f"the derived descriptor {doc['uid']} does not tell its ROIs: {error}") from error
-        self.derived, self.rois, self.frame_shape = doc["uid"], rois, (height, width)
-        self.maps = Maps(self.raster, (*rois, TOTAL))
+        if len(self._resources) >= RESOURCES_MAX:
+            raise DocumentError(f"a run of more than {RESOURCES_MAX:,} stream_resources")
+        self._resources[doc["uid"]] = doc
+        meant = [ledger for stream in self.streams.values() if (ledger := stream.ledger(doc["data_key"]))]
+        if len(meant) == 1:
+            meant[0].add_resource(doc)
+
+    def _give_resources(self, stream: Stream) -> None:
+        """Hands over what came before its descriptor; what cannot be used is said after all have been."""
+        troubles = []
+        for doc in self._resources.values():
+            ledger = stream.ledger(doc["data_key"])
+            others = [other for other in self.streams.values() if other.ledger(doc["data_key"])]
+            if ledger is None or len(others) != 1 or doc["uid"] in ledger.resources:
+                continue
+            try:
+                ledger.add_resource(doc)
+            except DocumentError as trouble:
+                troubles.append(str(trouble))
+        if troubles:
+            raise DocumentError("; ".join(troubles))
+
+    def _datum(self, doc: Mapping[str, Any]) -> None:
+        stream = self._by_descriptor.get(doc["descriptor"])
+        resource = self._resources.get(doc["stream_resource"])
+        ledger = stream.ledger(resource["data_key"]) if stream and resource else None
+        if ledger is None or resource is None:
+            return
+        if resource["uid"] not in ledger.resources:
+            ledger.add_resource(resource)
+        ledger.add_datum(doc)
+
+    def _describe(self, doc: Mapping[str, Any]) -> None:
+        """Takes a descriptor of our own."""
+        if doc["uid"] in self._derived:
+            return
+        told = Told.read(doc)
+        stream = self._by_descriptor.get(told.source)
+        if told.rois is None:
+            if stream is not None:
+                self._derived[told.uid] = (stream, told.data_key)
+            return
+        source = stream.images.get(told.data_key, self.main) if stream else self.main
+        self._derived = {uid: of for uid, of in self._derived.items() if of is not source}
+        self._derived[told.uid] = source
+        source.describe(told)
         self.epoch += 1
 
-    def _sums(self, doc: Mapping[str, Any]) -> None:
-        seq_nums, columns = self._columns(doc)
+    def _event(self, name: str, doc: Mapping[str, Any]) -> None:
+        source = self._derived.get(doc["descriptor"])
+        if isinstance(source, Source):
+            self._sums(source, doc)
+            return
+        stream, key = source if source else (self._by_descriptor.get(doc["descriptor"]), None)
+        if stream is None:
+            return
+        seq_nums, data = _columns(name, doc)
         if not len(seq_nums):
             return
-        self._make_room(int(seq_nums.max()))
-        self.maps.assign(seq_nums, columns)
-        self.ledger.settle_points(seq_nums)
+        ledger = stream.files.get(key) if key is not None else None
+        if ledger is not None:
+            ledger.settle_points(seq_nums, _rows(doc, len(seq_nums)))
+        else:
+            stream.events = max(stream.events, int(seq_nums.max()))
+        if stream.take(seq_nums, data):
+            self._begin_anew(stream)
 
-    def _columns(self, doc: Mapping[str, Any]) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
-        """Seq_nums (n,) and sums (n,) by channel of a page; null is NaN."""
-        data = doc.get("data")
-        if not isinstance(data, Mapping):
-            raise DocumentError("a page of sums without data")
-        try:
-            seq_nums = np.array(doc["seq_num"], dtype=np.int64)
-            columns = {name: np.array(data[name], dtype=np.float64) for name in self.maps.channels if name in data}
-        except (TypeError, ValueError, OverflowError) as error:
-            raise DocumentError(f"a page of sums that are not numbers: {error}") from error
-        if any(column.shape != seq_nums.shape for column in columns.values()):
-            raise DocumentError(f"a page of {len(seq_nums)} points whose columns have another length")
-        return seq_nums, columns
-
-    def _make_room(self, seq_num: int) -> None:
-        """Lengthens the row of a run whose shape nobody told."""
-        if self.raster.certain or seq_num <= self.raster.size:
+    def _sums(self, source: Source, doc: Mapping[str, Any]) -> None:
+        seq_nums, columns = _sums_of(doc, source.maps.channels)
+        if not len(seq_nums):
             return
-        longer = raster_of(self.start, habits=self.habits, points=seq_num)
-        if longer.size == self.raster.size:
-            return  # as long as a row may be
-        before, self.raster = self.maps, longer
-        self.maps = Maps(self.raster, before.channels)
-        known = np.flatnonzero(before.visited_cells())
-        values = {name: before.values(number, known) for number, name in enumerate(before.channels)}
-        self.maps.assign(known + 1, values)
+        stream = self.streams.get(source.stream)
+        placing = stream.placing if stream else self._placing
+        placing.make_room(int(seq_nums.max()))
+        replaced = stream.follow() if stream else False
+        if source.maps.raster is not placing.raster:
+            source.lay_out(placing.raster)
+            replaced = True
+        if replaced:
+            self.epoch += 1
+        source.maps.assign(seq_nums, columns)
+        source.ledger.settle_points(seq_nums, _rows(doc, len(seq_nums)))
+
+    def _begin_anew(self, stream: Stream) -> None:
+        """Has views begin anew after the geometry of a stream has changed."""
         self.epoch += 1
+        if not self.main.key and self.main.stream == stream.name:
+            self.main.lay_out(stream.placing.raster)
 
     def _stop(self, doc: Mapping[str, Any]) -> None:
         ours = isinstance(doc.get(DERIVED), Mapping)
         if self.stop is None or (not ours and isinstance(self.stop.get(DERIVED), Mapping)):
             # a real stop corrects our own guess that the run was lost
             self.stop = dict(doc)
+        for stream in self.streams.values():
+            stream.placing.end()
+            if stream.follow():
+                self._begin_anew(stream)
 
     def _events(self) -> int | None:
         told = (self.stop or {}).get("num_events")
-        stream = self._streams.get(self.ledger.descriptor or "", "primary")
-        number = told.get(stream) if isinstance(told, Mapping) else None
+        number = told.get(self.main.stream) if isinstance(told, Mapping) else None
         return number if type(number) is int and number > 0 else None
-
-
-def derived_descriptor(
-    run: Run, rois: Mapping[str, Rectangle], *, frame_shape: tuple[int, int], time: float, floating: bool = False
-) -> dict[str, Any]:
-    """The descriptor of our own stream of sums; the same run and ROIs always give the same uid.
-
-    Args:
-        run: that it belongs to.
-        rois: rectangles in detector pixels, by channel; the total is added.
-        frame_shape: rows and columns of a frame.
-        time: now, in seconds since 1970.
-        floating: whether the sums are of floating-point frames.
-    """
-    told = orjson.dumps({name: list(rectangle) for name, rectangle in rois.items()}).decode()
-    key = {
-        "source": DERIVED,
-        "dtype": "number",
-        "shape": [],
-        "dtype_numpy": "<f8" if floating else "<u8",
-        "units": "counts",
-    }
-    configuration = {
-        "data_key": run.ledger.data_key,
-        "source": run.ledger.descriptor,
-        "rois": told,
-        "frame_shape": list(frame_shape),
-    }
-    keys = {
-        name: {
-            "source": DERIVED,
-            "dtype": "array" if name == "frame_shape" else "string",
-            "shape": [2] if name == "frame_shape" else [],
-        }
-        for name in configuration
-    }
-    channels = (*rois, TOTAL)
-    return {
-        "uid": str(uuid.uuid5(NAMESPACE, f"{run.uid} {run.ledger.data_key} {told}")),
-        "run_start": run.uid,
-        "time": time,
-        "name": DERIVED,
-        "data_keys": {channel: {**key, "object_name": DERIVED} for channel in channels},
-        "object_keys": {DERIVED: list(channels)},
-        "configuration": {
-            DERIVED: {"data": configuration, "timestamps": dict.fromkeys(configuration, time), "data_keys": keys}
-        },
-        "hints": {DERIVED: {"fields": list(channels)}},
-    }
-
-
-def derived_page(
-    descriptor: str, seq_nums: Sequence[int], sums: Mapping[str, Sequence[float]], *, time: float
-) -> dict[str, Any]:
-    """An event_page of sums: one column a channel, one entry a point."""
-    times = [time] * len(seq_nums)
-    return {
-        "descriptor": descriptor,
-        "seq_num": list(seq_nums),
-        "uid": [f"{descriptor}/{seq_num}" for seq_num in seq_nums],
-        "time": times,
-        "data": {channel: list(column) for channel, column in sums.items()},
-        "timestamps": dict.fromkeys(sums, times),
-        "filled": {},
-    }
-
-
-def lost_stop(run: Run, reason: str, *, time: float) -> dict[str, Any]:
-    """The stop document with which we close a run that will never get one; a real one that comes later corrects it."""
-    return {
-        "uid": str(uuid.uuid5(NAMESPACE, f"{run.uid} lost")),
-        "run_start": run.uid,
-        "time": time,
-        "exit_status": "fail",
-        "reason": f"lost: {reason}",
-        "num_events": {},
-        DERIVED: {"status": "lost"},
-    }
-
-
-def rois_of(start: Mapping[str, Any], setting: Mapping[str, Rectangle] | None) -> dict[str, Rectangle] | None:
-    """The ROIs that the start document tells, else the instrument's, else None: then three bands of the frame serve.
-
-    Raises:
-        DocumentError: when ``start.rois`` is there and not usable.
-    """
-    told = start.get("rois")
-    if told is None:
-        return dict(setting) if setting else None
-    if not told:
-        raise DocumentError(f"rois {str(told)[:100]!r} are not rectangles by name")
-    try:
-        return _rectangles(told)
-    except (TypeError, ValueError) as error:
-        raise DocumentError(f"rois {str(told)[:100]!r} are not rectangles (y0, y1, x0, x1): {error}") from error
-
-
-def _rectangles(told: Any) -> dict[str, Rectangle]:
-    if not isinstance(told, Mapping):
-        raise TypeError(f"a {type(told).__name__} is no set of rectangles by name")
-    if len(told) > ROIS_MAX or TOTAL in told:
-        raise ValueError(f"at most {ROIS_MAX} rectangles, none of them called {TOTAL}")
-    return {str(name): _rectangle(value) for name, value in told.items()}
-
-
-def _rectangle(value: Any) -> Rectangle:
-    y0, y1, x0, x1 = (_whole(bound) for bound in value)
-    if not (0 <= y0 < y1 and 0 <= x0 < x1):
-        raise ValueError(f"{(y0, y1, x0, x1)} is not y0 < y1, x0 < x1, from 0 on")
-    return y0, y1, x0, x1
-
-
-def _whole(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{str(value)[:100]} is not a whole number of pixels")
-    return value
 
 
 def axes_summary(raster: Raster) -> dict[str, dict[str, Any]]:
@@ -380,3 +429,68 @@ def axes_summary(raster: Raster) -> dict[str, dict[str, Any]]:
         return {"name": axis.name, "unit": axis.unit, "coordinates": axis.coordinates.tolist(), "known": axis.known}
 
     return {"slow": told(raster.slow), "fast": told(raster.fast)}
+
+
+def _scanned_stream(start: Mapping[str, Any]) -> str:
+    """The stream whose points are the scan's: the one that ``hints.dimensions`` names, else ``primary``."""
+    hints = start.get("hints")
+    dimensions = hints.get("dimensions") if isinstance(hints, Mapping) else None
+    first = dimensions[0] if isinstance(dimensions, list) and dimensions else None
+    name = first[1] if isinstance(first, list) and len(first) == 2 else None
+    return name if isinstance(name, str) and name not in NO_MAPS else PRIMARY
+
+
+def _columns(name: str, doc: Mapping[str, Any]) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
+    """Seq_nums (n,) and all that is one number a point (n,) of an event or a page; what is none is left out."""
+    data = doc.get("data")
+    if not isinstance(data, Mapping):
+        raise DocumentError(f"an {name} without data")
+    seq_nums = doc["seq_num"] if name == "event_page" else [doc["seq_num"]]
+    if any(not 0 < seq_num < 2**53 for seq_num in seq_nums):
+        raise DocumentError(f"an {name} whose seq_num is none: {str(seq_nums)[:100]}")
+    columns = {}
+    for key, column in data.items():
+        values = _numbers(column if name == "event_page" else [column])
+        if values is not None and len(values) == len(seq_nums):
+            columns[key] = values
+    return np.array(seq_nums, dtype=np.int64), columns
+
+
+def _numbers(values: Any) -> npt.NDArray[np.float64] | None:
+    """A column (n,) of numbers with NaN for null, or None where it holds anything else."""
+    if not isinstance(values, list) or not {int, float, type(None)}.issuperset(map(type, values)):
+        return None
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:
+        return None
+
+
+def _sums_of(
+    doc: Mapping[str, Any], channels: tuple[str, ...]
+) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
+    """Seq_nums (n,) and sums (n,) by channel of a page of ours; null is NaN."""
+    data = doc.get("data")
+    if not isinstance(data, Mapping):
+        raise DocumentError("a page of sums without data")
+    try:
+        seq_nums = np.atleast_1d(np.array(doc["seq_num"], dtype=np.int64))
+        columns = {name: np.array(data[name], dtype=np.float64) for name in channels if name in data}
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DocumentError(f"a page of sums that are not numbers: {error}") from error
+    if any(column.shape != seq_nums.shape for column in columns.values()):
+        raise DocumentError(f"a page of {len(seq_nums)} points whose columns have another length")
+    return seq_nums, columns
+
+
+def _rows(doc: Mapping[str, Any], count: int) -> npt.NDArray[np.int64] | None:
+    """The rows (n,) of the dataset that a page of ours was read from, when it tells."""
+    data = doc.get("data")
+    told = data.get(FRAME_INDEX) if isinstance(data, Mapping) else None
+    if not isinstance(told, list) or len(told) != count or not all(type(row) is int for row in told):
+        return None
+    return np.array(told, dtype=np.int64)
+
+
+def _points(count: int) -> str:
+    return f"{count:,} point{'s' if count != 1 else ''}"

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from snakemap.errors import SettingsError
 
-__all__ = ["Settings", "load"]
+__all__ = ["Settings", "grid_from_text", "load"]
 
 GRID_PATTERN = re.compile(r"^\s*(\d+)\s*[xX]\s*(\d+)\s*(?::\s*(snake|raster))?\s*$")
 
@@ -21,6 +21,21 @@ GRID_PATTERN = re.compile(r"^\s*(\d+)\s*[xX]\s*(\d+)\s*(?::\s*(snake|raster))?\s
 def _state_home() -> Path:
     """Where a program keeps its state, by the XDG convention."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "snakemap"
+
+
+def grid_from_text(text: str) -> tuple[int, int, bool]:
+    """Reads a shape: rows (slow), columns (fast), and whether every second row runs back.
+
+    Raises:
+        ValueError: when the text is none.
+
+    >>> grid_from_text("7x9"), grid_from_text("7 x 9:raster")
+    ((7, 9, True), (7, 9, False))
+    """
+    match = GRID_PATTERN.match(text)
+    if match is None or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0"):
+        raise ValueError(f"{text[:50]!r} is not a shape like 7x9 (slow x fast) or 7x9:raster")
+    return int(match[1]), int(match[2]), match[3] != "raster"
 
 
 class Settings(BaseSettings):
@@ -109,10 +124,7 @@ class Settings(BaseSettings):
             return value
         if not value.strip():
             return None
-        match = GRID_PATTERN.match(value)
-        if match is None or "0" in (match[1].lstrip("0") or "0", match[2].lstrip("0") or "0"):
-            raise ValueError(f"{value!r} is not a shape like 7x9 (slow x fast) or 7x9:raster")
-        return int(match[1]), int(match[2]), match[3] != "raster"
+        return grid_from_text(value)
 
     @field_validator("origins", mode="before")
     @classmethod

@@ -8,7 +8,7 @@ that cheap, all under ``snakemap:``::
     runs           uids of the runs, in the order in which the store came to know them
     run:<uid>      first and last cursor, how many entries, the summary as JSON
     owned:<uid>    the uids of `owners` that go when the run goes
-    frame:<uid>    the newest preview frame, expiring
+    frame:<uid>    the newest preview frame, expiring; those of other cameras than the main one have its name behind
     report:<part>  how a part of snakemap is, expiring; `parts` names them
     lease:<name>   who alone may do something, expiring
 
@@ -262,8 +262,14 @@ class Store:
             raise RunNotFound(f"No run {uid[:100]!r} is in the store; it may have expired.")
         return orjson.loads(text)
 
-    async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any]) -> None:
+    async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any], source: str = "") -> None:
         """Keeps a run's newest preview frame for a day, and what is to be said of it (plain JSON).
+
+        Args:
+            uid: of the run.
+            frame: (rows, columns), or (rows, columns, 3) in color.
+            about: what is to be said of it.
+            source: name of the camera; empty for the one that the run is drawn from.
 
         Raises:
             FrameError: when its dtype is not one of numbers.
@@ -273,12 +279,17 @@ class Store:
         header = _json({"dtype": frame.dtype.str, "shape": frame.shape, "about": about}, "what is said of a frame")
         value = b"%d:%b%b" % (len(header), header, np.ascontiguousarray(frame).tobytes())
         async with self._translated():
-            await self._client.set(_frame_key(uid), value, px=int(FRAME_KEPT_S * 1000))
+            await self._client.set(_frame_key(uid, source), value, px=int(FRAME_KEPT_S * 1000))
 
-    async def frame(self, uid: str) -> tuple[npt.NDArray[Any], dict[str, Any]] | None:
-        """The newest preview frame of a run (read-only) and what was said of it; None when there is none (any more)."""
+    async def frame(self, uid: str, source: str = "") -> tuple[npt.NDArray[Any], dict[str, Any]] | None:
+        """The newest preview frame of a run (read-only) and what was said of it; None when there is none (any more).
+
+        Args:
+            uid: of the run.
+            source: as it was saved.
+        """
         async with self._translated():
-            value = await self._client.get(_frame_key(uid))
+            value = await self._client.get(_frame_key(uid, source))
         if value is None:
             return None
         colon = value.index(b":")
@@ -504,8 +515,8 @@ def _run_key(uid: str) -> str:
     return f"snakemap:run:{uid}"
 
 
-def _frame_key(uid: str) -> str:
-    return f"snakemap:frame:{uid}"
+def _frame_key(uid: str, source: str = "") -> str:
+    return f"snakemap:frame:{uid}:{source}" if source else f"snakemap:frame:{uid}"
 
 
 def _trouble(error: BaseException) -> str:

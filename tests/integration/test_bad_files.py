@@ -120,6 +120,33 @@ async def test_frames_that_cannot_be_summed_are_said_so(lab: Lab) -> None:
     assert "complex64" in summary["trouble"]
 
 
+@pytest.mark.parametrize(
+    ("uid", "column", "words"),
+    [
+        ("text", np.full(100, "text", h5py.string_dtype()), "holds text or records, not numbers"),
+        ("short", np.arange(60.0), "has 60 values (yet)"),
+    ],
+)
+async def test_a_column_that_cannot_be_read_costs_no_point(lab: Lab, uid: str, column: Any, words: str) -> None:
+    scan = scan_of(f"column-{uid}", others={"diode": np.arange(100.0)})
+    write_frames(lab.root / f"column-{uid}.h5", scan.frames)
+    write_frames(lab.root / f"column-{uid}-diode.h5", column)
+    summary, note = await settled(lab, scan)
+    assert (summary["status"], note["missing"]) == ("complete", 0)
+    assert words in note["reason"]
+    assert "points of diode could not be read." in note["reason"]
+    run = await lab.run(scan.uid)
+    diode = run.streams["primary"].files["diode"]
+    assert diode.given_up == 0, "only the worker knows what it gave up"
+    assert run.sources["scalars"].maps.visited == (60 if uid == "short" else 0)
+
+
+async def test_frames_of_too_many_colors_are_said_so(lab: Lab) -> None:
+    write_frames(lab.root / "colors.h5", np.ones((100, 5, *SHAPE), np.uint8))
+    summary, _ = await settled(lab, scan_of("colors"))
+    assert "no stack of frames of one color or three" in summary["trouble"]
+
+
 async def test_none_of_them_has_harmed_the_worker(lab: Lab) -> None:
     scan = scan_of("good")
     write_frames(lab.root / "good.h5", scan.frames)

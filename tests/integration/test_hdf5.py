@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from tests.support import recordings
+from tests.support.lab import ColumnsWriter
 from tests.support.swmr_writer import DATASET, SHAPE, SwmrWriter, picture
 
 from snakemap import hdf5
@@ -528,11 +529,139 @@ async def test_frames_of_another_shape_than_promised_are_refused(reader, visit):
         await reader.reduce(batch(path, 0, 2, frame_shape=(32, 24)))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 24, 32), (2, 24, 32, 3)])
-async def test_color_frames_are_refused_in_clear_words(reader, visit, shape):
+@pytest.mark.parametrize("shape", [(2, 5, 24, 32), (2, 1, 3, 24, 32)])
+async def test_frames_of_five_colors_or_five_dimensions_are_refused_in_clear_words(reader, visit, shape):
     path = write(visit / "scan.h5", np.ones(shape, np.uint8))
-    with pytest.raises(FrameError, match="color frames"):
+    with pytest.raises(FrameError, match="no stack of frames"):
         await reader.reduce(batch(path, 0, 2))
+
+
+def color_pictures(count, dtype, *, last):
+    """Frames (count, rows, columns, 3) or (count, 3, rows, columns), no two colors of which are alike."""
+    frames = pictures(0, 3 * count, dtype).reshape(count, 3, *SHAPE)
+    return np.moveaxis(frames, 1, -1) if last else frames
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f4", ">u2"])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("options", [{"chunks": 1}, {"chunks": 4, "compression": "gzip"}, {}])
+async def test_color_frames_are_summed_over_their_colors_and_shown_in_color(reader, visit, dtype, last, options):
+    frames = color_pictures(6, dtype, last=last)
+    if "chunks" in options:
+        options = {**options, "chunks": (options["chunks"], *frames.shape[1:])}
+    path = write(visit / "scan.h5", np.ascontiguousarray(frames), **options)
+    reduced = await reader.reduce(batch(path, 1, 6, preview=True, frame_shape=SHAPE))
+    by_color = frames[1:] if last else np.moveaxis(frames[1:], 1, -1)
+    assert reduced.sums.tolist() == sum(plain_sums(by_color[..., color]) for color in range(3)).tolist()
+    assert reduced.frame is not None
+    np.testing.assert_array_equal(reduced.frame, by_color[-1])
+    assert (await reader.shape(str(path), "d")) == frames.shape
+
+
+@pytest.mark.parametrize(
+    ("shape", "point_shape", "frames_per_point", "points"),
+    [
+        ((6, 3, *SHAPE), (1, 3, *SHAPE), 1, 6),
+        ((6, 3, *SHAPE), (3, *SHAPE), 3, 6),  # the old way to tell a color frame
+        ((18, *SHAPE), (3, *SHAPE), 3, 6),  # three frames a point
+        ((6, *SHAPE, 3), (*SHAPE, 3), SHAPE[0], 6),
+        ((6, *SHAPE, 3), (2, *SHAPE, 3), 2, 3),
+        ((6, 3, *SHAPE), (2, 3, *SHAPE), 2, 3),
+        ((6, 4, *SHAPE), (4, *SHAPE), 4, 6),  # a row a point, four frames in it
+        ((24, *SHAPE), (4, *SHAPE), 4, 6),
+    ],
+)
+async def test_the_dataset_decides_what_a_point_is(reader, visit, shape, point_shape, frames_per_point, points):
+    frames = np.random.default_rng(1).integers(0, 200, shape, dtype=np.uint8)
+    path = write(visit / "scan.h5", frames)
+    promised = {"frames_per_point": frames_per_point, "point_shape": point_shape, "frame_shape": SHAPE}
+    reduced = await reader.reduce(batch(path, 0, points, rois=(), **promised))
+    assert reduced.sums[:, 0].tolist() == frames.reshape(points, -1).sum(axis=1).tolist()
+    with pytest.raises(FileNotReady):
+        await reader.reduce(batch(path, 0, points + 1, rois=(), **promised))
+
+
+async def test_a_large_color_frame_is_shown_small_and_in_color(reader, visit):
+    frames = np.zeros((1, 3, 1024, 700), np.uint8)
+    frames[:, 1] = 7
+    path = write(visit / "scan.h5", frames)
+    frame = (await reader.reduce(batch(path, 0, 1, rois=(), preview=True))).frame
+    assert frame is not None
+    assert frame.shape == (512, 350, 3)
+    assert np.unique(frame[..., 1]).tolist() == [7]
+    assert not frame[..., 0].any()
+
+
+# scalars
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i4", "i8", "f4", "f8", ">f8", ">i2", "?"])
+@pytest.mark.parametrize(
+    "options", [{}, {"chunks": (5,), "maxshape": (None,)}, {"chunks": (64,), "compression": "gzip"}]
+)
+async def test_scalars_are_read_as_they_are(reader, visit, dtype, options):
+    values = np.arange(200).astype(dtype)
+    path = write(visit / "scan.h5", values, **options)
+    read = await reader.scalars(batch(path, 3, 190))
+    assert read.dtype == np.float64
+    assert read.tolist() == values[3:190].astype(float).tolist()
+    assert await reader.length(str(path), "d") == 200
+
+
+@pytest.mark.parametrize(
+    ("shape", "frames_per_point", "point_shape"),
+    [((24, 1), 1, (1,)), ((24, 4), 4, (4,)), ((96,), 4, (4,)), ((96, 1), 4, (4,)), ((24,), 1, ())],
+)
+async def test_the_scalars_of_a_point_are_summed(reader, visit, shape, frames_per_point, point_shape):
+    values = np.random.default_rng(2).random(shape)
+    path = write(visit / "scan.h5", values)
+    options = {"frames_per_point": frames_per_point, "point_shape": point_shape}
+    read = await reader.scalars(batch(path, 2, 24, **options))
+    np.testing.assert_allclose(read, values.reshape(24, -1).sum(axis=1)[2:], rtol=1e-15)
+    with pytest.raises(FileNotReady, match=r"values \(yet\), and value"):
+        await reader.scalars(batch(path, 2, 25, **options))
+
+
+async def test_a_scalar_that_is_no_number_stays_none(reader, visit):
+    path = write(visit / "scan.h5", np.array([1.0, np.nan, 3.0]))
+    np.testing.assert_array_equal(await reader.scalars(batch(path, 0, 3)), [1.0, np.nan, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (np.full(3, "text", h5py.string_dtype()), "holds text or records, not numbers"),
+        (np.zeros(3, [("a", "u1")]), "holds text or records, not numbers"),
+        (np.ones(3, np.complex64), "holds text or records, not numbers"),
+        (np.ones((3, 7)), "has 7 numbers a row, and 1 a point were promised"),
+        (np.ones((3, 0)), "no column of numbers"),
+        (np.float64(3), "no column of numbers"),
+    ],
+)
+async def test_what_is_no_column_of_numbers_is_refused_in_clear_words(reader, visit, data, message):
+    path = write(visit / "scan.h5", data)
+    with pytest.raises(FrameError, match=message):
+        await reader.scalars(batch(path, 0, 2))
+
+
+async def test_scalars_can_be_read_as_they_are_written(reader, visit):
+    path = visit / "positions.h5"
+    with ColumnsWriter(path, ["x", "y"]) as writer:
+        for start in range(0, 60, 7):
+            with pytest.raises(FileNotReady):
+                await reader.scalars(batch(path, start, start + 7, "x"))
+            writer.write(x=range(start, start + 7), y=[0.5] * 7)
+            assert (await reader.scalars(batch(path, start, start + 7, "x"))).tolist() == [*range(start, start + 7)]
+            assert (await reader.scalars(batch(path, 0, start + 7, "y"))).tolist() == [0.5] * (start + 7)
+
+
+async def test_a_reader_that_talks_nonsense_about_scalars_is_given_up(data_root, monkeypatch):
+    for header, payload_bytes in (({}, 8), ({"points": 2}, 16), ({"points": 1}, 9), ({"points": "many"}, 8)):
+        reader, child = FrameReader(data_root), ScriptedChild((header, bytes(payload_bytes)))
+        monkeypatch.setattr(hdf5, "_Child", lambda child=child: child)
+        with pytest.raises(FileBroken, match="nonsense"):
+            await reader.scalars(batch(data_root / "scan.h5", 0, 1))
+        await reader.close()
 
 
 @pytest.mark.parametrize(
@@ -1060,3 +1189,25 @@ def _lives(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+async def test_a_frame_far_on_in_a_file_costs_no_more_than_the_first(reader, visit):
+    """HDF5 finds the place of a chunk by going through all before it, which is not done for every frame."""
+    path, count = visit / "scan.h5", 60_000
+    with h5py.File(path, "w", libver="latest") as file:
+        dataset = file.create_dataset("d", (count, 2, 2), "u1", chunks=(1, 2, 2), maxshape=(None, 2, 2))
+        for start in range(0, count, 1000):
+            dataset[start : start + 1000] = np.ones((1000, 2, 2), "u1")
+
+    async def took(start):
+        began = time.perf_counter()
+        for number in range(start, start + 20):
+            await reader.reduce(batch(path, number, number + 1, rois=()))
+        return time.perf_counter() - began
+
+    await took(0)
+    first, last = [], []
+    for turn in range(3):
+        first.append(await took(100 + 20 * turn))
+        last.append(await took(count - 100 + 20 * turn))
+    assert min(last) < 3 * min(first)

@@ -18,11 +18,12 @@ import pytest
 import redis
 
 from snakemap import live as live_module
+from snakemap.derived import derived_descriptor, derived_page
 from snakemap.documents import Document, Entry, WorkerEvent
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import RunNotFound, StoreUnavailable
 from snakemap.live import Live
-from snakemap.runs import Run, derived_descriptor, derived_page
+from snakemap.runs import Run
 from snakemap.store import Store
 
 DEADLINE_S = 20.0
@@ -387,7 +388,7 @@ async def test_the_last_frame_is_fetched_while_a_tab_shows_it_and_again_when_it_
         assert live.frame("a") == (None, None)
         live.show_frames_of("tab", "a")
         # a frame is saved a little later than its point, and nothing more may come
-        await until(lambda: "a" in live._frames_at)
+        await until(lambda: ("a", "") in live._frames_at)
         frame = np.arange(6, dtype=np.uint16).reshape(2, 3)
         await store.save_frame("a", frame, about={"seq_num": 3})
         await until(lambda: live.frame("a")[1] == 3)

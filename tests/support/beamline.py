@@ -17,7 +17,8 @@ import numpy.typing as npt
 import orjson
 
 from snakemap.broker import Frame
-from snakemap.documents import WORKER, Document, Entry, Message, WorkerEvent, envelope
+from snakemap.derived import Rectangle
+from snakemap.documents import WORKER, Document, Entry, Message, WorkerEvent, envelope, position
 from snakemap.errors import FileBroken, FileNotReady, FrameError, RunNotFound, SnakemapError, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.hdf5 import FrameBatch, Reduced
@@ -25,13 +26,22 @@ from snakemap.ingest.listener import Listener
 from snakemap.ingest.pace import Clock, Pace
 from snakemap.ingest.readers import Readers
 from snakemap.ingest.reducer import Reducer
-from snakemap.ingest.reduction import position
 from snakemap.ingest.tally import Tally
 from snakemap.ingest.worker import Worker
 from snakemap.roi import Roi, sum_frames
-from snakemap.runs import Rectangle, Run
+from snakemap.runs import Run
 
-__all__ = ["Beamline", "FakeBroker", "FakeClock", "FakeFiles", "FakeStore", "Scan", "expected_maps", "folded"]
+__all__ = [
+    "Beamline",
+    "FakeBroker",
+    "FakeClock",
+    "FakeFiles",
+    "FakeStore",
+    "Scan",
+    "expected_map",
+    "expected_maps",
+    "folded",
+]
 
 SHAPE = (6, 4)
 """Rows and columns of the frames of a fake scan."""
@@ -93,7 +103,7 @@ class FakeStore:
     Attributes:
         entries: the stream.
         runs: summaries by uid, in the order in which their runs began.
-        frames: preview frames by uid.
+        frames: preview frames by uid, and by uid and source where that is not the main one.
     """
 
     def __init__(self, clock: FakeClock) -> None:
@@ -153,9 +163,9 @@ class FakeStore:
         self._check()
         return [summary for summary in reversed(self.runs.values()) if summary is not None]
 
-    async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any]) -> None:
+    async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any], source: str = "") -> None:
         self._check()
-        self.frames[uid] = (frame, about)
+        self.frames[f"{uid} {source}" if source else uid] = (frame, about)
 
     async def owners(self) -> dict[str, str]:
         self._check()
@@ -216,11 +226,12 @@ class FakeFiles:
     """Files in memory.
 
     Attributes:
-        frames: (frames, rows, columns) by uri.
+        frames: (frames, rows, columns), or numbers (points,), by uri.
         trouble: what reading a uri raises instead.
         broken: rows of a uri that cannot be read.
         hanging: uris whose reading never ends until :meth:`let_go`.
-        reads: every batch that was asked for.
+        reads: every batch of frames that was asked for.
+        scalar_reads: every batch of numbers that was asked for.
     """
 
     def __init__(self) -> None:
@@ -229,6 +240,7 @@ class FakeFiles:
         self.broken: dict[str, set[int]] = {}
         self.hanging: set[str] = set()
         self.reads: list[FrameBatch] = []
+        self.scalar_reads: list[FrameBatch] = []
         self._go_on = asyncio.Event()
 
     def let_go(self) -> None:
@@ -242,13 +254,22 @@ class FakeFiles:
         return
 
     async def length(self, uri: str, dataset: str) -> int:
-        await self._open(uri)
-        return len(self.frames[uri])
+        return (await self.size(uri, dataset))[0]
 
-    async def shape(self, uri: str, dataset: str) -> tuple[int, int, int]:
+    async def size(self, uri: str, dataset: str) -> tuple[int, ...]:
         await self._open(uri)
-        count, rows, columns = self.frames[uri].shape
-        return count, rows, columns
+        return self.frames[uri].shape
+
+    async def shape(self, uri: str, dataset: str) -> tuple[int, ...]:
+        return await self.size(uri, dataset)
+
+    async def scalars(self, batch: FrameBatch) -> npt.NDArray[np.float64]:
+        self.scalar_reads.append(batch)
+        await self._open(batch.uri)
+        values, each = self.frames[batch.uri], batch.frames_per_point
+        if batch.stop * each > len(values):
+            raise FileNotReady(f"{batch.uri} holds {len(values)} values, and {batch.stop * each} were announced")
+        return values[batch.start * each : batch.stop * each].reshape(batch.stop - batch.start, -1).sum(axis=1)
 
     async def reduce(self, batch: FrameBatch) -> Reduced:
         self.reads.append(batch)
@@ -328,6 +349,9 @@ class Scan:
         task: blueapi's.
         each: frames of one point.
         start_extra: more for the start document.
+        others: what else is in files, each in its own: frames (frames, rows, columns) of another camera, or numbers
+            (points,), by data key.
+        stream: name of the stream.
     """
 
     uid: str = "run"
@@ -338,6 +362,8 @@ class Scan:
     uri: str = ""
     start_extra: dict[str, Any] = field(default_factory=dict)
     frame_shape: Sequence[int] = SHAPE
+    others: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    stream: str = "primary"
 
     def __post_init__(self) -> None:
         self.uri = self.uri or f"file://localhost/data/{self.uid}.h5"
@@ -351,22 +377,45 @@ class Scan:
         doc |= {"blueapi_task_id": self.task, "instrument": "b01-1"}
         return envelope("start", doc | self.start_extra, task_id=self.task)
 
+    @property
+    def files(self) -> dict[str, npt.NDArray[Any]]:
+        """What is in its files, by uri."""
+        return {self.uri: self.frames} | {self.uri_of(key): array for key, array in self.others.items()}
+
+    def uri_of(self, key: str) -> str:
+        """The file of a data key."""
+        return self.uri if key == "camera" else self.uri.replace(".h5", f"-{key}.h5")
+
     def descriptor(self) -> dict[str, Any]:
         keys = {"camera": {"shape": [self.each, *self.frame_shape], "external": "STREAM:", "dtype": "array"}}
-        doc = {"uid": f"{self.uid}-d", "run_start": self.uid, "name": "primary", "data_keys": keys, "time": 0.0}
+        for key, array in self.others.items():
+            kind = "array" if array.ndim > 1 else "number"
+            keys[key] = {"shape": [self.each, *array.shape[1:]], "external": "STREAM:", "dtype": kind}
+        doc = {"uid": f"{self.uid}-d", "run_start": self.uid, "name": self.stream, "data_keys": keys, "time": 0.0}
         return envelope("descriptor", doc, task_id=self.task)
 
-    def resource(self) -> dict[str, Any]:
-        doc = {"uid": f"{self.uid}-r", "data_key": "camera", "uri": self.uri, "run_start": self.uid}
+    def resource(self, key: str = "camera") -> dict[str, Any]:
+        doc = {"uid": self._resource(key), "data_key": key, "uri": self.uri_of(key), "run_start": self.uid}
         doc |= {"parameters": {"dataset": "/entry/data/data"}, "mimetype": "application/x-hdf5"}
         return envelope("stream_resource", doc, task_id=self.task)
 
-    def datum(self, index: int, count: int = 1, *, seq_num: int | None = None) -> dict[str, Any]:
-        seq_num = index + 1 if seq_num is None else seq_num
-        doc = {"uid": f"{self.uid}-r/{index}", "stream_resource": f"{self.uid}-r", "descriptor": f"{self.uid}-d"}
+    def datum(self, index: int, count: int = 1, *, seq_num: int | None = None, key: str = "camera") -> dict[str, Any]:
+        seq_num, resource = index + 1 if seq_num is None else seq_num, self._resource(key)
+        doc = {"uid": f"{resource}/{index}", "stream_resource": resource, "descriptor": f"{self.uid}-d"}
         doc |= {"indices": {"start": index, "stop": index + count}}
         doc |= {"seq_nums": {"start": seq_num, "stop": seq_num + count}}
         return envelope("stream_datum", doc, task_id=self.task)
+
+    def data(self, index: int, count: int = 1, *, seq_num: int | None = None) -> list[dict[str, Any]]:
+        """A stream_datum for every data key, as a step scan makes them."""
+        return [self.datum(index, count, seq_num=seq_num, key=key) for key in ("camera", *self.others)]
+
+    def opening(self) -> list[dict[str, Any]]:
+        """The documents before the first point."""
+        return [self.start(), self.descriptor(), *map(self.resource, ("camera", *self.others))]
+
+    def _resource(self, key: str) -> str:
+        return f"{self.uid}-r" if key == "camera" else f"{self.uid}-r-{key}"
 
     def stop(self, status: str = "success", **extra: Any) -> dict[str, Any]:
         doc = {"uid": f"{self.uid}-stop", "run_start": self.uid, "exit_status": status, "reason": "", "time": 1.0}
@@ -374,7 +423,7 @@ class Scan:
 
     def whole(self) -> list[dict[str, Any]]:
         """All documents of a step scan in which nothing goes wrong."""
-        return [self.start(), self.descriptor(), self.resource(), *map(self.datum, range(self.size)), self.stop()]
+        return [*self.opening(), *itertools.chain(*map(self.data, range(self.size))), self.stop()]
 
 
 def worker_event(state: str, task: str | None, *, complete: bool = False) -> dict[str, Any]:
@@ -485,21 +534,36 @@ def folded(entries: Iterable[Entry], uid: str, *, habits: Habits | None = None) 
     return run
 
 
-def expected_maps(scan: Scan, rows_of_points: dict[int, int], rois: Sequence[Roi]) -> npt.NDArray[np.float64]:
+def expected_map(scan: Scan, rows_of_points: dict[int, int], key: str) -> npt.NDArray[np.float64]:
+    """The map (rows, columns) of numbers from a file, by numpy alone, of a snaked scan; as :func:`expected_maps`."""
+    rows, columns = scan.shape
+    grid = np.full((rows, columns), np.nan)
+    for seq_num, index in rows_of_points.items():
+        row, column = divmod(seq_num - 1, columns)
+        column = columns - 1 - column if row % 2 else column
+        grid[row, column] = scan.others[key][index * scan.each : (index + 1) * scan.each].sum()
+    return grid
+
+
+def expected_maps(
+    scan: Scan, rows_of_points: dict[int, int], rois: Sequence[Roi], *, key: str = "camera"
+) -> npt.NDArray[np.float64]:
     """The maps (channels, rows, columns), by numpy alone, of a snaked scan.
 
     Args:
         scan: with its frames.
         rows_of_points: by seq_num, the row of the dataset that counts.
         rois: what is summed over; the total comes last.
+        key: of the camera.
     """
+    all_frames = scan.frames if key == "camera" else scan.others[key]
     rows, columns = scan.shape
     grids = np.full((len(rois) + 1, rows, columns), np.nan)
     for seq_num, index in rows_of_points.items():
         row, column = divmod(seq_num - 1, columns)
         column = columns - 1 - column if row % 2 else column
-        frames = scan.frames[index * scan.each : (index + 1) * scan.each]
-        frames = frames.astype(np.float64 if frames.dtype.kind == "f" else np.uint64)
+        frames = all_frames[index * scan.each : (index + 1) * scan.each]
+        frames = frames.astype({"f": np.float64, "i": np.int64}.get(frames.dtype.kind, np.uint64))
         for number, roi in enumerate(rois):
             grids[number, row, column] = frames[:, roi.y0 : roi.y1, roi.x0 : roi.x1].sum()
         grids[-1, row, column] = frames.sum()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -26,7 +27,7 @@ from snakemap.runs import Run
 from snakemap.settings import Settings
 from snakemap.store import Store
 
-__all__ = ["Lab", "WorkerProcess", "maps_of_frames", "write_frames"]
+__all__ = ["ColumnsWriter", "Lab", "WorkerProcess", "maps_of_frames", "write_frames"]
 
 TIMEOUT_S = 30.0
 
@@ -187,6 +188,58 @@ class WorkerProcess:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(10)
+
+
+class ColumnsWriter:
+    """A PandA's writer in a process of its own: columns of numbers that grow while they are read (SWMR).
+
+    Args:
+        path: of the file.
+        datasets: paths of the columns.
+    """
+
+    CODE = """
+import json, sys
+import h5py, numpy as np
+path, datasets = json.loads(sys.argv[1])
+with h5py.File(path, "w", libver="latest") as file:
+    options = {"maxshape": (None,), "chunks": (1024,), "fillvalue": np.nan}
+    columns = {name: file.create_dataset(name, (0,), np.float64, **options) for name in datasets}
+    file.swmr_mode = True
+    print(flush=True)
+    for line in sys.stdin:
+        for name, values in json.loads(line).items():
+            column = columns[name]
+            column.resize(len(column) + len(values), axis=0)
+            column[len(column) - len(values):] = values
+            column.flush()
+        print(flush=True)
+"""
+
+    def __init__(self, path: Path, datasets: Iterable[str]) -> None:
+        told = json.dumps([str(path), list(datasets)])
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([sys.executable, "-c", self.CODE, told], stdin=pipe, stdout=pipe, text=True)
+        self._answer()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        with self.process:
+            assert self.process.stdin is not None
+            self.process.stdin.close()
+
+    def write(self, **values: Iterable[float]) -> None:
+        """Makes columns longer, by name; all of it can be read when this returns."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({name: list(numbers) for name, numbers in values.items()}) + "\n")
+        self.process.stdin.flush()
+        self._answer()
+
+    def _answer(self) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline(), "the writer has ended"
 
 
 def write_frames(path: Path, frames: npt.NDArray[Any], *, dataset: str = "/entry/data/data") -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from snakemap.derived import derived_descriptor, derived_page
 from snakemap.documents import Document
-from snakemap.runs import Run, derived_descriptor, derived_page
+from snakemap.runs import Run
 from snakemap.store import Store
 
 __all__ = ["MadeUpRun"]

@@ -7,8 +7,9 @@ from typing import Any
 
 from tests.support.beamline import Scan
 
+from snakemap.derived import derived_descriptor, derived_page
 from snakemap.documents import Document
-from snakemap.runs import Run, derived_descriptor, derived_page
+from snakemap.runs import Run
 
 __all__ = ["ROIS", "documents", "page", "stop"]
 

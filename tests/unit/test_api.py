@@ -202,9 +202,9 @@ async def test_maps_are_written_once_for_all_who_ask(
 ) -> None:
     forms: list[Form] = []
 
-    def counted(run: Run, form: Form) -> bytes:
+    def counted(run: Run, form: Form, *, source: str) -> bytes:
         forms.append(form)
-        return written(run, form)
+        return written(run, form, source=source)
 
     monkeypatch.setattr(folds, "written", counted)
     await put(store, Scan("run"))

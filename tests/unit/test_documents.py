@@ -5,7 +5,6 @@ import random
 from collections import Counter
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 from hypothesis import given
@@ -24,7 +23,7 @@ from snakemap.documents import (
     WorkerEvent,
     decode,
     envelope,
-    joined_pages,
+    joined,
     parents,
 )
 from snakemap.errors import DocumentError
@@ -370,34 +369,60 @@ def test_a_resource_without_its_run_waits_when_the_newest_was_forgotten() -> Non
     assert order.accept(Document("resource", {"uid": "old"})) == []
 
 
-# joined_pages
+# joined
 
 
-def test_neighboring_pages_of_one_descriptor_become_one_with_the_last_cursor() -> None:
+def test_pages_of_one_descriptor_become_one_with_the_last_cursor_up_to_the_next_document_of_weight() -> None:
     entries = [
         page([1, 2], {"red": [1, 2], "total": [3, 4]}, cursor="1-0"),
         page([3], {"red": [5], "total": [None]}, cursor="2-0"),
         Entry("3-0", "stop", "run", None, GOOD["stop"]),
         page([4], {"red": [7], "total": [8]}, cursor="4-0"),
     ]
-    joined = list(joined_pages(entries))
-    assert [(entry.cursor, entry.name) for entry in joined] == [
+    found = list(joined(entries))
+    assert [(entry.cursor, entry.name) for entry in found] == [
         ("2-0", "event_page"),
         ("3-0", "stop"),
         ("4-0", "event_page"),
     ]
-    assert joined[0].doc["seq_num"] == [1, 2, 3]
-    assert joined[0].doc["data"] == {"red": [1, 2, 5], "total": [3, 4, None]}
-    assert joined[2] == entries[3]
+    assert found[0].doc["seq_num"] == [1, 2, 3]
+    assert found[0].doc["data"] == {"red": [1, 2, 5], "total": [3, 4, None]}
+    assert found[2] == entries[3]
     assert entries[0].doc["seq_num"] == [1, 2]
+
+
+def datum(resource: str, index: int, seq_num: int, *, cursor: str = "1-0") -> Entry:
+    spans = {"indices": {"start": index, "stop": index + 1}, "seq_nums": {"start": seq_num, "stop": seq_num + 1}}
+    doc = {"uid": f"{resource}/{index}", "descriptor": "d", "stream_resource": resource, **spans}
+    return Entry(cursor, "stream_datum", "run", None, doc)
+
+
+def test_a_step_scan_becomes_one_range_a_detector_and_then_one_page_of_events_and_one_of_sums() -> None:
+    entries = []
+    for number in range(5):
+        entries += [datum("a", number, number + 1), datum("b", number, number + 1)]
+        event = {"descriptor": "d", "seq_num": number + 1, "data": {"x": number / 2}}
+        entries += [Entry("2-0", "event", "run", None, event), page([number + 1], {"red": [number]}, descriptor="ours")]
+    found = list(joined(entries))
+    assert [entry.name for entry in found] == ["stream_datum", "stream_datum", "event_page", "event_page"]
+    assert [entry.doc["seq_nums"] for entry in found[:2]] == [{"start": 1, "stop": 6}] * 2
+    assert found[2].doc["data"] == {"x": [0.0, 0.5, 1.0, 1.5, 2.0]}
+    assert found[3].doc["data"] == {"red": [0, 1, 2, 3, 4]}
+
+
+def test_announcements_that_do_not_go_on_where_the_last_one_ended_stay_apart() -> None:
+    entries = [datum("a", 0, 1), datum("a", 1, 2), datum("a", 2, 1), datum("a", 3, 2), datum("a", 9, 3)]
+    spans = [(entry.doc["indices"], entry.doc["seq_nums"]) for entry in joined(entries)]
+    assert [(rows["start"], points["start"], points["stop"]) for rows, points in spans] == [
+        (0, 1, 3),
+        (2, 1, 3),
+        (9, 3, 4),
+    ]
 
 
 @pytest.mark.parametrize(
     "odd",
     [
-        page([3], {"red": [5]}, descriptor="other"),
-        page([3], {"red": [5], "blue": [5]}),
-        page([3], {"blue": [5]}),
         page([3], {"red": []}),
         page([3], {"red": 5}),
         page([3], {"red": ["x"]}),
@@ -410,9 +435,18 @@ def test_neighboring_pages_of_one_descriptor_become_one_with_the_last_cursor() -
     ],
     ids=lambda entry: f"{entry.name} {entry.doc.get('data')}",
 )
-def test_what_is_no_page_like_its_neighbors_stays_as_it_is_and_spoils_none(odd: Entry) -> None:
+def test_what_cannot_be_joined_stays_as_it_is_and_in_its_place(odd: Entry) -> None:
     before, after = page([1], {"red": [1]}), page([2], {"red": [2]})
-    assert list(joined_pages([before, odd, after])) == [before, odd, after]
+    assert list(joined([before, odd, after])) == [before, odd, after]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [page([3], {"red": [5]}, descriptor="other"), page([3], {"red": [5], "blue": [5]}), page([3], {"blue": [5]})],
+)
+def test_pages_of_another_kind_are_joined_among_themselves(other: Entry) -> None:
+    found = list(joined([page([1], {"red": [1]}), other, page([2], {"red": [2]})]))
+    assert [entry.doc["seq_num"] for entry in found] == [[1, 2], [3]]
 
 
 @examples(100)
@@ -428,16 +462,17 @@ def test_joined_pages_hold_the_same_points_in_the_same_order(parts: list[tuple[s
         for descriptor, points in parts
     ]
 
-    def flat(some: list[Entry]) -> list[tuple[str, int, float]]:
+    def flat(some: list[Entry], descriptor: str) -> list[tuple[int, float]]:
         return [
-            (entry.doc["descriptor"], number, value)
+            pair
             for entry in some
-            for number, value in zip(entry.doc["seq_num"], entry.doc["data"]["red"], strict=True)
+            if entry.doc["descriptor"] == descriptor
+            for pair in zip(entry.doc["seq_num"], entry.doc["data"]["red"], strict=True)
         ]
 
-    joined = list(joined_pages(entries))
-    assert flat(joined) == flat(entries)
-    assert len(joined) == np.count_nonzero(np.diff([ord(descriptor) for descriptor, _ in parts])) + bool(parts)
+    found = list(joined(entries))
+    assert all(flat(found, descriptor) == flat(entries, descriptor) for descriptor in "de")
+    assert len(found) == len({descriptor for descriptor, _ in parts})
 
 
 def shown(document: Document) -> str:

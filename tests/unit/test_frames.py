@@ -96,6 +96,7 @@ def test_the_recorded_resource_says_where_the_frames_are() -> None:
             "/entry/data/data",
             1,
             (128, 96),
+            (1, 128, 96),
         )
     ]
 

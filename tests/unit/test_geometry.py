@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scanspec.specs import Fly, Linspace, Polygon, Snake, Spiral, Squash, Static
+from scanspec.specs import Ellipse, Fly, Linspace, Polygon, Product, Range, Snake, Spiral, Squash, Static
 from tests.support import recordings
 from tests.support.properties import examples, strange_values
 
-from snakemap.geometry import PATH_NOTE, UNKNOWN_NOTE, UNORDERED_NOTE, Habits, raster_of
+from snakemap.geometry import PATH_NOTE, RELATIVE_NOTE, UNKNOWN_NOTE, UNORDERED_NOTE, Habits, raster_of
+from snakemap.path import Lattice
 from snakemap.raster import CELLS_MAX, Raster
 
 GRID = Habits(grid=(7, 9, True))
@@ -109,19 +110,189 @@ def test_three_dimensions_are_drawn_with_all_but_the_last_as_rows() -> None:
     assert (raster.slow.name, raster.slow.known, raster.fast.name) == ("row", False, "x")
 
 
-def test_a_path_of_one_dimension_is_a_row_and_says_so() -> None:
-    for spec in (
-        Linspace("x", 0, 1, 5),
-        Spiral("x", 0, 10, 1, "y", 0),
-        Squash(Linspace("y", 0, 1, 2) * Static("x", 1)),
-    ):
+def test_one_axis_that_moves_is_a_row_with_its_coordinates() -> None:
+    for spec, name in ((Linspace("x", 0, 1, 5), "x"), (Squash(Linspace("y", 0, 1, 2) * Static("x", 1)), "y")):
         raster = told({"scanspec": spec.serialize()})
-        assert (raster.rows, raster.columns, raster.note) == (1, len(list(spec.midpoints())), PATH_NOTE)
+        positions = [point[name] for point in spec.midpoints()]
+        assert (raster.rows, raster.fast.name, raster.path, raster.note) == (1, name, None, "")
+        assert raster.fast.coordinates.tolist() == positions
 
 
-def test_a_polygon_is_a_row_of_the_points_inside_it() -> None:
-    spec = Polygon("x", "y", [(0, 0), (5, 0), (2.5, 4)], 0.5)
-    assert told({"scanspec": spec.serialize()}).shape == (len(list(spec.midpoints())),)
+def test_masked_grids_lie_on_a_lattice_and_spirals_do_not() -> None:
+    ellipse = Ellipse("x", 1, 10, 0.5, "y", -2, 6, 0.3, snake=True)
+    for spec in (ellipse, Polygon("x", "y", [(0, 0), (5, 0), (2.5, 4)], 0.1, vertical=True), Squash(GRID_SPEC)):
+        path = told({"scanspec": spec.serialize()}).path
+        assert path is not None
+        assert path.lattice is not None
+        xs, ys = path.at(np.arange(1, path.size + 1))
+        cells = path.lattice.cells(xs, ys)
+        rows, columns = np.divmod(cells, path.lattice.columns)
+        assert (cells >= 0).all()
+        assert len(set(cells.tolist())) == path.size
+        np.testing.assert_allclose(path.lattice.x0 + columns * path.lattice.dx, xs, atol=1e-6)
+        np.testing.assert_allclose(path.lattice.y0 + rows * path.lattice.dy, ys, atol=1e-6)
+    spiral = told({"scanspec": Spiral("x", 0, 10, 1, "y", 0).serialize()})
+    assert spiral.path is not None
+    assert (spiral.path.lattice, spiral.path.planned, spiral.rows) == (None, True, 1)
+    assert spiral.described == f"path of {spiral.size} points, from scanspec"
+
+
+GRID_SPEC = Linspace("y", 0, 3, 4) * ~Linspace("x", 5, 1, 3)
+HALF = Linspace("x", 0, 1, 3).concat(Linspace("x", 2, 5, 4))
+KINDS: dict[str, Any] = {
+    "Linspace": Linspace("x", 3, -1, 5),
+    "Range": Range("y", 0, 1, 0.3) * Range("x", 2, -1, 0.5),
+    "Static": Static("y", 4, 3) * Linspace("x", 0, 1, 4),
+    "snake": GRID_SPEC,
+    "of three": Linspace("z", 0, 1, 2) * ~Linspace("y", 0, 3, 4) * ~Linspace("x", 5, 1, 3),
+    "Zip": Linspace("y", 0, 1, 5).zip(Linspace("x", 9, 2, 5)),
+    "Zip in a grid": Linspace("z", 0, 1, 3) * ~Linspace("y", 0, 1, 5).zip(Linspace("x", 9, 2, 5)),
+    "Concat": HALF,
+    "Concat in a grid": Linspace("y", 0, 3, 4) * ~HALF,
+    "Concat of spirals": Spiral("x", 0, 3, 1, "y", 0).concat(Spiral("x", 9, 3, 1, "y", 0)),
+    "Squash": Squash(GRID_SPEC),
+    "Spiral": Spiral("x", 1, 10, 1, "y", 2, 5),
+    "Ellipse": Ellipse("x", 1, 10, 0.7, "y", 2, 5, 0.4, snake=True),
+    "vertical Ellipse": Ellipse("x", 1, 10, 0.7, "y", 2, 5, 0.4, vertical=True),
+    "Polygon": Polygon("x", "y", [(0, 0), (5, 0), (2.5, 4)], 0.4, 0.3, snake=True),
+    "Fly": Fly(0.1 @ GRID_SPEC),
+    "slices of a spiral": Linspace("z", 0, 1, 3) * Spiral("x", 0, 5, 1, "y", 0),
+    "slices of a snaked ellipse": Linspace("z", 0, 1, 3) * ~Ellipse("x", 0, 5, 1, "y", 0),
+    "spiral of lines": Spiral("x", 0, 5, 1, "y", 0) * ~Linspace("z", 0, 1, 3),
+    "scan repeated": 3 * GRID_SPEC,
+    "points repeated": GRID_SPEC * 2,
+    "line repeated": Product(3, ~Linspace("x", 0, 1, 5), gap=False),
+}
+
+
+def placed(raster: Raster) -> dict[str, np.ndarray]:
+    """Where the raster says that each point lies (n,), by motor."""
+    seq_nums = np.arange(1, raster.size + 1)
+    if raster.path is not None:
+        xs, ys = raster.path.at(seq_nums)
+        return {raster.path.x_name: xs, raster.path.y_name: ys}
+    rows, columns, _ = raster.pixel(seq_nums)
+    found = {raster.fast.name: (raster.fast, columns), raster.slow.name: (raster.slow, rows)}
+    return {name: axis.coordinates[index] for name, (axis, index) in found.items() if axis.known}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_spec_puts_every_point_where_scanspec_does(kind: str) -> None:
+    spec = KINDS[kind]
+    points = list(spec.midpoints())
+    raster = told({"scanspec": spec.serialize()})
+    found = placed(raster)
+    assert (raster.source, raster.size, raster.note) == ("scanspec", len(points), "")
+    assert found
+    for name, positions in found.items():
+        np.testing.assert_allclose(positions, [point[name] for point in points], atol=1e-9)
+    if raster.path is not None and {"x", "y"} <= set(points[0]) and kind != "Zip in a grid":
+        assert (raster.path.x_name, raster.path.y_name) == ("x", "y")
+
+
+specs_of_two = st.deferred(
+    lambda: st.one_of(
+        st.builds(lambda w, h, s: Ellipse("x", 0, w, s, "y", 0, h, s, snake=True), sizes, sizes, steps),
+        st.builds(lambda w, h, s: Spiral("x", 0, w, s, "y", 0, h), sizes, sizes, steps),
+        st.builds(
+            lambda c, s: Polygon("x", "y", c, s), st.lists(st.tuples(sizes, sizes), min_size=3, max_size=5), steps
+        ),
+        st.builds(lambda n, m: Squash(Linspace("y", 0, 2, n) * ~Linspace("x", 1, 3, m)), counts, counts),
+    )
+)
+sizes, steps, counts = st.floats(2, 9), st.floats(0.4, 2), st.integers(2, 5)
+
+
+@examples(60)
+@given(specs_of_two, st.sampled_from(["alone", "slices", "repeats", "snaked slices"]))
+def test_any_path_of_two_axes_lies_where_scanspec_says(spec: Any, inside_of: str) -> None:
+    outer = {"slices": lambda: Linspace("z", 0, 0.1, 3) * spec, "repeats": lambda: 2 * spec, "alone": lambda: spec}
+    whole = outer.get(inside_of, lambda: Linspace("z", 0, 0.1, 3) * ~spec)()
+    raster = told({"scanspec": whole.serialize()})
+    try:
+        points = list(whole.midpoints())
+    except (ValueError, IndexError):  # scanspec itself cannot follow it
+        points = []
+    if not points:
+        assert raster.note
+        return
+    for name, positions in placed(raster).items():
+        np.testing.assert_allclose(positions, [point[name] for point in points], atol=1e-9)
+
+
+OLD_GRID = product({**line("y", 0, 4, 5), "type": "Line"}, snaked({**line("x", 0, 4, 5), "type": "Line"}))
+CIRCLE = {"type": "Circle", "x_axis": "x", "y_axis": "y", "x_middle": 2, "y_middle": 2, "radius": 1.5}
+BAND = {"type": "Range", "axis": "x", "min": 0, "max": 2}
+
+
+@pytest.mark.parametrize(
+    ("region", "kept"),
+    [
+        (CIRCLE, lambda x, y: (x - 2) ** 2 + (y - 2) ** 2 <= 2.25),
+        (BAND, lambda x, y: x <= 2),
+        (
+            {"type": "UnionOf", "left": CIRCLE, "right": BAND},
+            lambda x, y: ((x - 2) ** 2 + (y - 2) ** 2 <= 2.25) | (x <= 2),
+        ),
+        (
+            {"type": "DifferenceOf", "left": CIRCLE, "right": BAND},
+            lambda x, y: ((x - 2) ** 2 + (y - 2) ** 2 <= 2.25) & (x > 2),
+        ),
+        (
+            {"type": "Rectangle", "x_axis": "x", "y_axis": "y", "x_min": 1, "y_min": 1, "x_max": 3, "y_max": 2},
+            lambda x, y: (x >= 1) & (x <= 3) & (y >= 1) & (y <= 2),
+        ),
+        (
+            {"type": "Polygon", "x_axis": "x", "y_axis": "y", "x_verts": [-1, 5, -1], "y_verts": [-1, -1, 5]},
+            lambda x, y: x + y < 4,
+        ),
+    ],
+    ids=lambda told: str(told)[:30],
+)
+def test_a_mask_of_older_specs_leaves_points_out(region: dict[str, Any], kept: Any) -> None:
+    grid = list(GRID_OF_FIVE.midpoints())
+    xs, ys = (np.array([point[name] for point in grid]) for name in ("x", "y"))
+    mask = kept(xs, ys)
+    raster = told({"scanspec": {"type": "Mask", "spec": OLD_GRID, "region": region, "check_path_changes": True}})
+    assert raster.path is not None
+    assert raster.path.xs[: raster.size].tolist() == xs[mask].tolist()
+    assert raster.path.ys[: raster.size].tolist() == ys[mask].tolist()
+
+
+GRID_OF_FIVE = Linspace("y", 0, 4, 5) * ~Linspace("x", 0, 4, 5)
+
+
+@pytest.mark.parametrize("region", [{}, {"type": "?"}, {**CIRCLE, "radius": None}, {**BAND, "axis": "q"}], ids=str)
+def test_a_mask_that_cannot_be_read_is_passed_over_with_a_note(region: dict[str, Any]) -> None:
+    raster = told({"scanspec": {"type": "Mask", "spec": OLD_GRID, "region": region}, **GRID_SCAN})
+    assert raster.source == "shape and snaking"
+    assert "region that cannot be read" in raster.note
+
+
+def test_repeats_and_spirals_of_older_specs_are_read_as_what_they_were() -> None:
+    repeated = product({"type": "Repeat", "num": 4, "gap": False}, snaked(line("x", num=5)))
+    assert told({"scanspec": repeated}).described == "4 x 5, snaked, from scanspec"
+    ranges = {"x_start": 1, "y_start": 2, "x_range": 10, "y_range": 4, "num": 37, "rotate": 0.0}
+    spiral = told({"scanspec": {"type": "Spiral", "x_axis": "x", "y_axis": "y", **ranges}})
+    phi = np.sqrt(4 * np.pi * (np.arange(37) + 0.5))
+    assert spiral.path is not None
+    scale = 10 / (2 * np.sqrt(4 * np.pi * 37))
+    np.testing.assert_allclose(spiral.path.xs[:37], 1 + scale * phi * np.sin(phi))
+
+
+def test_a_list_grid_scan_leaves_its_places_in_its_arguments() -> None:
+    args = ["Motor(y)", [0, 1, 5], "Motor(x)", [6, 4, 2, 0.5]]
+    start = {"shape": [3, 4], "snake_axes": "True", "extents": [[0, 5], [0.5, 6]], "plan_pattern": "outer_list_product"}
+    raster = told({**start, "plan_pattern_args": {"args": args}})
+    assert raster.slow.coordinates.tolist() == [0.0, 1.0, 5.0]
+    assert raster.fast.coordinates.tolist() == [6.0, 4.0, 2.0, 0.5]
+    for broken in (None, [], ["y", [0, 1], "x", [1]], ["y", [0, 1, "a"], "x", [6, 4, 2, 0]]):
+        assert told({**start, "plan_pattern_args": {"args": broken}}).fast.coordinates[0] == 0.5
+
+
+def test_extents_of_a_relative_scan_are_no_coordinates() -> None:
+    raster = told({**GRID_SCAN, "plan_name": "rel_grid_scan"})
+    assert (raster.fast.known, raster.fast.name, raster.note) == (False, "motor-x", RELATIVE_NOTE)
 
 
 def test_of_axes_that_move_together_the_one_that_goes_farthest_names_the_axis() -> None:
@@ -402,6 +573,12 @@ def test_a_grid_that_is_not_visited_row_by_row_is_drawn_as_one_row() -> None:
     spiral = {"shape": [3, 4], "extents": [[0, 1], [0, 1]], "hints": {"gridding": "rectilinear_nonsequential"}}
     raster = told(spiral, Habits(grid=(3, 4, True)))
     assert (raster.shape, raster.note) == ((12,), UNORDERED_NOTE)
+    raster = told({**spiral, "motors": ["stage-y", "stage-x"]})
+    assert raster.path is not None
+    assert raster.path.lattice == Lattice(x0=0, dx=1 / 3, columns=4, y0=0, dy=0.5, rows=3)
+    raster = told({**spiral, "motors": ["stage-x", "stage-y"], "plan_name": "rel_spiral_square"})
+    assert raster.path is not None
+    assert (raster.path.x_name, raster.path.planned, raster.path.lattice) == ("stage-x", False, None)
 
 
 # shapes

@@ -12,7 +12,9 @@ from tests.support.properties import examples
 
 from snakemap.levels import LOG_LENGTH, Level, block_means, step_for, warm_up
 from snakemap.maps import Maps
-from snakemap.raster import Raster
+from snakemap.path import Path
+from snakemap.pictures import picture_of
+from snakemap.raster import Axis, Raster
 
 CHANNELS = ("red", "total")
 
@@ -48,7 +50,7 @@ def plain_means(grids: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.flo
 
 
 def blocks_of(cells: npt.NDArray[np.int64], level: Level) -> list[int]:
-    rows, columns = np.divmod(cells, level.maps.raster.columns)
+    rows, columns = np.divmod(cells, level.picture.raster.columns)
     return sorted(set((rows // level.step * level.columns + columns // level.step).tolist()))
 
 
@@ -182,3 +184,35 @@ def test_a_step_is_the_least_power_of_two_that_fits_the_screen(cells: float, pix
 
 def test_warming_up_compiles_without_complaint() -> None:
     warm_up()
+
+
+@examples(40)
+@given(st.tuples(st.integers(20, 40), st.integers(20, 40)), st.sampled_from([2, 4]), assignments)
+def test_blocks_that_lie_far_apart_are_computed_each_by_itself(
+    shape: tuple[int, int], step: int, parts: list[list[tuple[int, float, float]]]
+) -> None:
+    of = maps(*shape)
+    level = Level(of, step)
+    for part in parts:
+        assign(of, [(seq_num * 6, red, total) for seq_num, red, total in part])
+        level.update()
+        np.testing.assert_array_equal(level.grids, block_means(of.grids, step))
+
+
+def test_a_level_of_a_picture_follows_it_until_the_picture_is_another_one() -> None:
+    path = Path(("x", "mm"), ("y", "mm"))
+    axes = Axis.of_indices("row", 1), Axis.of_indices("point", 9)
+    raster = Raster(shape=(9,), snaking=(False,), slow=axes[0], fast=axes[1], source="test", path=path)
+    of = Maps(raster, CHANNELS)
+    path.put([1, 2, 3], [0, 1, 2], [0, 2, 1])
+    picture = picture_of(of)
+    level = Level(picture, 2)
+    assign(of, [(1, 5, 6), (3, 7, 8)])
+    level.update()
+    np.testing.assert_array_equal(level.grids, block_means(picture.grids, 2))
+    assert not level.stale
+    assert level.epoch == picture.epoch
+    path.put([4], [50], [50])
+    level.update()
+    assert level.stale
+    assert level.epoch < picture.epoch

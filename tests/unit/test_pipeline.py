@@ -13,13 +13,15 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from snakemap.pictures import View
 from tests.support.properties import examples
 
+from snakemap.derived import derived_descriptor, derived_page
 from snakemap.documents import Document
-from snakemap.levels import LOG_LENGTH
+from snakemap.levels import LOG_LENGTH, Level
 from snakemap.maps import BINS, Maps
 from snakemap.raster import Axis, Raster
-from snakemap.runs import Run, derived_descriptor, derived_page
+from snakemap.runs import Run
 from snakemap.views.pipeline import LIMITS, Choices, Levels, Pipeline
 
 CHANNELS = ("red", "total")
@@ -52,13 +54,17 @@ def run_of(
 ) -> Run:
     """A run without a point, whose slow and fast coordinates may fall along the scan."""
     run = Run({"uid": "run", "time": 1.0})
-    run.raster = replace(
+    raster = replace(
         Raster.of_shape((rows, columns), snake=True, source="test"),
         slow=axis("y", rows, falls=falls[0]),
         fast=axis("x", columns, falls=falls[1]),
     )
-    run.maps = Maps(run.raster, names)
+    run.main.maps = Maps(raster, names)
     return run
+
+
+def level_of(levels: Levels, run: Run, step: int) -> Level:
+    return levels.level(run.main, View(), step)
 
 
 def assign(run: Run, told: list[tuple[int, float, float]]) -> None:
@@ -412,7 +418,7 @@ def test_colors_brush_and_box_recompute_no_map() -> None:
 
 def test_two_tabs_share_a_level() -> None:
     run, levels = run_of(13, 13), Levels()
-    assert levels.level(run, 4) is levels.level(run, 4)
+    assert level_of(levels, run, 4) is level_of(levels, run, 4)
     assert levels.count == 1
 
 
@@ -421,7 +427,7 @@ def test_the_levels_of_a_forgotten_run_go_with_it() -> None:
     run = run_of(13, 13)
     gone = weakref.ref(run.maps)
     for step in (1, 2, 4):
-        levels.level(run, step)
+        level_of(levels, run, step)
     del run
     gc.collect()
     assert gone() is None
@@ -432,9 +438,9 @@ def test_maps_that_were_replaced_are_not_kept_by_their_levels() -> None:
     levels, run = Levels(), run_of(13, 13)
     gone = weakref.ref(run.maps)
     for step in (1, 2, 4):
-        levels.level(run, step)
-    run.maps = Maps(run.raster, CHANNELS)
-    assert levels.level(run, 2).maps is run.maps
+        level_of(levels, run, step)
+    run.main.maps = Maps(run.raster, CHANNELS)
+    assert level_of(levels, run, 2).picture.maps is run.maps
     gc.collect()
     assert gone() is None
     assert levels.count == 1

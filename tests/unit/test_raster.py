@@ -230,3 +230,21 @@ def test_rasters_can_be_compared_without_comparing_their_arrays() -> None:
     assert one == one
     assert one != other
     assert len({one, other}) == 2
+
+
+@examples(200)
+@given(shapes, st.data())
+def test_the_point_of_a_cell_is_the_one_that_visits_it(shape: list[int], data: st.DataObject) -> None:
+    one = raster(tuple(shape), tuple(data.draw(st.booleans()) for _ in shape))
+    seq_nums = np.arange(1, one.size + 1)
+    cells, _ = one.cells(seq_nums)
+    assert one.seq_nums(cells).tolist() == seq_nums.tolist()
+    assert one.cells(one.seq_nums(np.arange(one.size)))[0].tolist() == list(range(one.size))
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "even"),
+    [([1.0], True), ([3.0, 1.0], True), ([0.0, 1.0, 2.0005], True), ([0.0, 1.0, 3.0], False), ([5.0, 5.0], True)],
+)
+def test_an_axis_knows_whether_its_coordinates_are_evenly_spaced(coordinates: list[float], even: bool) -> None:
+    assert Axis("x", "mm", np.array(coordinates)).even is even

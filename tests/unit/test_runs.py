@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from tests.support import recordings
 from tests.support.properties import examples, strange_values
 
-from snakemap.documents import SETTLED, CausalOrder, Document, Entry, decode, envelope, joined_pages
+from snakemap.derived import DERIVED, FRAME_INDEX, TOTAL, derived_descriptor, derived_page, lost_stop, rois_of
+from snakemap.documents import SETTLED, CausalOrder, Document, Entry, decode, envelope, joined
 from snakemap.errors import DocumentError
 from snakemap.geometry import Habits
-from snakemap.runs import DERIVED, TOTAL, Run, axes_summary, derived_descriptor, derived_page, lost_stop, rois_of
+from snakemap.runs import Run, axes_summary
 
 ROIS = {"red": (0, 43, 0, 96), "green": (43, 86, 10, 20), "blue": (86, 128, 95, 96)}
 CHANNELS = (*ROIS, TOTAL)
@@ -60,6 +61,12 @@ def sums(run: Run, seq_nums: list[int], values: list[float] | None = None) -> No
     apply(run, "descriptor", descriptor)
     column = [float(seq_num) for seq_num in seq_nums] if values is None else values
     apply(run, "event_page", derived_page(descriptor["uid"], seq_nums, dict.fromkeys(CHANNELS, column), time=1001.0))
+
+
+def announced(run: Run, count: int) -> None:
+    """Announces the first points of a run, and appends their sums."""
+    apply(run, "stream_datum", datum(0, 1, count))
+    sums(run, list(range(1, count + 1)))
 
 
 def fold(documents: list[Document], *, habits: Habits | None = None) -> Run:
@@ -151,6 +158,8 @@ def test_the_step_scan_is_a_snaked_grid_of_seven_by_nine_that_runs_until_it_has_
         "shape": [7, 9],
         "beyond": 0,
         "unreadable": 0,
+        "filled": 0,
+        "sources": ["det16", "scalars"],
     }
 
 
@@ -256,12 +265,12 @@ def test_a_fold_from_a_cursor_is_the_same_as_one_without_a_break(cut: int) -> No
 
 
 @pytest.mark.parametrize("case", recordings.CASES)
-def test_joined_pages_fold_into_the_same_state(case: str) -> None:
+def test_joined_fold_into_the_same_state(case: str) -> None:
     documents = complete(case)
     entries = [Entry(f"{n + 1}-0", d.name, d.run, d.task_id, d.doc) for n, d in enumerate(documents)]
-    joined = list(joined_pages(entries))
-    assert len([entry for entry in joined if entry.name == "event_page"]) == 1
-    folded = fold([Document(entry.name, entry.doc, run=entry.run, task_id=entry.task_id) for entry in joined])
+    found = list(joined(entries))
+    assert len([entry for entry in found if entry.name == "event_page" and TOTAL in entry.doc["data"]]) == 1
+    folded = fold([Document(entry.name, entry.doc, run=entry.run, task_id=entry.task_id) for entry in found])
     assert state(folded) == state(fold(documents))
 
 
@@ -270,7 +279,7 @@ def test_joined_pages_fold_into_the_same_state(case: str) -> None:
 
 def test_success_with_every_point_is_complete() -> None:
     run = run_of(shape=[7, 9])
-    sums(run, list(range(1, 64)))
+    announced(run, 63)
     assert run.status == "running"
     apply(run, "stop", SUCCESS)
     assert (run.status, run.reason, run.ended) == ("complete", "", 1063.0)
@@ -278,7 +287,7 @@ def test_success_with_every_point_is_complete() -> None:
 
 def test_a_stop_by_rest_says_success_with_twelve_of_sixty_three_points_and_is_incomplete_once_settled() -> None:
     run = run_of(shape=[7, 9])
-    sums(run, list(range(1, 13)))
+    announced(run, 12)
     apply(run, "stop", {**SUCCESS, "num_events": {"primary": 12}})
     assert run.status == "running"
     apply(run, SETTLED, {"run_start": "run"})
@@ -291,14 +300,23 @@ def test_a_stop_by_rest_says_success_with_twelve_of_sixty_three_points_and_is_in
 )
 def test_the_stop_says_how_a_run_ended(exit_status: str, status: str) -> None:
     run = run_of(shape=[7, 9])
-    sums(run, [1, 2])
+    announced(run, 2)
     apply(run, "stop", {**SUCCESS, "exit_status": exit_status, "reason": "because"})
     assert (run.status, run.reason) == (status, "because")
 
 
+def test_points_that_the_file_held_and_no_document_announced_are_counted() -> None:
+    run = run_of(shape=[7, 9])
+    announced(run, 2)
+    sums(run, [3, 4, 5])
+    apply(run, "stop", {**SUCCESS, "exit_status": "abort"})
+    assert (run.filled, run.summary()["filled"]) == (3, 3)
+    assert run.reason == "3 points that no document announced came from the file."
+
+
 def test_a_run_that_will_get_no_stop_is_lost_until_a_real_one_comes_after_all() -> None:
     run = run_of(shape=[1, 2])
-    sums(run, [1, 2])
+    announced(run, 2)
     lost = lost_stop(run, "nothing heard for 900 s", time=2000.0)
     apply(run, "stop", lost)
     assert (run.status, run.reason, run.ended) == ("lost", "lost: nothing heard for 900 s", 2000.0)
@@ -343,9 +361,10 @@ def test_a_stop_without_a_usable_time_ends_nobody_knows_when(time: Any) -> None:
 def test_a_row_of_unknown_length_grows_and_keeps_what_it_had() -> None:
     run = run_of()
     sums(run, list(range(1, 101)))
-    assert (run.raster.shape, run.epoch) == ((100,), 1)
+    assert run.raster.shape == (100,)
+    epoch = run.epoch
     sums(run, [130])
-    assert (run.raster.shape, run.epoch) == ((256,), 2)
+    assert (run.raster.shape, run.epoch) == ((256,), epoch + 1)
     assert run.maps.raster is run.raster
     row = run.maps.grids[0, 0]
     np.testing.assert_array_equal(row[:100], np.arange(1.0, 101.0))
@@ -498,8 +517,10 @@ def test_the_file_is_the_path_as_the_writer_sees_it() -> None:
 def test_documents_of_no_concern_pass_without_a_trace() -> None:
     run = run_of(shape=[2, 3])
     before = state(run)
-    for name in ("start", "event", "event_page", "resource", "datum", "datum_page", "worker", "unheard of"):
+    for name in ("start", "resource", "datum", "datum_page", "worker", "unheard of"):
         apply(run, name, {"descriptor": "d", "seq_num": [1], "data": {"camera": [1]}})
+    apply(run, "event", {"descriptor": "nobody's", "seq_num": 1, "data": {"camera": 1}})
+    apply(run, "event_page", {"descriptor": "d", "seq_num": [1], "data": {"camera": [1]}})
     assert state(run) == before
 
 
@@ -513,16 +534,16 @@ def test_axes_are_told_as_plain_json() -> None:
 # our own documents
 
 
-@pytest.mark.parametrize("floating", [True, False])
-def test_our_own_documents_are_valid_bluesky_documents(floating: bool) -> None:
+@pytest.mark.parametrize("dtype", ["<u8", "<i8", "<f8"])
+def test_our_own_documents_are_valid_bluesky_documents(dtype: str) -> None:
     run = run_of(shape=[2, 3])
-    descriptor = derived_descriptor(run, ROIS, frame_shape=(128, 96), time=1.0, floating=floating)
-    page = derived_page(descriptor["uid"], [1, 2], {name: [1, 2] for name in CHANNELS}, time=1.0)
+    descriptor = derived_descriptor(run, ROIS, frame_shape=(128, 96), time=1.0, dtype=dtype)
+    page = derived_page(descriptor["uid"], [1, 2], {name: [1, 2] for name in CHANNELS}, time=1.0, indices=[5, 6])
     for name, doc in (("descriptor", descriptor), ("event_page", page), ("stop", lost_stop(run, "silence", time=1.0))):
         event_model.schema_validators[event_model.DocumentNames[name]].validate(doc)
         assert decode(orjson.dumps(envelope(name, doc, task_id=None))) == Document(name, doc)
-    assert list(descriptor["data_keys"]) == list(page["data"]) == list(CHANNELS)
-    assert {key["dtype_numpy"] for key in descriptor["data_keys"].values()} == {"<f8" if floating else "<u8"}
+    assert list(descriptor["data_keys"]) == list(page["data"]) == [*CHANNELS, FRAME_INDEX]
+    assert {descriptor["data_keys"][channel]["dtype_numpy"] for channel in CHANNELS} == {dtype}
 
 
 def test_our_page_unpacks_into_valid_events() -> None:

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from snakemap.derived import Told
 from snakemap.documents import SETTLED, Document
 from snakemap.live import Live
 from snakemap.maps import Maps
@@ -23,8 +24,9 @@ WORKER = {"host": "beam", "waiting": 1200, "broker": "connected", "worker_state"
 def run_of(*, points: int = 0, certain: bool = True, heard: float = NOW) -> Run:
     """A run of 100 points that began 100 s ago; every point has the value of its seq_num."""
     run = Run({"uid": "run", "time": NOW - 100})
-    run.raster = replace(Raster.of_shape((10, 10), snake=True, source="test"), certain=certain)
-    run.maps = Maps(run.raster, ("red", "total"))
+    raster = replace(Raster.of_shape((10, 10), snake=True, source="test"), certain=certain)
+    run.main.maps = Maps(raster, ("red", "total"))
+    run.main.told = Told("ours", "", "", {}, (1, 1))
     seq_nums = range(1, points + 1)
     run.maps.assign(seq_nums, {"red": seq_nums, "total": seq_nums})
     run.heard = heard
@@ -77,8 +79,7 @@ def test_progress_of_a_run_that_has_ended_tells_its_mean_rate_and_its_whole_time
 
 def test_a_run_of_which_a_point_is_missing_is_never_at_100_percent() -> None:
     run = run_of()
-    run.raster = Raster.of_shape((100, 100), snake=True, source="test")
-    run.maps = Maps(run.raster, ("total",))
+    run.main.maps = Maps(Raster.of_shape((100, 100), snake=True, source="test"), ("total",))
     run.maps.assign(range(1, 10_000), {"total": range(1, 10_000)})
     assert progress(run, Pace(), now=NOW).startswith("9,999 of 10,000 points · 99 %")
 
@@ -174,12 +175,12 @@ def test_blueapis_state_is_told_when_asked_for(state: str | None, told: tuple[st
 def rows_of(run: Run, **choices: Any) -> list[dict[str, Any]]:
     pipeline = Pipeline(Choices(**choices), Levels())
     pipeline.look_at(run)
-    return table(run, pipeline.summaries(), theme=DARK, brushed=None)["rows"]
+    return table(pipeline, pipeline.summaries(), theme=DARK, brushed=None, marks={})["rows"]
 
 
 def test_the_table_has_a_row_a_channel_with_where_its_maximum_is() -> None:
     run = run_of(points=11)
-    run.raster = run.maps.raster = replace(
+    run.maps.raster = replace(
         run.raster, slow=Axis("y", "mm", np.arange(10) / 10), fast=Axis("x", "", 5 - np.arange(10.0))
     )
     red, total = rows_of(run)
@@ -205,6 +206,6 @@ def test_the_caption_says_which_pixels_are_brushed() -> None:
     pipeline = Pipeline(Choices(), Levels())
     pipeline.look_at(run)
     brushed = {"channel": "red", "range": (0.25, 0.5)}
-    told = table(run, pipeline.summaries(), theme=LIGHT, brushed=brushed)["caption"]
+    told = table(pipeline, pipeline.summaries(), theme=LIGHT, brushed=brushed, marks={})["caption"]
     assert told == "brushed pixels only: red from 25% to 50% of its maximum"
-    assert table(run, pipeline.summaries(), theme=LIGHT, brushed=None)["caption"] == ""
+    assert table(pipeline, pipeline.summaries(), theme=LIGHT, brushed=None, marks={})["caption"] == ""

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from bokeh.document import Document
 
+from snakemap.derived import derived_descriptor, derived_page
 from snakemap.documents import Document as BlueskyDocument
 from snakemap.errors import RunNotFound
 from snakemap.live import Live
-from snakemap.runs import Run, derived_descriptor, derived_page
+from snakemap.runs import Run
 from snakemap.views.dashboard import Dashboard
 from snakemap.views.pipeline import Levels
 from snakemap.views.tab import Tab

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from snakemap.api.maps import Form, written
-from snakemap.documents import joined_pages
+from snakemap.documents import joined
 from snakemap.errors import DocumentError, RunNotFound
 from snakemap.geometry import Habits
 from snakemap.runs import Run
@@ -64,12 +64,12 @@ class Fold:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     run: Run | None = None
-    written: dict[Form, Written] = field(default_factory=dict)
+    written: dict[tuple[Form, str], Written] = field(default_factory=dict)
 
     @property
     def size_bytes(self) -> int:
         """Memory that it takes, about."""
-        grids = self.run.maps.grids.nbytes if self.run else 0
+        grids = sum(source.maps.grids.nbytes for source in self.run.sources.values()) if self.run else 0
         return grids + sum(len(one.body) for one in self.written.values())
 
 
@@ -86,7 +86,7 @@ class Folds:
         self._habits = habits
         self._folds: OrderedDict[str, Fold] = OrderedDict()
 
-    async def maps(self, uid: str, form: Form, *, known: str | None = None) -> Written | None:
+    async def maps(self, uid: str, form: Form, *, source: str = "", known: str | None = None) -> Written | None:
         """The maps of a run with everything that is in the store now.
 
         Those who ask at the same time get the same bytes, written once.
@@ -94,25 +94,29 @@ class Folds:
         Args:
             uid: of the run.
             form: JSON or an archive.
+            source: what of the run, as :attr:`Run.sources` names it; empty for the main one.
             known: a cursor; when nothing has come since, nothing is written.
 
         Returns:
             None when ``known`` is still the newest.
 
         Raises:
-            RunNotFound: when there is none of that uid.
+            RunNotFound: when there is none of that uid, or it has no such source.
             StoreUnavailable: when Redis is away.
         """
         fold = self._folds.setdefault(uid, Fold())
         self._folds.move_to_end(uid)
         async with fold.lock:
             run = await self._catch_up(uid, fold)
+            if source and source not in run.sources:
+                raise RunNotFound(f"run {uid[:100]!r} has no {source[:100]!r}; it has {', '.join(run.sources)}")
             if run.cursor == known:
                 return None
-            latest = fold.written.get(form)
+            latest = fold.written.get((form, source))
             if latest is None or latest.cursor != run.cursor:
-                latest = Written(run.cursor, await asyncio.to_thread(written, run, form))
-                fold.written[form] = latest
+                latest = Written(run.cursor, await asyncio.to_thread(written, run, form, source=source))
+                fold.written = {key: kept for key, kept in fold.written.items() if kept.cursor == run.cursor}
+                fold.written[form, source] = latest
         self._forget()
         return latest
 
@@ -130,7 +134,7 @@ class Folds:
         return fold.run
 
     def _apply(self, entries: list[Entry], uid: str, fold: Fold) -> None:
-        for entry in joined_pages(entries):
+        for entry in joined(entries):
             if fold.run is None and entry.name == "start":
                 fold.run = Run(entry.doc, habits=self._habits)
             if fold.run is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -12,7 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from snakemap.pictures import picture_of
+from snakemap.raster import Raster
 from snakemap.runs import Run, axes_summary
+from snakemap.sources import Source
 
 __all__ = ["Form", "written"]
 
@@ -32,25 +36,73 @@ class Form(StrEnum):
         return "application/json" if self is Form.JSON else "application/octet-stream"
 
 
-def written(run: Run, form: Form) -> bytes:
+def written(run: Run, form: Form, *, source: str = "") -> bytes:
     """The maps of a run as they are now; takes its time, and leaves other threads theirs.
 
     JSON is what :class:`~snakemap.api.models.MapsModel` describes. An archive holds one array (rows, columns) a
-    channel, NaN where not visited, and beside them ``slow`` and ``fast``, the coordinates, and ``cursor``.
+    channel, NaN where not visited, and beside them ``slow`` and ``fast``, the coordinates, and ``cursor``; of a path
+    ``x`` and ``y``, the positions of its points, as well.
+
+    Args:
+        run: whose maps they are.
+        form: JSON or an archive.
+        source: which of its sources, as :attr:`Run.sources` names them; empty for the main one.
     """
-    return b"".join(_json(run)) if form is Form.JSON else _archive(run)
+    drawn = _Drawn.of(run, run.source(source))
+    return b"".join(_json(run, drawn)) if form is Form.JSON else _archive(run, drawn)
 
 
-def _json(run: Run) -> Iterator[bytes]:
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What is written: the points of a lattice in their places, those of any other path as one row.
+
+    Attributes:
+        source: its name.
+        raster: of the grids.
+        channels: their names.
+        grids: float64 (channels, rows, columns).
+        positions: name, unit and values (points,) along both axes of a path; None of a grid.
+    """
+
+    source: str
+    raster: Raster
+    channels: tuple[str, ...]
+    grids: npt.NDArray[np.float64]
+    positions: dict[str, dict[str, Any]] | None
+
+    @classmethod
+    def of(cls, run: Run, source: Source) -> _Drawn:
+        maps, name = source.maps, run.name_of(source)
+        path = maps.raster.path
+        if path is None:
+            return cls(name, maps.raster, maps.channels, maps.grids, None)
+        if path.lattice is not None:
+            picture = picture_of(maps)
+            picture.update()
+            return cls(name, picture.raster, maps.channels, picture.grids, None)
+        xs, ys = path.at(np.arange(1, maps.raster.columns + 1))
+        positions = {
+            "x": {"name": path.x_name, "unit": path.x_unit, "values": xs},
+            "y": {"name": path.y_name, "unit": path.y_unit, "values": ys},
+        }
+        return cls(name, maps.raster, maps.channels, maps.grids, positions)
+
+
+def _json(run: Run, drawn: _Drawn) -> Iterator[bytes]:
+    raster = drawn.raster
     about = {
-        "shape": [run.raster.rows, run.raster.columns],
-        "fast_axis": run.raster.fast.name,
-        "extents": run.raster.extents,
+        "shape": [raster.rows, raster.columns],
+        "fast_axis": raster.fast.name,
+        "extents": raster.extents,
         "cursor": run.cursor,
-        "axes": axes_summary(run.raster),
+        "axes": axes_summary(raster),
+        "positions": drawn.positions,
+        "geometry": run.raster.described,
+        "source": drawn.source,
+        "sources": list(run.sources),
     }
-    yield orjson.dumps(about)[:-1] + b',"channels":{'
-    for number, (channel, grid) in enumerate(zip(run.maps.channels, run.maps.grids, strict=True)):
+    yield orjson.dumps(about, option=orjson.OPT_SERIALIZE_NUMPY)[:-1] + b',"channels":{'
+    for number, (channel, grid) in enumerate(zip(drawn.channels, drawn.grids, strict=True)):
         yield (b"," if number else b"") + orjson.dumps(channel) + b":["
         yield from _rows(grid)
         yield b"]"
@@ -65,14 +117,14 @@ def _rows(grid: npt.NDArray[np.float64]) -> Iterator[bytes]:
         yield (b"," if start else b"") + text[1:-1]
 
 
-def _archive(run: Run) -> bytes:
-    raster = run.raster
+def _archive(run: Run, drawn: _Drawn) -> bytes:
     arrays: dict[str, npt.NDArray[Any]] = {
-        "slow": raster.slow.coordinates,
-        "fast": raster.fast.coordinates,
+        "slow": drawn.raster.slow.coordinates,
+        "fast": drawn.raster.fast.coordinates,
         "cursor": np.array(run.cursor),
+        **{name: told["values"] for name, told in (drawn.positions or {}).items()},
     }
-    for channel, grid in zip(run.maps.channels, run.maps.grids, strict=True):
+    for channel, grid in zip(drawn.channels, drawn.grids, strict=True):
         arrays[_member(channel, taken=arrays)] = grid
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

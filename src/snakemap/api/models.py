@@ -7,7 +7,18 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["AxisModel", "ErrorDetail", "ErrorModel", "Health", "MapsModel", "Message", "Readiness", "RunModel", "Tag"]
+__all__ = [
+    "AxisModel",
+    "ErrorDetail",
+    "ErrorModel",
+    "Health",
+    "MapsModel",
+    "Message",
+    "PositionsModel",
+    "Readiness",
+    "RunModel",
+    "Tag",
+]
 
 
 class Tag(StrEnum):
@@ -43,8 +54,20 @@ class AxisModel(BaseModel):
     known: bool = Field(description="False when the coordinates are mere indices.")
 
 
+class PositionsModel(BaseModel):
+    """Where the points of a path lie along one axis, in the order of the scan; null where nobody has told yet."""
+
+    name: str = Field(examples=["stage-x"])
+    unit: str = Field(description="Empty when nobody told.", examples=["mm"])
+    values: list[float | None]
+
+
 class MapsModel(BaseModel):
-    """The maps of a run: rows are the slow axis, columns the fast one; null where the stage has not been."""
+    """The maps of a run: rows are the slow axis, columns the fast one; null where the stage has not been.
+
+    A scan that visits no grid, as a spiral, is one row of points in the order of the scan, and `positions` tells where
+    they lie. A masked grid, or one that is not visited row by row, is that grid.
+    """
 
     shape: tuple[int, int] = Field(description="Rows and columns.", examples=[(7, 9)])
     fast_axis: str = Field(examples=["stage-x"])
@@ -53,6 +76,10 @@ class MapsModel(BaseModel):
     )
     cursor: str = Field(description="The last document that these maps contain; also the ETag.")
     axes: dict[Literal["slow", "fast"], AxisModel]
+    positions: dict[Literal["x", "y"], PositionsModel] | None = Field(description="Of the points of a path, else null.")
+    geometry: str = Field(description="What the shape was read from.", examples=["7 x 9, snaked, from scanspec"])
+    source: str = Field(description="What the maps are of.", examples=["camera"])
+    sources: list[str] = Field(description="All that there are maps of.", examples=[["camera", "scalars"]])
     channels: dict[str, list[list[float | None]]] = Field(description="Counts, by channel, as rows of columns.")
 
 

@@ -46,6 +46,7 @@ def service(connection: HTTPConnection) -> Service:
 Here = Annotated[Service, Depends(service)]
 After = Annotated[str | None, Query(description="Cursor to begin after; 0 is everything. Default: from now on.")]
 As = Annotated[Form, Query(alias="format", description="`npz` is an archive of NumPy arrays.")]
+Of = Annotated[str, Query(description="One of the answer's `sources`; empty is the main one.", max_length=500)]
 IfNoneMatch = Annotated[str | None, Header(description="A cursor in quotes, as an earlier ETag.")]
 
 
@@ -62,9 +63,11 @@ async def run(uid: str, here: Here) -> Any:
 
 
 @router.get("/runs/{uid}/maps", tags=[Tag.MAPS], response_model=MapsModel, responses={**NO_RUN, **MAPS})
-async def run_maps(uid: str, here: Here, form: As = Form.JSON, if_none_match: IfNoneMatch = None) -> Response:
+async def run_maps(
+    uid: str, here: Here, form: As = Form.JSON, source: Of = "", if_none_match: IfNoneMatch = None
+) -> Response:
     """The maps of a run as they are now; the cursor is their version."""
-    return _versioned(await here.maps(uid, form, known=if_none_match), form, known=if_none_match)
+    return _versioned(await here.maps(uid, form, source=source, known=if_none_match), form, known=if_none_match)
 
 
 @router.get(

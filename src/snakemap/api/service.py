@@ -37,15 +37,16 @@ class Service:
         """What the list of runs says of one."""
         return await self.store.summary(await uid_of(self.store, asked))
 
-    async def maps(self, asked: str, form: Form, *, known: str | None) -> Written | None:
+    async def maps(self, asked: str, form: Form, *, source: str = "", known: str | None) -> Written | None:
         """The maps of a run as they are now; None when a client has missed nothing since those that it knows.
 
         Args:
             asked: uid, or ``latest``.
             form: JSON or an archive.
+            source: what of the run, as the maps tell it; empty for the main one.
             known: the ``If-None-Match`` header, or None.
         """
-        return await self.folds.maps(await uid_of(self.store, asked), form, known=_cursor_of(known))
+        return await self.folds.maps(await uid_of(self.store, asked), form, source=source, known=_cursor_of(known))
 
     async def documents(self, asked: str) -> AsyncGenerator[bytes]:
         """The documents of a run, as JSON lines.

@@ -1,23 +1,23 @@
-"""What has been summed, on its way into the store: pages of sums as documents of the run they belong to."""
+"""What has been read, on its way into the store: pages of sums and scalars as documents of the run they belong to."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from snakemap.derived import derived_page
 from snakemap.documents import Document, Message
 from snakemap.frames import FrameLedger, Piece
-from snakemap.ingest.regions import Regions, with_trouble
+from snakemap.ingest.feeds import Summed
 from snakemap.ingest.tally import Tally
-from snakemap.runs import TOTAL, Run, derived_descriptor, derived_page
+from snakemap.runs import Run
 
-__all__ = ["Pages", "Summed", "still_wanted"]
+__all__ = ["Pages", "still_wanted"]
 
-WAITING_MAX = 4
+WAITING_MAX = 8
 """Pieces that may wait for the store; reading goes on meanwhile, and stops when the store is away."""
 
 
@@ -25,34 +25,17 @@ class Store(Protocol):
     """What is needed of :class:`snakemap.store.Store`."""
 
     async def append(self, messages: Sequence[Message]) -> list[str]: ...
-    async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any]) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Summed:
-    """A piece that has been read.
-
-    Attributes:
-        piece: its points.
-        sums: (points, ROIs + 1) in counts: each ROI in order, then the total.
-        regions: what was summed over.
-        frame_shape: rows and columns of a frame.
-        frame: the last frame of the piece, downsampled for the screen; None when nobody asked for it.
-    """
-
-    piece: Piece
-    sums: npt.NDArray[Any]
-    regions: Regions
-    frame_shape: tuple[int, int]
-    frame: npt.NDArray[Any] | None = None
+    async def save_frame(
+        self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any], source: str = ""
+    ) -> None: ...
 
 
 class Pages:
-    """Appends the sums of one run to it, together what has come together, and folds them in when they are stored.
+    """Appends what was read of one run to it, together what has come together, and folds it in when it is stored.
 
     Args:
-        run: that the sums belong to.
-        store: where they go; while it is away they wait.
+        run: that it belongs to.
+        store: where it goes; while it is away it waits.
         tally: the clock, and who waits for the store.
     """
 
@@ -76,65 +59,67 @@ class Pages:
             together = [await self._waiting.get()]
             while not self._waiting.empty():
                 together.append(self._waiting.get_nowait())
-            await self._append(together)
-            await self._show(together)
+            groups = _by_feed(together)
+            await self._append(groups)
+            for group in groups:
+                await self._show(group)
             for _ in together:
                 self._waiting.task_done()
 
-    async def _append(self, together: Sequence[Summed]) -> None:
-        documents = [*self._descriptor(together[0]), *self._page(together)]
+    async def _append(self, groups: Sequence[Sequence[Summed]]) -> None:
+        documents = [document for group in groups for document in self._documents(group)]
         if not documents:
             return
         await self.tally.insist(lambda: self.store.append(documents))
         # a frame that was announced again meanwhile takes its point back; only the others are done with
-        for document in (*self._descriptor(together[0]), *self._page(together)):
-            self.run.apply(document)
+        for group in groups:
+            for document in self._documents(group):
+                self.run.apply(document)
 
-    def _descriptor(self, summed: Summed) -> list[Document]:
-        """The descriptor of our stream, as long as the run has none."""
-        if self.run.derived is not None:
-            return []
-        doc = derived_descriptor(
-            self.run,
-            summed.regions.rectangles,
-            frame_shape=summed.frame_shape,
-            time=self.tally.clock.now(),
-            floating=summed.sums.dtype.kind == "f",
-        )
-        return [self._document("descriptor", with_trouble(doc, summed.regions.trouble))]
+    def _documents(self, group: Sequence[Summed]) -> list[Document]:
+        """Our descriptor, as long as the run has none, and one page of what is still wanted; or nothing at all."""
+        feed, time = group[0].feed, self.tally.clock.now()
+        uid = feed.described
+        descriptor = None if uid else feed.describe(group[0], time=time)
+        page = self._page(group, uid or (descriptor or {})["uid"], time)
+        described = [] if descriptor is None else [self._document("descriptor", descriptor)]
+        return described if page is None else [*described, self._document("event_page", page)]
 
-    def _page(self, together: Sequence[Summed]) -> list[Document]:
-        """One page of what is still wanted, or none."""
+    def _page(self, group: Sequence[Summed], descriptor: str, time: float) -> dict[str, Any] | None:
         seq_nums: list[int] = []
-        rows: list[list[float]] = []
-        for summed in together:
-            for part in still_wanted(self.run.ledger, summed.piece):
+        rows: list[int] = []
+        columns: dict[str, list[float]] = {channel: [] for channel in group[0].columns}
+        for summed in group:
+            for part in still_wanted(summed.feed.ledger, summed.piece):
                 offset = part.index - summed.piece.index
                 seq_nums += range(part.seq_num, part.seq_num + part.count)
-                rows += summed.sums[offset : offset + part.count].tolist()
-        if not seq_nums:
-            return []
-        channels = (*together[0].regions.rectangles, TOTAL)
-        sums = dict(zip(channels, zip(*rows, strict=True), strict=True))
-        descriptor = self.run.derived or self._descriptor(together[0])[0].doc["uid"]
-        page = derived_page(descriptor, seq_nums, sums, time=self.tally.clock.now())
-        return [self._document("event_page", page)]
+                rows += range(part.index, part.index + part.count)
+                for channel, column in columns.items():
+                    column += summed.columns[channel][offset : offset + part.count].tolist()
+        return derived_page(descriptor, seq_nums, columns, time=time, indices=rows) if seq_nums else None
 
-    async def _show(self, together: Sequence[Summed]) -> None:
+    async def _show(self, group: Sequence[Summed]) -> None:
         """Keeps the newest frame for the screen."""
-        summed = next((summed for summed in reversed(together) if summed.frame is not None), None)
-        if summed is None or summed.frame is None:
+        summed = next((summed for summed in reversed(group) if summed.frame is not None), None)
+        if summed is None or summed.frame is None or summed.frame_shape is None:
             return
-        frame, piece = summed.frame, summed.piece
+        frame, piece, source = summed.frame, summed.piece, summed.feed.name
         about = {
             "seq_num": piece.seq_num + piece.count - 1,
             "frame_shape": list(summed.frame_shape),
             "time": self.tally.clock.now(),
         }
-        await self.tally.insist(lambda: self.store.save_frame(self.run.uid, frame, about=about))
+        await self.tally.insist(lambda: self.store.save_frame(self.run.uid, frame, about=about, source=source))
 
     def _document(self, name: str, doc: dict[str, Any]) -> Document:
         return Document(name, doc, run=self.run.uid, task_id=self.run.task_id)
+
+
+def _by_feed(together: Sequence[Summed]) -> list[list[Summed]]:
+    groups: dict[int, list[Summed]] = {}
+    for summed in together:
+        groups.setdefault(id(summed.feed), []).append(summed)
+    return list(groups.values())
 
 
 def still_wanted(ledger: FrameLedger, piece: Piece) -> list[Piece]:

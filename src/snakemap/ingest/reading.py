@@ -1,22 +1,21 @@
-"""Reading the frames of one run: what next, how long to wait for it, and when to give it up."""
+"""Reading one feed of a run: what next, how long to wait for it, and when to give it up."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 from snakemap.errors import FileBroken, FileNotReady, SnakemapError
 from snakemap.frames import Piece, Resource
-from snakemap.hdf5 import FrameBatch
-from snakemap.ingest.pages import Summed
+from snakemap.ingest.feeds import Feed, Summed
 from snakemap.ingest.readers import Readers
-from snakemap.ingest.regions import Regions, regions_of
 from snakemap.ingest.tally import Tally
-from snakemap.runs import Rectangle, Run
+from snakemap.ingest.turns import Turns
+from snakemap.runs import Run
 
 __all__ = ["Announced", "Reading"]
 
-PIECE_MAX = 64
 TELL_AFTER_S = 2.0
 """How long a file may keep us waiting before the page says so."""
 
@@ -47,47 +46,85 @@ class Announced:
 
 
 class Reading:
-    """Reads the pieces of one run, one after the other.
+    """Reads the pieces of one feed, one after the other.
 
     Args:
-        run: whose ledger says what to read.
+        run: that it belongs to.
+        feed: whose ledger says what to read.
         readers: who reads.
-        rois: the instrument's ROIs, by name; None where there are none.
+        turns: of the run, so that its feeds read in turn.
         tally: the clock, and where trouble is counted.
         put: takes what has been read.
 
     Attributes:
-        regions: what is summed over; None before the first frame.
-        asked_for: why these are not the ROIs that were asked for, as our descriptor tells; empty when they are.
+        idle: set while nothing waits to be read.
         troubles: what went wrong, in words for the page, by what it is about.
     """
 
     def __init__(
         self,
         run: Run,
+        feed: Feed,
         readers: Readers,
         *,
-        rois: Mapping[str, Rectangle] | None,
+        turns: Turns,
         tally: Tally,
         put: Callable[[Summed], Awaitable[None]],
     ) -> None:
         self.run = run
+        self.feed = feed
+        self.ledger = feed.ledger
         self.readers = readers
-        self.rois = rois
+        self.turns = turns
         self.tally = tally
         self.put = put
-        self.regions: Regions | None = None
-        self.asked_for = ""
+        self.idle = asyncio.Event()
         self.troubles: dict[str, str] = {}
+        self._wake = asyncio.Event()
+        self._began_at = 0.0
         self._announced: dict[str, Announced] = {}
         self._blocked: dict[str, tuple[float, float]] = {}
         self._broken_s: dict[str, float] = {}
-        self._lengths: dict[str, int] = {}
+        self._lengths: dict[str, tuple[int, int]] = {}
         self._late: set[str] = set()
         self._point_s = 0.003
         self._last: Piece | None = None
         self._last_shown = False
         self._shown_at = 0.0
+
+    def wake(self) -> None:
+        """Has it look at its ledger."""
+        self.idle.clear()
+        self._wake.set()
+
+    async def work(self) -> None:
+        """Reads whatever is announced until it is cancelled; numbers not too often, and all at once after the stop."""
+        clock = self.tally.clock
+        while True:
+            rest_s = self._began_at + self.feed.period_s - clock.now()
+            if rest_s > 0 and self.run.stop is None:
+                await clock.sleep(rest_s)
+            self._began_at = clock.now()
+            await self.read_pending()
+            self.idle.set()
+            await self._wake.wait()
+            self._wake.clear()
+
+    def expected(self) -> int | None:
+        """Points of its stream, or None while nobody knows.
+
+        A column of numbers may be longer than what was written to it; where nobody tells, it is as long as its cameras
+        have points.
+        """
+        told = (self.run.stop or {}).get("num_events")
+        number = told.get(self.feed.stream) if isinstance(told, dict) else None
+        expected = number if type(number) is int and number > 0 else None
+        if self.feed.stream == self.run.main.stream:
+            expected = self.run.expected
+        cameras = self.run.streams[self.feed.stream].images.values()
+        if expected is not None or self.feed.shows or not cameras:
+            return expected
+        return max(max(camera.ledger.announced, camera.maps.visited) for camera in cameras) or None
 
     def announce(self, resource: str, stop: int, *, at: float) -> None:
         """Notes when the rows before ``stop`` of a resource were announced."""
@@ -108,18 +145,22 @@ class Reading:
     async def queue_rest(self) -> int:
         """Queues what the files hold and nobody announced, and once more what was given up; returns how many points.
 
-        A file is asked for again only when it has grown.
+        A file is asked for again only when it has grown, or when more points of the scan are known.
         """
         queued = 0
-        for resource in list(self.run.ledger.resources.values()):
+        for resource in list(self.ledger.resources.values()):
             try:
-                length = await self._length(resource)
+                points = await self._points(resource)
             except SnakemapError as trouble:
                 self.note(resource.uid, trouble)
                 continue
-            if length > self._lengths.get(resource.uid, -1):
+            length = (points, self.expected() or 0)
+            if length > self._lengths.get(resource.uid, (-1, 0)):
                 self._lengths[resource.uid] = length
-                queued += self.run.ledger.fill(resource.uid, length=length, expected=self.run.expected)
+                frames = points * resource.frames_per_point
+                queued += self.ledger.fill(resource.uid, length=frames, expected=length[1] or None)
+        if queued:
+            self.wake()
         return queued
 
     async def read_pending(self) -> None:
@@ -129,7 +170,7 @@ class Reading:
 
     async def show_last(self) -> None:
         """Reads the frame of the last point once more, unless it is on the screen already."""
-        if self._last is None or self._last_shown:
+        if not self.feed.shows or self._last is None or self._last_shown:
             return
         self._shown_at = 0.0
         try:
@@ -138,9 +179,10 @@ class Reading:
             self.tally.trouble(trouble, about=f"run {self.run.uid}")
 
     def _next_piece(self) -> Piece | None:
-        """The next points to read, neighbors in one piece, as many as should take ``pace.reading_s``."""
-        ledger = self.run.ledger
-        limit = min(max(int(self.tally.pace.reading_s / max(self._point_s, 1e-5)), 1), PIECE_MAX)
+        """The next points to read, neighbors in one piece: frames as many as should take ``pace.reading_s``."""
+        ledger, limit = self.ledger, self.feed.piece_max
+        if self.feed.shows:
+            limit = min(max(int(self.tally.pace.reading_s / max(self._point_s, 1e-5)), 1), limit)
         piece = ledger.pending(limit=limit)
         while piece is not None and piece.count < limit:
             more = ledger.pending(limit=limit - piece.count)
@@ -157,7 +199,7 @@ class Reading:
         blocked_until, _ = self._blocked.get(piece.resource, (0.0, 0.0))
         began = self.tally.clock.now()
         if began < blocked_until:
-            self.run.ledger.give_up(piece)
+            self.ledger.give_up(piece)
             return
         try:
             summed = await self._sum_when_ready(piece)
@@ -178,7 +220,7 @@ class Reading:
             self._late.discard(resource)
             self._lengths.pop(resource, None)
             await self.queue_rest()
-        elif resource in self.troubles and not self.run.ledger.given_up:
+        elif resource in self.troubles and not self.ledger.given_up:
             del self.troubles[resource]
 
     async def _sum_when_ready(self, piece: Piece) -> Summed:
@@ -212,20 +254,15 @@ class Reading:
         Raises:
             SnakemapError: what the reader says.
         """
-        resource, clock = self.run.ledger.resources[piece.resource], self.tally.clock
-        show = clock.now() - self._shown_at >= self.tally.pace.preview_s
-        async with self.readers.borrow(self.run.uid) as reader:
-            shape = resource.frame_shape or self.run.frame_shape
-            if shape is None:  # the descriptor does not tell, and nothing has been read yet
-                shape = (await reader.shape(resource.uri, resource.dataset))[1:]
-            regions = self.regions or regions_of(self.run, self.rois, frame_shape=shape)
+        clock = self.tally.clock
+        async with self.turns.take(self.feed.rank), self.readers.borrow(self.run.uid) as reader:
             began = clock.now()
-            reduced = await reader.reduce(_batch(resource, piece, regions, shape, show))
+            show = self.feed.shows and began - self._shown_at >= self.tally.pace.preview_s
+            summed = await self.feed.read(reader, piece, show=show)
         self._point_s += 0.2 * ((clock.now() - began) / piece.count - self._point_s)
-        self.regions = regions
         self._last, self._last_shown = piece, show
         self._shown_at = clock.now() if show else self._shown_at
-        return Summed(piece, reduced.sums, regions, shape, reduced.frame)
+        return summed
 
     async def _read_part(self, piece: Piece, trouble: FileNotReady) -> None:
         """Reads as much of a piece as is there; the rest comes next."""
@@ -234,17 +271,16 @@ class Reading:
             self._late.add(piece.resource)
             self._give_up(piece, trouble, block=False)
             return
-        self.run.ledger.put_back(piece.part(there, piece.count - there))
+        self.ledger.put_back(piece.part(there, piece.count - there))
         await self._read(piece.part(0, there))
 
     async def _points_there(self, piece: Piece) -> int:
         """How many points of a piece are in the file, when it is some and not all."""
-        resource = self.run.ledger.resources[piece.resource]
         try:
-            rows = await self._length(resource) // resource.frames_per_point
+            points = await self._points(self.ledger.resources[piece.resource])
         except SnakemapError:
             return 0
-        return rows - piece.index if piece.index < rows < piece.index + piece.count else 0
+        return points - piece.index if piece.index < points < piece.index + piece.count else 0
 
     async def _read_around(self, piece: Piece, trouble: FileBroken) -> None:
         """Halves a piece in which something is broken until it is found; unless the file is no use at all."""
@@ -261,31 +297,19 @@ class Reading:
         """Gives a piece up and says why; a file that is no use is left alone for a while, longer each time."""
         self.troubles.pop("waiting", None)
         self.note(piece.resource, trouble)
-        self.run.ledger.give_up(piece)
+        self.ledger.give_up(piece)
         if block:
             _, pause_s = self._blocked.get(piece.resource, (0.0, self.tally.pace.file_timeout_s / 2))
             self._blocked[piece.resource] = (self.tally.clock.now() + 2 * pause_s, 2 * pause_s)
 
     async def _opens(self, resource: str) -> bool:
         try:
-            await self._length(self.run.ledger.resources[resource])
+            await self._points(self.ledger.resources[resource])
         except SnakemapError:
             return False
         return True
 
-    async def _length(self, resource: Resource) -> int:
-        async with self.readers.borrow(self.run.uid) as reader:
-            return await reader.length(resource.uri, resource.dataset)
-
-
-def _batch(resource: Resource, piece: Piece, regions: Regions, frame_shape: tuple[int, int], show: bool) -> FrameBatch:
-    return FrameBatch(
-        uri=resource.uri,
-        dataset=resource.dataset,
-        start=piece.index,
-        stop=piece.index + piece.count,
-        frames_per_point=resource.frames_per_point,
-        rois=tuple(regions.rectangles.values()),
-        frame_shape=frame_shape,
-        preview=show,
-    )
+    async def _points(self, resource: Resource) -> int:
+        """Points that a file holds now."""
+        async with self.turns.take(self.feed.rank), self.readers.borrow(self.run.uid) as reader:
+            return await self.feed.points(reader, resource)

@@ -10,16 +10,17 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
-from snakemap.documents import WORKER, Entry, WorkerEvent, joined_pages
+from snakemap.derived import Rectangle
+from snakemap.documents import WORKER, Entry, WorkerEvent, joined, position
 from snakemap.errors import DocumentError, RunNotFound, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.ingest.closing import lost_because
 from snakemap.ingest.pace import end_if_cancelled
 from snakemap.ingest.pages import Store as PagesStore
 from snakemap.ingest.readers import Readers
-from snakemap.ingest.reduction import Reduction, just_before, position
+from snakemap.ingest.reduction import Reduction, just_before
 from snakemap.ingest.tally import Tally
-from snakemap.runs import Rectangle, Run
+from snakemap.runs import Run
 
 __all__ = ["Reducer"]
 
@@ -102,7 +103,7 @@ class Reducer:
     @property
     def waiting(self) -> int:
         """Points that were announced and have not been read yet, of all runs."""
-        return sum(reduction.run.ledger.waiting for reduction in self.reductions.values())
+        return sum(reduction.waiting for reduction in self.reductions.values())
 
     async def _resume(self) -> str:
         """Takes up every run that is not settled; returns the cursor to follow from.
@@ -168,7 +169,7 @@ class Reducer:
         reduction: Reduction | None = None
         try:
             async for entries in self.store.run_entries(uid):
-                for entry in joined_pages(entries):
+                for entry in joined(entries):
                     if reduction is not None:
                         reduction.fold(entry)
                     elif entry.name == "start":

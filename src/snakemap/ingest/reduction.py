@@ -1,43 +1,36 @@
-"""The worker's care for one run: its frames are read once, summed, and appended to it as documents of our own.
+"""The worker's care for one run: what is in its files is read once and appended to it as documents of our own.
 
-Two tasks share the work, so that reading goes on while Redis takes the sums: this one reads, :class:`Pages` writes.
-Both put up with whatever a file or the store does; what cannot be read is given up, and the run says so.
+Several tasks share the work: one for each camera and each scalar, which read in turn, so that a file that is late holds
+up none of the others; and :class:`Pages`, so that reading goes on while Redis takes the sums. All put up with whatever
+a file or the store does; what cannot be read is given up, and the run says so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from snakemap.documents import SETTLED, Document, Entry, Span
-from snakemap.errors import DocumentError
-from snakemap.frames import Piece
+import numpy as np
+
+from snakemap.derived import Rectangle, lost_stop
+from snakemap.documents import SETTLED, Document, Entry, Span, position
+from snakemap.errors import DocumentError, SnakemapError
+from snakemap.frames import FrameLedger
+from snakemap.ingest.feeds import Camera, Feed, Scalar
+from snakemap.ingest.kept import Kept
 from snakemap.ingest.pages import Pages, Store
 from snakemap.ingest.readers import Readers
 from snakemap.ingest.reading import Reading
-from snakemap.ingest.regions import told_trouble
 from snakemap.ingest.tally import Tally
-from snakemap.runs import Rectangle, Run, lost_stop
+from snakemap.ingest.turns import Turns
+from snakemap.runs import Run
+from snakemap.sources import Stream
 
-__all__ = ["Reduction", "just_before", "position"]
+__all__ = ["Reduction", "just_before"]
 
 log = logging.getLogger(__name__)
-
-KEPT = ("start", "descriptor", "resource", "stream_resource", "stop")
-"""Documents that a run cannot be begun again without."""
-
-
-def position(cursor: str) -> tuple[int, int]:
-    """A cursor as numbers, which compare as the cursors do.
-
-    >>> position("1795461238076-10") > position("1795461238076-9")
-    True
-    """
-    milliseconds, _, number = cursor.partition("-")
-    return int(milliseconds), int(number or 0)
 
 
 def just_before(cursor: str) -> str:
@@ -64,6 +57,8 @@ class Reduction:
     Attributes:
         run: kept up to date by :meth:`take`.
         first: cursor of its start document.
+        readings: of each camera and each scalar, by stream and data key.
+        troubles: what went wrong beside reading, in words for the page, by what it is about.
         crashed: whether the work on it ended by an error of our own.
     """
 
@@ -79,16 +74,21 @@ class Reduction:
     ) -> None:
         self.run = run
         self.store = store
+        self.readers = readers
+        self.rois = rois
         self.tally = tally
         self.first = run.cursor
         self.crashed = False
         self.pages = Pages(run, store, tally=tally)
-        self.reading = Reading(run, readers, rois=rois, tally=tally, put=self.pages.put)
+        self.readings: dict[tuple[str, str], Reading] = {}
+        self.troubles: dict[str, str] = {}
+        self._turns = Turns()
         self._resumed = resumed
-        self._kept: dict[str, Document] = {}
-        self._spans: list[Piece] = []
+        self._kept = Kept()
+        self._blank = ""
         self._last_note = "0-0"
         self._wake = asyncio.Event()
+        self._group: asyncio.TaskGroup | None = None
 
     def take(self, entry: Entry) -> None:
         """Folds an entry of the stream in; what it announces is read soon.
@@ -98,7 +98,7 @@ class Reduction:
         """
         if position(entry.cursor) <= position(self.run.cursor):
             return
-        if entry.name == "event_page" and entry.doc["descriptor"] == self.run.derived:
+        if self._is_ours(entry):
             self.run.cursor = entry.cursor
             return
         self.fold(entry)
@@ -106,28 +106,29 @@ class Reduction:
 
     def fold(self, entry: Entry) -> None:
         """Folds an entry in; one that cannot be used is counted and left out."""
-        self.run.cursor = entry.cursor
+        self.run.cursor = max(self.run.cursor, entry.cursor, key=position)
         try:
             self.run.apply(entry.document, cursor=entry.cursor)
         except DocumentError as trouble:
-            self.reading.note("documents", trouble)
-            return
-        if entry.name in KEPT:
-            self._kept[f"{entry.name} {entry.doc.get('uid')}"] = entry.document
-        if entry.name == "descriptor" and entry.doc["uid"] == self.run.derived:
-            self.reading.asked_for = told_trouble(entry.doc)
-        if entry.name == "stream_datum" and entry.doc["stream_resource"] in self.run.ledger.resources:
-            self._announce(entry.doc)
+            self.note("documents", trouble)
+        else:
+            self._keep(entry)
+        if entry.name == "descriptor":
+            self._take_up()
+
+    def note(self, about: str, trouble: SnakemapError) -> None:
+        """Counts a trouble, and keeps it for the page."""
+        self.troubles[about] = str(trouble)
+        self.tally.trouble(trouble, about=f"run {self.run.uid}")
 
     def documents(self) -> list[Document]:
-        """Enough of the run's documents to begin it again from its files, for a store that has lost it.
+        """Enough of the run's documents to begin it again from its files, for a store that has lost it."""
+        return self._kept.documents()
 
-        What was announced comes in as few stream_datum as will do.
-        """
-        stop = [document for document in self._kept.values() if document.name == "stop"]
-        others = [document for document in self._kept.values() if document.name != "stop"]
-        spans = [replace(others[0], name="stream_datum", doc=self._datum(span)) for span in self._spans]
-        return [*others, *spans, *stop]
+    @property
+    def waiting(self) -> int:
+        """Points that were announced and have not been read yet."""
+        return max((reading.ledger.waiting for reading in self.readings.values()), default=0)
 
     @property
     def settled(self) -> bool:
@@ -137,14 +138,19 @@ class Reduction:
     @property
     def at_rest(self) -> bool:
         """Whether nothing is left to do, and all that was done has come back through the store."""
-        return self.settled and position(self.run.cursor) >= position(self._last_note)
+        return self.settled and not self.waiting and position(self.run.cursor) >= position(self._last_note)
 
     @property
     def trouble(self) -> str:
         """What went wrong with this run, in words for the page; empty when nothing did."""
-        regions = self.reading.regions
-        told = [self.reading.asked_for or (regions.trouble if regions else ""), *self.reading.troubles.values()]
-        return " ".join(dict.fromkeys(filter(None, told)))
+        told = [self._asked_for(reading.feed) for reading in self.readings.values()]
+        told += self.troubles.values()
+        for reading in self.readings.values():
+            told += reading.troubles.values()
+            unread = reading.ledger.given_up
+            if unread and reading.feed.name:
+                told.append(f"{unread:,} point{'s' if unread > 1 else ''} of {reading.feed.name} could not be read.")
+        return _sentences(dict.fromkeys(filter(None, [*told, self._blank])))
 
     def summary(self) -> dict[str, Any]:
         """The run's summary, with what the worker knows beside the documents."""
@@ -154,7 +160,7 @@ class Reduction:
             **summary,
             "note": note,
             "trouble": self.trouble,
-            "waiting": self.run.ledger.waiting,
+            "waiting": self.waiting,
             "settled": self.settled,
             "cursor": self.run.cursor,
         }
@@ -177,23 +183,66 @@ class Reduction:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.pages.write(), name=f"pages of {self.run.uid}")
+                if self._resumed and self.run.stop is None:
+                    await self._queue_rest()
+                self._group = group
+                for reading in self.readings.values():
+                    self._begin(reading)
                 await self._work()
         except Exception:
             log.exception("run %s: an error of our own; its frames are no longer read", self.run.uid)
             self.tally.errors["error"] += 1
-            self.reading.troubles["crash"] = "The worker failed on this run; its log says why."
+            self.troubles["crash"] = "The worker failed on this run; its log says why."
             self.crashed = True
 
     async def _work(self) -> None:
-        if self._resumed and self.run.stop is None:
-            await self.reading.queue_rest()
         while True:
-            await self.reading.read_pending()
+            await self._idle()
             if self._unsettled() and (self.run.settled is None or await self._is_quiet()):
                 await self._settle()
                 continue
             await self._wake.wait()
             self._wake.clear()
+
+    async def _idle(self) -> None:
+        """Returns when nothing waits to be read."""
+        while busy := [reading for reading in self.readings.values() if not reading.idle.is_set()]:
+            await busy[0].idle.wait()
+
+    async def _queue_rest(self) -> int:
+        """Queues what the files hold and nobody announced; returns how many points."""
+        return sum([await reading.queue_rest() for reading in list(self.readings.values())])
+
+    def _take_up(self) -> None:
+        """Has everything read that the run has files of."""
+        for stream in self.run.streams.values():
+            for key in (*stream.images, *stream.files):
+                if (stream.name, key) not in self.readings:
+                    reading = self._reading(self._feed(stream, key))
+                    self.readings[stream.name, key] = reading
+                    if self._group is not None:
+                        self._begin(reading)
+
+    def _feed(self, stream: Stream, key: str) -> Feed:
+        source = stream.images.get(key)
+        return Camera(self.run, source, rois=self.rois) if source else Scalar(self.run, stream, key)
+
+    def _reading(self, feed: Feed) -> Reading:
+        return Reading(self.run, feed, self.readers, turns=self._turns, tally=self.tally, put=self.pages.put)
+
+    def _begin(self, reading: Reading) -> None:
+        if self._group is not None:
+            self._group.create_task(reading.work(), name=f"{reading.feed.key} of {self.run.uid}")
+
+    def _is_ours(self, entry: Entry) -> bool:
+        return entry.name == "event_page" and entry.doc["descriptor"] in self.run.ours
+
+    def _asked_for(self, feed: Feed) -> str:
+        """Why the ROIs of a camera are not those that were asked for, as our descriptor tells, or will tell."""
+        if not isinstance(feed, Camera):
+            return ""
+        told = feed.source.told
+        return told.trouble if told else feed.regions.trouble if feed.regions else ""
 
     async def _is_quiet(self) -> bool:
         """Whether a while brings nothing: a run that was closed too early is settled again when it has really ended."""
@@ -209,72 +258,96 @@ class Reduction:
 
     async def _settle(self) -> None:
         """Fills the run, which has stopped, from its files, and says what came of it."""
-        filled = await self._fill()
-        await self.reading.show_last()
+        await self._fill()
+        for reading in list(self.readings.values()):
+            await reading.show_last()
         await self.pages.written()
         run, stop = self.run, self.run.stop or {}
         missing = max((run.expected or 0) - run.points, run.ledger.given_up)
+        for reading in self.readings.values():
+            if not missing and not reading.ledger.given_up:
+                reading.troubles.clear()
         if not missing:
-            self.reading.troubles.clear()
+            self.troubles.clear()
+        self._blank = self._blank_points()
         note = {
             "run_start": run.uid,
             "time": self.tally.clock.now(),
             "stop": stop.get("uid"),
             "points": run.points,
             "missing": missing,
-            "filled": filled,
+            "filled": run.filled,
             "reason": self.trouble,
         }
         document = Document(SETTLED, note, run=run.uid, task_id=run.task_id)
         self._last_note = (await self.tally.insist(lambda: self.store.append([document])))[-1]
         run.apply(document)
-        log.info("run %s: %s, %d points, %d missing, %d filled", run.uid, run.status, run.points, missing, filled)
+        words = "run %s: %s, %d points, %d missing, %d filled"
+        log.info(words, run.uid, run.status, run.points, missing, run.filled)
 
-    async def _fill(self) -> int:
+    async def _fill(self) -> None:
         """Reads what the files hold beyond what was announced, until all is there or nothing more comes.
 
         The stop document comes before the writer closes its file, so that the last frames may still be on their way.
-
-        Returns:
-            How many points were queued.
+        A run without files has nothing to wait for.
         """
         clock, pace = self.tally.clock, self.tally.pace
-        self.reading.begin_anew()
-        filled, quiet_since = 0, clock.now()
-        while True:
-            queued = await self.reading.queue_rest()
-            filled += queued
-            if queued:
+        for reading in self.readings.values():
+            reading.begin_anew()
+        quiet_since = clock.now()
+        while any(reading.ledger.resources for reading in self.readings.values()):
+            if await self._queue_rest():
                 quiet_since = clock.now()
-            await self.reading.read_pending()
+            await self._idle()
             await self.pages.written()
             if self._whole() or clock.now() - quiet_since >= pace.quiet_s:
-                return filled
+                return
             await clock.sleep(pace.quiet_s / 5)
 
     def _whole(self) -> bool:
-        """Whether every point of the scan has been read."""
+        """Whether every point of the scan has been read, of all that is in files."""
         expected = self.run.expected
-        return expected is not None and self.run.points >= expected and not self.run.ledger.given_up
+        if expected is None or self.run.points < expected or self.run.ledger.given_up:
+            return False
+        ledgers = [reading.ledger for reading in self.readings.values() if reading.feed.stream == self.run.main.stream]
+        others = [ledger for ledger in ledgers if ledger is not self.run.ledger and ledger.resources]
+        return all(ledger.announced >= expected and not ledger.given_up for ledger in others)
 
-    def _announce(self, doc: Mapping[str, Any]) -> None:
-        """Notes when rows were announced, for our patience, and which, for a store that loses them."""
-        rows, points = Span.read(doc["indices"], "indices"), Span.read(doc["seq_nums"], "seq_nums")
-        resource = doc["stream_resource"]
-        self.reading.announce(resource, rows.stop, at=self.run.heard)
-        last = self._spans[-1] if self._spans else None
-        if last is not None and last.part(last.count, rows.size) == Piece(
-            resource, rows.start, points.start, rows.size
-        ):
-            self._spans[-1] = last.part(0, last.count + rows.size)
-        elif rows.size and points.size == rows.size:
-            self._spans.append(Piece(resource, rows.start, points.start, rows.size))
+    def _blank_points(self) -> str:
+        """How many points have no number for a sum, because pixels of their frames have none, in words."""
+        told = []
+        for source in self.run.sources.values():
+            if source.kind == "frames" and source.told is not None:
+                totals = source.maps.grids[-1].reshape(-1)[source.maps.visited_cells()]
+                blank = int(np.count_nonzero(~np.isfinite(totals)))
+                if blank:
+                    which = f"{blank:,} point{'s' if blank > 1 else ''} of {self.run.name_of(source)}"
+                    told.append(f"{which} cannot be summed: pixels of their frames are no numbers (NaN).")
+        return " ".join(told)
 
-    def _datum(self, span: Piece) -> dict[str, Any]:
-        return {
-            "uid": f"{span.resource}/again-{span.index}",
-            "stream_resource": span.resource,
-            "descriptor": self.run.ledger.descriptor,
-            "indices": {"start": span.index, "stop": span.index + span.count},
-            "seq_nums": {"start": span.seq_num, "stop": span.seq_num + span.count},
-        }
+    def _keep(self, entry: Entry) -> None:
+        """Keeps what a store that loses it will need, and has read what was announced."""
+        if entry.name == "stream_datum":
+            for reading in self.readings.values():
+                if _speaks_of(entry.doc, reading.ledger):
+                    self._kept.take(entry.document)
+                    rows = Span.read(entry.doc["indices"], "indices")
+                    reading.announce(entry.doc["stream_resource"], rows.stop, at=self.run.heard)
+                    reading.wake()
+        elif not self._is_ours(entry):
+            self._kept.take(entry.document)
+
+
+def _speaks_of(datum: Mapping[str, Any], ledger: FrameLedger) -> bool:
+    """Whether a stream_datum is of the frames that a ledger keeps account of."""
+    return datum["stream_resource"] in ledger.resources and datum["descriptor"] in ledger.descriptors
+
+
+def _sentences(texts: Iterable[str]) -> str:
+    """Texts one after the other, each a sentence.
+
+    >>> _sentences(["scan.h5 is not there (yet)", "Three points are missing."])
+    'scan.h5 is not there (yet). Three points are missing.'
+    """
+    told = list(texts)
+    return " ".join([text if text.endswith(".") else f"{text}." for text in told[:-1]] + told[-1:])

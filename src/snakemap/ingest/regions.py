@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from snakemap.derived import Rectangle, rois_of
 from snakemap.errors import DocumentError, RoiError
 from snakemap.roi import Roi, default_rois
-from snakemap.runs import DERIVED, Rectangle, Run, rois_of
+from snakemap.runs import Run
+from snakemap.sources import Source
 
-__all__ = ["Regions", "regions_of", "told_trouble", "with_trouble"]
+__all__ = ["Regions", "regions_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,16 +32,34 @@ class Regions:
         return {roi.name: (roi.y0, roi.y1, roi.x0, roi.x1) for roi in self.rois}
 
 
-def regions_of(run: Run, setting: Mapping[str, Rectangle] | None, *, frame_shape: tuple[int, int]) -> Regions:
+def regions_of(
+    run: Run,
+    setting: Mapping[str, Rectangle] | None,
+    *,
+    frame_shape: tuple[int, int],
+    source: Source | None = None,
+) -> Regions:
     """The ROIs that a run has already, else those that its start document tells, else the setting's, else three bands.
+
+    What start document and setting tell is meant for the main source; where it does not fit the frames of another
+    camera, three bands serve there, and nobody need be told.
 
     Args:
         run: whose frames they are of.
         setting: the instrument's ROIs, by name; None where there are none.
         frame_shape: rows and columns of a frame.
+        source: the camera; None for the main one.
     """
+    source = source or run.main
+    regions = _regions(run, setting, source, frame_shape)
+    return regions if source is run.main or source.told is not None else Regions(regions.rois)
+
+
+def _regions(
+    run: Run, setting: Mapping[str, Rectangle] | None, source: Source, frame_shape: tuple[int, int]
+) -> Regions:
     try:
-        told = run.rois if run.derived is not None else rois_of(run.start, setting)
+        told = source.rois if source.told is not None else rois_of(run.start, setting)
         if told is None:
             return Regions(default_rois(frame_shape))
         rois = tuple(Roi(name, *rectangle) for name, rectangle in told.items())
@@ -56,18 +75,3 @@ def _bands(trouble: str, frame_shape: tuple[int, int]) -> Regions:
         return Regions(default_rois(frame_shape), f"{trouble}. Three equal bands serve instead.")
     except RoiError as worse:
         return Regions((), f"{trouble}. Only the total is drawn: {worse}.")
-
-
-def with_trouble(descriptor: dict[str, Any], trouble: str) -> dict[str, Any]:
-    """Lets our descriptor say why its ROIs are not those that were asked for."""
-    if trouble:
-        told = descriptor["configuration"][DERIVED]
-        told["data"]["trouble"] = trouble
-        told["timestamps"]["trouble"] = descriptor["time"]
-        told["data_keys"]["trouble"] = {"source": DERIVED, "dtype": "string", "shape": []}
-    return descriptor
-
-
-def told_trouble(descriptor: Mapping[str, Any]) -> str:
-    """What :func:`with_trouble` has put into our descriptor; empty when there was nothing to say."""
-    return str(descriptor["configuration"][DERIVED]["data"].get("trouble", ""))

@@ -7,6 +7,9 @@ from typing import Any
 
 import panel as pn
 
+from snakemap.errors import GeometryError
+from snakemap.raster import Raster
+from snakemap.settings import grid_from_text
 from snakemap.views.components import stylesheet
 from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
 from snakemap.views.tab import Tab
@@ -116,7 +119,66 @@ class Dashboard(pn.viewable.Viewer):
                 widget.visible = event.new == "by hand"
 
         choices.param.watch(show_bounds, "limits")
-        return pn.Row(*selects, *by_hand, sizing_mode="stretch_width", height=28, margin=0, styles={"gap": "8px"})
+        layout = [self._source_choice(), *selects, *by_hand, self._shape_field(), *self._switches()]
+        return pn.Row(*layout, sizing_mode="stretch_width", height=28, margin=0, styles={"gap": "8px"})
+
+    def _source_choice(self) -> pn.viewable.Viewable:
+        """Which camera, or the scalars; out of the way while there is nothing to choose."""
+        choices = self.tab.choices
+        select = pn.widgets.Select(
+            options={"": ""}, value="", width=130, stylesheets=[stylesheet("widgets")], margin=0, visible=False
+        )
+
+        def offer(names: list[str]) -> None:
+            options = {name: ("" if number == 0 else name) for number, name in enumerate(names)}
+            chosen = choices.source if choices.source in options.values() else ""
+            select.param.update(options=options, value=chosen, visible=len(names) > 1)
+
+        def choose(event: Any) -> None:
+            choices.source = event.new or ""
+
+        select.param.watch(choose, "value")
+        choices.param.watch(lambda event: select.param.update(value=event.new), "source")
+        self.tab.on_sources(offer)
+        return select
+
+    def _shape_field(self) -> pn.viewable.Viewable:
+        """A shape typed for a run that does not tell one, for this tab alone."""
+        choices = self.tab.choices
+        field = pn.widgets.TextInput(
+            placeholder="shape, like 7x9", width=112, stylesheets=[stylesheet("widgets")], margin=0, max_length=40
+        )
+
+        def read(event: Any) -> None:
+            field.css_classes = []
+            try:
+                shape = grid_from_text(event.new) if event.new.strip() else None
+                if shape is not None:
+                    Raster.of_shape(shape[:2], snake=shape[2], source="")  # refuses what cannot be drawn
+                choices.shape = shape
+            except (ValueError, GeometryError) as error:
+                choices.shape = None
+                field.css_classes = ["invalid"]
+                if pn.state.notifications is not None:
+                    pn.state.notifications.warning(str(error), duration=6000)
+
+        def show(event: Any) -> None:
+            if event.new is None and "invalid" not in field.css_classes and field.value:
+                field.value = ""
+
+        field.param.watch(read, "value")
+        choices.param.watch(show, "shape")
+        return field
+
+    def _switches(self) -> list[pn.viewable.Viewable]:
+        choices, css = self.tab.choices, [stylesheet("widgets")]
+        return [
+            pn.widgets.Toggle.from_param(parameter, label=label, width=width, stylesheets=css, margin=0)
+            for parameter, label, width in (
+                (choices.param.exchanged, "x ⇄ y", 64),
+                (choices.param.trail, "path", 56),
+            )
+        ]
 
     def _brush_line(self) -> pn.viewable.Viewable:
         """What is brushed, and how to let go of it."""

@@ -21,7 +21,7 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
-from snakemap.runs import Run
+from snakemap.sources import Source
 from snakemap.views.page import Page, script
 from snakemap.views.theme import Theme, channel_color
 from snakemap.views.theming import counts_formatter, dress
@@ -42,6 +42,7 @@ class FrameView(pn.viewable.Viewer):
         super().__init__(**params)
         self.shown: int | None = None
         self.image = ColumnDataSource({"image": [np.zeros((1, 1), dtype=np.uint8)], "dw": [1], "dh": [1]})
+        self.color_image = ColumnDataSource({"image": [np.zeros((1, 1), dtype=np.uint32)], "dw": [1], "dh": [1]})
         self.outlines = ColumnDataSource({key: [] for key in ("left", "right", "top", "bottom", "color", "name")})
         self.mapper = LinearColorMapper(palette=GREYS, low=0, high=255)
         self.figure = self._figure()
@@ -59,31 +60,37 @@ class FrameView(pn.viewable.Viewer):
     def __panel__(self) -> pn.viewable.Viewable:
         return self._layout
 
-    def draw(self, run: Run, frame: npt.NDArray[Any] | None, *, number: int | None) -> None:
-        """Draws a frame and the ROIs of its run.
+    def draw(self, source: Source, frame: npt.NDArray[Any] | None, *, number: int | None) -> None:
+        """Draws a frame and the ROIs of its camera.
 
         Args:
-            run: whose frame it is.
-            frame: (rows, columns), downsampled; None when there is none yet.
+            source: whose frame it is.
+            frame: (rows, columns), or (rows, columns, 3) in color, downsampled; None when there is none yet.
             number: its point's seq_num, for the title and to know it again.
         """
-        if run.frame_shape is not None and run.rois != self._rois:
-            self._outline(run.rois, run.frame_shape)
-        if frame is None or number == self.shown or run.frame_shape is None:
+        if source.frame_shape is not None and source.rois != self._rois:
+            self._outline(source.rois, source.frame_shape)
+        if frame is None or number == self.shown or source.frame_shape is None:
             return
-        height, width = run.frame_shape
+        height, width = source.frame_shape
         self.shown = number
-        self.picture.visible = True
-        self.image.data = {"image": [np.ascontiguousarray(frame)], "dw": [width], "dh": [height]}
-        high = float(np.max(frame, initial=0))
-        self.mapper.update(low=float(min(np.min(frame, initial=0), 0)), high=high if high > 0 else 1.0)
+        colored = frame.ndim == 3
+        self.picture.visible, self.colors.visible = not colored, colored
+        (self.color_image if colored else self.image).data = {
+            "image": [_rgba(frame) if colored else np.ascontiguousarray(frame)],
+            "dw": [width],
+            "dh": [height],
+        }
+        finite = frame[np.isfinite(frame)]
+        high = float(np.max(finite, initial=0))
+        self.mapper.update(low=float(min(np.min(finite, initial=0), 0)), high=high if high > 0 else 1.0)
         self.figure.title.text = f"frame of point {number:,}" if number is not None else "frame"
 
     def clear(self) -> None:
         """Shows nothing: another run."""
         self.shown = None
         self._rois = None
-        self.picture.visible = False
+        self.picture.visible = self.colors.visible = False
         self.image.data = {"image": [np.zeros((1, 1), dtype=np.uint8)], "dw": [1], "dh": [1]}
         self.outlines.data = {key: [] for key in self.outlines.data}
         self.figure.title.text = "no frame yet"
@@ -131,6 +138,7 @@ class FrameView(pn.viewable.Viewer):
         self.picture = plot.image(
             image="image", x=0, y=0, dw="dw", dh="dh", source=self.image, color_mapper=self.mapper, visible=False
         )
+        self.colors = plot.image_rgba(image="image", x=0, y=0, dw="dw", dh="dh", source=self.color_image, visible=False)
         plot.quad(
             left="left", right="right", top="top", bottom="bottom", source=self.outlines,
             fill_color=None, line_color="color", line_width=2,
@@ -148,3 +156,11 @@ class FrameView(pn.viewable.Viewer):
 
 
 _ON_PICTURE = Theme("dark", "", "", "", "", "", "", "", "")
+
+
+def _rgba(frame: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
+    """A color frame (rows, columns, 3) as Bokeh draws it, from black to the brightest value of any color."""
+    top = float(np.max(frame, initial=0)) or 1.0
+    levels = np.clip(np.nan_to_num(frame.astype(np.float64)) * (255 / top), 0, 255).astype(np.uint8)
+    opaque = np.full((*frame.shape[:2], 1), 255, dtype=np.uint8)
+    return np.ascontiguousarray(np.concatenate([levels, opaque], axis=2)).view(np.uint32)[..., 0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,9 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
+from snakemap.raster import Raster
 from snakemap.runs import Run
+from snakemap.trail import Trail
 from snakemap.views.components import stylesheet
 from snakemap.views.page import Page, script
 from snakemap.views.pipeline import Pipeline
@@ -75,6 +77,9 @@ class MapsView(pn.viewable.Viewer):
         self.veil = LinearColorMapper(palette=[CLEAR, self.theme.veil], low=0, high=1)
         self.bars = [ColorBar(color_mapper=mapper) for mapper in self.mappers]
         self.boxes = [BoxAnnotation(visible=False) for _ in channels]
+        self.way = {name: ColumnDataSource({"x": [], "y": []}) for name in ("done", "ahead")}
+        self.way |= {name: ColumnDataSource({"x": [], "y": [], "angle": []}) for name in ("arrows", "here")}
+        self._trails: list[tuple[Any, Any, Any, Any]] = []
         self.edges = [BoxAnnotation(visible=False, level="underlay") for _ in channels]
         self.images: list[Any] = []
         self.figures = [self._figure(number) for number in range(len(self.channels))]
@@ -88,29 +93,33 @@ class MapsView(pn.viewable.Viewer):
     def draw(self, run: Run) -> None:
         """Fills the maps as a whole: another run, another window, or a difference that did not fit."""
         images = self.pipeline.everything()
+        picture, maps = self.pipeline.picture, self.pipeline.maps
         shape = self.pipeline.window.shape
         data = {name: [images[name]] for name in self.channels}
         self.cells.data = {**data, "veil": [np.zeros(shape, dtype=np.uint8)]}
         left, bottom, width, height = self.pipeline.frame()
         for image in self.images:
             image.glyph.update(x=left, y=bottom, dw=width, dh=height)
-        reference = [None if value != value else float(value) for value in run.maps.reference]
+        reference = [None if value != value else float(value) for value in maps.reference]
         # with run and epoch, so that what is drawn anew is told even where all else is as before
         version = self.pipeline.shown.version
-        self.page.base = {"uid": run.uid, "epoch": run.epoch, "version": version, "reference": reference}
-        self._set_place(run)
-        self._set_axes(run)
+        epoch = list(self.pipeline.shown.layout)
+        self.page.base = {"uid": run.uid, "epoch": epoch, "version": version, "reference": reference}
+        self._set_place(run, picture.raster)
+        for plot in self.figures:
+            plot.xaxis.axis_label = picture.raster.fast.label
+            plot.yaxis.axis_label = picture.raster.slow.label
 
-    def _set_place(self, run: Run) -> None:
+    def _set_place(self, run: Run, raster: Raster) -> None:
         """Tells the scripts where cells lie; a new object is a new place, so it is only set when something differs."""
-        (bottom, top), (left, right) = run.raster.extents
+        (bottom, top), (left, right) = raster.extents
         x, y, width, height = self.pipeline.frame()
         rows, columns = self.pipeline.window.shape
         place = {
             **{"left": left, "right": right, "bottom": bottom, "top": top, "aspect": self.pipeline.choices.aspect},
-            **{"rows": run.raster.rows, "columns": run.raster.columns, "step": self.pipeline.window.step},
-            "dx": (right - left) / run.raster.columns,
-            "dy": (top - bottom) / run.raster.rows,
+            **{"rows": raster.rows, "columns": raster.columns, "step": self.pipeline.window.step},
+            "dx": (right - left) / raster.columns,
+            "dy": (top - bottom) / raster.rows,
             "image": {
                 "left": x,
                 "bottom": y,
@@ -119,21 +128,18 @@ class MapsView(pn.viewable.Viewer):
                 "rows": rows,
                 "columns": columns,
             },
-            "fast": {"name": run.raster.fast.name, "unit": run.raster.fast.unit, "known": run.raster.fast.known},
-            "slow": {"name": run.raster.slow.name, "unit": run.raster.slow.unit, "known": run.raster.slow.known},
-            "fast_falls": run.raster.fast.decreases,
-            "slow_falls": run.raster.slow.decreases,
+            "fast": {"name": raster.fast.name, "unit": raster.fast.unit, "known": raster.fast.known},
+            "slow": {"name": raster.slow.name, "unit": raster.slow.unit, "known": raster.slow.known},
+            "fast_falls": raster.fast.decreases,
+            "slow_falls": raster.slow.decreases,
+            "exchanged": self.pipeline.choices.exchanged,
+            "indexed": self.pipeline.indexed,
             "uid": run.uid,
         }
         if place != self.page.place:
             self.page.place = place
         for edge in self.edges:
             edge.update(left=left, right=right, bottom=bottom, top=top, visible=True)
-
-    def _set_axes(self, run: Run) -> None:
-        for plot in self.figures:
-            plot.xaxis.axis_label = run.raster.fast.label
-            plot.yaxis.axis_label = run.raster.slow.label
 
     def set_scale(self, scale: str, limits: Sequence[tuple[float, float]]) -> None:
         """Draws linear or logarithmic; the mappers are new ones, with the limits of now."""
@@ -147,6 +153,21 @@ class MapsView(pn.viewable.Viewer):
             image.glyph.color_mapper = mapper
             bar.color_mapper = mapper
             bar.ticker = ticker(desired_num_ticks=4)
+
+    def name_channels(self, words: Mapping[str, str]) -> None:
+        """Titles of the maps: the channel's name, and what there is to say of it."""
+        for name, plot in zip(self.channels, self.figures, strict=True):
+            title = f"{name}  {words[name]}" if words.get(name) else name
+            if plot.title.text != title:
+                plot.title.text = title
+
+    def show_trail(self, trail: Trail | None) -> None:
+        """Draws the way of the stage over the maps, or takes it away."""
+        if trail is None:
+            self.page.trail = None
+        else:
+            corners = {"xs": trail.xs, "ys": trail.ys, "ns": trail.seq_nums}
+            self.page.trail = {**{name: values.tolist() for name, values in corners.items()}, "arrows": trail.arrows}
 
     def show_box(self, corners: tuple[float, float, float, float] | None) -> None:
         """Draws the box whose histogram is shown on every map, or takes it away."""
@@ -174,6 +195,10 @@ class MapsView(pn.viewable.Viewer):
             self.boxes[number].update(line_color=theme.accent, fill_color=None, line_width=2, line_dash="dashed")
         for span in self._cross:
             span.update(line_color=theme.text, line_alpha=0.5)
+        for done, ahead, arrows, here in self._trails:
+            done.glyph.line_color = here.glyph.line_color = theme.text
+            ahead.glyph.line_color = arrows.glyph.fill_color = theme.faint
+            here.glyph.fill_color = theme.accent
 
     def _figure(self, number: int) -> Any:
         name = self.channels[number]
@@ -195,6 +220,7 @@ class MapsView(pn.viewable.Viewer):
         place = {"x": 0, "y": 0, "dw": 1, "dh": 1, "source": self.cells}
         self.images.append(plot.image(image=name, color_mapper=self.mappers[number], **place))
         self.images.append(plot.image(image="veil", color_mapper=self.veil, **place))
+        self._trails.append(self._way_over(plot))
         self.bars[number].update(
             width=9,
             padding=4,
@@ -208,6 +234,16 @@ class MapsView(pn.viewable.Viewer):
         plot.add_layout(self.boxes[number])
         self._add_tools(plot)
         return plot
+
+    def _way_over(self, plot: Any) -> tuple[Any, Any, Any, Any]:
+        """The way of the stage, empty until somebody asks for it."""
+        ahead = plot.line("x", "y", source=self.way["ahead"], line_width=1, line_dash="dotted", line_alpha=0.9)
+        done = plot.line("x", "y", source=self.way["done"], line_width=1, line_alpha=0.55)
+        arrows = plot.scatter(
+            "x", "y", angle="angle", source=self.way["arrows"], marker="triangle", size=7, line_color=None
+        )
+        here = plot.scatter("x", "y", angle="angle", source=self.way["here"], marker="circle", size=9, line_width=2)
+        return done, ahead, arrows, here
 
     def _add_tools(self, plot: Any) -> None:
         wheel, pan = WheelZoomTool(zoom_on_axis=False), PanTool()
@@ -230,9 +266,11 @@ class MapsView(pn.viewable.Viewer):
         for name in ("inner_width", "inner_height"):
             self.figures[0].js_on_change(name, fit)
         self.page.js_on_change("place", fit)
+        self.trail_script = script("trail", page=self.page, figure=self.figures[0], **self.way)
+        self.page.js_on_change("trail", self.trail_script)
 
     def _laid_out(self) -> pn.viewable.Viewable:
-        columns = 2 if len(self.figures) <= 4 else 3
+        columns = {1: 1}.get(len(self.figures), 2 if len(self.figures) <= 4 else 3)
         grid = gridplot(
             self.figures,  # pyright: ignore[reportArgumentType]
             ncols=columns,

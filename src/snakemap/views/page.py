@@ -24,14 +24,15 @@ class Page(DataModel):
     """What a tab's scripts need to know.
 
     ``news`` is the difference to what is shown; ``base`` says what the images were filled with as a whole; ``place``
-    where the maps lie; ``brush`` (channel, low, high) which pixels stand out; ``missed`` rises when a difference did
-    not fit.
+    where the maps lie; ``brush`` (channel, low, high) which pixels stand out; ``trail`` the way of the stage;
+    ``missed`` rises when a difference did not fit.
     """
 
     news: Any = AnyProperty(default=None)
     base: Any = AnyProperty(default=None)
     place: Any = AnyProperty(default=None)
     brush = Nullable(Tuple(Int, FloatProperty, FloatProperty))
+    trail: Any = AnyProperty(default=None)
     missed = Int(default=0)
 
 

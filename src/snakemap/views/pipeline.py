@@ -6,7 +6,8 @@ the whole map is counted once a process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -15,12 +16,18 @@ import numpy.typing as npt
 import param
 
 from snakemap.levels import Level, step_for
-from snakemap.maps import BINS, ChannelSummary, histogram, summarize
+from snakemap.maps import ChannelSummary, Maps, histogram, summarize
+from snakemap.pictures import Picture, View, picture_of
+from snakemap.raster import Raster
 from snakemap.runs import Run
+from snakemap.sources import Source
 
 __all__ = ["Choices", "Levels", "Pipeline", "Window"]
 
 ASPECTS = ["square pixels", "true distances", "fill"]
+VIEWS_KEPT = 8
+"""Pictures of one source that are kept, the last ones asked for; tabs seldom want more than two kinds."""
+
 LIMITS = ["0 to maximum", "minimum to maximum", "locked", "by hand"]
 SCALES = ["linear", "log"]
 
@@ -29,11 +36,24 @@ class Choices(param.Parameterized):
     """What one tab chose; nothing of it is seen by another."""
 
     pinned = param.String(default="", doc="Uid of the run to stay with; empty follows the newest.")
+    source = param.String(
+        default="", doc="What is drawn of the run, as `Run.sources` names it; empty is its main source."
+    )
     channel = param.String(default="total", doc="The channel of the histogram and of the brush.")
     scale = param.Selector(default="linear", objects=SCALES, doc="How counts become colors.")
     limits = param.Selector(default=LIMITS[0], objects=LIMITS, doc="Where the colors begin and end.")
     low = param.Number(default=0.0, doc="Lowest color in counts of the chosen channel, when limits are set by hand.")
     high = param.Number(default=1.0, doc="Highest color in counts of the chosen channel, when limits are set by hand.")
+    shape = param.Tuple(
+        default=None,
+        length=3,
+        allow_None=True,
+        doc="Rows, columns and whether they are snaked, typed for a run that does not tell; None for what it tells.",
+    )
+    exchanged = param.Boolean(
+        default=False, doc="Whether the fast axis is drawn upwards and the slow one to the right."
+    )
+    trail = param.Boolean(default=False, doc="Whether the way of the stage is drawn over the maps.")
     aspect = param.Selector(default=ASPECTS[0], objects=ASPECTS, doc="What a pixel of a map looks like.")
     brush = param.Tuple(
         default=None,
@@ -45,7 +65,7 @@ class Choices(param.Parameterized):
         default=None,
         length=4,
         allow_None=True,
-        doc="Cells (row0, row1, column0, column1), half open, whose histogram is shown; None for the whole map.",
+        doc="Cells of the picture (row0, row1, column0, column1), half open, whose histogram is shown; None for all.",
     )
     theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page.")
 
@@ -74,31 +94,58 @@ class Window:
         return self.row1 - self.row0, self.column1 - self.column0
 
 
-class Levels:
-    """The levels of every run that anyone looks at: made once a process, shared by its tabs.
+@dataclass(slots=True)
+class Drawn:
+    """One picture and its levels, by step."""
 
-    They go with their run, and when its maps are replaced. Steps are powers of two, so that all levels of a run
-    together take no more than about as much memory as its maps.
+    picture: Picture
+    levels: dict[int, Level]
+
+
+class Levels:
+    """The pictures of all that anyone looks at, and their levels: made once a process, shared by its tabs.
+
+    They go with the source that they are drawn from, and when its maps are replaced. Steps are powers of two, so that
+    all levels of a picture together take no more than about as much memory as it does.
     """
 
     def __init__(self) -> None:
-        self._levels: WeakKeyDictionary[Run, dict[int, Level]] = WeakKeyDictionary()
+        self._drawn: WeakKeyDictionary[Source, OrderedDict[View, Drawn]] = WeakKeyDictionary()
 
     @property
     def count(self) -> int:
         """Levels that are kept."""
-        return sum(len(levels) for levels in self._levels.values())
+        return sum(len(drawn.levels) for views in self._drawn.values() for drawn in views.values())
 
-    def level(self, run: Run, step: int) -> Level:
-        """The level of a run's maps at a step, up to date."""
-        levels = self._levels.setdefault(run, {})
-        if any(level.maps is not run.maps for level in levels.values()):
-            levels.clear()
-        level = levels.get(step)
+    def picture(self, source: Source, view: View) -> Picture:
+        """The picture of a source as a view wants it, up to date."""
+        return self._of(source, view).picture
+
+    def level(self, source: Source, view: View, step: int) -> Level:
+        """The level of a picture at a step, up to date."""
+        drawn = self._of(source, view)
+        if any(level.epoch != drawn.picture.epoch for level in drawn.levels.values()):
+            drawn.levels.clear()
+        level = drawn.levels.get(step)
         if level is None:
-            level = levels[step] = Level(run.maps, step)
+            level = drawn.levels[step] = Level(drawn.picture, step)
         level.update()
         return level
+
+    def _of(self, source: Source, view: View) -> Drawn:
+        views = self._drawn.setdefault(source, OrderedDict())
+        drawn = views.get(view)
+        if drawn is None or drawn.picture.maps is not source.maps or drawn.picture.drawn_of is not source.maps.raster:
+            drawn = views[view] = Drawn(picture_of(source.maps, view), {})
+        views.move_to_end(view)
+        while len(views) > VIEWS_KEPT:
+            views.popitem(last=False)
+        drawn.picture.update()
+        return drawn
+
+
+Layout = tuple[int, int, int]
+"""Everything that, when it changes, calls for other images: epoch of the run, the picture itself, and its epoch."""
 
 
 @dataclass(slots=True)
@@ -106,16 +153,12 @@ class Shown:
     """What a tab's screen shows now, so that only the difference is sent.
 
     Attributes:
-        epoch: of the run.
-        version: of its maps.
-        histogram: counts a bar.
-        limits: lowest and highest color (channels, 2).
+        layout: of the picture.
+        version: of the picture.
     """
 
-    epoch: int = -1
+    layout: Layout = (-1, -1, -1)
     version: int = -1
-    histogram: npt.NDArray[np.int64] = field(default_factory=lambda: np.full(BINS, -1))
-    limits: list[tuple[float, float]] = field(default_factory=list)
 
 
 class Pipeline:
@@ -145,11 +188,43 @@ class Pipeline:
     def look_at(self, run: Run | None) -> None:
         """Chooses a run; the next update is everything."""
         self.run = run
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forgets what the screen shows: another run, source or view."""
         self.shown = Shown()
         self._view = None
         self._held = []
-        if run is not None:
-            self.window = self._window(run)
+        if self.run is not None:
+            self.window = self._window(self.picture)
+
+    @property
+    def source(self) -> Source:
+        """What is drawn of the run."""
+        return self._required().source(self.choices.source)
+
+    @property
+    def maps(self) -> Maps:
+        """The grids of all that is drawn."""
+        return self.source.maps
+
+    @property
+    def view(self) -> View:
+        """How the run is drawn."""
+        return View(shape=self.choices.shape, exchanged=self.choices.exchanged)
+
+    @property
+    def picture(self) -> Picture:
+        """The picture that is drawn, up to date."""
+        return self.levels.picture(self.source, self.view)
+
+    @property
+    def indexed(self) -> bool:
+        """Whether rows and columns of the picture are the scan's own, and not those of a fine lattice over a path."""
+        return self.view.shape is not None or self.maps.raster.path is None
+
+    def _layout(self, picture: Picture) -> Layout:
+        return self._required().epoch, id(picture), picture.epoch
 
     def resize(self, *, view: tuple[float, float, float, float] | None, pixels: tuple[float, float]) -> bool:
         """Takes what the screen shows; True when other cells than before are needed.
@@ -161,7 +236,7 @@ class Pipeline:
         self._view, self._pixels = view, pixels
         if self.run is None:
             return False
-        window = self._window(self.run)
+        window = self._window(self.picture)
         if window.step == self.window.step and self._covers(window):
             return False
         self.window = window
@@ -171,26 +246,29 @@ class Pipeline:
     @property
     def whole(self) -> bool:
         """Whether the screen has every cell at its finest, so that no zoom needs more."""
-        return self.run is None or self.window == Window(1, 0, self.run.raster.rows, 0, self.run.raster.columns)
+        if self.run is None:
+            return True
+        raster = self.picture.raster
+        return self.window == Window(1, 0, raster.rows, 0, raster.columns)
 
     @property
     def channel(self) -> int:
         """Number of the chosen channel among those of the run; the total where it has none of that name."""
-        names = self.run.maps.channels if self.run else ()
+        names = self.maps.channels if self.run else ()
         return names.index(self.choices.channel) if self.choices.channel in names else len(names) - 1
 
     def everything(self) -> dict[str, npt.NDArray[np.float64]]:
-        """The cells of the window (rows, columns), a channel each, both axes rising as drawn; NaN where not visited."""
+        """The cells of the window (rows, columns), a channel each, both axes rising as drawn; NaN where nothing is."""
         self.counts["everything"] += 1
-        run = self._required()
-        if self.shown.epoch != run.epoch:
-            self.window = self._window(run)  # the maps may have another shape now
-        level = self.levels.level(run, self.window.step)
-        self.shown.epoch, self.shown.version = run.epoch, level.version
+        picture = self.picture
+        if self.shown.layout != self._layout(picture):
+            self.window = self._window(picture)  # the picture may have another shape now
+        level = self.levels.level(self.source, self.view, self.window.step)
+        self.shown.layout, self.shown.version = self._layout(picture), level.version
         window = self.window
         part = level.grids[:, window.row0 : window.row1, window.column0 : window.column1]
-        up, right = self._directions(run)
-        return {name: part[number, ::up, ::right].copy() for number, name in enumerate(run.maps.channels)}
+        up, right = _directions(picture.raster)
+        return {name: part[number, ::up, ::right].copy() for number, name in enumerate(picture.maps.channels)}
 
     def update(self) -> dict[str, Any] | None:
         """What has changed since the last call, as plain lists; None when everything must be sent.
@@ -198,11 +276,11 @@ class Pipeline:
         Returns:
             ``cells`` (numbers in the window), ``values`` (a list a channel), ``from`` and ``to`` (versions).
         """
-        run = self._required()
         self.counts["update"] += 1
-        if self.shown.epoch != run.epoch or self.shown.version < 0:
+        picture = self.picture
+        if self.shown.layout != self._layout(picture) or self.shown.version < 0:
             return None
-        level = self.levels.level(run, self.window.step)
+        level = self.levels.level(self.source, self.view, self.window.step)
         cells = level.changed(self.shown.version)
         if cells is None:
             return None
@@ -213,94 +291,90 @@ class Pipeline:
         told = {
             "from": self.shown.version,
             "to": level.version,
-            "cells": self._drawn(run, rows, columns).tolist(),
+            "cells": self._drawn(picture.raster, rows, columns).tolist(),
             "values": [_plain(grid[rows, columns]) for grid in level.grids],
         }
         self.shown.version = level.version
         return told
 
     def histogram(self) -> npt.NDArray[np.int64]:
-        """Pixels a bar of the chosen channel, of the whole map or of the box, relative to the running maximum."""
-        run = self._required()
+        """Points a bar of the chosen channel, of the whole map or of the box, relative to the running maximum."""
+        maps = self.maps
         if self.choices.box is None:
-            return run.maps.histogram(self.channel)
+            return maps.histogram(self.channel)
         self.counts["histogram"] += 1
-        row0, row1, column0, column1 = self.choices.box
-        grid = run.maps.grids[self.channel, row0:row1, column0:column1]
-        return histogram(grid.ravel(), float(run.maps.reference[self.channel]))
+        values = maps.values(self.channel, self.picture.points(*self.choices.box))
+        return histogram(values, float(maps.reference[self.channel]))
 
     def limits(self) -> list[tuple[float, float]]:
         """Lowest and highest color of each channel, in counts."""
-        run = self._required()
+        maps = self.maps
         self.counts["limits"] += 1
         limits = self._held
-        if self.choices.limits != "locked" or len(limits) != len(run.maps.channels):
-            limits = [self._limit(run, number) for number in range(len(run.maps.channels))]
-            self._held = limits if run.maps.visited else []
+        if self.choices.limits != "locked" or len(limits) != len(maps.channels):
+            limits = [self._limit(maps, number) for number in range(len(maps.channels))]
+            self._held = limits if maps.visited else []
         return [self._drawable(low, high) for low, high in limits]
 
     def summaries(self) -> list[ChannelSummary]:
-        """One summary a channel, of the brushed pixels or, without a brush, of all."""
-        run = self._required()
+        """One summary a channel, of the brushed points or, without a brush, of all; places are those in the maps."""
+        maps = self.maps
         chosen = self.brushed()
         if chosen is None:
-            return [run.maps.summary(number) for number in range(len(run.maps.channels))]
+            return [maps.summary(number) for number in range(len(maps.channels))]
         self.counts["summaries"] += 1
-        columns = run.maps.raster.columns
-        return [summarize(np.where(chosen, grid.ravel(), np.nan), columns) for grid in run.maps.grids]
+        columns = maps.raster.columns
+        return [summarize(np.where(chosen, grid.ravel(), np.nan), columns) for grid in maps.grids]
 
     def brushed(self) -> npt.NDArray[np.bool_] | None:
         """Mask (rows * columns,) of the pixels within the brush; None without one."""
-        run = self._required()
+        maps = self.maps
         if self.choices.brush is None:
             return None
         low, high = self.choices.brush
-        reference = run.maps.reference[self.channel]
-        grid = run.maps.grids[self.channel].ravel()
+        reference = maps.reference[self.channel]
+        grid = maps.grids[self.channel].ravel()
         with np.errstate(invalid="ignore"):
             return (grid >= low * reference) & (grid <= high * reference)
 
     def frame(self) -> tuple[float, float, float, float]:
         """Where the window lies: left, bottom, width and height in the units of the axes."""
-        run, window = self._required(), self.window
-        (low_y, high_y), (low_x, high_x) = run.raster.extents
-        dy = (high_y - low_y) / run.raster.rows * window.step
-        dx = (high_x - low_x) / run.raster.columns * window.step
-        up, right = self._directions(run)
+        raster, window = self.picture.raster, self.window
+        (low_y, high_y), (low_x, high_x) = raster.extents
+        dy = (high_y - low_y) / raster.rows * window.step
+        dx = (high_x - low_x) / raster.columns * window.step
+        up, right = _directions(raster)
         left = low_x + window.column0 * dx if right > 0 else high_x - window.column1 * dx
         bottom = low_y + window.row0 * dy if up > 0 else high_y - window.row1 * dy
         return left, bottom, window.shape[1] * dx, window.shape[0] * dy
 
     def cells_in(self, left: float, right: float, bottom: float, top: float) -> tuple[float, float, float, float]:
         """Rows and columns ``(row0, row1, column0, column1)`` of a rectangle on the map, with fractions."""
-        run = self._required()
-        (low_y, high_y), (low_x, high_x) = run.raster.extents
-        dy, dx = (high_y - low_y) / run.raster.rows, (high_x - low_x) / run.raster.columns
+        raster = self.picture.raster
+        (low_y, high_y), (low_x, high_x) = raster.extents
+        dy, dx = (high_y - low_y) / raster.rows, (high_x - low_x) / raster.columns
         rows = sorted(((bottom - low_y) / dy, (top - low_y) / dy))
         columns = sorted(((left - low_x) / dx, (right - low_x) / dx))
-        up, rightward = self._directions(run)
+        up, rightward = _directions(raster)
         if up < 0:
-            rows = [run.raster.rows - rows[1], run.raster.rows - rows[0]]
+            rows = [raster.rows - rows[1], raster.rows - rows[0]]
         if rightward < 0:
-            columns = [run.raster.columns - columns[1], run.raster.columns - columns[0]]
+            columns = [raster.columns - columns[1], raster.columns - columns[0]]
         return rows[0], rows[1], columns[0], columns[1]
 
-    @staticmethod
-    def _directions(run: Run) -> tuple[int, int]:
-        """1 or -1 for rows and columns: whether their coordinate rises along the scan's index."""
-        return (-1 if run.raster.slow.decreases else 1), (-1 if run.raster.fast.decreases else 1)
-
-    def _drawn(self, run: Run, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    def _drawn(
+        self, raster: Raster, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.int64]:
         """Numbers of cells within the window as drawn, from their rows and columns in the level."""
         window = self.window
-        up, right = self._directions(run)
+        up, right = _directions(raster)
         down = rows - window.row0 if up > 0 else window.row1 - 1 - rows
         along = columns - window.column0 if right > 0 else window.column1 - 1 - columns
         return down * window.shape[1] + along
 
-    def _limit(self, run: Run, channel: int) -> tuple[float, float]:
-        choices, summary = self.choices, run.maps.summary(channel)
-        low, high = 0.0, summary.maximum
+    def _limit(self, maps: Maps, channel: int) -> tuple[float, float]:
+        choices, summary = self.choices, maps.summary(channel)
+        low, high = min(0.0, summary.minimum), summary.maximum
         if choices.limits == "minimum to maximum":
             low = summary.minimum
         if choices.limits == "by hand" and channel == self.channel:
@@ -313,9 +387,9 @@ class Pipeline:
             low = max(low, min(high / 1e4, 1.0) if high > 0 else 1e-3)
         return (low, high) if high > low else (low, low + max(abs(low) * 1e-6, 1e-6))
 
-    def _window(self, run: Run) -> Window:
+    def _window(self, picture: Picture) -> Window:
         """The level and the cells for what the screen shows, with a margin so that a small pan needs nothing new."""
-        rows, columns = run.raster.rows, run.raster.columns
+        rows, columns = picture.raster.rows, picture.raster.columns
         row0, row1, column0, column1 = self._view or (0.0, float(rows), 0.0, float(columns))
         height, width = self._pixels
         seen_rows, seen_columns = (
@@ -341,8 +415,8 @@ class Pipeline:
             return self.window == wanted
         row0, row1, column0, column1 = (bound / wanted.step for bound in self._view)
         now = self.window
-        run = self._required()
-        rows, columns = -(-run.raster.rows // wanted.step), -(-run.raster.columns // wanted.step)
+        raster = self.picture.raster
+        rows, columns = -(-raster.rows // wanted.step), -(-raster.columns // wanted.step)
         return (
             now.row0 <= max(row0, 0)
             and now.row1 >= min(row1, rows)
@@ -354,6 +428,11 @@ class Pipeline:
         if self.run is None:
             raise RuntimeError("a pipeline without a run has nothing to derive")
         return self.run
+
+
+def _directions(raster: Raster) -> tuple[int, int]:
+    """1 or -1 for rows and columns: whether their coordinate rises along the index."""
+    return (-1 if raster.slow.decreases else 1), (-1 if raster.fast.decreases else 1)
 
 
 def step_limit(pixels: float) -> float:

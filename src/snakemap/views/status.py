@@ -11,6 +11,7 @@ from snakemap.live import Live
 from snakemap.maps import ChannelSummary
 from snakemap.raster import Axis
 from snakemap.runs import Run
+from snakemap.views.pipeline import Pipeline
 from snakemap.views.theme import Theme, channel_color
 
 __all__ = ["Pace", "duration", "lights", "progress", "table"]
@@ -95,22 +96,35 @@ def lights(live: Live, run: Run | None, *, now: float, blueapi: bool = False) ->
 
 
 def table(
-    run: Run, summaries: Sequence[ChannelSummary], *, theme: Theme, brushed: Mapping[str, Any] | None
+    pipeline: Pipeline,
+    summaries: Sequence[ChannelSummary],
+    *,
+    theme: Theme,
+    brushed: Mapping[str, Any] | None,
+    marks: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The summary table: a row a channel, and a caption that says of which pixels."""
-    raster = run.raster
+    """The summary table: a row a channel, and a caption that says of which points.
+
+    Args:
+        pipeline: of the tab.
+        summaries: one a channel.
+        theme: the colors of the page.
+        brushed: ``range`` and ``channel`` of the brush; None without one.
+        marks: what is wrong with a channel, by its name.
+    """
+    maps = pipeline.maps
     rows = []
-    for name, summary in zip(run.maps.channels, summaries, strict=True):
+    for name, summary in zip(maps.channels, summaries, strict=True):
         found = summary.row >= 0
         rows.append(
             {
                 "channel": name,
-                "color": channel_color(name, theme, channels=run.maps.channels),
+                "color": channel_color(name, theme, channels=maps.channels),
+                "mark": marks.get(name, ""),
                 **{key: _finite(getattr(summary, key)) for key in ("minimum", "maximum", "mean")},
                 "total": summary.total if found else None,
                 "points": summary.points,
-                "at": f"{summary.row}, {summary.column}" if found else None,
-                "position": _position(raster.slow, raster.fast, summary.row, summary.column) if found else None,
+                **(_peak(pipeline, summary) if found else {"at": None, "position": None}),
             }
         )
     caption = ""
@@ -118,6 +132,24 @@ def table(
         low, high = brushed["range"]
         caption = f"brushed pixels only: {brushed['channel']} from {low:.0%} to {high:.0%} of its maximum"
     return {"rows": rows, "caption": caption}
+
+
+def _peak(pipeline: Pipeline, summary: ChannelSummary) -> dict[str, str | None]:
+    """Where the maximum lies: row and column of the scan, or its number on a path, and its coordinates."""
+    raster = pipeline.maps.raster
+    cell = summary.row * raster.columns + summary.column
+    at: str | None = f"{summary.row}, {summary.column}"
+    if not pipeline.indexed:
+        at = f"point {summary.column + 1:,}"
+    elif pipeline.choices.shape is not None:
+        place = pipeline.picture.place_of(cell)
+        at = f"{place[0]}, {place[1]}" if place else None
+    if raster.path is not None:
+        (x,), (y,) = raster.path.at([summary.column + 1])
+        names = (raster.path.x_name, x, raster.path.x_unit), (raster.path.y_name, y, raster.path.y_unit)
+        parts = [f"{name} {value:.4g} {unit}".strip() for name, value, unit in names if value == value]
+        return {"at": at, "position": ", ".join(parts) or None}
+    return {"at": at, "position": _position(raster.slow, raster.fast, summary.row, summary.column)}
 
 
 def _position(slow: Axis, fast: Axis, row: int, column: int) -> str | None:

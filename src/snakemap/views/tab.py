@@ -15,8 +15,11 @@ from panel.io.state import set_curdoc
 
 from snakemap.errors import SnakemapError
 from snakemap.live import Live
+from snakemap.maps import Maps
 from snakemap.resources import asset
-from snakemap.runs import DEFAULT_CHANNELS, Run
+from snakemap.runs import Run
+from snakemap.sources import DEFAULT_CHANNELS, Source
+from snakemap.trail import trail_of
 from snakemap.views.components import RunList, SummaryTable, TopBar
 from snakemap.views.frame import FrameView
 from snakemap.views.histogram import HistogramView
@@ -76,6 +79,10 @@ class Tab:
         self._opened = ""
         self._gone = False
         self._tell_channels: list[Callable[[tuple[str, ...]], None]] = []
+        self._tell_sources: list[Callable[[list[str]], None]] = []
+        self.source_names: list[str] = []
+        self._trail_of: tuple[Any, int, float] | None = None
+        self._at = -1
         self._connect()
 
     def start(self) -> None:
@@ -127,16 +134,18 @@ class Tab:
 
     def _draw(self, run: Run) -> None:
         """Maps, colors and histogram: only what differs from what is shown."""
-        if run.maps.channels != self.maps.channels:
-            self._replace_maps(run)
+        maps = self.pipeline.maps
+        if maps.channels != self.maps.channels:
+            self._replace_maps(maps.channels)
         told = self.pipeline.update()
         if told is None:
             self.maps.draw(run)
             self._news["veil"] = True
             self.shown_limits = []
+            self._trail_of = None
         elif told["cells"] or told["from"] != told["to"]:
             self._news.update(told)
-        reference = [None if value != value else float(value) for value in run.maps.reference]
+        reference = [None if value != value else float(value) for value in maps.reference]
         if reference != self._reference:
             self._news["reference"] = self._reference = reference
         limits = self.pipeline.limits()
@@ -146,6 +155,22 @@ class Tab:
         if self._bars is None or not np.array_equal(bars, self._bars):
             self._bars = bars
             self._news["bars"] = bars.tolist()
+        if self.choices.trail:
+            self._lead(maps)
+
+    def _lead(self, maps: Maps) -> None:
+        """Where the stage is now; and its way, when that is another one."""
+        raster, view = maps.raster, self.pipeline.view
+        path = raster.path
+        known = path.version if path is not None and not path.planned else 0
+        key = (id(self.pipeline.picture), raster, view)
+        drawn = self._trail_of
+        if drawn is None or (drawn[:2] != (key, known) and time.time() - drawn[2] > WORDS_PERIOD_S):
+            self._trail_of = key, known, time.time()
+            self.maps.show_trail(trail_of(raster, view))
+        at = int(raster.seq_nums([maps.last_cell])[0]) if maps.last_cell >= 0 else 0
+        if at != self._at:
+            self._news["at"] = self._at = at
 
     def _write(self, run: Run | None, *, now: float) -> None:
         """Words and numbers: top bar, table, list of runs."""
@@ -158,8 +183,26 @@ class Tab:
         with set_curdoc(self.document):
             self._set(self.topbar, state=self._topbar_state(run, now=now))
             if run is not None:
-                self._set(self.summary, state=table(run, self.pipeline.summaries(), theme=theme, brushed=brushed))
+                marks = {one.channel: one.described for one in run.agreements(self.pipeline.source)}
+                self.maps.name_channels(self._titles(marks))
+                told = table(self.pipeline, self.pipeline.summaries(), theme=theme, brushed=brushed, marks=marks)
+                self._set(self.summary, state=told)
+                self._name_sources(run)
             self._set(self.run_list, runs=self.live.summaries[:200])
+
+    def _titles(self, marks: dict[str, str]) -> dict[str, str]:
+        """What stands beside the name of each map: its unit, and that the detector's own sum is another."""
+        units = self.pipeline.source.units
+        words = {channel: f"({unit})" for channel, unit in units.items() if unit}
+        return words | {channel: f"⚠ {mark.partition(' ')[2]}" for channel, mark in marks.items() if mark}
+
+    def _name_sources(self, run: Run) -> None:
+        """Tells the choice of sources what there is to choose from."""
+        names = list(run.sources)
+        if names != self.source_names:
+            self.source_names = names
+            for tell in self._tell_sources:
+                tell(names)
 
     @staticmethod
     def _set(component: Any, **values: Any) -> None:
@@ -174,15 +217,19 @@ class Tab:
             return {**state, "plan": "no run yet", "points": 0, "figures": "waiting for the first scan"}
         name = str(run.start.get("plan_name") or "run")
         scan_id = run.start.get("scan_id")
-        notes = [run.raster.note, run.reason if run.status != "complete" else ""]
-        if run.maps.beyond:
-            notes.append(f"{run.maps.beyond:,} points lie beyond the {run.raster.rows} x {run.raster.columns} shape.")
+        maps, raster = self.pipeline.maps, self.pipeline.maps.raster
+        if self.choices.shape is not None:
+            raster = self.pipeline.picture.raster
+        notes = [raster.note, run.reason if run.status != "complete" or run.filled else ""]
+        if maps.beyond:
+            notes.append(f"{maps.beyond:,} points lie beyond the {maps.raster.rows} x {maps.raster.columns} shape.")
+        notes += [f"{mark}." for one in run.agreements(self.pipeline.source) if (mark := one.described)]
         return {
             **state,
             "plan": f"{name} · {scan_id}" if scan_id is not None else name,
             "status": run.status,
             "reason": run.reason,
-            "geometry": run.raster.described,
+            "geometry": raster.described,
             "points": run.points,
             "expected": run.expected,
             "figures": progress(run, self.pace, now=now),
@@ -191,8 +238,11 @@ class Tab:
 
     def _show_frame(self, run: Run, *, now: float) -> None:
         self._frame_at = now
-        frame, number = self.live.frame(run.uid)
-        self.frame.draw(run, frame, number=number)
+        source = self.pipeline.source
+        if source.kind != "frames":
+            source = run.main
+        frame, number = self.live.frame(run.uid, _frames_of(run, source))
+        self.frame.draw(source, frame, number=number)
 
     def _current(self) -> Run | None:
         if self.choices.pinned:
@@ -204,8 +254,27 @@ class Tab:
         self.pace = Pace()
         self.frame.clear()
         self._bars, self.shown_limits, self._reference, self._words_at = None, [], [], 0.0
+        self._trail_of, self._at = None, -1
         self.choices.box = None
-        self.live.show_frames_of(self, run.uid if run else None)
+        if run is not None:
+            self._keep_what_fits(run)
+        self._show_frames()
+
+    def _keep_what_fits(self, run: Run) -> None:
+        """Another run may have no such source, or tell its shape itself."""
+        with set_curdoc(self.document):
+            if self.choices.source not in run.sources:
+                self.choices.source = ""
+            if self.choices.shape is not None and run.raster.certain:
+                self.choices.shape = None
+
+    def _show_frames(self) -> None:
+        run = self.pipeline.run
+        if run is None:
+            self.live.show_frames_of(self, None)
+            return
+        source = self.pipeline.source
+        self.live.show_frames_of(self, run.uid, "" if source.kind != "frames" else _frames_of(run, source))
 
     def _new_maps(self, channels: tuple[str, ...]) -> MapsView:
         return MapsView(self.pipeline, page=self.page, channels=channels, on_box=self._on_box)
@@ -214,18 +283,22 @@ class Tab:
         """Calls back when a run has other channels than the one before."""
         self._tell_channels.append(tell)
 
-    def _replace_maps(self, run: Run) -> None:
+    def on_sources(self, tell: Callable[[list[str]], None]) -> None:
+        """Calls back when a run has other sources than the one before."""
+        self._tell_sources.append(tell)
+
+    def _replace_maps(self, channels: tuple[str, ...]) -> None:
         """Another set of channels needs other figures."""
         with set_curdoc(self.document):
             self.page.js_property_callbacks.pop("change:place", None)
             self.choices.box = None
-            self.maps = self._new_maps(run.maps.channels)
+            self.maps = self._new_maps(channels)
             self.maps_place[:] = [self.maps]
             self._connect_maps()
             for tell in self._tell_channels:
-                tell(run.maps.channels)
-            if self.choices.channel not in run.maps.channels:
-                self.choices.channel = run.maps.channels[-1]
+                tell(channels)
+            if self.choices.channel not in channels:
+                self.choices.channel = channels[-1]
         self._on_scale(None)
         self._on_brush(self.choices.brush)  # by number, the channel may be another one
         self.pipeline.shown.version = -1
@@ -237,6 +310,8 @@ class Tab:
         self.choices.param.watch(self._on_scale, "scale")
         self.choices.param.watch(self._on_limits, ["limits", "low", "high"])
         self.choices.param.watch(self._on_aspect, "aspect")
+        self.choices.param.watch(self._on_layout, ["source", "shape", "exchanged"])
+        self.choices.param.watch(self._on_trail, "trail")
         self.choices.param.watch(self._on_box_choice, "box")
         self.choices.param.watch(self._on_theme, "theme")
         self.choices.param.watch(self._on_pinned, "pinned")
@@ -247,6 +322,7 @@ class Tab:
         arguments = {"page": self.page, "cells": self.maps.cells, "names": list(self.maps.channels)}
         bars, count_range = self.histogram.source, self.histogram.count_range
         arguments |= {"bars": bars, "count_range": count_range, "mappers": self.maps.mappers}
+        arguments["trail"] = self.maps.trail_script
         self._update = script("update", **arguments)
         self.page.js_property_callbacks.pop("change:news", None)
         self.page.js_on_change("news", self._update)
@@ -266,8 +342,9 @@ class Tab:
             self.choices.box = None
             return
         row0, row1, column0, column1 = self.pipeline.cells_in(*corners)
-        rows = max(0, int(np.floor(row0))), min(run.raster.rows, int(np.ceil(row1)))
-        columns = max(0, int(np.floor(column0))), min(run.raster.columns, int(np.ceil(column1)))
+        raster = self.pipeline.picture.raster
+        rows = max(0, int(np.floor(row0))), min(raster.rows, int(np.ceil(row1)))
+        columns = max(0, int(np.floor(column0))), min(raster.columns, int(np.ceil(column1)))
         if rows[0] >= rows[1] or columns[0] >= columns[1]:
             self.choices.box = None
             return
@@ -291,7 +368,7 @@ class Tab:
 
     def _on_scale(self, _: Any) -> None:
         run = self.pipeline.run
-        if run is not None and run.maps.channels != self.maps.channels:
+        if run is not None and self.pipeline.maps.channels != self.maps.channels:
             return  # the next tick brings other maps
         self.shown_limits = self.pipeline.limits() if run else [(0.1, 1.0)] * len(self.maps.channels)
         self.maps.set_scale(self.choices.scale, self.shown_limits)
@@ -303,6 +380,21 @@ class Tab:
     def _on_aspect(self, _: Any) -> None:
         if self.page.place:
             self.page.place = {**self.page.place, "aspect": self.choices.aspect}
+
+    def _on_layout(self, *_: Any) -> None:
+        """Another source, or the same one drawn otherwise."""
+        self.choices.box = None
+        self.frame.clear()
+        self._bars, self.shown_limits, self._reference, self._trail_of = None, [], [], None
+        self.pipeline.begin_anew()
+        self._show_frames()
+        self._soon(veil=True)
+
+    def _on_trail(self, _: Any) -> None:
+        self._trail_of, self._at = None, -1
+        if not self.choices.trail:
+            self.maps.show_trail(None)
+        self._soon()
 
     def _on_theme(self, _: Any) -> None:
         theme = THEMES[self.choices.theme]
@@ -385,3 +477,8 @@ class Tab:
         self.live.show_frames_of(self, None)
         self._let_go()
         self.pipeline.look_at(None)
+
+
+def _frames_of(run: Run, source: Source) -> str:
+    """Which frames the store is asked for: the data key of a camera that is not the main one."""
+    return "" if source is run.main else run.name_of(source)

@@ -31,6 +31,8 @@ export default ({page, cells, readout, names}, event) => {
   if (place.fast.known) where.push(item(place.fast.name, digits(center_x, place.dx), place.fast.unit))
   if (place.slow.known) where.push(item(place.slow.name, digits(center_y, place.dy), place.slow.unit))
   const block = place.step > 1 ? item("mean of", `${place.step} × ${place.step}`) : ""
-  const text = `<div class="readout">${where.join("")}${item("row", row)}${item("column", column)}${counts.join("")}${block}</div>`
+  if (place.exchanged) [row, column] = [column, row]
+  const cell = place.indexed ? item("row", row) + item("column", column) : ""
+  const text = `<div class="readout">${where.join("")}${cell}${counts.join("")}${block}</div>`
   readout.setv({text}, {sync: false})
 }

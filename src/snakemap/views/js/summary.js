@@ -28,6 +28,8 @@ export function render({model, el}) {
       ]
       texts.forEach((text, k) => { if (line.cells[k].textContent !== text) line.cells[k].textContent = text })
       line.cells[0].style.color = row.color
+      line.cells[0].dataset.mark = row.mark ? "⚠" : ""
+      line.cells[0].title = row.mark ?? ""
     })
   }
   model.on("state", fill)

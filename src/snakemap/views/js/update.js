@@ -1,5 +1,5 @@
 // Puts what has come from the server into the page. Nothing here is sent back, but for one word when something was missed.
-export default ({page, cells, bars, mappers, count_range, names}) => {
+export default ({page, cells, bars, mappers, count_range, names, trail}) => {
   const told = page.news
   if (!told) return
   const state = (page._shown ??= {})
@@ -40,6 +40,10 @@ export default ({page, cells, bars, mappers, count_range, names}) => {
   if (all) veil(null)
   if (told.limits) told.limits.forEach(([low, high], k) => quietly(mappers[k], {low, high}))
   if (all || told.cells?.length) cells.change.emit()
+  if (told.at !== undefined) {
+    page._at = told.at
+    if (page.trail) trail.execute(page)
+  }
   if (told.bars && bars) {
     const top = bars.data.top
     told.bars.forEach((count, i) => { top[i] = count })

@@ -1,0 +1,266 @@
+"""Documents of our own, appended to a run beside those that came: sums of its frames, scalars from its files, an end.
+
+They are ordinary Bluesky documents: a descriptor of a stream called ``snakemap`` for every data key that is read from
+files, and event pages with the seq_nums of the detector's own stream.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from snakemap.documents import DERIVED
+from snakemap.errors import DocumentError
+
+__all__ = [
+    "DERIVED",
+    "FRAME_INDEX",
+    "TOTAL",
+    "Rectangle",
+    "Told",
+    "derived_descriptor",
+    "derived_page",
+    "lost_stop",
+    "rois_of",
+    "scalar_descriptor",
+]
+
+Rectangle = tuple[int, int, int, int]
+
+TOTAL = "total"
+FRAME_INDEX = "frame index"
+"""Column of a page that says which row of the dataset each point was read from."""
+
+ROIS_MAX = 32
+NAMESPACE = uuid.UUID("8a2c3b5e-5a77-4c0e-9a4b-7d1f3c0f6d10")
+
+
+class Origin(Protocol):
+    """What sums are made of; see :class:`snakemap.sources.Source`."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def stream(self) -> str: ...
+    @property
+    def descriptor(self) -> str | None: ...
+
+
+class Owner(Protocol):
+    """The run that sums belong to; see :class:`snakemap.runs.Run`."""
+
+    @property
+    def uid(self) -> str: ...
+    @property
+    def main(self) -> Origin: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What one of our descriptors says of itself.
+
+    Attributes:
+        uid: of the descriptor.
+        source: uid of the detector's own descriptor; empty when nobody knew.
+        data_key: that was read, like ``"camera"``; empty for the first one of a run.
+        rois: rectangles in detector pixels, by channel; None of a scalar.
+        frame_shape: rows and columns of a frame; None of a scalar.
+        trouble: why these are not the ROIs that were asked for; empty when they are.
+    """
+
+    uid: str
+    source: str
+    data_key: str
+    rois: dict[str, Rectangle] | None
+    frame_shape: tuple[int, int] | None
+    trouble: str = ""
+
+    @classmethod
+    def read(cls, doc: Mapping[str, Any]) -> Told:
+        """Reads it from the descriptor.
+
+        Raises:
+            DocumentError: when it says too little, or nonsense.
+        """
+        try:
+            told = doc["configuration"][DERIVED]["data"]
+            about = {key: told[key] if isinstance(told.get(key), str) else "" for key in ("source", "data_key")}
+            if told.get("kind") == "scalar":
+                return cls(doc["uid"], **about, rois=None, frame_shape=None)
+            rois = _rectangles(orjson.loads(told["rois"]))
+            height, width = (_whole(size) for size in told["frame_shape"])
+            trouble = str(told.get("trouble") or "")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DocumentError(f"the derived descriptor {doc['uid']} does not tell its ROIs: {error}") from error
+        return cls(doc["uid"], **about, rois=rois, frame_shape=(height, width), trouble=trouble)
+
+
+def derived_descriptor(
+    run: Owner,
+    rois: Mapping[str, Rectangle],
+    *,
+    frame_shape: tuple[int, int],
+    time: float,
+    dtype: str = "<u8",
+    source: Origin | None = None,
+    trouble: str = "",
+) -> dict[str, Any]:
+    """The descriptor of a stream of sums; the same run, data key and ROIs always give the same uid.
+
+    Args:
+        run: that it belongs to.
+        rois: rectangles in detector pixels, by channel; the total is added.
+        frame_shape: rows and columns of a frame.
+        time: now, in seconds since 1970.
+        dtype: of the sums, as numpy writes it.
+        source: whose frames they are; by default the run's main source.
+        trouble: why these are not the ROIs that were asked for.
+    """
+    source = source or run.main
+    told = orjson.dumps({name: list(rectangle) for name, rectangle in rois.items()}).decode()
+    key = {"source": DERIVED, "dtype": "number", "shape": [], "dtype_numpy": dtype, "units": "counts"}
+    index = {"source": DERIVED, "dtype": "integer", "shape": [], "dtype_numpy": "<i8"}
+    configuration = {
+        "data_key": source.key or None,
+        "source": source.descriptor,
+        "rois": told,
+        "frame_shape": list(frame_shape),
+        **({"trouble": trouble} if trouble else {}),
+    }
+    channels = dict.fromkeys((*rois, TOTAL), key)
+    uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} {_place(run, source)} {told}"))
+    return _descriptor(uid, run.uid, {**channels, FRAME_INDEX: index}, configuration, time=time, hinted=list(channels))
+
+
+def scalar_descriptor(run: Owner, source: Origin, data_key: str, *, units: str, time: float) -> dict[str, Any]:
+    """The descriptor of a stream of scalars that were read from a file; the same run and data key give the same uid."""
+    key = {"source": DERIVED, "dtype": "number", "shape": [], "dtype_numpy": "<f8"}
+    configuration = {"kind": "scalar", "data_key": data_key, "source": source.descriptor}
+    uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} scalar {source.stream} {data_key}"))
+    keys = {data_key: {**key, **({"units": units} if units else {})}}
+    return _descriptor(uid, run.uid, keys, configuration, time=time, hinted=[])
+
+
+def derived_page(
+    descriptor: str,
+    seq_nums: Sequence[int],
+    sums: Mapping[str, Sequence[float]],
+    *,
+    time: float,
+    indices: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """An event_page of sums or scalars: one column a channel, one entry a point.
+
+    Args:
+        descriptor: uid of ours.
+        seq_nums: scan positions (n,).
+        sums: values (n,) by channel.
+        time: now, in seconds since 1970.
+        indices: rows (n,) of the dataset, which tell a frame that was taken again from the one it replaced.
+    """
+    times = [time] * len(seq_nums)
+    data: dict[str, list[float]] = {channel: list(column) for channel, column in sums.items()}
+    uids = [f"{descriptor}/{number}" for number in seq_nums]
+    if indices is not None:
+        data[FRAME_INDEX] = list(indices)
+        uids = [f"{uid}/{index}" for uid, index in zip(uids, indices, strict=True)]
+    return {
+        "descriptor": descriptor,
+        "seq_num": list(seq_nums),
+        "uid": uids,
+        "time": times,
+        "data": data,
+        "timestamps": dict.fromkeys(data, times),
+        "filled": {},
+    }
+
+
+def lost_stop(run: Owner, reason: str, *, time: float) -> dict[str, Any]:
+    """The stop document with which we close a run that will never get one; a real one that comes later corrects it."""
+    return {
+        "uid": str(uuid.uuid5(NAMESPACE, f"{run.uid} lost")),
+        "run_start": run.uid,
+        "time": time,
+        "exit_status": "fail",
+        "reason": f"lost: {reason}",
+        "num_events": {},
+        DERIVED: {"status": "lost"},
+    }
+
+
+def rois_of(start: Mapping[str, Any], setting: Mapping[str, Rectangle] | None) -> dict[str, Rectangle] | None:
+    """The ROIs that the start document tells, else the instrument's, else None: then three bands of the frame serve.
+
+    Raises:
+        DocumentError: when ``start.rois`` is there and not usable.
+    """
+    told = start.get("rois")
+    if told is None:
+        return dict(setting) if setting else None
+    if not told:
+        raise DocumentError(f"rois {str(told)[:100]!r} are not rectangles by name")
+    try:
+        return _rectangles(told)
+    except (TypeError, ValueError) as error:
+        raise DocumentError(f"rois {str(told)[:100]!r} are not rectangles (y0, y1, x0, x1): {error}") from error
+
+
+def _place(run: Owner, source: Origin) -> str:
+    """What tells one source of a run from another: its data key, and its stream where that is not the first one's."""
+    key = source.key or "None"
+    return key if source.stream == run.main.stream else f"{source.stream}: {key}"
+
+
+def _descriptor(
+    uid: str,
+    run: str,
+    keys: Mapping[str, Mapping[str, Any]],
+    configuration: Mapping[str, Any],
+    *,
+    time: float,
+    hinted: list[str],
+) -> dict[str, Any]:
+    described = {
+        name: {
+            "source": DERIVED,
+            "dtype": "array" if isinstance(value, list) else "string",
+            "shape": [len(value)] if isinstance(value, list) else [],
+        }
+        for name, value in configuration.items()
+    }
+    told = {"data": dict(configuration), "timestamps": dict.fromkeys(configuration, time), "data_keys": described}
+    return {
+        "uid": uid,
+        "run_start": run,
+        "time": time,
+        "name": DERIVED,
+        "data_keys": {name: {**key, "object_name": DERIVED} for name, key in keys.items()},
+        "object_keys": {DERIVED: list(keys)},
+        "configuration": {DERIVED: told},
+        "hints": {DERIVED: {"fields": hinted}},
+    }
+
+
+def _rectangles(told: Any) -> dict[str, Rectangle]:
+    if not isinstance(told, Mapping):
+        raise TypeError(f"a {type(told).__name__} is no set of rectangles by name")
+    if len(told) > ROIS_MAX or TOTAL in told or FRAME_INDEX in told:
+        raise ValueError(f"at most {ROIS_MAX} rectangles, none of them called {TOTAL} or {FRAME_INDEX}")
+    return {str(name): _rectangle(value) for name, value in told.items()}
+
+
+def _rectangle(value: Any) -> Rectangle:
+    y0, y1, x0, x1 = (_whole(bound) for bound in value)
+    if not (0 <= y0 < y1 and 0 <= x0 < x1):
+        raise ValueError(f"{(y0, y1, x0, x1)} is not y0 < y1, x0 < x1, from 0 on")
+    return y0, y1, x0, x1
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{str(value)[:100]} is not a whole number of pixels")
+    return value

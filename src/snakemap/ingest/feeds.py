@@ -1,0 +1,277 @@
+"""What can be read of a run's files: the frames of a camera, summed over ROIs, or numbers, one a point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from snakemap.derived import TOTAL, Rectangle, derived_descriptor, scalar_descriptor
+from snakemap.frames import FrameLedger, Piece, Resource
+from snakemap.hdf5 import FrameBatch
+from snakemap.hdf5_layout import Layout, layout_of, scalar_rows
+from snakemap.ingest.readers import Reader
+from snakemap.ingest.regions import Regions, regions_of
+from snakemap.runs import Run
+from snakemap.sources import Source, Stream
+
+__all__ = ["Camera", "Feed", "Scalar", "Summed"]
+
+FRAMES_MAX, SCALARS_MAX = 64, 2000
+"""Points that are read in one go, at most."""
+
+SCALARS_PERIOD_S = 0.2
+"""Between two looks at a file of numbers, so that a scan of ten points a second costs few requests."""
+
+
+class Feed(Protocol):
+    """One data key of one stream, as it is read from files.
+
+    Attributes:
+        key: the data key.
+        stream: name of its stream.
+        ledger: the account of its points.
+        piece_max: points to read in one go.
+        period_s: between two readings, in seconds.
+        shows: whether it has frames to be shown.
+    """
+
+    key: str
+    stream: str
+    ledger: FrameLedger
+    piece_max: int
+    period_s: float
+    shows: bool
+
+    @property
+    def name(self) -> str:
+        """What the page calls it."""
+        ...
+
+    @property
+    def rank(self) -> int:
+        """The lower, the sooner it is read."""
+        ...
+
+    @property
+    def described(self) -> str | None:
+        """Uid of our descriptor, when the run has it already."""
+        ...
+
+    def describe(self, summed: Summed, *, time: float) -> dict[str, Any]:
+        """Our descriptor."""
+        ...
+
+    async def read(self, reader: Reader, piece: Piece, *, show: bool) -> Summed:
+        """Reads a piece once; raises what the reader says."""
+        ...
+
+    async def points(self, reader: Reader, resource: Resource) -> int:
+        """Points that a file holds now; raises what the reader says."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """A piece that has been read.
+
+    Attributes:
+        feed: what was read.
+        piece: its points.
+        columns: values (points,) by channel, the total last; of a scalar, by its data key.
+        frame_shape: rows and columns of a frame; None of scalars.
+        frame: the last frame of the piece, downsampled for the screen; None when nobody asked for it.
+    """
+
+    feed: Feed
+    piece: Piece
+    columns: dict[str, npt.NDArray[Any]]
+    frame_shape: tuple[int, int] | None = None
+    frame: npt.NDArray[Any] | None = None
+
+
+class Camera:
+    """The frames of a camera.
+
+    Args:
+        run: that they belong to.
+        source: whose frames they are.
+        rois: the instrument's ROIs, by name; None where there are none.
+
+    Attributes:
+        regions: what is summed over; None before the first frame.
+    """
+
+    piece_max = FRAMES_MAX
+    period_s = 0.0
+    shows = True
+
+    def __init__(self, run: Run, source: Source, *, rois: Mapping[str, Rectangle] | None) -> None:
+        self.run = run
+        self.source = source
+        self.key, self.stream, self.ledger = source.key, source.stream, source.ledger
+        self.rois = rois
+        self.regions: Regions | None = None
+        self._layouts: dict[str, Layout] = {}
+
+    @property
+    def name(self) -> str:
+        """As the page calls it; empty for the main source."""
+        return "" if self.source is self.run.main else self.run.name_of(self.source)
+
+    @property
+    def rank(self) -> int:
+        """The main source comes before other cameras."""
+        return 1 if self.name else 0
+
+    @property
+    def described(self) -> str | None:
+        """Uid of our descriptor, when the run has it already."""
+        return self.source.told.uid if self.source.told else None
+
+    def describe(self, summed: Summed, *, time: float) -> dict[str, Any]:
+        """Our descriptor."""
+        regions, frame_shape = self.regions, summed.frame_shape
+        if regions is None or frame_shape is None:
+            raise ValueError(f"no frame of {self.key} has been read")
+        return derived_descriptor(
+            _Owner(self.run.uid, _Scanned(self.key, self.run.scanned, None)),
+            regions.rectangles,
+            frame_shape=frame_shape,
+            time=time,
+            dtype=summed.columns[TOTAL].dtype.newbyteorder("<").str,
+            source=self.source,
+            trouble=regions.trouble,
+        )
+
+    async def read(self, reader: Reader, piece: Piece, *, show: bool) -> Summed:
+        """Reads a piece once; raises what the reader says."""
+        resource = self.ledger.resources[piece.resource]
+        shape = (await self._layout(reader, resource)).frame_shape
+        regions = self.regions or regions_of(self.run, self.rois, frame_shape=shape, source=self.source)
+        batch = _batch(resource, piece, rois=tuple(regions.rectangles.values()), frame_shape=shape, preview=show)
+        reduced = await reader.reduce(batch)
+        self.regions = regions
+        columns = {channel: reduced.sums[:, number] for number, channel in enumerate((*regions.rectangles, TOTAL))}
+        return Summed(self, piece, columns, shape, reduced.frame)
+
+    async def points(self, reader: Reader, resource: Resource) -> int:
+        """Points that a file holds now; raises what the reader says."""
+        layout = await self._layout(reader, resource)
+        return await reader.length(resource.uri, resource.dataset) // layout.rows_per_point
+
+    async def _layout(self, reader: Reader, resource: Resource) -> Layout:
+        """What the rows of its dataset are; the file is asked only where the descriptor leaves that open."""
+        known = self._layouts.get(resource.uid)
+        if known is not None:
+            return known
+        promised = resource.frame_shape or self.source.frame_shape
+        if promised is not None and resource.frames_per_point == 1:
+            return Layout(1, promised)
+        shape = await reader.shape(resource.uri, resource.dataset)
+        layout = layout_of(
+            shape,
+            frames_per_point=resource.frames_per_point,
+            point_shape=resource.point_shape,
+            frame_shape=promised,
+        )
+        if promised is not None and tuple(shape[1:]) != resource.point_shape:
+            layout = Layout(layout.rows_per_point, promised, layout.colors)
+        self._layouts[resource.uid] = layout
+        return layout
+
+
+class Scalar:
+    """Numbers, one a point: sums that the detector made itself, positions of motors.
+
+    Args:
+        run: that they belong to.
+        stream: that they came with.
+        key: the data key.
+    """
+
+    piece_max = SCALARS_MAX
+    period_s = SCALARS_PERIOD_S
+    shows = False
+    rank = 0
+
+    def __init__(self, run: Run, stream: Stream, key: str) -> None:
+        self.run = run
+        self.key, self.stream, self.ledger = key, stream.name, stream.files[key]
+        self._of = stream
+        self._uid: str = self._descriptor(0.0)["uid"]
+
+    @property
+    def name(self) -> str:
+        """As the page calls it."""
+        return self.key if self.stream == self.run.main.stream else f"{self.stream}: {self.key}"
+
+    @property
+    def descriptor(self) -> str | None:
+        """Uid of the detector's own descriptor."""
+        return self.ledger.descriptor
+
+    @property
+    def described(self) -> str | None:
+        """Uid of our descriptor, when the run has it already."""
+        return self._uid if self._uid in self.run.ours else None
+
+    def describe(self, summed: Summed, *, time: float) -> dict[str, Any]:
+        """Our descriptor."""
+        return self._descriptor(time)
+
+    async def read(self, reader: Reader, piece: Piece, *, show: bool) -> Summed:
+        """Reads a piece once; raises what the reader says.
+
+        The values of a point that has several are summed, and those of a position averaged.
+        """
+        resource = self.ledger.resources[piece.resource]
+        values = await reader.scalars(_batch(resource, piece))
+        if resource.frames_per_point > 1 and self.key in self._of.placing.position_keys:
+            values = values / resource.frames_per_point
+        return Summed(self, piece, {self.key: np.asarray(values, dtype=np.float64)})
+
+    async def points(self, reader: Reader, resource: Resource) -> int:
+        """Points that a file holds now; raises what the reader says."""
+        size = await reader.size(resource.uri, resource.dataset)
+        each = resource.frames_per_point
+        return size[0] // scalar_rows(size, frames_per_point=each, point_shape=resource.point_shape)
+
+    def _descriptor(self, time: float) -> dict[str, Any]:
+        units = self._of.scalars.units.get(self.key, "") if self._of.scalars else ""
+        return scalar_descriptor(self.run, self, self.key, units=units, time=time)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scanned:
+    """The camera of the scanned stream, there or not."""
+
+    key: str
+    stream: str
+    descriptor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Owner:
+    """A run whose main stream is the scanned one from the beginning.
+
+    The uid of a descriptor of ours tells streams apart by the main one, which may change while the run goes on.
+    """
+
+    uid: str
+    main: _Scanned
+
+
+def _batch(resource: Resource, piece: Piece, **options: Any) -> FrameBatch:
+    return FrameBatch(
+        uri=resource.uri,
+        dataset=resource.dataset,
+        start=piece.index,
+        stop=piece.index + piece.count,
+        frames_per_point=resource.frames_per_point,
+        point_shape=resource.point_shape,
+        **options,
+    )

@@ -1,0 +1,41 @@
+// Draws the way of the stage over the maps: what is done, what is to come, where it is now and where it goes.
+export default ({page, figure, done, ahead, arrows, here}) => {
+  const trail = page.trail
+  const quietly = (source, data) => { source.setv({data}, {sync: false}) }
+  if (!trail || !trail.xs.length) {
+    for (const source of [done, ahead]) quietly(source, {x: [], y: []})
+    for (const source of [arrows, here]) quietly(source, {x: [], y: [], angle: []})
+    return
+  }
+  const {xs, ys, ns} = trail
+  const at = Math.min(page._at ?? 0, ns[ns.length - 1])
+  // how many corners lie behind; they are in the order of the scan
+  let [low, high] = [0, ns.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if (ns[middle] <= at) low = middle + 1
+    else high = middle
+  }
+  const behind = low
+  const next = Math.min(behind, ns.length - 1)
+  const last = Math.max(behind - 1, 0)
+  const share = next > last && at > ns[last] ? (at - ns[last]) / (ns[next] - ns[last]) : 0
+  const now = [xs[last] + share * (xs[next] - xs[last]), ys[last] + share * (ys[next] - ys[last])]
+  const slice = (values, from, to) => Array.from(values.slice(from, to))
+  quietly(done, {
+    x: behind ? [...slice(xs, 0, behind), now[0]] : [],
+    y: behind ? [...slice(ys, 0, behind), now[1]] : [],
+  })
+  quietly(ahead, {
+    x: behind ? [now[0], ...slice(xs, behind)] : slice(xs, 0),
+    y: behind ? [now[1], ...slice(ys, behind)] : slice(ys, 0),
+  })
+  // a direction on the screen depends on its proportions
+  const across = figure.inner_width / (figure.x_range.end - figure.x_range.start)
+  const upwards = figure.inner_height / (figure.y_range.end - figure.y_range.start)
+  const turned = (dx, dy) => Math.atan2(dy * upwards, dx * across) - Math.PI / 2
+  const heads = trail.arrows.map(([x, y, dx, dy]) => ({x, y, angle: turned(dx, dy)}))
+  const columns = (rows) => ({x: rows.map((row) => row.x), y: rows.map((row) => row.y), angle: rows.map((row) => row.angle)})
+  quietly(arrows, columns(heads))
+  quietly(here, columns(behind ? [{x: now[0], y: now[1], angle: 0}] : []))
+}
