@@ -16,11 +16,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import cache
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from scanspec.core import Dimension, SnakedDimension
 from scanspec.specs import (
     Concat,
@@ -261,11 +262,16 @@ def _masked_raster(
 def _planned(
     places: Mapping[Any, npt.NDArray[np.float64]], order: Sequence[str], units: Mapping[str, str], *, source: str
 ) -> Raster:
-    """One row of points (n,) with the path of the two axes that go farthest; the faster one is drawn to the right."""
+    """One row of points (n,) with the path of the two axes that go farthest.
+
+    The faster one is drawn to the right, unless only the other one is called x.
+    """
     farthest = sorted(places, key=lambda axis: -float(np.ptp(places[axis])))[:2]
     if len(farthest) < 2:
         raise GeometryError("scanspec has a path of fewer than two axes")
     y, x = sorted(farthest, key=lambda axis: order.index(str(axis)) if str(axis) in order else -1)
+    if is_x(str(y)) and not is_x(str(x)):
+        x, y = y, x
     xs, ys = places[x], places[y]
     if not all(np.isfinite(np.ptp(positions)) for positions in (xs, ys)):
         raise GeometryError(f"coordinates of {x} or {y} that are not finite")
@@ -445,13 +451,19 @@ def _noted(raster: Raster, troubles: Sequence[str]) -> Raster:
     return replace(raster, note=" ".join(note.split()))
 
 
+@cache
+def _reader() -> TypeAdapter[Spec[Any]]:
+    """What ``Spec.deserialize`` makes anew for every spec, at a thousand times the price of reading one."""
+    return TypeAdapter(Spec[Any])
+
+
 def _dimensions(found: Any) -> tuple[Spec[Any], list[Dimension[Any]], list[Region]]:
     if not isinstance(found, Mapping):
         raise GeometryError(f"scanspec is a {type(found).__name__}, not an object")
     regions: list[Region] = []
     modern = _modern(_unmasked(found, regions))
     try:
-        spec = Spec.deserialize(modern)
+        spec = _reader().validate_python(modern)
         _check_size(spec)
         return spec, spec.calculate(bounds=False), regions
     except ValidationError as error:

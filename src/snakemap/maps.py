@@ -58,6 +58,7 @@ class Maps:
         version: how many pixels have been changed so far; the handle for :meth:`changed`.
         visited: pixels whose point has come.
         last_cell: the pixel that changed last, or -1.
+        highest: the highest seq_num inside the raster that has come; 0 before the first.
     """
 
     def __init__(self, raster: Raster, channels: Sequence[str]) -> None:
@@ -68,6 +69,7 @@ class Maps:
         self.version = 0
         self.visited = 0
         self.last_cell = -1
+        self.highest = 0
         self._flat = self.grids.reshape(len(self.channels), raster.size)
         self._seen = np.zeros(raster.size, dtype=bool)
         self._beyond: set[int] = set()
@@ -101,6 +103,7 @@ class Maps:
             self._beyond.update(seq_nums[~inside][:BEYOND_MAX].tolist())
         if not len(cells):
             return 0
+        self.highest = max(self.highest, int(seq_nums[inside].max()))
         kept = _last_of_each(cells)
         cells = cells[kept]
         fresh = ~self._seen[cells]

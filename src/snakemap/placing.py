@@ -124,8 +124,14 @@ class Placing:
             self._show(longer.raster)
             self._fit_row()
 
-    def end(self) -> None:
-        """The run has stopped: the last, best fit of what was not told to the positions."""
+    def end(self, points: int = 0) -> None:
+        """The run has stopped: the last, best fit of what was not told to the positions.
+
+        Args:
+            points: how many there were; a row whose length nobody told is made as long.
+        """
+        if not self.raster.certain and 0 < points < self.raster.size:
+            self._cut(points)
         if self._settled or self.raster.path is not None:
             if self.raster.path is not None and not self._settled:
                 self._choose_pair()
@@ -133,6 +139,14 @@ class Placing:
             self._place_row(self._known(), last=True)
         else:
             self._fit_grid()
+
+    def _cut(self, points: int) -> None:
+        """Makes a row of unknown length as long as it turned out to be."""
+        told = self._told.raster
+        row = Raster.of_shape((points,), snake=False, source=told.source, note=told.note, certain=False)
+        self._told = self._told._replace(raster=row)
+        path = self.raster.path
+        self._show(row if path is None else self._on_path(path, self.raster.source, self.raster.note))
 
     def _knows_all(self) -> bool:
         return self._settled or only_time_passes(self._start)

@@ -209,7 +209,8 @@ class Raster:
     def described(self) -> str:
         """One line for the screen: ``"7 x 9, snaked, from scanspec"``."""
         if self.path is not None:
-            return f"path of {self.size:,} points, from {self.source}"
+            size = f" of {self.size:,} points" if self.certain else ""
+            return f"path{size}, from {self.source}"
         size = " x ".join(str(size) for size in self.shape)
         order = ", snaked" if any(self.snaking) else ", row by row" if len(self.shape) > 1 else ""
         return f"{size}{order}, from {self.source}"

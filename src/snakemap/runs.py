@@ -94,6 +94,7 @@ class Run:
             self._stop(doc)
         elif name == SETTLED:
             self.settled = doc
+            self._end()
         self.task_id = self.task_id or document.task_id
         self.version += 1
         if cursor:
@@ -411,8 +412,12 @@ class Run:
         if self.stop is None or (not ours and isinstance(self.stop.get(DERIVED), Mapping)):
             # a real stop corrects our own guess that the run was lost
             self.stop = dict(doc)
+        self._end()
+
+    def _end(self) -> None:
+        """Lays every stream out as it turned out to be."""
         for stream in self.streams.values():
-            stream.placing.end()
+            stream.placing.end(stream.points)
             if stream.follow():
                 self._begin_anew(stream)
 

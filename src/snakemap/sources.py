@@ -161,6 +161,13 @@ class Stream:
             ledger.add_descriptor(doc)
         return self._add_scalars({key: unit for key, (unit, _) in scalars.items()}) or changed
 
+    @property
+    def points(self) -> int:
+        """The highest seq_num that anything has told of."""
+        announced = (ledger.announced for ledger in self.ledgers())
+        drawn = (source.maps.highest for source in self.sources)
+        return max(self.events, *announced, *drawn, 0)
+
     def ledgers(self) -> Iterator[FrameLedger]:
         """The accounts of everything of it that is in files."""
         for source in self.images.values():
@@ -243,6 +250,11 @@ class Agreement:
         self.compared += int(np.count_nonzero(both)) - int(np.count_nonzero(before & 1))
         self.differing += int(np.count_nonzero(off)) - int(np.count_nonzero(before & 2))
         self._state[cells] = both.astype(np.uint8) | (off.astype(np.uint8) << 1)
+
+    @property
+    def short(self) -> str:
+        """The same in the width of a title."""
+        return f"≠ {self.key} at {self.differing:,} of {self.compared:,}" if self.differing else ""
 
     @property
     def described(self) -> str:

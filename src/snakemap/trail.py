@@ -18,6 +18,7 @@ __all__ = ["ARROWS", "VERTICES_MAX", "Trail", "trail_of"]
 
 VERTICES_MAX = 20_000
 ARROWS = 16
+GOLDEN = (np.sqrt(5) - 1) / 2
 FARTHEST = 1e100
 """Positions beyond are no positions of a stage."""
 
@@ -106,7 +107,10 @@ def _corners(seq_nums: npt.NDArray[np.int64], xs: Floats, ys: Floats) -> npt.NDA
 
 
 def _arrows(xs: Floats, ys: Floats) -> list[list[float]]:
-    """Places and directions, evenly spread along the path as it looks when both axes are drawn equally long."""
+    """Places and directions, spread along the path as it looks when both axes are drawn equally long.
+
+    They follow the golden section: even distances would meet every other row of a snake, and show one direction only.
+    """
     dx, dy = np.diff(xs), np.diff(ys)
     lengths = np.hypot(dx / (np.ptp(xs) or 1.0), dy / (np.ptp(ys) or 1.0))
     moving = np.flatnonzero(lengths)
@@ -114,7 +118,7 @@ def _arrows(xs: Floats, ys: Floats) -> list[list[float]]:
         return []
     ends = np.cumsum(lengths[moving])
     number = min(ARROWS, len(moving))
-    places = (np.arange(number) + 0.5) / number * ends[-1]
+    places = np.sort((np.arange(number) + 0.5) * GOLDEN % 1) * ends[-1]
     which = np.minimum(np.searchsorted(ends, places), len(moving) - 1)
     at = moving[which]
     share = 1 - (ends[which] - places) / lengths[at]

@@ -237,19 +237,19 @@ def test_what_is_there_in_mid_run_is_right(form: Form) -> None:
                     agree(coordinates[told], wanted[told], tolerance=seen.expected.tolerance, about=motor)
 
 
-def test_documents_that_come_twice_and_a_whole_run_that_comes_again_change_nothing(form: Form) -> None:
+def test_documents_that_come_twice_change_nothing(form: Form) -> None:
     for seen in folded(form.name):
         run = Run(seen.documents[0].doc, habits=form.habits)
-        for document in (*(document for document in seen.documents for _ in range(2)), *seen.documents):
+        for document in (document for document in seen.documents for _ in range(2)):
             run.apply(document)
         assert_same(run, seen.run)
 
 
-def test_catching_up_with_joined_documents_comes_to_the_same(form: Form) -> None:
+def test_catching_up_with_joined_documents_even_twice_comes_to_the_same(form: Form) -> None:
     for seen in folded(form.name):
         entries = [Entry(f"{n + 1}-0", d.name, d.run, d.task_id, d.doc) for n, d in enumerate(seen.documents)]
         run = Run(seen.documents[0].doc, habits=form.habits)
-        for entry in joined(entries):
+        for entry in [*joined(entries)] * 2:
             run.apply(entry.document)
         assert_same(run, seen.run)
 
@@ -293,7 +293,7 @@ def test_the_corpus_says_what_its_plans_did() -> None:
 
 def test_the_corpus_is_the_same_every_time() -> None:
     assert len(names()) == len(set(names())) == len(all_forms())
-    first, again = (real_forms(["rewinds", "spiral", "fly scan"]) for _ in range(2))
+    first, again = (real_forms(["rewinds", "spiral_square", "fly scan"]) for _ in range(2))
     assert [form.messages for form in first] == [form.messages for form in again]
 
 

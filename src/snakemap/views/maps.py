@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -71,7 +72,7 @@ class MapsView(pn.viewable.Viewer):
         nothing = {name: [np.full((1, 1), np.nan)] for name in self.channels}
         self.cells = ColumnDataSource({**nothing, "veil": [np.zeros((1, 1), dtype=np.uint8)]})
         self.x_range, self.y_range = Range1d(start=0, end=1), Range1d(start=0, end=1)
-        self.readout = Div(text="&nbsp;", sizing_mode="stretch_width", css_classes=["readout-line"], height=20)
+        self.readout = Div(text="&nbsp;", sizing_mode="stretch_width", css_classes=["readout-line"], height=34)
         self._cross = (Span(dimension="width"), Span(dimension="height"))
         self.mappers = [LinearColorMapper(palette=palette(name, k), nan_color=CLEAR) for k, name in enumerate(channels)]
         self.veil = LinearColorMapper(palette=[CLEAR, self.theme.veil], low=0, high=1)
@@ -153,6 +154,13 @@ class MapsView(pn.viewable.Viewer):
             image.glyph.color_mapper = mapper
             bar.color_mapper = mapper
             bar.ticker = ticker(desired_num_ticks=4)
+
+    def note(self, text: str) -> None:
+        """What there is to say of the run: stands under the maps while nothing is pointed at."""
+        words = html.escape(text)
+        idle = f'<div class="idle" title="{words}">⚠ {words}</div>' if text else ""
+        if self.page.idle != idle:
+            self.page.idle = idle
 
     def name_channels(self, words: Mapping[str, str]) -> None:
         """Titles of the maps: the channel's name, and what there is to say of it."""
@@ -266,6 +274,7 @@ class MapsView(pn.viewable.Viewer):
         for name in ("inner_width", "inner_height"):
             self.figures[0].js_on_change(name, fit)
         self.page.js_on_change("place", fit)
+        self.page.js_on_change("idle", readout)
         self.trail_script = script("trail", page=self.page, figure=self.figures[0], **self.way)
         self.page.js_on_change("trail", self.trail_script)
 
@@ -281,7 +290,7 @@ class MapsView(pn.viewable.Viewer):
         self.readout.stylesheets = [stylesheet("readout")]
         return pn.Column(
             pn.pane.Bokeh(grid, sizing_mode="stretch_both", css_classes=["maps"], margin=0),
-            pn.pane.Bokeh(self.readout, sizing_mode="stretch_width", height=22, margin=(0, 8)),
+            pn.pane.Bokeh(self.readout, sizing_mode="stretch_width", height=36, margin=(0, 8)),
             sizing_mode="stretch_both",
             margin=0,
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 from bokeh.core.properties import Any as AnyProperty
 from bokeh.core.properties import Float as FloatProperty
-from bokeh.core.properties import Int, Nullable, Tuple
+from bokeh.core.properties import Int, Nullable, String, Tuple
 from bokeh.model import DataModel
 from bokeh.models import CustomJS
 
@@ -24,8 +24,8 @@ class Page(DataModel):
     """What a tab's scripts need to know.
 
     ``news`` is the difference to what is shown; ``base`` says what the images were filled with as a whole; ``place``
-    where the maps lie; ``brush`` (channel, low, high) which pixels stand out; ``trail`` the way of the stage;
-    ``missed`` rises when a difference did not fit.
+    where the maps lie; ``brush`` (channel, low, high) which pixels stand out; ``trail`` the way of the stage; ``idle``
+    what stands under the maps while nothing is pointed at; ``missed`` rises when a difference did not fit.
     """
 
     news: Any = AnyProperty(default=None)
@@ -33,6 +33,7 @@ class Page(DataModel):
     place: Any = AnyProperty(default=None)
     brush = Nullable(Tuple(Int, FloatProperty, FloatProperty))
     trail: Any = AnyProperty(default=None)
+    idle = String(default="")
     missed = Int(default=0)
 
 

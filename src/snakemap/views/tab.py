@@ -16,6 +16,7 @@ from panel.io.state import set_curdoc
 from snakemap.errors import SnakemapError
 from snakemap.live import Live
 from snakemap.maps import Maps
+from snakemap.raster import Raster
 from snakemap.resources import asset
 from snakemap.runs import Run
 from snakemap.sources import DEFAULT_CHANNELS, Source
@@ -183,8 +184,10 @@ class Tab:
         with set_curdoc(self.document):
             self._set(self.topbar, state=self._topbar_state(run, now=now))
             if run is not None:
-                marks = {one.channel: one.described for one in run.agreements(self.pipeline.source)}
-                self.maps.name_channels(self._titles(marks))
+                self.maps.note(self._notes(run))
+                found = run.agreements(self.pipeline.source)
+                marks = {one.channel: one.described for one in found}
+                self.maps.name_channels(self._titles({one.channel: one.short for one in found}))
                 told = table(self.pipeline, self.pipeline.summaries(), theme=theme, brushed=brushed, marks=marks)
                 self._set(self.summary, state=told)
                 self._name_sources(run)
@@ -194,7 +197,7 @@ class Tab:
         """What stands beside the name of each map: its unit, and that the detector's own sum is another."""
         units = self.pipeline.source.units
         words = {channel: f"({unit})" for channel, unit in units.items() if unit}
-        return words | {channel: f"⚠ {mark.partition(' ')[2]}" for channel, mark in marks.items() if mark}
+        return words | {channel: f"⚠ {mark}" for channel, mark in marks.items() if mark}
 
     def _name_sources(self, run: Run) -> None:
         """Tells the choice of sources what there is to choose from."""
@@ -217,24 +220,31 @@ class Tab:
             return {**state, "plan": "no run yet", "points": 0, "figures": "waiting for the first scan"}
         name = str(run.start.get("plan_name") or "run")
         scan_id = run.start.get("scan_id")
-        maps, raster = self.pipeline.maps, self.pipeline.maps.raster
-        if self.choices.shape is not None:
-            raster = self.pipeline.picture.raster
-        notes = [raster.note, run.reason if run.status != "complete" or run.filled else ""]
-        if maps.beyond:
-            notes.append(f"{maps.beyond:,} points lie beyond the {maps.raster.rows} x {maps.raster.columns} shape.")
-        notes += [f"{mark}." for one in run.agreements(self.pipeline.source) if (mark := one.described)]
         return {
             **state,
             "plan": f"{name} · {scan_id}" if scan_id is not None else name,
             "status": run.status,
             "reason": run.reason,
-            "geometry": raster.described,
+            "geometry": self._drawn_raster().described,
             "points": run.points,
             "expected": run.expected,
             "figures": progress(run, self.pace, now=now),
-            "note": " ".join(filter(None, notes)),
         }
+
+    def _drawn_raster(self) -> Raster:
+        """The raster that is told of: that of the run, or the one that was typed."""
+        typed = self.choices.shape is not None
+        return self.pipeline.picture.raster if typed else self.pipeline.maps.raster
+
+    def _notes(self, run: Run) -> str:
+        """All that has to be said of a run, in one line."""
+        maps = self.pipeline.maps
+        notes = [self._drawn_raster().note, run.reason if run.status != "complete" or run.filled else ""]
+        if maps.beyond:
+            notes.append(f"{maps.beyond:,} points lie beyond the {maps.raster.rows} x {maps.raster.columns} shape.")
+        notes += [f"{mark}." for one in run.agreements(self.pipeline.source) if (mark := one.described)]
+        notes += [str(told.get("trouble") or "") for told in self.live.summaries[:200] if told["uid"] == run.uid]
+        return " ".join(dict.fromkeys(filter(None, notes)))
 
     def _show_frame(self, run: Run, *, now: float) -> None:
         self._frame_at = now
@@ -290,7 +300,9 @@ class Tab:
     def _replace_maps(self, channels: tuple[str, ...]) -> None:
         """Another set of channels needs other figures."""
         with set_curdoc(self.document):
-            self.page.js_property_callbacks.pop("change:place", None)
+            for change in ("place", "trail", "idle"):
+                self.page.js_property_callbacks.pop(f"change:{change}", None)
+            self.page.idle = ""
             self.choices.box = None
             self.maps = self._new_maps(channels)
             self.maps_place[:] = [self.maps]
@@ -422,6 +434,7 @@ class Tab:
     def _on_missed(self, attribute: str, old: int, new: int) -> None:
         log.warning("a tab missed an update and is sent everything again (%s times)", new)
         self.pipeline.shown.version = -1
+        self._bars, self.shown_limits, self._reference = None, [], []
         self._soon()
 
     def _on_pinned(self, event: Any) -> None:

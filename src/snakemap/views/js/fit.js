@@ -6,7 +6,8 @@ export default ({page, figure, x_range, y_range}) => {
   const state = (page._fitted ??= {})
   const {left, right, bottom, top, dx, dy, aspect} = place
   let [wide, high] = [right - left, top - bottom]
-  if (aspect !== "fill") {
+  // a lone row would be a hair's breadth high
+  if (aspect !== "fill" && !(place.rows === 1 || place.columns === 1)) {
     const [unit_x, unit_y] = aspect === "true distances" ? [1, 1] : [dx, dy]
     const per_pixel = Math.max(wide / unit_x / width, Math.abs(high) / unit_y / height)
     wide = per_pixel * width * unit_x

@@ -1,13 +1,17 @@
-// Writes what lies under the pointer: coordinates with units, row and column, counts of every channel.
+// Writes what lies under the pointer: coordinates with units, row and column, counts of every channel. Without a
+// pointer the line holds what there is to say of the run.
 export default ({page, cells, readout, names}, event) => {
   const place = page.place
-  if (!place) return
-  if (event.event_name === "mouseleave") { readout.setv({text: "&nbsp;"}, {sync: false}); return }
+  const rest = () => readout.setv({text: page.idle || "&nbsp;"}, {sync: false})
+  if (event.event_name === "mouseleave") page._pointed = false
+  if (event.event_name === "mousemove") page._pointed = true
+  else if (!page._pointed) rest()
+  if (!place || event.event_name !== "mousemove") return
   const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`)
   const {x, y} = event
   let [column, row] = [Math.floor((x - place.left) / place.dx), Math.floor((y - place.bottom) / place.dy)]
   if (column < 0 || row < 0 || column >= place.columns || row >= place.rows) {
-    readout.setv({text: "&nbsp;"}, {sync: false})
+    rest()
     return
   }
   const at = {

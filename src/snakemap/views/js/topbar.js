@@ -23,7 +23,6 @@ export function render({model, el}) {
   lights.setAttribute("aria-live", "polite")
   const theme = make("button", "theme", bar)
   theme.type = "button"
-  const note = make("div", "note", bar)
 
   const text = (node, value) => { if (node.textContent !== value) node.textContent = value }
   const fill = () => {
@@ -38,8 +37,6 @@ export function render({model, el}) {
     done.style.width = `${100 * (share ?? 1)}%`
     track.setAttribute("aria-valuenow", String(Math.round(100 * (share ?? 0))))
     text(figures, state.figures ?? "")
-    text(note, state.note ?? "")
-    note.hidden = !state.note
     lights.replaceChildren(...(state.lights ?? []).map((light) => {
       const node = document.createElement("span")
       node.className = "light"
