@@ -67,6 +67,24 @@ class Ending(enum.StrEnum):
     LOSE = "lose"
 
 
+class ScanPath(enum.StrEnum):
+    """How the beam of a simulated scan visits the sample."""
+
+    GRID = "grid"
+    SPIRAL = "spiral"
+    ELLIPSE = "ellipse"
+
+
+class Tells(enum.StrEnum):
+    """What the start document of a simulated scan says of its geometry."""
+
+    SCANSPEC = "scanspec"
+    SHAPE = "shape"
+    GRID = "grid"
+    REPR = "repr"
+    NOTHING = "nothing"
+
+
 class Speed(enum.StrEnum):
     """Named speeds of a replay."""
 
@@ -169,6 +187,14 @@ def simulate(
     dtype: Annotated[str, typer.Option(help="uint8, uint16, int32 or float32.")] = "uint8",
     gzip: Annotated[int, typer.Option(min=0, max=9, help="Compression of the file; 0 is none.")] = 1,
     snake: Annotated[bool, typer.Option(help="Whether every second row runs back.")] = True,
+    path: Annotated[
+        ScanPath, typer.Option(help="Of the beam; a spiral or ellipse fills the shape's rectangle.")
+    ] = ScanPath.GRID,
+    tells: Annotated[
+        Tells, typer.Option(help="What the start document says of the geometry, and in whose words.")
+    ] = Tells.SCANSPEC,
+    readbacks: Annotated[bool, typer.Option(help="Whether events hold the stage's positions.")] = True,
+    cameras: Annotated[int, typer.Option(min=1, max=2, help="The second sees the sample mirrored.")] = 1,
     ending: Annotated[Ending, typer.Option(help="How the scan ends.")] = Ending.COMPLETE,
     after: Annotated[int | None, typer.Option(help="Points before it ends early. Default: half.")] = None,
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
@@ -191,6 +217,10 @@ def simulate(
             ending=ending.value,
             ending_after=after,
             seed=seed,
+            path=path.value,
+            tells=tells.value,
+            readbacks=readbacks,
+            cameras=cameras,
         )
         return run(load(), request, repeat=repeat, disk_limit_bytes=int(disk_limit_gb * 1e9))
 

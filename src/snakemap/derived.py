@@ -57,6 +57,8 @@ class Owner(Protocol):
     def uid(self) -> str: ...
     @property
     def main(self) -> Origin: ...
+    @property
+    def scanned(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +212,9 @@ def rois_of(start: Mapping[str, Any], setting: Mapping[str, Rectangle] | None) -
 
 
 def _place(run: Owner, source: Origin) -> str:
-    """What tells one source of a run from another: its data key, and its stream where that is not the first one's."""
+    """What tells one source of a run from another: its data key, and its stream where that is not the scan's."""
     key = source.key or "None"
-    return key if source.stream == run.main.stream else f"{source.stream}: {key}"
+    return key if source.stream == run.scanned else f"{source.stream}: {key}"
 
 
 def _descriptor(

@@ -25,6 +25,7 @@ SEQ_NUM_MAX = 10_000_000
 INDEX_MAX = 2 * SEQ_NUM_MAX
 FRAME_SIDE_MAX = 2**31
 RESOURCES_MAX = 10_000
+LOOKED_AT = 4_096
 UNKNOWN, ANNOUNCED, READ, GIVEN_UP = range(4)
 
 
@@ -196,6 +197,9 @@ class FrameLedger:
         """
         while self._queue:
             piece = self._queue.popleft()
+            if piece.count > LOOKED_AT:  # or a scan of a million points would be looked through for every piece
+                self._queue.appendleft(piece.part(LOOKED_AT, piece.count - LOOKED_AT))
+                piece = piece.part(0, LOOKED_AT)
             wanted = self._wanted(piece)
             if not wanted.any():
                 continue

@@ -174,6 +174,8 @@ class Live:
             run.apply(entry.document, cursor=entry.cursor)
         except DocumentError as trouble:
             log.warning("run %s: %s", run.uid, trouble)
+        except Exception:  # one document must not cost all tabs the rest
+            log.exception("run %s: a %s at %s was left out", run.uid, entry.name, entry.cursor)
 
     def _begin(self, entry: Entry) -> None:
         try:

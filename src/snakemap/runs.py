@@ -142,7 +142,7 @@ class Run:
         found = {}
         streams = sorted(self.streams.values(), key=lambda stream: stream.name != self.main.stream)
         for stream in streams:
-            for source in stream.sources:
+            for source in sorted(stream.sources, key=lambda source: source is not self.main):
                 found[self.name_of(source)] = source
         return found or {"": self.main}
 
@@ -302,10 +302,18 @@ class Run:
         return Placing({"uid": self.uid, "time": self.start["time"]}, habits=Habits())
 
     def _choose_main(self) -> bool:
-        """The first camera of the scanned stream, else any camera, else scalars; whether it is another one now."""
+        """The first camera of the scanned stream, else any camera, else scalars; whether it is another one now.
+
+        The first is the one that the plan names first: a descriptor has its data keys in no order.
+        """
         streams = sorted(self.streams.values(), key=lambda stream: stream.name != self.scanned)
         sources = [source for stream in streams for source in stream.sources]
-        best = next((source for source in sources if source.kind == "frames"), next(iter(sources), None))
+        named = self.start.get("detectors")
+        order = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+        cameras = [source for source in sources if source.kind == "frames" and source.stream == sources[0].stream]
+        cameras.sort(key=lambda source: order.index(source.key) if source.key in order else len(order))
+        others = (source for source in sources if source.kind == "frames")
+        best = next(iter(cameras), None) or next(others, None) or next(iter(sources), None)
         if best is None:
             if streams and not self.main.key:
                 self.main.stream = streams[0].name

@@ -69,6 +69,18 @@ class Shown:
         told = json.loads(self.page.evaluate("(name) => sm.image(name)", name))
         return np.array(told["values"], dtype=float).reshape(told["shape"])
 
+    def seen_at(self, name: str, x: float, y: float) -> float:
+        """The value that a map shows at a place in motor coordinates; NaN where nothing is."""
+        return self.page.evaluate(
+            """([name, x, y]) => {
+              const place = sm.models().find((model) => model.place?.uid)?.place, image = place?.image
+              if (!image) return NaN
+              const column = Math.floor((x - image.left) / image.dx), row = Math.floor((y - image.bottom) / image.dy)
+              return sm.cells().data[name][0][row * image.columns + column] ?? NaN
+            }""",
+            [name, x, y],
+        )
+
     def maps(self) -> dict[str, np.ndarray]:
         """The four maps as drawn."""
         return {name: self.image(name) for name in CHANNELS}

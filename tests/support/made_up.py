@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from snakemap.derived import derived_descriptor, derived_page
 from snakemap.documents import Document
+from snakemap.raster import Raster
 from snakemap.runs import Run
 from snakemap.store import Store
 
@@ -28,6 +30,8 @@ class MadeUpRun:
         shape: rows and columns.
         start: added to the start document.
         rois: regions by name.
+        scalars: values (points,) that events hold, by data key.
+        units: of scalars, by data key.
     """
 
     def __init__(
@@ -38,6 +42,8 @@ class MadeUpRun:
         start: dict[str, Any] | None = None,
         rois: dict[str, tuple[int, int, int, int]] = ROIS,
         seed: int = 1,
+        scalars: dict[str, np.ndarray] | None = None,
+        units: dict[str, str] | None = None,
     ) -> None:
         rows, columns = shape
         spec = {
@@ -58,18 +64,31 @@ class MadeUpRun:
         self.sums = rng.integers(1_000, 1_000_000, (len(self.channels), rows, columns))
         self.run = Run(self.start)
         self.points = rows * columns
-        self._descriptor = derived_descriptor(self.run, rois, frame_shape=(24, 8), time=time.time())
+        self.scalars = scalars or {}
+        keys: dict[str, dict[str, Any]] = {
+            key: {"source": "made up", "dtype": "number", "shape": [], "units": (units or {}).get(key, "")}
+            for key in self.scalars
+        }
+        keys["camera"] = {"source": "made up", "dtype": "array", "shape": [1, 24, 8], "external": "STREAM:"}
+        self._primary = {"uid": f"{self.uid}/primary", "run_start": self.uid, "time": time.time(), "data_keys": keys}
         self._append(
-            [Document("start", self.start, run=self.uid), Document("descriptor", self._descriptor, run=self.uid)]
+            [
+                Document("start", self.start, run=self.uid),
+                Document("descriptor", {**self._primary, "name": "primary"}, run=self.uid),
+            ]
         )
+        self._descriptor = derived_descriptor(self.run, rois, frame_shape=(24, 8), time=time.time())
+        self._append([Document("descriptor", self._descriptor, run=self.uid)])
 
     def add(self, first: int, last: int) -> None:
         """Appends the sums of some points, both inclusive, from 1 on."""
         seq_nums = list(range(first, last + 1))
-        rows, columns, _ = self.run.raster.pixel(seq_nums)
+        rows, columns = self._places(seq_nums)
         data = {name: self.sums[k, rows, columns].tolist() for k, name in enumerate(self.channels)}
         page = derived_page(self._descriptor["uid"], seq_nums, data, time=time.time())
-        self._append([Document("event_page", page, run=self.uid)])
+        told = {key: values[first - 1 : last].tolist() for key, values in self.scalars.items()}
+        events = derived_page(self._primary["uid"], seq_nums, told, time=time.time())
+        self._append([Document("event_page", doc, run=self.uid) for doc in ([events] if told else []) + [page]])
 
     def stop(self) -> None:
         """Ends the run well."""
@@ -78,12 +97,23 @@ class MadeUpRun:
 
     def expected(self, last: int) -> dict[str, np.ndarray]:
         """The maps after some points, as drawn (both axes rise); NaN where not visited."""
-        rows, columns, _ = self.run.raster.pixel(range(1, last + 1))
+        rows, columns = self._places(range(1, last + 1))
         maps = {}
         for k, name in enumerate(self.channels):
             maps[name] = np.full(self.sums.shape[1:], np.nan)
             maps[name][rows, columns] = self.sums[k, rows, columns]
         return maps
+
+    def value(self, channel: str, seq_num: int) -> float:
+        """The sum of one point."""
+        (row,), (column,) = self._places([seq_num])
+        return float(self.sums[self.channels.index(channel), row, column])
+
+    def _places(self, seq_nums: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of some points in the shape that was asked for, snaked, whatever the documents tell."""
+        shape = self.sums.shape[1:]
+        rows, columns, _ = Raster.of_shape(shape, snake=True, source="made up").pixel(seq_nums)
+        return rows, columns
 
     def _append(self, documents: list[Document]) -> None:
         async def work() -> None:

@@ -138,7 +138,7 @@ class Camera:
         if regions is None or frame_shape is None:
             raise ValueError(f"no frame of {self.key} has been read")
         return derived_descriptor(
-            _Owner(self.run.uid, _Scanned(self.key, self.run.scanned, None)),
+            self.run,
             regions.rectangles,
             frame_shape=frame_shape,
             time=time,
@@ -243,26 +243,6 @@ class Scalar:
     def _descriptor(self, time: float) -> dict[str, Any]:
         units = self._of.scalars.units.get(self.key, "") if self._of.scalars else ""
         return scalar_descriptor(self.run, self, self.key, units=units, time=time)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scanned:
-    """The camera of the scanned stream, there or not."""
-
-    key: str
-    stream: str
-    descriptor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Owner:
-    """A run whose main stream is the scanned one from the beginning.
-
-    The uid of a descriptor of ours tells streams apart by the main one, which may change while the run goes on.
-    """
-
-    uid: str
-    main: _Scanned
 
 
 def _batch(resource: Resource, piece: Piece, **options: Any) -> FrameBatch:

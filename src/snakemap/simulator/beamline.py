@@ -13,9 +13,9 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -29,9 +29,20 @@ from bluesky.utils import (
     TransitionError,  # pyright: ignore[reportPrivateImportUsage] - its home is vendored, and more private still
 )
 
-from snakemap.simulator.devices import Camera, Exposure, XYStage
-from snakemap.simulator.disk import Spool
+from snakemap.simulator.devices import (
+    Camera,
+    Exposure,
+    FileDetector,
+    GrowingFile,
+    Panda,
+    XYStage,
+    frame_resources,
+    position_resources,
+)
+from snakemap.simulator.disk import Spool, SpoolFile
+from snakemap.simulator.paths import FAST, SLOW
 from snakemap.simulator.plans import Parts, fly_scan, step_scan
+from snakemap.simulator.positions import PositionsFile, positions_bytes
 from snakemap.simulator.publish import Announcer, Sink
 from snakemap.simulator.render import FrameRenderer
 from snakemap.simulator.request import ScanRequest
@@ -58,8 +69,9 @@ class Outcome:
         exit_status: ``"success"``, ``"abort"`` or ``"fail"``, as the stop document says, or would have of a lost run.
         reason: why it failed, or empty.
         points: events that documents spoke of.
-        file: the HDF5 file.
+        file: the HDF5 file, of the first camera.
         asked_for: whether it ended as its request said.
+        files: all files, by the name of the device that wrote each, like ``"camera"``, ``"camera2"``, ``"panda"``.
     """
 
     uid: str
@@ -68,6 +80,7 @@ class Outcome:
     points: int
     file: Path
     asked_for: bool
+    files: Mapping[str, Path]
 
 
 class Beamline:
@@ -116,10 +129,15 @@ class Beamline:
             Exception: whatever the sink raised; the scan is over then.
         """
         sample = Sample(request)
-        renderer = FrameRenderer(request, sample)
+        renderers = _renderers(sample)
+        sizes = [file_bytes(renderer) for renderer in renderers.values()]
+        sizes += [positions_bytes(request)] if request.positions_file else []
         self._abort_wanted = False
-        with self.spool.claim(file_bytes(renderer)) as place, closing(FrameFile(place, renderer)) as file:
-            return self._scan(sample, file)
+        with self.spool.claim_all(sizes) as places, ExitStack() as in_the_end:
+            files = _files(sample, renderers, places)
+            for file in files.values():
+                in_the_end.callback(file.close)
+            return self._scan(sample, files)
 
     def abort(self) -> None:
         """Aborts the scan that is running, if any; safe from another thread and from a signal handler."""
@@ -133,14 +151,18 @@ class Beamline:
             self._hall.close()
             self._hall = None
 
-    def _scan(self, sample: Sample, file: FrameFile) -> str:
+    def _scan(self, sample: Sample, files: Mapping[str, GrowingFile]) -> str:
         hall = self._hall = self._hall or _Hall(self._announcer)
         request, announcer = sample.request, self._announcer
         announcer.begin(str(uuid.uuid4()))
-        hall.camera.load(_exposure(file, sample, hall.stage))
-        parts = Parts(hall.stage, hall.camera, sample, lambda: _begin_ending(request, announcer))
+        for name, file in files.items():
+            hall.detectors[name].load(_exposure(file, sample, hall.stage))
+        detectors = tuple(hall.detectors[name] for name in files)
+        parts = Parts(hall.stage, detectors, sample, lambda: _begin_ending(request, announcer))
         error = hall.run(parts, self.metadata, abort_wanted=lambda: self._abort_wanted)
-        self.outcome = _outcome(request, announcer, file=file.place.path, error=error)
+        self.outcome = _outcome(
+            request, announcer, files={name: file.place.path for name, file in files.items()}, error=error
+        )
         level = logging.INFO if self.outcome.asked_for or self._abort_wanted else logging.WARNING
         logger.log(level, "run %s ended: %s %s", self.outcome.uid, self.outcome.exit_status, self.outcome.reason)
         announcer.finished(_result(request, self.outcome, error))
@@ -163,7 +185,7 @@ class _Hall:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="snakemap-camera")
         self._scanning = False
         self._aborting: threading.Thread | None = None
-        self.stage, self.camera = self._call(self._build())
+        self.stage, self.detectors = self._call(self._build())
 
     def run(self, parts: Parts, metadata: dict[str, Any], *, abort_wanted: Callable[[], bool]) -> Exception | None:
         """Scans to the end; answers what the plan raised, if anything."""
@@ -209,11 +231,12 @@ class _Hall:
                 # about to begin, or just ended
                 time.sleep(0.005)
 
-    async def _build(self) -> tuple[XYStage, Camera]:
-        stage, camera = XYStage(name="stage"), Camera(self._writer, name="camera")
-        await stage.connect()
-        await camera.connect()
-        return stage, camera
+    async def _build(self) -> tuple[XYStage, dict[str, FileDetector]]:
+        stage = XYStage(name="stage")
+        detectors = [*(Camera(self._writer, name=name) for name in ("camera", "camera2")), Panda(self._writer, "panda")]
+        for device in (stage, *detectors):
+            await device.connect()
+        return stage, {detector.name: detector for detector in detectors}
 
     def _call(self, coroutine: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self.engine.loop).result()
@@ -306,25 +329,52 @@ def _pause(pause_s: float, *, until: list[int]) -> bool:
     return not until
 
 
-def _exposure(file: FrameFile, sample: Sample, stage: XYStage) -> Exposure:
+def _renderers(sample: Sample) -> dict[str, FrameRenderer]:
+    """What draws each camera's frames, by the camera's name."""
+    request = sample.request
+    renderers = {"camera": FrameRenderer(request, sample)}
+    if request.cameras == 2:
+        second = request.of_second_camera()
+        renderers["camera2"] = FrameRenderer(second, Sample(second, mirrored=True))
+    return renderers
+
+
+def _files(
+    sample: Sample, renderers: Mapping[str, FrameRenderer], places: Sequence[SpoolFile]
+) -> dict[str, GrowingFile]:
+    """The files of a scan, by the name of the device that writes each: as many as there are places."""
+    files: dict[str, GrowingFile] = {
+        name: FrameFile(place, renderer, camera=name)
+        for place, (name, renderer) in zip(places, renderers.items(), strict=False)
+    }
+    if sample.request.positions_file:
+        files["panda"] = PositionsFile(places[-1], sample)
+    return files
+
+
+def _exposure(file: GrowingFile, sample: Sample, stage: XYStage) -> Exposure:
     request = sample.request
     flying = request.mode == "fly"
+    of_frames = isinstance(file, FrameFile)
+    per_point = request.frames_per_point if of_frames else 1
 
     def follow(newest_frame: int) -> None:
-        if flying:
-            y, x = sample.position(newest_frame // request.frames_per_point)
+        if flying and of_frames and file.camera == "camera":
+            y, x = sample.position(newest_frame // per_point)
             stage.y.follow(y)
             stage.x.follow(x)
 
-    frames = request.points * request.frames_per_point
-    announced = request.points_announced * request.frames_per_point
+    announced = request.points_announced * per_point
     return Exposure(
         file=file,
-        frame_period_s=1.0 / (request.rate_hz * request.frames_per_point) if request.rate_hz else 0.0,
-        frames_max=min(frames, announced + OVERRUN_FRAMES),
+        resources=frame_resources(file) if of_frames else position_resources(),
+        frame_period_s=1.0 / (request.rate_hz * per_point) if request.rate_hz else 0.0,
+        frames_max=min(request.points * per_point, announced + OVERRUN_FRAMES),
         frames_announced_max=announced,
         one_by_one=not flying,
         on_frames=follow,
+        frames_per_point=per_point,
+        units={} if of_frames else {FAST: "mm", SLOW: "mm"},
     )
 
 
@@ -335,12 +385,15 @@ def _begin_ending(request: ScanRequest, announcer: Announcer) -> None:
         announcer.state("aborting" if request.ending == "abort" else "stopping")
 
 
-def _outcome(request: ScanRequest, announcer: Announcer, *, file: Path, error: Exception | None) -> Outcome:
+def _outcome(
+    request: ScanRequest, announcer: Announcer, *, files: Mapping[str, Path], error: Exception | None
+) -> Outcome:
     stop = announcer.stop or {"exit_status": "fail", "reason": str(error), "num_events": {}}
     points = stop.get("num_events", {}).get("primary", 0)
     expected = {"complete": "success", "stop": "success", "lose": "abort"}.get(request.ending, request.ending)
     asked_for = stop["exit_status"] == expected and points == request.points_announced
-    return Outcome(announcer.run, stop["exit_status"], stop.get("reason", ""), points, file, asked_for)
+    reason = stop.get("reason", "")
+    return Outcome(announcer.run, stop["exit_status"], reason, points, files["camera"], asked_for, files)
 
 
 def _result(request: ScanRequest, outcome: Outcome, error: Exception | None) -> dict[str, Any]:

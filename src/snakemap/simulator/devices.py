@@ -1,16 +1,18 @@
-"""The simulated beamline's devices: a stage of two axes, and a camera that writes real files."""
+"""The simulated beamline's devices: a stage of two axes, and cameras and a PandA that write real files."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import PurePath
+from typing import Protocol
 
 from bluesky.protocols import StreamAsset
+from event_model import DataKey
 from ophyd_async.core import (
     DetectorAcquireLogic,
     DetectorDataLogic,
@@ -27,9 +29,21 @@ from ophyd_async.core import (
 )
 from ophyd_async.sim import SimMotor
 
-from snakemap.simulator.writer import DATA_PATH, SUM_CHUNK, SUM_PATH, FrameFile, ScanFault
+from snakemap.simulator.disk import SpoolFile
+from snakemap.simulator.positions import POSITION_PATHS
+from snakemap.simulator.writer import DATA_PATH, SUM_CHUNK, FrameFile, ScanFault, sum_path
 
-__all__ = ["Camera", "Exposure", "StageAxis", "XYStage"]
+__all__ = [
+    "Camera",
+    "Exposure",
+    "FileDetector",
+    "GrowingFile",
+    "Panda",
+    "StageAxis",
+    "XYStage",
+    "frame_resources",
+    "position_resources",
+]
 
 BATCH_S = 0.05
 """Time after which a camera that need not wait shows its newest frames to readers."""
@@ -67,40 +81,70 @@ class XYStage(StandardReadable):
         super().__init__(name=name)
 
 
+class GrowingFile(Protocol):
+    """A file that grows by one frame, or one row of numbers, at a time, and makes up itself what it writes."""
+
+    place: SpoolFile
+    frames_written: int
+
+    def open(self) -> None:
+        """Makes the file, and lets readers in."""
+        ...
+
+    def write(self, stop: int, *, budget_s: float) -> int:
+        """Writes frames up to `stop`, or as many as the time allows; answers how many can be read now."""
+        ...
+
+    def close(self) -> None:
+        """Closes the file, if it is open."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What the camera shall do in the coming scan.
+    """What a detector shall do in the coming scan.
 
     Attributes:
         file: where frames go; it draws them, too.
+        resources: the datasets that documents speak of.
         frame_period_s: seconds from one frame to the next; 0 is as fast as possible.
         frames_max: after so many frames the camera stays still, whatever it was asked for.
         frames_announced_max: documents never speak of a frame beyond these.
         one_by_one: each trigger waits for its frames (step scan), or the camera runs by itself (fly scan).
         on_frames: told the index of the newest frame, after readers can see it.
+        frames_per_point: frames that make up one point, like 1.
+        units: of data keys that have one, like ``{"stage-x": "mm"}``.
     """
 
-    file: FrameFile
+    file: GrowingFile
+    resources: Sequence[StreamResourceInfo]
     frame_period_s: float
     frames_max: int
     frames_announced_max: int
     one_by_one: bool
     on_frames: Callable[[int], None]
+    frames_per_point: int = 1
+    units: Mapping[str, str] = field(default_factory=dict)
 
 
-class Camera(StandardDetector):
-    """A camera with a file writer; :meth:`load` it before every scan.
+class FileDetector(StandardDetector):
+    """A detector with a file writer; :meth:`load` it before every scan.
 
     Args:
         executor: the one thread that draws and writes frames.
-        name: of the device, and of its data key.
+        name: of the device.
     """
+
+    hinted = True
+    """Whether there is a data key of the device's own name, to be shown first."""
 
     def __init__(self, executor: Executor, name: str = "") -> None:
         self.frames_written, set_frames_written = soft_signal_r_and_setter(int)
         self._shutter = _Shutter(executor, set_frames_written)
         self.add_detector_logics(
-            _Timing(self._shutter), _Acquisition(self._shutter), _FileWriting(self._shutter, self.frames_written)
+            _Timing(self._shutter),
+            _Acquisition(self._shutter),
+            _FileWriting(self._shutter, self.frames_written, self.hinted),
         )
         super().__init__(name=name)
 
@@ -109,18 +153,29 @@ class Camera(StandardDetector):
         self._shutter.load(exposure)
 
     @property
-    def frames_in_file(self) -> int:
-        """Frames of this scan that can be read now."""
-        return self._shutter.exposure.file.frames_written
+    def points_in_file(self) -> int:
+        """Points of this scan all of whose frames can be read now."""
+        exposure = self._shutter.exposure
+        return exposure.file.frames_written // exposure.frames_per_point
 
     def raise_fault(self) -> None:
-        """Passes on what went wrong with the camera.
+        """Passes on what went wrong with the detector.
 
         Raises:
             ScanFault: when it cannot go on.
         """
         if self._shutter.fault is not None:
             raise self._shutter.fault
+
+
+class Camera(FileDetector):
+    """A camera; its data keys are its name, and its name with `-sum`."""
+
+
+class Panda(FileDetector):
+    """Captures where the stage is at every point of a fly scan; its data keys are the axes' names."""
+
+    hinted = False
 
 
 class _Shutter:
@@ -143,7 +198,7 @@ class _Shutter:
     @property
     def exposure(self) -> Exposure:
         if self._exposure is None:
-            raise ScanFault("the camera was not told what to do")
+            raise ScanFault("the detector was not told what to do")
         return self._exposure
 
     def load(self, exposure: Exposure) -> None:
@@ -245,6 +300,7 @@ class _Acquisition(DetectorAcquireLogic):
 class _FileWriting(DetectorDataLogic):
     shutter: _Shutter
     frames_written: SignalR[int]
+    hinted: bool
 
     async def prepare_unbounded(self, datakey_name: str) -> StreamableDataProvider:
         exposure = self.shutter.exposure
@@ -254,10 +310,8 @@ class _FileWriting(DetectorDataLogic):
         place = PathInfo(directory_path=PurePath(path.parent), filename=path.stem)
         return _AnnouncedFrames(
             uri=f"{place.directory_uri}{path.name}",
-            resources=_resources(datakey_name, exposure.file),
-            mimetype="application/x-hdf5",
             collections_written_signal=self.frames_written,
-            frames_announced_max=exposure.frames_announced_max,
+            exposure=exposure,
         )
 
     async def stop(self) -> None:
@@ -267,46 +321,51 @@ class _FileWriting(DetectorDataLogic):
             self.shutter.exposure.file.close()
 
     def get_hinted_fields(self, datakey_name: str) -> Sequence[str]:
-        return [datakey_name]
+        return [datakey_name] if self.hinted else []
 
 
 class _AnnouncedFrames(StreamResourceDataProvider):
     """Announces frames up to where the scan is to be cut off."""
 
-    def __init__(
-        self,
-        uri: str,
-        resources: Sequence[StreamResourceInfo],
-        mimetype: str,
-        collections_written_signal: SignalR[int],
-        frames_announced_max: int,
-    ) -> None:
-        super().__init__(uri, resources, mimetype, collections_written_signal)
-        self.frames_announced_max = frames_announced_max
+    def __init__(self, uri: str, *, collections_written_signal: SignalR[int], exposure: Exposure) -> None:
+        super().__init__(uri, exposure.resources, "application/x-hdf5", collections_written_signal)
+        self.exposure = exposure
+
+    async def make_datakeys(self, collections_per_event: int) -> dict[str, DataKey]:
+        keys = await super().make_datakeys(collections_per_event)
+        for name, unit in self.exposure.units.items():
+            keys[name]["units"] = unit
+        return keys
 
     async def make_stream_docs(
         self, collections_written: int, collections_per_event: int
     ) -> AsyncIterator[StreamAsset]:
-        announced = min(collections_written, self.frames_announced_max)
+        announced = min(collections_written, self.exposure.frames_announced_max)
         async for asset in super().make_stream_docs(announced, collections_per_event):
             yield asset
 
 
-def _resources(name: str, file: FrameFile) -> list[StreamResourceInfo]:
-    height, width = file.renderer.request.frame_shape
+def frame_resources(file: FrameFile) -> list[StreamResourceInfo]:
+    """A camera's two datasets: its frames, and their sums."""
+    one = file.renderer.request.dataset_shape
     return [
         StreamResourceInfo(
-            data_key=name,
-            shape=(height, width),
-            chunk_shape=(1, height, width),
+            data_key=file.camera,
+            shape=one,
+            chunk_shape=(1, *one),
             dtype_numpy=file.renderer.dtype.str,
             parameters={"dataset": DATA_PATH},
         ),
-        StreamResourceInfo(
-            data_key=f"{name}-sum",
-            shape=(),
-            chunk_shape=(SUM_CHUNK,),
-            dtype_numpy="<f8",
-            parameters={"dataset": SUM_PATH},
-        ),
+        _numbers(f"{file.camera}-sum", sum_path(file.camera)),
     ]
+
+
+def position_resources() -> list[StreamResourceInfo]:
+    """The PandA's two datasets, one an axis."""
+    return [_numbers(name, path) for name, path in POSITION_PATHS.items()]
+
+
+def _numbers(name: str, path: str) -> StreamResourceInfo:
+    return StreamResourceInfo(
+        data_key=name, shape=(), chunk_shape=(SUM_CHUNK,), dtype_numpy="<f8", parameters={"dataset": path}
+    )

@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,18 +63,33 @@ class Spool:
         Raises:
             SettingsError: when it would not fit even alone, or the directory cannot be used.
         """
+        with self.claim_all([needed_bytes]) as (place,):
+            yield place
+
+    @contextmanager
+    def claim_all(self, needed_bytes: Sequence[int]) -> Iterator[list[SpoolFile]]:
+        """Like :meth:`claim`, for the files of one scan; what room there is they share as they need it.
+
+        Raises:
+            SettingsError: when they would not fit even alone, or the directory cannot be used.
+        """
         self._prepare()
         with ExitStack() as while_written:
             with self._locked(LOCK_NAME, os.O_CREAT, wait=True):
-                bytes_max = self._make_room(needed_bytes)
-                name = f"snakemap-sim-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:8]}.h5"
-                while_written.enter_context(self._locked(_companion(name), os.O_CREAT | os.O_EXCL, wait=False))
-                while_written.callback((self.directory / _companion(name)).unlink, missing_ok=True)
-            yield SpoolFile(self.directory / name, bytes_max)
+                bytes_max = self._make_room(sum(needed_bytes))
+                names = [self._reserve(while_written) for _ in needed_bytes]
+            shares = [bytes_max * needed // sum(needed_bytes) for needed in needed_bytes]
+            yield [SpoolFile(self.directory / name, share) for name, share in zip(names, shares, strict=True)]
 
     def files(self) -> list[Path]:
         """The simulator's own files, the oldest first."""
         return [self.directory / name for name in self._sizes()]
+
+    def _reserve(self, while_written: ExitStack) -> str:
+        name = f"snakemap-sim-{time.strftime('%Y%m%dT%H%M%S')}-{uuid.uuid4().hex[:8]}.h5"
+        while_written.enter_context(self._locked(_companion(name), os.O_CREAT | os.O_EXCL, wait=False))
+        while_written.callback((self.directory / _companion(name)).unlink, missing_ok=True)
+        return name
 
     def _sizes(self) -> dict[str, int]:
         """Bytes of each of the simulator's files, the oldest first; links and strangers are left out."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import bluesky.plan_stubs as bps
 import bluesky.preprocessors as bpp
 from bluesky.utils import FailedStatus, Msg, RequestAbort, RequestStop
 from ophyd_async.core import TriggerInfo
 
-from snakemap.simulator.devices import Camera, XYStage
+from snakemap.simulator.devices import FileDetector, Panda, XYStage
 from snakemap.simulator.request import ScanRequest
-from snakemap.simulator.sample import FAST, SLOW, Sample
+from snakemap.simulator.sample import Sample
+from snakemap.simulator.telling import start_document
 from snakemap.simulator.writer import ScanFault
 
 __all__ = ["FAIL_REASON", "Parts", "fly_scan", "start_document", "step_scan"]
@@ -30,13 +31,13 @@ class Parts:
 
     Attributes:
         stage: moves the sample.
-        camera: already loaded for this scan.
+        detectors: that write files, already loaded for this scan.
         sample: knows where each point is.
         begin_ending: told the request's ending just before the plan ends early.
     """
 
     stage: XYStage
-    camera: Camera
+    detectors: tuple[FileDetector, ...]
     sample: Sample
     begin_ending: Callable[[], None]
 
@@ -46,35 +47,19 @@ class Parts:
         return self.sample.request
 
 
-def start_document(sample: Sample) -> dict[str, Any]:
-    """What the plan adds to the start document: the geometry in scanspec's JSON, the regions, and the request."""
-    request = sample.request
-    dimensions = [[[SLOW], "primary"], [[FAST], "primary"]]
-    return {
-        "plan_name": request.plan,
-        "detectors": ["camera"],
-        "motors": [SLOW, FAST],
-        "num_points": request.points,
-        "shape": list(request.shape),
-        "scanspec": sample.spec.serialize(),
-        "units": {SLOW: "mm", FAST: "mm"},
-        "rois": {name: list(rect) for name, rect in request.rectangles.items()},
-        "plan_args": request.as_dict(),
-        "hints": {"dimensions": dimensions},
-    }
-
-
 def step_scan(parts: Parts) -> Plan:
     """Moves, stops, takes one event; moves, stops, takes one event."""
-    request, camera, stage = parts.request, parts.camera, parts.stage
+    request, stage = parts.request, parts.stage
 
-    @bpp.stage_decorator([camera, stage])
+    @_baseline_decorator(parts)
+    @bpp.stage_decorator([*parts.detectors, stage])
     @bpp.run_decorator(md=start_document(parts.sample))
     @_faults_in_words
     def inner() -> Plan:
         for axis in (stage.x, stage.y):
             yield from bps.wait_for([lambda axis=axis: axis.set_speed(request.stage_speed_mm_s)])
-        yield from bps.prepare(camera, _trigger_info(request, number_of_events=1), wait=True)
+        for detector in parts.detectors:
+            yield from bps.prepare(detector, _trigger_info(request, detector, number_of_events=1), wait=True)
         at: tuple[float, float] | None = None
         for point in range(request.points_announced):
             place = parts.sample.position(point)
@@ -86,25 +71,28 @@ def step_scan(parts: Parts) -> Plan:
 
 
 def fly_scan(parts: Parts) -> Plan:
-    """Lets the camera run while the stage never stops, and collects what it wrote every flush period."""
-    request, camera = parts.request, parts.camera
-    frames_announced = request.points_announced * request.frames_per_point
+    """Lets the detectors run while the stage never stops, and collects what they wrote every flush period."""
+    request, detectors = parts.request, parts.detectors
 
-    @bpp.stage_decorator([camera])
+    @_baseline_decorator(parts)
+    @bpp.stage_decorator([*detectors])
     @bpp.run_decorator(md=start_document(parts.sample))
     @_faults_in_words
     def inner() -> Plan:
-        yield from bps.prepare(camera, _trigger_info(request, number_of_events=request.points), wait=True)
-        yield from bps.declare_stream(camera, name="primary", collect=True)
-        yield from bps.kickoff(camera, wait=True)
-        yield from bps.complete(camera, group="camera", wait=False)
+        for detector in detectors:
+            info = _trigger_info(request, detector, number_of_events=request.points)
+            yield from bps.prepare(detector, info, wait=True)
+        yield from bps.declare_stream(*detectors, name="primary", collect=True)
+        yield from bps.kickoff_all(*detectors, wait=True)
+        yield from bps.complete_all(*detectors, group="detectors", wait=False)
         done = False
         while not done:
-            done = yield from bps.wait("camera", timeout=request.flush_period_s, error_on_timeout=False)
-            written = camera.frames_in_file
-            yield from bps.collect(camera, name="primary")
-            camera.raise_fault()
-            if request.ending != "complete" and written >= frames_announced:
+            done = yield from bps.wait("detectors", timeout=request.flush_period_s, error_on_timeout=False)
+            written = min(detector.points_in_file for detector in detectors)
+            yield from bps.collect(*detectors, name="primary")
+            for detector in detectors:
+                detector.raise_fault()
+            if request.ending != "complete" and written >= request.points_announced:
                 _end_early(parts)
 
     return (yield from inner())
@@ -116,27 +104,36 @@ def _point(parts: Parts, place: tuple[float, float], at: tuple[float, float] | N
     The messages are those of Bluesky's own `mv` and `trigger_and_read`; not so their stubs, which format a stack trace
     for each message and so take longer than a small frame.
     """
-    stage, camera = parts.stage, parts.camera
+    stage = parts.stage
     yield Msg("checkpoint")
     moving = [move for move in zip((stage.y, stage.x), place, at or (None, None), strict=True) if move[1] != move[2]]
     for axis, new, _ in moving:
         yield Msg("set", axis, new, group="move")
     if moving:
         yield Msg("wait", None, group="move")
-    yield Msg("trigger", camera, group="expose")
+    for detector in parts.detectors:
+        yield Msg("trigger", detector, group="expose")
     yield Msg("wait", None, group="expose")
     yield Msg("create", None, name="primary")
-    yield Msg("read", camera)
-    yield Msg("read", stage)
+    for detector in parts.detectors:
+        yield Msg("read", detector)
+    if parts.request.readbacks:
+        yield Msg("read", stage)
     yield Msg("save")
 
 
-def _trigger_info(request: ScanRequest, *, number_of_events: int) -> TriggerInfo:
+def _baseline_decorator(parts: Parts) -> Callable[[Callable[[], Plan]], Callable[[], Plan]]:
+    """Reads the stage as a run begins and as it ends, however it ends, when the request wants that."""
+    return bpp.baseline_decorator([parts.stage] if parts.request.baseline else [])
+
+
+def _trigger_info(request: ScanRequest, detector: FileDetector, *, number_of_events: int) -> TriggerInfo:
     period_s = 1.0 / request.rate_hz if request.rate_hz else 0.0
+    frames_per_point = 1 if isinstance(detector, Panda) else request.frames_per_point
     return TriggerInfo(
         number_of_events=number_of_events,
-        collections_per_event=request.frames_per_point,
-        livetime=period_s / request.frames_per_point,
+        collections_per_event=frames_per_point,
+        livetime=period_s / frames_per_point,
         exposure_timeout=period_s + request.flush_period_s + EXPOSURE_TIMEOUT_S,
     )
 

@@ -3,9 +3,10 @@
 Only the rows that hold regions change from frame to frame. The rows above and below come from a few backgrounds drawn
 once, and, what saves most of the time, compressed once: a deflate stream may be put together from parts,
 
-    header | rows above (ready) | rows of the regions (new) | rows below (ready) | checksum
+    header | rows above (ready) | rows of the regions (new) | rows below (ready) | empty block | checksum
 
-when each part but the last ends in a full flush (RFC 1951, 3.2.4); the checksums of the parts add up (RFC 1950).
+when each part ends in a full flush and an empty block comes last (RFC 1951, 3.2.3 and 3.2.4); the checksums of the
+parts add up (RFC 1950). A frame in color is three such planes, one after the other.
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ SPREAD = 1.1
 """Chunks of equally bright frames differ in size by less than this factor."""
 
 ADLER_BASE = 65_521
+ZLIB_HEADER, LAST_BLOCK = b"\x78\x01", b"\x03\x00"
+
+TINT = 0.35
+"""How bright a region is in the two planes that do not have its color: the first is red, the second green, and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,21 +87,23 @@ class FrameRenderer:
         self._outside = [self._outside_sum(background) for background in self._backgrounds]
         self._spots = [_spot(rect, kind) for kind, rect in enumerate(self.rects)]
         self._pools = [rng.standard_normal(_pool_shape(rect)).astype(np.float32) for rect in self.rects]
-        self._above = [self._pack(background[: self.first_row], last=False) for background in self._backgrounds]
-        self._below = [self._pack(background[self.last_row :], last=True) for background in self._backgrounds]
+        self._above = [self._pack(background[: self.first_row]) for background in self._backgrounds]
+        self._below = [self._pack(background[self.last_row :]) for background in self._backgrounds]
+        # (planes, regions)
+        self._tints = np.ones((1, len(self.rects)))
+        if request.color:
+            self._tints = np.where(np.arange(len(self.rects)) % 3 == np.arange(3)[:, np.newaxis], 1.0, TINT)
 
     def frame(self, index: int) -> npt.NDArray[np.generic]:
-        """The whole frame of an index, `(height, width)`, as it stands in the file."""
-        frame = self._backgrounds[index % BACKGROUNDS].copy()
-        frame[self.first_row : self.last_row] = self._band(index)
-        return frame
+        """The whole frame of an index, `(height, width)` or `(3, height, width)`, as it stands in the file."""
+        return self._whole(index, self._bands(index))
 
     def render(self, index: int) -> Rendered:
         """The frame of an index, ready for its chunk, with its sums."""
-        band = self._band(index)
-        sums = tuple(float(band[self._in_band(rect)].sum(dtype=np.float64)) for rect in self.rects)
-        total = self._outside[index % BACKGROUNDS] + float(band.sum(dtype=np.float64))
-        chunk = self._deflate(index, band) if self.request.gzip else self._whole(index, band)
+        bands = self._bands(index)
+        sums = tuple(float(bands[:, *self._in_band(rect)].sum(dtype=np.float64)) for rect in self.rects)
+        total = len(bands) * self._outside[index % BACKGROUNDS] + float(bands.sum(dtype=np.float64))
+        chunk = self._deflate(index, bands) if self.request.gzip else self._whole(index, bands).data.cast("B")
         return Rendered(chunk, total, sums)
 
     def chunk_bytes(self) -> int:
@@ -104,19 +111,22 @@ class FrameRenderer:
         if not self.request.gzip:
             return self.request.frame_bytes
         # the brightest frame has the most noise, and noise is what cannot be compressed
-        return int(SPREAD * len(self._deflate(0, self._draw(0, np.ones(len(self.rects))))))
+        brightest = self._draw(0, np.ones(len(self.rects)))
+        return int(SPREAD * len(self._deflate(0, np.stack([brightest] * len(self._tints)))))
 
-    def _band(self, index: int) -> npt.NDArray[np.generic]:
-        return self._draw(index, self.sample.brightness(index // self.request.frames_per_point))
+    def _bands(self, index: int) -> npt.NDArray[np.generic]:
+        """The rows of the regions, `(planes, rows, width)`."""
+        brightness = self.sample.brightness(index // self.request.frames_per_point)
+        return np.stack([self._draw(index, brightness * tints, plane) for plane, tints in enumerate(self._tints)])
 
-    def _draw(self, index: int, brightness: npt.NDArray[np.float64]) -> npt.NDArray[np.generic]:
+    def _draw(self, index: int, brightness: npt.NDArray[np.float64], plane: int = 0) -> npt.NDArray[np.generic]:
         band = self._backgrounds[index % BACKGROUNDS][self.first_row : self.last_row].copy()
         full_scale = FULL_SCALE[self.request.dtype]
         for number, rect in enumerate(self.rects):
             box = self._in_band(rect)
             signal = np.float32(full_scale * float(brightness[number])) * self._spots[number]
             # shot noise as an 8-bit camera shows it: its standard deviation is the root of the counts
-            noise = self._noise(index, number) * np.sqrt(signal * np.float32(full_scale / FULL_SCALE["uint8"]))
+            noise = self._noise(index, number, plane) * np.sqrt(signal * np.float32(full_scale / FULL_SCALE["uint8"]))
             band[box] = self._counts(band[box].astype(np.float32) + signal + noise)
         return band
 
@@ -125,10 +135,10 @@ class FrameRenderer:
             return (np.rint(np.maximum(values, 0) / FLOAT_STEP) * FLOAT_STEP).astype(self.dtype)
         return np.rint(np.clip(values, 0, np.iinfo(self.dtype).max)).astype(self.dtype)
 
-    def _noise(self, index: int, number: int) -> npt.NDArray[np.float32]:
+    def _noise(self, index: int, number: int, plane: int) -> npt.NDArray[np.float32]:
         pool = self._pools[number]
         y0, y1, x0, x1 = self.rects[number]
-        mixed = _mix(self.request.seed ^ (index * 8 + number))
+        mixed = _mix(self.request.seed ^ (plane << 40) ^ (index * 8 + number))
         top, left = mixed % POOL_MARGIN, (mixed >> 20) % POOL_MARGIN
         return pool[top : top + y1 - y0, left : left + x1 - x0]
 
@@ -140,24 +150,27 @@ class FrameRenderer:
         above, below = background[: self.first_row], background[self.last_row :]
         return float(above.sum(dtype=np.float64) + below.sum(dtype=np.float64))
 
-    def _whole(self, index: int, band: npt.NDArray[np.generic]) -> memoryview:
-        frame = self._backgrounds[index % BACKGROUNDS].copy()
-        frame[self.first_row : self.last_row] = band
-        return frame.data.cast("B")
+    def _whole(self, index: int, bands: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        planes = np.stack([self._backgrounds[index % BACKGROUNDS]] * len(bands))
+        planes[:, self.first_row : self.last_row] = bands
+        return planes if self.request.color else planes[0]
 
-    def _pack(self, rows: npt.NDArray[np.generic], *, last: bool) -> _Packed:
+    def _pack(self, rows: npt.NDArray[np.generic]) -> _Packed:
         if not self.request.gzip:
             return _Packed(b"", 1, 0)
         data = np.ascontiguousarray(rows).data.cast("B") if rows.size else b""
         packer = zlib.compressobj(self.request.gzip, zlib.DEFLATED, -zlib.MAX_WBITS)
-        deflated = packer.compress(data) + packer.flush(zlib.Z_FINISH if last else zlib.Z_FULL_FLUSH)
+        deflated = packer.compress(data) + packer.flush(zlib.Z_FULL_FLUSH)
         return _Packed(deflated, zlib.adler32(data), len(data))
 
-    def _deflate(self, index: int, band: npt.NDArray[np.generic]) -> bytes:
+    def _deflate(self, index: int, bands: npt.NDArray[np.generic]) -> bytes:
         above, below = self._above[index % BACKGROUNDS], self._below[index % BACKGROUNDS]
-        middle = self._pack(band, last=False)
-        adler = _add_adler(_add_adler(above.adler, middle), below)
-        return b"".join((b"\x78\x01", above.deflated, middle.deflated, below.deflated, adler.to_bytes(4, "big")))
+        parts = [part for band in bands for part in (above, self._pack(band), below)]
+        adler = 1
+        for part in parts:
+            adler = _add_adler(adler, part)
+        deflated = (part.deflated for part in parts)
+        return b"".join((ZLIB_HEADER, *deflated, LAST_BLOCK, adler.to_bytes(4, "big")))
 
 
 def _add_adler(adler: int, part: _Packed) -> int:

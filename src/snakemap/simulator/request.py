@@ -5,20 +5,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from snakemap.errors import SettingsError
+from snakemap.simulator.paths import Route, Way, points_of
 
-__all__ = ["Dtype", "Ending", "Mode", "Rect", "ScanRequest", "default_rois", "shape_from_text"]
+__all__ = ["Dtype", "Ending", "Mode", "Rect", "ScanRequest", "Tells", "Way", "default_rois", "shape_from_text"]
 
 Mode: TypeAlias = Literal["step", "fly"]
 Ending: TypeAlias = Literal["complete", "abort", "fail", "stop", "lose"]
 Dtype: TypeAlias = Literal["uint8", "uint16", "int32", "float32"]
+Tells: TypeAlias = Literal["scanspec", "shape", "grid", "repr", "nothing"]
 Rect: TypeAlias = tuple[int, int, int, int]
 
 POINTS_MAX = 4_000_000
 FRAME_SIDE_MIN, FRAME_SIDE_MAX = 4, 8192
+SIDE_MIN: dict[str, int] = {"grid": 1, "spiral": 2, "ellipse": 3}
+"""Points along each side below which a path has no diameter, or no point."""
+
 ITEM_BYTES: dict[str, int] = {"uint8": 1, "uint16": 2, "int32": 4, "float32": 4}
 
 INSTRUMENT_FRAME = (1216, 1936)
@@ -88,6 +93,17 @@ class ScanRequest:
         rois: name to `(y0, y1, x0, x1)`; None is the instrument's three, scaled to the frame.
         final_idle: whether the worker of a lost run still says that it is idle.
         plan_name: as it stands in the start document; empty is ``"simulated_step_scan"`` or ``"simulated_fly_scan"``.
+        path: ``"grid"``; ``"spiral"``; ``"ellipse"``, those points of the grid that lie inside one. The diameters are
+            the sides of the rectangle that `shape` and `step_mm` span.
+        tells: what the start document says of the geometry: ``"scanspec"``, its JSON; ``"shape"``, no more than that;
+            ``"grid"``, shape, snaking and extents as ``grid_scan``; ``"repr"``, Python's repr of the scanspec as
+            ``spec_scan``; ``"nothing"``.
+        readbacks: whether the events of a step scan hold the stage's positions; a fly scan has no events.
+        wrong_sum_at: seq_nums, like ``(3, 7)``, of which the camera's own sum is 1000 counts too high.
+        cameras: 1, or 2: `camera2` sees the sample mirrored, in frames half as high and wide, in a file of its own.
+        color: whether frames are RGB1: three planes, `(3, height, width)`; a sum is over all of them.
+        positions_file: whether a fly scan's positions go to a second HDF5 file, as a PandA writes it.
+        baseline: whether the stage is read before the first and after the last point, in a stream of its own.
 
     Raises:
         SettingsError: naming the first field that cannot be used, and why.
@@ -111,12 +127,22 @@ class ScanRequest:
     rois: Mapping[str, Rect] | None = None
     final_idle: bool = True
     plan_name: str = ""
+    path: Way = "grid"
+    tells: Tells = "scanspec"
+    readbacks: bool = True
+    wrong_sum_at: tuple[int, ...] = ()
+    cameras: int = 1
+    color: bool = False
+    positions_file: bool = False
+    baseline: bool = False
 
     def __post_init__(self) -> None:
         self._check_choices()
         self._check_sizes()
         self._check_numbers()
+        self._check_path()
         self._check_ending()
+        self._check_devices()
         if not self.rectangles:
             raise SettingsError("rois: there is none; leave them out for the instrument's own")
         for name, rect in self.rectangles.items():
@@ -124,8 +150,13 @@ class ScanRequest:
 
     @property
     def points(self) -> int:
-        """Points of the whole scan."""
-        return self.shape[0] * self.shape[1]
+        """Points of the whole scan; fewer than the shape holds on any path but a grid."""
+        return points_of(self.route)
+
+    @property
+    def route(self) -> Route:
+        """All that the path follows from."""
+        return (self.path, self.shape, self.step_mm, self.origin_mm, self.snake)
 
     @property
     def points_announced(self) -> int:
@@ -137,7 +168,12 @@ class ScanRequest:
     @property
     def frame_bytes(self) -> int:
         """Bytes of one frame, not compressed."""
-        return self.frame_shape[0] * self.frame_shape[1] * ITEM_BYTES[self.dtype]
+        return math.prod(self.dataset_shape) * ITEM_BYTES[self.dtype]
+
+    @property
+    def dataset_shape(self) -> tuple[int, ...]:
+        """One frame's shape in the file: `(height, width)`, or `(3, height, width)` in color."""
+        return (3, *self.frame_shape) if self.color else self.frame_shape
 
     @property
     def rectangles(self) -> dict[str, Rect]:
@@ -149,25 +185,39 @@ class ScanRequest:
         """The plan's name in the start document."""
         return self.plan_name or f"simulated_{self.mode}_scan"
 
+    def of_second_camera(self) -> ScanRequest:
+        """The same scan as `camera2` takes it: alone, and with all of its frame half as high and wide."""
+        height, width = self.frame_shape[0] // 2, self.frame_shape[1] // 2
+        rois = {
+            name: (*_scaled(y0, y1, 0.5, height), *_scaled(x0, x1, 0.5, width))
+            for name, (y0, y1, x0, x1) in self.rectangles.items()
+        }
+        return replace(self, cameras=1, frame_shape=(height, width), rois=rois, wrong_sum_at=())
+
     def as_dict(self) -> dict[str, Any]:
         """The request as plain JSON types, as the start document and the file keep it."""
         plain = asdict(self)
-        for name in ("shape", "frame_shape", "origin_mm"):
+        for name in ("shape", "frame_shape", "origin_mm", "wrong_sum_at"):
             plain[name] = list(plain[name])
         plain["rois"] = {name: list(rect) for name, rect in self.rectangles.items()}
         return plain
 
     def _check_choices(self) -> None:
-        for name, choices in (("mode", get_args(Mode)), ("ending", get_args(Ending)), ("dtype", get_args(Dtype))):
+        kinds = {"mode": Mode, "ending": Ending, "dtype": Dtype, "path": Way, "tells": Tells}
+        for name, kind in kinds.items():
+            choices = get_args(kind)
             if getattr(self, name) not in choices:
                 raise SettingsError(f"{name}: {getattr(self, name)!r} is none of {', '.join(choices)}")
+        for name in ("readbacks", "color", "positions_file", "baseline"):
+            if not isinstance(getattr(self, name), bool):
+                raise SettingsError(f"{name}: {getattr(self, name)!r} is neither True nor False")
 
     def _check_sizes(self) -> None:
         for name in ("shape", "frame_shape"):
             pair = getattr(self, name)
             if not isinstance(pair, tuple) or len(pair) != 2 or not all(_whole(side) for side in pair):
                 raise SettingsError(f"{name}: {pair!r} is not two whole numbers, slow (or rows) first")
-        if min(self.shape) < 1 or self.points > POINTS_MAX:
+        if min(self.shape) < 1 or self.shape[0] * self.shape[1] > POINTS_MAX:
             raise SettingsError(f"shape: {self.shape[0]}x{self.shape[1]} is not 1 to {POINTS_MAX:,} points")
         if not all(FRAME_SIDE_MIN <= side <= FRAME_SIDE_MAX for side in self.frame_shape):
             sides = f"{self.frame_shape[0]}x{self.frame_shape[1]}"
@@ -192,6 +242,30 @@ class ScanRequest:
             raise SettingsError(f"seed: {self.seed!r} is not a whole number from 0 to {2**32 - 1}")
         if not isinstance(self.origin_mm, tuple) or len(self.origin_mm) != 2 or not all(map(_real, self.origin_mm)):
             raise SettingsError(f"origin_mm: {self.origin_mm!r} is not stage-y and stage-x in mm")
+
+    def _check_path(self) -> None:
+        side_min = SIDE_MIN[self.path]
+        if min(self.shape) < side_min:
+            sides = f"{self.shape[0]}x{self.shape[1]}"
+            raise SettingsError(f"path: {self.path} needs {side_min} points along each side, and the shape is {sides}")
+        if not 1 <= self.points <= POINTS_MAX:
+            raise SettingsError(f"path: {self.path} has {self.points:,} points, not 1 to {POINTS_MAX:,}")
+        if self.tells == "grid" and self.path != "grid":
+            raise SettingsError(
+                f"tells: a start document cannot tell of {self.path} as of a grid; scanspec and repr can"
+            )
+
+    def _check_devices(self) -> None:
+        told = self.wrong_sum_at
+        if not isinstance(told, tuple) or not all(_whole(number) and 1 <= number <= self.points for number in told):
+            raise SettingsError(f"wrong_sum_at: {told!r} are not seq_nums from 1 to {self.points:,}")
+        if not _whole(self.cameras) or self.cameras not in (1, 2):
+            raise SettingsError(f"cameras: {self.cameras!r} is neither 1 nor 2")
+        if self.cameras == 2 and min(self.frame_shape) < 2 * FRAME_SIDE_MIN:
+            sides = f"{self.frame_shape[0]}x{self.frame_shape[1]}"
+            raise SettingsError(f"cameras: half a frame of {sides} has a side below {FRAME_SIDE_MIN}")
+        if self.positions_file and self.mode != "fly":
+            raise SettingsError("positions_file: a step scan has its positions in its events; choose fly")
 
     def _check_ending(self) -> None:
         if self.ending_after is None:

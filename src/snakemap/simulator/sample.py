@@ -8,8 +8,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 from scanspec.core import Path
-from scanspec.specs import Linspace, Product, Snake, Spec
+from scanspec.specs import Spec
 
+from snakemap.simulator.paths import FAST, SLOW, spec_of
 from snakemap.simulator.pictures import PICTURES
 from snakemap.simulator.request import ScanRequest
 
@@ -17,7 +18,6 @@ __all__ = ["FAST", "SLOW", "Sample", "scan_spec"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 
-SLOW, FAST = "stage-y", "stage-x"
 BLOCK = 4096
 """Points whose brightness is worked out at one time; noise is drawn by the block, so no order of asking changes it."""
 
@@ -32,17 +32,13 @@ NOISE_STREAM = 0x5AFE
 
 
 def scan_spec(request: ScanRequest) -> Spec[str]:
-    """The path of a scan: rows along stage-x, one after the other along stage-y, snaked or not.
+    """The path of a scan: rows along stage-x, one after the other along stage-y, snaked or not; or another path.
 
     >>> spec = scan_spec(ScanRequest(shape=(2, 3), step_mm=0.5))
     >>> Path(spec.calculate()).consume().midpoints["stage-x"].tolist()
     [-2.0, -1.5, -1.0, -1.0, -1.5, -2.0]
     """
-    slow, fast = (
-        Linspace(axis, origin, origin + request.step_mm * (size - 1), size)
-        for axis, origin, size in zip((SLOW, FAST), request.origin_mm, request.shape, strict=True)
-    )
-    return Product(slow, Snake(fast) if request.snake else fast)
+    return spec_of(request.route)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +55,12 @@ class Sample:
 
     Args:
         request: the scan; its spec, its seed and the names of its regions are used.
+        mirrored: whether the pictures are seen from behind, left and right exchanged.
     """
 
-    def __init__(self, request: ScanRequest) -> None:
+    def __init__(self, request: ScanRequest, *, mirrored: bool = False) -> None:
         self.request = request
+        self.mirrored = mirrored
         self.spec = scan_spec(request)
         self.pictures = [list(PICTURES.values())[i % len(PICTURES)] for i in range(len(request.rectangles))]
         self._stack = self.spec.calculate()
@@ -73,6 +71,11 @@ class Sample:
         y, x = self._look_up(point).places[point % BLOCK]
         return float(y), float(x)
 
+    def positions(self, start: int, stop: int) -> Floats:
+        """Stage-y and stage-x in mm of some points, `(stop - start, 2)`."""
+        midpoints = Path(self._stack, start=start, num=stop - start).consume().midpoints
+        return np.stack([midpoints[SLOW], midpoints[FAST]], axis=1)
+
     def brightness(self, point: int) -> Floats:
         """How bright each region is at a point: 0 (dark) to about 1, one number a region."""
         return self._look_up(point).brightness[point % BLOCK]
@@ -82,19 +85,17 @@ class Sample:
         block = self._block
         if block is None or block.number != number:
             start, stop = number * BLOCK, min((number + 1) * BLOCK, self.request.points)
-            places = self._positions(start, stop)
+            places = self.positions(start, stop)
             # replaced as a whole: the plan and the camera's thread may both ask
             block = self._block = _Block(number, places, self._shine(start, places))
         return block
-
-    def _positions(self, start: int, stop: int) -> Floats:
-        midpoints = Path(self._stack, start=start, num=stop - start).consume().midpoints
-        return np.stack([midpoints[SLOW], midpoints[FAST]], axis=1)
 
     def _shine(self, start: int, places: Floats) -> Floats:
         request = self.request
         spans = np.maximum(np.array(request.shape) - 1, 1) * request.step_mm
         unit = (places - np.array(request.origin_mm)) / spans
+        if self.mirrored:
+            unit[:, 1] = 1.0 - unit[:, 1]
         # an axis of one point sees the middle of the picture
         unit[:, np.array(request.shape) == 1] = 0.5
         seen = np.stack([picture(unit[:, 1], unit[:, 0]) for picture in self.pictures], axis=1)

@@ -13,11 +13,14 @@ import numpy as np
 from snakemap.simulator.disk import SpoolFile
 from snakemap.simulator.render import FrameRenderer, Rendered
 
-__all__ = ["DATA_PATH", "SUM_CHUNK", "SUM_PATH", "FrameFile", "ScanFault", "file_bytes"]
+__all__ = ["DATA_PATH", "SUM_CHUNK", "SUM_PATH", "WRONG_BY", "FrameFile", "ScanFault", "file_bytes", "sum_path"]
 
 DATA_PATH = "/entry/data/data"
 ATTRIBUTES_PATH = "/entry/instrument/NDAttributes"
 SUM_PATH = f"{ATTRIBUTES_PATH}/camera-sum"
+WRONG_BY = 1000.0
+"""Counts by which a sum that is to be wrong is too high."""
+
 SUM_CHUNK = 1024
 """Numbers in one chunk of a scalar dataset; the chunk is written anew at every flush, so it is small."""
 
@@ -42,6 +45,15 @@ class _Datasets:
         return (self.data, self.total, *self.sums)
 
 
+def sum_path(camera: str) -> str:
+    """Where the sums of a camera's frames are in its file.
+
+    >>> sum_path("camera") == SUM_PATH
+    True
+    """
+    return f"{ATTRIBUTES_PATH}/{camera}-sum"
+
+
 def file_bytes(renderer: FrameRenderer) -> int:
     """About how large the file of a whole scan will become."""
     request = renderer.request
@@ -57,14 +69,19 @@ class FrameFile:
     Args:
         place: where the file goes, and how large it may become.
         renderer: draws the frames.
+        camera: whose frames they are.
     """
 
-    def __init__(self, place: SpoolFile, renderer: FrameRenderer) -> None:
+    def __init__(self, place: SpoolFile, renderer: FrameRenderer, *, camera: str = "camera") -> None:
         self.place = place
+        self.camera = camera
         self.renderer = renderer
         self.frames_written = 0
         self._file: h5py.File | None = None
         self._datasets: _Datasets | None = None
+        # of the frames of one point only the first is wrong: their sum is then off by as much as any other's
+        per_point = renderer.request.frames_per_point
+        self._wrong = frozenset((seq_num - 1) * per_point for seq_num in renderer.request.wrong_sum_at)
 
     def open(self) -> None:
         """Makes the file and its datasets, and lets readers in; close it in the end.
@@ -111,13 +128,13 @@ class FrameFile:
 
     def _create(self, file: h5py.File) -> _Datasets:
         request = self.renderer.request
-        height, width = request.frame_shape
+        one = request.dataset_shape
         packed: dict[str, Any] = {"compression": "gzip", "compression_opts": request.gzip} if request.gzip else {}
         data = file.create_dataset(
             DATA_PATH,
-            shape=(0, height, width),
-            maxshape=(None, height, width),
-            chunks=(1, height, width),
+            shape=(0, *one),
+            maxshape=(None, *one),
+            chunks=(1, *one),
             dtype=self.renderer.dtype,
             **packed,
         )
@@ -125,7 +142,7 @@ class FrameFile:
         file["entry/data"].attrs.update({"NX_class": "NXdata", "signal": "data"})
         file.attrs.update({"creator": "snakemap simulate", "request": json.dumps(request.as_dict())})
         names = [f"{ATTRIBUTES_PATH}/{name.capitalize()}Total" for name in request.rectangles]
-        return _Datasets(data, _scalars(file, SUM_PATH), tuple(_scalars(file, name) for name in names))
+        return _Datasets(data, _scalars(file, sum_path(self.camera)), tuple(_scalars(file, name) for name in names))
 
     def _write_frame(self, datasets: _Datasets, index: int) -> Rendered:
         frame = self.renderer.render(index)
@@ -134,7 +151,7 @@ class FrameFile:
             raise ScanFault(f"the disk limit is reached: this scan's file may take {limit_mb:,.1f} MB and no more")
         try:
             datasets.data.resize(index + 1, axis=0)
-            datasets.data.id.write_direct_chunk((index, 0, 0), frame.chunk)
+            datasets.data.id.write_direct_chunk((index, *(0 for _ in datasets.data.shape[1:])), frame.chunk)
         except OSError as error:
             raise ScanFault(f"the camera cannot write {self.place.path.name}: {error}") from error
         return frame
@@ -143,7 +160,10 @@ class FrameFile:
         if not frames:
             return
         stop = self.frames_written + len(frames)
-        columns = [[frame.total for frame in frames], *zip(*(frame.sums for frame in frames), strict=True)]
+        totals = [
+            frame.total + WRONG_BY * (index in self._wrong) for index, frame in enumerate(frames, self.frames_written)
+        ]
+        columns = [totals, *zip(*(frame.sums for frame in frames), strict=True)]
         for dataset, values in zip((datasets.total, *datasets.sums), columns, strict=True):
             dataset.resize(stop, axis=0)
             dataset[self.frames_written :] = np.array(values)

@@ -194,16 +194,33 @@ class Dashboard(pn.viewable.Viewer):
 
         clear.on_click(let_go)
         choices.param.watch(show, ["brush", "box"])
-        channel = pn.widgets.RadioButtonGroup.from_param(
-            choices.param.channel,
-            options=list(self.tab.maps.channels),
-            stylesheets=[stylesheet("widgets")],
-            margin=0,
-            description=None,
-        )
+        channel = self._channel_choice()
         hint = pn.pane.HTML("drag to brush", styles={"color": "var(--sm-faint)", "font-size": "12px"}, margin=(6, 8))
-        self.tab.on_channels(lambda channels: channel.param.update(options=list(channels)))
         return pn.Row(channel, hint, pn.HSpacer(), clear, sizing_mode="stretch_width", height=28, margin=0)
+
+    def _channel_choice(self) -> pn.viewable.Viewable:
+        """Whose histogram is drawn, and brushed; options and value change as one: neither holds without the other."""
+        choices, channels = self.tab.choices, list(self.tab.maps.channels)
+        group = pn.widgets.RadioButtonGroup(
+            options=channels, value=choices.channel, stylesheets=[stylesheet("widgets")], margin=0
+        )
+
+        def offer(channels: tuple[str, ...]) -> None:
+            chosen = choices.channel if choices.channel in channels else channels[-1]
+            group.param.update(options=list(channels), value=chosen)
+
+        def choose(event: Any) -> None:
+            if event.new in group.options:
+                choices.channel = event.new
+
+        def show(event: Any) -> None:
+            if event.new in group.options:
+                group.value = event.new
+
+        group.param.watch(choose, "value")
+        choices.param.watch(show, "channel")
+        self.tab.on_channels(offer)
+        return group
 
     def _bottom(self) -> pn.viewable.Viewable:
         why = "This dashboard is read-only." if self.read_only else "Scans cannot be started from this version yet."

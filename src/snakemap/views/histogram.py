@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class HistogramView(pn.viewable.Viewer):
         super().__init__(**params)
         edges = np.linspace(0, 1, BINS + 1)
         self.channel = "total"
+        self.channels: tuple[str, ...] = ()
         self.source = ColumnDataSource({"left": edges[:-1], "right": edges[1:], "top": np.zeros(BINS)})
         self.count_range = Range1d(start=0, end=1.04)
         self.brushed = BoxAnnotation(visible=False)
@@ -54,9 +55,9 @@ class HistogramView(pn.viewable.Viewer):
     def __panel__(self) -> pn.viewable.Viewable:
         return self._layout
 
-    def name_it(self, channel: str, *, of_box: bool) -> None:
-        """Says whose histogram it is."""
-        self.channel = channel
+    def name_it(self, channel: str, *, of_box: bool, channels: Sequence[str] = ()) -> None:
+        """Says whose histogram it is, of all channels that there are."""
+        self.channel, self.channels = channel, tuple(channels) or self.channels
         self.figure.title.text = f"{channel}{', pixels in the box' if of_box else ', all pixels'}"
         self.figure.xaxis.axis_label = f"{channel} / its maximum so far"
         self._color()
@@ -80,7 +81,7 @@ class HistogramView(pn.viewable.Viewer):
         self._color()
 
     def _color(self) -> None:
-        self.bars.glyph.fill_color = channel_color(self.channel, self.theme)
+        self.bars.glyph.fill_color = channel_color(self.channel, self.theme, channels=self.channels)
 
     def _figure(self) -> Any:
         plot = figure(

@@ -50,7 +50,6 @@ class MapsView(pn.viewable.Viewer):
 
     Args:
         pipeline: of the tab.
-        page: what its scripts share.
         channels: names, like ``("red", "green", "blue", "total")``; a run with others needs another view.
         on_box: called with ``(left, right, bottom, top)`` in axis units when a box was drawn, or None when cleared.
     """
@@ -59,14 +58,13 @@ class MapsView(pn.viewable.Viewer):
         self,
         pipeline: Pipeline,
         *,
-        page: Page,
         channels: Sequence[str],
         on_box: Callable[[tuple[float, float, float, float] | None], None],
         **params: Any,
     ) -> None:
         super().__init__(**params)
         self.pipeline = pipeline
-        self.page = page
+        self.page = Page()
         self.channels = tuple(channels)
         self.theme = THEMES[pipeline.choices.theme]
         nothing = {name: [np.full((1, 1), np.nan)] for name in self.channels}
@@ -155,10 +153,16 @@ class MapsView(pn.viewable.Viewer):
             bar.color_mapper = mapper
             bar.ticker = ticker(desired_num_ticks=4)
 
-    def note(self, text: str) -> None:
-        """What there is to say of the run: stands under the maps while nothing is pointed at."""
-        words = html.escape(text)
-        idle = f'<div class="idle" title="{words}">⚠ {words}</div>' if text else ""
+    def note(self, text: str, *, of: str = "") -> None:
+        """What there is to say of the run: stands under the maps while nothing is pointed at.
+
+        Args:
+            text: all of it.
+            of: the part that is no warning.
+        """
+        words, warns = html.escape(text), text != of
+        kind, mark = ("idle warn", "⚠ ") if warns else ("idle", "")
+        idle = f'<div class="{kind}" title="{words}">{mark}{words}</div>' if text else ""
         if self.page.idle != idle:
             self.page.idle = idle
 

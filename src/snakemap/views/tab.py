@@ -13,7 +13,7 @@ from bokeh.document import Document
 from bokeh.events import DocumentReady
 from panel.io.state import set_curdoc
 
-from snakemap.errors import SnakemapError
+from snakemap.errors import SnakemapError, StoreUnavailable
 from snakemap.live import Live
 from snakemap.maps import Maps
 from snakemap.raster import Raster
@@ -39,6 +39,8 @@ WORDS_PERIOD_S = 1.0
 
 FRAME_PERIOD_S = 0.25
 SETTLE_MS = 150
+RETRY_MS = 1000
+"""Until a run that was asked for is looked for again, after Redis was away."""
 
 
 class Tab:
@@ -58,7 +60,6 @@ class Tab:
         self.document = document
         self.choices = Choices(pinned=pinned, theme=theme)
         self.pipeline = Pipeline(self.choices, levels)
-        self.page = Page()
         colors = THEMES[theme]
         self.maps = self._new_maps(DEFAULT_CHANNELS)
         self.histogram = HistogramView(theme=colors, on_brush=self._on_brush)
@@ -70,6 +71,7 @@ class Tab:
         self.pace = Pace()
         self.ticks = 0
         self._news: dict[str, Any] = {}
+        self._told = 0
         self.shown_limits: list[tuple[float, float]] = []
         self._bars: Any = None
         self._reference: list[float | None] = []
@@ -117,11 +119,15 @@ class Tab:
         self._waiting = False
         self.ticks += 1
         now = time.time()
+        run = self._current()
+        if run is not self.pipeline.run:
+            self._switch(run)
+        if run is not None and self.pipeline.maps.channels != self.maps.channels:
+            self._replace_maps(self.pipeline.maps.channels)
+            self.wake()  # the browser must have the new figures before it is told what is in them
+            return
         self.document.hold("combine")
         try:
-            run = self._current()
-            if run is not self.pipeline.run:
-                self._switch(run)
             if run is not None:
                 self._draw(run)
             if now - self._words_at >= WORDS_PERIOD_S:
@@ -129,15 +135,14 @@ class Tab:
             if run is not None and now - self._frame_at >= FRAME_PERIOD_S:
                 self._show_frame(run, now=now)
             if self._news:
-                self.page.news, self._news = self._news, {}
+                self._told += 1
+                self.page.news, self._news = {**self._news, "number": self._told}, {}
         finally:
             self.document.unhold()
 
     def _draw(self, run: Run) -> None:
         """Maps, colors and histogram: only what differs from what is shown."""
         maps = self.pipeline.maps
-        if maps.channels != self.maps.channels:
-            self._replace_maps(maps.channels)
         told = self.pipeline.update()
         if told is None:
             self.maps.draw(run)
@@ -184,7 +189,7 @@ class Tab:
         with set_curdoc(self.document):
             self._set(self.topbar, state=self._topbar_state(run, now=now))
             if run is not None:
-                self.maps.note(self._notes(run))
+                self.maps.note(self._notes(run), of=self._drawn_raster().note)
                 found = run.agreements(self.pipeline.source)
                 marks = {one.channel: one.described for one in found}
                 self.maps.name_channels(self._titles({one.channel: one.short for one in found}))
@@ -244,7 +249,7 @@ class Tab:
             notes.append(f"{maps.beyond:,} points lie beyond the {maps.raster.rows} x {maps.raster.columns} shape.")
         notes += [f"{mark}." for one in run.agreements(self.pipeline.source) if (mark := one.described)]
         notes += [str(told.get("trouble") or "") for told in self.live.summaries[:200] if told["uid"] == run.uid]
-        return " ".join(dict.fromkeys(filter(None, notes)))
+        return " ".join(dict.fromkeys(note.strip() for note in notes if note.strip()))
 
     def _show_frame(self, run: Run, *, now: float) -> None:
         self._frame_at = now
@@ -287,7 +292,7 @@ class Tab:
         self.live.show_frames_of(self, run.uid, "" if source.kind != "frames" else _frames_of(run, source))
 
     def _new_maps(self, channels: tuple[str, ...]) -> MapsView:
-        return MapsView(self.pipeline, page=self.page, channels=channels, on_box=self._on_box)
+        return MapsView(self.pipeline, channels=channels, on_box=self._on_box)
 
     def on_channels(self, tell: Callable[[tuple[str, ...]], None]) -> None:
         """Calls back when a run has other channels than the one before."""
@@ -300,24 +305,28 @@ class Tab:
     def _replace_maps(self, channels: tuple[str, ...]) -> None:
         """Another set of channels needs other figures."""
         with set_curdoc(self.document):
-            for change in ("place", "trail", "idle"):
-                self.page.js_property_callbacks.pop(f"change:{change}", None)
-            self.page.idle = ""
             self.choices.box = None
             self.maps = self._new_maps(channels)
-            self.maps_place[:] = [self.maps]
             self._connect_maps()
             for tell in self._tell_channels:
                 tell(channels)
             if self.choices.channel not in channels:
                 self.choices.channel = channels[-1]
-        self._on_scale(None)
-        self._on_brush(self.choices.brush)  # by number, the channel may be another one
+            self._on_scale(None)
+            self._on_brush(self.choices.brush)  # by number, the channel may be another one
+            # last, and with a model of its own: what the browser is told of figures must come after they have
+            self.maps_place[:] = [self.maps]
+        self._told = 0
+        self._bars, self.shown_limits, self._reference, self._trail_of = None, [], [], None
         self.pipeline.shown.version = -1
+
+    @property
+    def page(self) -> Page:
+        """What the scripts of the maps share."""
+        return self.maps.page
 
     def _connect(self) -> None:
         self._connect_maps()
-        self.page.on_change("missed", self._on_missed)
         self.choices.param.watch(self._on_channel, "channel")
         self.choices.param.watch(self._on_scale, "scale")
         self.choices.param.watch(self._on_limits, ["limits", "low", "high"])
@@ -336,8 +345,8 @@ class Tab:
         arguments |= {"bars": bars, "count_range": count_range, "mappers": self.maps.mappers}
         arguments["trail"] = self.maps.trail_script
         self._update = script("update", **arguments)
-        self.page.js_property_callbacks.pop("change:news", None)
         self.page.js_on_change("news", self._update)
+        self.page.on_change("missed", self._on_missed)
         for axis in (self.maps.x_range, self.maps.y_range):
             axis.on_change("start", self._on_view)
             axis.on_change("end", self._on_view)
@@ -375,7 +384,8 @@ class Tab:
         self._soon()
 
     def _name_histogram(self) -> None:
-        self.histogram.name_it(self.choices.channel, of_box=self.choices.box is not None)
+        channels, boxed = self.maps.channels, self.choices.box is not None
+        self.histogram.name_it(self.choices.channel, of_box=boxed, channels=channels)
         self._soon()
 
     def _on_scale(self, _: Any) -> None:
@@ -432,7 +442,7 @@ class Tab:
             self._soon()
 
     def _on_missed(self, attribute: str, old: int, new: int) -> None:
-        log.warning("a tab missed an update and is sent everything again (%s times)", new)
+        log.info("a tab missed an update and is sent everything again (%s times)", new)
         self.pipeline.shown.version = -1
         self._bars, self.shown_limits, self._reference = None, [], []
         self._soon()
@@ -454,6 +464,10 @@ class Tab:
         """Has a run kept for this tab, unless its user has turned to another one, or left, meanwhile."""
         try:
             await self.live.open(uid)
+        except StoreUnavailable:
+            if not self._gone:
+                self.document.add_timeout_callback(self._pin, RETRY_MS)
+            return
         except SnakemapError as trouble:
             log.warning("cannot show run %s: %s", uid, trouble)
             if self.choices.pinned == uid and not self._gone:

@@ -14,7 +14,8 @@ export function render({model, el}) {
   const note = document.createElement("caption")
   table.append(note)
 
-  const number = (value, format) => value === null || value === undefined ? "–" : format.format(value)
+  const few = new Intl.NumberFormat("en-US", {maximumSignificantDigits: 4})
+  const number = (value, format) => typeof value === "number" && Math.abs(value) < 1000 && !Number.isInteger(value) ? few.format(value) : value === null || value === undefined ? "–" : format.format(value)
   const fill = () => {
     const {rows = [], caption = ""} = model.state
     note.textContent = caption

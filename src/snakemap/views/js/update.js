@@ -2,7 +2,11 @@
 export default ({page, cells, bars, mappers, count_range, names, trail}) => {
   const told = page.news
   if (!told) return
-  const state = (page._shown ??= {})
+  const state = (page._shown ??= {number: 0})
+  // a script runs a moment after its message, and the first time after it was compiled: a second message may overtake
+  if (told.number === state.number) return
+  if (told.number !== state.number + 1) page.missed += 1
+  state.number = told.number
   if (state.base !== page.base) {
     state.base = page.base
     state.version = page.base.version

@@ -1,0 +1,54 @@
+"""The ways in which the beam may visit the sample, as scanspec has them: rows of a grid, a spiral, or a masked grid."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+from scanspec.core import Path
+from scanspec.specs import Ellipse, Linspace, Product, Snake, Spec, Spiral
+
+__all__ = ["FAST", "SLOW", "Route", "Way", "points_of", "spec_of"]
+
+Way: TypeAlias = Literal["grid", "spiral", "ellipse"]
+Route: TypeAlias = tuple[Way, tuple[int, int], float, tuple[float, float], bool]
+"""All that a path follows from: its kind, shape, step in mm, the slow and fast start in mm, and whether it is snaked."""
+
+SLOW, FAST = "stage-y", "stage-x"
+
+
+def spec_of(route: Route, *, axes: tuple[Any, Any] = (SLOW, FAST)) -> Spec[Any]:
+    """The path as a scanspec; spirals and ellipses fill the rectangle that the shape spans.
+
+    Args:
+        route: what the path follows from.
+        axes: what moves, slow axis first: names, or devices.
+
+    >>> spec_of(("spiral", (5, 5), 0.5, (0.0, 0.0), True)).serialize()["x_diameter"]
+    2.0
+    >>> path = Path(spec_of(("ellipse", (5, 5), 0.5, (1.0, -2.0), True)).calculate()).consume()
+    >>> path.midpoints["stage-x"].tolist()
+    [-1.0, -0.5, -1.0, -1.5, -2.0, -1.5, -1.0, -0.5, 0.0, -0.5, -1.0, -1.5, -1.0]
+    """
+    way, shape, step, (y, x), snake = route
+    slow, fast = axes
+    height, width = ((size - 1) * step for size in shape)
+    if way == "spiral":
+        return Spiral(fast, x + width / 2, width, step, slow, y + height / 2, height)
+    if way == "ellipse":
+        return Ellipse(fast, x + width / 2, width, step, slow, y + height / 2, height, step, snake=snake)
+    rows = Linspace(slow, y, y + step * (shape[0] - 1), shape[0])
+    row = Linspace(fast, x, x + step * (shape[1] - 1), shape[1])
+    return Product(rows, Snake(row) if snake else row)
+
+
+@lru_cache(maxsize=16)
+def points_of(route: Route) -> int:
+    """How many points a path has.
+
+    >>> points_of(("grid", (4, 5), 0.05, (0.0, 0.0), True))
+    20
+    """
+    way, shape, *_ = route
+    # worked out only where it does not follow from the shape
+    return shape[0] * shape[1] if way == "grid" else len(Path(spec_of(route).calculate()))
