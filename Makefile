@@ -32,6 +32,7 @@ bench: $(READY) system  ## the tables in the README; best on an idle machine
 	$(BIN)/python benchmarks/reduce.py
 	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/points.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -65,7 +65,10 @@ EDGES_MAX = 1_000
 PLACE_MAX = 1e300
 SPEC_TYPES = {"Concat", "ConstantDuration", "Ellipse", "Fly", "Line", "Linspace", "Polygon", "Product"}
 SPEC_TYPES |= {"Range", "Snake", "Spiral", "Squash", "Static", "Zip"}
-UNKNOWN_NOTE = "This run does not tell its shape: its points are drawn as one row. SNAKEMAP_GRID sets one."
+UNKNOWN_NOTE = (
+    "This run does not tell its shape: its points are drawn as one row. Type a shape above the maps, "
+    "or set SNAKEMAP_GRID for all runs that tell none."
+)
 PATH_NOTE = "A path of one dimension: its points are drawn as one row until their positions are known."
 READBACK = re.compile(r"[-_:.]?(user[-_])?(readback|rbv|position)$", re.IGNORECASE)
 RELATIVE_NOTE = "Axes are indices: extents are relative to where the stage stood."

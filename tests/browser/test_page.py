@@ -218,6 +218,7 @@ def test_names_from_documents_run_no_script(tab: Shown, redis_url: str) -> None:
     run = MadeUpRun(redis_url, rois=rois, start=spec_axis)
     run.add(1, 80)
     tab.wait(lambda: tab.page.evaluate("(name) => name in sm.cells().data", NASTY))
+    tab.wait(lambda: np.count_nonzero(~np.isnan(tab.image("b"))) == 80)
     box = tab.frame("map-b")
     tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     tab.wait(lambda: "row" in tab.text(".readout"))

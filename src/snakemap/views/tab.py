@@ -189,7 +189,7 @@ class Tab:
         with set_curdoc(self.document):
             self._set(self.topbar, state=self._topbar_state(run, now=now))
             if run is not None:
-                self.maps.note(self._notes(run), of=self._drawn_raster().note)
+                self.maps.note(self._notes(run), of=self._remark())
                 found = run.agreements(self.pipeline.source)
                 marks = {one.channel: one.described for one in found}
                 self.maps.name_channels(self._titles({one.channel: one.short for one in found}))
@@ -240,6 +240,11 @@ class Tab:
         """The raster that is told of: that of the run, or the one that was typed."""
         typed = self.choices.shape is not None
         return self.pipeline.picture.raster if typed else self.pipeline.maps.raster
+
+    def _remark(self) -> str:
+        """A note that is no warning: how a path was drawn."""
+        raster = self._drawn_raster()
+        return raster.note if self.pipeline.maps.raster.path is not None else ""
 
     def _notes(self, run: Run) -> str:
         """All that has to be said of a run, in one line."""
