@@ -16,6 +16,7 @@ from tests.support.stack import Stack
 
 from snakemap.broker import Publisher
 from snakemap.simulator.beamline import Beamline, ScanRequest
+from snakemap.simulator.sample import Sample
 
 
 @pytest.fixture
@@ -45,6 +46,14 @@ def maps_of_file(path: Path, request: ScanRequest) -> dict[str, np.ndarray]:
     for grid in maps.values():
         grid[1::2] = grid[1::2, ::-1].copy()
     return maps
+
+
+def totals_of(path: Path) -> np.ndarray:
+    """The sum (frames,) over each whole frame of a file, by plain numpy."""
+    with h5py.File(path, "r", swmr=True) as file:
+        dataset = file["/entry/data/data"]
+        assert isinstance(dataset, h5py.Dataset)
+        return dataset[:].sum(axis=(1, 2), dtype=np.uint64)
 
 
 def scan(stack: Stack, broker: RabbitMQ, request: ScanRequest) -> tuple[threading.Thread, list[Path]]:
@@ -99,3 +108,34 @@ def test_a_scan_of_ten_thousand_points_at_full_speed_is_complete_to_the_last_pix
         np.testing.assert_array_equal(drawn[name], expected[name], err_msg=name)
     assert shown.errors == []
     shown.page.close()
+
+
+def test_a_spiral_of_two_cameras_is_seen_where_the_stage_was_in_both(
+    stack: Stack, chromium: Browser, rabbitmq: RabbitMQ
+) -> None:
+    request = ScanRequest(
+        shape=(7, 9), path="spiral", cameras=2, mode="fly", rate_hz=60, flush_period_s=0.2, frame_shape=(48, 64)
+    )
+    tab = open_page(chromium, f"{stack.url}/dashboard")
+    files: dict[str, Path] = {}
+
+    def work() -> None:
+        with Publisher(rabbitmq.stomp_url) as sink, Beamline(stack.data_root, sink) as beamline:
+            beamline.run(request)
+            assert beamline.outcome is not None
+            files.update(beamline.outcome.files)
+
+    thread = threading.Thread(target=work, name="beamline", daemon=True)
+    thread.start()
+    thread.join(60)
+    places = [Sample(request).position(point) for point in range(request.points)]
+
+    def all_seen(totals: np.ndarray) -> bool:
+        return all(tab.seen_at("total", x, y) == total for (y, x), total in zip(places, totals, strict=True))
+
+    tab.wait(lambda: all_seen(totals_of(files["camera"])))
+    tab.page.locator("select:visible").first.select_option("camera2")
+    tab.wait(lambda: all_seen(totals_of(files["camera2"])))
+    tab.wait(lambda: tab.text(".status") == "complete")
+    assert tab.errors == []
+    tab.page.close()

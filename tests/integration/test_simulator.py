@@ -21,14 +21,18 @@ from bluesky.run_engine import get_bluesky_event_loop
 from event_model import DocumentNames, schema_validators
 from scanspec.core import Path as ScanPath
 from scanspec.specs import Spec
+from typer.testing import CliRunner
 
+from snakemap.__main__ import app
 from snakemap.documents import CausalOrder, Document, decode
 from snakemap.errors import BrokerUnavailable, SettingsError
+from snakemap.geometry import Habits, raster_of
 from snakemap.simulator.beamline import Beamline, ScanRequest, simulate
 from snakemap.simulator.plans import FAIL_REASON
 from snakemap.simulator.publish import FileSink, ListSink
 from snakemap.simulator.render import FrameRenderer
-from snakemap.simulator.writer import ATTRIBUTES_PATH, DATA_PATH, SUM_PATH
+from snakemap.simulator.sample import Sample
+from snakemap.simulator.writer import ATTRIBUTES_PATH, DATA_PATH, SUM_PATH, WRONG_BY
 
 TIMEOUT_S = 30.0
 
@@ -257,13 +261,226 @@ def test_a_run_may_end_before_its_first_point(tmp_path, mode):
     assert spans(sink) == []
 
 
+GEOMETRY = {"shape", "scanspec", "num_points", "num_intervals", "motors", "extents", "snaking", "units"}
+DIMENSIONS = [[["stage-y"], "primary"], [["stage-x"], "primary"]]
+
+
+def validated(sink):
+    """Sees to it that all documents are Bluesky's, and that each comes after those it refers to."""
+    order = CausalOrder()
+    for name, doc in sink.documents:
+        schema_validators[DocumentNames[name]].validate(doc)
+        assert order.accept(Document(name, doc)) != []
+    assert order.waiting == 0
+    return sink
+
+
+def files_of(sink):
+    """The file and the dataset of each data key, as documents tell."""
+    return {
+        doc["data_key"]: (urlsplit(doc["uri"]).path, doc["parameters"]["dataset"])
+        for doc in of(sink, "stream_resource")
+    }
+
+
+def told_path(spec):
+    midpoints = ScanPath(spec.calculate()).consume().midpoints
+    return np.stack([midpoints["stage-y"], midpoints["stage-x"]], axis=1)
+
+
+@pytest.mark.parametrize("mode", ["step", "fly"])
+@pytest.mark.parametrize("way", ["spiral", "ellipse"])
+def test_a_path_that_is_no_grid_is_told_as_one_dimension_and_followed(tmp_path, mode, way):
+    request = request_of(path=way, shape=(8, 9), mode=mode)
+    outcome, sink = scanned(tmp_path, request)
+    start = of(validated(sink), "start")[0]
+    assert start["scanspec"]["type"] == way.capitalize()
+    assert (start["shape"], start["num_points"]) == ([request.points], request.points)
+    assert start["hints"] == {"dimensions": DIMENSIONS}
+    assert read(outcome.file).shape[0] == request.points < 72
+    places = told_path(Spec.deserialize(start["scanspec"]))
+    events = [[doc["data"][axis] for axis in ("stage-y", "stage-x")] for doc in of(sink, "event")]
+    assert events == (places.tolist() if mode == "step" else [])
+    assert outcome.asked_for
+
+
+@pytest.mark.parametrize(
+    ("tells", "keys"),
+    [
+        ("scanspec", {"shape", "scanspec", "num_points", "motors", "units"}),
+        ("shape", {"shape"}),
+        ("grid", {"shape", "num_points", "num_intervals", "motors", "extents", "snaking"}),
+        ("repr", {"shape", "num_points", "motors"}),
+        ("nothing", set()),
+    ],
+)
+def test_a_start_document_tells_as_much_of_the_geometry_as_it_was_asked_to(tmp_path, tells, keys):
+    _, sink = scanned(tmp_path, request_of(shape=(2, 3), tells=tells))
+    start = of(validated(sink), "start")[0]
+    assert start.keys() & GEOMETRY == keys
+    hinted = tells not in ("shape", "nothing")
+    assert start["hints"].get("dimensions") == (DIMENSIONS if hinted else None)
+    assert ("spec" in start["plan_args"]) == (tells == "repr")
+    assert (start["plan_args"] == {}) == (tells == "nothing")
+
+
+@pytest.mark.parametrize("way", ["spiral", "ellipse"])
+def test_a_shape_alone_tells_how_many_points_a_path_has(tmp_path, way):
+    request = request_of(path=way, tells="shape")
+    assert of(scanned(tmp_path, request)[1], "start")[0]["shape"] == [request.points]
+
+
+def test_a_start_document_of_a_grid_is_as_grid_scan_writes_it(tmp_path):
+    _, sink = scanned(tmp_path, request_of(shape=(2, 3), tells="grid", snake=False, step_mm=0.5))
+    start = of(sink, "start")[0]
+    assert start["extents"] == [[1.0, 1.5], [-2.0, -1.0]]
+    assert (start["shape"], start["snaking"]) == ([2, 3], [False, False])
+    assert start["hints"]["gridding"] == "rectilinear"
+
+
+@pytest.mark.parametrize("way", ["grid", "spiral", "ellipse"])
+def test_the_repr_of_a_spec_leads_where_its_json_does(tmp_path, way):
+    told, parsed = (
+        raster_of(of(scanned(tmp_path, request_of(path=way, tells=tells))[1], "start")[0], habits=Habits())
+        for tells in ("scanspec", "repr")
+    )
+    assert (parsed.shape, parsed.snaking, parsed.source) == (told.shape, told.snaking, "plan_args.spec")
+    assert np.array_equal(parsed.fast.coordinates, told.fast.coordinates)
+
+
+def test_the_repr_of_a_spec_shows_devices(tmp_path):
+    _, sink = scanned(tmp_path, request_of(shape=(2, 3), tells="repr", step_mm=0.5))
+    spec = of(sink, "start")[0]["plan_args"]["spec"]
+    outer = 'outer=Linspace(axis=SimMotor(name="stage-y"), start=1.0, stop=1.5, num=2)'
+    inner = 'inner=Snake(spec=Linspace(axis=SimMotor(name="stage-x"), start=-2.0, stop=-1.0, num=3))'
+    assert spec == f"Product({outer}, {inner}, gap=True)"
+
+
+def test_events_without_readbacks_hold_nothing_but_the_detectors_frames(tmp_path):
+    _, sink = scanned(tmp_path, request_of(shape=(2, 3), readbacks=False))
+    assert [doc["data"] for doc in of(validated(sink), "event")] == [{}] * 6
+    assert set(of(sink, "descriptor")[0]["data_keys"]) == {"camera", "camera-sum"}
+    assert len(spans(sink)) == 6
+
+
+@pytest.mark.parametrize("mode", ["step", "fly"])
+@pytest.mark.parametrize("frames_per_point", [1, 3])
+def test_the_cameras_own_sum_is_wrong_at_the_points_where_it_shall_be(tmp_path, mode, frames_per_point):
+    request = request_of(mode=mode, frames_per_point=frames_per_point, wrong_sum_at=(1, 7, 20))
+    outcome, _ = scanned(tmp_path, request)
+    right = read(outcome.file).sum(axis=(1, 2), dtype=np.float64)
+    wrong_by = (read(outcome.file, SUM_PATH) - right).reshape(20, frames_per_point).sum(axis=1)
+    assert np.flatnonzero(wrong_by).tolist() == [0, 6, 19]
+    assert set(wrong_by) == {0.0, WRONG_BY}
+
+
+@pytest.mark.parametrize("mode", ["step", "fly"])
+@pytest.mark.parametrize("ending", ["complete", "abort", "fail"])
+def test_two_cameras_announce_the_same_points_each_in_a_file_of_its_own(tmp_path, mode, ending):
+    request = request_of(mode=mode, cameras=2, ending=ending, shape=(6, 7), wrong_sum_at=(2,))
+    outcome, sink = scanned(tmp_path, request)
+    assert of(validated(sink), "start")[0]["detectors"] == ["camera", "camera2"]
+    (descriptor,) = of(sink, "descriptor")
+    assert descriptor["data_keys"]["camera2"]["shape"] == [1, 32, 24]
+    spread = [spans(sink, key) for key in ("camera", "camera-sum", "camera2", "camera2-sum")]
+    assert all(one == spread[0] for one in spread)
+    assert spread[0][-1][1][1] == request.points_announced
+    files = files_of(sink)
+    assert {key: Path(files[key][0]) for key in ("camera", "camera2")} == outcome.files
+    assert files["camera"][0] != files["camera2"][0]
+    second = request.of_second_camera()
+    renderer = FrameRenderer(second, Sample(second, mirrored=True))
+    frames = read(*files["camera2"])
+    assert all(np.array_equal(frame, renderer.frame(index)) for index, frame in enumerate(frames))
+    assert np.array_equal(read(*files["camera2-sum"]), frames.sum(axis=(1, 2), dtype=np.float64))
+    assert outcome.asked_for
+
+
+@pytest.mark.parametrize("mode", ["step", "fly"])
+@pytest.mark.parametrize("frames_per_point", [1, 2])
+def test_frames_in_color_have_three_planes(tmp_path, mode, frames_per_point):
+    request = request_of(shape=(2, 3), mode=mode, color=True, frames_per_point=frames_per_point)
+    outcome, sink = scanned(tmp_path, request)
+    assert of(validated(sink), "descriptor")[0]["data_keys"]["camera"]["shape"] == [frames_per_point, 3, 64, 48]
+    assert of(sink, "stream_resource")[0]["parameters"]["chunk_shape"] == [1, 3, 64, 48]
+    frames = read(outcome.file)
+    renderer = FrameRenderer(request)
+    assert frames.shape == (6 * frames_per_point, 3, 64, 48)
+    assert all(np.array_equal(frame, renderer.frame(index)) for index, frame in enumerate(frames))
+    assert np.array_equal(read(outcome.file, SUM_PATH), frames.sum(axis=(1, 2, 3), dtype=np.float64))
+
+
+@pytest.mark.parametrize("frames_per_point", [1, 3])
+@pytest.mark.parametrize("way", ["grid", "spiral"])
+def test_a_fly_scans_positions_are_in_a_file_as_a_panda_writes_it(tmp_path, frames_per_point, way):
+    request = request_of(mode="fly", positions_file=True, tells="shape", path=way, frames_per_point=frames_per_point)
+    outcome, sink = scanned(tmp_path, request)
+    (descriptor,) = of(validated(sink), "descriptor")
+    for axis in ("stage-x", "stage-y"):
+        key = descriptor["data_keys"][axis]
+        assert (key["external"], key["dtype"], key["shape"], key["units"]) == ("STREAM:", "number", [1], "mm")
+        assert files_of(sink)[axis] == (str(outcome.files["panda"]), f"/{axis}")
+        seq_nums = [seq_nums for seq_nums, _ in spans(sink, axis)]
+        assert seq_nums == [seq_nums for seq_nums, _ in spans(sink)]
+    places = np.stack([read(*files_of(sink)[axis]) for axis in ("stage-y", "stage-x")], axis=1)
+    assert places.dtype == np.float64
+    assert np.array_equal(places, told_path(FrameRenderer(request).sample.spec))
+    assert of(sink, "start")[0]["detectors"] == ["camera", "panda"]
+
+
+def test_the_positions_of_an_aborted_scan_are_announced_as_far_as_its_frames(tmp_path):
+    request = request_of(shape=(10, 10), mode="fly", positions_file=True, cameras=2, ending="abort", ending_after=40)
+    _, sink = scanned(tmp_path, request)
+    keys = ("camera", "camera2", "stage-x", "stage-y")
+    assert [spans(sink, key)[-1][1][1] for key in keys] == [40] * 4
+    assert len(read(*files_of(sink)["stage-x"])) <= 53
+
+
+@pytest.mark.parametrize("mode", ["step", "fly"])
+@pytest.mark.parametrize("ending", ["complete", "abort", "stop", "fail"])
+def test_a_baseline_is_read_around_the_points_however_the_run_ends(tmp_path, mode, ending):
+    request = request_of(mode=mode, ending=ending, baseline=True)
+    outcome, sink = scanned(tmp_path, request)
+    names = {doc["uid"]: doc["name"] for doc in of(validated(sink), "descriptor")}
+    assert sorted(names.values()) == ["baseline", "primary"]
+    baseline = [doc for doc in of(sink, "event") if names[doc["descriptor"]] == "baseline"]
+    assert [set(doc["data"]) for doc in baseline] == [{"stage-x", "stage-y"}] * 2
+    assert of(sink, "stop")[0]["num_events"] == {"baseline": 2, "primary": request.points_announced}
+    assert [name for name, _ in sink.documents][:3] == ["start", "descriptor", "event"]
+    assert outcome.asked_for
+
+
+def test_another_process_can_read_positions_and_both_cameras_when_they_are_announced(tmp_path):
+    request = request_of(shape=(4, 10), mode="fly", rate_hz=100.0, cameras=2, positions_file=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as p:
+        _, sink = scanned(tmp_path, request, ReadAlong(p))
+    assert {key for key, *_ in sink.answers} == {"camera", "camera-sum", "camera2", "camera2-sum", "stage-x", "stage-y"}
+    assert all(length >= stop for _, stop, length, _ in sink.answers)
+
+
+def test_the_command_line_passes_a_requests_path_and_telling_on(monkeypatch):
+    asked = []
+    monkeypatch.setattr("snakemap.simulator.command.run", lambda settings, request, **_: asked.append(request) or 0)
+    words = ["simulate", "--path", "spiral", "--tells", "repr", "--no-readbacks", "--cameras", "2", "--shape", "9x9"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert CliRunner().invoke(app, ["simulate", "--readbacks"]).exit_code == 0
+    assert CliRunner().invoke(app, ["simulate", "--path", "spiral", "--tells", "grid"]).exit_code == 2
+    assert asked == [
+        ScanRequest(shape=(9, 9), path="spiral", tells="repr", readbacks=False, cameras=2),
+        ScanRequest(),
+    ]
+
+
 READER = """
 import json, sys, h5py
-file = None
+files = {}
 for line in sys.stdin:
     path, dataset, stop = json.loads(line)
-    file = file or h5py.File(path, "r", swmr=True)
-    frames = file[dataset]
+    if path not in files:
+        files[path] = h5py.File(path, "r", swmr=True)
+    frames = files[path][dataset]
     frames.refresh()
     print(json.dumps([frames.shape[0], int(frames[stop - 1].sum())]), flush=True)
 """

@@ -61,6 +61,15 @@ def test_a_scan_may_grow_until_all_files_together_reach_the_limit(tmp_path):
         assert place.bytes_max == 70 * KB
 
 
+def test_the_files_of_one_scan_share_the_room_as_they_need_it(tmp_path):
+    spool = Spool(tmp_path, limit_bytes=100 * KB)
+    with spool.claim_all([30 * KB, 10 * KB]) as places:
+        assert [place.bytes_max for place in places] == [75 * KB, 25 * KB]
+        assert len({place.path for place in places}) == 2
+    with pytest.raises(SettingsError, match="this scan needs about"), spool.claim_all([60 * KB, 60 * KB]):
+        pass
+
+
 def test_files_links_and_directories_of_strangers_are_left_alone(tmp_path):
     spool = Spool(tmp_path, limit_bytes=10 * KB)
     directory = tmp_path / DIRECTORY

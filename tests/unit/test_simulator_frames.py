@@ -122,3 +122,50 @@ def test_several_frames_of_one_point_share_its_brightness_and_differ_in_noise():
     assert (first != second).any()
     assert first == pytest.approx(second, rel=0.1)
     assert abs(other - first).max() > 0.5 * first.max()
+
+
+@given(st.sampled_from(["spiral", "ellipse"]), st.integers(3, 14), st.integers(3, 14), st.booleans())
+def test_a_path_leads_where_its_scanspec_says_and_stays_within_its_rectangle(way, slow, fast, snake):
+    request = request_of(path=way, shape=(slow, fast), snake=snake)
+    sample = Sample(request)
+    midpoints = Path(Spec.deserialize(sample.spec.serialize()).calculate()).consume().midpoints
+    expected = np.stack([midpoints[SLOW], midpoints[FAST]], axis=1)
+    assert np.array_equal(sample.positions(0, request.points), expected)
+    assert [sample.position(point) for point in range(request.points)] == [tuple(place) for place in expected.tolist()]
+    far = np.array(request.origin_mm) + request.step_mm * (np.array(request.shape) - 1)
+    assert (expected >= np.array(request.origin_mm) - 1e-9).all()
+    assert (expected <= far + 1e-9).all()
+
+
+@pytest.mark.parametrize("way", ["spiral", "ellipse"])
+def test_the_pictures_lie_at_the_same_motor_positions_whatever_the_path(way):
+    sample = Sample(request_of(path=way, shape=(40, 40)))
+    request = sample.request
+    brightness = np.array([sample.brightness(point) for point in range(request.points)])
+    unit = (sample.positions(0, request.points) - np.array(request.origin_mm)) / (39 * request.step_mm)
+    for channel, picture in enumerate(PICTURES.values()):
+        assert np.corrcoef(brightness[:, channel], picture(unit[:, 1], unit[:, 0]))[0, 1] > 0.95
+
+
+def test_a_mirrored_sample_shows_left_what_the_other_shows_right():
+    request = request_of(shape=(40, 40))
+    sample = Sample(request, mirrored=True)
+    brightness = np.array([sample.brightness(point) for point in range(request.points)])
+    unit = (sample.positions(0, request.points) - np.array(request.origin_mm)) / (39 * request.step_mm)
+    for channel, picture in enumerate(PICTURES.values()):
+        assert np.corrcoef(brightness[:, channel], picture(1.0 - unit[:, 1], unit[:, 0]))[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("gzip", [0, 1])
+def test_a_chunk_in_color_holds_three_planes_in_which_each_region_has_its_color(dtype, gzip):
+    renderer = FrameRenderer(request_of(dtype=dtype, gzip=gzip, color=True))
+    rendered, frame = renderer.render(14), renderer.frame(14)
+    assert frame.shape == (3, *SMALL)
+    assert (zlib.decompress(rendered.chunk) if gzip else bytes(rendered.chunk)) == frame.tobytes()
+    assert len(rendered.chunk) <= renderer.chunk_bytes()
+    assert rendered.total == frame.sum(dtype=np.float64)
+    rects = renderer.request.rectangles.values()
+    sums = np.array([frame[:, y0:y1, x0:x1].sum(axis=(1, 2), dtype=np.float64) for y0, y1, x0, x1 in rects])
+    assert rendered.sums == tuple(sums.sum(axis=1))
+    assert sums.argmax(axis=1).tolist() == [0, 1, 2]

@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import orjson
 import pytest
 from hypothesis import given
@@ -36,6 +38,25 @@ from snakemap.simulator.request import INSTRUMENT_ROIS, ScanRequest, default_roi
         ({"rois": {"red": (0, 10, 0)}}, "rois"),
         ({"rois": {"total": (0, 10, 0, 5)}}, "rois"),
         ({"rois": {}}, "rois"),
+        ({"path": "zigzag"}, "path"),
+        ({"path": "spiral", "shape": (1, 9)}, "path"),
+        ({"path": "ellipse", "shape": (9, 2)}, "path"),
+        ({"tells": "all"}, "tells"),
+        ({"tells": "grid", "path": "spiral"}, "tells"),
+        ({"tells": "grid", "path": "ellipse"}, "tells"),
+        ({"readbacks": 1}, "readbacks"),
+        ({"wrong_sum_at": (0,)}, "wrong_sum_at"),
+        ({"wrong_sum_at": (3601,)}, "wrong_sum_at"),
+        ({"wrong_sum_at": [3]}, "wrong_sum_at"),
+        ({"wrong_sum_at": (True,)}, "wrong_sum_at"),
+        ({"cameras": 0}, "cameras"),
+        ({"cameras": 3}, "cameras"),
+        ({"cameras": True}, "cameras"),
+        ({"cameras": 2, "frame_shape": (7, 100)}, "cameras"),
+        ({"color": "RGB1"}, "color"),
+        ({"positions_file": None}, "positions_file"),
+        ({"positions_file": True, "mode": "step"}, "positions_file"),
+        ({"baseline": "yes"}, "baseline"),
     ],
 )
 def test_a_request_that_cannot_be_scanned_is_refused_by_the_name_of_its_field(changes, told):
@@ -62,8 +83,10 @@ def test_a_scan_that_ends_early_announces_half_of_its_points_unless_told_otherwi
 
 
 def test_a_request_can_be_told_as_json():
-    plain = ScanRequest(shape=(4, 5), frame_shape=(128, 96)).as_dict()
+    plain = ScanRequest(shape=(4, 5), frame_shape=(128, 96), wrong_sum_at=(3, 7)).as_dict()
     assert orjson.loads(orjson.dumps(plain)) == plain
+    assert plain["wrong_sum_at"] == [3, 7]
+    assert set(plain) == {field.name for field in fields(ScanRequest)}
     assert plain["shape"] == [4, 5]
     assert plain["rois"]["red"] == [64, 80, 5, 12]
 
@@ -81,3 +104,28 @@ def test_a_shape_that_is_none_is_refused(text):
 
 def test_a_shape_is_read_slow_axis_first():
     assert shape_from_text(" 60X100 ") == (60, 100)
+
+
+@pytest.mark.parametrize(
+    ("path", "shape", "points"),
+    [("grid", (4, 5), 20), ("spiral", (5, 5), 13), ("ellipse", (60, 60), 2724)],
+)
+def test_the_points_of_a_scan_are_those_of_its_path(path, shape, points):
+    request = ScanRequest(path=path, shape=shape, ending="abort")
+    assert request.points == points
+    assert request.points_announced == points // 2
+
+
+@given(st.integers(8, 400), st.integers(8, 400))
+def test_the_second_camera_is_half_as_high_and_wide_and_its_rectangles_fit(height, width):
+    request = ScanRequest(cameras=2, frame_shape=(height, width), wrong_sum_at=(2,))
+    second = request.of_second_camera()
+    assert second.frame_shape == (height // 2, width // 2)
+    assert list(second.rectangles) == list(request.rectangles)
+    assert (second.cameras, second.wrong_sum_at) == (1, ())
+
+
+def test_a_frame_in_color_takes_three_times_the_room():
+    request = ScanRequest(frame_shape=(128, 96), dtype="uint16", color=True)
+    assert request.dataset_shape == (3, 128, 96)
+    assert request.frame_bytes == 3 * 128 * 96 * 2

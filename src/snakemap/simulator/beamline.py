@@ -355,11 +355,12 @@ def _files(
 def _exposure(file: GrowingFile, sample: Sample, stage: XYStage) -> Exposure:
     request = sample.request
     flying = request.mode == "fly"
-    of_frames = isinstance(file, FrameFile)
-    per_point = request.frames_per_point if of_frames else 1
+    frames = file if isinstance(file, FrameFile) else None
+    per_point = request.frames_per_point if frames else 1
+    leads = flying and frames is not None and frames.camera == "camera"
 
     def follow(newest_frame: int) -> None:
-        if flying and of_frames and file.camera == "camera":
+        if leads:
             y, x = sample.position(newest_frame // per_point)
             stage.y.follow(y)
             stage.x.follow(x)
@@ -367,14 +368,14 @@ def _exposure(file: GrowingFile, sample: Sample, stage: XYStage) -> Exposure:
     announced = request.points_announced * per_point
     return Exposure(
         file=file,
-        resources=frame_resources(file) if of_frames else position_resources(),
+        resources=frame_resources(frames) if frames else position_resources(),
         frame_period_s=1.0 / (request.rate_hz * per_point) if request.rate_hz else 0.0,
         frames_max=min(request.points * per_point, announced + OVERRUN_FRAMES),
         frames_announced_max=announced,
         one_by_one=not flying,
         on_frames=follow,
         frames_per_point=per_point,
-        units={} if of_frames else {FAST: "mm", SLOW: "mm"},
+        units={} if frames else {FAST: "mm", SLOW: "mm"},
     )
 
 

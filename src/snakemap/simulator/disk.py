@@ -78,7 +78,7 @@ class Spool:
             with self._locked(LOCK_NAME, os.O_CREAT, wait=True):
                 bytes_max = self._make_room(sum(needed_bytes))
                 names = [self._reserve(while_written) for _ in needed_bytes]
-            shares = [bytes_max * needed // sum(needed_bytes) for needed in needed_bytes]
+            shares = [bytes_max * needed // max(sum(needed_bytes), 1) for needed in needed_bytes]
             yield [SpoolFile(self.directory / name, share) for name, share in zip(names, shares, strict=True)]
 
     def files(self) -> list[Path]:

@@ -12,7 +12,7 @@ __all__ = ["FAST", "SLOW", "Route", "Way", "points_of", "spec_of"]
 
 Way: TypeAlias = Literal["grid", "spiral", "ellipse"]
 Route: TypeAlias = tuple[Way, tuple[int, int], float, tuple[float, float], bool]
-"""All that a path follows from: its kind, shape, step in mm, the slow and fast start in mm, and whether it is snaked."""
+"""All that a path follows from: its kind, shape, step in mm, slow and fast start in mm, and whether it is snaked."""
 
 SLOW, FAST = "stage-y", "stage-x"
 

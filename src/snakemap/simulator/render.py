@@ -40,7 +40,7 @@ ADLER_BASE = 65_521
 ZLIB_HEADER, LAST_BLOCK = b"\x78\x01", b"\x03\x00"
 
 TINT = 0.35
-"""How bright a region is in the two planes that do not have its color: the first is red, the second green, and so on."""
+"""How bright a region is in the two planes that do not have its color: the first is red, the second green."""
 
 
 @dataclass(frozen=True, slots=True)
