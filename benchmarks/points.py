@@ -1,7 +1,8 @@
 """What a point costs, from the first to the 1,000,000th: it must not depend on how many came before.
 
-A point is folded into its run, drawn into the picture, and told to one tab: sums, histogram and all. A hundred points come
-at a time, as at a tick of a fast fly scan. Printed is the median of the last tenth against that of the first tenth.
+A point is folded into its run, drawn into the picture, and told to one tab: sums, histogram and all. A hundred points
+come at a time, as at a tick of a fast fly scan. Printed is the median of the last
+tenth against that of the first.
 
     python benchmarks/points.py [points]
 """

@@ -42,8 +42,8 @@ def sums(run: Run, seq_nums: list[int], values: list[float], *, source: Source |
     apply(run, "event_page", derived_page(descriptor["uid"], seq_nums, columns, time=1.0))
 
 
-def event(run: Run, seq_num: int, *, of: str = "primary", **data: Any) -> None:
-    apply(run, "event", {"descriptor": of, "seq_num": seq_num, "data": data})
+def event(run: Run, seq_num: int, **data: Any) -> None:
+    apply(run, "event", {"descriptor": "primary", "seq_num": seq_num, "data": data})
 
 
 # what there is to draw
