@@ -13,13 +13,13 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from snakemap.pictures import View
 from tests.support.properties import examples
 
 from snakemap.derived import derived_descriptor, derived_page
 from snakemap.documents import Document
 from snakemap.levels import LOG_LENGTH, Level
 from snakemap.maps import BINS, Maps
+from snakemap.pictures import View
 from snakemap.raster import Axis, Raster
 from snakemap.runs import Run
 from snakemap.views.pipeline import LIMITS, Choices, Levels, Pipeline
