@@ -30,7 +30,8 @@ window.sm = {
   named(name) { return this.models().find((m) => m.name === name) },
   cells() { return this.view('map-total')?.model.renderers[0].data_source },
   image(name) {
-    const array = this.cells().data[name][0]
+    const array = this.cells()?.data[name]?.[0]
+    if (!array) return JSON.stringify({shape: [0, 0], values: []})  // the figures are not there yet
     return JSON.stringify({shape: array.shape, values: Array.from(array)})  // one text is quick, a long list is not
   },
   view(name) {
