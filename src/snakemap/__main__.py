@@ -195,6 +195,11 @@ def simulate(
     ] = Tells.SCANSPEC,
     readbacks: Annotated[bool, typer.Option(help="Whether events hold the stage's positions.")] = True,
     cameras: Annotated[int, typer.Option(min=1, max=2, help="The second sees the sample mirrored.")] = 1,
+    color: Annotated[bool, typer.Option("--color", help="Frames of three colors.")] = False,
+    positions_file: Annotated[
+        bool, typer.Option("--positions-file", help="Positions of a fly scan come in a second file.")
+    ] = False,
+    baseline: Annotated[bool, typer.Option("--baseline", help="A baseline stream around the scan.")] = False,
     ending: Annotated[Ending, typer.Option(help="How the scan ends.")] = Ending.COMPLETE,
     after: Annotated[int | None, typer.Option(help="Points before it ends early. Default: half.")] = None,
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
@@ -221,6 +226,9 @@ def simulate(
             tells=tells.value,
             readbacks=readbacks,
             cameras=cameras,
+            color=color,
+            positions_file=positions_file,
+            baseline=baseline,
         )
         return run(load(), request, repeat=repeat, disk_limit_bytes=int(disk_limit_gb * 1e9))
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy.typing as npt
 
 from snakemap.documents import WORKER, Entry, joined, position
-from snakemap.errors import DocumentError, RunNotFound, SnakemapError, StoreUnavailable
+from snakemap.errors import DocumentError, RunNotFound, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.runs import Run
 from snakemap.store import Store
@@ -180,8 +180,8 @@ class Live:
     def _begin(self, entry: Entry) -> None:
         try:
             run = self._begun(entry)
-        except SnakemapError as trouble:
-            log.warning("run %s cannot begin: %s", entry.run, trouble)
+        except Exception:  # one run must not cost all tabs the others
+            log.exception("run %s cannot begin", entry.run)
             return
         self.runs[run.uid] = run
         self.newest = run.uid

@@ -152,7 +152,7 @@ class Run:
 
     def source(self, name: str) -> Source:
         """The source of a name, or the main one."""
-        return self.sources.get(name, self.main)
+        return self.sources.get(name, self.main) if name else self.main
 
     def ledgers(self) -> Iterator[FrameLedger]:
         """The accounts of all that is in files."""
@@ -183,8 +183,8 @@ class Run:
 
     @property
     def filled(self) -> int:
-        """Points that the file held and no document had announced."""
-        return self.ledger.filled if self.ledger.descriptor is not None else 0
+        """Points that the file held and no document had announced; 0 while the run goes on, when they may still be."""
+        return self.ledger.filled if self.stop is not None and self.ledger.descriptor is not None else 0
 
     @property
     def expected(self) -> int | None:

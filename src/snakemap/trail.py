@@ -16,7 +16,8 @@ from snakemap.view import View, laid_out
 
 __all__ = ["ARROWS", "VERTICES_MAX", "Trail", "trail_of"]
 
-VERTICES_MAX = 20_000
+VERTICES_MAX = 5_000
+"""More than a screen can show apart; a way that grows is told again and again."""
 ARROWS = 16
 GOLDEN = (np.sqrt(5) - 1) / 2
 FARTHEST = 1e100

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from snakemap.errors import GeometryError
 from snakemap.raster import Raster
 
 __all__ = ["TYPED", "View", "laid_out"]
 
 TYPED = "the shape typed here"
 """Source of a raster whose shape its user typed."""
+
+TYPED_CELLS_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +23,18 @@ class View:
         shape: rows, columns and whether they are snaked, like ``(7, 9, True)``, laid over the points in the order of
             seq_num; None for the raster of the run.
         exchanged: whether the fast axis is drawn upwards and the slow one to the right.
+
+    Raises:
+        GeometryError: when the shape has more cells than every anonymous tab may ask for.
     """
 
     shape: tuple[int, int, bool] | None = None
     exchanged: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shape is not None and not 1 <= self.shape[0] * self.shape[1] <= TYPED_CELLS_MAX:
+            told = f"{self.shape[0]:,} x {self.shape[1]:,}"
+            raise GeometryError(f"a shape of {told} cannot be laid over a run; 1 to {TYPED_CELLS_MAX:,} points can")
 
 
 def laid_out(raster: Raster, view: View) -> Raster:

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
-import pytest
 from playwright.sync_api import Browser
 from scanspec.specs import Ellipse, Linspace, Snake, Spec, Spiral
 from tests.support.browser import Shown, open_page
 from tests.support.made_up import MadeUpRun
 from tests.support.stack import Stack
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("drawing"), redis_url=redis_server).serve()
-    try:
-        yield stack
-    finally:
-        stack.end()
-
-
-@pytest.fixture
-def tab(stack: Stack, chromium: Browser, redis_url: str) -> Iterator[Shown]:
-    shown = open_page(chromium, f"{stack.url}/dashboard")
-    yield shown
-    shown.page.close()
-    assert shown.errors == []
 
 
 def places(spec: Spec[Any]) -> list[tuple[float, float]]:
@@ -112,9 +93,9 @@ def test_a_grid_whose_coordinate_falls_along_the_scan_is_drawn_where_it_belongs(
 
 
 def test_a_shape_typed_in_one_tab_orders_the_whole_run_there_and_nowhere_else(
-    stack: Stack, chromium: Browser, tab: Shown, redis_url: str
+    pages: Stack, chromium: Browser, tab: Shown, redis_url: str
 ) -> None:
-    other = open_page(chromium, f"{stack.url}/dashboard")
+    other = open_page(chromium, f"{pages.url}/dashboard")
     run = MadeUpRun(redis_url, shape=(7, 9), start={"scanspec": None, "units": None})
     run.add(1, 40)
     tab.wait(lambda: tab.image("total").shape[0] == 1 and np.count_nonzero(~np.isnan(tab.image("total"))) == 40)
@@ -190,7 +171,7 @@ def test_scalars_are_maps_of_their_own_and_a_sum_that_differs_is_marked(tab: Sho
     tab.wait(lambda: tab.page.evaluate("() => sm.view('map-diode').model.title.text") == "diode  (nA)")
 
 
-def test_a_link_opens_the_pinned_run_again(stack: Stack, chromium: Browser, tab: Shown, redis_url: str) -> None:
+def test_a_link_opens_the_pinned_run_again(pages: Stack, chromium: Browser, tab: Shown, redis_url: str) -> None:
     first = MadeUpRun(redis_url, seed=1)
     first.add(1, 80)
     second = MadeUpRun(redis_url, seed=2, start={"plan_name": "second"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -17,23 +16,6 @@ from tests.support.stack import Stack
 NASTY = '<img src=x onerror="window.hacked=1">'
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("pages"), redis_url=redis_server).serve()
-    try:
-        yield stack
-    finally:
-        stack.end()
-
-
-@pytest.fixture
-def tab(stack: Stack, chromium: Browser, redis_url: str) -> Iterator[Shown]:
-    shown = open_page(chromium, f"{stack.url}/dashboard")
-    yield shown
-    shown.page.close()
-    assert shown.errors == []
-
-
 def shows(shown: Shown, run: MadeUpRun, last: int) -> bool:
     """Whether a tab shows exactly the first points of a run."""
     if shown.image("total").shape != run.sums.shape[1:]:
@@ -42,16 +24,16 @@ def shows(shown: Shown, run: MadeUpRun, last: int) -> bool:
 
 
 def test_a_page_opened_in_mid_run_shows_everything_so_far_and_goes_on_and_a_reload_loses_nothing(
-    stack: Stack, chromium: Browser, redis_url: str
+    pages: Stack, chromium: Browser, redis_url: str
 ) -> None:
     run = MadeUpRun(redis_url)
     run.add(1, 33)
-    late = open_page(chromium, f"{stack.url}/dashboard")
+    late = open_page(chromium, f"{pages.url}/dashboard")
     late.wait(lambda: shows(late, run, 33))
     run.add(34, 35)
     run.add(36, 47)
     late.wait(lambda: shows(late, run, 47))
-    again = open_page(chromium, f"{stack.url}/dashboard")
+    again = open_page(chromium, f"{pages.url}/dashboard")
     again.wait(lambda: shows(again, run, 47))
     run.add(48, run.points)
     run.stop()
@@ -182,10 +164,10 @@ def test_colors_follow_the_running_maximum_or_stay_or_are_set_by_hand(tab: Shown
     tab.wait(lambda: {mapper[0] for mapper in tab.page.evaluate(script)} >= {"LogColorMapper"})
 
 
-def test_what_one_tab_chooses_does_not_show_in_another(stack: Stack, chromium: Browser, redis_url: str) -> None:
+def test_what_one_tab_chooses_does_not_show_in_another(pages: Stack, chromium: Browser, redis_url: str) -> None:
     run = MadeUpRun(redis_url)
     run.add(1, 80)
-    one, other = (open_page(chromium, f"{stack.url}/dashboard") for _ in range(2))
+    one, other = (open_page(chromium, f"{pages.url}/dashboard") for _ in range(2))
     for shown in (one, other):
         shown.wait(lambda shown=shown: shows(shown, run, 80) and sum(shown.bars()) == 80)
     bars = other.bars()
@@ -201,8 +183,8 @@ def test_what_one_tab_chooses_does_not_show_in_another(stack: Stack, chromium: B
         shown.page.close()
 
 
-def test_a_made_up_session_id_is_refused_and_ids_are_signed(stack: Stack) -> None:
-    with httpx.Client(base_url=stack.url, trust_env=False, timeout=30) as client:
+def test_a_made_up_session_id_is_refused_and_ids_are_signed(pages: Stack) -> None:
+    with httpx.Client(base_url=pages.url, trust_env=False, timeout=30) as client:
         answers = [
             client.get("/dashboard", params={"bokeh-session-id": "chosen"}),
             client.get("/dashboard", headers={"Bokeh-Session-Id": "chosen"}),
@@ -228,12 +210,12 @@ def test_names_from_documents_run_no_script(tab: Shown, redis_url: str) -> None:
 
 
 def test_nothing_on_the_page_moves_from_the_first_point_to_the_last(
-    stack: Stack, chromium: Browser, redis_url: str
+    pages: Stack, chromium: Browser, redis_url: str
 ) -> None:
     names = ["map-red", "map-green", "map-blue", "map-total", "histogram", "frame"]
     run = MadeUpRun(redis_url, shape=(30, 40))
     run.add(1, 1)
-    shown = open_page(chromium, f"{stack.url}/dashboard", width=1280, height=800)
+    shown = open_page(chromium, f"{pages.url}/dashboard", width=1280, height=800)
     shown.wait(lambda: shows(shown, run, 1) and sum(shown.bars()) == 1)
     where = [shown.frame(name) for name in names]
     for first, last in ((2, 600), (601, 1200)):

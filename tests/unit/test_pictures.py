@@ -439,3 +439,9 @@ def test_pictures_can_be_kept_by_whoever_does_not_want_to_keep_them() -> None:
         picture = picture_of(Maps(grid(2, 2), CHANNELS), view)
         assert weakref.ref(picture)() is picture
         assert len({picture, picture_of(picture.maps, view)}) == 2
+
+
+@pytest.mark.parametrize("shape", [(1_001, 1_000, True), (0, 5, True), (10**9, 10**9, False)])
+def test_a_shape_that_no_anonymous_tab_may_ask_for_is_refused(shape: tuple[int, int, bool]) -> None:
+    with pytest.raises(GeometryError, match="cannot be laid over a run"):
+        View(shape=shape)

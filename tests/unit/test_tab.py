@@ -15,7 +15,7 @@ from bokeh.document import Document
 
 from snakemap.derived import derived_descriptor, derived_page
 from snakemap.documents import Document as BlueskyDocument
-from snakemap.errors import RunNotFound
+from snakemap.errors import RunNotFound, StoreUnavailable
 from snakemap.live import Live
 from snakemap.runs import Run
 from snakemap.views.dashboard import Dashboard
@@ -31,6 +31,7 @@ class RunsInMemory(Live):
         self.shelf = {run.uid: run for run in runs}
         self.runs = dict(list(self.shelf.items())[-1:])
         self.newest = runs[-1].uid if runs else None
+        self.away = False
         self.may_open = asyncio.Event()
         self.may_open.set()
 
@@ -39,6 +40,8 @@ class RunsInMemory(Live):
 
     async def _load(self, uid: str) -> Run:
         await self.may_open.wait()
+        if self.away:
+            raise StoreUnavailable("Redis is away")
         if uid not in self.shelf:
             raise RunNotFound(f"No run {uid}")
         return self.runs.setdefault(uid, self.shelf[uid])
@@ -70,9 +73,13 @@ def tab_of(live: Live, *, levels: Levels | None = None, pinned: str = "") -> Tab
 
 async def settle(*tabs: Tab) -> None:
     """Runs what the tabs' documents are asked to run, until they ask for nothing more."""
-    while any(tab.document.session_callbacks for tab in tabs):
+
+    def asked(tab: Tab) -> list[Any]:
+        return [one for one in tab.document.session_callbacks if getattr(one, "timeout", None) is None]
+
+    while any(asked(tab) for tab in tabs):
         for tab in tabs:
-            for callback in tab.document.session_callbacks:
+            for callback in asked(tab):
                 tab.document.callbacks.remove_session_callback(callback)
                 done: Any = callback.callback()
                 if inspect.isawaitable(done):
@@ -241,6 +248,45 @@ async def test_a_pinned_run_is_opened_once_and_released_when_another_is_chosen()
     await settle(tab)
     assert live.users == {}
     assert tab.pipeline.run is live.runs["c"]
+
+
+async def test_a_pinned_run_is_asked_for_again_after_the_store_was_away() -> None:
+    live = RunsInMemory(run_of("a"), run_of("b"))
+    live.away = True
+    tab = tab_of(live, pinned="a")
+    await settle(tab)
+    assert (tab.choices.pinned, live.users, tab.pipeline.run) == ("a", {}, None)
+    live.away = False
+    (again,) = [one for one in tab.document.session_callbacks if getattr(one, "timeout", None) is not None]
+    await cast(Any, again.callback)()
+    await settle(tab)
+    assert tab.pipeline.run is live.shelf["a"]
+
+
+async def test_the_way_of_the_stage_is_told_once_and_taken_away_from_a_run_that_has_none() -> None:
+    a, b = run_of("a"), Run({"uid": "b", "time": 1.0})
+    live = RunsInMemory(b, a)
+    tab = tab_of(live)
+    tab.choices.trail = True
+    await settle(tab)
+    first = tab.page.trail
+    assert first["ns"] == [1, 4, 5, 8, 9, 12, 13, 16]
+    more(a, 6)
+    tab._trail_at = 0.0
+    tab.wake()
+    await settle(tab)
+    assert tab.page.trail is first
+    assert tab.page.news["at"] == 6
+    tab.choices.pinned = "b"
+    await settle(tab)
+    assert tab.page.trail is None
+
+
+async def test_two_tabs_share_the_way_of_the_stage() -> None:
+    levels, live = Levels(), RunsInMemory(run_of("a"))
+    one, other = tab_of(live, levels=levels), tab_of(live, levels=levels)
+    await settle(one, other)
+    assert one.pipeline.trail is other.pipeline.trail is not None
 
 
 async def test_a_quick_change_of_mind_leaves_one_run_open() -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import panel as pn
 
 from snakemap.errors import GeometryError
-from snakemap.raster import Raster
 from snakemap.settings import grid_from_text
+from snakemap.view import View
 from snakemap.views.components import stylesheet
 from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
 from snakemap.views.tab import Tab
@@ -153,9 +153,7 @@ class Dashboard(pn.viewable.Viewer):
             field.css_classes = []
             try:
                 shape = grid_from_text(event.new) if event.new.strip() else None
-                if shape is not None:
-                    Raster.of_shape(shape[:2], snake=shape[2], source="")  # refuses what cannot be drawn
-                choices.shape = shape
+                choices.shape = View(shape=shape).shape  # refuses what cannot be drawn
             except (ValueError, GeometryError) as error:
                 choices.shape = None
                 field.css_classes = ["invalid"]

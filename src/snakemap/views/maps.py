@@ -100,10 +100,10 @@ class MapsView(pn.viewable.Viewer):
         for image in self.images:
             image.glyph.update(x=left, y=bottom, dw=width, dh=height)
         reference = [None if value != value else float(value) for value in maps.reference]
-        # with run and epoch, so that what is drawn anew is told even where all else is as before
+        # with a number, so that what is drawn anew is told even where all else is as before
         version = self.pipeline.shown.version
-        epoch = list(self.pipeline.shown.layout)
-        self.page.base = {"uid": run.uid, "epoch": epoch, "version": version, "reference": reference}
+        drawing = self.pipeline.counts["everything"]
+        self.page.base = {"uid": run.uid, "drawing": drawing, "version": version, "reference": reference}
         self._set_place(run, picture.raster)
         for plot in self.figures:
             plot.xaxis.axis_label = picture.raster.fast.label

@@ -21,6 +21,7 @@ from snakemap.pictures import Picture, View, picture_of
 from snakemap.raster import Raster
 from snakemap.runs import Run
 from snakemap.sources import Source
+from snakemap.trail import Trail, trail_of
 
 __all__ = ["Choices", "Levels", "Pipeline", "Window"]
 
@@ -96,10 +97,11 @@ class Window:
 
 @dataclass(slots=True)
 class Drawn:
-    """One picture and its levels, by step."""
+    """One picture, its levels by step, and the way of the stage over it, with the version of its path."""
 
     picture: Picture
     levels: dict[int, Level]
+    trail: tuple[int, Trail | None] | None = None
 
 
 class Levels:
@@ -132,6 +134,14 @@ class Levels:
         level.update()
         return level
 
+    def trail(self, source: Source, view: View) -> Trail | None:
+        """The way of the stage as a view draws it, made anew when more of it has become known."""
+        drawn, path = self._of(source, view), source.maps.raster.path
+        version = path.version if path is not None else 0
+        if drawn.trail is None or drawn.trail[0] != version:
+            drawn.trail = version, trail_of(source.maps.raster, view)
+        return drawn.trail[1]
+
     def _of(self, source: Source, view: View) -> Drawn:
         views = self._drawn.setdefault(source, OrderedDict())
         drawn = views.get(view)
@@ -144,20 +154,18 @@ class Levels:
         return drawn
 
 
-Layout = tuple[int, int, int]
-"""Everything that, when it changes, calls for other images: epoch of the run, the picture itself, and its epoch."""
-
-
 @dataclass(slots=True)
 class Shown:
     """What a tab's screen shows now, so that only the difference is sent.
 
     Attributes:
-        layout: of the picture.
+        picture: None before the first.
+        epochs: of the run and of the picture; when either changes, other images are called for.
         version: of the picture.
     """
 
-    layout: Layout = (-1, -1, -1)
+    picture: Picture | None = None
+    epochs: tuple[int, int] = (-1, -1)
     version: int = -1
 
 
@@ -223,8 +231,14 @@ class Pipeline:
         """Whether rows and columns of the picture are the scan's own, and not those of a fine lattice over a path."""
         return self.view.shape is not None or self.maps.raster.path is None
 
-    def _layout(self, picture: Picture) -> Layout:
-        return self._required().epoch, id(picture), picture.epoch
+    @property
+    def trail(self) -> Trail | None:
+        """The way of the stage over the picture, as far as it is known."""
+        return self.levels.trail(self.source, self.view)
+
+    def _is_shown(self, picture: Picture) -> bool:
+        """Whether the screen shows a picture as it is laid out now."""
+        return self.shown.picture is picture and self.shown.epochs == (self._required().epoch, picture.epoch)
 
     def resize(self, *, view: tuple[float, float, float, float] | None, pixels: tuple[float, float]) -> bool:
         """Takes what the screen shows; True when other cells than before are needed.
@@ -261,10 +275,10 @@ class Pipeline:
         """The cells of the window (rows, columns), a channel each, both axes rising as drawn; NaN where nothing is."""
         self.counts["everything"] += 1
         picture = self.picture
-        if self.shown.layout != self._layout(picture):
+        if not self._is_shown(picture):
             self.window = self._window(picture)  # the picture may have another shape now
         level = self.levels.level(self.source, self.view, self.window.step)
-        self.shown.layout, self.shown.version = self._layout(picture), level.version
+        self.shown = Shown(picture, (self._required().epoch, picture.epoch), level.version)
         window = self.window
         part = level.grids[:, window.row0 : window.row1, window.column0 : window.column1]
         up, right = _directions(picture.raster)
@@ -278,7 +292,7 @@ class Pipeline:
         """
         self.counts["update"] += 1
         picture = self.picture
-        if self.shown.layout != self._layout(picture) or self.shown.version < 0:
+        if not self._is_shown(picture) or self.shown.version < 0:
             return None
         level = self.levels.level(self.source, self.view, self.window.step)
         cells = level.changed(self.shown.version)

@@ -20,7 +20,7 @@ from snakemap.raster import Raster
 from snakemap.resources import asset
 from snakemap.runs import Run
 from snakemap.sources import DEFAULT_CHANNELS, Source
-from snakemap.trail import trail_of
+from snakemap.trail import Trail
 from snakemap.views.components import RunList, SummaryTable, TopBar
 from snakemap.views.frame import FrameView
 from snakemap.views.histogram import HistogramView
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 WORDS_PERIOD_S = 1.0
 """Words and numbers change once a second, and at once after a choice; each change costs as much as a whole update."""
 
+UNTOLD = object()
 FRAME_PERIOD_S = 0.25
 SETTLE_MS = 150
 RETRY_MS = 1000
@@ -84,7 +85,8 @@ class Tab:
         self._tell_channels: list[Callable[[tuple[str, ...]], None]] = []
         self._tell_sources: list[Callable[[list[str]], None]] = []
         self.source_names: list[str] = []
-        self._trail_of: tuple[Any, int, float] | None = None
+        self._trail: Trail | object | None = UNTOLD
+        self._trail_at = 0.0
         self._at = -1
         self._connect()
 
@@ -148,7 +150,6 @@ class Tab:
             self.maps.draw(run)
             self._news["veil"] = True
             self.shown_limits = []
-            self._trail_of = None
         elif told["cells"] or told["from"] != told["to"]:
             self._news.update(told)
         reference = [None if value != value else float(value) for value in maps.reference]
@@ -166,15 +167,12 @@ class Tab:
 
     def _lead(self, maps: Maps) -> None:
         """Where the stage is now; and its way, when that is another one."""
-        raster, view = maps.raster, self.pipeline.view
-        path = raster.path
-        known = path.version if path is not None and not path.planned else 0
-        key = (id(self.pipeline.picture), raster, view)
-        drawn = self._trail_of
-        if drawn is None or (drawn[:2] != (key, known) and time.time() - drawn[2] > WORDS_PERIOD_S):
-            self._trail_of = key, known, time.time()
-            self.maps.show_trail(trail_of(raster, view))
-        at = int(raster.seq_nums([maps.last_cell])[0]) if maps.last_cell >= 0 else 0
+        if time.time() - self._trail_at >= WORDS_PERIOD_S:
+            trail, self._trail_at = self.pipeline.trail, time.time()
+            if trail is not self._trail:
+                self._trail = trail
+                self.maps.show_trail(trail)
+        at = int(maps.raster.seq_nums([maps.last_cell])[0]) if maps.last_cell >= 0 else 0
         if at != self._at:
             self._news["at"] = self._at = at
 
@@ -273,8 +271,8 @@ class Tab:
         self.pipeline.look_at(run)
         self.pace = Pace()
         self.frame.clear()
-        self._bars, self.shown_limits, self._reference, self._words_at = None, [], [], 0.0
-        self._trail_of, self._at = None, -1
+        self._words_at = 0.0
+        self._forget_shown()
         self.choices.box = None
         if run is not None:
             self._keep_what_fits(run)
@@ -322,8 +320,13 @@ class Tab:
             # last, and with a model of its own: what the browser is told of figures must come after they have
             self.maps_place[:] = [self.maps]
         self._told = 0
-        self._bars, self.shown_limits, self._reference, self._trail_of = None, [], [], None
+        self._forget_shown()
         self.pipeline.shown.version = -1
+
+    def _forget_shown(self) -> None:
+        """Has everything beside the cells told again."""
+        self._bars, self.shown_limits, self._reference = None, [], []
+        self._trail, self._trail_at, self._at = UNTOLD, 0.0, -1
 
     @property
     def page(self) -> Page:
@@ -412,13 +415,13 @@ class Tab:
         """Another source, or the same one drawn otherwise."""
         self.choices.box = None
         self.frame.clear()
-        self._bars, self.shown_limits, self._reference, self._trail_of = None, [], [], None
+        self._forget_shown()
         self.pipeline.begin_anew()
         self._show_frames()
         self._soon(veil=True)
 
     def _on_trail(self, _: Any) -> None:
-        self._trail_of, self._at = None, -1
+        self._trail, self._trail_at, self._at = UNTOLD, 0.0, -1
         if not self.choices.trail:
             self.maps.show_trail(None)
         self._soon()
@@ -449,7 +452,7 @@ class Tab:
     def _on_missed(self, attribute: str, old: int, new: int) -> None:
         log.info("a tab missed an update and is sent everything again (%s times)", new)
         self.pipeline.shown.version = -1
-        self._bars, self.shown_limits, self._reference = None, [], []
+        self._forget_shown()
         self._soon()
 
     def _on_pinned(self, event: Any) -> None:
