@@ -72,15 +72,19 @@ def page(name: str) -> None:
         name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"`` or ``"summary"``.
     """
     title = "snakemap" if name == "dashboard" else f"snakemap {name}"
-    pn.extension(raw_css=[page_css()], notifications=True)
+    pn.extension(raw_css=[page_css(_theme())], notifications=True)
     try:
         made = _tab(curdoc())
     except SnakemapError as refusal:
         log.warning("a session was refused: %s", refusal)
         pn.pane.Alert(html.escape(str(refusal)), alert_type="warning").servable(title=title)
         return
-    view = Dashboard(made, read_only=process().settings.read_only) if name == "dashboard" else getattr(made, name)
-    (view if name == "dashboard" else _alone(view)).servable(title=title)
+    if name == "dashboard":
+        Dashboard(made, read_only=process().settings.read_only).servable(title=title)
+        return
+    if name == "histogram":
+        made.stand_alone()
+    _alone(getattr(made, name)).servable(title=title)
 
 
 def _tab(document: Document) -> Tab:

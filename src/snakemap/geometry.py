@@ -66,7 +66,7 @@ PLACE_MAX = 1e300
 SPEC_TYPES = {"Concat", "ConstantDuration", "Ellipse", "Fly", "Line", "Linspace", "Polygon", "Product"}
 SPEC_TYPES |= {"Range", "Snake", "Spiral", "Squash", "Static", "Zip"}
 UNKNOWN_NOTE = (
-    "This run does not tell its shape: its points are drawn as one row. Type a shape above the maps, "
+    "This run does not tell its shape: its points are drawn as one row. Type a shape like 7x9 above the maps, "
     "or set SNAKEMAP_GRID for all runs that tell none."
 )
 PATH_NOTE = "A path of one dimension: its points are drawn as one row until their positions are known."

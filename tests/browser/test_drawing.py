@@ -43,7 +43,7 @@ def sources(tab: Shown) -> dict[str, Any]:
           const glyphs = sm.view('map-total').model.renderers.map((one) => one.data_source.data)
           const lines = glyphs.filter((data) => data.x && !data.angle), marks = glyphs.filter((data) => data.angle)
           const pairs = (data) => Array.from(data.x).map((x, k) => [x, data.y[k]])
-          return {ahead: pairs(lines[0]), done: pairs(lines[1]), arrows: pairs(marks[0]), here: pairs(marks[1])}
+          return {ahead: pairs(lines[0]), done: pairs(lines.at(-1)), arrows: pairs(marks[0]), here: pairs(marks[1])}
         }"""
     )
 
@@ -100,7 +100,7 @@ def test_a_shape_typed_in_one_tab_orders_the_whole_run_there_and_nowhere_else(
     run.add(1, 40)
     tab.wait(lambda: tab.image("total").shape[0] == 1 and np.count_nonzero(~np.isnan(tab.image("total"))) == 40)
     assert "does not tell its shape" in tab.text(".idle")
-    field = tab.page.get_by_placeholder("shape, like 7x9")
+    field = tab.page.get_by_placeholder("shape")
     field.fill("7x")
     field.press("Enter")
     tab.wait(lambda: "is not a shape like" in tab.page.locator("body").inner_text())

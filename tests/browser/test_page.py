@@ -265,3 +265,25 @@ def test_a_map_with_more_cells_than_the_screen_is_sent_as_means_and_a_zoom_bring
         return image.shape[1] < 800 and np.array_equal(image, part)
 
     tab.wait(fine, timeout_s=30)
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_each_pane_is_a_page_of_its_own_that_grows(pages: Stack, chromium: Browser, redis_url: str, theme: str) -> None:
+    run = MadeUpRun(redis_url)
+    run.add(1, 20)
+    alone = {
+        name: open_page(chromium, f"{pages.url}/{name}?theme={theme}")
+        for name in ("maps", "histogram", "summary", "frame")
+    }
+    background = "() => getComputedStyle(document.body).backgroundColor"
+    for last in (20, 77):
+        if last > 20:
+            run.add(21, last)
+        alone["maps"].wait(lambda last=last: shows(alone["maps"], run, last))
+        alone["histogram"].wait(lambda last=last: sum(alone["histogram"].bars()) == last)
+        alone["summary"].wait(lambda last=last: alone["summary"].table().get("total", [""] * 7)[6] == str(last))
+    alone["frame"].wait(lambda: alone["frame"].page.evaluate("() => Boolean(sm.view('frame'))"))
+    for shown in alone.values():
+        bright = shown.page.evaluate(background) == "rgb(238, 240, 243)"
+        assert (bright, shown.errors) == (theme == "light", [])
+        shown.page.close()

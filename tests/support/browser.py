@@ -139,5 +139,6 @@ def open_page(browser: Browser | BrowserContext, url: str, *, width: int = 1440,
     page.goto(url)
     page.wait_for_function("() => window.Bokeh && Bokeh.documents.length", timeout=30_000)
     page.evaluate(SCRIPT)
-    page.wait_for_function("() => sm.cells() || sm.named('histogram') || sm.named('frame')", timeout=30_000)
+    figures = "sm.cells() || sm.named('histogram') || sm.named('frame') || location.pathname.endsWith('/summary')"
+    page.wait_for_function(f"() => {figures}", timeout=30_000)
     return shown

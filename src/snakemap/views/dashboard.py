@@ -23,14 +23,20 @@ STATUS_COLORS = {
 }
 
 
-def page_css() -> str:
-    """The style sheet of a page: every color as a variable that reaches into all panes, by day and by night."""
+def page_css(worn: str = "dark") -> str:
+    """The style sheet of a page: every color as a variable that reaches into all panes, by day and by night.
+
+    Args:
+        worn: the theme of a page on which nothing can be pressed to change it.
+    """
     blocks = []
     for name, theme in THEMES.items():
         colors = {key: value for key, value in asdict(theme).items() if key != "name"} | STATUS_COLORS[name]
-        selector = ":root" if name == "dark" else f':root[data-theme="{name}"]'
+        selector = f':root[data-theme="{name}"]' + (", :root" if name == worn else "")
         variables = " ".join(f"--sm-{key}: {value};" for key, value in colors.items())
-        blocks.append(f"{selector} {{ {variables} }}")
+        blocks.append(f"{selector} {{ color-scheme: {name}; {variables} }}")
+    # the one that is worn comes first, so that what was chosen since goes before it
+    blocks.sort(key=lambda block: not block.partition("{")[0].strip().endswith(", :root"))
     return "\n".join([*blocks, stylesheet("page")])
 
 
@@ -55,7 +61,7 @@ class Dashboard(pn.viewable.Viewer):
         tab = self.tab
         middle = pn.Row(
             self._left(),
-            _pane(self._toolbar(), tab.maps_place, classes=["center"]),
+            _pane(self._toolbar(), self._bounds(), tab.maps_place, classes=["center"]),
             pn.Column(
                 _pane(tab.frame, classes=["frame-pane"]),
                 _pane(self._brush_line(), tab.histogram, classes=["histogram-pane"]),
@@ -92,41 +98,47 @@ class Dashboard(pn.viewable.Viewer):
 
     def _toolbar(self) -> pn.viewable.Viewable:
         """Secondary things, in one line over the maps."""
-        choices, tab = self.tab.choices, self.tab
-        css = [stylesheet("widgets")]
+        choices = self.tab.choices
         selects = [
             pn.widgets.Select.from_param(
-                parameter, options=options, width=width, stylesheets=css, margin=0, name="", description=None
+                parameter, options=options, width=width, stylesheets=_shrinking(least), margin=0, name="",
+                description=None,
             )
-            for parameter, options, width in (
-                (choices.param.limits, LIMITS, 160),
-                (choices.param.scale, SCALES, 78),
-                (choices.param.aspect, ASPECTS, 124),
+            for parameter, options, width, least in (
+                (choices.param.limits, LIMITS, 160, 122),
+                (choices.param.scale, SCALES, 78, 76),
+                (choices.param.aspect, ASPECTS, 124, 122),
             )
-        ]
-        by_hand = [
-            pn.widgets.FloatInput.from_param(
-                parameter, width=110, stylesheets=css, margin=0, name="", description=None, visible=False
-            )
+        ]  # fmt: skip
+        layout = [self._source_choice(), *selects, self._shape_field(), *self._switches()]
+        return pn.Row(
+            *layout, sizing_mode="stretch_width", height=28, margin=0, styles={"gap": "8px"}, stylesheets=[NARROW]
+        )
+
+    def _bounds(self) -> pn.viewable.Viewable:
+        """Lowest and highest color, in a line of their own while they are set by hand."""
+        choices, tab, css = self.tab.choices, self.tab, [stylesheet("widgets")]
+        fields = [
+            pn.widgets.FloatInput.from_param(parameter, width=130, stylesheets=css, margin=0, name="", description=None)
             for parameter in (choices.param.low, choices.param.high)
         ]
+        said = pn.pane.HTML("lowest and highest color", styles=FAINT, margin=(6, 0))
+        line = pn.Row(*fields, said, height=28, margin=0, styles={"gap": "8px"}, visible=False)
 
         def show_bounds(event: Any) -> None:
             if event.new == "by hand" and tab.pipeline.run is not None and tab.shown_limits:
                 low, high = tab.shown_limits[tab.pipeline.channel]
                 choices.param.update(low=low, high=high)
-            for widget in by_hand:
-                widget.visible = event.new == "by hand"
+            line.visible = event.new == "by hand"
 
         choices.param.watch(show_bounds, "limits")
-        layout = [self._source_choice(), *selects, *by_hand, self._shape_field(), *self._switches()]
-        return pn.Row(*layout, sizing_mode="stretch_width", height=28, margin=0, styles={"gap": "8px"})
+        return line
 
     def _source_choice(self) -> pn.viewable.Viewable:
         """Which camera, or the scalars; out of the way while there is nothing to choose."""
         choices = self.tab.choices
         select = pn.widgets.Select(
-            options={"": ""}, value="", width=130, stylesheets=[stylesheet("widgets")], margin=0, visible=False
+            options={"": ""}, value="", width=130, stylesheets=_shrinking(76), margin=0, visible=False
         )
 
         def offer(names: list[str]) -> None:
@@ -145,9 +157,7 @@ class Dashboard(pn.viewable.Viewer):
     def _shape_field(self) -> pn.viewable.Viewable:
         """A shape typed for a run that does not tell one, for this tab alone."""
         choices = self.tab.choices
-        field = pn.widgets.TextInput(
-            placeholder="shape, like 7x9", width=112, stylesheets=[stylesheet("widgets")], margin=0, max_length=40
-        )
+        field = pn.widgets.TextInput(placeholder="shape", width=84, stylesheets=_shrinking(70), margin=0, max_length=40)
 
         def read(event: Any) -> None:
             field.css_classes = []
@@ -193,7 +203,7 @@ class Dashboard(pn.viewable.Viewer):
         clear.on_click(let_go)
         choices.param.watch(show, ["brush", "box"])
         channel = self._channel_choice()
-        hint = pn.pane.HTML("drag to brush", styles={"color": "var(--sm-faint)", "font-size": "12px"}, margin=(6, 8))
+        hint = pn.pane.HTML("drag to brush", styles=FAINT, margin=(6, 8))
         return pn.Row(channel, hint, pn.HSpacer(), clear, sizing_mode="stretch_width", height=28, margin=0)
 
     def _channel_choice(self) -> pn.viewable.Viewable:
@@ -255,6 +265,13 @@ def _pane(*objects: Any, classes: list[str], styles: dict[str, str] | None = Non
     )
 
 
+def _shrinking(least: int) -> list[str]:
+    """The toolbar is one line on every screen: its fields may shrink to so many pixels, its buttons may not."""
+    return [stylesheet("widgets"), f":host {{ flex: 0 1 auto !important; min-width: {least}px !important; }}"]
+
+
+NARROW = ":host { min-width: 0 !important; }"
+FAINT = {"color": "var(--sm-faint)", "font-size": "12px"}
 RIGHT = ":host { flex: 0 1 clamp(300px, 27vw, 760px) !important; gap: 8px; min-width: 0; min-height: 0; }"
 TABS = """
 .bk-header { border-bottom: 1px solid var(--sm-line); }

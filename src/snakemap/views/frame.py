@@ -75,7 +75,7 @@ class FrameView(pn.viewable.Viewer):
         height, width = source.frame_shape
         self.shown = number
         colored = frame.ndim == 3
-        self.picture.visible, self.colors.visible = not colored, colored
+        self.picture.visible, self.colors.visible, self.bar.visible = not colored, colored, not colored
         (self.color_image if colored else self.image).data = {
             "image": [_rgba(frame) if colored else np.ascontiguousarray(frame)],
             "dw": [width],

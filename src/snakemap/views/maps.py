@@ -78,7 +78,7 @@ class MapsView(pn.viewable.Viewer):
         self.boxes = [BoxAnnotation(visible=False) for _ in channels]
         self.way = {name: ColumnDataSource({"x": [], "y": []}) for name in ("done", "ahead")}
         self.way |= {name: ColumnDataSource({"x": [], "y": [], "angle": []}) for name in ("arrows", "here")}
-        self._trails: list[tuple[Any, Any, Any, Any]] = []
+        self._trails: list[tuple[Any, Any]] = []
         self.edges = [BoxAnnotation(visible=False, level="underlay") for _ in channels]
         self.images: list[Any] = []
         self.figures = [self._figure(number) for number in range(len(self.channels))]
@@ -207,9 +207,8 @@ class MapsView(pn.viewable.Viewer):
             self.boxes[number].update(line_color=theme.accent, fill_color=None, line_width=2, line_dash="dashed")
         for span in self._cross:
             span.update(line_color=theme.text, line_alpha=0.5)
-        for done, ahead, arrows, here in self._trails:
-            done.glyph.line_color = here.glyph.line_color = theme.text
-            ahead.glyph.line_color = arrows.glyph.fill_color = theme.faint
+        for ahead, here in self._trails:
+            ahead.glyph.line_color = theme.faint
             here.glyph.fill_color = theme.accent
 
     def _figure(self, number: int) -> Any:
@@ -247,15 +246,20 @@ class MapsView(pn.viewable.Viewer):
         self._add_tools(plot)
         return plot
 
-    def _way_over(self, plot: Any) -> tuple[Any, Any, Any, Any]:
-        """The way of the stage, empty until somebody asks for it."""
+    def _way_over(self, plot: Any) -> tuple[Any, Any]:
+        """The way of the stage, empty until somebody asks for it; it is to be seen on dark and on bright pixels."""
         ahead = plot.line("x", "y", source=self.way["ahead"], line_width=1, line_dash="dotted", line_alpha=0.9)
-        done = plot.line("x", "y", source=self.way["done"], line_width=1, line_alpha=0.55)
-        arrows = plot.scatter(
-            "x", "y", angle="angle", source=self.way["arrows"], marker="triangle", size=7, line_color=None
+        for color, width, alpha in (("black", 2.5, 0.4), ("white", 1, 0.65)):
+            plot.line("x", "y", source=self.way["done"], line_color=color, line_width=width, line_alpha=alpha)
+        places = {"x": "x", "y": "y", "angle": "angle"}
+        plot.scatter(
+            **places, source=self.way["arrows"], marker="triangle", size=8, fill_color="white", line_color="black",
+            line_alpha=0.6,
+        )  # fmt: skip
+        here = plot.scatter(
+            **places, source=self.way["here"], marker="circle", size=10, line_width=2, line_color="white"
         )
-        here = plot.scatter("x", "y", angle="angle", source=self.way["here"], marker="circle", size=9, line_width=2)
-        return done, ahead, arrows, here
+        return ahead, here
 
     def _add_tools(self, plot: Any) -> None:
         wheel, pan = WheelZoomTool(zoom_on_axis=False), PanTool()

@@ -73,6 +73,7 @@ class Tab:
         self.ticks = 0
         self._news: dict[str, Any] = {}
         self._told = 0
+        self.lone = False
         self.shown_limits: list[tuple[float, float]] = []
         self._bars: Any = None
         self._reference: list[float | None] = []
@@ -322,6 +323,13 @@ class Tab:
         self._told = 0
         self._forget_shown()
         self.pipeline.shown.version = -1
+        if self.lone:
+            self.stand_alone()
+
+    def stand_alone(self) -> None:
+        """Lets the histogram be a page without the maps, whose scripts bring its news."""
+        self.lone = True
+        self.histogram.figure.tags = [self.page]
 
     def _forget_shown(self) -> None:
         """Has everything beside the cells told again."""

@@ -1,8 +1,10 @@
 // Gives the ranges of a figure the proportions that were asked for, whatever the size of the screen.
 export default ({page, figure, x_range, y_range}) => {
   const place = page.place
+  // a figure that is not on the page, or not yet, has no size
+  if (!place || figure.properties.inner_width.is_unset) return
   const [width, height] = [figure.inner_width, figure.inner_height]
-  if (!place || !width || !height) return
+  if (!width || !height) return
   const state = (page._fitted ??= {})
   const {left, right, bottom, top, dx, dy, aspect} = place
   let [wide, high] = [right - left, top - bottom]

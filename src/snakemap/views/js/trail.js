@@ -2,7 +2,7 @@
 export default ({page, figure, done, ahead, arrows, here}) => {
   const trail = page.trail
   const quietly = (source, data) => { source.setv({data}, {sync: false}) }
-  if (!trail || !trail.xs.length) {
+  if (!trail || !trail.xs.length || figure.properties.inner_width.is_unset) {
     for (const source of [done, ahead]) quietly(source, {x: [], y: []})
     for (const source of [arrows, here]) quietly(source, {x: [], y: [], angle: []})
     return
