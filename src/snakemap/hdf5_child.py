@@ -25,9 +25,11 @@ from h5py import h5d, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from snakemap.confine import DataRoot, restrict_process, shown
 from snakemap.errors import FileBroken, FrameError, SnakemapError
-from snakemap.hdf5_files import CHUNK_BYTES_MAX, HDF5_ERRORS, Found, HdfFile, OpenFiles
+from snakemap.hdf5_files import CHUNK_BYTES_MAX, HDF5_ERRORS, FileReplaced, Found, HdfFile, OpenFiles
 from snakemap.hdf5_layout import Layout, layout_of, scalar_rows
-from snakemap.hdf5_wire import LENGTHS, PAYLOAD_MAX, FrameRequest, Terms
+from snakemap.hdf5_slices import read_slice
+from snakemap.hdf5_tree import about, find_names, members
+from snakemap.hdf5_wire import LENGTHS, PAYLOAD_MAX, FrameRequest, LookRequest, Terms
 from snakemap.roi import Roi, Sums, shrink, sum_colors, sum_frames, sums_dtype
 
 __all__ = ["FrameSource", "Reader", "main", "sum_points", "sum_scalars"]
@@ -43,6 +45,9 @@ SCALARS_MAX = 500_000
 """Points whose scalars are read at one time."""
 
 FILES_OPEN_MAX = 4096
+
+LOOKS = {"members": members, "find": find_names, "about": about, "slice": read_slice}
+"""What somebody may ask who looks round in a file."""
 
 
 class FrameSource:
@@ -146,19 +151,33 @@ class Reader:
         self.files.close()
         self.root.close()
 
-    def answer(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+    def answer(self, request: FrameRequest | LookRequest) -> tuple[dict[str, Any], bytes]:
         """The header and the payload of the answer to a request, an error among them."""
         try:
             self._confine()
             self.files.begin()
             return self._asked(request)
+        except FileReplaced as error:
+            if request["ask"] in LOOKS:  # who only looks round has nothing that does not hold any more
+                return self.answer(request)
+            return {"error": error.code, "message": str(error)}, b""
         except SnakemapError as error:
             return {"error": error.code, "message": str(error)}, b""
         except MemoryError:
             message = f"{shown(request['path'])} needs more memory than {self.terms.memory_limit_bytes / 1e9:,.1f} GB"
             return {"error": FileBroken.code, "message": message}, b""
+        except HDF5_ERRORS as error:
+            if request["ask"] not in LOOKS:
+                raise
+            self.files.close()  # nobody knows what HDF5 makes of the file after that
+            message = f"{shown(request['path'])} cannot be read: {shown(error)}"
+            return {"error": FileBroken.code, "message": message}, b""
 
-    def _asked(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+    def _asked(self, request: Any) -> tuple[dict[str, Any], bytes]:
+        if request["ask"] in LOOKS:
+            answer = LOOKS[request["ask"]](self.files, request)
+            header, payload = answer if isinstance(answer, tuple) else ({"json": True}, json.dumps(answer).encode())
+            return {**header, "confined": self.confined}, payload
         answers = {"reduce": self._reduce, "scalars": self._scalars, "shape": self._shape, "size": self._size}
         return answers[request["ask"]](request)
 
@@ -333,7 +352,8 @@ def main(fd: int) -> None:
         if header is None:
             return
         terms = Terms(**{**header, "path_map": tuple((writer, local) for writer, local in header["path_map"])})
-        _warm_up()
+        if terms.sums:
+            _warm_up()
         _limit(terms)
         reader = Reader(terms)
         _send(parent, {"ready": True}, b"")
@@ -350,7 +370,7 @@ def main(fd: int) -> None:
                 return
             # should the parent be gone when HDF5 hangs, nobody else will end this process
             signal.setitimer(signal.ITIMER_REAL, 1 + 1.5 * terms.time_limit_s)
-            _send(parent, *reader.answer(cast(FrameRequest, request)))
+            _send(parent, *reader.answer(cast("FrameRequest | LookRequest", request)))
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 

@@ -27,12 +27,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import h5py
-from h5py import h5d, h5f, h5g, h5o, h5p, h5s  # pyright: ignore[reportAttributeAccessIssue]
+from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from snakemap.confine import DataRoot, local_path, shown
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FrameError
 
-__all__ = ["CHUNK_BYTES_MAX", "Found", "HdfFile", "OpenFiles"]
+__all__ = ["CHUNK_BYTES_MAX", "YOUNG_S", "FileReplaced", "Found", "HdfFile", "Node", "OpenFiles", "link_of", "reading"]
 
 CHUNK_BYTES_MAX = 256 << 20
 """Unpacked size of one chunk; a small file can declare a huge one."""
@@ -70,6 +70,7 @@ class HdfFile:
         largest: bytes that it had when it was largest.
         sound: by path, a row that was found to lie in the file, and the bytes that the file had then.
         handle: None when it has to be opened anew.
+        loaded: its state when it was opened.
     """
 
     name: PurePosixPath
@@ -79,9 +80,16 @@ class HdfFile:
     largest: int = 0
     sound: dict[str, tuple[int, int]] = field(default_factory=dict)
     handle: h5py.File | None = None
+    loaded: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         return shown(self.name)
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Its size and when it was changed last (ns); another one when somebody has written to it."""
+        status = os.fstat(self.fd)
+        return status.st_size, status.st_mtime_ns
 
     @property
     def size(self) -> int:
@@ -108,6 +116,30 @@ class HdfFile:
         """Lets it go for good."""
         self.forget_handle()
         os.close(self.fd)
+
+
+class FileReplaced(FileBroken):
+    """What was known of a file does not hold any more; asked again, it is what it is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What a path leads to, and the file that really holds it.
+
+    Attributes:
+        file: that the last external link led to.
+        item: opened, not yet refreshed.
+        path: as it was asked for.
+        place: the path in the file that holds it, every link resolved.
+    """
+
+    file: HdfFile
+    item: h5py.Group | h5py.Dataset | h5py.Datatype
+    path: str
+    place: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, {shown(self.path)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +213,42 @@ class OpenFiles:
             FileBroken: HDF5 cannot read what is on the path, or the links go round in circles.
             FrameError: the path ends at something else than a dataset.
         """
-        found = self._walk(file, path, follow_files=True)
-        with _hdf5(found.file, f"{shown(path)} cannot be looked at"):
+        found = _dataset(self._walk(file, path, follow_files=True))
+        with reading(found.file, f"{shown(path)} cannot be looked at"):
             virtual = found.virtual
         if not virtual:
             return found
         del found
         self._forget_handles()
         self._load(file)
+        return _dataset(self._walk(file, path, follow_files=True))
+
+    def node(self, file: HdfFile, path: str) -> Node:
+        """Walks to whatever a path leads to; raises as :meth:`find` does."""
         return self._walk(file, path, follow_files=True)
+
+    def open_afresh(self, path: str | os.PathLike[str]) -> HdfFile:
+        """As :meth:`open`, and HDF5 sees the file as it is now, not as it was when it was opened."""
+        file = self._current(os.fspath(path))
+        if file.young or file.state != file.loaded:
+            file.forget_handle()
+        self._load(file)
+        return file
+
+    def again(self, file: HdfFile) -> HdfFile:
+        """The same file, opened again should HDF5 have let it go; raises as :meth:`open` does."""
+        self._load(file)
+        return file
+
+    def trim(self, file: HdfFile) -> None:
+        """Closes the files that were used longest ago when there are too many; never this one."""
+        for path, other in list(self._files.items())[: max(0, len(self._files) - FILES_MAX)]:
+            if other is not file:
+                self._forget(path)
+
+    def allow(self, found: Found) -> None:
+        """As :meth:`require` without rows, for a dataset of whatever shape that is only looked at."""
+        _Audit(self, found.file.name.parent, of_frames=False).check(found, None)
 
     def require(self, found: Found, rows: range | None) -> None:
         """Refreshes a dataset and makes sure that its frames are in the file, and nowhere outside the data root.
@@ -221,7 +280,7 @@ class OpenFiles:
         except FileNotReady as error:
             if known is not None and isinstance(error.__cause__, FileNotFoundError):
                 self._forget(path)
-                raise FileBroken(f"{known} was deleted while it was being read") from error
+                raise FileReplaced(f"{known} was deleted while it was being read") from error
             raise
         status = os.fstat(fd)
         identity = (status.st_dev, status.st_ino)
@@ -229,7 +288,7 @@ class OpenFiles:
             os.close(fd)
             if identity != known.identity:
                 self._forget(path)
-                raise FileBroken(f"{known} was replaced by another file while it was being read")
+                raise FileReplaced(f"{known} was replaced by another file while it was being read")
             self._files.move_to_end(path)
             return known
         file = self._files[path] = HdfFile(self.root.name_of(fd), fd, identity)
@@ -248,45 +307,47 @@ class OpenFiles:
             return
         try:
             name, flags = b"/proc/self/fd/%d" % file.fd, h5f.ACC_RDONLY | h5f.ACC_SWMR_READ
+            file.loaded = file.state
             file.handle = h5py.File(h5f.open(name, flags, fapl=_access(locking=self.locking)))
         except BlockingIOError as error:
             raise FileNotReady(f"{file} is locked by its writer") from error
         except HDF5_ERRORS as error:
             raise _unopened(file, error) from error
 
-    def _walk(self, file: HdfFile, path: str, *, follow_files: bool) -> Found:
+    def _walk(self, file: HdfFile, path: str, *, follow_files: bool) -> Node:
         """Walks one link at a time, so that HDF5 never follows one by itself."""
         if "\0" in path:
-            raise FrameError(f"{shown(path)} is no path of a dataset")
-        node, parts = _root_group(file), deque(_parts(path))
+            raise FrameError(f"{shown(path)} is no path in a file")
+        node, place, parts = _root_group(file), "", deque(_parts(path))
         for _ in range(HOPS_MAX):
             if not parts:
-                raise FrameError(f"{file}, {shown(path)} is a group, not a dataset")
+                return Node(file, node, path, place or "/")
             name = parts.popleft()
             link = _link(file, node, name, path)
             if isinstance(link, h5py.HardLink):
-                node = self._step(file, node, name, path)
-                if isinstance(node, h5py.Dataset):
-                    if parts:
-                        raise FrameError(f"{file}, {shown(path)} leads through a dataset, not through groups")
-                    return Found(file, node, path)
-                continue
+                step, place = self._step(file, node, name, path), f"{place}/{name}"
+                if isinstance(step, h5py.Group):
+                    node = step
+                    continue
+                if parts:
+                    raise FrameError(f"{file}, {shown(path)} leads through a {_word(step)}, not through groups")
+                return Node(file, step, path, place)
             if isinstance(link, h5py.ExternalLink) and follow_files:
                 file = self._linked(file, link.filename)
-                node = _root_group(file)
+                node, place = _root_group(file), ""
             elif not isinstance(link, h5py.SoftLink):
                 raise FileRefused(f"{file}, {shown(path)} leads through a link that is not followed")
             elif link.path.startswith("/"):
-                node = _root_group(file)
+                node, place = _root_group(file), ""
             parts.extendleft(reversed(_parts(link.path)))
         raise FileBroken(f"{file}, {shown(path)} leads through too many links")
 
     def _linked(self, file: HdfFile, name: str) -> HdfFile:
         return self.open(local_path(name, self.path_map)) if name.startswith("/") else self.beside(file, name)
 
-    def _step(self, file: HdfFile, node: h5py.Group, name: str, path: str) -> h5py.Group | h5py.Dataset:
+    def _step(self, file: HdfFile, node: h5py.Group, name: str, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
         """Opens a member of a group; a virtual dataset gets its sources from beside its own file."""
-        with _hdf5(file, f"{shown(path)} cannot be opened"):
+        with reading(file, f"{shown(path)} cannot be opened"):
             raw = name.encode(errors="surrogateescape")
             kind = h5o.get_info(node.id, raw).type
             if kind == h5o.TYPE_GROUP:
@@ -295,7 +356,9 @@ class OpenFiles:
                 access = h5p.create(h5p.DATASET_ACCESS)
                 access.set_virtual_prefix(os.fsencode(self.root.root / file.name.parent))
                 return h5py.Dataset(h5d.open(node.id, raw, access))
-        raise FrameError(f"{file}, {shown(path)} is a datatype, not a dataset")
+            if kind == h5o.TYPE_NAMED_DATATYPE:
+                return h5py.Datatype(h5t.open(node.id, raw))
+        raise FrameError(f"{file}, {shown(path)} is no group, dataset or datatype")
 
 
 class _Audit:
@@ -305,15 +368,16 @@ class _Audit:
     absolute or lie in the one directory, and lead through no further files.
     """
 
-    def __init__(self, files: OpenFiles, directory: PurePosixPath) -> None:
+    def __init__(self, files: OpenFiles, directory: PurePosixPath, *, of_frames: bool = True) -> None:
         self._files = files
+        self._of_frames = of_frames
         self._directory = directory
         self._within: list[tuple[tuple[int, int], int]] = []
         self._sources = 0
 
     def check(self, found: Found, rows: range | None) -> None:
         """As :meth:`OpenFiles.require`."""
-        with _hdf5(found.file, f"{shown(found.path)} cannot be looked at"):
+        with reading(found.file, f"{shown(found.path)} cannot be looked at"):
             creation = found.dataset.id.get_create_plist()
             external, layout = creation.get_external_count(), creation.get_layout()
         if external:
@@ -321,9 +385,10 @@ class _Audit:
         if layout == h5d.VIRTUAL:
             self._check_virtual(found, creation, rows)
         elif not self._sources:
-            with _hdf5(found.file, f"{shown(found.path)} cannot be refreshed"):
+            with reading(found.file, f"{shown(found.path)} cannot be refreshed"):
                 found.dataset.refresh()
-        _check_length(found, rows)
+        if self._of_frames:
+            _check_length(found, rows)
         if layout == h5d.CHUNKED:
             _check_chunks(found, rows)
         elif layout == h5d.CONTIGUOUS:
@@ -336,7 +401,7 @@ class _Audit:
         if len(self._within) >= DEPTH_MAX:
             raise FileBroken(f"{found} draws on virtual datasets too many levels deep")
         self._within.append(key)
-        with _hdf5(found.file, f"the sources of {shown(found.path)} cannot be looked up"):
+        with reading(found.file, f"the sources of {shown(found.path)} cannot be looked up"):
             count = creation.get_virtual_count()
         self._sources += count
         if self._sources > SOURCES_MAX:
@@ -346,7 +411,7 @@ class _Audit:
         self._within.pop()
 
     def _check_source(self, found: Found, creation: h5p.PropDCID, number: int, rows: range | None) -> None:
-        with _hdf5(found.file, f"the sources of {shown(found.path)} cannot be looked up"):
+        with reading(found.file, f"the sources of {shown(found.path)} cannot be looked up"):
             name, path = creation.get_virtual_filename(number), creation.get_virtual_dsetname(number)
             needed = _source_rows(creation, number, rows)
         if "%" in name or "%" in path:
@@ -355,7 +420,7 @@ class _Audit:
             raise FileRefused(f"{found} has sources relative to another directory, which are not followed")
         try:
             file = self._file(found.file, name)
-            source = self._files._walk(file, path, follow_files=False)
+            source = _dataset(self._files._walk(file, path, follow_files=False))
             self.check(source, needed if source.dataset.ndim == found.dataset.ndim else None)
         except FileNotReady:
             # frames that are not asked for may come from a file that is not there yet
@@ -426,7 +491,7 @@ def _check_length(found: Found, rows: range | None) -> None:
     rows_are = "frame" if found.dataset.ndim > 2 else "value"
     if length < before:
         found.file.sound.pop(found.path, None)
-        raise FileBroken(f"{found} had {before:,} {rows_are}s, and now has {length:,}")
+        raise FileReplaced(f"{found} had {before:,} {rows_are}s, and now has {length:,}")
     lengths[found.path] = length
     if rows and rows.stop > length:
         found.file.forget_handle()
@@ -446,7 +511,7 @@ def _check_chunks(found: Found, rows: range | None) -> None:
     step = chunk_shape[0]
     starts = range(rows.start // step * step, rows.stop, step)
     others = [range(0, size, chunk) for size, chunk in zip(dataset.shape[1:], chunk_shape[1:], strict=True)]
-    with _hdf5(found.file, f"the frames of {shown(found.path)} cannot be looked up"):
+    with reading(found.file, f"the frames of {shown(found.path)} cannot be looked up"):
         stored = 0
         for corner in product(starts, *others):
             chunk_bytes = _stored(dataset, corner)
@@ -554,7 +619,7 @@ def _has_signature(file: HdfFile) -> bool:
 
 
 @contextmanager
-def _hdf5(file: HdfFile, doing: str) -> Iterator[None]:
+def reading(file: HdfFile, doing: str) -> Iterator[None]:
     """Turns what h5py raises about a file into our words; the file is opened afresh the next time."""
     try:
         yield
@@ -568,18 +633,49 @@ def _words(error: BaseException) -> str:
     return shown(" ".join(str(argument) for argument in error.args) or type(error).__name__)
 
 
+def link_of(group: h5py.Group, name: str) -> h5py.HardLink | h5py.SoftLink | h5py.ExternalLink | None:
+    """The link of a member, be its name text or not; None for a kind of link that HDF5 does not know itself.
+
+    Raises:
+        KeyError: the group has no such member.
+        OSError, RuntimeError, ValueError: HDF5 cannot read it.
+    """
+    raw, links = name.encode(errors="surrogateescape"), group.id.links
+    if not links.exists(raw):
+        raise KeyError(name)
+    kind = links.get_info(raw).type
+    if kind == h5l.TYPE_HARD:
+        return h5py.HardLink()
+    if kind == h5l.TYPE_SOFT:
+        return h5py.SoftLink(links.get_val(raw).decode(errors="surrogateescape"))
+    if kind == h5l.TYPE_EXTERNAL:
+        file, path = links.get_val(raw)
+        return h5py.ExternalLink(os.fsdecode(file), path.decode(errors="surrogateescape"))
+    return None
+
+
 def _link(file: HdfFile, node: h5py.Group, name: str, path: str) -> Any:
     """What kind of link a member of a group is."""
-    with _hdf5(file, f"{shown(path)} cannot be looked up"):
-        link = node.get(name, getlink=True)
-    if link is None:
-        file.forget_handle()
-        raise FileNotReady(f"{file} has no {shown(path)} (yet)")
-    return link
+    with reading(file, f"{shown(path)} cannot be looked up"):
+        try:
+            return link_of(node, name)
+        except KeyError as error:
+            file.forget_handle()
+            raise FileNotReady(f"{file} has no {shown(path)} (yet)") from error
+
+
+def _dataset(node: Node) -> Found:
+    if isinstance(node.item, h5py.Dataset):
+        return Found(node.file, node.item, node.path)
+    raise FrameError(f"{node} is a {_word(node.item)}, not a dataset")
+
+
+def _word(item: h5py.Group | h5py.Dataset | h5py.Datatype) -> str:
+    return {h5py.Dataset: "dataset", h5py.Datatype: "datatype"}.get(type(item), "group")
 
 
 def _root_group(file: HdfFile) -> h5py.Group:
-    with _hdf5(file, "its root group cannot be opened"):
+    with reading(file, "its root group cannot be opened"):
         if file.handle is None:
             raise ValueError("the file is closed")
         return h5py.Group(h5g.open(file.handle.id, b"/"))

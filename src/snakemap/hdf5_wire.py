@@ -13,12 +13,15 @@ from typing import NotRequired, TypedDict
 
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FrameError, RoiError, SnakemapError
 
-__all__ = ["ERRORS", "HEADER_MAX", "LENGTHS", "PAYLOAD_MAX", "FrameRequest", "Terms"]
+__all__ = ["ERRORS", "HEADER_MAX", "LENGTHS", "LOOK_PAYLOAD_MAX", "PAYLOAD_MAX", "FrameRequest", "LookRequest", "Terms"]
 
 LENGTHS = struct.Struct("<II")
 HEADER_MAX = 64 * 1024
 PAYLOAD_MAX = 16 * 1024 * 1024
 """Bytes of sums and frames in one answer; more is taken for a reader gone mad."""
+
+LOOK_PAYLOAD_MAX = 64 * 1024 * 1024
+"""Bytes of values in one answer to who looks round in files."""
 
 ERRORS: dict[str, type[SnakemapError]] = {
     error.code: error for error in (FileBroken, FileNotReady, FileRefused, FrameError, RoiError)
@@ -36,6 +39,7 @@ class Terms:
         locking: whether HDF5 locks the files that it reads.
         time_limit_s: seconds that a request may take.
         memory_limit_bytes: address space that the reader may use.
+        sums: whether it is to sum frames, and gets ready for it.
     """
 
     root: str
@@ -43,6 +47,7 @@ class Terms:
     locking: bool = False
     time_limit_s: float = 10.0
     memory_limit_bytes: int = 4 << 30
+    sums: bool = True
 
 
 class FrameRequest(TypedDict):
@@ -64,3 +69,22 @@ class FrameRequest(TypedDict):
     frame_shape: list[int] | None
     point_shape: NotRequired[list[int]]
     preview: bool
+
+
+class LookRequest(TypedDict):
+    """A request of somebody who looks round in a file; the ask is one of four words.
+
+    - ``"members"``: of a group, some of them (``offset``, ``count``) or those whose names hold ``search``;
+    - ``"find"``: everything below the root whose name holds ``search``;
+    - ``"about"``: all that is known of a node, without its values;
+    - ``"slice"``: values of a dataset: for each dimension a number, or start, stop and step; ``most`` at one time.
+    """
+
+    ask: str
+    path: str
+    node: str
+    offset: NotRequired[int]
+    count: NotRequired[int]
+    search: NotRequired[str]
+    selection: NotRequired[list[int | list[int]]]
+    most: NotRequired[int]

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import pytest_asyncio
 from tests.support import recordings
+from tests.support.escapes import CANARY, ESCAPES, pictures, virtual, write
 from tests.support.lab import ColumnsWriter
 from tests.support.swmr_writer import DATASET, SHAPE, SwmrWriter, picture
 
-from snakemap import hdf5
+from snakemap import hdf5, hdf5_process
 from snakemap.confine import DataRoot
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FrameError, RoiError
 from snakemap.hdf5 import FrameBatch, FrameReader
@@ -31,7 +32,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 HOSTILE = Path(__file__).parents[1] / "data" / "hostile"
 ROIS = ((0, 5, 0, 7), (3, 24, 10, 32))
-CANARY = 77
 HOUR_S = 3600
 
 
@@ -65,16 +65,6 @@ def outside(data_root):
         path.parent.mkdir()
         write(path, np.full((8, *SHAPE), CANARY, np.uint16))
     return path
-
-
-def write(path, frames, *, name="d", libver="latest", **options):
-    with h5py.File(path, "a", libver=libver) as file:
-        file.create_dataset(name, data=frames, **options)
-    return path
-
-
-def pictures(start, stop, dtype=np.uint16):
-    return np.stack([picture(number, dtype) for number in range(start, stop)])
 
 
 def age(path):
@@ -234,7 +224,7 @@ async def test_what_the_reader_has_no_time_for_is_asked_for_again(data_root, mon
         ({**header, "points": 1}, np.arange(3, 4, dtype="<u8").tobytes()),
         ({**header, "points": 2, "frame": ["|u1", 1, 1]}, np.arange(4, 6, dtype="<u8").tobytes() + b"\7"),
     )
-    monkeypatch.setattr(hdf5, "_Child", lambda: child)
+    monkeypatch.setattr(hdf5_process, "ReaderChild", lambda: child)
     reader = FrameReader(data_root)
     reduced = await reader.reduce(batch(data_root / "scan.h5", 2, 8, rois=(), preview=True))
     assert [(request["start"], request["stop"]) for request in child.asked[1:]] == [(2, 8), (5, 8), (6, 8)]
@@ -247,7 +237,7 @@ async def test_what_the_reader_has_no_time_for_is_asked_for_again(data_root, mon
 async def test_a_file_replaced_between_two_parts_of_a_batch_is_broken(data_root, monkeypatch):
     header = {"points": 1, "length": 9, "dtype": "<u8", "frame": None}
     child = ScriptedChild(*(({**header, "identity": [1, inode]}, bytes(8)) for inode in (2, 3)))
-    monkeypatch.setattr(hdf5, "_Child", lambda: child)
+    monkeypatch.setattr(hdf5_process, "ReaderChild", lambda: child)
     reader = FrameReader(data_root)
     with pytest.raises(FileBroken, match="was replaced by another file"):
         await reader.reduce(batch(data_root / "scan.h5", 0, 2, rois=()))
@@ -659,7 +649,7 @@ async def test_scalars_can_be_read_as_they_are_written(reader, visit):
 async def test_a_reader_that_talks_nonsense_about_scalars_is_given_up(data_root, monkeypatch):
     for header, payload_bytes in (({}, 8), ({"points": 2}, 16), ({"points": 1}, 9), ({"points": "many"}, 8)):
         reader, child = FrameReader(data_root), ScriptedChild((header, bytes(payload_bytes)))
-        monkeypatch.setattr(hdf5, "_Child", lambda child=child: child)
+        monkeypatch.setattr(hdf5_process, "ReaderChild", lambda child=child: child)
         with pytest.raises(FileBroken, match="nonsense"):
             await reader.scalars(batch(data_root / "scan.h5", 0, 1))
         await reader.close()
@@ -721,116 +711,6 @@ async def test_points_beyond_all_bounds_are_not_ready(reader, visit, start, stop
 # ways out of the data root
 
 
-def virtual(path, sources, *, name="d"):
-    """A virtual dataset that shows 8 frames of each source, one after the other."""
-    layout = h5py.VirtualLayout((8 * len(sources), *SHAPE), np.uint16)
-    for number, (file, dataset) in enumerate(sources):
-        layout[8 * number : 8 * number + 8] = h5py.VirtualSource(file, dataset, (8, *SHAPE))
-    with h5py.File(path, "a", libver="latest") as file:
-        file.create_virtual_dataset(name, layout)
-
-
-def escape_symlink(visit, outside):
-    (visit / "scan.h5").symlink_to(outside)
-
-
-def escape_relative_symlink(visit, outside):
-    (visit / "scan.h5").symlink_to(os.path.relpath(outside, visit))
-
-
-def escape_external(visit, outside):
-    with h5py.File(visit / "scan.h5", "w") as file:
-        file["d"] = h5py.ExternalLink(str(outside), "d")
-
-
-def escape_relative_external(visit, outside):
-    with h5py.File(visit / "scan.h5", "w") as file:
-        file["d"] = h5py.ExternalLink(os.path.relpath(outside, visit), "d")
-
-
-def escape_two_hops(visit, outside):
-    with h5py.File(visit / "hop.h5", "w") as file:
-        file["d"] = h5py.ExternalLink(str(outside), "d")
-    with h5py.File(visit / "scan.h5", "w") as file:
-        file["d"] = h5py.ExternalLink("hop.h5", "d")
-
-
-def escape_through_a_soft_link(visit, outside):
-    with h5py.File(visit / "scan.h5", "w") as file:
-        file["group"] = h5py.ExternalLink(str(outside), "/")
-        file["d"] = h5py.SoftLink("/group/d")
-
-
-def escape_external_through_a_symlink(visit, outside):
-    (visit / "link.h5").symlink_to(outside)
-    with h5py.File(visit / "scan.h5", "w") as file:
-        file["d"] = h5py.ExternalLink("link.h5", "d")
-
-
-def escape_by_proc(visit, outside):
-    with h5py.File(visit / "scan.h5", "w") as file:
-        file["d"] = h5py.ExternalLink(f"/proc/self/root{outside}", "d")
-
-
-def escape_virtual(visit, outside):
-    virtual(visit / "scan.h5", [(str(outside), "d")])
-
-
-def escape_relative_virtual(visit, outside):
-    virtual(visit / "scan.h5", [(os.path.relpath(outside, visit), "d")])
-
-
-def escape_virtual_through_a_symlink(visit, outside):
-    (visit / "link.h5").symlink_to(outside)
-    virtual(visit / "scan.h5", [("link.h5", "d")])
-
-
-def escape_virtual_through_an_external_link(visit, outside):
-    virtual(visit / "scan.h5", [(".", "there")])
-    with h5py.File(visit / "scan.h5", "a") as file:
-        file["there"] = h5py.ExternalLink(str(outside), "d")
-
-
-def escape_virtual_of_virtual(visit, outside):
-    virtual(visit / "hop.h5", [(str(outside), "d")])
-    virtual(visit / "scan.h5", [("hop.h5", "d")])
-
-
-def escape_virtual_by_a_second_source(visit, outside):
-    write(visit / "good.h5", pictures(0, 8))
-    virtual(visit / "scan.h5", [("good.h5", "d"), (str(outside), "d")])
-
-
-def escape_virtual_by_another_directory(visit, outside):
-    (visit / "sub").mkdir()
-    write(visit / "sub" / "next.h5", pictures(0, 8))
-    (visit / "next.h5").symlink_to(outside)
-    virtual(visit / "sub" / "hop.h5", [("next.h5", "d")])
-    virtual(visit / "scan.h5", [("sub/hop.h5", "d")])
-
-
-def escape_pattern(visit, outside):
-    layout = h5py.VirtualLayout((8, *SHAPE), np.uint16, maxshape=(None, *SHAPE))
-    layout[: h5py.h5s.UNLIMITED] = h5py.VirtualSource(f"{outside.parent}/%b.h5", "d", (1, *SHAPE))
-    with h5py.File(visit / "scan.h5", "w", libver="latest") as file:
-        file.create_virtual_dataset("d", layout)
-
-
-def escape_raw_storage(visit, outside):
-    size = 8 * SHAPE[0] * SHAPE[1] * 2
-    with h5py.File(visit / "scan.h5", "w") as file:
-        file.create_dataset("d", (8, *SHAPE), np.uint16, external=[(str(outside), 0, size)])
-
-
-def escape_raw_storage_in_a_source(visit, outside):
-    escape_raw_storage(visit, outside)
-    (visit / "scan.h5").rename(visit / "raw.h5")
-    virtual(visit / "scan.h5", [("raw.h5", "d")])
-
-
-ESCAPES = {name: escape for name, escape in sorted(globals().items()) if name.startswith("escape_")}
-
-
 @pytest.mark.parametrize("there", [True, False])
 @pytest.mark.parametrize("escape", ESCAPES)
 async def test_nothing_outside_the_data_root_is_read(reader, visit, outside, escape, there):
@@ -868,7 +748,7 @@ async def test_the_kernel_confines_the_reader_too(reader, visit):
 
 async def test_a_kernel_that_does_not_confine_is_told_of_once(data_root, monkeypatch, caplog):
     answer = {"shape": [1, 2, 3], "confined": False}
-    monkeypatch.setattr(hdf5, "_Child", lambda: ScriptedChild((answer, b""), (answer, b"")))
+    monkeypatch.setattr(hdf5_process, "ReaderChild", lambda: ScriptedChild((answer, b""), (answer, b"")))
     reader = FrameReader(data_root)
     for _ in range(2):
         assert await reader.shape(str(data_root / "scan.h5"), "d") == (1, 2, 3)
@@ -1161,7 +1041,7 @@ NONSENSE = {
 async def test_a_reader_that_talks_nonsense_is_given_up(data_root, monkeypatch, case):
     header, payload_bytes = NONSENSE[case]
     reader, child = FrameReader(data_root), ScriptedChild((header, bytes(payload_bytes)))
-    monkeypatch.setattr(hdf5, "_Child", lambda: child)
+    monkeypatch.setattr(hdf5_process, "ReaderChild", lambda: child)
     with pytest.raises(FileBroken, match="nonsense"):
         await reader.reduce(batch(data_root / "scan.h5", 0, 1))
     assert child.killed
