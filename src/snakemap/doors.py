@@ -16,9 +16,11 @@ from bokeh.io.doc import curdoc
 from bokeh.settings import settings
 from bokeh.util.token import check_session_id_signature
 
+from snakemap.directories import Directories
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import SessionRefused, SnakemapError
 from snakemap.geometry import Habits
+from snakemap.hdf5_look import FileLooker
 from snakemap.levels import warm_up
 from snakemap.live import Live
 from snakemap.settings import Settings, load
@@ -26,6 +28,7 @@ from snakemap.store import Store
 from snakemap.views.dashboard import Dashboard, page_css
 from snakemap.views.pipeline import Levels
 from snakemap.views.tab import Tab
+from snakemap.views.visit import FileRoom
 
 __all__ = ["Process", "page", "process"]
 
@@ -40,11 +43,13 @@ class Process:
         settings: of the process.
         live: the runs it follows.
         levels: their coarse maps.
+        room: where files are looked at.
     """
 
     settings: Settings
     live: Live
     levels: Levels
+    room: FileRoom
 
 
 @cache
@@ -62,7 +67,9 @@ def process() -> Process:
         atexit.register(redis.leave)
     store = Store(url, documents_max=told.documents_max, keep_days=told.keep_days)
     threading.Thread(target=warm_up, name="warm up", daemon=True).start()
-    return Process(told, Live(store, habits=Habits(told.grid, snake=told.snake)), Levels())
+    looker = FileLooker(told.root, path_map=told.path_map)
+    room = FileRoom(Directories(told.root), looker, tuple(told.path_map))
+    return Process(told, Live(store, habits=Habits(told.grid, snake=told.snake)), Levels(), room)
 
 
 def page(name: str) -> None:
@@ -80,7 +87,8 @@ def page(name: str) -> None:
         pn.pane.Alert(html.escape(str(refusal)), alert_type="warning").servable(title=title)
         return
     if name == "dashboard":
-        Dashboard(made, read_only=process().settings.read_only).servable(title=title)
+        shared = process()
+        Dashboard(made, room=shared.room, read_only=shared.settings.read_only).servable(title=title)
         return
     if name == "histogram":
         made.stand_alone()

@@ -14,6 +14,7 @@ from snakemap.views.components import stylesheet
 from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
 from snakemap.views.tab import Tab
 from snakemap.views.theme import THEMES
+from snakemap.views.visit import FileRoom, Visit
 
 __all__ = ["Dashboard", "page_css"]
 
@@ -45,12 +46,15 @@ class Dashboard(pn.viewable.Viewer):
 
     Args:
         tab: whose panes these are.
+        room: where files are looked at; None: this page has no files.
         read_only: nothing can be started from this page.
     """
 
-    def __init__(self, tab: Tab, *, read_only: bool = False, **params: Any) -> None:
+    def __init__(self, tab: Tab, *, room: FileRoom | None = None, read_only: bool = False, **params: Any) -> None:
         super().__init__(**params)
         self.tab = tab
+        self.room = room
+        self.visit: Visit | None = None
         self.read_only = read_only
         self._layout = self._laid_out()
 
@@ -58,10 +62,10 @@ class Dashboard(pn.viewable.Viewer):
         return self._layout
 
     def _laid_out(self) -> pn.viewable.Viewable:
-        tab = self.tab
+        tab, center = self.tab, self._center()
         middle = pn.Row(
             self._left(),
-            _pane(self._toolbar(), self._bounds(), tab.maps_place, classes=["center"]),
+            *center,
             pn.Column(
                 _pane(tab.frame, classes=["frame-pane"]),
                 _pane(self._brush_line(), tab.histogram, classes=["histogram-pane"]),
@@ -73,6 +77,7 @@ class Dashboard(pn.viewable.Viewer):
             sizing_mode="stretch_both",
             margin=0,
             styles={"min-height": "0", "flex": "1 1 0", "gap": "8px", "padding": "8px"},
+            stylesheets=[NARROW],
         )
         return pn.Column(
             tab.topbar,
@@ -81,20 +86,35 @@ class Dashboard(pn.viewable.Viewer):
             sizing_mode="stretch_both",
             margin=0,
             styles={"height": "100vh", "width": "100vw", "background": "var(--sm-page)", "overflow": "hidden"},
+            stylesheets=[NARROW],
         )
 
     def _left(self) -> pn.viewable.Viewable:
-        """Runs, and the places of the file browser and the tree."""
-        later = "color: var(--sm-faint); font-size: 12px; padding: 10px; margin: 0"
-        tabs = pn.Tabs(
-            ("Runs", pn.Column(self.tab.run_list, scroll=True, sizing_mode="stretch_both", margin=0)),
-            ("Files", pn.pane.HTML(f'<p style="{later}">This version does not browse files yet.</p>', margin=0)),
-            ("Tree", pn.pane.HTML(f'<p style="{later}">This version does not look into files yet.</p>', margin=0)),
-            sizing_mode="stretch_both",
-            margin=0,
-            stylesheets=[TABS],
-        )
-        return _pane(tabs, classes=["left"], styles={"flex": "0 0 210px", "max-width": "210px"})
+        """Runs, the files of the visit, and the tree of one of them."""
+        runs = pn.Column(self.tab.run_list, scroll=True, sizing_mode="stretch_both", margin=0)
+        items: list[tuple[str, Any]] = [("Runs", runs)]
+        if self.visit is not None:
+            items += [("Files", self.visit.files.component), ("Tree", self.visit.tree.component)]
+        tabs = pn.Tabs(*items, sizing_mode="stretch_both", margin=0, stylesheets=[TABS])
+        if self.visit is not None:
+            visit = self.visit
+            tabs.param.watch(lambda event: visit.start() if event.new else None, "active")
+            visit.on_tree(lambda: tabs.param.update(active=2))
+        return _pane(tabs, classes=["left"], styles={"flex": LEFT, "max-width": "none"})
+
+    def _center(self) -> list[pn.viewable.Viewable]:
+        """The maps, or the dataset that was chosen in a file."""
+        maps = _pane(self._toolbar(), self._bounds(), self.tab.maps_place, classes=["center"])
+        if self.room is None:
+            return [maps]
+
+        def show(dataset: bool) -> None:
+            maps.visible, chosen.visible = not dataset, dataset
+
+        self.visit = Visit(self.room, self.tab, on_dataset=show)
+        chosen = _pane(self.visit.dataset, classes=["center"])
+        chosen.visible = False
+        return [maps, chosen]
 
     def _toolbar(self) -> pn.viewable.Viewable:
         """Secondary things, in one line over the maps."""
@@ -270,6 +290,7 @@ def _shrinking(least: int) -> list[str]:
     return [stylesheet("widgets"), f":host {{ flex: 0 1 auto !important; min-width: {least}px !important; }}"]
 
 
+LEFT = "0 0 clamp(210px, 19vw, 380px)"
 NARROW = ":host { min-width: 0 !important; }"
 FAINT = {"color": "var(--sm-faint)", "font-size": "12px"}
 RIGHT = ":host { flex: 0 1 clamp(300px, 27vw, 760px) !important; gap: 8px; min-width: 0; min-height: 0; }"

@@ -85,6 +85,8 @@ class Tab:
         self._gone = False
         self._tell_channels: list[Callable[[tuple[str, ...]], None]] = []
         self._tell_sources: list[Callable[[list[str]], None]] = []
+        self._tell_words: list[Callable[[Run | None], None]] = []
+        self._tell_close: list[Callable[[], None]] = []
         self.source_names: list[str] = []
         self._trail: Trail | object | None = UNTOLD
         self._trail_at = 0.0
@@ -196,6 +198,8 @@ class Tab:
                 self._set(self.summary, state=told)
                 self._name_sources(run)
             self._set(self.run_list, runs=self.live.summaries[:200])
+            for tell in self._tell_words:
+                tell(run)
 
     def _titles(self, marks: dict[str, str]) -> dict[str, str]:
         """What stands beside the name of each map: its unit, and that the detector's own sum is another."""
@@ -305,6 +309,14 @@ class Tab:
     def on_sources(self, tell: Callable[[list[str]], None]) -> None:
         """Calls back when a run has other sources than the one before."""
         self._tell_sources.append(tell)
+
+    def on_words(self, tell: Callable[[Run | None], None]) -> None:
+        """Calls back with the run that is shown whenever words change: once a second at most."""
+        self._tell_words.append(tell)
+
+    def on_close(self, tell: Callable[[], None]) -> None:
+        """Calls back when the tab is gone."""
+        self._tell_close.append(tell)
 
     def _replace_maps(self, channels: tuple[str, ...]) -> None:
         """Another set of channels needs other figures."""
@@ -520,6 +532,8 @@ class Tab:
         self.live.show_frames_of(self, None)
         self._let_go()
         self.pipeline.look_at(None)
+        for tell in self._tell_close:
+            tell()
 
 
 def _frames_of(run: Run, source: Source) -> str:

@@ -1,0 +1,163 @@
+"""A line of a dataset, over its axis and with its errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import panel as pn
+from bokeh.document import Document
+from bokeh.events import DoubleTap, Reset
+from bokeh.models import (
+    BasicTickFormatter,
+    ColumnDataSource,
+    HoverTool,
+    PanTool,
+    Range1d,
+    ResetTool,
+    SaveTool,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+
+from snakemap.views.displays import envelope
+from snakemap.views.theme import Theme
+from snakemap.views.theming import dress
+
+__all__ = ["LinePane"]
+
+SETTLE_MS = 150
+MARKED_MAX = 200
+"""Points of a line that are marked one by one."""
+
+Numbers = npt.NDArray[np.float64]
+EMPTY: dict[str, Any] = {"x": [], "y": []}
+
+
+class LinePane:
+    """Draws one line, of which the browser has no more points than it has pixels.
+
+    Args:
+        document: Bokeh's, of the tab.
+        theme: the colors of the page.
+    """
+
+    def __init__(self, *, document: Document, theme: Theme) -> None:
+        self.document = document
+        self.theme = theme
+        self.source, self.marks = ColumnDataSource(EMPTY), ColumnDataSource(EMPTY)
+        self.band = ColumnDataSource({"x": [], "low": [], "high": []})
+        self.figures = {log: self._figure(log=log) for log in (False, True)}
+        self.picture = pn.pane.Bokeh(self.figures[False], sizing_mode="stretch_both")
+        self.pane = pn.Column(self.picture, sizing_mode="stretch_both", margin=0, visible=False)
+        self.restyle(theme)
+        self._x: Numbers = np.zeros(0)
+        self._y: Numbers = np.zeros(0)
+        self._errors: Numbers | None = None
+        self._shown: object = None
+        self._held = False
+
+    def draw(
+        self, x: Numbers, y: Numbers, *, errors: Numbers | None, titles: tuple[str, str, str], key: object
+    ) -> None:
+        """Draws a line.
+
+        Args:
+            x: (points,) along the axis; drawn in rising order.
+            y: (points,).
+            errors: (points,), or None.
+            titles: over it, of the axis, of the values; text, not markup.
+            key: what it is of: the zoom stays while that stays.
+        """
+        if len(x) and np.any(np.diff(x) < 0):
+            order = np.argsort(x, kind="stable")
+            x, y, errors = x[order], y[order], None if errors is None else errors[order]
+        self._x, self._y, self._errors = x, y, errors
+        for plot in self.figures.values():
+            plot.title.text, plot.xaxis.axis_label, plot.yaxis.axis_label = titles
+        if key != self._shown:
+            self._shown = key
+            self._whole()
+        self._render()
+
+    def set_log(self, log: bool) -> None:
+        """Draws the values on a logarithmic axis, or on a linear one."""
+        if self.picture.object is not self.figures[log]:
+            self.picture.object = self.figures[log]
+            self._whole()
+
+    def restyle(self, theme: Theme) -> None:
+        """Wears the colors of a theme."""
+        self.theme = theme
+        for plot in self.figures.values():
+            dress(plot, theme)
+            plot.grid.grid_line_color = theme.line
+            plot.background_fill_color = theme.panel
+            line, marks, band = plot.renderers
+            line.glyph.line_color = marks.glyph.fill_color = marks.glyph.line_color = theme.accent
+            band.glyph.update(fill_color=theme.accent, fill_alpha=0.22)
+
+    def _whole(self) -> None:
+        """Has all of the line in view."""
+        x, y = self._x[np.isfinite(self._x)], self._y[np.isfinite(self._y)]
+        edges = (float(x.min()), float(x.max())) if len(x) else (0.0, 1.0)
+        wide = (edges[1] - edges[0]) or 1.0
+        for log, plot in self.figures.items():
+            seen = y[y > 0] if log else y
+            low, high = (float(seen.min()), float(seen.max())) if len(seen) else (0.1, 1.0)
+            if log:
+                low, high = low / 1.3, high * 1.3
+            else:
+                margin = 0.05 * ((high - low) or abs(high) or 1.0)
+                low, high = low - margin, high + margin
+            plot.x_range.update(start=edges[0] - 0.02 * wide, end=edges[1] + 0.02 * wide)
+            plot.y_range.update(start=low, end=high)
+
+    def _render(self) -> None:
+        plot = self.figures[self.picture.object is self.figures[True]]
+        bins = max(100, min(4000, int(plot.inner_width or 800)))
+        view = {"start": float(plot.x_range.start), "stop": float(plot.x_range.end), "bins": bins}
+        x, y = envelope(self._x, self._y, **view)
+        self.source.data = {"x": x, "y": y}
+        few = len(self._x) <= MARKED_MAX
+        self.marks.data = {"x": x, "y": y} if few else EMPTY
+        if self._errors is None:
+            self.band.data = {"x": [], "low": [], "high": []}
+        else:
+            low = envelope(self._x, self._y - self._errors, **view)
+            high = envelope(self._x, self._y + self._errors, **view)
+            self.band.data = {"x": low[0], "low": low[1], "high": high[1]}
+
+    def _on_range(self, attribute: str, old: Any, new: Any) -> None:
+        if not self._held and len(self._x) > MARKED_MAX:
+            self._held = True
+            self.document.add_timeout_callback(self._look_closer, SETTLE_MS)
+
+    def _look_closer(self) -> None:
+        self._held = False
+        self._render()
+
+    def _on_reset(self, _: Any) -> None:
+        self._whole()
+        self._render()
+
+    def _figure(self, *, log: bool) -> Any:
+        plot = figure(
+            title="", x_range=Range1d(start=0, end=1), y_range=Range1d(start=0.1, end=1), tools=[],
+            y_axis_type="log" if log else "linear", sizing_mode="stretch_both", min_height=160, min_width=200,
+            min_border_left=60, min_border_right=16, toolbar_location=None, name="dataset line",
+        )  # fmt: skip
+        wheel = WheelZoomTool(dimensions="width")
+        plot.add_tools(PanTool(), wheel, ResetTool(), SaveTool())
+        plot.toolbar.active_scroll = wheel
+        plot.xaxis.formatter = BasicTickFormatter(use_scientific=False)
+        line = plot.line("x", "y", source=self.source, line_width=1.5)
+        plot.scatter("x", "y", source=self.marks, size=4)
+        plot.varea("x", "low", "high", source=self.band)
+        plot.add_tools(HoverTool(tooltips=[("at", "@x{0,0.[0000]}"), ("value", "@y{0,0.[0000]}")], renderers=[line]))
+        for event in (Reset, DoubleTap):
+            plot.on_event(event, self._on_reset)
+        plot.x_range.on_change("start", self._on_range)
+        plot.x_range.on_change("end", self._on_range)
+        return plot

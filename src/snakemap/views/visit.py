@@ -1,0 +1,121 @@
+"""The files of the visit beside the maps: file browser, tree, and whatever dataset was chosen, in one tab."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from snakemap.confine import local_path
+from snakemap.directories import Directories
+from snakemap.errors import FileRefused
+from snakemap.hdf5_look import FileLooker
+from snakemap.runs import Run
+from snakemap.views.file_list import Files
+from snakemap.views.slices import DatasetView
+from snakemap.views.tab import Tab
+from snakemap.views.theme import THEMES
+from snakemap.views.tree import Tree
+
+__all__ = ["FileRoom", "Visit"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRoom:
+    """What all tabs of a process share to look at files.
+
+    Attributes:
+        directories: of the data root.
+        looker: into its files.
+        path_map: pairs of the writer's prefix and ours.
+    """
+
+    directories: Directories
+    looker: FileLooker
+    path_map: tuple[tuple[str, str], ...] = ()
+
+    def place_of(self, file: str | None) -> str:
+        """Where in the data root a file is that a document names; empty when it is not there by its name."""
+        return _place(file or "", str(self.looker.root), self.path_map)
+
+
+class Visit:
+    """Files, tree and dataset of one tab.
+
+    Args:
+        room: of the process.
+        tab: whose they are.
+        on_dataset: called when a dataset is to be seen instead of the maps, and with False when the maps are.
+    """
+
+    def __init__(self, room: FileRoom, tab: Tab, *, on_dataset: Callable[[bool], None]) -> None:
+        self.room = room
+        self.tab = tab
+        self.on_dataset = on_dataset
+        self._on_tree: list[Callable[[], None]] = []
+        document = tab.document
+        self.files = Files(room.directories, document=document, on_file=self._on_file, on_run=self._on_run)
+        self.tree = Tree(room.looker, document=document, on_node=self._on_node)
+        self.dataset = DatasetView(
+            room.looker, document=document, theme=THEMES[tab.choices.theme], on_back=lambda: on_dataset(False)
+        )
+        self._started = False
+        tab.choices.param.watch(lambda event: self.dataset.restyle(THEMES[event.new]), "theme")
+        tab.choices.param.watch(lambda _: on_dataset(False), "pinned")
+        tab.on_words(self._on_words)
+        tab.on_close(self.close)
+
+    def start(self) -> None:
+        """Lists the data root, when somebody looks at the files for the first time."""
+        if not self._started:
+            self._started = True
+            self.files.start()
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        self.files.close()
+        self.tree.close()
+        self.dataset.close()
+
+    def on_tree(self, tell: Callable[[], None]) -> None:
+        """Calls back when there is a tree to be looked at."""
+        self._on_tree.append(tell)
+
+    def _on_file(self, path: str) -> None:
+        self.tree.show(path)
+        self._name_run(path)
+        for tell in self._on_tree:
+            tell()
+
+    def _on_node(self, file: str, about: dict[str, Any]) -> None:
+        self.dataset.look_at(file, about)
+        self.on_dataset(True)
+
+    def _on_run(self, uid: str) -> None:
+        self.tab.choices.pinned = uid
+        self.on_dataset(False)
+
+    def _on_words(self, run: Run | None) -> None:
+        """Once a second: which file belongs to the run, and which run to the file."""
+        if self._started:
+            self.files.set_run_file(self.room.place_of(run.file) if run is not None else "")
+            self._name_run(self.files.chosen)
+
+    def _name_run(self, path: str) -> None:
+        of_file = (told["uid"] for told in self.tab.live.summaries if self.room.place_of(told.get("file")) == path)
+        self.files.set_run_of_chosen(next(of_file, "") if path else "")
+
+
+@lru_cache(maxsize=10_000)
+def _place(file: str, root: str, path_map: Sequence[tuple[str, str]]) -> str:
+    try:
+        path = local_path(file, path_map)
+    except FileRefused:
+        return ""
+    for spelling in dict.fromkeys((root, os.path.realpath(root))):
+        if path.is_relative_to(spelling):
+            return str(path.relative_to(Path(spelling)))
+    return ""
