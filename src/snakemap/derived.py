@@ -19,12 +19,14 @@ from snakemap.errors import DocumentError
 __all__ = [
     "DERIVED",
     "FRAME_INDEX",
+    "OPENED",
     "TOTAL",
     "Rectangle",
     "Told",
     "derived_descriptor",
     "derived_page",
     "lost_stop",
+    "opened_stop",
     "rois_of",
     "scalar_descriptor",
 ]
@@ -34,6 +36,9 @@ Rectangle = tuple[int, int, int, int]
 TOTAL = "total"
 FRAME_INDEX = "frame index"
 """Column of a page that says which row of the dataset each point was read from."""
+
+OPENED = "snakemap_file"
+"""Key of a start document that says which finished file was opened as a run."""
 
 ROIS_MAX = 32
 NAMESPACE = uuid.UUID("8a2c3b5e-5a77-4c0e-9a4b-7d1f3c0f6d10")
@@ -191,6 +196,25 @@ def lost_stop(run: Owner, reason: str, *, time: float) -> dict[str, Any]:
         "reason": f"lost: {reason}",
         "num_events": {},
         DERIVED: {"status": "lost"},
+    }
+
+
+def opened_stop(uid: str, *, time: float, status: str = "success", reason: str = "") -> dict[str, Any]:
+    """The stop document of a finished file that was opened as a run: when it has been read, or was called off.
+
+    Args:
+        uid: of the run.
+        time: now, in seconds since 1970.
+        status: ``"success"``, ``"abort"`` or ``"fail"``.
+        reason: in words.
+    """
+    return {
+        "uid": str(uuid.uuid5(NAMESPACE, f"{uid} {status} {time}")),
+        "run_start": uid,
+        "time": time,
+        "exit_status": status,
+        "reason": reason,
+        "num_events": {},
     }
 
 

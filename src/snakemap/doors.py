@@ -68,7 +68,7 @@ def process() -> Process:
     store = Store(url, documents_max=told.documents_max, keep_days=told.keep_days)
     threading.Thread(target=warm_up, name="warm up", daemon=True).start()
     looker = FileLooker(told.root, path_map=told.path_map)
-    room = FileRoom(Directories(told.root), looker, tuple(told.path_map))
+    room = FileRoom(Directories(told.root), looker, tuple(told.path_map), told.rois)
     return Process(told, Live(store, habits=Habits(told.grid, snake=told.snake)), Levels(), room)
 
 

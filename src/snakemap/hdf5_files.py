@@ -92,6 +92,11 @@ class HdfFile:
         return status.st_size, status.st_mtime_ns
 
     @property
+    def identified(self) -> tuple[int, int, int, int]:
+        """Device, inode, size and when it was changed (ns): the same for the same bytes."""
+        return (*self.identity, *self.state)
+
+    @property
     def size(self) -> int:
         """Its bytes on disk now."""
         return os.fstat(self.fd).st_size

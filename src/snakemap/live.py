@@ -184,7 +184,8 @@ class Live:
             log.exception("run %s cannot begin", entry.run)
             return
         self.runs[run.uid] = run
-        self.newest = run.uid
+        if not run.opened:  # that is for the tab that opened it
+            self.newest = run.uid
         self._forget()
 
     def _begun(self, start: Entry) -> Run:
@@ -262,7 +263,7 @@ class Live:
 
     async def _open_newest(self) -> None:
         """Turns to the newest run of the list, whose beginning the follower may have come too late for."""
-        uids = [summary["uid"] for summary in self.summaries]
+        uids = [summary["uid"] for summary in self.summaries if not summary.get("opened")]
         if not uids or uids[0] == self.newest or (self.newest is not None and self.newest not in uids):
             return  # a run that is not in the list has only just begun
         before = self.newest

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.derived import DERIVED, FRAME_INDEX, Rectangle, Told
+from snakemap.derived import DERIVED, FRAME_INDEX, OPENED, Rectangle, Told
 from snakemap.documents import SETTLED, Document, position
 from snakemap.errors import DocumentError
 from snakemap.frames import FrameLedger
@@ -240,6 +240,16 @@ class Run:
         return None
 
     @property
+    def opened(self) -> bool:
+        """Whether it is a finished file that somebody opened, not a scan that was taken."""
+        return isinstance(self.start.get(OPENED), Mapping)
+
+    @property
+    def called_off(self) -> bool:
+        """Whether somebody wanted no more of a file that was being read."""
+        return self.opened and self.stop is not None and self.stop["exit_status"] != "success"
+
+    @property
     def ended(self) -> float | None:
         """When it stopped, in seconds since 1970."""
         time = self.stop.get("time") if self.stop else None
@@ -268,6 +278,7 @@ class Run:
             "unreadable": self.ledger.given_up,
             "filled": self.filled,
             "sources": list(self.sources),
+            "opened": self.opened,
         }
 
     def _descriptor(self, doc: Mapping[str, Any]) -> None:

@@ -160,6 +160,7 @@ def test_the_step_scan_is_a_snaked_grid_of_seven_by_nine_that_runs_until_it_has_
         "unreadable": 0,
         "filled": 0,
         "sources": ["det16", "scalars"],
+        "opened": False,
     }
 
 

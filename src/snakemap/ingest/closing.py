@@ -24,6 +24,8 @@ def lost_because(run: Run, later: Iterable[Run], *, tally: Tally, listening_sinc
         listening_since: since when the broker's messages have come in without a break, in seconds since 1970; 0 where
             there is no broker to wait for, None while it is away: then silence means nothing.
     """
+    if run.opened:
+        return ""  # it has no task, and nobody speaks of it but us
     now, pace = tally.clock.now(), tally.pace
     ended = tally.ended.get(run.task_id or "")
     if ended is not None and now - max(ended, run.heard) > pace.grace_s:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from snakemap.hdf5 import FrameBatch, Reduced
 
-__all__ = ["Readers"]
+__all__ = ["READERS_MAX", "Readers"]
 
 READERS_MAX = 3
 

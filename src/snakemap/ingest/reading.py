@@ -55,6 +55,7 @@ class Reading:
         turns: of the run, so that its feeds read in turn.
         tally: the clock, and where trouble is counted.
         put: takes what has been read.
+        at_once: pieces that are read at one time, each by a reader of its own.
 
     Attributes:
         idle: set while nothing waits to be read.
@@ -70,6 +71,7 @@ class Reading:
         turns: Turns,
         tally: Tally,
         put: Callable[[Summed], Awaitable[None]],
+        at_once: int = 1,
     ) -> None:
         self.run = run
         self.feed = feed
@@ -78,6 +80,7 @@ class Reading:
         self.turns = turns
         self.tally = tally
         self.put = put
+        self.at_once = at_once
         self.idle = asyncio.Event()
         self.troubles: dict[str, str] = {}
         self._wake = asyncio.Event()
@@ -165,6 +168,12 @@ class Reading:
 
     async def read_pending(self) -> None:
         """Reads everything that waits; what cannot be read is given up when its time is up."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.at_once - 1):
+                group.create_task(self._read_pieces())
+            await self._read_pieces()
+
+    async def _read_pieces(self) -> None:
         while (piece := self._next_piece()) is not None:
             await self._read(piece)
 
@@ -180,6 +189,8 @@ class Reading:
 
     def _next_piece(self) -> Piece | None:
         """The next points to read, neighbors in one piece: frames as many as should take ``pace.reading_s``."""
+        if self.run.called_off:
+            return None
         ledger, limit = self.ledger, self.feed.piece_max
         if self.feed.shows:
             limit = min(max(int(self.tally.pace.reading_s / max(self._point_s, 1e-5)), 1), limit)

@@ -56,6 +56,7 @@ class Reducer:
         tally: the clock, and where trouble is counted.
         listening_since: since when the broker's messages have come in without a break; see :func:`lost_because`.
         on_evicted: called with the uid of every run that has left the store.
+        at_once: readers that may work on a finished file at one time.
 
     Attributes:
         reductions: by uid of the run, in the order in which the runs began.
@@ -71,6 +72,7 @@ class Reducer:
         tally: Tally,
         listening_since: Callable[[], float | None] = lambda: 0.0,
         on_evicted: Callable[[str], None] = lambda uid: None,
+        at_once: int = 1,
     ) -> None:
         self.store = store
         self.readers = readers
@@ -79,6 +81,7 @@ class Reducer:
         self.tally = tally
         self.listening_since = listening_since
         self.on_evicted = on_evicted
+        self.at_once = at_once
         self.reductions: dict[str, Reduction] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._left: dict[str, str] = {}
@@ -182,7 +185,9 @@ class Reducer:
     def _reduction(self, start: Entry, *, resumed: bool) -> Reduction:
         run = Run(start.doc, habits=self.habits)
         run.cursor = start.cursor
-        reduction = Reduction(run, self.store, self.readers, rois=self.rois, tally=self.tally, resumed=resumed)
+        reduction = Reduction(
+            run, self.store, self.readers, rois=self.rois, tally=self.tally, resumed=resumed, at_once=self.at_once
+        )
         reduction.fold(start)
         return reduction
 

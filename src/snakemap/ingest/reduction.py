@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from snakemap.derived import Rectangle, lost_stop
+from snakemap.derived import Rectangle, lost_stop, opened_stop
 from snakemap.documents import SETTLED, Document, Entry, Span, position
 from snakemap.errors import DocumentError, SnakemapError
 from snakemap.frames import FrameLedger
@@ -53,6 +53,7 @@ class Reduction:
         rois: the instrument's ROIs, by name; None where there are none.
         tally: the clock, and where trouble is counted.
         resumed: whether the run is one that another worker, or an earlier life of this one, began.
+        at_once: readers that may work on a finished file at one time.
 
     Attributes:
         run: kept up to date by :meth:`take`.
@@ -71,6 +72,7 @@ class Reduction:
         rois: Mapping[str, Rectangle] | None,
         tally: Tally,
         resumed: bool = False,
+        at_once: int = 1,
     ) -> None:
         self.run = run
         self.store = store
@@ -82,7 +84,9 @@ class Reduction:
         self.pages = Pages(run, store, tally=tally)
         self.readings: dict[tuple[str, str], Reading] = {}
         self.troubles: dict[str, str] = {}
-        self._turns = Turns()
+        # a finished file is read as fast as this machine can; a scan that is taken is not in a hurry
+        self._at_once = at_once if run.opened else 1
+        self._turns = Turns(self._at_once)
         self._resumed = resumed
         self._kept = Kept()
         self._blank = ""
@@ -128,6 +132,8 @@ class Reduction:
     @property
     def waiting(self) -> int:
         """Points that were announced and have not been read yet."""
+        if self.run.called_off:
+            return 0
         return max((reading.ledger.waiting for reading in self.readings.values()), default=0)
 
     @property
@@ -198,11 +204,30 @@ class Reduction:
     async def _work(self) -> None:
         while True:
             await self._idle()
+            if self._is_read():
+                await self._close_opened()
+                continue
             if self._unsettled() and (self.run.settled is None or await self._is_quiet()):
                 await self._settle()
                 continue
             await self._wake.wait()
             self._wake.clear()
+
+    def _is_read(self) -> bool:
+        """Whether a finished file that was opened has been read to its end, and nothing says so yet."""
+        run = self.run
+        if not run.opened or run.stop is not None:
+            return False
+        return bool(self.readings) and run.ledger.announced >= (run.expected or 1)
+
+    async def _close_opened(self) -> None:
+        """Ends the run of a finished file; a file of which nothing could be read has failed."""
+        await self.pages.written()
+        status, reason = ("success", "") if self.run.points else ("fail", self.trouble or "nothing of it can be read")
+        stop = opened_stop(self.run.uid, time=self.tally.clock.now(), status=status, reason=reason)
+        document = Document("stop", stop, run=self.run.uid)
+        await self.tally.insist(lambda: self.store.append([document]))
+        self.run.apply(document)
 
     async def _idle(self) -> None:
         """Returns when nothing waits to be read."""
@@ -228,7 +253,10 @@ class Reduction:
         return Camera(self.run, source, rois=self.rois) if source else Scalar(self.run, stream, key)
 
     def _reading(self, feed: Feed) -> Reading:
-        return Reading(self.run, feed, self.readers, turns=self._turns, tally=self.tally, put=self.pages.put)
+        return Reading(
+            self.run, feed, self.readers, turns=self._turns, tally=self.tally, put=self.pages.put,
+            at_once=self._at_once if feed.shows else 1,
+        )  # fmt: skip
 
     def _begin(self, reading: Reading) -> None:
         if self._group is not None:
@@ -291,6 +319,8 @@ class Reduction:
         The stop document comes before the writer closes its file, so that the last frames may still be on their way.
         A run without files has nothing to wait for.
         """
+        if self.run.called_off:
+            return
         clock, pace = self.tally.clock, self.tally.pace
         for reading in self.readings.values():
             reading.begin_anew()

@@ -12,10 +12,14 @@ __all__ = ["Turns"]
 
 
 class Turns:
-    """A lock that goes to the lowest rank among those who wait, and to the first of these."""
+    """A lock that goes to the lowest rank among those who wait, and to the first of these.
 
-    def __init__(self) -> None:
-        self._taken = False
+    Args:
+        at_once: how many may hold it at one time.
+    """
+
+    def __init__(self, at_once: int = 1) -> None:
+        self._left = at_once
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 
@@ -33,8 +37,8 @@ class Turns:
             self._pass_on()
 
     async def _wait(self, rank: int) -> None:
-        if not self._taken:
-            self._taken = True
+        if self._left:
+            self._left -= 1
             return
         turn = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (rank, next(self._numbers), turn))
@@ -51,4 +55,4 @@ class Turns:
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._taken = False
+        self._left += 1

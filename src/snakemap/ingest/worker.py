@@ -19,7 +19,7 @@ from snakemap.hdf5 import FrameReader
 from snakemap.ingest.events_log import EventsLog
 from snakemap.ingest.listener import Listener
 from snakemap.ingest.pace import Clock, Pace, end_if_cancelled
-from snakemap.ingest.readers import Readers
+from snakemap.ingest.readers import READERS_MAX, Readers
 from snakemap.ingest.reducer import Reducer
 from snakemap.ingest.tally import Tally
 from snakemap.settings import Settings
@@ -213,7 +213,8 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     tally = Tally(clock, pace)
     store = Store(settings.redis_url, documents_max=settings.documents_max, keep_days=settings.keep_days)
     broker = _broker(settings)
-    readers = Readers(lambda: _reader(settings))
+    cores = len(os.sched_getaffinity(0))
+    readers = Readers(lambda: _reader(settings), at_most=max(READERS_MAX, cores + 1))
     events_log = EventsLog(settings.log_dir, keep_days=settings.keep_days) if settings.log_dir else None
     listener = Listener(broker, store, tally=tally, events_log=events_log) if broker else None
     reducer = Reducer(
@@ -224,6 +225,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         tally=tally,
         listening_since=_listening_since(broker),
         on_evicted=listener.forget if listener else lambda uid: None,
+        at_once=max(1, cores - 1),  # scans that are taken meanwhile find readers free
     )
     worker = Worker(store, reducer, tally=tally, listener=listener, broker=broker)
     try:

@@ -8,6 +8,7 @@ from typing import Any
 import panel as pn
 
 from snakemap.errors import GeometryError
+from snakemap.runs import Run
 from snakemap.settings import grid_from_text
 from snakemap.view import View
 from snakemap.views.components import stylesheet
@@ -130,10 +131,25 @@ class Dashboard(pn.viewable.Viewer):
                 (choices.param.aspect, ASPECTS, 124, 122),
             )
         ]  # fmt: skip
-        layout = [self._source_choice(), *selects, self._shape_field(), *self._switches()]
+        layout = [self._source_choice(), *selects, self._shape_field(), *self._switches(), self._calling_off()]
         return pn.Row(
             *layout, sizing_mode="stretch_width", height=28, margin=0, styles={"gap": "8px"}, stylesheets=[NARROW]
         )
+
+    def _calling_off(self) -> pn.viewable.Viewable:
+        """Ends the reading of a file that was opened; there only while one is read."""
+        button = pn.widgets.Button(
+            label="Stop reading", width=100, stylesheets=[stylesheet("widgets")], margin=0, visible=False
+        )
+        button.on_click(lambda _: self.visit and self.visit.call_off())
+
+        def show(run: Run | None) -> None:
+            visible = run is not None and run.opened and run.stop is None
+            if button.visible != visible:
+                button.visible = visible
+
+        self.tab.on_words(show)
+        return button
 
     def _bounds(self) -> pn.viewable.Viewable:
         """Lowest and highest color, in a line of their own while they are set by hand."""

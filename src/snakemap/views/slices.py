@@ -101,10 +101,18 @@ class DatasetView(pn.viewable.Viewer):
         document: Bokeh's, of the tab.
         theme: the colors of the page.
         on_back: called when the user wants to see the maps again.
+        on_maps: called with file and dataset when the user wants maps of a stack.
     """
 
     def __init__(
-        self, looker: FileLooker, *, document: Document, theme: Theme, on_back: Callable[[], None], **params: Any
+        self,
+        looker: FileLooker,
+        *,
+        document: Document,
+        theme: Theme,
+        on_back: Callable[[], None],
+        on_maps: Callable[[str, dict[str, Any]], None],
+        **params: Any,
     ) -> None:
         super().__init__(**params)
         self.looker = looker
@@ -120,13 +128,14 @@ class DatasetView(pn.viewable.Viewer):
         self.table.param.watch(self._on_table, "ask")
         self.text = pn.pane.HTML("", sizing_mode="stretch_both", stylesheets=[stylesheet("dataset")], visible=False)
         self.head = pn.pane.HTML("", sizing_mode="stretch_width", margin=0, stylesheets=[stylesheet("dataset"), NARROW])
-        self.status = pn.pane.HTML("", width=190, margin=(6, 4), stylesheets=[stylesheet("dataset")])
-        self._make_tools(on_back)
+        self.status = pn.pane.HTML("", width=160, margin=(6, 4), stylesheets=[stylesheet("dataset")])
+        self._make_tools(on_back, on_maps)
         self._layout = pn.Column(
             pn.Row(
                 self.back,
                 self.head,
                 self.status,
+                self.as_maps,
                 height=40,
                 sizing_mode="stretch_width",
                 margin=0,
@@ -148,13 +157,15 @@ class DatasetView(pn.viewable.Viewer):
     def __panel__(self) -> pn.viewable.Viewable:
         return self._layout
 
-    def look_at(self, file: str, about: dict[str, Any]) -> None:
+    def look_at(self, file: str, about: dict[str, Any], *, stack: bool = False) -> None:
         """Shows a dataset.
 
         Args:
             file: in the data root.
             about: what :meth:`snakemap.hdf5_look.FileLooker.about` told of it.
+            stack: whether maps can be made of it.
         """
+        self.as_maps.visible = stack
         displays = displays_of(about)
         self.shown = Shown(file, about, displays[0])
         self._stop()
@@ -174,11 +185,18 @@ class DatasetView(pn.viewable.Viewer):
         self._stop()
         self.errands.close()
 
-    def _make_tools(self, on_back: Callable[[], None]) -> None:
+    def complain(self, error: SnakemapError) -> None:
+        """Says what went wrong, without taking away what is shown."""
+        if pn.state.notifications is not None:
+            pn.state.notifications.warning(html.escape(str(error)), duration=8000)
+
+    def _make_tools(self, on_back: Callable[[], None], on_maps: Callable[[str, dict[str, Any]], None]) -> None:
         """The tools over a picture; those that do not suit it are out of the way."""
         css: dict[str, Any] = {"stylesheets": [stylesheet("widgets")], "margin": 0}
         self.back = pn.widgets.Button(label="‹ Maps", width=70, **{**css, "margin": (4, 0)})
         self.back.on_click(lambda _: on_back())
+        self.as_maps = pn.widgets.Button(label="Open as maps", width=108, visible=False, **{**css, "margin": (4, 4)})
+        self.as_maps.on_click(lambda _: self.shown and on_maps(self.shown.file, self.shown.about))
         self.display = pn.widgets.RadioButtonGroup(options=["image"], **css)
         self.part = pn.widgets.Select(options=list(COMPLEX_PARTS), width=130, **css)
         self.limits = pn.widgets.Select(options=list(LIMITS), width=110, **css)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from snakemap.confine import local_path
+from snakemap.derived import Rectangle
 from snakemap.directories import Directories
 from snakemap.errors import FileRefused
 from snakemap.hdf5_look import FileLooker
+from snakemap.old_scans import call_off, is_stack, open_stack, stack_of
 from snakemap.runs import Run
+from snakemap.views.errands import Errands
 from snakemap.views.file_list import Files
 from snakemap.views.slices import DatasetView
 from snakemap.views.tab import Tab
@@ -31,11 +34,13 @@ class FileRoom:
         directories: of the data root.
         looker: into its files.
         path_map: pairs of the writer's prefix and ours.
+        rois: the instrument's ROIs, by name; None where there are none.
     """
 
     directories: Directories
     looker: FileLooker
     path_map: tuple[tuple[str, str], ...] = ()
+    rois: Mapping[str, Rectangle] | None = None
 
     def place_of(self, file: str | None) -> str:
         """Where in the data root a file is that a document names; empty when it is not there by its name."""
@@ -60,8 +65,13 @@ class Visit:
         self.files = Files(room.directories, document=document, on_file=self._on_file, on_run=self._on_run)
         self.tree = Tree(room.looker, document=document, on_node=self._on_node)
         self.dataset = DatasetView(
-            room.looker, document=document, theme=THEMES[tab.choices.theme], on_back=lambda: on_dataset(False)
+            room.looker,
+            document=document,
+            theme=THEMES[tab.choices.theme],
+            on_back=lambda: on_dataset(False),
+            on_maps=self._open_as_maps,
         )
+        self.errands = Errands(document)
         self._started = False
         tab.choices.param.watch(lambda event: self.dataset.restyle(THEMES[event.new]), "theme")
         tab.choices.param.watch(lambda _: on_dataset(False), "pinned")
@@ -79,6 +89,7 @@ class Visit:
         self.files.close()
         self.tree.close()
         self.dataset.close()
+        self.errands.close()
 
     def on_tree(self, tell: Callable[[], None]) -> None:
         """Calls back when there is a tree to be looked at."""
@@ -91,8 +102,29 @@ class Visit:
             tell()
 
     def _on_node(self, file: str, about: dict[str, Any]) -> None:
-        self.dataset.look_at(file, about)
+        self.dataset.look_at(file, about, stack=is_stack(about))
         self.on_dataset(True)
+
+    def _open_as_maps(self, file: str, about: dict[str, Any]) -> None:
+        """Has a stack of frames drawn as maps: as the run that wrote it, or as one that begins now."""
+        room, store = self.room, self.tab.live.store
+        runs = {room.place_of(told.get("file")): told for told in reversed(self.tab.live.summaries)}
+        wrote = runs.get(file)
+
+        async def open_it() -> str:
+            if wrote is not None and not wrote.get("opened"):
+                return wrote["uid"]
+            stack = await stack_of(room.looker, file, about, path_map=room.path_map)
+            return await open_stack(store, stack, rois=room.rois)
+
+        self.errands.run("maps", open_it, self._on_run, failed=self.dataset.complain)
+
+    def call_off(self) -> None:
+        """Ends the reading of the file that is shown as maps."""
+        run = self.tab.pipeline.run
+        if run is not None and run.opened and run.stop is None:
+            uid, store = run.uid, self.tab.live.store
+            self.errands.run("call off", lambda: call_off(store, uid), lambda _: None, failed=self.dataset.complain)
 
     def _on_run(self, uid: str) -> None:
         self.tab.choices.pinned = uid
