@@ -161,7 +161,7 @@ def documents_of(stack: Stack, *, rois: Mapping[str, Rectangle] | None = None, a
     names = [position.name for position in stack.positions]
     start: dict[str, Any] = {
         "uid": uid,
-        "time": stack.identified[3] / 1e9,
+        "time": time.time(),
         "plan_name": PurePosixPath(stack.path).name,
         "num_points": stack.shape[0],
         OPENED: {"path": stack.path, "dataset": stack.node},

@@ -150,7 +150,7 @@ export function render({model, el}) {
     if (state.run) {
       const link = make("button", "link", links)
       link.type = "button"
-      link.textContent = "show the run that wrote this file"
+      link.textContent = "show the maps of this file"
       link.addEventListener("click", () => ask("run"))
     }
     if (!sort.children.length) for (const order of state.orders ?? []) {
