@@ -8,6 +8,7 @@ import logging
 import threading
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import panel as pn
@@ -26,11 +27,12 @@ from snakemap.live import Live
 from snakemap.settings import Settings, load
 from snakemap.store import Store
 from snakemap.views.dashboard import Dashboard, page_css
+from snakemap.views.file_route import FileHandler
 from snakemap.views.pipeline import Levels
 from snakemap.views.tab import Tab
 from snakemap.views.visit import FileRoom
 
-__all__ = ["Process", "page", "process"]
+__all__ = ["ROUTES", "Process", "page", "process"]
 
 log = logging.getLogger(__name__)
 
@@ -68,8 +70,18 @@ def process() -> Process:
     store = Store(url, documents_max=told.documents_max, keep_days=told.keep_days)
     threading.Thread(target=warm_up, name="warm up", daemon=True).start()
     looker = FileLooker(told.root, path_map=told.path_map)
-    room = FileRoom(Directories(told.root), looker, tuple(told.path_map), told.rois)
+    room = FileRoom(Directories(told.root), looker, tuple(told.path_map), told.rois, told.download_max_mb * 1_000_000)
     return Process(told, Live(store, habits=Habits(told.grid, snake=told.snake)), Levels(), room)
+
+
+def _downloads() -> tuple[Path, int]:
+    """The data root, and how many bytes a file may have that is taken along."""
+    told = process().settings
+    return told.root, told.download_max_mb * 1_000_000
+
+
+ROUTES = [("/file", FileHandler, {"allowed": _downloads})]
+"""What the server of the pages answers beside them."""
 
 
 def page(name: str) -> None:

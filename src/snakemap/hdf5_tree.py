@@ -145,6 +145,7 @@ def about(files: OpenFiles, request: LookRequest) -> dict[str, Any]:
         "node": request["node"],
         "place": node.place,
         "file": str(node.file.name),
+        "file_size": file.size,
         "identified": list(node.file.identified),
         "live": node.file.young,
         **_nothing(),

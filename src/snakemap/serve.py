@@ -55,6 +55,7 @@ def command(settings: Settings, *, dev: bool = False, log_level: str = "info") -
         *("--unused-session-lifetime", str(UNUSED_SESSION_MS), "--check-unused-sessions", str(UNUSED_SESSION_MS // 3)),
         *("--websocket-max-message-size", str(MESSAGE_BYTES_MAX)),
         *("--static-dirs", f"assets={assets_dir()}"),
+        *("--plugins", "snakemap.doors"),
         *("--log-level", log_level),
         *(("--dev",) if dev else ()),
     ]

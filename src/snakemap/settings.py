@@ -92,6 +92,9 @@ class Settings(BaseSettings):
         "", repr=False, description="Signs session ids. Default: made once, in the state directory."
     )
     max_sessions: int = Field(200, ge=1, description="Tabs open at one time in one process; more are told to wait.")
+    download_max_mb: int = Field(
+        2_000, ge=0, description="Largest file, in MB, that can be taken along from the page as a whole; 0: none."
+    )
     documents_max: int = Field(
         2_000_000, ge=1000, description="Documents kept in the store; beyond, whole runs go, the oldest first."
     )

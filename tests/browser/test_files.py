@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import httpx
 import numpy as np
 import pytest
 from playwright.sync_api import Browser
@@ -55,7 +56,7 @@ def kinds(path: Path) -> Path:
 
 
 def aged(path: Path) -> Path:
-    os.utime(path, (time.time() - 3600,) * 2)
+    os.utime(path, (time.time() - 3600, time.time() - 3600))
     return path
 
 
@@ -229,6 +230,19 @@ def test_a_slice_can_be_taken_along(files: Shown, tmp_path: Path) -> None:
     download.value.save_as(tmp_path / "slice.npy")
     assert download.value.suggested_filename == "stack.npy"
     np.testing.assert_array_equal(np.load(tmp_path / "slice.npy"), STACK[0])
+
+
+def test_a_whole_file_can_be_taken_along_and_none_from_outside(files: Shown, visit: Path, pages: Stack) -> None:
+    files.page.locator("[role=option]", has_text="kinds.nxs").click()
+    files.wait(lambda: files.page.locator(".download").inner_text().startswith("download ("))
+    with files.page.expect_download() as download:
+        files.page.locator(".download").click()
+    assert download.value.suggested_filename == "kinds.nxs"
+    assert Path(download.value.path()).read_bytes() == (visit / "kinds.nxs").read_bytes()
+    for path in ("../secret", "/etc/passwd", "out.h5", "sub", "a\0b", ""):
+        answer = httpx.get(f"{pages.url}/file", params={"path": path}, trust_env=False)
+        assert (path, answer.status_code) == (path, 403)
+    assert httpx.get(f"{pages.url}/file", params={"path": "nothing"}, trust_env=False).status_code == 503
 
 
 def test_a_stack_follows_the_file_while_it_is_written(files: Shown, visit: Path) -> None:

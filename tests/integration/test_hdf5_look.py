@@ -362,7 +362,7 @@ async def test_a_frame_that_is_not_written_yet_is_not_shown_as_a_dark_one(looker
     assert (await looker.read(str(path), "d", [0])).values.tolist() == pictures(0, 1)[0].tolist()
     with pytest.raises(FileNotReady, match="no frame 2"):
         await looker.read(str(path), "d", [2])
-    os.utime(path, (time.time() - 3600,) * 2)
+    os.utime(path, (time.time() - 3600, time.time() - 3600))
     assert not (await looker.read(str(path), "d", [2])).values.any()
 
 

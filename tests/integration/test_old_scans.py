@@ -56,7 +56,8 @@ def written(path: Path, frames: npt.NDArray[Any], *, snake: bool = False, age_s:
             for name, values in (("stage_y", 5 + 0.2 * rows), ("stage_x", -3 + 0.1 * columns)):
                 data[name] = values
                 data[name].attrs["units"] = "mm"
-    os.utime(path, (time.time() - age_s,) * 2)
+    then = time.time() - age_s
+    os.utime(path, (then, then))
     return path
 
 

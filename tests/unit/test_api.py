@@ -396,3 +396,36 @@ def test_maps_as_large_as_they_may_be_are_written_in_pieces_that_fit_together() 
     told = orjson.loads(written(run, Form.JSON))
     for number, channel in enumerate(run.maps.channels):
         np.testing.assert_array_equal(np.array(told["channels"][channel], dtype=np.float64), run.maps.grids[number])
+
+
+async def test_directories_are_listed_and_nothing_outside(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = tmp_path / "cm1-1"
+    (root / "sub").mkdir(parents=True)
+    (root / "scan.dat").write_bytes(b"\x89HDF\r\n\x1a\n")
+    (tmp_path / "cm1-10").mkdir()
+    (root / "out").symlink_to(tmp_path / "cm1-10")
+    monkeypatch.setenv("SNAKEMAP_DATA_ROOT", str(root))
+    transport = httpx.ASGITransport(application(ApiStore()), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://api") as here:
+        body = (await here.get("/api/files", params={"order": "name"})).json()
+        found = [(entry["name"], entry["kind"]) for entry in body["entries"]]
+        assert found == [("sub", "directory"), ("out", "refused"), ("scan.dat", "hdf5")]
+        assert (body["path"], body["total"], body["found"], body["more"]) == ("", 3, 3, False)
+        assert (await here.get("/api/files", params={"path": "sub"})).json()["entries"] == []
+        assert len((await here.get("/api/files", params={"search": "scan*", "count": 1})).json()["entries"]) == 1
+        for path in ("..", "../cm1-10", "out", "/etc", "scan.dat", "a\0b"):
+            assert error_of(await here.get("/api/files", params={"path": path})) == (403, "file_refused")
+        assert error_of(await here.get("/api/files", params={"path": "nowhere"})) == (503, "file_not_ready")
+        for wrong in ({"order": "oldest"}, {"count": 0}, {"count": 501}, {"offset": -1}, {"search": "x" * 201}):
+            assert error_of(await here.get("/api/files", params=wrong)) == (422, "invalid_request")
+
+
+async def test_latest_is_a_run_that_was_taken_and_not_a_file_that_was_opened(
+    client: httpx.AsyncClient, store: ApiStore
+) -> None:
+    await put(store, Scan(uid="taken"))
+    await put(store, Scan(uid="file"))
+    await store.save_summary("file", {**await summary(store, "file"), "opened": True})
+    assert (await client.get("/api/runs/latest")).json()["uid"] == "taken"

@@ -27,7 +27,8 @@ def directories(root: Path) -> Directories:
 def made(path: Path, content: bytes = HDF5, *, age_s: float = 3600) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
-    os.utime(path, (time.time() - age_s,) * 2)
+    then = time.time() - age_s
+    os.utime(path, (then, then))
     return path
 
 

@@ -26,17 +26,18 @@ ENTRIES_AT_ONCE = 200
 
 
 async def uid_of(store: Store, asked: str) -> str:
-    """The uid that was asked for; ``latest`` is that of the newest run.
+    """The uid that was asked for; ``latest`` is that of the newest run that was taken, not opened from a file.
 
     Raises:
         RunNotFound: when there is no run at all.
     """
     if asked != LATEST:
         return asked
-    summaries = await store.summaries(count=1)
-    if not summaries:
-        raise RunNotFound("there is no run in the store yet")
-    return str(summaries[0]["uid"])
+    for count in (1, None):
+        taken = [summary for summary in await store.summaries(count=count) if not summary.get("opened")]
+        if taken:
+            return str(taken[0]["uid"])
+    raise RunNotFound("there is no run in the store yet")
 
 
 @dataclass(frozen=True, slots=True)

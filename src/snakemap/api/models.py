@@ -27,6 +27,7 @@ class Tag(StrEnum):
     RUNS = "Runs"
     MAPS = "Maps"
     DOCUMENTS = "Documents"
+    FILES = "Files"
     META = "Meta"
 
 

@@ -10,6 +10,7 @@ from snakemap.api.folds import Folds, Written, uid_of
 from snakemap.api.maps import Form
 from snakemap.api.models import ErrorDetail, Readiness
 from snakemap.api.streams import Streams, lines
+from snakemap.directories import Directories
 from snakemap.errors import StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.settings import Settings
@@ -31,6 +32,7 @@ class Service:
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self.folds = Folds(store, habits=Habits(settings.grid, snake=settings.snake))
+        self.directories = Directories(settings.root)
         self.streams = Streams(store, origins=settings.origins)
 
     async def summary(self, asked: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -99,9 +100,9 @@ def image_window(
     for size, low, high in zip(shape, bounds[::2], bounds[1::2], strict=True):
         start = min(max(0, math.floor(low)), size - 1)
         sides.append([start, max(start + 1, min(size, math.ceil(high))), 1])
-    step = 1
-    while math.prod(math.ceil((stop - start) / step) for start, stop, _ in sides) > most:
-        step += 1
+    sizes = [stop - start for start, stop, _ in sides]
+    # the smallest step with which few enough are left
+    step = 1 + bisect_left(range(1, max(sizes)), -most, key=lambda step: -math.prod(-(-size // step) for size in sizes))
     return [sides[0][0], sides[0][1], step], [sides[1][0], sides[1][1], step]
 
 

@@ -59,14 +59,21 @@ class Tree:
         looker: of the process.
         document: Bokeh's, of the tab.
         on_node: is told the file and what is known of the node that was chosen.
+        download_max: bytes of the largest file that may be taken along.
     """
 
     def __init__(
-        self, looker: FileLooker, *, document: Document, on_node: Callable[[str, dict[str, Any]], None]
+        self,
+        looker: FileLooker,
+        *,
+        document: Document,
+        on_node: Callable[[str, dict[str, Any]], None],
+        download_max: int = 0,
     ) -> None:
         self.looker = looker
         self.document = document
         self.on_node = on_node
+        self.download_max = download_max
         self.component = TreeList(sizing_mode="stretch_both", margin=0)
         self.component.param.watch(self._on_ask, "ask")
         self.errands = Errands(document)
@@ -217,8 +224,10 @@ class Tree:
                 self._add(rows, path, {"name": path, "kind": "dataset", "found": True}, depth=0)
         elif self.file:
             self._grow(rows, "/", 0)
+        size = self._about.get("file_size", self.download_max + 1)
         state = {
             "file": self.file,
+            "download": bytes_text(size) if size <= self.download_max else "",
             "rows": rows,
             "trouble": self._trouble,
             "search": self._search,

@@ -35,12 +35,14 @@ class FileRoom:
         looker: into its files.
         path_map: pairs of the writer's prefix and ours.
         rois: the instrument's ROIs, by name; None where there are none.
+        download_max: bytes of the largest file that may be taken along.
     """
 
     directories: Directories
     looker: FileLooker
     path_map: tuple[tuple[str, str], ...] = ()
     rois: Mapping[str, Rectangle] | None = None
+    download_max: int = 0
 
     def place_of(self, file: str | None) -> str:
         """Where in the data root a file is that a document names; empty when it is not there by its name."""
@@ -63,7 +65,7 @@ class Visit:
         self._on_tree: list[Callable[[], None]] = []
         document = tab.document
         self.files = Files(room.directories, document=document, on_file=self._on_file, on_run=self._on_run)
-        self.tree = Tree(room.looker, document=document, on_node=self._on_node)
+        self.tree = Tree(room.looker, document=document, on_node=self._on_node, download_max=room.download_max)
         self.dataset = DatasetView(
             room.looker,
             document=document,

@@ -16,6 +16,7 @@ export function render({model, el}) {
   const root = make("div", "tree")
   const head = make("div", "head", root)
   const file = make("div", "file", head)
+  const download = make("a", "download", head)
   const search = make("input", "search", head)
   search.type = "search"
   search.placeholder = "find a name in this file"
@@ -91,6 +92,10 @@ export function render({model, el}) {
     const state = model.state
     file.textContent = state.file ? readable(state.file.split("/").pop(), 60) : ""
     file.title = readable(state.file ?? "")
+    let link = ""
+    try { link = `file?path=${encodeURIComponent(state.file ?? "")}` } catch { /* a name that is no text */ }
+    download.textContent = state.download && link ? `download (${state.download})` : ""
+    download.href = link || "#"
     search.style.display = state.file ? "" : "none"
     if (!search.matches(":focus") && search.value !== (state.search ?? "")) search.value = state.search ?? ""
     note.textContent = state.trouble ? readable(state.trouble) : state.note || (state.file ? "" : "Choose a file, and what is in it is listed here.")
