@@ -213,8 +213,9 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     tally = Tally(clock, pace)
     store = Store(settings.redis_url, documents_max=settings.documents_max, keep_days=settings.keep_days)
     broker = _broker(settings)
-    cores = len(os.sched_getaffinity(0))
-    readers = Readers(lambda: _reader(settings), at_most=max(READERS_MAX, cores + 1))
+    at_once = max(2, len(os.sched_getaffinity(0)) - 1)  # two, because one waits for us while the other reads
+    # scans that are taken while a finished one is read find a reader free
+    readers = Readers(lambda: _reader(settings), at_most=max(READERS_MAX, at_once + 1))
     events_log = EventsLog(settings.log_dir, keep_days=settings.keep_days) if settings.log_dir else None
     listener = Listener(broker, store, tally=tally, events_log=events_log) if broker else None
     reducer = Reducer(
@@ -225,7 +226,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         tally=tally,
         listening_since=_listening_since(broker),
         on_evicted=listener.forget if listener else lambda uid: None,
-        at_once=max(1, cores - 1),  # scans that are taken meanwhile find readers free
+        at_once=at_once,
     )
     worker = Worker(store, reducer, tally=tally, listener=listener, broker=broker)
     try:
