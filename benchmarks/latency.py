@@ -1,6 +1,9 @@
 """From a document's publication over RabbitMQ to the pixel in Chromium's data source.
 
-    python benchmarks/latency.py [--points 150]
+    python benchmarks/latency.py [--points 150] [--busy]
+
+With ``--busy`` another tab of the same servers lists a directory of 10,000 files meanwhile and opens a finished scan
+of 2,000 frames as maps.
 
 A real broker, worker, Redis, server of pages and browser; the frames (1216x1936 uint8) are in their SWMR file before
 they are announced, ten a second, so that only what snakemap does is measured. Both clocks are this machine's. Run it
@@ -18,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import hdf5plugin
 import numpy as np
 from playwright.sync_api import sync_playwright
 
@@ -68,6 +72,46 @@ def documents(path: Path, points: int) -> dict[str, dict[str, Any]]:
     }
 
 
+BUSY_FILES, BUSY_FRAMES = 10_000, 2_000
+BUSY_SCAN = "0 finished.h5"
+
+
+class OtherTab:
+    """A tab whose user goes through the files while the scan is taken.
+
+    Args:
+        stack: whose pages these are; its data root is filled.
+        browser: where it is opened.
+    """
+
+    def __init__(self, stack: Stack, browser: Any) -> None:
+        for number in range(BUSY_FILES):
+            (stack.data_root / f"scan-{number}.h5").write_bytes(b"\x89HDF\r\n\x1a\n")
+        frames = np.random.default_rng(1).poisson(5, (8, *FRAME)).astype(np.uint8)
+        packed = dict(hdf5plugin.Bitshuffle(cname="lz4"))
+        with h5py.File(stack.data_root / BUSY_SCAN, "w") as file:
+            dataset = file.create_dataset("data", (BUSY_FRAMES, *FRAME), "u1", chunks=(1, *FRAME), **packed)
+            for number in range(BUSY_FRAMES):
+                dataset[number] = frames[number % 8]
+        self.page = open_page(browser, f"{stack.url}/dashboard").page
+        self.began = self.ended = 0.0
+
+    def go_on(self, point: int) -> None:
+        """Does what comes when so many points have been announced."""
+        page = self.page
+        if point == 20:
+            page.get_by_text("Files", exact=True).click()
+        elif point == 40:
+            page.locator("[role=option]", has_text=BUSY_SCAN).click()
+        elif point == 55:
+            page.locator("[role=treeitem] .name").get_by_text("data", exact=True).click()
+        elif point == 70:
+            page.get_by_text("Open as maps").click()
+            self.began = time.monotonic()
+        elif self.began and not self.ended and "complete" in page.locator(".status").first.inner_text():
+            self.ended = time.monotonic()
+
+
 def announce(told: dict[str, dict[str, Any]], point: int) -> dict[str, Any]:
     """The stream_datum of one point, from 1 on."""
     return {
@@ -79,7 +123,7 @@ def announce(told: dict[str, dict[str, Any]], point: int) -> dict[str, Any]:
     }
 
 
-def measured(directory: Path, points: int) -> np.ndarray:
+def measured(directory: Path, points: int, *, busy: bool = False) -> np.ndarray:
     """Milliseconds from publication to pixel (points,)."""
     (directory / "broker").mkdir()
     broker = RabbitMQ(directory / "broker")
@@ -92,14 +136,15 @@ def measured(directory: Path, points: int) -> np.ndarray:
             if not eventually(lambda: "Listening" in stack.ingest.log.read_text(), timeout_s=60):
                 raise TimeoutError(stack.ingest.log.read_text())
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-            return _published(stack, broker, browser, points)
+            return _published(stack, broker, browser, points, busy=busy)
     finally:
         if stack is not None:
             stack.end()
         broker.close()
 
 
-def _published(stack: Stack, broker: RabbitMQ, browser: Any, points: int) -> np.ndarray:
+def _published(stack: Stack, broker: RabbitMQ, browser: Any, points: int, *, busy: bool) -> np.ndarray:
+    other = OtherTab(stack, browser) if busy else None
     path = stack.data_root / "latency.h5"
     frame = np.random.default_rng(0).integers(0, 9, (1, *FRAME), dtype=np.uint8)
     with h5py.File(path, "w", libver="latest") as file, Publisher(broker.stomp_url) as publisher:
@@ -113,7 +158,7 @@ def _published(stack: Stack, broker: RabbitMQ, browser: Any, points: int) -> np.
         for name, doc in told.items():
             publisher.publish(envelope(name, doc, task_id=None))
         page = open_page(browser, f"{stack.url}/dashboard").page
-        page.wait_for_function(f"() => sm.cells().data.total[0].length === {points}")
+        page.wait_for_function(f"() => sm.cells()?.data.total[0].length === {points}")
         page.evaluate(WATCH)
         sent = np.zeros(points)
         begun = time.perf_counter()
@@ -121,8 +166,13 @@ def _published(stack: Stack, broker: RabbitMQ, browser: Any, points: int) -> np.
             time.sleep(max(0.0, begun + point * PERIOD_S - time.perf_counter()))
             sent[point - 1] = time.time() * 1000
             publisher.publish(envelope("stream_datum", announce(told, point), task_id=None))
+            if other is not None:
+                other.go_on(point)
         page.wait_for_function(f"() => window.seen.length && window.seen.at(-1)[0] === {points}")
         seen = page.evaluate("() => window.seen")
+    if other is not None:
+        took = f"{other.ended - other.began:.1f} s" if other.ended else "longer than this"
+        print(f"meanwhile another tab listed {BUSY_FILES:,} files and opened {BUSY_FRAMES:,} frames as maps in {took}")
     first = np.full(points, np.inf)
     for visited, at in seen:
         first[:visited] = np.minimum(first[:visited], at)
@@ -133,9 +183,12 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", type=int, default=150)
+    parser.add_argument("--busy", action="store_true")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="latency-") as directory:
-        milliseconds = measured(Path(directory), told.points)[5:]  # the first few wait for files to be opened
+        milliseconds = measured(Path(directory), told.points, busy=told.busy)[
+            5:
+        ]  # the first few wait for files to be opened
     print(f"{'from document to pixel':<26}{'median':>9}{'p95':>9}{'worst':>9}")
     figures = np.percentile(milliseconds, [50, 95, 100])
     print(f"{f'{len(milliseconds)} points at 10 Hz, ms':<26}{figures[0]:>9.0f}{figures[1]:>9.0f}{figures[2]:>9.0f}")

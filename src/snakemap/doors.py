@@ -17,15 +17,16 @@ from bokeh.io.doc import curdoc
 from bokeh.settings import settings
 from bokeh.util.token import check_session_id_signature
 
+from snakemap import levels
 from snakemap.directories import Directories
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import SessionRefused, SnakemapError
 from snakemap.geometry import Habits
 from snakemap.hdf5_look import FileLooker
-from snakemap.levels import warm_up
 from snakemap.live import Live
 from snakemap.settings import Settings, load
 from snakemap.store import Store
+from snakemap.views import dataset_image
 from snakemap.views.dashboard import Dashboard, page_css
 from snakemap.views.file_route import FileHandler
 from snakemap.views.pipeline import Levels
@@ -68,10 +69,16 @@ def process() -> Process:
         url = redis.join()
         atexit.register(redis.leave)
     store = Store(url, documents_max=told.documents_max, keep_days=told.keep_days)
-    threading.Thread(target=warm_up, name="warm up", daemon=True).start()
+    threading.Thread(target=_warm_up, name="warm up", daemon=True).start()
     looker = FileLooker(told.root, path_map=told.path_map)
     room = FileRoom(Directories(told.root), looker, tuple(told.path_map), told.rois, told.download_max_mb * 1_000_000)
     return Process(told, Live(store, habits=Habits(told.grid, snake=told.snake)), Levels(), room)
+
+
+def _warm_up() -> None:
+    """Compiles, once a process, what tabs are going to need."""
+    levels.warm_up()
+    dataset_image.warm_up()
 
 
 def _downloads() -> tuple[Path, int]:

@@ -382,6 +382,7 @@ def _warm_up() -> None:
 
 def _limit(terms: Terms) -> None:
     """Bounds what this process may use; a core dump would hold the frames of others."""
+    os.nice(terms.nice)
     for limit, most in (
         (resource.RLIMIT_AS, terms.memory_limit_bytes),
         (resource.RLIMIT_CORE, 0),

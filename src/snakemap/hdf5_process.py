@@ -45,6 +45,8 @@ class ReaderProcess:
         locking: whether HDF5 locks the files that it reads.
         time_limit_s: seconds that one request may take.
         memory_limit_bytes: address space of the reading process.
+        sums: whether it is to sum frames, and gets ready for it.
+        nice: how far it stands back behind other processes, from 0 to 19.
 
     Attributes:
         launches: how often a process was started; more than once: one had to be replaced.
@@ -63,9 +65,10 @@ class ReaderProcess:
         time_limit_s: float = 10.0,
         memory_limit_bytes: int = 4 << 30,
         sums: bool = True,
+        nice: int = 0,
     ) -> None:
         self.path_map = tuple(path_map)
-        self.terms = Terms(str(root), self.path_map, locking, time_limit_s, memory_limit_bytes, sums)
+        self.terms = Terms(str(root), self.path_map, locking, time_limit_s, memory_limit_bytes, sums, nice)
         self.launches = 0
         self.confined: bool | None = None
         self._lock = asyncio.Lock()

@@ -40,6 +40,7 @@ class Terms:
         time_limit_s: seconds that a request may take.
         memory_limit_bytes: address space that the reader may use.
         sums: whether it is to sum frames, and gets ready for it.
+        nice: how far it stands back behind other processes, from 0 to 19.
     """
 
     root: str
@@ -48,6 +49,7 @@ class Terms:
     time_limit_s: float = 10.0
     memory_limit_bytes: int = 4 << 30
     sums: bool = True
+    nice: int = 0
 
 
 class FrameRequest(TypedDict):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from snakemap.hdf5 import FrameBatch, Reduced
 
-__all__ = ["READERS_MAX", "Readers"]
+__all__ = ["Readers"]
 
 READERS_MAX = 3
 

@@ -56,6 +56,7 @@ class Reducer:
         tally: the clock, and where trouble is counted.
         listening_since: since when the broker's messages have come in without a break; see :func:`lost_because`.
         on_evicted: called with the uid of every run that has left the store.
+        patient: who reads finished files; None: the same readers.
         at_once: readers that may work on a finished file at one time.
 
     Attributes:
@@ -72,6 +73,7 @@ class Reducer:
         tally: Tally,
         listening_since: Callable[[], float | None] = lambda: 0.0,
         on_evicted: Callable[[str], None] = lambda uid: None,
+        patient: Readers | None = None,
         at_once: int = 1,
     ) -> None:
         self.store = store
@@ -81,6 +83,7 @@ class Reducer:
         self.tally = tally
         self.listening_since = listening_since
         self.on_evicted = on_evicted
+        self.patient = patient or readers
         self.at_once = at_once
         self.reductions: dict[str, Reduction] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -185,8 +188,9 @@ class Reducer:
     def _reduction(self, start: Entry, *, resumed: bool) -> Reduction:
         run = Run(start.doc, habits=self.habits)
         run.cursor = start.cursor
+        readers = self.patient if run.opened else self.readers
         reduction = Reduction(
-            run, self.store, self.readers, rois=self.rois, tally=self.tally, resumed=resumed, at_once=self.at_once
+            run, self.store, readers, rois=self.rois, tally=self.tally, resumed=resumed, at_once=self.at_once
         )
         reduction.fold(start)
         return reduction

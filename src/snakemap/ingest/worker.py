@@ -19,7 +19,7 @@ from snakemap.hdf5 import FrameReader
 from snakemap.ingest.events_log import EventsLog
 from snakemap.ingest.listener import Listener
 from snakemap.ingest.pace import Clock, Pace, end_if_cancelled
-from snakemap.ingest.readers import READERS_MAX, Readers
+from snakemap.ingest.readers import Readers
 from snakemap.ingest.reducer import Reducer
 from snakemap.ingest.tally import Tally
 from snakemap.settings import Settings
@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 
 PART = "ingest"
 """The worker's name among the leases and the heartbeats."""
+
+
+PATIENCE = 15
+"""How far those stand back who read finished files; 19 is farthest."""
 
 
 class BrokerState(Protocol):
@@ -186,9 +190,13 @@ def _broker(settings: Settings) -> Broker | None:
     )
 
 
-def _reader(settings: Settings) -> FrameReader:
+def _reader(settings: Settings, *, nice: int = 0) -> FrameReader:
     return FrameReader(
-        settings.root, path_map=settings.path_map, locking=settings.file_locking, time_limit_s=settings.file_timeout_s
+        settings.root,
+        path_map=settings.path_map,
+        locking=settings.file_locking,
+        time_limit_s=settings.file_timeout_s,
+        nice=nice,
     )
 
 
@@ -213,9 +221,11 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     tally = Tally(clock, pace)
     store = Store(settings.redis_url, documents_max=settings.documents_max, keep_days=settings.keep_days)
     broker = _broker(settings)
-    at_once = max(2, len(os.sched_getaffinity(0)) - 1)  # two, because one waits for us while the other reads
-    # scans that are taken while a finished one is read find a reader free
-    readers = Readers(lambda: _reader(settings), at_most=max(READERS_MAX, at_once + 1))
+    readers = Readers(lambda: _reader(settings))
+    # finished files have processes of their own, which stand back behind those of scans that are taken; two at least,
+    # because one waits for us while the other reads
+    at_once = max(2, len(os.sched_getaffinity(0)) - 1)
+    patient = Readers(lambda: _reader(settings, nice=PATIENCE), at_most=at_once)
     events_log = EventsLog(settings.log_dir, keep_days=settings.keep_days) if settings.log_dir else None
     listener = Listener(broker, store, tally=tally, events_log=events_log) if broker else None
     reducer = Reducer(
@@ -226,6 +236,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         tally=tally,
         listening_since=_listening_since(broker),
         on_evicted=listener.forget if listener else lambda uid: None,
+        patient=patient,
         at_once=at_once,
     )
     worker = Worker(store, reducer, tally=tally, listener=listener, broker=broker)
@@ -236,6 +247,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         if broker is not None:
             await broker.close()
         await readers.close()
+        await patient.close()
         await store.close()
 
 

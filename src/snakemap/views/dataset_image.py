@@ -31,7 +31,7 @@ from snakemap.views.page import Page, script
 from snakemap.views.theme import Theme
 from snakemap.views.theming import counts_formatter, dress
 
-__all__ = ["ImagePane"]
+__all__ = ["ImagePane", "warm_up"]
 
 SETTLE_MS = 200
 PIXELS = (640, 480)
@@ -212,6 +212,12 @@ class ImagePane:
             bar.formatter = counts_formatter()
             plot.add_layout(bar, "right")
         return plot
+
+
+def warm_up() -> None:
+    """Has Datashader compile what it needs, which takes a second that no tab should wait for."""
+    for side in (1, 4):
+        _averaged(np.zeros((side * 8, side * 8), np.float32), width=8, height=8)
 
 
 def _averaged(values: npt.NDArray[Any], *, width: int, height: int) -> npt.NDArray[np.float32]:
