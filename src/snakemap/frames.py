@@ -19,7 +19,7 @@ import numpy.typing as npt
 from snakemap.documents import Span
 from snakemap.errors import DocumentError
 
-__all__ = ["FrameLedger", "Piece", "Resource", "image_data_key", "image_data_keys"]
+__all__ = ["COLUMNS", "FrameLedger", "Piece", "Resource", "image_data_key", "image_data_keys"]
 
 SEQ_NUM_MAX = 10_000_000
 INDEX_MAX = 2 * SEQ_NUM_MAX
@@ -27,6 +27,10 @@ FRAME_SIDE_MAX = 2**31
 RESOURCES_MAX = 10_000
 LOOKED_AT = 4_096
 UNKNOWN, ANNOUNCED, READ, GIVEN_UP = range(4)
+
+
+COLUMNS = "snakemap_columns"
+"""Parameter of a stream_resource whose dataset has two dimensions of points, as only our own documents have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class Resource:
             scalars.
         point_shape: shape of one point's data as the descriptor tells it, like ``(1, 1216, 1936)``; empty when it does
             not tell.
+        columns: points in one row of a dataset (rows, columns, height, width), as mapping files have it; 0 where a row
+            of the dataset is a point or a part of one.
     """
 
     uid: str
@@ -50,6 +56,7 @@ class Resource:
     frames_per_point: int
     frame_shape: tuple[int, int] | None
     point_shape: tuple[int, ...] = ()
+    columns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +176,11 @@ class FrameLedger:
         self._number[doc["uid"]] = len(self._number)
         shape = self._point_shape
         frames = shape[0] if len(shape) in (1, 3, 4) else 1
-        self.resources[doc["uid"]] = Resource(doc["uid"], doc["uri"], dataset, frames, _frame_shape(shape), shape)
+        columns = doc["parameters"].get(COLUMNS)
+        self.resources[doc["uid"]] = Resource(
+            doc["uid"], doc["uri"], dataset, frames, _frame_shape(shape), shape,
+            columns if type(columns) is int and 0 < columns <= SEQ_NUM_MAX and frames == 1 else 0,
+        )  # fmt: skip
 
     def add_datum(self, doc: Mapping[str, Any]) -> None:
         """Takes a stream_datum; one that says nothing new changes nothing.

@@ -64,6 +64,7 @@ class FrameBatch:
         rois: rectangles ``(y0, y1, x0, x1)`` in detector pixels, half open.
         frame_shape: rows and columns that a frame must have; None: whatever it has.
         point_shape: shape of one point's data, as its descriptor has it; empty when it does not tell.
+        columns: points in one row of a dataset (rows, columns, height, width); 0: a row is a point, or a part of one.
         preview: whether the last frame is wanted, too.
     """
 
@@ -76,6 +77,7 @@ class FrameBatch:
     frame_shape: tuple[int, int] | None = None
     preview: bool = False
     point_shape: tuple[int, ...] = ()
+    columns: int = 0
 
     def __post_init__(self) -> None:
         if not 0 <= self.start < self.stop or self.frames_per_point < 1:
@@ -175,6 +177,7 @@ def _request(ask: str, batch: FrameBatch, path: str, start: int) -> FrameRequest
         "frame_shape": list(batch.frame_shape) if batch.frame_shape else None,
         "preview": batch.preview,
         "point_shape": list(batch.point_shape),
+        "columns": batch.columns,
     }
 
 

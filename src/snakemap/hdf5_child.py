@@ -45,6 +45,7 @@ SCALARS_MAX = 500_000
 """Points whose scalars are read at one time."""
 
 FILES_OPEN_MAX = 4096
+GRID_RANK = 4
 
 LOOKS = {"members": members, "find": find_names, "about": about, "slice": read_slice}
 """What somebody may ask who looks round in a file."""
@@ -216,6 +217,8 @@ class Reader:
         start, stop = request["start"], request["stop"]
         file = self.files.open(request["path"])
         found = self._find(file, request)
+        if request.get("columns"):
+            return self._reduce_grid(file, found, request, until)
         layout = _layout(found, request)
         per_point = layout.rows_per_point
         self.files.require(found, range(start * per_point, stop * per_point))
@@ -236,6 +239,30 @@ class Reader:
             "confined": self.confined,
         }
         return header, sums.tobytes() + (b"" if frame is None else frame.tobytes())
+
+    def _reduce_grid(
+        self, file: HdfFile, found: Found, request: FrameRequest, until: float
+    ) -> tuple[dict[str, Any], bytes]:
+        """As :meth:`_reduce`, of a dataset (rows, columns, height, width) whose points are its rows and columns."""
+        columns, shape = request.get("columns", 0), found.dataset.shape
+        if len(shape) != GRID_RANK or shape[1] != columns or not min(shape[2:]):
+            raise FrameError(f"{found} is no grid of frames with {columns:,} columns: its shape is {shape}")
+        start, stop, size = request["start"], request["stop"], found.file.size
+        self.files.require(found, range(start // columns, (stop - 1) // columns + 1))
+        rois = _rois(found, request, Layout(1, (shape[2], shape[3])))
+        sums, frame = sum_grid(found, rois, points=range(start, stop), until=until)
+        if found.file.size < size:
+            raise FileBroken(f"{found.file} was cut short while it was being read")
+        preview = shrink(frame) if request["preview"] and start + len(sums) == stop else None
+        header = {
+            "points": len(sums),
+            "length": shape[0] * columns,
+            "identity": file.identity,
+            "dtype": sums.dtype.str,
+            "frame": None if preview is None else [preview.dtype.str, *preview.shape],
+            "confined": self.confined,
+        }
+        return header, sums.tobytes() + (b"" if preview is None else preview.tobytes())
 
     def _find(self, file: HdfFile, request: FrameRequest) -> Found:
         found = self.files.find(file, request["dataset"])
@@ -321,6 +348,38 @@ def sum_points(
         if end == stop or (done and time.monotonic() > until):
             return sums[:done], frames[-1]
         begin = end
+
+
+def sum_grid(found: Found, rois: list[Roi], *, points: range, until: float) -> tuple[Sums, npt.NDArray[Any]]:
+    """Sums (points, ROIs + 1) of points that lie in rows and columns of a dataset, and the frame that was read last.
+
+    Args:
+        found: dataset (rows, columns, height, width) whose rows have been required.
+        rois: in the frame.
+        points: consecutive ones, row by row.
+        until: when to stop, by :func:`time.monotonic`; at least one portion is read.
+    """
+    dataset, columns = found.dataset, found.dataset.shape[1]
+    frame_bytes = math.prod(dataset.shape[2:]) * dataset.dtype.itemsize
+    if frame_bytes > CHUNK_BYTES_MAX:
+        raise FrameError(f"{found} has frames of {frame_bytes / 1e6:,.0f} MB; so large ones are not read")
+    # a chunk that holds several points is unpacked once
+    portion = max(1, PORTION_BYTES // frame_bytes, (dataset.chunks or (1, 1))[1])
+    parts: list[Sums] = []
+    number, frames = points.start, np.empty(0)
+    while number < points.stop and (not parts or time.monotonic() <= until):
+        row, column = divmod(number, columns)
+        end = min(points.stop - number, columns - column, portion)
+        try:
+            frames = np.asarray(dataset[row, column : column + end])
+        except HDF5_ERRORS as error:
+            found.file.forget_handle()
+            place = f"row {row:,}, column {column:,}"
+            raise FileBroken(f"{found}: frames from {place} on cannot be read: {shown(error)}") from error
+        parts.append(sum_frames(frames, rois))
+        number += end
+    sums: Sums = np.concatenate(parts)  # pyright: ignore[reportAssignmentType]
+    return sums, frames[-1]
 
 
 def sum_scalars(found: Found, *, points: range, rows_per_point: int) -> npt.NDArray[np.float64]:

@@ -70,6 +70,7 @@ class FrameRequest(TypedDict):
     rois: list[list[int]]
     frame_shape: list[int] | None
     point_shape: NotRequired[list[int]]
+    columns: NotRequired[int]
     preview: bool
 
 

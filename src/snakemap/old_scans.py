@@ -23,12 +23,14 @@ from snakemap.confine import local_path
 from snakemap.derived import OPENED, Rectangle, opened_stop
 from snakemap.documents import Document
 from snakemap.errors import FileRefused, FrameError, RunNotFound, SnakemapError
+from snakemap.frames import COLUMNS
 from snakemap.hdf5_look import FileLooker
 
 __all__ = ["Position", "Stack", "call_off", "documents_of", "grid_of", "is_stack", "open_stack", "stack_of"]
 
 NAMESPACE = uuid.UUID("5b0d6f0e-0c55-4f0e-8a53-6d0f1a9d2c47")
-RANKS, COLOR_RANK, COLORS = (3, 4), 4, 3
+STACK_RANK, GRID_RANK, COLORS = 3, 4, 3
+SIDE_MIN = 2
 POSITIONS_MAX = 6
 ATTEMPTS_MAX = 100
 MEMBERS_MAX = 200
@@ -71,12 +73,13 @@ class Stack:
         path: of the file in the data root.
         uri: the same as a document names it.
         node: of the dataset.
-        shape: frames, rows, columns, and colors where there are some.
+        shape: frames, rows, columns, and colors where there are some; or rows and columns of points, and of frames.
         dtype: of its numbers, as numpy has it.
         identified: device, inode, size, and time of the last change (ns) of the file that holds it.
         positions: of the stage; slow axis first where that is known.
         grid: rows, columns and whether it snakes, when the positions of two axes lie on one.
         extents: first and last position of the slow and of the fast axis of the grid.
+        axes: names of both, where positions are not told point by point.
     """
 
     path: str
@@ -88,6 +91,17 @@ class Stack:
     positions: tuple[Position, ...] = ()
     grid: tuple[int, int, bool] | None = None
     extents: tuple[tuple[float, float], tuple[float, float]] | None = None
+    axes: tuple[str, str] = ("", "")
+
+    @property
+    def columns(self) -> int:
+        """Points in one row of the dataset; 0 where a row is a point."""
+        return self.shape[1] if len(self.shape) == GRID_RANK and not _is_colored(self.shape) else 0
+
+    @property
+    def points(self) -> int:
+        """Frames of the stack."""
+        return self.shape[0] * (self.columns or 1)
 
 
 def grid_of(slow: npt.NDArray[np.float64], fast: npt.NDArray[np.float64]) -> tuple[int, int, bool] | None:
@@ -118,11 +132,17 @@ def grid_of(slow: npt.NDArray[np.float64], fast: npt.NDArray[np.float64]) -> tup
 
 
 def is_stack(about: Mapping[str, Any]) -> bool:
-    """Whether a dataset can become maps: frames of numbers, one behind the other."""
+    """Whether a dataset can become maps: frames of numbers, one behind the other or in rows and columns of points."""
     shape = about["shape"] or []
-    if about["values"] != "number" or len(shape) not in RANKS or 0 in shape or min(shape[1:3]) < 2:
+    if about["values"] != "number" or len(shape) not in (STACK_RANK, GRID_RANK) or 0 in shape:
         return False
-    return len(shape) != COLOR_RANK or shape[-1] == COLORS
+    height, width = shape[1:3] if len(shape) == STACK_RANK or _is_colored(shape) else shape[2:]
+    return min(height, width) >= SIDE_MIN
+
+
+def _is_colored(shape: Sequence[int]) -> bool:
+    """Whether four dimensions are frames in color; else they are rows and columns of points, and frames."""
+    return len(shape) == GRID_RANK and shape[-1] == COLORS
 
 
 async def stack_of(
@@ -145,7 +165,7 @@ async def stack_of(
     positions = await _positions(looker, path, about)
     shape, dtype = tuple(about["shape"]), about["dtype"].partition(",")[0]
     stack = Stack(path, uri, about["node"], shape, dtype, tuple(about["identified"]), positions)
-    return await _on_grid(looker, stack)
+    return await (_in_rows(looker, stack, about) if stack.columns else _on_grid(looker, stack))
 
 
 def documents_of(stack: Stack, *, rois: Mapping[str, Rectangle] | None = None, attempt: int = 0) -> list[Document]:
@@ -163,15 +183,18 @@ def documents_of(stack: Stack, *, rois: Mapping[str, Rectangle] | None = None, a
         "uid": uid,
         "time": time.time(),
         "plan_name": PurePosixPath(stack.path).name,
-        "num_points": stack.shape[0],
+        "num_points": stack.points,
         OPENED: {"path": stack.path, "dataset": stack.node},
     }
     if names:
         start |= {"motors": names, "hints": {"dimensions": [[[name], "primary"] for name in names]}}
-    if stack.grid is not None and stack.extents is not None:
+    if stack.grid is not None:
         rows, columns, snake = stack.grid
-        extents = [list(extent) for extent in stack.extents]
-        start |= {"shape": [rows, columns], "snaking": [False, snake], "extents": extents}
+        start |= {"shape": [rows, columns], "snaking": [False, snake]}
+    if stack.extents is not None:
+        start["extents"] = [list(extent) for extent in stack.extents]
+    if all(stack.axes):
+        start["motors"] = list(stack.axes)
     key = PurePosixPath(stack.node).name
     nodes = {key if key not in names else f"{key} frames": (stack.node, _camera_key(stack))}
     nodes |= {position.name: (position.node, _position_key(position)) for position in stack.positions}
@@ -186,7 +209,7 @@ def documents_of(stack: Stack, *, rois: Mapping[str, Rectangle] | None = None, a
             "data_key": name,
             "mimetype": "application/x-hdf5",
             "uri": stack.uri,
-            "parameters": {"dataset": node, "chunk_shape": [1]},
+            "parameters": {"dataset": node, "chunk_shape": [1], **_told_columns(stack, node)},
         }
         documents.append(Document("stream_resource", resource, run=uid))
     for name in nodes:
@@ -194,8 +217,8 @@ def documents_of(stack: Stack, *, rois: Mapping[str, Rectangle] | None = None, a
             "uid": _uid(uid, f"{name} all"),
             "stream_resource": _uid(uid, name),
             "descriptor": descriptor,
-            "indices": {"start": 0, "stop": stack.shape[0]},
-            "seq_nums": {"start": 1, "stop": stack.shape[0] + 1},
+            "indices": {"start": 0, "stop": stack.points},
+            "seq_nums": {"start": 1, "stop": stack.points + 1},
         }
         documents.append(Document("stream_datum", datum, run=uid))
     return documents
@@ -261,8 +284,36 @@ async def _on_grid(looker: FileLooker, stack: Stack) -> Stack:
     return stack
 
 
+async def _in_rows(looker: FileLooker, stack: Stack, about: Mapping[str, Any]) -> Stack:
+    """A stack in rows and columns of points is a grid; its axes are those that the file names for these dimensions."""
+    names, ends = [], []
+    for number, path in enumerate(about["nexus"]["axes"][:2]):
+        try:
+            told = await looker.about(stack.path, path) if path else {}
+            if told.get("shape") != [stack.shape[number]] or told["values"] != "number":
+                break
+            values = (await looker.read(stack.path, path)).values
+            names.append(PurePosixPath(path).name)
+            ends.append((float(values[0]), float(values[-1])))
+        except SnakemapError:
+            break
+    known = len(ends) == 2 and bool(np.isfinite(ends).all())
+    return replace(
+        stack,
+        positions=(),
+        grid=(stack.shape[0], stack.shape[1], False),
+        extents=(ends[0], ends[1]) if known else None,
+        axes=(names[0], names[1]) if known else ("", ""),
+    )
+
+
+def _told_columns(stack: Stack, node: str) -> dict[str, int]:
+    return {COLUMNS: stack.columns} if stack.columns and node == stack.node else {}
+
+
 def _camera_key(stack: Stack) -> dict[str, Any]:
-    shape = [1, *stack.shape[1:]] if len(stack.shape) < COLOR_RANK else list(stack.shape[1:])
+    frame = list(stack.shape[2 if stack.columns else 1 :])
+    shape = frame if _is_colored(stack.shape) else [1, *frame]
     return {"dtype": "array", "shape": shape, "dtype_numpy": stack.dtype, "source": stack.uri, "external": "STREAM:"}
 
 

@@ -192,7 +192,29 @@ async def test_who_follows_the_newest_run_is_not_sent_to_a_file_that_somebody_op
         await live.close()
 
 
-@pytest.mark.parametrize("shape", [(5,), (5, 6), (4, 1, 9), (2, 3, 4, 5), (0, 8, 8), (3, 8, 8, 4)])
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}, {"chunks": (2, 3, 10, 12), "compression": "gzip"}])
+async def test_a_stack_in_rows_and_columns_of_points_is_a_grid_with_the_axes_of_its_file(
+    lab: Lab, looker: FileLooker, options: dict[str, Any]
+) -> None:
+    frames = np.random.default_rng(3).integers(0, 900, (7, 9, 10, 12)).astype(np.uint16)
+    with h5py.File(lab.root / "map.nxs", "w") as file:
+        data = file.create_group("entry/data")
+        data.attrs.update({"NX_class": "NXdata", "signal": "data", "axes": ["y_set", "x_set", ".", "."]})
+        data.create_dataset("data", data=frames, **options)
+        data["y_set"], data["x_set"] = 1 + 0.5 * np.arange(7), -2 + 0.1 * np.arange(9)
+    async with lab, lab.worker(listening=False):
+        uid = await open_stack(lab.store, await opened(looker, "map.nxs"))
+        await lab.until_settled(uid)
+        run, summary = await lab.run(uid), await lab.summary(uid)
+    assert (summary["status"], summary["points"], run.raster.snaking) == ("complete", 63, (False, False))
+    np.testing.assert_array_equal(run.maps.grids[-1], frames.sum(axis=(2, 3)))
+    np.testing.assert_array_equal(run.maps.grids[0], frames[:, :, :3].sum(axis=(2, 3)))
+    assert (run.raster.slow.name, run.raster.fast.name) == ("y_set", "x_set")
+    np.testing.assert_allclose(run.raster.slow.coordinates, 1 + 0.5 * np.arange(7))
+    np.testing.assert_allclose(run.raster.fast.coordinates, -2 + 0.1 * np.arange(9))
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 6), (4, 1, 9), (2, 3, 1, 5), (0, 8, 8), (2, 3, 4, 5, 6)])
 async def test_what_is_no_stack_of_frames_is_refused(
     looker: FileLooker, tmp_path: Path, shape: tuple[int, ...]
 ) -> None:

@@ -160,6 +160,8 @@ class Camera:
 
     async def points(self, reader: Reader, resource: Resource) -> int:
         """Points that a file holds now; raises what the reader says."""
+        if resource.columns:
+            return (await reader.size(resource.uri, resource.dataset))[0] * resource.columns
         layout = await self._layout(reader, resource)
         return await reader.length(resource.uri, resource.dataset) // layout.rows_per_point
 
@@ -253,5 +255,6 @@ def _batch(resource: Resource, piece: Piece, **options: Any) -> FrameBatch:
         stop=piece.index + piece.count,
         frames_per_point=resource.frames_per_point,
         point_shape=resource.point_shape,
+        columns=resource.columns,
         **options,
     )
