@@ -120,6 +120,7 @@ class DatasetView(pn.viewable.Viewer):
         self.errands = Errands(document)
         self.shown: Shown | None = None
         self._timers: dict[str, Any] = {}
+        self._fields: list[tuple[pn.widgets.IntSlider, pn.widgets.IntInput]] = []
         self._reading, self._asked = False, 0
         self._filling = False
         self.image = ImagePane(document=document, theme=theme, on_view=self._on_view)
@@ -236,6 +237,7 @@ class DatasetView(pn.viewable.Viewer):
             count = leading(shown.display, shown.shape)
             shown.index = [0] * count
             shown.row, shown.view = (0, 0), None
+            self._fields.clear()
             self.sliders[:] = [self._slider(number, size) for number, size in enumerate(shown.shape[:count])][
                 :SLIDERS_MAX
             ]
@@ -264,12 +266,17 @@ class DatasetView(pn.viewable.Viewer):
             self.form.value = kinds[0]
         self._name_download()
 
-    def _slider(self, number: int, size: int) -> pn.widgets.EditableIntSlider:
-        slider = pn.widgets.EditableIntSlider(
-            name=f"dimension {number}, 0 to {size - 1:,}", start=0, end=max(1, size - 1), value=0, disabled=size < 2,
-            fixed_start=0, fixed_end=max(1, size - 1), sizing_mode="stretch_width", margin=(0, 8),
-            stylesheets=[stylesheet("widgets")],
+    def _slider(self, number: int, size: int) -> pn.viewable.Viewable:
+        """Slider and number field of one leading dimension; the slider has the say."""
+        css: dict[str, Any] = {"stylesheets": [stylesheet("widgets")]}
+        slider = pn.widgets.IntSlider(
+            name=_dimension(number, size), start=0, end=max(1, size - 1), value=0, disabled=size < 2,
+            sizing_mode="stretch_width", margin=(0, 12, 0, 8), **css,
         )  # fmt: skip
+        field = pn.widgets.IntInput(value=0, start=0, end=max(1, size - 1), width=76, margin=(8, 4), **css)
+        field.param.watch(lambda event: slider.param.update(value=event.new or 0), "value")
+        slider.param.watch(lambda event: field.param.update(value=event.new), "value")
+        self._fields.append((slider, field))
 
         def move(event: Any) -> None:
             shown = self.shown
@@ -282,7 +289,7 @@ class DatasetView(pn.viewable.Viewer):
             self._load()
 
         slider.param.watch(move, "value")
-        return slider
+        return pn.Row(slider, field, sizing_mode="stretch_width", height=44, margin=0, stylesheets=[NARROW])
 
     def _must(self) -> Shown:
         if self.shown is None:
@@ -523,12 +530,12 @@ class DatasetView(pn.viewable.Viewer):
         """The next frame, and after the last one the first again; none is left out when reading takes longer."""
         shown = self.shown
         if shown is not None and shown.index and not self._reading:
-            self.sliders[0].value = (shown.index[0] + 1) % shown.shape[0]
+            self._fields[0][0].value = (shown.index[0] + 1) % shown.shape[0]
 
     def _to_last(self) -> None:
         shown = self.shown
-        if shown is not None and shown.index and self.sliders[0].value != shown.shape[0] - 1:
-            self.sliders[0].value = shown.shape[0] - 1
+        if shown is not None and shown.index and self._fields[0][0].value != shown.shape[0] - 1:
+            self._fields[0][0].value = shown.shape[0] - 1
 
     def _look_again(self) -> None:
         """While somebody writes to the file: how large the dataset is now."""
@@ -551,12 +558,10 @@ class DatasetView(pn.viewable.Viewer):
         if displays_of(about)[0] != "nothing" and shown.display == "nothing":
             self.look_at(shown.file, about)
             return
-        for slider, size in zip(self.sliders, shown.shape, strict=False):
+        for number, ((slider, typed), size) in enumerate(zip(self._fields, shown.shape, strict=False)):
             top = max(1, size - 1)
-            slider.param.update(
-                name=f"dimension {list(self.sliders).index(slider)}, 0 to {size - 1:,}", fixed_end=top, end=top,
-                disabled=size < 2,
-            )  # fmt: skip
+            slider.param.update(name=_dimension(number, size), end=top, disabled=size < 2)
+            typed.end = top
         if self.follow.value:
             self._to_last()
         elif not shown.index or shown.display == "table":
@@ -604,6 +609,10 @@ class DatasetView(pn.viewable.Viewer):
             values, self.form.value, heads=heads, limits=(float(mapper.low), float(mapper.high)),
             flipped=self.flip.value, log=self.log.value,
         )  # fmt: skip
+
+
+def _dimension(number: int, size: int) -> str:
+    return f"dimension {number}, 0 to {max(0, size - 1):,}"
 
 
 def _told(value: Any) -> Any:

@@ -25,7 +25,7 @@ export function render({model, el}) {
     made.title = title
     return made
   }
-  const [first, back, next, last] = [button("⏮", "first rows"), button("‹", "rows before"), button("›", "rows after"), button("⏭", "last rows")]
+  const [first, back, next, last] = [button("«", "first rows"), button("‹", "rows before"), button("›", "rows after"), button("»", "last rows")]
   const said = make("span", "said", foot)
   const [left, right] = [button("◂", "columns before"), button("▸", "columns after")]
   const step = () => model.state.page ?? 100
