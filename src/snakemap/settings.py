@@ -103,6 +103,10 @@ class Settings(BaseSettings):
         900.0, gt=0, description="Seconds without any word after which an open run counts as lost."
     )
     file_timeout_s: float = Field(10.0, gt=0, description="Seconds to wait for a frame that was announced.")
+    dask: str = Field(
+        "",
+        description="`tcp://scheduler:8786` of a Dask cluster that reads finished files. Empty: processes of our own.",
+    )
     file_locking: bool = Field(
         False, description="Take HDF5's file lock when reading. Off, or a reader can keep the writer from its own file."
     )

@@ -139,3 +139,39 @@ def test_a_spiral_of_two_cameras_is_seen_where_the_stage_was_in_both(
     tab.wait(lambda: tab.text(".status") == "complete")
     assert tab.errors == []
     tab.page.close()
+
+
+def test_the_file_of_a_run_is_one_click_away_and_the_run_from_its_file(
+    stack: Stack, rabbitmq: RabbitMQ, chromium: Browser
+) -> None:
+    """The file is looked into while it is written, and its maps are those of the run, not another reading."""
+    request = ScanRequest(shape=(10, 12), mode="fly", rate_hz=20, frame_shape=(48, 64), flush_period_s=0.2)
+    tab = open_page(chromium, f"{stack.url}/dashboard")
+    page = tab.page
+    thread, files = scan(stack, rabbitmq, request)
+    tab.wait(lambda: np.isfinite(tab.image("total")).sum() > 10)
+    page.get_by_text("Files", exact=True).click()
+    page.get_by_text("file of this run").click()
+    name = page.locator("[role=treeitem] .name")
+    tab.wait(lambda: name.get_by_text("entry", exact=True).count() == 1)
+    thread.join(60)
+    tab.wait(lambda: tab.text(".status") == "complete", timeout_s=40)
+    uid = page.evaluate("() => sm.models().find((model) => model.place?.uid).place.uid")
+    thread, _ = scan(stack, rabbitmq, ScanRequest(shape=(3, 4), rate_hz=0, frame_shape=(48, 64)))
+    thread.join(60)
+    tab.wait(lambda: tab.image("total").shape == (3, 4))
+    for node in ("entry", "data", "data"):
+        name.get_by_text(node, exact=True).last.click()
+        page.wait_for_timeout(300)
+    page.get_by_text("Open as maps").click()
+    tab.wait(lambda: tab.image("total").shape == (10, 12))
+    tab.wait(lambda: uid in page.evaluate("() => location.search"))
+    np.testing.assert_array_equal(tab.image("total"), maps_of_file(files[0], request)["total"])
+    page.get_by_text("Runs", exact=True).click()
+    page.get_by_text("Follow the newest").click()
+    tab.wait(lambda: tab.image("total").shape == (3, 4))
+    page.get_by_text("Files", exact=True).click()
+    page.get_by_text("show the maps of this file").click()
+    tab.wait(lambda: tab.image("total").shape == (10, 12))
+    assert tab.errors == []
+    page.close()

@@ -16,6 +16,7 @@ from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import SettingsError, SnakemapError, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.hdf5 import FrameReader
+from snakemap.ingest.cluster import AT_ONCE, Cluster, ClusterReader
 from snakemap.ingest.events_log import EventsLog
 from snakemap.ingest.listener import Listener
 from snakemap.ingest.pace import Clock, Pace, end_if_cancelled
@@ -200,6 +201,11 @@ def _reader(settings: Settings, *, nice: int = 0) -> FrameReader:
     )
 
 
+def _cluster_reader(settings: Settings, cluster: Cluster) -> ClusterReader:
+    own = _reader(settings, nice=PATIENCE)
+    return ClusterReader(cluster, own.terms, make=lambda: own)
+
+
 def _subscription(place: str) -> str:
     """The name of a queue that is always the same for this host and a store, and no other's."""
     return f"snakemap-{socket.gethostname()}-{uuid5(NAMESPACE_URL, place).hex[:12]}"
@@ -225,7 +231,11 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     # finished files have processes of their own, which stand back behind those of scans that are taken; two at least,
     # because one waits for us while the other reads
     at_once = max(2, len(os.sched_getaffinity(0)) - 1)
+    cluster = Cluster(settings.dask) if settings.dask else None
     patient = Readers(lambda: _reader(settings, nice=PATIENCE), at_most=at_once)
+    if cluster is not None:
+        at_once = AT_ONCE
+        patient = Readers(lambda: _cluster_reader(settings, cluster), at_most=at_once)
     events_log = EventsLog(settings.log_dir, keep_days=settings.keep_days) if settings.log_dir else None
     listener = Listener(broker, store, tally=tally, events_log=events_log) if broker else None
     reducer = Reducer(
@@ -248,6 +258,8 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
             await broker.close()
         await readers.close()
         await patient.close()
+        if cluster is not None:
+            await cluster.close()
         await store.close()
 
 

@@ -24,6 +24,7 @@ class TopBar(JSComponent):
     state = param.Dict(default={}, doc="What to show; see `topbar.js` for its keys.")
     theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page; the button sets it.")
     logo = param.String(default="", doc="The logo, as SVG of our own.")
+    pinned = param.String(default="", doc="Uid of the run to stay with, which the address of the page remembers.")
 
     _esm = JS / "topbar.js"
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class

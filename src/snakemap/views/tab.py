@@ -66,7 +66,7 @@ class Tab:
         self.histogram = HistogramView(theme=colors, on_brush=self._on_brush)
         self.frame = FrameView(theme=colors)
         self.summary = SummaryTable(sizing_mode="stretch_width")
-        self.topbar = TopBar(sizing_mode="stretch_width", theme=theme, height=48, logo=asset("logo.svg"))
+        self.topbar = TopBar(sizing_mode="stretch_width", theme=theme, height=48, logo=asset("logo.svg"), pinned=pinned)
         self.run_list = RunList(sizing_mode="stretch_width", pinned=pinned)
         self.maps_place = pn.Column(self.maps, sizing_mode="stretch_both", margin=0)
         self.pace = Pace()
@@ -477,6 +477,7 @@ class Tab:
 
     def _on_pinned(self, event: Any) -> None:
         self._set(self.run_list, pinned=self.choices.pinned)
+        self._set(self.topbar, pinned=self.choices.pinned)
         self.document.add_next_tick_callback(self._pin)
 
     async def _pin(self) -> None:

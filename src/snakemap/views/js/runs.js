@@ -26,15 +26,8 @@ export function render({model, el}) {
         `${time.format(new Date(run.started * 1000))} · ${run.status} · ${whole.format(run.points)}${run.expected ? ` of ${whole.format(run.expected)}` : ""}`,
         run.status)))
   }
-  // a link to this page opens the same run again
-  const remember = () => {
-    const url = new URL(location.href)
-    if (model.pinned) url.searchParams.set("run", model.pinned)
-    else url.searchParams.delete("run")
-    if (url.href !== location.href) history.replaceState(history.state, "", url)
-  }
   model.on("runs", fill)
-  model.on("pinned", () => { fill(); remember() })
+  model.on("pinned", fill)
   fill()
   el.classList.add("runs")
   return list
