@@ -378,6 +378,10 @@ async def answers(looker, path):
     ):  # fmt: skip
         try:
             answer = await ask
+            if isinstance(answer, dict):
+                answer.pop(
+                    "identified", None
+                )  # inode and time of the file that was asked for, not of what it points at
             told.append(answer if isinstance(answer, dict) else [answer.of, answer.values.tolist()])
         except SnakemapError as error:
             told.append(f"{error.code}: {error}")
