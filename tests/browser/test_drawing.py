@@ -124,7 +124,7 @@ def test_axes_can_be_exchanged_in_a_tab(tab: Shown, redis_url: str) -> None:
     tab.wait(lambda: np.array_equal(tab.image("red"), run.expected(33)["red"], equal_nan=True))
     press(tab, "x ⇄ y")
     tab.wait(lambda: np.array_equal(tab.image("red"), run.expected(33)["red"].T, equal_nan=True))
-    assert labels(tab) == ("stage-y (mm)", "stage-x (mm)")
+    tab.wait(lambda: labels(tab) == ("stage-y (mm)", "stage-x (mm)"))
     run.add(34, 80)
     tab.wait(lambda: np.array_equal(tab.image("red"), run.expected(80)["red"].T, equal_nan=True))
     press(tab, "x ⇄ y")

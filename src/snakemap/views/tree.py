@@ -11,7 +11,7 @@ import param
 from bokeh.document import Document
 from panel.custom import JSComponent
 
-from snakemap.errors import SnakemapError
+from snakemap.errors import FileNotReady, SnakemapError
 from snakemap.hdf5_look import FileLooker
 from snakemap.views.components import stylesheet
 from snakemap.views.errands import Errands
@@ -165,6 +165,7 @@ class Tree:
                 if branch := self._branches.get(node):
                     branch.members[: len(listing["members"])] = listing["members"]
                     branch.total, branch.trouble = listing["total"], ""
+            self._trouble = ""
             self._live = any(listing["live"] for listing in listings.values())
             if not self._live:
                 self._rest()
@@ -172,7 +173,8 @@ class Tree:
 
         def failed(error: SnakemapError) -> None:
             self._trouble = str(error)
-            self._rest()
+            if not isinstance(error, FileNotReady):  # what is not ready may be so the next time
+                self._rest()
             self._fill()
 
         self.errands.run("refresh", look, told, failed=failed)
