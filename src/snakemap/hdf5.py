@@ -20,10 +20,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 import math
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,16 +34,6 @@ from snakemap.hdf5_process import ReaderProcess
 from snakemap.hdf5_wire import FrameRequest
 
 __all__ = ["FrameBatch", "FrameReader", "Reduced"]
-
-T = TypeVar("T")
-
-logger = logging.getLogger(__name__)
-
-START_LIMIT_S = 60.0
-END_POLLS, END_POLL_S = 200, 0.005
-ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TMPDIR", "XDG_CACHE_HOME")
-ENVIRONMENT_PREFIXES = ("PYTHON", "NUMBA_")
-"""What the reader is told of our environment: it has no use for passwords, and HDF5 no say in what it loads."""
 
 SUMS_DTYPES = frozenset(("<u8", "<i8", "<f8"))
 FRAME_DTYPES = frozenset(("|b1", "|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f4", "<f8"))
