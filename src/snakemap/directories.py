@@ -128,6 +128,7 @@ class _Watched:
     """A directory that somebody looks at."""
 
     tell: dict[Hashable, Callable[[], None]] = field(default_factory=dict)
+    since: float = field(default_factory=time.monotonic)
     task: asyncio.Task[None] | None = None
 
 
@@ -170,7 +171,7 @@ class Directories:
         return await asyncio.to_thread(self._page, scan, order, search, offset, min(count, COUNT_MAX), around)
 
     def watch(self, key: Hashable, path: str, tell: Callable[[], None]) -> None:
-        """Has somebody told whenever a directory has changed; on the event loop, where this is called, too.
+        """Has somebody told whenever a directory may have changed; on the event loop, where this is called, too.
 
         Args:
             key: who it is; he watches one directory at a time.
@@ -198,15 +199,24 @@ class Directories:
         while True:
             await asyncio.sleep(max(self.period_s, cost / SHARE))
             before, began = self._found.get(path), time.monotonic()
-            after = await asyncio.to_thread(self._look, path)
+            news = await asyncio.to_thread(lambda before=before: self._has_news(path, before))
             cost = time.monotonic() - began
-            if _differ(before, after):
+            if news:
                 for tell in list(watched.tell.values()):
                     tell()
 
+    def _has_news(self, path: str, before: Scan | SnakemapError | None) -> bool:
+        """Lists a directory; whether it is another one, or holds files that may have ceased to be live."""
+        after = self._look(path)
+        lately = time.time() - LIVE_S - 2 * self.period_s
+        fading = isinstance(after, Scan) and any(entry.modified > lately for entry in after.entries)
+        return fading or _differ(before, after)
+
     def _current(self, path: str) -> Scan:
-        known = self._found.get(path)
-        fresh = isinstance(known, Scan) and (path in self._watched or time.monotonic() - known.made < self.period_s / 2)
+        known, watched = self._found.get(path), self._watched.get(path)
+        # what was found before anybody watched may be old
+        oldest = watched.since if watched else time.monotonic() - self.period_s / 2
+        fresh = isinstance(known, Scan) and known.made >= oldest
         found = known if fresh else self._look(path)
         if isinstance(found, Scan):
             return found

@@ -32,7 +32,7 @@ from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t  # pyright: ignore[repor
 from snakemap.confine import DataRoot, local_path, shown
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FrameError
 
-__all__ = ["CHUNK_BYTES_MAX", "YOUNG_S", "FileReplaced", "Found", "HdfFile", "Node", "OpenFiles", "link_of", "reading"]
+__all__ = ["CHUNK_BYTES_MAX", "FileReplaced", "Found", "HdfFile", "Node", "OpenFiles", "link_of", "reading"]
 
 CHUNK_BYTES_MAX = 256 << 20
 """Unpacked size of one chunk; a small file can declare a huge one."""

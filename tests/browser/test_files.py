@@ -164,6 +164,7 @@ def test_files_are_browsed_filtered_and_come_by_themselves(files: Shown, visit: 
 def test_the_tree_tells_what_is_in_a_file_and_draws_its_default_plot(files: Shown) -> None:
     files.page.locator("[role=option]", has_text="kinds.nxs").click()
     files.wait(lambda: head(files) == "/entry/plot/y")
+    files.wait(lambda: len(data(files, "dataset line", 0, "x")) == 20)
     np.testing.assert_allclose(data(files, "dataset line", 0, "x"), np.linspace(7, 8, 20))
     np.testing.assert_allclose(data(files, "dataset line", 0, "y"), np.arange(20.0) ** 2)
     np.testing.assert_allclose(data(files, "dataset line", 2, "high"), np.arange(20.0) ** 2 + 1)

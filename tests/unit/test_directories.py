@@ -234,3 +234,26 @@ async def test_who_watches_hears_that_the_directory_is_gone_and_there_again(
     await told(news)
     assert names(await directories.page("sub")) == ["scan.h5"]
     directories.unwatch("tab")
+
+
+async def test_what_was_found_before_anybody_watched_is_not_shown_as_new(root: Path) -> None:
+    directories = Directories(root, period_s=5)
+    await directories.page()
+    made(root / "scan.h5")
+    directories.watch("tab", "", lambda: None)
+    assert names(await directories.page()) == ["scan.h5"]
+    directories.unwatch("tab")
+
+
+async def test_a_file_that_ceased_to_be_live_is_told_of(
+    root: Path, directories: Directories, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snakemap.directories.SURELY_LIVE_S", 1.0)
+    made(root / "scan.h5", age_s=0.5)
+    news = asyncio.Event()
+    directories.watch("tab", "", news.set)
+    assert [entry.live for entry in (await directories.page()).entries] == [True]
+    await asyncio.sleep(1)
+    await told(news)
+    assert [entry.live for entry in (await directories.page()).entries] == [False]
+    directories.unwatch("tab")

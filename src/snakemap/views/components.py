@@ -7,7 +7,7 @@ from pathlib import Path
 import param
 from panel.custom import JSComponent
 
-__all__ = ["RunList", "SummaryTable", "TopBar", "stylesheet"]
+__all__ = ["RunList", "SummaryTable", "TopBar", "list_script", "stylesheet"]
 
 JS = Path(__file__).parent / "js"
 CSS = Path(__file__).parent / "css"
@@ -16,6 +16,11 @@ CSS = Path(__file__).parent / "css"
 def stylesheet(name: str) -> str:
     """The text of one of our style sheets."""
     return (CSS / f"{name}.css").read_text(encoding="utf-8")
+
+
+def list_script(name: str) -> str:
+    """The script of a list of names from files, behind what all of them share."""
+    return "\n".join((JS / f"{part}.js").read_text(encoding="utf-8") for part in ("text", name))
 
 
 class TopBar(JSComponent):

@@ -27,7 +27,7 @@ from bokeh.palettes import Cividis256
 from bokeh.plotting import figure
 
 from snakemap.views.displays import color_limits, rgba
-from snakemap.views.page import Page, script
+from snakemap.views.page import fitted
 from snakemap.views.theme import Theme
 from snakemap.views.theming import counts_formatter, dress
 
@@ -62,13 +62,7 @@ class ImagePane:
             True: LogColorMapper(palette=Cividis256, nan_color="rgba(0, 0, 0, 0)"),
         }
         self.figure = self._figure()
-        self.page = Page()
-        fit = script(
-            "fit", page=self.page, figure=self.figure, x_range=self.figure.x_range, y_range=self.figure.y_range
-        )
-        self.page.js_on_change("place", fit)
-        for name in ("inner_width", "inner_height"):
-            self.figure.js_on_change(name, fit)
+        self.page = fitted(self.figure)
         for axis in (self.figure.x_range, self.figure.y_range):
             axis.on_change("start", self._on_range)
             axis.on_change("end", self._on_range)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, cast, get_args
 
 import param
@@ -12,12 +12,11 @@ from panel.custom import JSComponent
 
 from snakemap.directories import ORDERS, Directories, Entry, Order, Page
 from snakemap.errors import SnakemapError
-from snakemap.views.components import stylesheet
+from snakemap.views.components import list_script, stylesheet
 from snakemap.views.errands import Errands
 
 __all__ = ["FileList", "Files"]
 
-JS = Path(__file__).parent / "js"
 COUNT = 120
 """Entries that the browser has at one time; scrolling brings others."""
 
@@ -30,7 +29,7 @@ class FileList(JSComponent):
     state = param.Dict(default={}, doc="What to show; see `files.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user did: `number`, `what`, `id`, `text`, `offset`.")
 
-    _esm = JS / "files.js"
+    _esm = list_script("files")
     _stylesheets = [stylesheet("files")]  # noqa: RUF012 - Panel reads it from the class
 
 

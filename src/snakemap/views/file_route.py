@@ -37,7 +37,7 @@ class FileHandler(RequestHandler):
             try:
                 fd = await asyncio.to_thread(gate.open, path)
             except SnakemapError as refusal:
-                raise HTTPError(refusal.status, log_message="%s", reason=_line(str(refusal))) from refusal
+                raise HTTPError(refusal.status, str(refusal), reason=_line(str(refusal))) from refusal
         try:
             size = os.fstat(fd).st_size
             if size > most:

@@ -22,7 +22,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from snakemap.sources import Source
-from snakemap.views.page import Page, script
+from snakemap.views.page import fitted
 from snakemap.views.theme import Theme, channel_color
 from snakemap.views.theming import counts_formatter, dress
 
@@ -46,13 +46,7 @@ class FrameView(pn.viewable.Viewer):
         self.outlines = ColumnDataSource({key: [] for key in ("left", "right", "top", "bottom", "color", "name")})
         self.mapper = LinearColorMapper(palette=GREYS, low=0, high=255)
         self.figure = self._figure()
-        self.page = Page()
-        fit = script(
-            "fit", page=self.page, figure=self.figure, x_range=self.figure.x_range, y_range=self.figure.y_range
-        )
-        self.page.js_on_change("place", fit)
-        for name in ("inner_width", "inner_height"):
-            self.figure.js_on_change(name, fit)
+        self.page = fitted(self.figure)
         self.restyle(theme)
         self._rois: dict[str, tuple[int, int, int, int]] | None = None
         self._layout = pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", css_classes=["frame"])

@@ -17,7 +17,7 @@ from bokeh.core.properties import Int, Nullable, String, Tuple
 from bokeh.model import DataModel
 from bokeh.models import CustomJS
 
-__all__ = ["Page", "script"]
+__all__ = ["Page", "fitted", "script"]
 
 
 class Page(DataModel):
@@ -35,6 +35,16 @@ class Page(DataModel):
     trail: Any = AnyProperty(default=None)
     idle = String(default="")
     missed = Int(default=0)
+
+
+def fitted(figure: Any) -> Page:
+    """A page of its own for a figure, whose ``place`` its ranges are fitted to, whatever the size of the screen."""
+    page = Page()
+    fit = script("fit", page=page, figure=figure, x_range=figure.x_range, y_range=figure.y_range)
+    page.js_on_change("place", fit)
+    for name in ("inner_width", "inner_height"):
+        figure.js_on_change(name, fit)
+    return page
 
 
 @cache

@@ -7,7 +7,7 @@ import html
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from panel.custom import JSComponent
 
 from snakemap.errors import FileNotReady, SnakemapError
 from snakemap.hdf5_look import Block, FileLooker
-from snakemap.views.components import stylesheet
+from snakemap.views.components import list_script, stylesheet
 from snakemap.views.dataset_image import ImagePane
 from snakemap.views.dataset_line import LinePane
 from snakemap.views.displays import (
@@ -37,9 +37,8 @@ from snakemap.views.errands import Errands
 from snakemap.views.theme import Theme
 from snakemap.views.words import bytes_text, shape_text
 
-__all__ = ["DatasetView", "ValueTable"]
+__all__ = ["DatasetView", "ValueTable", "complain"]
 
-JS = Path(__file__).parent / "js"
 ROWS, COLUMNS = 100, 30
 """Rows and columns of one page of a table."""
 
@@ -54,7 +53,7 @@ class ValueTable(JSComponent):
     state = param.Dict(default={}, doc="What to show; see `table.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user wants to see: `number`, `row`, `column`.")
 
-    _esm = JS / "table.js"
+    _esm = list_script("table")
     _stylesheets = [stylesheet("table")]  # noqa: RUF012 - Panel reads it from the class
 
 
@@ -173,7 +172,7 @@ class DatasetView(pn.viewable.Viewer):
         self._lay_out(displays)
         self._write_head()
         if about["live"]:
-            self._timers["live"] = self.document.add_periodic_callback(self._look_again, FOLLOW_MS)
+            self._keep_looking()
         self._load()
 
     def restyle(self, theme: Theme) -> None:
@@ -185,11 +184,6 @@ class DatasetView(pn.viewable.Viewer):
         """Lets go of everything."""
         self._stop()
         self.errands.close()
-
-    def complain(self, error: SnakemapError) -> None:
-        """Says what went wrong, without taking away what is shown."""
-        if pn.state.notifications is not None:
-            pn.state.notifications.warning(html.escape(str(error)), duration=8000)
 
     def _make_tools(self, on_back: Callable[[], None], on_maps: Callable[[str, dict[str, Any]], None]) -> None:
         """The tools over a picture; those that do not suit it are out of the way."""
@@ -224,7 +218,7 @@ class DatasetView(pn.viewable.Viewer):
         for widget in (self.limits, self.low, self.high, self.log, self.flip):
             widget.param.watch(self._on_colors, "value")
         self.play.param.watch(self._on_play, "value")
-        self.follow.param.watch(lambda event: event.new and self._to_last(), "value")
+        self.follow.param.watch(self._on_follow, "value")
         self.form.param.watch(lambda _: self._name_download(), "value")
 
     def _lay_out(self, displays: tuple[str, ...]) -> None:
@@ -532,6 +526,20 @@ class DatasetView(pn.viewable.Viewer):
         if shown is not None and shown.index and not self._reading:
             self._fields[0][0].value = (shown.index[0] + 1) % shown.shape[0]
 
+    def _on_follow(self, event: Any) -> None:
+        """The newest frame, and every one that comes, however long a scan may rest."""
+        if event.new:
+            self._keep_looking()
+            self._to_last()
+
+    def _keep_looking(self) -> None:
+        if "live" not in self._timers:
+            self._timers["live"] = self.document.add_periodic_callback(self._look_again, FOLLOW_MS)
+
+    def _cannot_look(self, error: SnakemapError) -> None:
+        if not isinstance(error, FileNotReady):  # what is not ready may be so the next time
+            self._end("live")
+
     def _to_last(self) -> None:
         shown = self.shown
         if shown is not None and shown.index and self._fields[0][0].value != shown.shape[0] - 1:
@@ -543,14 +551,14 @@ class DatasetView(pn.viewable.Viewer):
         if shown is None:
             return
         work = functools.partial(self.looker.about, shown.file, shown.node)
-        self.errands.run("again", work, functools.partial(self._grow, shown), failed=lambda _: self._end("live"))
+        self.errands.run("again", work, functools.partial(self._grow, shown), failed=self._cannot_look)
 
     def _grow(self, shown: Shown, about: dict[str, Any]) -> None:
         if shown is not self.shown:
             return
         grown, before = about["shape"] != shown.about["shape"], shown.shape
         shown.about = about
-        if not about["live"]:
+        if not about["live"] and not self.follow.value:
             self._end("live")
         if not grown or len(shown.shape) != len(before):
             return
@@ -609,6 +617,12 @@ class DatasetView(pn.viewable.Viewer):
             values, self.form.value, heads=heads, limits=(float(mapper.low), float(mapper.high)),
             flipped=self.flip.value, log=self.log.value,
         )  # fmt: skip
+
+
+def complain(error: SnakemapError) -> None:
+    """Says what went wrong, without taking away what is shown."""
+    if pn.state.notifications is not None:
+        pn.state.notifications.warning(html.escape(str(error)), duration=8000)
 
 
 def _dimension(number: int, size: int) -> str:

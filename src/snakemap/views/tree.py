@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import param
@@ -13,13 +12,12 @@ from panel.custom import JSComponent
 
 from snakemap.errors import FileNotReady, SnakemapError
 from snakemap.hdf5_look import FileLooker
-from snakemap.views.components import stylesheet
+from snakemap.views.components import list_script, stylesheet
 from snakemap.views.errands import Errands
 from snakemap.views.words import bytes_text, shape_text
 
 __all__ = ["Tree", "TreeList"]
 
-JS = Path(__file__).parent / "js"
 PAGE = 100
 """Members of a group that are told at one time."""
 
@@ -33,7 +31,7 @@ class TreeList(JSComponent):
     state = param.Dict(default={}, doc="What to show; see `tree.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user did: `number`, `what`, `id`, `text`.")
 
-    _esm = JS / "tree.js"
+    _esm = list_script("tree")
     _stylesheets = [stylesheet("tree")]  # noqa: RUF012 - Panel reads it from the class
 
 

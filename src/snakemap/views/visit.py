@@ -18,7 +18,7 @@ from snakemap.old_scans import call_off, is_stack, open_stack, stack_of
 from snakemap.runs import Run
 from snakemap.views.errands import Errands
 from snakemap.views.file_list import Files
-from snakemap.views.slices import DatasetView
+from snakemap.views.slices import DatasetView, complain
 from snakemap.views.tab import Tab
 from snakemap.views.theme import THEMES
 from snakemap.views.tree import Tree
@@ -110,23 +110,38 @@ class Visit:
     def _open_as_maps(self, file: str, about: dict[str, Any]) -> None:
         """Has a stack of frames drawn as maps: as the run that wrote it, or as one that begins now."""
         room, store = self.room, self.tab.live.store
-        runs = {room.place_of(told.get("file")): told for told in reversed(self.tab.live.summaries)}
-        wrote = runs.get(file)
+        there = {file, about["file"]}
+        taken = [
+            told["uid"]
+            for told in self.tab.live.summaries
+            if not told.get("opened") and room.place_of(told.get("file")) in there
+        ]
 
         async def open_it() -> str:
-            if wrote is not None and not wrote.get("opened"):
-                return wrote["uid"]
+            for uid in taken:
+                if await self._has_made(uid, file, about):
+                    return uid
             stack = await stack_of(room.looker, file, about, path_map=room.path_map)
             return await open_stack(store, stack, rois=room.rois)
 
-        self.errands.run("maps", open_it, self._on_run, failed=self.dataset.complain)
+        self.errands.run("maps", open_it, self._on_run, failed=complain)
+
+    async def _has_made(self, uid: str, file: str, about: dict[str, Any]) -> bool:
+        """Whether a dataset holds the frames of a run: its file may hold others, too."""
+        run = await self.tab.live.open(uid)
+        try:
+            told = [resource for ledger in run.ledgers() for resource in ledger.resources.values()]
+        finally:
+            self.tab.live.release(uid)
+        nodes = {(file, about["node"].strip("/")), (about["file"], about["place"].strip("/"))}
+        return any((self.room.place_of(one.uri), one.dataset.strip("/")) in nodes for one in told)
 
     def call_off(self) -> None:
         """Ends the reading of the file that is shown as maps."""
         run = self.tab.pipeline.run
         if run is not None and run.opened and run.stop is None:
             uid, store = run.uid, self.tab.live.store
-            self.errands.run("call off", lambda: call_off(store, uid), lambda _: None, failed=self.dataset.complain)
+            self.errands.run("call off", lambda: call_off(store, uid), lambda _: None, failed=complain)
 
     def _on_run(self, uid: str) -> None:
         self.tab.choices.pinned = uid

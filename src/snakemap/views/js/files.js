@@ -1,16 +1,6 @@
 // The file browser: a directory of any length, of which the browser has what is on the screen. Names only go in as text.
 export function render({model, el}) {
   const HEIGHT = 26
-  const make = (tag, name, parent) => {
-    const node = document.createElement(tag)
-    node.className = name
-    parent?.append(node)
-    return node
-  }
-  const readable = (text, most = 200) => {
-    const clean = String(text ?? "").replace(/[\p{Cc}\p{Cs}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, "\ufffd")
-    return clean.length > most ? `${clean.slice(0, most / 2)}…${clean.slice(-most / 2)}` : clean
-  }
   const whole = new Intl.NumberFormat("en-US")
   const size = (bytes) => {
     if (bytes < 1000) return `${bytes} B`

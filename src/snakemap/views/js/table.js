@@ -1,15 +1,5 @@
 // A page of a table; values come from files and only ever go in as text.
 export function render({model, el}) {
-  const make = (tag, name, parent) => {
-    const node = document.createElement(tag)
-    node.className = name
-    parent?.append(node)
-    return node
-  }
-  const readable = (value) => {
-    const text = typeof value === "object" && value !== null ? JSON.stringify(value) : String(value)
-    return text.replace(/[\p{Cc}\p{Cs}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, "\ufffd")
-  }
   const whole = new Intl.NumberFormat("en-US")
   let number = 0
   const ask = (row, column) => { model.ask = {number: ++number, row, column} }
@@ -53,7 +43,7 @@ export function render({model, el}) {
       line.append(count)
       for (const value of values) {
         const cell = line.insertCell()
-        const text = readable(value)
+        const text = readable(value, 2000)
         cell.textContent = text.length > 120 ? `${text.slice(0, 120)}…` : text
         if (text.length > 20) cell.title = text.slice(0, 2000)
         if (typeof value === "number") cell.className = "number"

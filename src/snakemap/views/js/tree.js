@@ -1,15 +1,5 @@
 // The tree of a file and what is told of the chosen node. Names come from files: they only ever go in as text.
 export function render({model, el}) {
-  const make = (tag, name, parent) => {
-    const node = document.createElement(tag)
-    node.className = name
-    parent?.append(node)
-    return node
-  }
-  const readable = (text, most = 300) => {
-    const clean = String(text ?? "").replace(/[\p{Cc}\p{Cs}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu, "\ufffd")
-    return clean.length > most ? `${clean.slice(0, most / 2)}…${clean.slice(-most / 2)}` : clean
-  }
   let number = 0
   const ask = (what, more) => { model.ask = {number: ++number, what, ...more} }
 
