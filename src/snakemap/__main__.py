@@ -204,6 +204,10 @@ def simulate(
     after: Annotated[int | None, typer.Option(help="Points before it ends early. Default: half.")] = None,
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
     repeat: Annotated[bool, typer.Option("--repeat", help="Scan after scan, until interrupted.")] = False,
+    rest: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Scan when asked: offer blueapi's REST on this port."),
+    ] = None,
     disk_limit_gb: Annotated[float, typer.Option(help="Oldest simulated files go beyond this.")] = 4.0,
 ) -> None:
     """Run a simulated beamline: a real RunEngine, a real growing HDF5 file, blueapi's messages."""
@@ -230,7 +234,7 @@ def simulate(
             positions_file=positions_file,
             baseline=baseline,
         )
-        return run(load(), request, repeat=repeat, disk_limit_bytes=int(disk_limit_gb * 1e9))
+        return run(load(), request, repeat=repeat, disk_limit_bytes=int(disk_limit_gb * 1e9), rest=rest)
 
     _exit(work)
 

@@ -35,6 +35,7 @@ __all__ = [
     "joined",
     "parents",
     "position",
+    "progress_of",
 ]
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -42,6 +43,9 @@ BRACKETS_MAX = 200
 """A body with no more brackets than this cannot be nested deeper than JSON can be written again."""
 
 SEQ_NUM_LIMIT = 2**53
+PROGRESS_MAX = 6
+"""Devices of which progress is told at one time."""
+
 NEIGHBORS = 32
 """How many announcements back one is looked for that a new one may go on from: detectors that are announced in turn."""
 
@@ -188,6 +192,30 @@ def decode(body: bytes | str) -> Message | None:
     if "name" not in message or "doc" not in message:
         raise DocumentError(f"an object that is no event of ours; its keys are {_shown(sorted(message))}")
     return _document(message["name"], message["doc"], _text_or_none(message.get("task_id")))
+
+
+def progress_of(body: bytes | str) -> list[dict[str, Any]]:
+    """What a progress event says: of each device its name, and where it is on its way; numbers that are none are None.
+
+    >>> told = {"statuses": {"u": {"display_name": "x", "initial": 0, "current": 1.5, "target": 3, "unit": "mm"}}}
+    >>> progress_of(orjson.dumps(told))
+    [{'name': 'x', 'unit': 'mm', 'initial': 0, 'current': 1.5, 'target': 3, 'percentage': None}]
+    """
+    message = _loads(body)
+    statuses = message.get("statuses") if isinstance(message, dict) else None
+    told = [one for one in statuses.values() if isinstance(one, dict)] if isinstance(statuses, dict) else []
+    return [
+        {
+            "name": str(one.get("display_name") or "")[:60],
+            "unit": str(one.get("unit") or "")[:20],
+            **{key: _number_or_none(one.get(key)) for key in ("initial", "current", "target", "percentage")},
+        }
+        for one in told[:PROGRESS_MAX]
+    ]
+
+
+def _number_or_none(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def envelope(name: str, doc: Mapping[str, Any], *, task_id: str | None) -> dict[str, Any]:

@@ -108,3 +108,88 @@ class RunNotFound(SnakemapError):
 
     status = 404
     code = "run_not_found"
+
+
+class BlueapiUnavailable(SnakemapError):
+    """blueapi cannot be reached, does not answer in time, or no address of it is set."""
+
+    status = 503
+    code = "blueapi_unavailable"
+
+
+class BlueapiFailed(SnakemapError):
+    """blueapi answered with an error of its own, or with something that is no answer."""
+
+    status = 502
+    code = "blueapi_failed"
+
+
+class BlueapiForbids(SnakemapError):
+    """blueapi wants a token, or the one it was given does not allow this."""
+
+    status = 403
+    code = "blueapi_forbids"
+
+
+class WorkerBusy(SnakemapError):
+    """blueapi's worker is not idle, or another request to start something is on its way."""
+
+    status = 409
+    code = "worker_busy"
+
+
+class TransitionRefused(SnakemapError):
+    """blueapi's worker cannot go from the state it is in to the one that was asked for."""
+
+    status = 409
+    code = "transition_refused"
+
+
+class PlanNotFound(SnakemapError):
+    """blueapi knows no such plan, or no such task (any more)."""
+
+    status = 404
+    code = "plan_not_found"
+
+
+class NothingToRepeat(SnakemapError):
+    """Nobody knows what a run was started with: neither blueapi, nor the run, nor what was kept at the time."""
+
+    status = 409
+    code = "nothing_to_repeat"
+
+
+class ParamsRefused(SnakemapError):
+    """Parameters of a plan that cannot be used.
+
+    Args:
+        faults: what is wrong, by the name of the parameter; the empty name is the whole.
+    """
+
+    status = 422
+    code = "params_refused"
+
+    def __init__(self, faults: dict[str, str]) -> None:
+        super().__init__("; ".join(f"{name}: {fault}" if name else fault for name, fault in faults.items()))
+        self.faults = faults
+
+
+class ReadOnly(SnakemapError):
+    """This snakemap is set to look, not to touch."""
+
+    status = 403
+    code = "read_only"
+
+
+class ControlHeld(SnakemapError):
+    """Another tab holds control."""
+
+    status = 409
+    code = "control_held"
+
+
+class TooOften(SnakemapError):
+    """More requests than one may make in a minute."""
+
+    status = 429
+    code = "too_often"

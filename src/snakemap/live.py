@@ -51,6 +51,7 @@ class Live:
         newest: uid of the run that began last, or None.
         summaries: what the list of runs shows, newest first; read anew once a second while anyone looks.
         reports: what the other processes say of themselves, by name, like ``reports["ingest"]["broker"]``.
+        progress: how far the devices are that the plan waits for; empty when nothing was heard lately.
         store_lost_since: seconds since 1970, or None while Redis answers.
     """
 
@@ -62,6 +63,7 @@ class Live:
         self.newest: str | None = None
         self.summaries: list[dict[str, Any]] = []
         self.reports: dict[str, dict[str, Any]] = {}
+        self.progress: list[dict[str, Any]] = []
         self.store_lost_since: float | None = None
         self.store_trouble = ""
         self.ready = asyncio.Event()
@@ -314,6 +316,19 @@ class Live:
             self._frames_at = {of: at for of, at in self._frames_at.items() if of in shown}
             for of in shown:
                 await self._fetch_frame(of)
+            await self._fetch_progress()
+
+    async def _fetch_progress(self) -> None:
+        if not self._wakes or self.store_lost_since is not None:
+            return
+        try:
+            progress = await self.store.progress()
+        except StoreUnavailable as trouble:
+            self._lost(str(trouble))
+            return
+        if progress != self.progress:
+            self.progress = progress
+            self._news.set()
 
     async def _fetch_frame(self, of: Shown) -> None:
         run = self.runs.get(of[0])

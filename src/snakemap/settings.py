@@ -66,7 +66,20 @@ class Settings(BaseSettings):
         "", description="Name of the durable queue. Default: made from this host and the store, so two never share."
     )
     blueapi_url: str = Field("", description="`http://host:8000`. Empty: nothing can be started from the page.")
+    blueapi_token: str = Field(
+        "", repr=False, description="Bearer token for a blueapi that asks for one. Empty: none, or that of the header."
+    )
+    blueapi_token_header: str = Field(
+        "",
+        description="Header in which a proxy hands us each user's token, like `X-Forwarded-Access-Token`.",
+        pattern=r"^[A-Za-z0-9-]*$",
+    )
     instrument_session: str = Field("", description="The visit, like `cm12345-1`, that new scans belong to.")
+    baton: bool = Field(True, description="Whether only the tab that holds control may start and stop scans.")
+    pausing: bool = Field(False, description="Offer pause and resume, which blueapi 1.21 cannot always undo.")
+    actions_per_minute: int = Field(
+        30, ge=1, description="Requests to start or stop something that one address may make in a minute."
+    )
     path_map: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
         (), description="`/writer/prefix=/local/prefix`, several with commas: the writer's mount is not ours."
     )

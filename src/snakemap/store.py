@@ -6,11 +6,14 @@ that cheap, all under ``snakemap:``::
     documents      the stream: {name, run, task, doc}, doc being JSON, verbatim
     owners         uid of every start, descriptor and resource -> uid of its run
     runs           uids of the runs, in the order in which the store came to know them
-    run:<uid>      first and last cursor, how many entries, the summary as JSON
+    run:<uid>      first and last cursor, how many entries, the summary as JSON, a small picture as PNG
     owned:<uid>    the uids of `owners` that go when the run goes
     frame:<uid>    the newest preview frame, expiring; those of other cameras than the main one have its name behind
     report:<part>  how a part of snakemap is, expiring; `parts` names them
     lease:<name>   who alone may do something, expiring
+    progress       how far the devices are that are waited for, expiring
+
+(:mod:`snakemap.desk` keeps more: who holds control, what was asked for, what tasks were started with.)
 
 Appending is one script: all entries of a batch, their owners and their run's index are written, or none is. An append
 that was cut off may have happened; whoever repeats it may store a document twice, which every fold ignores.
@@ -22,7 +25,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +48,8 @@ STREAM = "snakemap:documents"
 OWNERS = "snakemap:owners"
 RUNS = "snakemap:runs"
 PARTS = "snakemap:parts"
+PROGRESS = "snakemap:progress"
+PROGRESS_KEPT_MS = 2500
 
 BATCH_ENTRIES = 1000
 BATCH_BYTES = 4 * 1024 * 1024
@@ -305,6 +310,39 @@ class Store:
             pipeline.sadd(PARTS, part)
             await pipeline.execute()
 
+    async def save_progress(self, progress: list[dict[str, Any]]) -> None:
+        """Keeps how far the devices are that are waited for, for a few seconds."""
+        async with self._translated():
+            await self._client.set(PROGRESS, _json(progress, "progress"), px=PROGRESS_KEPT_MS)
+
+    async def progress(self) -> list[dict[str, Any]]:
+        """How far the devices are that are waited for; empty when nothing was heard lately."""
+        async with self._translated():
+            text = await self._client.get(PROGRESS)
+        return [] if text is None else orjson.loads(text)
+
+    async def save_picture(self, uid: str, png: bytes) -> None:
+        """Keeps a small picture of a run's maps, as long as the run."""
+        async with self._translated():
+            await self._client.hset(f"snakemap:run:{uid}", "picture", png)
+
+    async def picture(self, uid: str) -> bytes | None:
+        """The small picture of a run's maps; None when there is none."""
+        async with self._translated():
+            return await self._client.hget(f"snakemap:run:{uid}", "picture")
+
+    async def start_of(self, uid: str) -> dict[str, Any]:
+        """The start document of a run.
+
+        Raises:
+            RunNotFound: no document of such a run is in the store.
+        """
+        async for entries in self.run_entries(uid, count=100):
+            for entry in entries:
+                if entry.name == "start":
+                    return entry.doc
+        raise RunNotFound(f"The beginning of run {uid[:100]!r} is no longer in the store.")
+
     async def reports(self) -> dict[str, dict[str, Any]]:
         """How the parts are that have said so lately, by name."""
         async with self._translated():
@@ -362,6 +400,16 @@ class Store:
             if excess:
                 await self._drop(runs, excess, now_s)
         return [run.uid for run in (*aged, *excess)]
+
+    def script(self, text: str) -> Callable[..., Awaitable[Any]]:
+        """A script of Redis's own language as a function of keys and arguments, for what must be done as one."""
+        registered = self._client.register_script(text)
+
+        async def call(keys: Sequence[str], *arguments: str | bytes | int | float) -> Any:
+            async with self._translated():
+                return await registered(keys=list(keys), args=list(arguments))
+
+        return call
 
     async def ping(self) -> None:
         """Returns when Redis answers."""

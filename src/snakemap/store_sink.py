@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from snakemap.documents import CausalOrder, Message, WorkerEvent, decode
+from snakemap.documents import CausalOrder, Message, WorkerEvent, decode, progress_of
 from snakemap.errors import DocumentError, StoreUnavailable
 from snakemap.store import Store
 
@@ -44,7 +44,10 @@ class StoreSink:
             StoreUnavailable: when Redis stayed away for too long.
         """
         try:
-            message = decode(orjson.dumps(body))
+            text = orjson.dumps(body)
+            message = decode(text)
+            if message is None:
+                self._wait(self._tell_progress(text))
             ready = [] if message is None else self._ready(message)
         except DocumentError as trouble:
             log.warning("not published: %s", trouble)
@@ -78,6 +81,12 @@ class StoreSink:
         if self._order is None:
             self._order = CausalOrder(self._wait(self._store.owners()))
         return list(self._order.accept(message))
+
+    async def _tell_progress(self, text: bytes) -> None:
+        try:
+            await self._store.save_progress(progress_of(text))
+        except StoreUnavailable as trouble:
+            log.debug("progress is left out: %s", trouble)
 
     def _wait(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

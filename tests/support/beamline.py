@@ -113,6 +113,8 @@ class FakeStore:
         self.frames: dict[str, tuple[npt.NDArray[Any], dict[str, Any]]] = {}
         self.reported: dict[str, dict[str, Any]] = {}
         self.leases: dict[str, str] = {}
+        self.progress: list[dict[str, Any]] = []
+        self.pictures: dict[str, bytes] = {}
         self.down = False
         self._news = asyncio.Event()
         self._owners: dict[str, str] = {}
@@ -166,6 +168,14 @@ class FakeStore:
     async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any], source: str = "") -> None:
         self._check()
         self.frames[f"{uid} {source}" if source else uid] = (frame, about)
+
+    async def save_progress(self, progress: list[dict[str, Any]]) -> None:
+        self._check()
+        self.progress = progress
+
+    async def save_picture(self, uid: str, png: bytes) -> None:
+        self._check()
+        self.pictures[uid] = png
 
     async def owners(self) -> dict[str, str]:
         self._check()

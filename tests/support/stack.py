@@ -14,7 +14,7 @@ from typing import Self
 import httpx
 from tests.support.rabbitmq import eventually, free_port
 
-__all__ = ["Program", "Stack"]
+__all__ = ["Program", "Stack", "die_with_parent"]
 
 START_TIMEOUT_S = 60.0
 PR_SET_PDEATHSIG = 1
@@ -44,7 +44,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         return self
 
@@ -130,5 +130,6 @@ class Stack:
             return False
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Has the kernel end a new process when this one has ended."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

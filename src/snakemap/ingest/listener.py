@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from snakemap.broker import Frame
-from snakemap.documents import CausalOrder, Document, Message, decode
-from snakemap.errors import DocumentError
+from snakemap.documents import CausalOrder, Document, Message, decode, progress_of
+from snakemap.errors import DocumentError, StoreUnavailable
 from snakemap.ingest.events_log import EventsLog
 from snakemap.ingest.tally import Tally
 
 __all__ = ["Listener"]
 
 log = logging.getLogger(__name__)
+
+PROGRESS_PERIOD_S = 0.25
 
 
 class Broker(Protocol):
@@ -29,6 +31,7 @@ class Store(Protocol):
 
     async def append(self, messages: Sequence[Message]) -> list[str]: ...
     async def owners(self) -> dict[str, str]: ...
+    async def save_progress(self, progress: list[dict[str, Any]]) -> None: ...
 
 
 class Listener:
@@ -54,6 +57,8 @@ class Listener:
         self.events_log = events_log
         self.received = 0
         self._order = CausalOrder()
+        self._progress: bytes | str = b""
+        self._progress_at = 0.0
 
     async def listen(self) -> None:
         """Goes on until it is cancelled."""
@@ -62,6 +67,7 @@ class Listener:
             messages = self._read(frames)
             if messages:
                 await self.tally.insist(lambda messages=messages: self._append(messages))
+            await self._tell_progress()
             self.broker.ack(frames)
 
     def forget(self, run: str) -> None:
@@ -78,6 +84,7 @@ class Listener:
                 message = decode(frame.body)
                 if message is None:
                     self.tally.hear(frame.headers.get("correlation-id"))
+                    self._progress = frame.body
                     continue
                 messages += self._order.accept(message) if isinstance(message, Document) else [message]
             except DocumentError as trouble:
@@ -86,6 +93,17 @@ class Listener:
         if self.events_log is not None:
             self.events_log.write(told, now=self.tally.clock.now())
         return messages
+
+    async def _tell_progress(self) -> None:
+        """Four times a second at most; nothing else of the many progress events is ever looked at."""
+        now = self.tally.clock.now()
+        if not self._progress or now - self._progress_at < PROGRESS_PERIOD_S:
+            return
+        told, self._progress, self._progress_at = self._progress, b"", now
+        try:
+            await self.store.save_progress(progress_of(told))
+        except StoreUnavailable as trouble:
+            log.debug("progress is left out: %s", trouble)
 
     async def _append(self, messages: list[Message]) -> None:
         """Stores messages; what is stored is taken off the list, so that a repetition goes on where this one ended."""

@@ -47,6 +47,7 @@ class Pace:
         broken_s: spent on reads that broke the reader, until a file as a whole counts as broken.
         preview_s: between two raw frames for the screen.
         summary_s: between two summaries of a run.
+        picture_s: between two small pictures of a run that grows.
         report_s: between two heartbeats; they hold five times as long.
         lease_s: that a worker may be silent before another one takes its place.
         store_retry_s: before a store that was away is tried again.
@@ -63,6 +64,7 @@ class Pace:
     broken_s: float = 5.0
     preview_s: float = 0.25
     summary_s: float = 0.25
+    picture_s: float = 10.0
     report_s: float = 1.0
     lease_s: float = 10.0
     store_retry_s: float = 0.25

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from snakemap.derived import Rectangle
 from snakemap.documents import WORKER, Entry, WorkerEvent, joined, position
-from snakemap.errors import DocumentError, RunNotFound, StoreUnavailable
+from snakemap.errors import DocumentError, RunNotFound, SnakemapError, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.ingest.closing import lost_because
 from snakemap.ingest.pace import end_if_cancelled
@@ -21,6 +21,7 @@ from snakemap.ingest.readers import Readers
 from snakemap.ingest.reduction import Reduction, just_before
 from snakemap.ingest.tally import Tally
 from snakemap.runs import Run
+from snakemap.thumbnail import thumbnail
 
 __all__ = ["Reducer"]
 
@@ -41,6 +42,7 @@ class Store(PagesStore, Protocol):
     def follow(self, after: str, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]: ...
     def run_entries(self, uid: str, *, after: str = "0") -> AsyncIterator[list[Entry]]: ...
     async def save_summary(self, uid: str, summary: dict[str, Any]) -> None: ...
+    async def save_picture(self, uid: str, png: bytes) -> None: ...
     async def summaries(self) -> list[dict[str, Any]]: ...
     async def evict(self) -> list[str]: ...
 
@@ -89,6 +91,7 @@ class Reducer:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._left: dict[str, str] = {}
         self._saved: dict[str, dict[str, Any]] = {}
+        self._drawn_at: dict[str, float] = {}
         self._up_to_date = False
         self._looked_at = 0.0
         self._evicted_at = 0.0
@@ -205,6 +208,7 @@ class Reducer:
         """Gives a run out of hand; should a document of it come, it is read from the store again."""
         self._left[uid] = self.reductions.pop(uid).run.cursor
         self._saved.pop(uid, None)
+        self._drawn_at.pop(uid, None)
         self._tasks.pop(uid).cancel()
 
     async def _keep_books(self) -> None:
@@ -231,8 +235,23 @@ class Reducer:
                 continue
             await self.store.save_summary(uid, summary)
             self._saved[uid] = summary
+            await self._save_picture(reduction, settled=bool(summary["settled"]))
             if summary["settled"] and not (before or {}).get("settled"):
                 self._evicted_at = 0.0
+
+    async def _save_picture(self, reduction: Reduction, *, settled: bool) -> None:
+        """Keeps a small picture of the maps, now and then while they grow, and in the end."""
+        run, now = reduction.run, self.tally.clock.now()
+        if not settled and now - self._drawn_at.get(run.uid, 0.0) < self.tally.pace.picture_s:
+            return
+        self._drawn_at[run.uid] = now
+        try:
+            png = thumbnail(run.maps)
+        except SnakemapError as trouble:
+            self.tally.trouble(trouble, about="a run has no small picture")
+            return
+        if png:
+            await self.store.save_picture(run.uid, png)
 
     async def _look_after(self) -> None:
         for reduction in list(self.reductions.values()):

@@ -110,7 +110,7 @@ class Beamline:
         self.outcome: Outcome | None = None
         self._announcer = Announcer(sink)
         self._hall: _Hall | None = None
-        self._abort_wanted = False
+        self._end_wanted = ""
 
     def __enter__(self) -> Beamline:
         return self
@@ -118,8 +118,13 @@ class Beamline:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def run(self, request: ScanRequest) -> str:
+    def run(self, request: ScanRequest, *, task_id: str = "", metadata: Mapping[str, Any] | None = None) -> str:
         """Scans, from the first message to the last; blocks until then.
+
+        Args:
+            request: the scan.
+            task_id: of the task that the scan belongs to; empty for a new one.
+            metadata: more of the start document, instead of what the beamline writes.
 
         Returns:
             The run's uid; :attr:`outcome` tells how it ended.
@@ -132,18 +137,25 @@ class Beamline:
         renderers = _renderers(sample)
         sizes = [file_bytes(renderer) for renderer in renderers.values()]
         sizes += [positions_bytes(request)] if request.positions_file else []
-        self._abort_wanted = False
+        self._end_wanted = ""
         with self.spool.claim_all(sizes) as places, ExitStack() as in_the_end:
             files = _files(sample, renderers, places)
             for file in files.values():
                 in_the_end.callback(file.close)
-            return self._scan(sample, files)
+            return self._scan(sample, files, task_id or str(uuid.uuid4()), {**self.metadata, **(metadata or {})})
 
     def abort(self) -> None:
         """Aborts the scan that is running, if any; safe from another thread and from a signal handler."""
-        self._abort_wanted = True
+        self._end("abort")
+
+    def stop(self) -> None:
+        """Ends the scan that is running early, but with success; as safe as :meth:`abort`."""
+        self._end("stop")
+
+    def _end(self, how: str) -> None:
+        self._end_wanted = how
         if self._hall is not None:
-            self._hall.abort()
+            self._hall.end(how)
 
     def close(self) -> None:
         """Stops all threads; closing twice does no harm."""
@@ -151,19 +163,19 @@ class Beamline:
             self._hall.close()
             self._hall = None
 
-    def _scan(self, sample: Sample, files: Mapping[str, GrowingFile]) -> str:
+    def _scan(self, sample: Sample, files: Mapping[str, GrowingFile], task_id: str, metadata: dict[str, Any]) -> str:
         hall = self._hall = self._hall or _Hall(self._announcer)
         request, announcer = sample.request, self._announcer
-        announcer.begin(str(uuid.uuid4()))
+        announcer.begin(task_id)
         for name, file in files.items():
             hall.detectors[name].load(_exposure(file, sample, hall.stage))
         detectors = tuple(hall.detectors[name] for name in files)
         parts = Parts(hall.stage, detectors, sample, lambda: _begin_ending(request, announcer))
-        error = hall.run(parts, self.metadata, abort_wanted=lambda: self._abort_wanted)
+        error = hall.run(parts, metadata, end_wanted=lambda: self._end_wanted)
         self.outcome = _outcome(
             request, announcer, files={name: file.place.path for name, file in files.items()}, error=error
         )
-        level = logging.INFO if self.outcome.asked_for or self._abort_wanted else logging.WARNING
+        level = logging.INFO if self.outcome.asked_for or self._end_wanted else logging.WARNING
         logger.log(level, "run %s ended: %s %s", self.outcome.uid, self.outcome.exit_status, self.outcome.reason)
         announcer.finished(_result(request, self.outcome, error))
         if error is not None and not isinstance(error, (ScanFault, RunEngineInterrupted)):
@@ -184,32 +196,36 @@ class _Hall:
         self._announcer = announcer
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="snakemap-camera")
         self._scanning = False
-        self._aborting: threading.Thread | None = None
+        self._ending: threading.Thread | None = None
         self.stage, self.detectors = self._call(self._build())
 
-    def run(self, parts: Parts, metadata: dict[str, Any], *, abort_wanted: Callable[[], bool]) -> Exception | None:
+    def run(self, parts: Parts, metadata: dict[str, Any], *, end_wanted: Callable[[], str]) -> Exception | None:
         """Scans to the end; answers what the plan raised, if anything."""
         plan = step_scan if parts.request.mode == "step" else fly_scan
-        self._scanning, self._aborting = True, None
+        self._scanning, self._ending = True, None
         try:
-            if abort_wanted():
-                self.abort()
+            if end_wanted():
+                self.end(end_wanted())
             self.engine(plan(parts), **metadata, blueapi_task_id=self._announcer.task_id, user=None)
         except Exception as error:  # noqa: BLE001 - it becomes the worker's last word, and Beamline raises it again
             return error
         finally:
             self._scanning = False
-            if self._aborting is not None:
-                self._aborting.join()
-                self._aborting = None
+            if self._ending is not None:
+                self._ending.join()
+                self._ending = None
             self._call(_cancel_others())
         return None
 
-    def abort(self) -> None:
-        """Has the RunEngine abort, from a thread of its own: it waits for its loop, and a signal handler must not."""
-        if self._scanning and self._aborting is None:
-            self._aborting = threading.Thread(target=self._abort, name="snakemap-abort", daemon=True)
-            self._aborting.start()
+    def end(self, how: str) -> None:
+        """Has the RunEngine abort or stop, from a thread of its own: it waits for its loop; a signal handler must not.
+
+        Args:
+            how: ``"abort"`` or ``"stop"``.
+        """
+        if self._scanning and self._ending is None:
+            self._ending = threading.Thread(target=self._end, args=(how,), name="snakemap-end", daemon=True)
+            self._ending.start()
 
     def close(self) -> None:
         """Stops the loop and all threads."""
@@ -222,10 +238,10 @@ class _Hall:
         if get_bluesky_event_loop() is loop:
             set_bluesky_event_loop(None)
 
-    def _abort(self) -> None:
+    def _end(self, how: str) -> None:
         while self._scanning:
             try:
-                self.engine.abort()
+                self.engine.abort() if how == "abort" else self.engine.stop()
                 return
             except TransitionError:
                 # about to begin, or just ended

@@ -5,22 +5,39 @@ from __future__ import annotations
 from snakemap.broker import Publisher
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.settings import Settings
-from snakemap.simulator.beamline import simulate
+from snakemap.simulator.beamline import Beamline, simulate
 from snakemap.simulator.publish import Sink
 from snakemap.simulator.request import ScanRequest
+from snakemap.simulator.rest import serve
 from snakemap.store_sink import StoreSink
 
 __all__ = ["run"]
 
 
-def run(settings: Settings, request: ScanRequest, *, repeat: bool, disk_limit_bytes: int) -> int:
-    """Scans once, or again and again until a signal comes.
+def run(
+    settings: Settings, request: ScanRequest, *, repeat: bool, disk_limit_bytes: int, rest: int | None = None
+) -> int:
+    """Scans once, or again and again until a signal comes, or whenever somebody asks for it.
+
+    Args:
+        settings: of the process.
+        request: the scan.
+        repeat: scan until a signal comes.
+        disk_limit_bytes: what all simulated files may take together.
+        rest: port on which to offer blueapi's REST, instead of scanning.
 
     Returns:
         The exit code: 0, or 1 when a scan did not end as asked for, or 128 and the signal's number.
     """
 
     def scan(sink: Sink) -> int:
+        if rest is not None:
+            return serve(
+                sink,
+                lambda sink: Beamline(settings.root, sink, disk_limit_bytes=disk_limit_bytes),
+                host=settings.host,
+                port=rest,
+            )
         return simulate(
             request,
             data_dir=settings.root,

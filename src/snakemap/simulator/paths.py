@@ -11,8 +11,9 @@ from scanspec.specs import Ellipse, Linspace, Product, Snake, Spec, Spiral
 __all__ = ["FAST", "SLOW", "Route", "Way", "points_of", "spec_of"]
 
 Way: TypeAlias = Literal["grid", "spiral", "ellipse"]
-Route: TypeAlias = tuple[Way, tuple[int, int], float, tuple[float, float], bool]
-"""All that a path follows from: its kind, shape, step in mm, slow and fast start in mm, and whether it is snaked."""
+Route: TypeAlias = tuple[Way, tuple[int, int], tuple[float, float], tuple[float, float], bool]
+"""All that a path follows from: its kind, shape, slow and fast step in mm, slow and fast start in mm, whether it is
+snaked."""
 
 SLOW, FAST = "stage-y", "stage-x"
 
@@ -24,20 +25,20 @@ def spec_of(route: Route, *, axes: tuple[Any, Any] = (SLOW, FAST)) -> Spec[Any]:
         route: what the path follows from.
         axes: what moves, slow axis first: names, or devices.
 
-    >>> spec_of(("spiral", (5, 5), 0.5, (0.0, 0.0), True)).serialize()["x_diameter"]
+    >>> spec_of(("spiral", (5, 5), (0.5, 0.5), (0.0, 0.0), True)).serialize()["x_diameter"]
     2.0
-    >>> path = Path(spec_of(("ellipse", (5, 5), 0.5, (1.0, -2.0), True)).calculate()).consume()
+    >>> path = Path(spec_of(("ellipse", (5, 5), (0.5, 0.5), (1.0, -2.0), True)).calculate()).consume()
     >>> path.midpoints["stage-x"].tolist()
     [-1.0, -0.5, -1.0, -1.5, -2.0, -1.5, -1.0, -0.5, 0.0, -0.5, -1.0, -1.5, -1.0]
     """
-    way, shape, step, (y, x), snake = route
+    way, shape, (slow_step, step), (y, x), snake = route
     slow, fast = axes
-    height, width = ((size - 1) * step for size in shape)
+    height, width = (shape[0] - 1) * slow_step, (shape[1] - 1) * step
     if way == "spiral":
         return Spiral(fast, x + width / 2, width, step, slow, y + height / 2, height)
     if way == "ellipse":
         return Ellipse(fast, x + width / 2, width, step, slow, y + height / 2, height, step, snake=snake)
-    rows = Linspace(slow, y, y + step * (shape[0] - 1), shape[0])
+    rows = Linspace(slow, y, y + slow_step * (shape[0] - 1), shape[0])
     row = Linspace(fast, x, x + step * (shape[1] - 1), shape[1])
     return Product(rows, Snake(row) if snake else row)
 
@@ -46,7 +47,7 @@ def spec_of(route: Route, *, axes: tuple[Any, Any] = (SLOW, FAST)) -> Spec[Any]:
 def points_of(route: Route) -> int:
     """How many points a path has.
 
-    >>> points_of(("grid", (4, 5), 0.05, (0.0, 0.0), True))
+    >>> points_of(("grid", (4, 5), (0.05, 0.05), (0.0, 0.0), True))
     20
     """
     way, shape, *_ = route

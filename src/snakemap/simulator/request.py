@@ -88,6 +88,7 @@ class ScanRequest:
         frames_per_point: frames that make up one point, like 1.
         flush_period_s: seconds between two announcements of a fly scan, like 0.5.
         step_mm: distance of two points, like 0.05.
+        slow_step_mm: distance of two rows of a grid; 0 is the same as of two points.
         origin_mm: stage-y and stage-x of the first point, like ``(1.0, -2.0)``.
         stage_speed_mm_s: how fast the stage moves in a step scan; 0 is at once.
         rois: name to `(y0, y1, x0, x1)`; None is the instrument's three, scaled to the frame.
@@ -122,6 +123,7 @@ class ScanRequest:
     frames_per_point: int = 1
     flush_period_s: float = 0.5
     step_mm: float = 0.05
+    slow_step_mm: float = 0.0
     origin_mm: tuple[float, float] = (1.0, -2.0)
     stage_speed_mm_s: float = 0.0
     rois: Mapping[str, Rect] | None = None
@@ -156,7 +158,12 @@ class ScanRequest:
     @property
     def route(self) -> Route:
         """All that the path follows from."""
-        return (self.path, self.shape, self.step_mm, self.origin_mm, self.snake)
+        return (self.path, self.shape, self.steps_mm, self.origin_mm, self.snake)
+
+    @property
+    def steps_mm(self) -> tuple[float, float]:
+        """Distance of two rows, and of two points of a row."""
+        return (self.slow_step_mm or self.step_mm, self.step_mm)
 
     @property
     def points_announced(self) -> int:
@@ -230,6 +237,7 @@ class ScanRequest:
             "rate_hz": (0.0, 1e6),
             "flush_period_s": (0.001, 60.0),
             "step_mm": (1e-9, 1e3),
+            "slow_step_mm": (0.0, 1e3),
             "stage_speed_mm_s": (0.0, 1e6),
         }
         for name, (low, high) in bounds.items():
@@ -250,6 +258,8 @@ class ScanRequest:
             raise SettingsError(f"path: {self.path} needs {side_min} points along each side, and the shape is {sides}")
         if not 1 <= self.points <= POINTS_MAX:
             raise SettingsError(f"path: {self.path} has {self.points:,} points, not 1 to {POINTS_MAX:,}")
+        if self.slow_step_mm not in (0.0, self.step_mm) and self.path != "grid":
+            raise SettingsError(f"slow_step_mm: {self.path} has one distance of points in all directions")
         if self.tells == "grid" and self.path != "grid":
             raise SettingsError(
                 f"tells: a start document cannot tell of {self.path} as of a grid; scanspec and repr can"

@@ -92,7 +92,7 @@ class Sample:
 
     def _shine(self, start: int, places: Floats) -> Floats:
         request = self.request
-        spans = np.maximum(np.array(request.shape) - 1, 1) * request.step_mm
+        spans = np.maximum(np.array(request.shape) - 1, 1) * np.array(request.steps_mm)
         unit = (places - np.array(request.origin_mm)) / spans
         if self.mirrored:
             unit[:, 1] = 1.0 - unit[:, 1]

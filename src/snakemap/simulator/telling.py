@@ -18,10 +18,18 @@ def start_document(sample: Sample) -> dict[str, Any]:
         "plan_name": request.plan,
         "detectors": detectors(request),
         "rois": {name: list(rect) for name, rect in request.rectangles.items()},
-        "plan_args": request.as_dict(),
+        "plan_args": request.as_dict() | _words(request),
         "hints": {},
         **_geometry(sample),
     }
+
+
+def _words(request: ScanRequest) -> dict[str, Any]:
+    """The same in the words of the plans that the simulated blueapi offers, so that they can be run again."""
+    (rows, columns), (y, x), (slow, fast) = request.shape, request.origin_mm, request.steps_mm
+    ends = {"y_stop": y + slow * max(1, rows - 1), "x_stop": x + fast * max(1, columns - 1)}
+    ends = {name: float(f"{value:.9g}") for name, value in ends.items()}
+    return {"rows": rows, "columns": columns, "x_start": x, "y_start": y, **ends}
 
 
 def detectors(request: ScanRequest) -> list[str]:
@@ -48,14 +56,14 @@ def _geometry(sample: Sample) -> dict[str, Any]:
         }
     if request.tells == "repr":
         spec = spec_of(request.route, axes=(_Motor(SLOW), _Motor(FAST)))
-        return told | {"plan_args": request.as_dict() | {"spec": repr(spec)}}
+        return told | {"plan_args": request.as_dict() | _words(request) | {"spec": repr(spec)}}
     return told | {"scanspec": sample.spec.serialize(), "units": {SLOW: "mm", FAST: "mm"}}
 
 
 def _extents(request: ScanRequest) -> list[tuple[float, float]]:
     return [
-        (start, start + request.step_mm * (size - 1))
-        for start, size in zip(request.origin_mm, request.shape, strict=True)
+        (start, start + step * (size - 1))
+        for start, step, size in zip(request.origin_mm, request.steps_mm, request.shape, strict=True)
     ]
 
 

@@ -33,11 +33,12 @@ from bokeh.plotting import figure
 
 from snakemap.raster import Raster
 from snakemap.runs import Run
+from snakemap.thumbnail import palette
 from snakemap.trail import Trail
 from snakemap.views.components import stylesheet
 from snakemap.views.page import Page, script
 from snakemap.views.pipeline import Pipeline
-from snakemap.views.theme import THEMES, Theme, channel_color, palette
+from snakemap.views.theme import THEMES, Theme, channel_color
 from snakemap.views.theming import counts_formatter, dress
 
 __all__ = ["MapsView"]

@@ -13,6 +13,7 @@ from snakemap.raster import Axis
 from snakemap.runs import Run
 from snakemap.views.pipeline import Pipeline
 from snakemap.views.theme import Theme, channel_color
+from snakemap.watch import WorkerStatus
 
 __all__ = ["Pace", "duration", "lights", "progress", "table"]
 
@@ -71,7 +72,7 @@ def progress(run: Run, pace: Pace, *, now: float) -> str:
     return " · ".join(parts)
 
 
-def lights(live: Live, run: Run | None, *, now: float, blueapi: bool = False) -> list[dict[str, str]]:
+def lights(live: Live, run: Run | None, *, now: float, worker: WorkerStatus | None = None) -> list[dict[str, str]]:
     """The lamps of the top bar: data first, then whoever must be there for data to come.
 
     Each has a ``name``, a ``level`` (``good``, ``warn``, ``bad``, ``idle``) and a ``title`` that says more.
@@ -81,18 +82,26 @@ def lights(live: Live, run: Run | None, *, now: float, blueapi: bool = False) ->
         ago = duration(now - live.store_lost_since)
         return [*shown, _light("Redis lost", "bad", f"for {ago}: {live.store_trouble}")]
     shown.append(_light("Redis", "good", "the store answers"))
-    worker = live.reports.get("ingest")
-    if worker is None:
+    shown += _blueapi_light(worker)
+    ingest = live.reports.get("ingest")
+    if ingest is None:
         return [*shown, _light("worker lost", "bad", "no word from `snakemap ingest`: nothing new can come")]
-    shown.append(_light("worker", "good", f"on {worker.get('host', '?')}, {worker.get('waiting', 0):,} frames to read"))
-    broker = str(worker.get("broker") or "")
+    shown.append(_light("worker", "good", f"on {ingest.get('host', '?')}, {ingest.get('waiting', 0):,} frames to read"))
+    broker = str(ingest.get("broker") or "")
     if broker and broker != "none":
         level = "good" if broker == "connected" else "bad"
         shown.append(_light("broker" if level == "good" else "broker lost", level, broker))
-    if blueapi:
-        state = str(worker.get("worker_state") or "unknown")
-        shown.append(_light(f"blueapi {state.lower()}", "good" if state in ("IDLE", "RUNNING") else "warn", state))
     return shown
+
+
+def _blueapi_light(worker: WorkerStatus | None) -> list[dict[str, str]]:
+    """The lamp of blueapi, where there is one."""
+    if worker is None or not worker.since:
+        return []
+    if worker.trouble:
+        return [_light("blueapi lost", "bad", worker.trouble)]
+    level = "good" if worker.state in ("IDLE", "RUNNING") else "warn"
+    return [_light(f"blueapi {worker.state.lower()}", level, "what blueapi's worker does")]
 
 
 def table(

@@ -29,6 +29,7 @@ from snakemap.views.page import Page, script
 from snakemap.views.pipeline import Choices, Levels, Pipeline
 from snakemap.views.status import Pace, lights, progress, table
 from snakemap.views.theme import THEMES
+from snakemap.watch import WorkerStatus
 
 __all__ = ["Tab"]
 
@@ -87,6 +88,9 @@ class Tab:
         self._tell_sources: list[Callable[[list[str]], None]] = []
         self._tell_words: list[Callable[[Run | None], None]] = []
         self._tell_close: list[Callable[[], None]] = []
+        self._tell_tick: list[Callable[[], None]] = []
+        self._tell_box: list[Callable[[tuple[float, float, float, float]], None]] = []
+        self.worker: Callable[[], WorkerStatus | None] = lambda: None
         self.source_names: list[str] = []
         self._trail: Trail | object | None = UNTOLD
         self._trail_at = 0.0
@@ -139,6 +143,8 @@ class Tab:
                 self._write(run, now=now)
             if run is not None and now - self._frame_at >= FRAME_PERIOD_S:
                 self._show_frame(run, now=now)
+            for tell in self._tell_tick:
+                tell()
             if self._news:
                 self._told += 1
                 self.page.news, self._news = {**self._news, "number": self._told}, {}
@@ -223,7 +229,7 @@ class Tab:
             component.param.update(**changed)
 
     def _topbar_state(self, run: Run | None, *, now: float) -> dict[str, Any]:
-        state: dict[str, Any] = {"lights": lights(self.live, run, now=now)}
+        state: dict[str, Any] = {"lights": lights(self.live, run, now=now, worker=self.worker())}
         if run is None:
             return {**state, "plan": "no run yet", "points": 0, "figures": "waiting for the first scan"}
         name = str(run.start.get("plan_name") or "run")
@@ -314,6 +320,14 @@ class Tab:
         """Calls back with the run that is shown whenever words change: once a second at most."""
         self._tell_words.append(tell)
 
+    def on_tick(self, tell: Callable[[], None]) -> None:
+        """Calls back in every tick: ten times a second at most, while there is news."""
+        self._tell_tick.append(tell)
+
+    def on_box(self, tell: Callable[[tuple[float, float, float, float]], None]) -> None:
+        """Calls back with every box that is drawn on a map: left, right, bottom and top in its coordinates."""
+        self._tell_box.append(tell)
+
     def on_close(self, tell: Callable[[], None]) -> None:
         """Calls back when the tab is gone."""
         self._tell_close.append(tell)
@@ -399,6 +413,8 @@ class Tab:
             return
         self.choices.box = (*rows, *columns)
         self.maps.show_box(corners)
+        for tell in self._tell_box:
+            tell(corners)
 
     def _on_box_choice(self, _: Any) -> None:
         if self.choices.box is None:

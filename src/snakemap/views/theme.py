@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import colorcet
-
-__all__ = ["DARK", "LIGHT", "THEMES", "Theme", "channel_color", "palette"]
+__all__ = ["DARK", "LIGHT", "THEMES", "Theme", "channel_color"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +59,10 @@ LIGHT = Theme(
 )
 THEMES = {theme.name: theme for theme in (DARK, LIGHT)}
 
-CHANNEL_PALETTES = {"red": "CET_L13", "green": "CET_L14", "blue": "CET_L15", "total": "fire"}
-OTHER_PALETTES = ("CET_L8", "CET_L6", "CET_L17")
 CHANNEL_COLORS = {
     "dark": {"red": "#ff6b61", "green": "#43c463", "blue": "#5b9dff", "total": "#f2c14e"},
     "light": {"red": "#c8281e", "green": "#167a32", "blue": "#1e56c8", "total": "#8a6100"},
 }
-
-
-def palette(channel: str, number: int = 0) -> list[str]:
-    """256 colors from black on, even to the eye: linear to red, green and blue for the channels of these names.
-
-    Args:
-        channel: its name.
-        number: its place among the channels, which chooses a map for names that are no colors.
-    """
-    name = CHANNEL_PALETTES.get(channel, OTHER_PALETTES[number % len(OTHER_PALETTES)])
-    return list(colorcet.palette[name])
 
 
 def channel_color(channel: str, theme: Theme, *, channels: Sequence[str] = ()) -> str:
