@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BLUEAPI := .venv-blueapi
 
 .PHONY: demo setup test lint system bench clean
 
@@ -16,7 +17,14 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	touch $(READY)
 
-test: $(READY) system lint  ## every check there is
+# blueapi has dependencies of its own, and so an environment of its own
+$(BLUEAPI)/.ready: tests/support/blueapi/requirements.txt
+	$(PYTHON) -m venv $(BLUEAPI)
+	$(BLUEAPI)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BLUEAPI)/bin/python -m pip install --quiet -r $<
+	touch $@
+
+test: $(READY) $(BLUEAPI)/.ready system lint  ## every check there is
 	$(BIN)/pytest
 
 lint: $(READY)
@@ -35,4 +43,4 @@ bench: $(READY) system  ## the tables in the README; best on an idle machine
 	$(BIN)/python benchmarks/points.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(BLUEAPI) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis

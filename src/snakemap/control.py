@@ -28,6 +28,8 @@ from snakemap.errors import (
 )
 from snakemap.plan_form import check
 from snakemap.plans import Blueapi, Plan
+from snakemap.settings import Settings
+from snakemap.store import Store
 
 __all__ = ["SESSION", "Action", "Caller", "Control", "Known", "told_by"]
 
@@ -124,6 +126,11 @@ class Control:
             raise BlueapiUnavailable("no blueapi is set (SNAKEMAP_BLUEAPI_URL), so nothing can be started from here")
         return self._blueapi
 
+    async def close(self) -> None:
+        """Lets the connections to blueapi go."""
+        if self._blueapi is not None:
+            await self._blueapi.close()
+
     async def known(self, start: Mapping[str, Any], *, token: str = "") -> Known:
         """What a run was started with: from its task, from what was kept at the time, or from its own documents.
 
@@ -164,7 +171,7 @@ class Control:
         Raises:
             SnakemapError: in words, when it was not started; see the classes of :mod:`snakemap.errors`.
         """
-        self._may_change()
+        self.may_change()
         if len(key) > KEY_MAX:
             raise ParamsRefused({"": f"an idempotency key has at most {KEY_MAX} letters"})
         known = await self.desk.press(key) if key else None
@@ -194,7 +201,7 @@ class Control:
         Raises:
             SnakemapError: in words, when it was not done.
         """
-        self._may_change()
+        self.may_change()
         if action in ("pause", "resume") and not self.pausing:
             raise ReadOnly("pausing is off (SNAKEMAP_PAUSING): blueapi 1.21 cannot resume or abort what is paused")
         reason = reason.strip()[:REASON_MAX]
@@ -236,7 +243,12 @@ class Control:
                 log.info("task %s was not begun, and stays with blueapi: %s", task_id, trouble)
             raise
 
-    def _may_change(self) -> None:
+    def may_change(self) -> None:
+        """Looks whether anything may be changed at all.
+
+        Raises:
+            ReadOnly: when not.
+        """
         if self.read_only:
             raise ReadOnly("this dashboard is read-only (SNAKEMAP_READ_ONLY)")
 
@@ -285,6 +297,19 @@ class Control:
             raise ControlHeld(f"{_holder(held)} has control; take it first" if held else "take control first")
         if not caller.tab and held is not None and not held.gone:
             raise ControlHeld(f"{_holder(held)} has control")
+
+
+def control_of(settings: Settings, store: Store) -> Control:
+    """The control that a process's settings speak of."""
+    blueapi = Blueapi(settings.blueapi_url, token=settings.blueapi_token) if settings.blueapi_url else None
+    return Control(
+        Desk(store),
+        blueapi,
+        read_only=settings.read_only,
+        baton=settings.baton,
+        pausing=settings.pausing,
+        per_minute=settings.actions_per_minute,
+    )
 
 
 def _holder(held: Baton) -> str:

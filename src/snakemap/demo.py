@@ -30,10 +30,12 @@ import typer
 
 from snakemap import keeper
 from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.errors import SnakemapError
+from snakemap.errors import SnakemapError, WorkerBusy
+from snakemap.plans import Blueapi
 from snakemap.ports import authority, free_port, listen
 from snakemap.settings import Settings
 from snakemap.simulator.request import ScanRequest, shape_from_text
+from snakemap.simulator.rest import ENDED_EARLY
 
 __all__ = ["Demo", "DemoFailed", "Keeper", "Wishes"]
 
@@ -45,6 +47,10 @@ DEATHS_MAX = 4
 SOUND_S = 60.0
 """A part that has lived that long died by an accident, and not of what it is."""
 
+FAILURES_MAX = 20
+LOOK_S = 0.2
+STEP_MM = 0.05
+SESSION = "cm12345-1"
 DISK_BYTES_MAX = 4_000_000_000
 LINE_BYTES_MAX = 1 << 20
 PR_SET_PDEATHSIG = 1
@@ -183,6 +189,7 @@ class Demo:
         self.program = program
         self.port = _page_port(settings, wishes.port)
         self.api_port = free_port(settings.host, settings.api_port, setting="SNAKEMAP_API_PORT", besides=self.port)
+        self.rest_port = free_port("127.0.0.1", 0, setting="the simulated beamline", besides=self.port)
         self._parts: list[Part] = []
         self._environment: dict[str, str] = {}
         self._keeper: Keeper | None = None
@@ -226,7 +233,8 @@ class Demo:
         works: dict[str, Coroutine[Any, Any, None]] = {
             name: self._supervise(Part(name, [name])) for name in ("ingest", "api", "serve")
         }
-        works["simulate"] = self._scan()
+        works["simulate"] = self._supervise(Part("simulate", self._beamline_arguments()))
+        works["scan"] = self._scan()
         tasks = [asyncio.create_task(work, name=name) for name, work in works.items()]
         waiting = asyncio.create_task(self._stop.wait(), name="stop")
         try:
@@ -249,6 +257,9 @@ class Demo:
             "SNAKEMAP_DATA_ROOT": str(data_root),
             "SNAKEMAP_PORT": str(self.port),
             "SNAKEMAP_API_PORT": str(self.api_port),
+            "SNAKEMAP_BLUEAPI_URL": f"http://127.0.0.1:{self.rest_port}",
+            "SNAKEMAP_BLUEAPI_TOKEN": "",
+            "SNAKEMAP_INSTRUMENT_SESSION": self.settings.instrument_session or SESSION,
         }
 
     async def _supervise(self, part: Part) -> None:
@@ -272,7 +283,7 @@ class Demo:
             await self._pause(delay_s)
 
     async def _scan(self) -> None:
-        """Waits for the page, says where it is, and scans.
+        """Waits for the page, says where it is, and has scans made until somebody else starts or ends one.
 
         Raises:
             DemoFailed: when the page does not answer, or scans fail one after the other.
@@ -285,28 +296,72 @@ class Demo:
             f"\n  snakemap is ready:  {page}\n  its API:            http://{authority(host, self.api_port)}/docs"
         )
         typer.echo("  Ctrl-C ends it and leaves nothing behind.\n")
-        failures = 0
+        blueapi = Blueapi(self._environment["SNAKEMAP_BLUEAPI_URL"])
+        try:
+            await self._scan_again_and_again(blueapi)
+        finally:
+            await blueapi.close()
+        await self._stop.wait()
+
+    async def _scan_again_and_again(self, blueapi: Blueapi) -> None:
+        """Scan after scan; ends when it is interrupted, or when somebody has taken over.
+
+        Raises:
+            DemoFailed: when scans fail one after the other.
+        """
+        failures, mine = 0, ""
         for number, mode in enumerate(self._modes()):
-            part = Part("simulate", self._scan_arguments(mode, seed=number))
-            failures = failures + 1 if await self._run(part) else 0
-            if failures == DEATHS_MAX:
-                raise DemoFailed(f"scans fail:{part.last_words()}")
+            try:
+                if mine and not await self._is_left_alone(blueapi, mine):
+                    return
+                plan = f"simulated_{mode}_scan"
+                params = self._scan_params(seed=number)
+                mine = await blueapi.submit(plan, params, instrument_session=SESSION)
+                await blueapi.begin(mine)
+                if not await self._until_done(blueapi, mine):
+                    return
+                errors = (await blueapi.task(mine)).errors
+                if errors and errors[-1] != ENDED_EARLY:
+                    raise DemoFailed(errors[-1])
+                failures = 0
+            except WorkerBusy:
+                return
+            except SnakemapError as trouble:
+                failures, mine = failures + 1, ""
+                if failures == FAILURES_MAX:
+                    words = next((part.last_words() for part in self._parts if part.name == "simulate"), "")
+                    raise DemoFailed(f"scans fail: {trouble}{words}") from trouble
             if await self._pause(PAUSE_S):
                 return
-        await self._stop.wait()
+
+    async def _until_done(self, blueapi: Blueapi, task_id: str) -> bool:
+        """Whether a task came to its end before the demo was told to stop."""
+        while not (await blueapi.task(task_id)).complete:
+            if await self._pause(LOOK_S):
+                return False
+        return True
+
+    async def _is_left_alone(self, blueapi: Blueapi, mine: str) -> bool:
+        """Whether nobody has started a scan since ours, nor ended ours early."""
+        return await blueapi.active_task() == mine and not (await blueapi.task(mine)).errors
 
     def _modes(self) -> Iterator[str]:
         modes = ["step", "fly"] if self.wishes.mode == "both" else [self.wishes.mode]
         return iter(modes[:1]) if self.wishes.once else itertools.cycle(modes)
 
-    def _scan_arguments(self, mode: str, *, seed: int) -> list[str]:
-        wishes = self.wishes
+    def _scan_params(self, *, seed: int) -> dict[str, Any]:
+        """Of the simulated beamline's plans."""
+        (rows, columns), frame_shape = shape_from_text(self.wishes.shape), shape_from_text(self.wishes.frame_shape)
+        return {
+            **{"rows": rows, "columns": columns, "rate_hz": self.wishes.rate_hz, "frame_shape": list(frame_shape)},
+            **{"x_start": -2.0, "x_stop": round(-2.0 + STEP_MM * max(1, columns - 1), 6)},
+            **{"y_start": 1.0, "y_stop": round(1.0 + STEP_MM * max(1, rows - 1), 6), "seed": seed},
+        }
+
+    def _beamline_arguments(self) -> list[str]:
         free_bytes = shutil.disk_usage(self._environment["SNAKEMAP_DATA_ROOT"]).free
         limit_gb = min(DISK_BYTES_MAX, free_bytes // 2) / 1e9
-        return [
-            *("simulate", "--shape", wishes.shape, "--rate", str(wishes.rate_hz), "--mode", mode),
-            *("--frame-shape", wishes.frame_shape, "--seed", str(seed), "--disk-limit-gb", f"{limit_gb:.3f}"),
-        ]
+        return ["simulate", "--rest", str(self.rest_port), "--disk-limit-gb", f"{limit_gb:.3f}"]
 
     async def _until_answer(self, page: str) -> bool:
         """Whether the page answered before the demo was told to stop.
@@ -379,7 +434,7 @@ class Demo:
 
     async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
         """Ends all parts, the beamline first; what does not end in time is killed."""
-        for names in (("simulate",), ("ingest", "api", "serve")):
+        for names in (("scan", "simulate"), ("ingest", "api", "serve")):
             ending = [part for part in self._parts if part.name in names]
             for part in ending:
                 part.signal(signal.SIGTERM)

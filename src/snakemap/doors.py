@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import panel as pn
 from bokeh.document import Document
@@ -18,6 +19,7 @@ from bokeh.settings import settings
 from bokeh.util.token import check_session_id_signature
 
 from snakemap import levels
+from snakemap.control import Caller, control_of
 from snakemap.directories import Directories
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import SessionRefused, SnakemapError
@@ -29,9 +31,11 @@ from snakemap.store import Store
 from snakemap.views import dataset_image
 from snakemap.views.dashboard import Dashboard, page_css
 from snakemap.views.file_route import FileHandler
+from snakemap.views.picture_route import PictureHandler
 from snakemap.views.pipeline import Levels
 from snakemap.views.tab import Tab
 from snakemap.views.visit import FileRoom
+from snakemap.watch import Watch
 
 __all__ = ["ROUTES", "Process", "page", "process"]
 
@@ -47,12 +51,14 @@ class Process:
         live: the runs it follows.
         levels: their coarse maps.
         room: where files are looked at.
+        watch: what blueapi does, and who holds control.
     """
 
     settings: Settings
     live: Live
     levels: Levels
     room: FileRoom
+    watch: Watch
 
 
 @cache
@@ -72,7 +78,18 @@ def process() -> Process:
     threading.Thread(target=_warm_up, name="warm up", daemon=True).start()
     looker = FileLooker(told.root, path_map=told.path_map)
     room = FileRoom(Directories(told.root), looker, tuple(told.path_map), told.rois, told.download_max_mb * 1_000_000)
-    return Process(told, Live(store, habits=Habits(told.grid, snake=told.snake)), Levels(), room)
+    live = Live(store, habits=Habits(told.grid, snake=told.snake))
+    return Process(told, live, Levels(), room, Watch(control_of(told, store)))
+
+
+def _caller(document: Document, settings: Settings) -> Caller:
+    """Who a tab is: a name of ours, where it came from, and the token that a proxy brought with it."""
+    request = getattr(document.session_context, "request", None)
+    headers = {name.lower(): value for name, value in getattr(request, "headers", {}).items()}
+    token = headers.get(settings.blueapi_token_header.lower(), "") if settings.blueapi_token_header else ""
+    address = str(getattr(request, "remote_ip", "") or "")
+    tab = uuid4().hex
+    return Caller(tab, f"tab {tab[:4]}", address, token.removeprefix("Bearer ").strip())
 
 
 def _warm_up() -> None:
@@ -87,7 +104,10 @@ def _downloads() -> tuple[Path, int]:
     return told.root, told.download_max_mb * 1_000_000
 
 
-ROUTES = [("/file", FileHandler, {"allowed": _downloads})]
+ROUTES = [
+    ("/file", FileHandler, {"allowed": _downloads}),
+    ("/picture", PictureHandler, {"store": lambda: process().live.store}),
+]
 """What the server of the pages answers beside them."""
 
 
@@ -107,7 +127,12 @@ def page(name: str) -> None:
         return
     if name == "dashboard":
         shared = process()
-        Dashboard(made, room=shared.room, read_only=shared.settings.read_only).servable(title=title)
+        told = shared.settings
+        caller = _caller(made.document, told)
+        dashboard = Dashboard(
+            made, room=shared.room, watch=shared.watch, caller=caller, session=told.instrument_session
+        )
+        dashboard.servable(title=title)
         return
     if name == "histogram":
         made.stand_alone()

@@ -1,8 +1,8 @@
 """What a scan will come to before it is begun: points, frames and seconds, from its parameters and from an old run.
 
 A plan's parameters are words of whoever wrote it, so a number of points is only told where it follows: from a scanspec,
-or from whole numbers whose product made the points of the old run. Time is that of the old run a point, with the
-exposure exchanged. What does not follow is not guessed.
+from whole numbers whose product made the points of the old run, or from those that are called rows, columns and the
+like. Time is that of the old run a point, with the exposure exchanged. What does not follow is not guessed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _points(params: Mapping[str, Any], old: Known) -> int | None:
     for value in params.values():
         if isinstance(value, Mapping) and "type" in value and (points := _points_of_spec(value)):
             return points
-    names = _factors(old)
+    names = _factors(params, old)
     if names is None:
         return old.points if dict(params) == dict(old.params) else None
     factors = [_sizes(params.get(name)) for name in names]
@@ -89,12 +89,16 @@ def _points_of_spec(told: Mapping[str, Any]) -> int | None:
         return None
 
 
-def _factors(old: Known) -> tuple[str, ...] | None:
-    """The parameters whose product made the points of the old run; those that sound like counts come first."""
+def _factors(params: Mapping[str, Any], old: Known) -> tuple[str, ...] | None:
+    """The parameters whose product made the points of the old run; those that sound like counts come first.
+
+    Without an old run, those that sound like counts.
+    """
     if not old.points:
-        return None
+        counts = tuple(name for name, value in params.items() if _sizes(value) and _counts(name))
+        return counts or None
     sizes = {name: found for name, value in old.params.items() if (found := _sizes(value))}
-    names = sorted(sizes, key=lambda name: not COUNTS & set(name.lower().split("_")))
+    names = sorted(sizes, key=lambda name: not _counts(name))
     for count in range(1, FACTORS_MAX + 1):
         for chosen in itertools.combinations(names, count):
             numbers = [number for name in chosen for number in sizes[name]]
@@ -105,12 +109,13 @@ def _factors(old: Known) -> tuple[str, ...] | None:
 
 def _with_ones(chosen: tuple[str, ...], sizes: Mapping[str, list[int]]) -> tuple[str, ...]:
     """Counts that were one do not show in a product, but they will when they are changed."""
-    ones = [
-        name
-        for name, found in sizes.items()
-        if name not in chosen and math.prod(found) == 1 and COUNTS & set(name.lower().split("_"))
-    ]
+    ones = [name for name, found in sizes.items() if name not in chosen and math.prod(found) == 1 and _counts(name)]
     return (*chosen, *ones)
+
+
+def _counts(name: str) -> bool:
+    """Whether a name sounds like that of a number of points."""
+    return bool(COUNTS & set(name.lower().split("_")))
 
 
 def _sizes(value: Any) -> list[int] | None:

@@ -19,7 +19,7 @@ from tests.support.beamline import FakeClock, FakeStore, Scan
 from snakemap.api import create_app, folds
 from snakemap.api.maps import Form, written
 from snakemap.documents import Document, Entry
-from snakemap.errors import RunNotFound
+from snakemap.errors import RunNotFound, StoreUnavailable
 from snakemap.runs import Run
 from snakemap.settings import load
 from snakemap.store import Store
@@ -46,6 +46,12 @@ class ApiStore(FakeStore):
         async for entries in super().run_entries(uid, after=after):
             self.read_entries += len(entries)
             yield entries
+
+    def script(self, text: str) -> Any:
+        async def call(keys: Any, *arguments: Any) -> Any:
+            raise StoreUnavailable("no scripts in memory")
+
+        return call
 
     async def summaries(self, *, count: int | None = None) -> list[dict[str, Any]]:
         return (await super().summaries())[:count]

@@ -16,7 +16,7 @@ from snakemap.keeper import clean_up, groups_left
 from snakemap.settings import Settings, load
 
 PART = """
-import http.server, os, signal, sys, time
+import http.server, json, os, signal, sys, time
 name = sys.argv[3]
 behavior = os.environ.get(name.upper(), "live")
 if behavior == "die":
@@ -37,8 +37,25 @@ if name == "serve" and behavior == "live":
             pass
     http.server.HTTPServer(("127.0.0.1", int(os.environ["SNAKEMAP_PORT"])), Page).serve_forever()
 if name == "simulate":
-    print("scanning", *sys.argv[4:])
-    sys.exit(0)
+    class Beamline(http.server.BaseHTTPRequestHandler):
+        count = 0
+        def answer(self, told, status=200):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(told).encode())
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            Beamline.count += 1
+            print("scanning", body["name"], body["params"])
+            self.answer({"task_id": str(Beamline.count)}, 201)
+        def do_PUT(self):
+            self.answer({})
+        def do_GET(self):
+            done = {"task": {"name": "", "params": {}}, "is_complete": True, "errors": []}
+            self.answer({"task_id": str(Beamline.count)} if self.path.endswith("/worker/task") else done)
+        def log_message(self, *arguments):
+            pass
+    http.server.HTTPServer(("127.0.0.1", int(sys.argv[5])), Beamline).serve_forever()
 time.sleep(600)
 """
 
@@ -75,12 +92,12 @@ def nothing_left(tree: Tree) -> bool:
 
 def test_it_scans_in_turns_once_the_page_answers_and_ends_without_a_trace(tmp_path: Path) -> None:
     with demo(tmp_path) as tree:
-        tree.until(lambda: "--mode fly" in tree.said)
+        tree.until(lambda: "simulated_fly_scan" in tree.said)
         said = tree.said
         assert tree.end(signal.SIGINT) == 0
         assert nothing_left(tree)
-    assert said.index("snakemap is ready:  http://localhost:") < said.index("--mode step") < said.index("--mode fly")
-    assert "--shape 60x60 --rate 20.0 --mode step --frame-shape 1216x1936 --seed 0 --disk-limit-gb" in said
+    assert said.index("snakemap is ready:  http://localhost:") < said.index("step_scan") < said.index("fly_scan")
+    assert "'rows': 60, 'columns': 60, 'rate_hz': 20.0, 'frame_shape': [1216, 1936]" in said
 
 
 def test_a_part_that_dies_again_and_again_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:
@@ -91,11 +108,11 @@ def test_a_part_that_dies_again_and_again_ends_the_demo_with_its_last_words(tmp_
     assert tree.said.count("api has died (exit code 3) and begins again") == 3
 
 
-def test_scans_that_fail_one_after_the_other_end_the_demo(tmp_path: Path) -> None:
+def test_a_beamline_that_keeps_dying_ends_the_demo(tmp_path: Path) -> None:
     with demo(tmp_path, simulate="die") as tree:
         assert tree.process.wait(60) == 1
         assert nothing_left(tree)
-    assert "error: scans fail:\n  simulate cannot go on\n" in tree.said
+    assert "error: simulate keeps dying (exit code 3):\n  simulate cannot go on\n" in tree.said
 
 
 def test_a_page_that_never_answers_ends_the_demo(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from snakemap.runs import Run
 from snakemap.views.pipeline import Choices, Levels, Pipeline
 from snakemap.views.status import STALE_AFTER_S, Pace, duration, lights, progress, table
 from snakemap.views.theme import DARK, LIGHT
+from snakemap.watch import WorkerStatus
 
 NOW = 10_000.0
 WORKER = {"host": "beam", "waiting": 1200, "broker": "connected", "worker_state": "RUNNING"}
@@ -46,8 +47,8 @@ def live_of(**report: Any) -> Live:
     return live
 
 
-def shown(live: Live, run: Run | None, *, blueapi: bool = False) -> list[tuple[str, str]]:
-    return [(light["name"], light["level"]) for light in lights(live, run, now=NOW, blueapi=blueapi)]
+def shown(live: Live, run: Run | None, *, worker: WorkerStatus | None = None) -> list[tuple[str, str]]:
+    return [(light["name"], light["level"]) for light in lights(live, run, now=NOW, worker=worker)]
 
 
 # progress
@@ -158,15 +159,17 @@ def test_without_a_run_one_waits() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "told"),
+    ("worker", "told"),
     [
-        ("RUNNING", ("blueapi running", "good")),
-        ("PAUSED", ("blueapi paused", "warn")),
-        (None, ("blueapi unknown", "warn")),
+        (WorkerStatus("RUNNING", 1.0), ("blueapi running", "good")),
+        (WorkerStatus("PAUSED", 1.0), ("blueapi paused", "warn")),
+        (WorkerStatus("", 1.0, trouble="it cannot be reached"), ("blueapi lost", "bad")),
     ],
 )
-def test_blueapis_state_is_told_when_asked_for(state: str | None, told: tuple[str, str]) -> None:
-    assert shown(live_of(worker_state=state), run_of(), blueapi=True)[-1] == told
+def test_blueapis_state_is_told_where_there_is_one(worker: WorkerStatus, told: tuple[str, str]) -> None:
+    assert told in shown(live_of(), run_of(), worker=worker)
+    assert not [name for name, _ in shown(live_of(), run_of(), worker=WorkerStatus()) if "blueapi" in name]
+    assert not [name for name, _ in shown(live_of(), run_of()) if "blueapi" in name]
 
 
 # table

@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from snakemap import __version__
+from snakemap.api.control import control
 from snakemap.api.files import files
 from snakemap.api.models import ErrorDetail, ErrorModel, Tag
 from snakemap.api.routes import meta, router
@@ -31,6 +32,7 @@ TAGS = {
     Tag.DOCUMENTS: "The stream itself; every entry has a cursor. By WebSocket too: /api/documents?after= is every "
     "event live, /api/runs/{uid}/documents are those of one run.",
     Tag.FILES: "The directories of the data root; nothing outside it is ever told.",
+    Tag.CONTROL: "Starting, stopping and repeating scans; who asked for it, and what came of it.",
     Tag.META: "For those who run it.",
 }
 
@@ -46,6 +48,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
+        await app.state.service.control.close()
         await store.close()
 
     app = FastAPI(
@@ -58,6 +61,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.service = Service(store, settings)
     app.include_router(router)
     app.include_router(files)
+    app.include_router(control)
     app.include_router(meta)
     app.add_exception_handler(SnakemapError, _snakemap_error)
     app.add_exception_handler(HTTPException, _http_error)

@@ -28,6 +28,7 @@ class Tag(StrEnum):
     MAPS = "Maps"
     DOCUMENTS = "Documents"
     FILES = "Files"
+    CONTROL = "Control"
     META = "Meta"
 
 

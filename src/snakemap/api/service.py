@@ -10,6 +10,7 @@ from snakemap.api.folds import Folds, Written, uid_of
 from snakemap.api.maps import Form
 from snakemap.api.models import ErrorDetail, Readiness
 from snakemap.api.streams import Streams, lines
+from snakemap.control import control_of
 from snakemap.directories import Directories
 from snakemap.errors import StoreUnavailable
 from snakemap.geometry import Habits
@@ -31,6 +32,8 @@ class Service:
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
+        self.settings = settings
+        self.control = control_of(settings, store)
         self.folds = Folds(store, habits=Habits(settings.grid, snake=settings.snake))
         self.directories = Directories(settings.root)
         self.streams = Streams(store, origins=settings.origins)

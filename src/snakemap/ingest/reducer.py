@@ -233,9 +233,10 @@ class Reducer:
             before = self._saved.get(uid)
             if summary == before:
                 continue
+            await self._save_picture(reduction, settled=bool(summary["settled"]))
+            summary = reduction.summary()
             await self.store.save_summary(uid, summary)
             self._saved[uid] = summary
-            await self._save_picture(reduction, settled=bool(summary["settled"]))
             if summary["settled"] and not (before or {}).get("settled"):
                 self._evicted_at = 0.0
 
@@ -252,6 +253,7 @@ class Reducer:
             return
         if png:
             await self.store.save_picture(run.uid, png)
+            reduction.pictured = now
 
     async def _look_after(self) -> None:
         for reduction in list(self.reductions.values()):

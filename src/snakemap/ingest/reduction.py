@@ -84,6 +84,7 @@ class Reduction:
         self.pages = Pages(run, store, tally=tally)
         self.readings: dict[tuple[str, str], Reading] = {}
         self.troubles: dict[str, str] = {}
+        self.pictured = 0.0
         # a finished file is read as fast as this machine can; a scan that is taken is not in a hurry
         self._at_once = at_once if run.opened else 1
         self._turns = Turns(self._at_once)
@@ -164,6 +165,7 @@ class Reduction:
         note = " ".join(filter(None, (summary["note"], self.trouble)))
         return {
             **summary,
+            "picture": int(self.pictured),
             "note": note,
             "trouble": self.trouble,
             "waiting": self.waiting,

@@ -35,7 +35,7 @@ def run(
             return serve(
                 sink,
                 lambda sink: Beamline(settings.root, sink, disk_limit_bytes=disk_limit_bytes),
-                host=settings.host,
+                host="127.0.0.1",
                 port=rest,
             )
         return simulate(

@@ -25,11 +25,12 @@ from snakemap.simulator.beamline import Beamline
 from snakemap.simulator.publish import Sink
 from snakemap.simulator.request import Mode, ScanRequest
 
-__all__ = ["PLANS", "Hall", "create_app", "serve"]
+__all__ = ["ENDED_EARLY", "PLANS", "Hall", "create_app", "serve"]
 
 log = logging.getLogger(__name__)
 
 TASKS_MAX = 1000
+ENDED_EARLY = "the scan was ended early"
 RUNNING: dict[str, str] = {"STOPPING": "stop", "ABORTING": "abort"}
 
 
@@ -231,7 +232,7 @@ class Hall:
             uid = self.beamline.run(task.request, task_id=task.task_id, metadata=metadata)
             outcome = self.beamline.outcome
             if outcome is None or not outcome.asked_for:
-                task.errors.append(outcome.reason if outcome and outcome.reason else "the scan was ended early")
+                task.errors.append(outcome.reason if outcome and outcome.reason else ENDED_EARLY)
             task.outcome = {"outcome": "success", "result": uid, "type": "str"}
         except Exception as error:
             log.exception("task %s failed", task.task_id)

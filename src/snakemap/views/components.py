@@ -7,7 +7,16 @@ from pathlib import Path
 import param
 from panel.custom import JSComponent
 
-__all__ = ["RunList", "SummaryTable", "TopBar", "list_script", "stylesheet"]
+__all__ = [
+    "AuditLog",
+    "Controls",
+    "PlanForm",
+    "RunList",
+    "SummaryTable",
+    "TopBar",
+    "list_script",
+    "stylesheet",
+]
 
 JS = Path(__file__).parent / "js"
 CSS = Path(__file__).parent / "css"
@@ -45,10 +54,42 @@ class SummaryTable(JSComponent):
 
 
 class RunList(JSComponent):
-    """The runs in the store, newest first, to follow the newest or to stay with one."""
+    """The runs in the store, newest first, to search, to follow the newest or stay with one, and to compare two."""
 
-    runs = param.List(default=[], item_type=dict, doc="Summaries, as `GET /api/runs` has them.")
+    runs = param.List(default=[], item_type=dict, doc="What is listed; see :func:`snakemap.views.status.history`.")
     pinned = param.String(default="", doc="Uid of the run to stay with; empty follows the newest.")
+    again = param.Integer(default=0, doc="Grows when the run that is shown already is chosen once more.")
+    compare = param.Dict(default={}, doc="Which runs to compare: `number`, which grows, and `runs`, two uids.")
 
-    _esm = JS / "runs.js"
+    _esm = list_script("runs")
     _stylesheets = [stylesheet("runs")]  # noqa: RUF012
+
+
+class Controls(JSComponent):
+    """What blueapi's worker does, the buttons that change it, and who holds control."""
+
+    state = param.Dict(default={}, doc="What to show; see `controls.js` for its keys.")
+    ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, and `what`.")
+    key = param.String(default="", doc="What the tab knows again after a reload; nobody else is told.")
+
+    _esm = list_script("controls")
+    _stylesheets = [stylesheet("controls")]  # noqa: RUF012
+
+
+class PlanForm(JSComponent):
+    """The form of a plan."""
+
+    state = param.Dict(default={}, doc="What to show; see `form.js` for its keys.")
+    ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, `what`, `values` and `session`.")
+
+    _esm = list_script("form")
+    _stylesheets = [stylesheet("form")]  # noqa: RUF012
+
+
+class AuditLog(JSComponent):
+    """Who asked for what, and what came of it."""
+
+    entries = param.List(default=[], item_type=dict, doc="Newest first: `what`, `who`, `time`, `detail`, `came`.")
+
+    _esm = list_script("audit")
+    _stylesheets = [stylesheet("audit")]  # noqa: RUF012

@@ -7,15 +7,19 @@ from typing import Any
 
 import panel as pn
 
+from snakemap.control import Caller
 from snakemap.errors import GeometryError
 from snakemap.runs import Run
 from snakemap.settings import grid_from_text
 from snakemap.view import View
+from snakemap.views.compare import CompareView
 from snakemap.views.components import stylesheet
 from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
+from snakemap.views.steering import Steering
 from snakemap.views.tab import Tab
 from snakemap.views.theme import THEMES
 from snakemap.views.visit import FileRoom, Visit
+from snakemap.watch import Watch
 
 __all__ = ["Dashboard", "page_css"]
 
@@ -48,15 +52,28 @@ class Dashboard(pn.viewable.Viewer):
     Args:
         tab: whose panes these are.
         room: where files are looked at; None: this page has no files.
-        read_only: nothing can be started from this page.
+        watch: what blueapi does and who holds control; None: nothing can be started from this page.
+        caller: who the tab is.
+        session: instrument session that new scans belong to.
     """
 
-    def __init__(self, tab: Tab, *, room: FileRoom | None = None, read_only: bool = False, **params: Any) -> None:
+    def __init__(
+        self,
+        tab: Tab,
+        *,
+        room: FileRoom | None = None,
+        watch: Watch | None = None,
+        caller: Caller | None = None,
+        session: str = "",
+        **params: Any,
+    ) -> None:
         super().__init__(**params)
+        self.steering: Steering | None = None
+        if watch is not None and caller is not None:
+            self.steering = Steering(tab, watch, caller=caller, session=session, on_form=self._show_form)
         self.tab = tab
         self.room = room
         self.visit: Visit | None = None
-        self.read_only = read_only
         self._layout = self._laid_out()
 
     def __panel__(self) -> pn.viewable.Viewable:
@@ -67,14 +84,7 @@ class Dashboard(pn.viewable.Viewer):
         middle = pn.Row(
             self._left(),
             *center,
-            pn.Column(
-                _pane(tab.frame, classes=["frame-pane"]),
-                _pane(self._brush_line(), tab.histogram, classes=["histogram-pane"]),
-                sizing_mode="stretch_both",
-                css_classes=["right"],
-                margin=0,
-                stylesheets=[RIGHT],
-            ),
+            *self._right(),
             sizing_mode="stretch_both",
             margin=0,
             styles={"min-height": "0", "flex": "1 1 0", "gap": "8px", "padding": "8px"},
@@ -90,32 +100,67 @@ class Dashboard(pn.viewable.Viewer):
             stylesheets=[NARROW],
         )
 
+    def _right(self) -> list[pn.viewable.Viewable]:
+        """The frame over the histogram, or the form of a plan: the maps stay in sight, to draw its region on them."""
+        self._seen = pn.Column(
+            _pane(self.tab.frame, classes=["frame-pane"]),
+            _pane(self._brush_line(), self.tab.histogram, classes=["histogram-pane"]),
+            sizing_mode="stretch_both",
+            css_classes=["right"],
+            margin=0,
+            stylesheets=[RIGHT],
+        )
+        if self.steering is None:
+            return [self._seen]
+        form = _pane(self.steering.form, classes=["form-pane"])
+        self._form = pn.Column(form, sizing_mode="stretch_both", margin=0, stylesheets=[RIGHT], visible=False)
+        return [self._seen, self._form]
+
+    def _show_form(self, visible: bool) -> None:
+        self._form.visible, self._seen.visible = visible, not visible
+
     def _left(self) -> pn.viewable.Viewable:
         """Runs, the files of the visit, and the tree of one of them."""
         runs = pn.Column(self.tab.run_list, scroll=True, sizing_mode="stretch_both", margin=0)
         items: list[tuple[str, Any]] = [("Runs", runs)]
         if self.visit is not None:
             items += [("Files", self.visit.files.component), ("Tree", self.visit.tree.component)]
+        if self.steering is not None:
+            items.append(("Log", pn.Column(self.steering.audit, scroll=True, sizing_mode="stretch_both", margin=0)))
         tabs = pn.Tabs(*items, sizing_mode="stretch_both", margin=0, stylesheets=[TABS])
         if self.visit is not None:
             visit = self.visit
-            tabs.param.watch(lambda event: visit.start() if event.new else None, "active")
+            tabs.param.watch(lambda event: visit.start() if event.new in (1, 2) else None, "active")
             visit.on_tree(lambda: tabs.param.update(active=2))
         return _pane(tabs, classes=["left"], styles={"flex": LEFT, "max-width": "none"})
 
     def _center(self) -> list[pn.viewable.Viewable]:
         """The maps, or the dataset that was chosen in a file."""
         maps = _pane(self._toolbar(), self._bounds(), self.tab.maps_place, classes=["center"])
-        if self.room is None:
-            return [maps]
+        compare = CompareView(self.tab, on_back=lambda: see(maps))
+        comparing = _pane(compare, classes=["center"])
+        panes = [maps, comparing]
 
-        def show(dataset: bool) -> None:
-            maps.visible, chosen.visible = not dataset, dataset
+        def see(wanted: pn.viewable.Viewable) -> None:
+            for pane in panes:
+                pane.visible = pane is wanted
+            if wanted is not comparing:
+                compare.let_go()
 
-        self.visit = Visit(self.room, self.tab, on_dataset=show)
-        chosen = _pane(self.visit.dataset, classes=["center"])
-        chosen.visible = False
-        return [maps, chosen]
+        if self.room is not None:
+            self.visit = Visit(self.room, self.tab, on_dataset=lambda dataset: see(chosen if dataset else maps))
+            chosen = _pane(self.visit.dataset, classes=["center"])
+            panes.append(chosen)
+
+        def compare_runs(event: Any) -> None:
+            runs = event.new.get("runs") if isinstance(event.new, dict) else None
+            if isinstance(runs, list) and len(runs) == 2 and all(isinstance(uid, str) for uid in runs):
+                compare.compare(runs[0], runs[1], then=lambda: see(comparing))
+
+        self.tab.run_list.param.watch(compare_runs, "compare")
+        self.tab.run_list.param.watch(lambda _: see(maps), ["again", "pinned"])
+        see(maps)
+        return panes
 
     def _toolbar(self) -> pn.viewable.Viewable:
         """Secondary things, in one line over the maps."""
@@ -267,18 +312,18 @@ class Dashboard(pn.viewable.Viewer):
         return group
 
     def _bottom(self) -> pn.viewable.Viewable:
-        why = "This dashboard is read-only." if self.read_only else "Scans cannot be started from this version yet."
-        again = pn.widgets.Button(
-            label="Run again", disabled=True, stylesheets=[stylesheet("widgets")], margin=(0, 0, 4, 0), width=130
-        )
-        said = pn.pane.HTML(f'<span style="color: var(--sm-faint); font-size: 12px">{why}</span>', margin=0, width=130)
-        controls = pn.Column(again, said, margin=(6, 10), width=140, styles={"flex": "0 0 auto"})
+        line: list[Any] = [self.tab.summary]
+        if self.steering is not None:
+            controls = pn.Column(
+                self.steering.controls, margin=(8, 12), styles={"flex": CONTROLS}, stylesheets=[NARROW]
+            )
+            line.append(controls)
         return pn.Row(
-            self.tab.summary,
-            controls,
+            *line,
             sizing_mode="stretch_width",
             margin=0,
             styles={"background": "var(--sm-panel)", "border-top": "1px solid var(--sm-line)", "min-height": "140px"},
+            stylesheets=[NARROW],
         )
 
 
@@ -306,6 +351,7 @@ def _shrinking(least: int) -> list[str]:
     return [stylesheet("widgets"), f":host {{ flex: 0 1 auto !important; min-width: {least}px !important; }}"]
 
 
+CONTROLS = "0 0 clamp(300px, 27vw, 560px)"
 LEFT = "0 0 clamp(210px, 19vw, 380px)"
 NARROW = ":host { min-width: 0 !important; }"
 FAINT = {"color": "var(--sm-faint)", "font-size": "12px"}

@@ -15,10 +15,12 @@ from snakemap.views.pipeline import Pipeline
 from snakemap.views.theme import Theme, channel_color
 from snakemap.watch import WorkerStatus
 
-__all__ = ["Pace", "duration", "lights", "progress", "table"]
+__all__ = ["Pace", "duration", "history", "lights", "progress", "table"]
 
 STALE_AFTER_S = 5.0
 PACE_WINDOW_S = 20.0
+RUNS_SHOWN = 200
+HISTORY = ("uid", "plan_name", "scan_id", "started", "ended", "status", "expected")
 
 
 class Pace:
@@ -102,6 +104,32 @@ def _blueapi_light(worker: WorkerStatus | None) -> list[dict[str, str]]:
         return [_light("blueapi lost", "bad", worker.trouble)]
     level = "good" if worker.state in ("IDLE", "RUNNING") else "warn"
     return [_light(f"blueapi {worker.state.lower()}", level, "what blueapi's worker does")]
+
+
+def history(summaries: Sequence[Mapping[str, Any]], *, now: float) -> list[dict[str, Any]]:
+    """What the list of runs shows of each, no more of the running ones than changes every ten seconds.
+
+    Args:
+        summaries: newest first.
+        now: seconds since 1970.
+    """
+    told = []
+    for one in summaries[:RUNS_SHOWN]:
+        running, file = one["status"] == "running", str(one.get("file") or "")
+        picture = int(one.get("picture") or 0)
+        told.append(
+            {
+                **{
+                    key: one.get(key)
+                    for key in ("uid", "plan_name", "scan_id", "started", "ended", "status", "expected")
+                },
+                "points": None if running else one.get("points"),
+                "file": file.rstrip("/").rpartition("/")[2],
+                "path": file,
+                "picture": picture and (int(now // 10) if running else picture),
+            }
+        )
+    return told
 
 
 def table(

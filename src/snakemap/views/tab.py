@@ -27,7 +27,7 @@ from snakemap.views.histogram import HistogramView
 from snakemap.views.maps import MapsView
 from snakemap.views.page import Page, script
 from snakemap.views.pipeline import Choices, Levels, Pipeline
-from snakemap.views.status import Pace, lights, progress, table
+from snakemap.views.status import Pace, history, lights, progress, table
 from snakemap.views.theme import THEMES
 from snakemap.watch import WorkerStatus
 
@@ -203,7 +203,7 @@ class Tab:
                 told = table(self.pipeline, self.pipeline.summaries(), theme=theme, brushed=brushed, marks=marks)
                 self._set(self.summary, state=told)
                 self._name_sources(run)
-            self._set(self.run_list, runs=self.live.summaries[:200])
+            self._set(self.run_list, runs=history(self.live.summaries, now=now))
             for tell in self._tell_words:
                 tell(run)
 

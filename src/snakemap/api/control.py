@@ -1,0 +1,224 @@
+"""The routes that change something at the beamline, and those that tell of it; no other web page can press them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi.requests import HTTPConnection
+from pydantic import BaseModel, ConfigDict, Field
+
+from snakemap.api.folds import uid_of
+from snakemap.api.models import ErrorModel, Tag
+from snakemap.control import Caller, Control
+from snakemap.errors import OriginRefused, RunNotFound, SettingsError
+from snakemap.plan_form import fields_of
+from snakemap.settings import Settings, grid_from_text
+from snakemap.watch import Watch
+
+__all__ = ["control"]
+
+AUDIT_MAX = 500
+SIMULATED = "simulated_{mode}_scan"
+
+control = APIRouter(
+    prefix="/api",
+    tags=[Tag.CONTROL],
+    responses={
+        403: {"model": ErrorModel, "description": "Read-only, a page of another site, or blueapi forbids it."},
+        409: {"model": ErrorModel, "description": "The worker is busy, or somebody else has control."},
+        422: {"model": ErrorModel, "description": "Parameters that cannot be used; the message names each."},
+        429: {"model": ErrorModel, "description": "Too many requests in this minute."},
+        503: {"model": ErrorModel, "description": "Redis or blueapi is away, or no blueapi is set."},
+    },
+)
+
+
+class Started(BaseModel):
+    """A task that was begun."""
+
+    task_id: str = Field(examples=["d4d2336f-d32f-4b61-bdcf-5075f244e3d2"])
+    plan_name: str = Field(examples=["grid_scan"])
+    params: dict[str, Any]
+
+
+class AgainModel(BaseModel):
+    """What shall be other than it was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    params: dict[str, Any] = Field(default={}, description="Parameters to exchange; all others stay.")
+    instrument_session: str = Field(default="", description="Default: the setting's, else the run's.", max_length=40)
+
+
+class DemoModel(BaseModel):
+    """A simulated scan."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    shape: str = Field(default="60x60", description="Slow by fast.", max_length=20)
+    rate_hz: float = Field(default=20.0, ge=0, le=1e6)
+    mode: Literal["step", "fly"] = "step"
+    frame_shape: str = Field(default="1216x1936", description="Rows by columns.", max_length=20)
+
+
+class ReasonModel(BaseModel):
+    """Why."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="", max_length=500)
+
+
+class WorkerModel(BaseModel):
+    """What blueapi's worker does."""
+
+    state: str = Field(description="As blueapi tells it; empty while it is away.", examples=["IDLE"])
+    task_id: str | None = Field(description="Of the task that it has, or had last.")
+    plan_name: str | None
+    errors: list[str] = Field(description="Of that task.")
+    trouble: str = Field(description="Why nothing is known, or empty.")
+    control: str | None = Field(description="Who has control; null while nobody does.")
+
+
+class StateModel(BaseModel):
+    """The state of the worker after a change."""
+
+    state: str = Field(examples=["ABORTING"])
+
+
+class AuditModel(BaseModel):
+    """Who asked for what, and what came of it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    number: str
+    time: float = Field(description="Seconds since 1970.")
+    who: str = Field(examples=["tab 3fa2"])
+    address: str
+    what: str = Field(examples=["start", "abort"])
+    came: str = Field(description="Empty while nobody knows.", examples=["task d4d2336f-d32f-4b61-bdcf-5075f244e3d2"])
+
+
+def _control(connection: HTTPConnection) -> Control:
+    return connection.app.state.service.control
+
+
+def _settings(connection: HTTPConnection) -> Settings:
+    return connection.app.state.service.settings
+
+
+def _caller(request: Request) -> Caller:
+    """Who asks.
+
+    Raises:
+        OriginRefused: when it is a web page of another site, which a browser lets send a request, but not read.
+    """
+    settings = _settings(request)
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
+    host = urlsplit(origin).netloc if origin is not None else ""
+    ours = host == request.headers.get("host") or host in settings.origins
+    if (origin is not None and not ours) or (origin is None and site not in ("none", "same-origin")):
+        raise OriginRefused(
+            "pages of other sites may not start or stop anything; SNAKEMAP_ORIGINS names those that may"
+        )
+    header = settings.blueapi_token_header or "authorization"
+    token = request.headers.get(header, "").removeprefix("Bearer ").strip()
+    return Caller("", "API", request.client.host if request.client else "", token)
+
+
+Here = Annotated[Control, Depends(_control)]
+Told = Annotated[Settings, Depends(_settings)]
+Who = Annotated[Caller, Depends(_caller)]
+Key = Annotated[
+    str, Header(alias="Idempotency-Key", description="The same for every repetition of a request.", max_length=150)
+]
+
+
+@control.post("/runs/{uid}/again", status_code=202, response_model=Started)
+async def run_again(
+    uid: str, here: Here, told: Told, who: Who, wanted: AgainModel | None = None, key: Key = ""
+) -> Started:
+    """Runs a run's plan again, with its own parameters but those given."""
+    wanted = wanted or AgainModel()
+    here.may_change()
+    uid = await uid_of(here.desk.store, uid)
+    known = await here.known(await here.desk.store.start_of(uid), token=who.token)
+    plan = await here.plan(known.name, token=who.token)
+    names = {field.name for field in fields_of(plan.schema, {})}
+    params = {name: value for name, value in known.params.items() if name in names} | wanted.params
+    session = wanted.instrument_session or told.instrument_session or known.instrument_session
+    key = f"again {uid} {key}" if key else ""
+    task_id = await here.start(known.name, params, instrument_session=session, caller=who, key=key, of=uid)
+    return Started(task_id=task_id, plan_name=known.name, params=params)
+
+
+@control.post("/demo", status_code=202, response_model=Started)
+async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None, key: Key = "") -> Started:
+    """Starts a simulated scan, where blueapi is that of the simulated beamline."""
+    wanted = wanted or DemoModel()
+    here.may_change()
+    try:
+        (rows, columns, _), (height, width, _) = grid_from_text(wanted.shape), grid_from_text(wanted.frame_shape)
+    except ValueError as error:
+        raise SettingsRefused(str(error)) from None
+    params = {
+        **{"rows": rows, "columns": columns, "rate_hz": wanted.rate_hz, "frame_shape": [height, width]},
+        **{"x_start": -2.0, "x_stop": round(-2.0 + 0.05 * max(1, columns - 1), 6)},
+        **{"y_start": 1.0, "y_stop": round(1.0 + 0.05 * max(1, rows - 1), 6)},
+    }
+    name, session = SIMULATED.format(mode=wanted.mode), told.instrument_session or "cm12345-1"
+    key = f"demo {key}" if key else ""
+    task_id = await here.start(name, params, instrument_session=session, caller=who, key=key)
+    return Started(task_id=task_id, plan_name=name, params=params)
+
+
+@control.get("/worker", response_model=WorkerModel)
+async def worker(here: Here) -> WorkerModel:
+    """What blueapi's worker does, and who has control."""
+    watch = Watch(here)
+    await watch.look()
+    status, task = watch.worker, watch.worker.task
+    return WorkerModel(
+        state=status.state,
+        task_id=task.task_id if task else None,
+        plan_name=task.name if task else None,
+        errors=list(task.errors) if task else [],
+        trouble=status.trouble,
+        control=watch.baton.name if watch.baton and not watch.baton.gone else None,
+    )
+
+
+@control.post("/worker/{action}", status_code=202, response_model=StateModel)
+async def change(
+    action: Literal["stop", "abort", "pause", "resume"], here: Here, who: Who, wanted: ReasonModel | None = None
+) -> StateModel:
+    """Stops, aborts, pauses or resumes what runs."""
+    return StateModel(state=await here.change(action, reason=(wanted or ReasonModel()).reason, caller=who))
+
+
+@control.get("/audit", response_model=list[AuditModel])
+async def audit(here: Here, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 100) -> Any:
+    """Who asked for what, newest first, and what came of it."""
+    return await here.desk.audit(count=count)
+
+
+@control.get(
+    "/runs/{uid}/picture",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, 404: {"model": ErrorModel, "description": "There is none."}},
+)
+async def picture(uid: str, here: Here) -> Response:
+    """A small picture of a run's maps, side by side, as PNG; clear where nothing was visited."""
+    png = await here.desk.store.picture(await uid_of(here.desk.store, uid))
+    if png is None:
+        raise RunNotFound(f"There is no picture of run {uid[:100]!r} (yet).")
+    return Response(png, media_type="image/png", headers={"Cache-Control": "no-cache"})
+
+
+class SettingsRefused(SettingsError):
+    """A shape that is none."""
+
+    status = 422
+    code = "invalid_request"

@@ -1,0 +1,226 @@
+"""Two runs side by side, with linked zoom and the same colors, and below them their difference and their ratio."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import colorcet
+import numpy as np
+import panel as pn
+from bokeh.models import (
+    ColorBar,
+    ColumnDataSource,
+    HoverTool,
+    LinearColorMapper,
+    LogColorMapper,
+    PanTool,
+    Range1d,
+    ResetTool,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+from panel.io.state import set_curdoc
+
+from snakemap.comparison import Comparison, compared
+from snakemap.errors import SnakemapError
+from snakemap.runs import Run
+from snakemap.sources import DEFAULT_CHANNELS
+from snakemap.thumbnail import palette
+from snakemap.views.components import stylesheet
+from snakemap.views.errands import Errands
+from snakemap.views.page import fitted
+from snakemap.views.slices import complain
+from snakemap.views.tab import Tab
+from snakemap.views.theme import THEMES, Theme
+from snakemap.views.theming import counts_formatter, dress
+
+__all__ = ["CompareView"]
+
+PARTS = ("first", "second", "difference", "ratio")
+RATIO_MAX = 100.0
+CLEAR = "rgba(0, 0, 0, 0)"
+NARROW = ":host { min-width: 0 !important; }"
+
+
+class CompareView(pn.viewable.Viewer):
+    """Two runs.
+
+    Args:
+        tab: whose it is.
+        on_back: called when the user wants to see the maps again.
+    """
+
+    def __init__(self, tab: Tab, *, on_back: Callable[[], None], **params: Any) -> None:
+        super().__init__(**params)
+        self.tab = tab
+        self.errands = Errands(tab.document)
+        self.runs: tuple[Run, Run] | None = None
+        self._shown: tuple[Any, ...] = ()
+        css: dict[str, Any] = {"stylesheets": [stylesheet("widgets")], "margin": 0}
+        back = pn.widgets.Button(label="‹ Maps", width=70, **css)
+        back.on_click(lambda _: on_back())
+        self.channel = pn.widgets.RadioButtonGroup(options=list(DEFAULT_CHANNELS), value="total", **css)
+        self.channel.param.watch(lambda _: self.draw(), "value")
+        self.note = pn.pane.HTML("", sizing_mode="stretch_width", styles={"color": "var(--sm-faint)"}, margin=(6, 8))
+        self.sources = {part: ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []}) for part in PARTS}
+        self.mappers = {
+            "first": LinearColorMapper(palette=palette("total"), nan_color=CLEAR),
+            "second": LinearColorMapper(palette=palette("total"), nan_color=CLEAR),
+            "difference": LinearColorMapper(palette=list(colorcet.palette["CET_D1A"]), nan_color=CLEAR),
+            "ratio": LogColorMapper(palette=list(colorcet.palette["CET_D1A"]), nan_color=CLEAR),
+        }
+        self.x_range, self.y_range = Range1d(start=0, end=1), Range1d(start=0, end=1)
+        self.figures = {part: self._figure(part) for part in PARTS}
+        self.page = fitted(self.figures["first"])
+        self.restyle(THEMES[tab.choices.theme])
+        panes = [pn.pane.Bokeh(self.figures[part], sizing_mode="stretch_both") for part in PARTS]
+        half: dict[str, Any] = {"sizing_mode": "stretch_both", "margin": 0, "stylesheets": [NARROW]}
+        self._layout = pn.Column(
+            pn.Row(
+                back, self.channel, self.note, sizing_mode="stretch_width", height=30, margin=0, stylesheets=[NARROW]
+            ),
+            pn.Row(*panes[:2], **half),
+            pn.Row(*panes[2:], **half),
+            **half,
+        )
+        tab.choices.param.watch(lambda event: self.restyle(THEMES[event.new]), "theme")
+        tab.on_words(lambda _: self.draw())
+        tab.on_close(self.close)
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self._layout
+
+    def compare(self, first: str, second: str, *, then: Callable[[], None]) -> None:
+        """Shows two runs; ``then`` is called when they are there."""
+
+        async def open_both() -> tuple[Run, Run]:
+            one = await self.tab.live.open(first)
+            try:
+                return one, await self.tab.live.open(second)
+            except BaseException:
+                self.tab.live.release(first)
+                raise
+
+        def show(runs: tuple[Run, Run]) -> None:
+            self.let_go()
+            self.runs, self._shown = runs, ()
+            channels = [name for name in runs[0].maps.channels if name in runs[1].maps.channels]
+            if channels and channels != self.channel.options:
+                self.channel.param.update(options=channels, value=channels[0])
+                self.channel.value = channels[-1]  # neither holds without the other, and only a change is told
+            then()
+            # the browser must have the figures before it is told what is in them
+            self.tab.document.add_next_tick_callback(self._draw_first)
+
+        self.errands.run("compare", open_both, show, failed=complain)
+
+    def let_go(self) -> None:
+        """Ends the comparison."""
+        runs, self.runs = self.runs, None
+        for run in runs or ():
+            self.tab.live.release(run.uid)
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        self.errands.close()
+        self.let_go()
+
+    def _draw_first(self) -> None:
+        with set_curdoc(self.tab.document):
+            self.draw()
+
+    def draw(self) -> None:
+        """Draws what has changed; a run may still grow."""
+        if self.runs is None:
+            return
+        first, second = self.runs
+        shown = (first.uid, second.uid, first.version, second.version, self.channel.value)
+        if shown == self._shown:
+            return
+        self._shown = shown
+        try:
+            told = compared(first.maps, second.maps, self.channel.value)
+        except SnakemapError as error:
+            self.note.object = f"⚠ {html.escape(str(error))}"
+            for source in self.sources.values():
+                source.data = {"image": [], "x": [], "y": [], "dw": [], "dh": []}
+            return
+        self.note.object = html.escape(told.note)
+        self._place(told)
+        self._color(told)
+        for part in PARTS:
+            (bottom, top), (left, right) = told.extents
+            image = np.asarray(getattr(told, part), np.float32)
+            self.sources[part].data = {
+                **{"image": [image], "x": [left], "y": [bottom]},
+                **{"dw": [right - left], "dh": [top - bottom]},
+            }
+        names = {
+            "first": f"A: {_name(first)}",
+            "second": f"B: {_name(second)}",
+            "difference": "B − A",
+            "ratio": "B / A",
+        }
+        for part, plot in self.figures.items():
+            plot.title.text = names[part]
+            plot.yaxis.axis_label, plot.xaxis.axis_label = told.labels
+
+    def restyle(self, theme: Theme) -> None:
+        """Wears the colors of a theme."""
+        for plot in self.figures.values():
+            dress(plot, theme)
+            for bar in plot.right:
+                bar.update(background_fill_color=None, major_label_text_color=theme.faint)
+
+    def _place(self, told: Comparison) -> None:
+        (bottom, top), (left, right) = told.extents
+        rows, columns = told.first.shape
+        place = {
+            **{"left": left, "right": right, "bottom": bottom, "top": top, "rows": rows, "columns": columns},
+            **{"dx": (right - left) / columns, "dy": (top - bottom) / rows, "aspect": self.tab.choices.aspect},
+        }
+        if place != self.page.place:
+            self.page.place = place
+            self.x_range.update(start=left, end=right)
+            self.y_range.update(start=bottom, end=top)
+
+    def _color(self, told: Comparison) -> None:
+        """The same limits for both; differences and ratios around 0 and 1, as far on either side."""
+        number = list(self.channel.options).index(self.channel.value)
+        for part in ("first", "second"):
+            self.mappers[part].update(palette=palette(self.channel.value, number), low=0, high=told.highest or 1.0)
+        finite = np.abs(told.difference[np.isfinite(told.difference)])
+        far = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+        self.mappers["difference"].update(low=-far, high=far)
+        ratios = told.ratio[np.isfinite(told.ratio) & (told.ratio > 0)]
+        far = float(np.percentile(np.maximum(ratios, 1 / ratios), 99)) if ratios.size else 2.0
+        far = min(max(far, 1.01), RATIO_MAX)
+        self.mappers["ratio"].update(low=1 / far, high=far)
+
+    def _figure(self, part: str) -> Any:
+        plot = figure(
+            title=part, x_range=self.x_range, y_range=self.y_range, tools=[], sizing_mode="stretch_both",
+            min_height=120, min_width=160, toolbar_location=None, name=f"compare {part}",
+        )  # fmt: skip
+        wheel = WheelZoomTool()
+        plot.add_tools(PanTool(), wheel, ResetTool())
+        plot.toolbar.active_scroll = wheel
+        glyph = plot.image(
+            "image", x="x", y="y", dw="dw", dh="dh", source=self.sources[part], color_mapper=self.mappers[part]
+        )
+        plot.add_tools(
+            HoverTool(tooltips=[("x", "$x"), ("y", "$y"), ("value", "@image{0,0.[000]}")], renderers=[glyph])
+        )
+        bar = ColorBar(color_mapper=self.mappers[part], width=9, padding=4)
+        if part != "ratio":
+            bar.formatter = counts_formatter()
+        plot.add_layout(bar, "right")
+        return plot
+
+
+def _name(run: Run) -> str:
+    scan_id = run.start.get("scan_id")
+    name = str(run.start.get("plan_name") or "run")[:60]
+    return f"{name} · {scan_id}" if scan_id is not None else name

@@ -1,0 +1,141 @@
+// The form of a plan: a field for each of its parameters, what the scan will come to, and one confirmation.
+export function render({model, el}) {
+  const form = make("form", "plan")
+  const head = make("div", "head", form)
+  const title = make("h2", "", head)
+  const close = make("button", "close", head)
+  close.type = "button"
+  close.textContent = "×"
+  close.title = "Close without starting anything"
+  const planLine = make("label", "field", form)
+  make("span", "name", planLine).textContent = "plan"
+  const plan = make("select", "", planLine)
+  const about = make("p", "about", form)
+  const sessionLine = make("label", "field", form)
+  make("span", "name", sessionLine).textContent = "instrument session"
+  const session = make("input", "", sessionLine)
+  session.placeholder = "aa12345-1"
+  session.maxLength = 40
+  session.name = "instrument_session"
+  const sessionFault = make("span", "fault", sessionLine)
+  const fields = make("div", "fields", form)
+  const foot = make("div", "foot", form)
+  const hint = make("p", "hint", foot)
+  const estimate = make("p", "estimate", foot)
+  const trouble = make("p", "trouble", foot)
+  const row = make("div", "row", foot)
+  const back = make("button", "back", row)
+  back.type = "button"
+  const start = make("button", "start", row)
+  start.type = "submit"
+  let count = 0, filled = -1, shown = "", timer = null
+  const inputs = new Map()
+  const ask = (what, more = {}) => { count += 1; model.ask = {number: count, what, ...more} }
+  const values = () => Object.fromEntries([...inputs].map(([name, {input}]) =>
+    [name, input.type === "checkbox" ? String(input.checked) : input.value]))
+  const everything = () => ({values: values(), session: session.value.trim()})
+  const later = () => { clearTimeout(timer); timer = setTimeout(() => ask("change", everything()), 250) }
+
+  const make_field = (told) => {
+    const line = make("label", "field", fields)
+    line.dataset.kind = told.kind
+    const name = make("span", "name", line)
+    name.textContent = readable(told.name, 60) + (told.required ? " *" : "")
+    name.title = readable(told.help, 1000)
+    let input
+    if (told.kind === "choice") {
+      input = make("select", "", line)
+      for (const choice of told.required ? told.choices : ["", ...told.choices]) {
+        const option = make("option", "", input)
+        option.value = choice
+        option.textContent = readable(choice, 80)
+      }
+    } else if (told.kind === "json" && told.value.length > 40) {
+      input = make("textarea", "", line)
+      input.rows = 4
+    } else {
+      input = make("input", "", line)
+      if (told.kind === "switch") input.type = "checkbox"
+      if (told.kind === "number" || told.kind === "integer") input.inputMode = "decimal"
+      if (told.kind === "device" && told.choices.length) {
+        const list = make("datalist", "", line)
+        list.id = `choices-${told.name}`
+        for (const choice of told.choices) make("option", "", list).value = choice
+        input.setAttribute("list", list.id)
+      }
+    }
+    input.name = told.name
+    input.autocomplete = "off"
+    input.spellcheck = false
+    const unit = make("span", "help", line)
+    unit.textContent = readable(told.help, 90)
+    unit.title = readable(told.help, 1000)
+    const fault = make("span", "fault", line)
+    input.addEventListener("input", later)
+    inputs.set(told.name, {input, fault})
+  }
+  const put = (input, text) => { if (input.type === "checkbox") input.checked = text === "true"; else input.value = text }
+
+  const fill = () => {
+    const state = model.state
+    form.hidden = !state.open
+    if (!state.open) { shown = ""; return }
+    title.textContent = readable(state.title, 80)
+    if (plan.dataset.names !== JSON.stringify(state.plans)) {
+      plan.dataset.names = JSON.stringify(state.plans)
+      plan.replaceChildren(...(state.plans ?? []).map((name) => {
+        const option = make("option")
+        option.value = name
+        option.textContent = readable(name, 80)
+        return option
+      }))
+    }
+    plan.value = state.plan
+    about.textContent = readable(state.about, 400)
+    if (shown !== state.key) {
+      shown = state.key
+      inputs.clear()
+      fields.replaceChildren()
+      for (const told of state.fields ?? []) make_field(told)
+      session.value = sessionStorage.getItem("snakemap-session") || state.session || ""
+      filled = -1
+    }
+    if (filled !== state.filled) {
+      filled = state.filled
+      for (const [name, text] of Object.entries(state.values ?? {})) if (inputs.has(name)) put(inputs.get(name).input, text)
+    }
+    const faults = state.faults ?? {}
+    const all = [...inputs, ["instrument_session", {input: session, fault: sessionFault}]]
+    for (const [name, {input, fault}] of all) {
+      fault.textContent = readable(faults[name] ?? "", 300)
+      input.setAttribute("aria-invalid", String(name in faults))
+    }
+    hint.textContent = readable(state.hint, 300)
+    estimate.textContent = readable(state.estimate, 300)
+    const elsewhere = Object.keys(faults).filter((name) => !inputs.has(name) && name !== "instrument_session")
+    trouble.textContent = readable([state.trouble, ...elsewhere.map((name) => `${name} ${faults[name]}`)].filter(Boolean).join(" "), 600)
+    const confirming = !!state.confirm
+    for (const {input} of inputs.values()) input.disabled = confirming || !!state.busy
+    session.disabled = plan.disabled = confirming || !!state.busy
+    form.classList.toggle("confirming", confirming)
+    if (confirming) estimate.textContent = readable(state.confirm, 400)
+    start.textContent = state.busy ? "starting…" : confirming ? "Start" : "Check and start…"
+    start.disabled = !!state.busy
+    back.textContent = confirming ? "Back" : "Cancel"
+  }
+  form.addEventListener("submit", (event) => {
+    event.preventDefault()
+    clearTimeout(timer)
+    if (session.value.trim()) sessionStorage.setItem("snakemap-session", session.value.trim())
+    ask(model.state.confirm ? "start" : "check", everything())
+  })
+  form.addEventListener("keydown", (event) => { if (event.key === "Escape") ask(model.state.confirm ? "back" : "close") })
+  back.addEventListener("click", () => ask(model.state.confirm ? "back" : "close"))
+  close.addEventListener("click", () => ask("close"))
+  plan.addEventListener("change", () => ask("plan", {plan: plan.value}))
+  session.addEventListener("input", later)
+  model.on("state", fill)
+  fill()
+  el.classList.add("plan-form")
+  return form
+}

@@ -1,0 +1,189 @@
+"""The scan under the scientist's hand, in Chromium: a real blueapi, a real RabbitMQ, a worker and the pages."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import httpx
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, expect
+from tests.support.blueapi.server import BlueapiServer
+from tests.support.browser import Shown, open_page
+from tests.support.rabbitmq import RabbitMQ, eventually
+from tests.support.stack import Stack
+
+DEVICES = {"camera": "camera", "x": "stage.x", "y": "stage.y"}
+SMALL = {"rows": "2", "columns": "3", "x_stop": "0.02", "y_stop": "0.01", "exposure": "0.01"}
+
+
+@pytest.fixture
+def blueapi(tmp_path: Path, rabbitmq: RabbitMQ) -> Iterator[BlueapiServer]:
+    data = tmp_path / "data"
+    data.mkdir()
+    server = BlueapiServer(tmp_path / "blueapi", data=data, stomp_url=rabbitmq.stomp_url).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def stack(tmp_path: Path, redis_url: str, rabbitmq: RabbitMQ, blueapi: BlueapiServer) -> Iterator[Stack]:
+    stack = Stack(tmp_path, redis_url=redis_url, stomp_url=rabbitmq.stomp_url, BLUEAPI_URL=blueapi.url).serve()
+    stack.ingest.start()
+    assert eventually(lambda: "Listening" in stack.ingest.log.read_text(), timeout_s=30)
+    try:
+        yield stack
+    finally:
+        stack.end()
+
+
+def tasks(blueapi: BlueapiServer) -> list[dict[str, Any]]:
+    return httpx.get(f"{blueapi.url}/api/v1/tasks", trust_env=False).json()["tasks"]
+
+
+def fill(tab: Shown, values: dict[str, str]) -> None:
+    for name, text in values.items():
+        tab.page.locator(f".plan [name={name}]").fill(text)
+
+
+def until_button(tab: Shown, name: str, *, timeout_s: float = 20) -> None:
+    expect(tab.page.locator(f".buttons .{name}")).to_be_enabled(timeout=timeout_s * 1000)
+
+
+def press(tab: Shown, name: str) -> None:
+    until_button(tab, name)
+    tab.page.locator(f".buttons .{name}").click()
+
+
+def start(tab: Shown) -> None:
+    tab.page.get_by_text("Check and start").click()
+    tab.page.locator(".plan.confirming button.start").click()
+
+
+def map_of(blueapi: BlueapiServer, shape: tuple[int, int]) -> np.ndarray:
+    """The newest file's totals on the grid of its snaked scan, by numpy."""
+    path = max(blueapi.data.glob("*.h5"), key=lambda path: path.stat().st_mtime)
+    with h5py.File(path, "r", swmr=True) as file:
+        dataset = file["/entry/data/data"]
+        assert isinstance(dataset, h5py.Dataset)
+        grid = dataset[:].sum(axis=(1, 2), dtype=np.uint64).reshape(shape).astype(float)
+    grid[1::2] = grid[1::2, ::-1].copy()
+    return grid
+
+
+def shows(tab: Shown, blueapi: BlueapiServer, shape: tuple[int, int]) -> bool:
+    return tab.image("total").shape == shape and np.array_equal(tab.image("total"), map_of(blueapi, shape))
+
+
+def first_scan(tab: Shown, values: dict[str, str]) -> None:
+    press(tab, "new")
+    tab.page.locator(".plan select").first.select_option("grid")
+    expect(tab.page.locator(".plan [name=columns]")).to_be_visible()
+    fill(tab, {**DEVICES, **values, "instrument_session": "cm12345-1"})
+    start(tab)
+
+
+def test_run_edit_run_again_abort_and_one_at_a_time(stack: Stack, blueapi: BlueapiServer, chromium: Browser) -> None:
+    tab = open_page(chromium, f"{stack.url}/dashboard")
+    press(tab, "new")
+    tab.page.locator(".plan select").first.select_option("grid")
+    fill(tab, {**DEVICES, **SMALL, "y": "nix", "rows": "2.5"})
+    tab.wait(lambda: "whole number" in tab.text(".field:has([name=rows]) .fault"))
+    assert "aa12345-1" in tab.text(".field:has([name=instrument_session]) .fault")
+    fill(tab, {"rows": "2", "instrument_session": "cm12345-1"})
+    tab.wait(lambda: tab.text(".estimate").startswith("6 points, 6 frames"))
+    start(tab)
+    tab.wait(lambda: "Device nix cannot be found" in tab.text(".field:has([name=y]) .fault"))
+    assert tasks(blueapi) == []
+    fill(tab, {"y": "stage.y"})
+    start(tab)
+    tab.wait(lambda: tab.text(".topbar .status, .status") == "complete", timeout_s=60)
+    tab.wait(lambda: shows(tab, blueapi, (2, 3)))
+
+    press(tab, "again")
+    expect(tab.page.locator(".plan [name=columns]")).to_have_value("3")
+    assert "blueapi's task" in tab.text(".hint")
+    fill(tab, {"columns": "4"})
+    tab.wait(lambda: re.match(r"8 points, 8 frames, about 0:\d\d", tab.text(".estimate")) is not None)
+    tab.page.get_by_text("Check and start").click()
+    tab.page.locator(".plan.confirming button.start").dblclick()
+    tab.wait(lambda: shows(tab, blueapi, (2, 4)), timeout_s=60)
+    tab.wait(lambda: tab.text(".status") == "complete")
+    assert len(tasks(blueapi)) == 2
+
+    press(tab, "again")
+    fill(tab, {"rows": "30", "columns": "30", "exposure": "0.1", "x_stop": "5", "y_stop": "5"})
+    start(tab)
+    tab.wait(lambda: tab.text(".words") == "blueapi is running grid", timeout_s=30)
+    expect(tab.page.locator(".buttons .again")).to_be_disabled()
+    assert "one at a time" in tab.text(".why")
+    tab.wait(lambda: tab.page.locator(".bar .device").all_inner_texts() != [])
+    other = httpx.post(
+        f"{blueapi.url}/api/v1/tasks",
+        json={"name": "no_detector", "params": {}, "instrument_session": "cm12345-1"},
+        trust_env=False,
+    ).json()
+    refused = httpx.put(f"{blueapi.url}/api/v1/worker/task", json=other, trust_env=False)
+    assert refused.status_code == 409
+    press(tab, "abort")
+    tab.page.get_by_placeholder("reason").fill("wrong sample")
+    tab.page.locator("dialog .danger").click()
+    tab.wait(lambda: tab.text(".status") == "aborted", timeout_s=40)
+    tab.wait(lambda: tab.text(".words") == "blueapi is idle")
+    tab.page.get_by_text("Log", exact=True).click()
+    tab.wait(lambda: "because: wrong sample" in tab.text(".audit li"))
+    assert [line.split("\n")[0] for line in tab.page.locator(".audit .what").all_inner_texts()] == [
+        "abort", "start grid", "start grid", "start grid", "start grid",
+    ]  # fmt: skip
+    assert "Device nix cannot be found" in tab.page.locator(".audit li").last.inner_text()
+    assert tab.errors == []
+    tab.page.close()
+
+
+def test_a_blueapi_that_is_killed_in_mid_scan_is_told_and_recovers(
+    stack: Stack, blueapi: BlueapiServer, chromium: Browser
+) -> None:
+    tab = open_page(chromium, f"{stack.url}/dashboard")
+    first_scan(tab, {**SMALL, "rows": "30", "columns": "30", "exposure": "0.1"})
+    tab.wait(lambda: np.isfinite(tab.image("total")).sum() > 3, timeout_s=30)
+    blueapi.kill()
+    killed = time.monotonic()
+    tab.wait(lambda: tab.text(".words") == "blueapi is away", timeout_s=5)
+    assert time.monotonic() - killed < 5
+    assert "blueapi lost" in tab.lights()
+    assert "cannot be reached" in tab.text(".controls .trouble")
+    expect(tab.page.locator(".buttons .again")).to_be_disabled()
+    blueapi.start()
+    tab.wait(lambda: tab.text(".words") == "blueapi is idle")
+    press(tab, "again")
+    expect(tab.page.locator(".plan [name=columns]")).to_have_value("30")
+    assert "kept when it was started" in tab.text(".hint")
+    fill(tab, SMALL)
+    start(tab)
+    tab.wait(lambda: tab.image("total").shape == (2, 3) and shows(tab, blueapi, (2, 3)), timeout_s=60)
+    tab.page.close()
+
+
+def test_control_is_with_one_tab_and_is_handed_over(stack: Stack, chromium: Browser) -> None:
+    first, second = (open_page(chromium, f"{stack.url}/dashboard") for _ in range(2))
+    until_button(first, "new")
+    first.page.get_by_text("take it").click()
+    first.wait(lambda: first.text(".baton").startswith("you have control"))
+    second.wait(lambda: "has control since" in second.text(".baton") and "you" not in second.text(".baton"))
+    expect(second.page.locator(".buttons .new")).to_be_disabled()
+    first.page.reload()
+    first.page.wait_for_function("() => window.Bokeh && Bokeh.documents.length")
+    first.wait(lambda: first.page.locator(".baton").count() and first.text(".baton").startswith("you have control"))
+    second.page.get_by_text("ask for it").click()
+    first.wait(lambda: "asks for control" in first.text(".baton"))
+    first.page.get_by_text("hand it over").click()
+    second.wait(lambda: second.text(".baton").startswith("you have control"))
+    first.wait(lambda: "has control since" in first.text(".baton") and "you" not in first.text(".baton"))
+    until_button(second, "new")
+    first.page.close()
+    second.page.close()
