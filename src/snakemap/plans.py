@@ -104,7 +104,7 @@ class Blueapi:
     async def state(self, *, token: str = "") -> str:
         """What the worker does, like ``"IDLE"``."""
         state = await self._ask("GET", "/worker/state", token=token)
-        if state not in STATES:
+        if not isinstance(state, str) or state not in STATES:
             raise BlueapiFailed(f"blueapi at {self.address} tells a state that there is not: {str(state)[:60]!r}")
         return state
 
