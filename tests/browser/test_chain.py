@@ -134,7 +134,7 @@ def test_a_spiral_of_two_cameras_is_seen_where_the_stage_was_in_both(
         return all(tab.seen_at("total", x, y) == total for (y, x), total in zip(places, totals, strict=True))
 
     tab.wait(lambda: all_seen(totals_of(files["camera"])))
-    tab.page.locator("select:visible").first.select_option("camera2")
+    tab.page.locator(".center select:visible").first.select_option("camera2")
     tab.wait(lambda: all_seen(totals_of(files["camera2"])))
     tab.wait(lambda: tab.text(".status") == "complete")
     assert tab.errors == []

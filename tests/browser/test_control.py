@@ -15,8 +15,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 from tests.support.blueapi.server import BlueapiServer
 from tests.support.browser import Shown, open_page
-from tests.support.rabbitmq import RabbitMQ, eventually
-from tests.support.stack import Stack
+from tests.support.rabbitmq import RabbitMQ, eventually, free_port
+from tests.support.stack import Program, Stack
 
 DEVICES = {"camera": "camera", "x": "stage.x", "y": "stage.y"}
 SMALL = {"rows": "2", "columns": "3", "x_stop": "0.02", "y_stop": "0.01", "exposure": "0.01"}
@@ -71,7 +71,10 @@ def map_of(blueapi: BlueapiServer, shape: tuple[int, int]) -> np.ndarray:
     with h5py.File(path, "r", swmr=True) as file:
         dataset = file["/entry/data/data"]
         assert isinstance(dataset, h5py.Dataset)
-        grid = dataset[:].sum(axis=(1, 2), dtype=np.uint64).reshape(shape).astype(float)
+        frames = dataset[:]
+    if len(frames) != shape[0] * shape[1]:
+        return np.full(shape, np.nan)  # it still grows
+    grid = frames.sum(axis=(1, 2), dtype=np.uint64).reshape(shape).astype(float)
     grid[1::2] = grid[1::2, ::-1].copy()
     return grid
 
@@ -188,3 +191,101 @@ def test_control_is_with_one_tab_and_is_handed_over(stack: Stack, chromium: Brow
     until_button(second, "new")
     first.page.close()
     second.page.close()
+
+
+@pytest.fixture(scope="module")
+def beamline(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[tuple[Stack, str]]:
+    """Pages and worker over a simulated beamline that scans when it is asked, without a broker."""
+    directory, port = tmp_path_factory.mktemp("beamline"), free_port()
+    url = f"http://127.0.0.1:{port}"
+    stack = Stack(directory, redis_url=redis_server, BLUEAPI_URL=url, INSTRUMENT_SESSION="cm12345-1")
+    environment = stack.pages.environment
+    with Program(["simulate", "--rest", str(port)], environment=environment, log=directory / "simulate.log"):
+        try:
+            stack.serve()
+            stack.ingest.start()
+            yield stack, url
+        finally:
+            stack.end()
+
+
+def simulated(url: str, plan: str = "simulated_step_scan", **params: Any) -> str:
+    """Has a scan made, and waits for its end."""
+    told = {"rows": 4, "columns": 5, "rate_hz": 0, "frame_shape": [32, 32], **params}
+    body = {"name": plan, "params": told, "instrument_session": "cm12345-1"}
+    task = httpx.post(f"{url}/api/v1/tasks", json=body, trust_env=False).json()
+    httpx.put(f"{url}/api/v1/worker/task", json=task, trust_env=False).raise_for_status()
+    assert eventually(lambda: httpx.get(f"{url}/api/v1/worker/state", trust_env=False).json() == "IDLE", timeout_s=30)
+    return task["task_id"]
+
+
+def array(tab: Shown, figure: str) -> np.ndarray:
+    """The image of a figure as the browser has it."""
+    told = tab.page.evaluate(
+        """(name) => { const image = sm.view(name)?.model.renderers[0].data_source.data.image?.[0]
+                       if (!image) return null
+                       return {shape: image.shape, values: Array.from(image, (v) => isNaN(v) ? null : v)} }""",
+        figure,
+    )
+    if told is None:
+        return np.zeros((0, 0))
+    return np.array([np.nan if value is None else value for value in told["values"]]).reshape(told["shape"])
+
+
+def test_the_history_is_searched_and_two_runs_are_compared(
+    beamline: tuple[Stack, str], redis_url: str, chromium: Browser
+) -> None:
+    stack, url = beamline
+    simulated(url)
+    simulated(url, "simulated_fly_scan", rows=3, seed=5)
+    tab = open_page(chromium, f"{stack.url}/dashboard")
+    tab.wait(lambda: len(tab.page.locator("li.run").all()) == 2)
+    tab.wait(lambda: tab.page.locator("li.run img").evaluate_all("all => all.map((i) => i.naturalHeight)") == [24, 32])
+    assert "complete · 15 of 15" in tab.text("li.run .state")
+    tab.page.get_by_placeholder("plan, file").fill("step")
+    tab.wait(lambda: len(tab.page.locator("li.run").all()) == 1)
+    tab.page.get_by_placeholder("plan, file").fill("")
+    tab.page.locator(".history .tools select").select_option("failed")
+    tab.wait(lambda: tab.text(".none") == "No run is like that.")
+    tab.page.locator(".history .tools select").select_option("")
+    for tick in range(2):
+        tab.page.locator("li.run .tick").nth(tick).click()
+    tab.page.get_by_text("Compare", exact=True).click()
+    tab.wait(lambda: array(tab, "compare ratio").shape == (3, 5))
+    first, second = array(tab, "compare first"), array(tab, "compare second")
+    np.testing.assert_allclose(array(tab, "compare difference"), second - first)
+    np.testing.assert_allclose(array(tab, "compare ratio"), second / first, rtol=1e-6)
+    tab.page.get_by_text("red", exact=True).first.click()
+    tab.wait(lambda: np.nanmax(array(tab, "compare first")) < np.nanmax(first))
+    ranges = tab.page.evaluate(
+        """() => ['first', 'second', 'difference', 'ratio'].map((part) => sm.view(`compare ${part}`).model)
+                 .map((plot) => [plot.x_range.id, plot.y_range.id].join())"""
+    )
+    assert len(set(ranges)) == 1
+    tab.page.locator("li.run .choose").nth(1).click()
+    tab.wait(lambda: tab.image("total").shape == (4, 5))
+    expect(tab.page.locator(".bk-panel-models-widgets-Button, .bk-btn", has_text="‹ Maps").first).to_be_hidden()
+    assert tab.errors == []
+    tab.page.close()
+
+
+def test_a_box_on_the_map_fills_the_form(beamline: tuple[Stack, str], redis_url: str, chromium: Browser) -> None:
+    stack, url = beamline
+    simulated(url)
+    tab = open_page(chromium, f"{stack.url}/dashboard")
+    tab.wait(lambda: np.isfinite(tab.image("total")).sum() == 20)
+    press(tab, "again")
+    tab.wait(lambda: "blueapi's task" in tab.text(".plan .hint"))
+    before = float(tab.page.locator(".plan [name=x_stop]").input_value())
+    tab.page.evaluate(
+        """() => { const plot = sm.view('map-total').model
+                   plot.toolbar.active_drag = plot.toolbar.tools.find((tool) => tool.type === 'BoxSelectTool') }"""
+    )
+    tab.drag("map-total", (0.3, 0.3), (0.7, 0.7))
+    tab.wait(lambda: float(tab.page.locator(".plan [name=x_stop]").input_value()) < before)
+    values = {name: float(tab.page.locator(f".plan [name={name}]").input_value()) for name in ("x_start", "x_stop")}
+    assert -2.0 < values["x_start"] < values["x_stop"] < before
+    start(tab)
+    tab.wait(lambda: len(tab.page.locator("li.run").all()) == 2)
+    assert tab.errors == []
+    tab.page.close()

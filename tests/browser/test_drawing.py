@@ -161,7 +161,7 @@ def test_scalars_are_maps_of_their_own_and_a_sum_that_differs_is_marked(tab: Sho
     title = "() => sm.view('map-total').model.title.text"
     tab.wait(lambda: tab.page.evaluate(title) == "total  ⚠ ≠ camera-sum at 1 of 20")
     assert "total differs from the detector's own camera-sum at 1 of 20." in tab.text(".idle")
-    tab.page.locator("select:visible").first.select_option("scalars")
+    tab.page.locator(".center select:visible").first.select_option("scalars")
     tab.wait(lambda: tab.page.evaluate("() => Boolean(sm.view('map-diode'))"))
     read = """() => Array.from(sm.view('map-diode').model.renderers[0].data_source.data.diode[0])"""
     rows, columns, _ = run.run.raster.pixel(range(1, 21))

@@ -149,7 +149,7 @@ def test_colors_follow_the_running_maximum_or_stay_or_are_set_by_hand(tab: Shown
         return sorted(np.nanmax(grid) for grid in run.expected(last).values())
 
     tab.wait(lambda: highs() == maxima(40))
-    select = tab.page.locator("select:visible")
+    select = tab.page.locator(".center select:visible")
     select.nth(0).select_option("locked")
     # the server takes choices in order: when the second shows, the first has been taken
     tab.page.get_by_role("button", name="green").click()
@@ -173,11 +173,11 @@ def test_what_one_tab_chooses_does_not_show_in_another(pages: Stack, chromium: B
     bars = other.bars()
     one.page.get_by_role("button", name="green").click()
     one.drag("histogram", (0.2, 0.5), (0.7, 0.5))
-    one.page.locator("select:visible").nth(0).select_option("locked")
+    one.page.locator(".center select:visible").nth(0).select_option("locked")
     one.wait(lambda: one.image("veil").any() and one.bars() != bars)
     assert other.bars() == bars
     assert not other.image("veil").any()
-    assert other.page.locator("select:visible").nth(0).input_value() == "0 to maximum"
+    assert other.page.locator(".center select:visible").nth(0).input_value() == "0 to maximum"
     for shown in (one, other):
         assert shown.errors == []
         shown.page.close()

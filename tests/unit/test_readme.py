@@ -35,7 +35,8 @@ def test_every_command_is_in_the_table(name: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(ROUTES))
 def test_every_route_is_told(path: str) -> None:
-    assert f"`GET {path}`" in README
+    for method in ROUTES[path]:
+        assert f"`{method.upper()} {path}`" in README
 
 
 def test_every_picture_is_there() -> None:
