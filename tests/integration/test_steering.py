@@ -17,7 +17,7 @@ from snakemap.control import Caller, Control
 from snakemap.desk import Desk
 from snakemap.doors import _caller
 from snakemap.plans import Blueapi
-from snakemap.settings import Settings
+from snakemap.settings import load
 from snakemap.store import Store
 from snakemap.views.pipeline import Levels
 from snakemap.views.status import history
@@ -272,11 +272,11 @@ def test_the_caller_is_told_by_its_request() -> None:
     headers = {"X-Forwarded-Access-Token": "Bearer secret"}
     request = SimpleNamespace(headers=headers, remote_ip="10.1.2.3")
     document: Any = SimpleNamespace(session_context=SimpleNamespace(request=request))
-    caller = _caller(document, Settings(blueapi_token_header="x-forwarded-access-token"))
+    caller = _caller(document, load(blueapi_token_header="x-forwarded-access-token"))
     assert (caller.token, caller.address) == ("secret", "10.1.2.3")
     assert "secret" not in repr(caller)
-    assert _caller(document, Settings()).token == ""
-    assert caller.tab != _caller(document, Settings()).tab
+    assert _caller(document, load()).token == ""
+    assert caller.tab != _caller(document, load()).tab
 
 
 def test_the_history_tells_of_running_runs_no_more_than_changes_slowly() -> None:

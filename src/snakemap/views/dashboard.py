@@ -351,7 +351,7 @@ def _shrinking(least: int) -> list[str]:
     return [stylesheet("widgets"), f":host {{ flex: 0 1 auto !important; min-width: {least}px !important; }}"]
 
 
-CONTROLS = "0 0 clamp(300px, 27vw, 560px)"
+CONTROLS = "0 0 clamp(312px, 23vw, 520px)"
 LEFT = "0 0 clamp(210px, 19vw, 380px)"
 NARROW = ":host { min-width: 0 !important; }"
 FAINT = {"color": "var(--sm-faint)", "font-size": "12px"}

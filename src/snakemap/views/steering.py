@@ -143,12 +143,22 @@ class Steering:
         return {
             "words": words,
             "level": level,
-            "since": worker.since if worker.state else 0,
+            "since": self._since(worker),
             "trouble": worker.trouble or _last_error(worker),
             "progress": self._progress(),
             "buttons": self._buttons(worker),
             "baton": self._baton(),
         }
+
+    def _since(self, worker: WorkerStatus) -> float:
+        """Since when the worker does what it does: the beginning of its run, where there is one. Seconds since 1970."""
+        if not worker.state:
+            return 0.0
+        if worker.task is not None and not worker.idle:
+            for told in self.tab.live.summaries[:10]:
+                if told.get("task_id") == worker.task.task_id:
+                    return float(told["started"])
+        return worker.since
 
     def _buttons(self, worker: WorkerStatus) -> dict[str, dict[str, Any]]:
         held, off = self._held_by_another(), self._off()

@@ -51,7 +51,7 @@ export function render({model, el}) {
     pause: button("pause", "Pause", confirm("pause", "Pause the scan?", "blueapi 1.21 may not be able to go on or to abort afterwards.", false)),
     resume: button("resume", "Resume", () => ask("resume")),
   }
-  const clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false})
+  const clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", hour12: false})
   const number = (value) => typeof value === "number" ? Number(value.toPrecision(5)).toString() : "?"
 
   const fillBars = (progress) => {
@@ -64,7 +64,7 @@ export function render({model, el}) {
       const track = make("span", "track", line)
       const done = make("span", "done", track)
       done.style.width = `${100 * Math.min(1, Math.max(0, share ?? 0))}%`
-      make("span", "at", line).textContent = known ? `${number(one.current)} of ${number(one.target)} ${readable(one.unit, 12)}` : ""
+      make("span", "at", line).textContent = known ? `${number(one.current)} of ${number(one.target)} ${one.unit === "units" ? "" : readable(one.unit, 12)}` : ""
       return line
     }))
   }
