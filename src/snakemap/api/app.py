@@ -32,7 +32,9 @@ TAGS = {
     Tag.DOCUMENTS: "The stream itself; every entry has a cursor. By WebSocket too: /api/documents?after= is every "
     "event live, /api/runs/{uid}/documents are those of one run.",
     Tag.FILES: "The directories of the data root; nothing outside it is ever told.",
-    Tag.CONTROL: "Starting, stopping and repeating scans; who asked for it, and what came of it.",
+    Tag.PLANS: "Starting, stopping and repeating scans; who asked for it, and what came of it.",
+    Tag.DEMO: "For developing a client where there is no beamline.",
+    Tag.SESSIONS: "What an anonymous client of the API follows, kept by the server.",
     Tag.META: "For those who run it.",
 }
 

@@ -24,7 +24,6 @@ SIMULATED = "simulated_{mode}_scan"
 
 control = APIRouter(
     prefix="/api",
-    tags=[Tag.CONTROL],
     responses={
         403: {"model": ErrorModel, "description": "Read-only, a page of another site, or blueapi forbids it."},
         409: {"model": ErrorModel, "description": "The worker is busy, or somebody else has control."},
@@ -136,7 +135,7 @@ Key = Annotated[
 ]
 
 
-@control.post("/runs/{uid}/again", status_code=202, response_model=Started)
+@control.post("/runs/{uid}/again", tags=[Tag.PLANS], status_code=202, response_model=Started)
 async def run_again(
     uid: str, here: Here, told: Told, who: Who, wanted: AgainModel | None = None, key: Key = ""
 ) -> Started:
@@ -154,7 +153,7 @@ async def run_again(
     return Started(task_id=task_id, plan_name=known.name, params=params)
 
 
-@control.post("/demo", status_code=202, response_model=Started)
+@control.post("/demo", tags=[Tag.DEMO], status_code=202, response_model=Started)
 async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None, key: Key = "") -> Started:
     """Starts a simulated scan, where blueapi is that of the simulated beamline."""
     wanted = wanted or DemoModel()
@@ -174,7 +173,7 @@ async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None
     return Started(task_id=task_id, plan_name=name, params=params)
 
 
-@control.get("/worker", response_model=WorkerModel)
+@control.get("/worker", tags=[Tag.PLANS], response_model=WorkerModel)
 async def worker(here: Here) -> WorkerModel:
     """What blueapi's worker does, and who has control."""
     watch = Watch(here)
@@ -190,7 +189,7 @@ async def worker(here: Here) -> WorkerModel:
     )
 
 
-@control.post("/worker/{action}", status_code=202, response_model=StateModel)
+@control.post("/worker/{action}", tags=[Tag.PLANS], status_code=202, response_model=StateModel)
 async def change(
     action: Literal["stop", "abort", "pause", "resume"], here: Here, who: Who, wanted: ReasonModel | None = None
 ) -> StateModel:
@@ -198,7 +197,7 @@ async def change(
     return StateModel(state=await here.change(action, reason=(wanted or ReasonModel()).reason, caller=who))
 
 
-@control.get("/audit", response_model=list[AuditModel])
+@control.get("/audit", tags=[Tag.PLANS], response_model=list[AuditModel])
 async def audit(here: Here, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 100) -> Any:
     """Who asked for what, newest first, and what came of it."""
     return await here.desk.audit(count=count)
@@ -206,6 +205,7 @@ async def audit(here: Here, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 1
 
 @control.get(
     "/runs/{uid}/picture",
+    tags=[Tag.MAPS],
     response_class=Response,
     responses={200: {"content": {"image/png": {}}}, 404: {"model": ErrorModel, "description": "There is none."}},
 )

@@ -28,7 +28,9 @@ class Tag(StrEnum):
     MAPS = "Maps"
     DOCUMENTS = "Documents"
     FILES = "Files"
-    CONTROL = "Control"
+    PLANS = "Plans"
+    DEMO = "Demo"
+    SESSIONS = "Sessions"
     META = "Meta"
 
 
