@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 from uuid import uuid4
 
 import panel as pn
@@ -26,9 +27,11 @@ from snakemap.errors import SessionRefused, SnakemapError
 from snakemap.geometry import Habits
 from snakemap.hdf5_look import FileLooker
 from snakemap.live import Live
+from snakemap.permalink import Place, parse
 from snakemap.settings import Settings, load
 from snakemap.store import Store
 from snakemap.views import dataset_image
+from snakemap.views.arrival import Arrival
 from snakemap.views.dashboard import Dashboard, page_css
 from snakemap.views.file_route import FileHandler
 from snakemap.views.picture_route import PictureHandler
@@ -118,9 +121,10 @@ def page(name: str) -> None:
         name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"`` or ``"summary"``.
     """
     title = "snakemap" if name == "dashboard" else f"snakemap {name}"
-    pn.extension(raw_css=[page_css(_theme())], notifications=True)
+    place, notes = parse(_query())
+    pn.extension(raw_css=[page_css(place.theme or "dark")], notifications=True)
     try:
-        made = _tab(curdoc())
+        made = _tab(curdoc(), place)
     except SnakemapError as refusal:
         log.warning("a session was refused: %s", refusal)
         pn.pane.Alert(html.escape(str(refusal)), alert_type="warning").servable(title=title)
@@ -130,16 +134,18 @@ def page(name: str) -> None:
         told = shared.settings
         caller = _caller(made.document, told)
         dashboard = Dashboard(
-            made, room=shared.room, watch=shared.watch, caller=caller, session=told.instrument_session
-        )
+            made, room=shared.room, watch=shared.watch, caller=caller, session=told.instrument_session, place=place,
+            notes=notes,
+        )  # fmt: skip
         dashboard.servable(title=title)
         return
+    Arrival(made).go(place, notes)
     if name == "histogram":
         made.stand_alone()
     _alone(getattr(made, name)).servable(title=title)
 
 
-def _tab(document: Document) -> Tab:
+def _tab(document: Document, place: Place) -> Tab:
     """The tab of a session.
 
     Raises:
@@ -150,7 +156,7 @@ def _tab(document: Document) -> Tab:
     shared = process()
     if shared.live.watchers >= shared.settings.max_sessions:
         raise SessionRefused(f"{shared.live.watchers} tabs are open here, which is all there may be; try again later")
-    made = Tab(shared.live, shared.levels, document=document, pinned=_argument("run"), theme=_theme())
+    made = Tab(shared.live, shared.levels, document=document, pinned=place.run, theme=place.theme or "dark")
     made.start_when_ready()
     return made
 
@@ -161,14 +167,9 @@ def _alone(view: Any) -> pn.viewable.Viewable:
     return pn.Column(view, sizing_mode="stretch_both", margin=0, styles=styles)
 
 
-def _theme() -> str:
-    asked = _argument("theme")
-    return asked if asked in ("dark", "light") else "dark"
-
-
-def _argument(name: str) -> str:
-    values = (pn.state.session_args or {}).get(name, [])
-    return values[0].decode("utf-8", "replace")[:200] if values else ""
+def _query() -> str:
+    """What stands in the address of the session that is being made, after the question mark."""
+    return urlencode(pn.state.session_args or {}, doseq=True)
 
 
 def _refuse_made_up(document: Document) -> None:

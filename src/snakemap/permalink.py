@@ -17,7 +17,20 @@ from snakemap.errors import GeometryError
 from snakemap.settings import grid_from_text
 from snakemap.view import View
 
-__all__ = ["ASPECTS", "DISPLAYS", "LIMITS", "QUERY_MAX", "SCALES", "Place", "parse", "query", "rounded"]
+__all__ = [
+    "ASPECTS",
+    "BY_HAND",
+    "DISPLAYS",
+    "LIMITS",
+    "NUMBER_MAX",
+    "QUERY_MAX",
+    "SCALES",
+    "Place",
+    "parse",
+    "query",
+    "rounded",
+    "shape_text",
+]
 
 QUERY_MAX = 12_000
 """Letters of an address after the question mark; none that is longer is read."""
@@ -51,7 +64,7 @@ Rectangle = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a page is: everything that two people must share to see the same. All fields at their defaults: the newest run.
+    """Where a page is: everything that two people must share to see the same; by default the newest run, as usual.
 
     Attributes:
         run: uid of the run to stay with; empty follows the newest.
@@ -103,7 +116,7 @@ class Place:
 
     @property
     def key(self) -> tuple[str, str, str, tuple[str, ...]]:
-        """What one goes back to: another run, dataset or comparison is another place, all else is how it is looked at."""
+        """What one goes back to: another run, dataset or comparison; all else is only how it is looked at."""
         return self.run, self.file, self.node, self.compare
 
 
@@ -187,7 +200,7 @@ def _texts(place: Place) -> Iterable[tuple[str, str]]:
     yield "scale", _word(place.scale, SCALES)
     yield "aspect", _word(place.aspect, ASPECTS)
     yield "exchanged", "1" if place.exchanged else ""
-    yield "shape", _shape_text(place.shape) if place.shape else ""
+    yield "shape", shape_text(place.shape) if place.shape else ""
     yield "path", "1" if place.trail else ""
     yield "zoom", _numbers(place.zoom)
     yield "box", _numbers(place.box)
@@ -215,7 +228,12 @@ def _numbers(values: Iterable[float] | None) -> str:
     return ",".join(repr(float(value)).removesuffix(".0") for value in values or ())
 
 
-def _shape_text(shape: tuple[int, int, bool]) -> str:
+def shape_text(shape: tuple[int, int, bool]) -> str:
+    """A shape as it is typed.
+
+    >>> shape_text((7, 9, True)), shape_text((7, 9, False))
+    ('7x9', '7x9:raster')
+    """
     return f"{shape[0]}x{shape[1]}{'' if shape[2] else ':raster'}"
 
 

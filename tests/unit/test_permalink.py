@@ -206,7 +206,5 @@ def test_an_address_knows_every_choice_that_the_page_offers() -> None:
     assert [*permalink.LIMITS.values(), permalink.BY_HAND] == pipeline.LIMITS
     assert list(permalink.SCALES.values()) == pipeline.SCALES
     assert list(permalink.ASPECTS.values()) == pipeline.ASPECTS
-    offered = displays.displays_of(
-        {"shape": [9, 12, 20, 3], "values": "number", "dtype": "uint8", "interpretation": ""}
-    )
-    assert set(offered) == set(permalink.DISPLAYS.values())
+    stack = {"shape": [9, 12, 20, 3], "values": "number", "dtype": "uint8", "interpretation": ""}
+    assert set(displays.displays_of(stack)) == set(permalink.DISPLAYS.values())

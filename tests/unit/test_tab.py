@@ -185,7 +185,7 @@ async def test_a_run_with_other_channels_gets_maps_of_its_own_with_the_choices_o
     Dashboard(tab)
     await settle(tab)
     tab.choices.param.update(scale="log", channel="total")
-    tab._on_brush((0.0, 0.5))
+    tab.show_brush((0.0, 0.5))
     await settle(tab)
     assert tab.page.brush == (3, 0.0, 0.5)
     live.runs["b"] = run_of("b", channels=("iron",))
@@ -202,9 +202,9 @@ async def test_a_run_with_other_channels_gets_maps_of_its_own_with_the_choices_o
 async def test_a_box_on_the_map_is_a_box_of_pixels_and_one_beside_it_is_none() -> None:
     tab = tab_of(RunsInMemory(run_of("a")))
     await settle(tab)
-    tab._on_box((0.7, 1.6, -0.4, 1.4))  # axes are indices: cell edges at -0.5, 0.5, ...
+    tab.show_box((0.7, 1.6, -0.4, 1.4))  # axes are indices: cell edges at -0.5, 0.5, ...
     assert tab.choices.box == (0, 2, 1, 3)
-    tab._on_box((50.0, 60.0, 50.0, 60.0))
+    tab.show_box((50.0, 60.0, 50.0, 60.0))
     assert tab.choices.box is None
 
 
@@ -219,8 +219,8 @@ async def test_the_choices_of_one_tab_do_not_touch_anothers() -> None:
     news = other.page.news
     one.choices.param.update(scale="log", limits="by hand", high=7.0, aspect="fill", channel="red", theme="light")
     one.choices.pinned = "a"
-    one._on_brush((0.1, 0.2))
-    one._on_box((0.0, 1.0, 0.0, 1.0))
+    one.show_brush((0.1, 0.2))
+    one.show_box((0.0, 1.0, 0.0, 1.0))
     await settle(one, other)
     other.wake()
     await settle(one, other)
@@ -325,8 +325,8 @@ async def test_nothing_refers_to_a_tab_whose_session_was_destroyed() -> None:
     tab = tab_of(live, levels=levels, pinned="a")
     page = Dashboard(tab)
     await settle(tab)
-    tab._on_brush((0.1, 0.9))
-    tab._on_box((0.0, 1.0, 0.0, 1.0))
+    tab.show_brush((0.1, 0.9))
+    tab.show_box((0.0, 1.0, 0.0, 1.0))
     tab.choices.param.update(scale="log", theme="light")
     await settle(tab)
     gone = [weakref.ref(one) for one in (tab, tab.pipeline, tab.maps, tab.choices, page)]

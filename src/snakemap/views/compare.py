@@ -92,8 +92,24 @@ class CompareView(pn.viewable.Viewer):
     def __panel__(self) -> pn.viewable.Viewable:
         return self._layout
 
-    def compare(self, first: str, second: str, *, then: Callable[[], None]) -> None:
-        """Shows two runs; ``then`` is called when they are there."""
+    def compare(
+        self,
+        first: str,
+        second: str,
+        *,
+        channel: str = "",
+        then: Callable[[], None],
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Shows two runs.
+
+        Args:
+            first: uid of the one.
+            second: uid of the other.
+            channel: that is compared; empty for the last one.
+            then: called when they are there.
+            failed: called when they cannot be, which is told.
+        """
 
         async def open_both() -> tuple[Run, Run]:
             one = await self.tab.live.open(first)
@@ -110,11 +126,17 @@ class CompareView(pn.viewable.Viewer):
             if channels and channels != self.channel.options:
                 self.channel.param.update(options=channels, value=channels[0])
                 self.channel.value = channels[-1]  # neither holds without the other, and only a change is told
+            if channel in channels:
+                self.channel.value = channel
             then()
             # the browser must have the figures before it is told what is in them
             self.tab.document.add_next_tick_callback(self._draw_first)
 
-        self.errands.run("compare", open_both, show, failed=complain)
+        def refuse(error: SnakemapError) -> None:
+            complain(error)
+            failed()
+
+        self.errands.run("compare", open_both, show, failed=refuse)
 
     def let_go(self) -> None:
         """Ends the comparison."""

@@ -8,6 +8,7 @@ import param
 from panel.custom import JSComponent
 
 __all__ = [
+    "AddressBar",
     "AuditLog",
     "Controls",
     "PlanForm",
@@ -38,10 +39,19 @@ class TopBar(JSComponent):
     state = param.Dict(default={}, doc="What to show; see `topbar.js` for its keys.")
     theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page; the button sets it.")
     logo = param.String(default="", doc="The logo, as SVG of our own.")
-    pinned = param.String(default="", doc="Uid of the run to stay with, which the address of the page remembers.")
 
     _esm = JS / "topbar.js"
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class
+
+
+class AddressBar(JSComponent):
+    """Keeps the address of the page to what is shown, hears of back and forward, and copies a link."""
+
+    state = param.Dict(default={}, doc="What the address holds; see `address.js` for its keys.")
+    asked = param.Dict(default={}, doc="Where back or forward led: `number`, which grows, and `query`.")
+
+    _esm = JS / "address.js"
+    _stylesheets = [stylesheet("address")]  # noqa: RUF012
 
 
 class SummaryTable(JSComponent):

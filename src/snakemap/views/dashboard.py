@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,9 +11,11 @@ import panel as pn
 
 from snakemap.control import Caller
 from snakemap.errors import GeometryError
+from snakemap.permalink import Place, shape_text
 from snakemap.runs import Run
 from snakemap.settings import grid_from_text
 from snakemap.view import View
+from snakemap.views.address import Address, Center
 from snakemap.views.compare import CompareView
 from snakemap.views.components import stylesheet
 from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
@@ -55,6 +59,8 @@ class Dashboard(pn.viewable.Viewer):
         watch: what blueapi does and who holds control; None: nothing can be started from this page.
         caller: who the tab is.
         session: instrument session that new scans belong to.
+        place: where the page begins, as its address asks for it.
+        notes: what of the address could not be used.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class Dashboard(pn.viewable.Viewer):
         watch: Watch | None = None,
         caller: Caller | None = None,
         session: str = "",
+        place: Place | None = None,
+        notes: Sequence[str] = (),
         **params: Any,
     ) -> None:
         super().__init__(**params)
@@ -74,15 +82,19 @@ class Dashboard(pn.viewable.Viewer):
         self.tab = tab
         self.room = room
         self.visit: Visit | None = None
-        self._layout = self._laid_out()
+        self.address: Address | None = None
+        self._layout = self._laid_out(place or Place(), notes)
 
     def __panel__(self) -> pn.viewable.Viewable:
         return self._layout
 
-    def _laid_out(self) -> pn.viewable.Viewable:
+    def _laid_out(self, place: Place, notes: Sequence[str]) -> pn.viewable.Viewable:
         tab, center = self.tab, self._center()
+        lists = self._lists()
+        self.address = Address(tab, self.center, lists)
+        self.address.go(place, notes)
         middle = pn.Row(
-            self._left(),
+            _pane(lists, classes=["left"], styles={"flex": LEFT, "max-width": "none"}),
             *center,
             *self._right(),
             sizing_mode="stretch_both",
@@ -91,7 +103,7 @@ class Dashboard(pn.viewable.Viewer):
             stylesheets=[NARROW],
         )
         return pn.Column(
-            tab.topbar,
+            pn.Row(tab.topbar, self.address.bar, sizing_mode="stretch_width", margin=0, stylesheets=[NARROW]),
             middle,
             self._bottom(),
             sizing_mode="stretch_both",
@@ -119,7 +131,7 @@ class Dashboard(pn.viewable.Viewer):
     def _show_form(self, visible: bool) -> None:
         self._form.visible, self._seen.visible = visible, not visible
 
-    def _left(self) -> pn.viewable.Viewable:
+    def _lists(self) -> pn.Tabs:
         """Runs, the files of the visit, and the tree of one of them."""
         runs = pn.Column(self.tab.run_list, scroll=True, sizing_mode="stretch_both", margin=0)
         items: list[tuple[str, Any]] = [("Runs", runs)]
@@ -132,7 +144,7 @@ class Dashboard(pn.viewable.Viewer):
             visit = self.visit
             tabs.param.watch(lambda event: visit.start() if event.new in (1, 2) else None, "active")
             visit.on_tree(lambda: tabs.param.update(active=2))
-        return _pane(tabs, classes=["left"], styles={"flex": LEFT, "max-width": "none"})
+        return tabs
 
     def _center(self) -> list[pn.viewable.Viewable]:
         """The maps, or the dataset that was chosen in a file."""
@@ -146,6 +158,9 @@ class Dashboard(pn.viewable.Viewer):
                 pane.visible = pane is wanted
             if wanted is not comparing:
                 compare.let_go()
+            self.center.seen = {maps: "maps", comparing: "comparison"}.get(wanted, "dataset")
+            if self.address is not None:
+                self.address.moved()
 
         if self.room is not None:
             self.visit = Visit(self.room, self.tab, on_dataset=lambda dataset: see(chosen if dataset else maps))
@@ -157,6 +172,7 @@ class Dashboard(pn.viewable.Viewer):
             if isinstance(runs, list) and len(runs) == 2 and all(isinstance(uid, str) for uid in runs):
                 compare.compare(runs[0], runs[1], then=lambda: see(comparing))
 
+        self.center = Center("maps", lambda: see(maps), lambda: see(comparing), compare, self.visit)
         self.tab.run_list.param.watch(compare_runs, "compare")
         self.tab.run_list.param.watch(lambda _: see(maps), ["again", "pinned"])
         see(maps)
@@ -230,8 +246,12 @@ class Dashboard(pn.viewable.Viewer):
         def choose(event: Any) -> None:
             choices.source = event.new or ""
 
+        def show(event: Any) -> None:
+            if event.new in select.options.values():  # else it comes with the names of the sources
+                select.value = event.new
+
         select.param.watch(choose, "value")
-        choices.param.watch(lambda event: select.param.update(value=event.new), "source")
+        choices.param.watch(show, "source")
         self.tab.on_sources(offer)
         return select
 
@@ -240,8 +260,11 @@ class Dashboard(pn.viewable.Viewer):
         choices = self.tab.choices
         field = pn.widgets.TextInput(placeholder="shape", width=84, stylesheets=_shrinking(70), margin=0, max_length=40)
 
+        reading = False
+
         def read(event: Any) -> None:
-            field.css_classes = []
+            nonlocal reading
+            field.css_classes, reading = [], True
             try:
                 shape = grid_from_text(event.new) if event.new.strip() else None
                 choices.shape = View(shape=shape).shape  # refuses what cannot be drawn
@@ -249,11 +272,13 @@ class Dashboard(pn.viewable.Viewer):
                 choices.shape = None
                 field.css_classes = ["invalid"]
                 if pn.state.notifications is not None:
-                    pn.state.notifications.warning(str(error), duration=6000)
+                    pn.state.notifications.warning(html.escape(str(error)), duration=6000)
+            finally:
+                reading = False
 
         def show(event: Any) -> None:
-            if event.new is None and "invalid" not in field.css_classes and field.value:
-                field.value = ""
+            if not reading:  # somebody else chose another one
+                field.value = shape_text(event.new) if event.new else ""
 
         field.param.watch(read, "value")
         choices.param.watch(show, "shape")

@@ -90,15 +90,20 @@ class Files:
 
     def reveal(self, path: str) -> None:
         """Chooses a file, and shows where it lies."""
-        place = PurePosixPath(path)
         self.choose(path)
-        self.enter("" if place.parent == PurePosixPath() else str(place.parent), around=place.name)
+        self.mark(path)
 
     def choose(self, path: str) -> None:
         """Chooses a file."""
         self.chosen = path
         self.on_file(path)
         self._fill()
+
+    def mark(self, path: str) -> None:
+        """Shows where a file lies that has been opened from elsewhere."""
+        place = PurePosixPath(path)
+        self.chosen = path
+        self.enter("" if place.parent == PurePosixPath() else str(place.parent), around=place.name)
 
     def set_run_file(self, path: str) -> None:
         """Tells the file of the run that is shown; empty when it has none here."""

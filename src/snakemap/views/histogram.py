@@ -111,6 +111,6 @@ def _brushed(event: SelectionGeometry, on_brush: Callable[[Brush | None], None])
     if not event.final or not event.geometry or event.geometry["type"] != "rect":
         return
     low, high = sorted((float(event.geometry["x0"]), float(event.geometry["x1"])))
-    low, high = max(low, 0.0), min(high, 1.0)
+    low, high = round(max(low, 0.0), 4), round(min(high, 1.0), 4)  # finer than the screen, and short in an address
     # a click, or a brush beside the bars, means: no brush
     on_brush((low, high) if high - low > 1 / BINS / 4 else None)

@@ -19,6 +19,7 @@ from bokeh.models import (
     ColumnDataSource,
     CrosshairTool,
     Div,
+    GlyphRenderer,
     LinearColorMapper,
     LogColorMapper,
     LogTicker,
@@ -31,6 +32,7 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
+from snakemap.permalink import NUMBER_MAX, rounded
 from snakemap.raster import Raster
 from snakemap.runs import Run
 from snakemap.thumbnail import palette
@@ -44,6 +46,8 @@ from snakemap.views.theming import counts_formatter, dress
 __all__ = ["MapsView"]
 
 CLEAR = "rgba(0, 0, 0, 0)"
+
+Corners = tuple[float, float, float, float]
 
 
 class MapsView(pn.viewable.Viewer):
@@ -60,7 +64,7 @@ class MapsView(pn.viewable.Viewer):
         pipeline: Pipeline,
         *,
         channels: Sequence[str],
-        on_box: Callable[[tuple[float, float, float, float] | None], None],
+        on_box: Callable[[Corners | None], None],
         **params: Any,
     ) -> None:
         super().__init__(**params)
@@ -75,7 +79,7 @@ class MapsView(pn.viewable.Viewer):
         self._cross = (Span(dimension="width"), Span(dimension="height"))
         self.mappers = [LinearColorMapper(palette=palette(name, k), nan_color=CLEAR) for k, name in enumerate(channels)]
         self.veil = LinearColorMapper(palette=[CLEAR, self.theme.veil], low=0, high=1)
-        self.bars = [ColorBar(color_mapper=mapper) for mapper in self.mappers]
+        self.bars = [self._bar(mapper, BasicTicker(desired_num_ticks=4)) for mapper in self.mappers]
         self.boxes = [BoxAnnotation(visible=False) for _ in channels]
         self.way = {name: ColumnDataSource({"x": [], "y": []}) for name in ("done", "ahead")}
         self.way |= {name: ColumnDataSource({"x": [], "y": [], "angle": []}) for name in ("arrows", "here")}
@@ -135,6 +139,7 @@ class MapsView(pn.viewable.Viewer):
             "exchanged": self.pipeline.choices.exchanged,
             "indexed": self.pipeline.indexed,
             "uid": run.uid,
+            "of": self.pipeline.coordinates,
         }
         if place != self.page.place:
             self.page.place = place
@@ -142,17 +147,43 @@ class MapsView(pn.viewable.Viewer):
             edge.update(left=left, right=right, bottom=bottom, top=top, visible=True)
 
     def set_scale(self, scale: str, limits: Sequence[tuple[float, float]]) -> None:
-        """Draws linear or logarithmic; the mappers are new ones, with the limits of now."""
+        """Draws linear or logarithmic; the mappers are new ones, with the limits of now.
+
+        So are images and color bars: Bokeh draws those that are there as their first mapper would have it.
+        """
         kind = LogColorMapper if scale == "log" else LinearColorMapper
         self.mappers = [
             kind(palette=palette(name, number), low=low, high=high, nan_color=CLEAR)
             for number, (name, (low, high)) in enumerate(zip(self.channels, limits, strict=True))
         ]
         ticker = LogTicker if scale == "log" else BasicTicker
-        for mapper, image, bar in zip(self.mappers, self.images[::2], self.bars, strict=True):
-            image.glyph.color_mapper = mapper
-            bar.color_mapper = mapper
-            bar.ticker = ticker(desired_num_ticks=4)
+        for number, (mapper, plot) in enumerate(zip(self.mappers, self.figures, strict=True)):
+            glyph = self.images[2 * number].glyph.clone(color_mapper=mapper)
+            self.images[2 * number] = GlyphRenderer(data_source=self.cells, glyph=glyph)
+            plot.renderers = [self.images[2 * number], *plot.renderers[1:]]
+            self.bars[number] = self._bar(mapper, ticker(desired_num_ticks=4))
+            plot.right = [self.bars[number]]
+        self._color_bars()
+
+    def _bar(self, mapper: Any, ticker: Any) -> ColorBar:
+        """The color bar beside a map."""
+        return ColorBar(
+            color_mapper=mapper,
+            ticker=ticker,
+            formatter=counts_formatter(),
+            width=9,
+            padding=4,
+            label_standoff=5,
+            major_label_text_font_size="11px",
+        )
+
+    def _color_bars(self) -> None:
+        for bar in self.bars:
+            bar.update(
+                background_fill_color=None,
+                major_label_text_color=self.theme.faint,
+                major_tick_line_color=self.theme.faint,
+            )
 
     def note(self, text: str, *, of: str = "") -> None:
         """What there is to say of the run: stands under the maps while nothing is pointed at.
@@ -182,7 +213,7 @@ class MapsView(pn.viewable.Viewer):
             corners = {"xs": trail.xs, "ys": trail.ys, "ns": trail.seq_nums}
             self.page.trail = {**{name: values.tolist() for name, values in corners.items()}, "arrows": trail.arrows}
 
-    def show_box(self, corners: tuple[float, float, float, float] | None) -> None:
+    def show_box(self, corners: Corners | None) -> None:
         """Draws the box whose histogram is shown on every map, or takes it away."""
         for box in self.boxes:
             if corners is None:
@@ -190,6 +221,31 @@ class MapsView(pn.viewable.Viewer):
             else:
                 left, right, bottom, top = corners
                 box.update(left=left, right=right, bottom=bottom, top=top, visible=True)
+
+    @property
+    def box(self) -> Corners | None:
+        """The box that is drawn on every map: left, right, bottom and top in the units of the axes."""
+        box: Any = self.boxes[0]
+        return (box.left, box.right, box.bottom, box.top) if box.visible else None
+
+    @property
+    def zoom(self) -> Corners | None:
+        """The part of the maps that is in view, as the browser tells it; None for all of it."""
+        told, place = self.page.zoom, self.page.place
+        if not isinstance(told, dict) or not place or told.get("of") != place["of"]:
+            return None
+        ranges = told.get("ranges")
+        if not isinstance(ranges, list) or len(ranges) != 4:
+            return None
+        if not all(isinstance(end, int | float) and abs(end) <= NUMBER_MAX for end in ranges):
+            return None
+        return (*rounded(*ranges[:2]), *rounded(*ranges[2:]))
+
+    def show_zoom(self, corners: Corners | None) -> None:
+        """Brings a part of the maps into view, or all of them; once they lie somewhere."""
+        if self.page.place:
+            of = self.page.place["of"]
+            self.page.zoom = None if corners is None else {"of": of, "ranges": list(corners)}
 
     def restyle(self, theme: Theme) -> None:
         """Wears the colors of a theme."""
@@ -201,11 +257,9 @@ class MapsView(pn.viewable.Viewer):
             plot.background_fill_color = theme.panel
             plot.title.text_color = color
             plot.outline_line_color = color
-            self.bars[number].update(
-                background_fill_color=None, major_label_text_color=theme.faint, major_tick_line_color=theme.faint
-            )
             self.edges[number].update(fill_color=theme.plot, fill_alpha=1.0, line_color=theme.line, line_width=1)
             self.boxes[number].update(line_color=theme.accent, fill_color=None, line_width=2, line_dash="dashed")
+        self._color_bars()
         for span in self._cross:
             span.update(line_color=theme.text, line_alpha=0.5)
         for ahead, here in self._trails:
@@ -233,14 +287,6 @@ class MapsView(pn.viewable.Viewer):
         self.images.append(plot.image(image=name, color_mapper=self.mappers[number], **place))
         self.images.append(plot.image(image="veil", color_mapper=self.veil, **place))
         self._trails.append(self._way_over(plot))
-        self.bars[number].update(
-            width=9,
-            padding=4,
-            label_standoff=5,
-            ticker=BasicTicker(desired_num_ticks=4),
-            major_label_text_font_size="11px",
-        )
-        self.bars[number].formatter = counts_formatter()
         plot.add_layout(self.bars[number], "right")
         plot.add_layout(self.edges[number])
         plot.add_layout(self.boxes[number])
@@ -271,7 +317,7 @@ class MapsView(pn.viewable.Viewer):
         plot.toolbar.active_scroll = wheel
         plot.toolbar.active_drag = pan
 
-    def _connect(self, on_box: Callable[[tuple[float, float, float, float] | None], None]) -> None:
+    def _connect(self, on_box: Callable[[Corners | None], None]) -> None:
         names = list(self.channels)
         readout = script("readout", page=self.page, cells=self.cells, readout=self.readout, names=names)
         fit = script("fit", page=self.page, figure=self.figures[0], x_range=self.x_range, y_range=self.y_range)
@@ -282,7 +328,12 @@ class MapsView(pn.viewable.Viewer):
             plot.on_event(Reset, lambda _: on_box(None))
         for name in ("inner_width", "inner_height"):
             self.figures[0].js_on_change(name, fit)
-        self.page.js_on_change("place", fit)
+        for name in ("place", "zoom"):
+            self.page.js_on_change(name, fit)
+        zoom = script("zoom", page=self.page, x_range=self.x_range, y_range=self.y_range)
+        for axis in (self.x_range, self.y_range):
+            for name in ("start", "end"):
+                axis.js_on_change(name, zoom)
         self.page.js_on_change("idle", readout)
         self.trail_script = script("trail", page=self.page, figure=self.figures[0], **self.way)
         self.page.js_on_change("trail", self.trail_script)
@@ -305,7 +356,7 @@ class MapsView(pn.viewable.Viewer):
         )
 
 
-def _drawn(event: SelectionGeometry, on_box: Callable[[tuple[float, float, float, float] | None], None]) -> None:
+def _drawn(event: SelectionGeometry, on_box: Callable[[Corners | None], None]) -> None:
     geometry = event.geometry
     if event.final and geometry and geometry["type"] == "rect":
-        on_box((geometry["x0"], geometry["x1"], geometry["y0"], geometry["y1"]))
+        on_box((*rounded(geometry["x0"], geometry["x1"]), *rounded(geometry["y0"], geometry["y1"])))

@@ -25,7 +25,9 @@ class Page(DataModel):
 
     ``news`` is the difference to what is shown; ``base`` says what the images were filled with as a whole; ``place``
     where the maps lie; ``brush`` (channel, low, high) which pixels stand out; ``trail`` the way of the stage; ``idle``
-    what stands under the maps while nothing is pointed at; ``missed`` rises when a difference did not fit.
+    what stands under the maps while nothing is pointed at; ``missed`` rises when a difference did not fit. ``zoom`` is
+    the part of the maps that is in view, told by either side: ``ranges`` (left, right, bottom, top) and ``of``, what
+    their coordinates mean; None for all of it.
     """
 
     news: Any = AnyProperty(default=None)
@@ -35,6 +37,7 @@ class Page(DataModel):
     trail: Any = AnyProperty(default=None)
     idle = String(default="")
     missed = Int(default=0)
+    zoom: Any = AnyProperty(default=None)
 
 
 def fitted(figure: Any) -> Page:

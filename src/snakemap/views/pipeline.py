@@ -222,6 +222,12 @@ class Pipeline:
         return View(shape=self.choices.shape, exchanged=self.choices.exchanged)
 
     @property
+    def coordinates(self) -> str:
+        """What the coordinates of the maps mean: as long as it stays the same, a zoom stays where it is."""
+        choices = self.choices
+        return f"{self._required().uid} {choices.shape} {choices.exchanged} {choices.source}"
+
+    @property
     def picture(self) -> Picture:
         """The picture that is drawn, up to date."""
         return self.levels.picture(self.source, self.view)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import html
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -101,6 +101,7 @@ class DatasetView(pn.viewable.Viewer):
         theme: the colors of the page.
         on_back: called when the user wants to see the maps again.
         on_maps: called with file and dataset when the user wants maps of a stack.
+        on_shown: called whenever something else is to be read: another dataset, display or slice.
     """
 
     def __init__(
@@ -111,10 +112,12 @@ class DatasetView(pn.viewable.Viewer):
         theme: Theme,
         on_back: Callable[[], None],
         on_maps: Callable[[str, dict[str, Any]], None],
+        on_shown: Callable[[], None] = lambda: None,
         **params: Any,
     ) -> None:
         super().__init__(**params)
         self.looker = looker
+        self.on_shown = on_shown
         self.document = document
         self.errands = Errands(document)
         self.shown: Shown | None = None
@@ -157,19 +160,29 @@ class DatasetView(pn.viewable.Viewer):
     def __panel__(self) -> pn.viewable.Viewable:
         return self._layout
 
-    def look_at(self, file: str, about: dict[str, Any], *, stack: bool = False) -> None:
+    def look_at(
+        self,
+        file: str,
+        about: dict[str, Any],
+        *,
+        stack: bool = False,
+        display: str = "",
+        index: Sequence[int] = (),
+    ) -> None:
         """Shows a dataset.
 
         Args:
             file: in the data root.
             about: what :meth:`snakemap.hdf5_look.FileLooker.about` told of it.
             stack: whether maps can be made of it.
+            display: one of those that suit it; empty for the best one.
+            index: number to begin with in each leading dimension; the last one where there are fewer.
         """
         self.as_maps.visible = stack
         displays = displays_of(about)
-        self.shown = Shown(file, about, displays[0])
+        self.shown = Shown(file, about, display if display in displays else displays[0])
         self._stop()
-        self._lay_out(displays)
+        self._lay_out(displays, index)
         self._write_head()
         if about["live"]:
             self._keep_looking()
@@ -221,7 +234,7 @@ class DatasetView(pn.viewable.Viewer):
         self.follow.param.watch(self._on_follow, "value")
         self.form.param.watch(lambda _: self._name_download(), "value")
 
-    def _lay_out(self, displays: tuple[str, ...]) -> None:
+    def _lay_out(self, displays: tuple[str, ...], index: Sequence[int] = ()) -> None:
         """Puts tools and sliders into place for a dataset, or for another display of it."""
         shown = self._must()
         self._filling = True
@@ -229,12 +242,15 @@ class DatasetView(pn.viewable.Viewer):
             self.display.param.update(options=list(displays), value=shown.display, visible=len(displays) > 1)
             self.play.value = self.follow.value = False
             count = leading(shown.display, shown.shape)
-            shown.index = [0] * count
+            index = [*index, *[0] * count][:count]
+            shown.index = [max(0, min(one, size - 1)) for one, size in zip(index, shown.shape, strict=False)]
             shown.row, shown.view = (0, 0), None
             self._fields.clear()
             self.sliders[:] = [self._slider(number, size) for number, size in enumerate(shown.shape[:count])][
                 :SLIDERS_MAX
             ]
+            for (slider, _), one in zip(self._fields, shown.index, strict=False):
+                slider.value = one
             self._suit()
         finally:
             self._filling = False
@@ -295,6 +311,7 @@ class DatasetView(pn.viewable.Viewer):
         shown = self.shown
         if shown is None:
             return
+        self.on_shown()
         if shown.display == "nothing":
             self._say(
                 "This dataset is empty." if 0 in shown.shape else "This dataset holds no values that can be shown."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import time
 from collections.abc import Callable
@@ -64,10 +65,10 @@ class Tab:
         self.pipeline = Pipeline(self.choices, levels)
         colors = THEMES[theme]
         self.maps = self._new_maps(DEFAULT_CHANNELS)
-        self.histogram = HistogramView(theme=colors, on_brush=self._on_brush)
+        self.histogram = HistogramView(theme=colors, on_brush=self.show_brush)
         self.frame = FrameView(theme=colors)
         self.summary = SummaryTable(sizing_mode="stretch_width")
-        self.topbar = TopBar(sizing_mode="stretch_width", theme=theme, height=48, logo=asset("logo.svg"), pinned=pinned)
+        self.topbar = TopBar(sizing_mode="stretch_width", theme=theme, height=48, logo=asset("logo.svg"))
         self.run_list = RunList(sizing_mode="stretch_width", pinned=pinned)
         self.maps_place = pn.Column(self.maps, sizing_mode="stretch_both", margin=0)
         self.pace = Pace()
@@ -83,12 +84,14 @@ class Tab:
         self._waiting = False
         self._held = False
         self._opened = ""
-        self._gone = False
+        self._begun = self._gone = False
         self._tell_channels: list[Callable[[tuple[str, ...]], None]] = []
         self._tell_sources: list[Callable[[list[str]], None]] = []
         self._tell_words: list[Callable[[Run | None], None]] = []
         self._tell_close: list[Callable[[], None]] = []
         self._tell_tick: list[Callable[[], None]] = []
+        self._tell_run: list[Callable[[Run | None], None]] = []
+        self._tell_zoom: list[Callable[[], None]] = []
         self._tell_box: list[Callable[[tuple[float, float, float, float]], None]] = []
         self.worker: Callable[[], WorkerStatus | None] = lambda: None
         self.source_names: list[str] = []
@@ -99,6 +102,7 @@ class Tab:
 
     def start(self) -> None:
         """Begins to follow the runs; called when the page has been made."""
+        self._begun = True
         self.live.start()
         self.live.watch(self, self.wake)
         self.document.on_session_destroyed(self._on_destroyed)
@@ -116,7 +120,7 @@ class Tab:
 
     def wake(self) -> None:
         """Asks for one tick; a tab that is still busy with the last one skips."""
-        if self._waiting or self._gone:
+        if self._waiting or self._gone or not self._begun:
             return
         self._waiting = True
         self.document.add_next_tick_callback(self.tick)
@@ -131,6 +135,8 @@ class Tab:
         run = self._current()
         if run is not self.pipeline.run:
             self._switch(run)
+        for tell_run in self._tell_run:
+            tell_run(run)
         if run is not None and self.pipeline.maps.channels != self.maps.channels:
             self._replace_maps(self.pipeline.maps.channels)
             self.wake()  # the browser must have the new figures before it is told what is in them
@@ -306,7 +312,7 @@ class Tab:
         self.live.show_frames_of(self, run.uid, "" if source.kind != "frames" else _frames_of(run, source))
 
     def _new_maps(self, channels: tuple[str, ...]) -> MapsView:
-        return MapsView(self.pipeline, channels=channels, on_box=self._on_box)
+        return MapsView(self.pipeline, channels=channels, on_box=self.show_box)
 
     def on_channels(self, tell: Callable[[tuple[str, ...]], None]) -> None:
         """Calls back when a run has other channels than the one before."""
@@ -323,6 +329,14 @@ class Tab:
     def on_tick(self, tell: Callable[[], None]) -> None:
         """Calls back in every tick: ten times a second at most, while there is news."""
         self._tell_tick.append(tell)
+
+    def on_run(self, tell: Callable[[Run | None], None]) -> None:
+        """Calls back in every tick with the run that is about to be drawn, while it can still be drawn otherwise."""
+        self._tell_run.append(tell)
+
+    def on_zoom(self, tell: Callable[[], None]) -> None:
+        """Calls back when the maps were zoomed or panned by hand, and that has come to rest."""
+        self._tell_zoom.append(tell)
 
     def on_box(self, tell: Callable[[tuple[float, float, float, float]], None]) -> None:
         """Calls back with every box that is drawn on a map: left, right, bottom and top in its coordinates."""
@@ -343,7 +357,7 @@ class Tab:
             if self.choices.channel not in channels:
                 self.choices.channel = channels[-1]
             self._on_scale(None)
-            self._on_brush(self.choices.brush)  # by number, the channel may be another one
+            self.show_brush(self.choices.brush)  # by number, the channel may be another one
             # last, and with a model of its own: what the browser is told of figures must come after they have
             self.maps_place[:] = [self.maps]
         self._told = 0
@@ -389,17 +403,20 @@ class Tab:
         self._update = script("update", **arguments)
         self.page.js_on_change("news", self._update)
         self.page.on_change("missed", self._on_missed)
+        self.page.on_change("zoom", self._on_zoom)
         for axis in (self.maps.x_range, self.maps.y_range):
             axis.on_change("start", self._on_view)
             axis.on_change("end", self._on_view)
 
-    def _on_brush(self, brush: tuple[float, float] | None) -> None:
+    def show_brush(self, brush: tuple[float, float] | None) -> None:
+        """Has the pixels of a range of the chosen channel stand out, relative to its maximum, or lets go of it."""
         self.choices.brush = brush
         self.page.brush = (self.pipeline.channel, *brush) if brush and self.pipeline.run else None
         self.histogram.show_brush(brush)
         self._soon(veil=True)
 
-    def _on_box(self, corners: tuple[float, float, float, float] | None) -> None:
+    def show_box(self, corners: tuple[float, float, float, float] | None) -> None:
+        """Makes the histogram that of a box: left, right, bottom and top in the units of the axes; None for all."""
         run = self.pipeline.run
         if corners is None or run is None:
             self.choices.box = None
@@ -424,7 +441,7 @@ class Tab:
     def _on_channel(self, _: Any) -> None:
         self._name_histogram()
         if self.choices.brush is not None:
-            self._on_brush(self.choices.brush)
+            self.show_brush(self.choices.brush)
         self._soon()
 
     def _name_histogram(self) -> None:
@@ -475,6 +492,10 @@ class Tab:
         self._held = True
         self.document.add_timeout_callback(self._look_closer, SETTLE_MS)
 
+    def _on_zoom(self, attribute: str, old: Any, new: Any) -> None:
+        for tell in self._tell_zoom:
+            tell()
+
     def _look_closer(self) -> None:
         self._held = False
         run, plot = self.pipeline.run, self.maps.figures[0]
@@ -493,7 +514,6 @@ class Tab:
 
     def _on_pinned(self, event: Any) -> None:
         self._set(self.run_list, pinned=self.choices.pinned)
-        self._set(self.topbar, pinned=self.choices.pinned)
         self.document.add_next_tick_callback(self._pin)
 
     async def _pin(self) -> None:
@@ -516,9 +536,10 @@ class Tab:
         except SnakemapError as trouble:
             log.warning("cannot show run %s: %s", uid, trouble)
             if self.choices.pinned == uid and not self._gone:
-                self.choices.pinned = ""
-                if pn.state.notifications is not None:
-                    pn.state.notifications.warning(str(trouble))
+                with set_curdoc(self.document):
+                    self.choices.pinned = ""
+                    if pn.state.notifications is not None:
+                        pn.state.notifications.warning(html.escape(str(trouble)), duration=8000)
             return
         if self._gone or self.choices.pinned != uid or self._opened == uid:
             self.live.release(uid)
@@ -534,7 +555,7 @@ class Tab:
     def clear_selections(self) -> None:
         """Lets go of brush and box."""
         self.choices.box = None
-        self._on_brush(None)
+        self.show_brush(None)
 
     def _soon(self, *, veil: bool = False) -> None:
         if veil:

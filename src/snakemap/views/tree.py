@@ -86,15 +86,21 @@ class Tree:
         self._live = False
         self._timer: Any = None
 
-    def show(self, file: str, *, node: str = "") -> None:
-        """Shows the tree of a file, its root opened, and chooses a node, or what the file itself wants drawn."""
+    def show(self, file: str, *, node: str = "", then: Callable[[SnakemapError | None], None] = lambda _: None) -> None:
+        """Shows the tree of a file, its root opened, and chooses a node, or what the file itself wants drawn.
+
+        Args:
+            file: in the data root.
+            node: its path in the file.
+            then: called when the node was told, with what was wrong, if anything.
+        """
         self.file, self._branches, self._chosen, self._about = file, {}, "", {}
         self._trouble, self._search, self._found, self._live = "", "", None, False
         self._open("/")
-        self.choose(node or "/")
+        self.choose(node or "/", then=then)
         self._fill()
 
-    def choose(self, node: str) -> None:
+    def choose(self, node: str, *, then: Callable[[SnakemapError | None], None] = lambda _: None) -> None:
         """Tells all that is known of a node."""
         self._chosen, file = node, self.file
 
@@ -103,7 +109,15 @@ class Tree:
             signal = about["nexus"]["signal"] if about["kind"] == "group" else None
             return about, await self.looker.about(file, signal) if signal else None
 
-        self.errands.run("about", look, lambda told: self._tell(file, *told), failed=self._no_about)
+        def tell(told: tuple[dict[str, Any], dict[str, Any] | None]) -> None:
+            self._tell(file, *told)
+            then(None)
+
+        def failed(error: SnakemapError) -> None:
+            self._no_about(error)
+            then(error)
+
+        self.errands.run("about", look, tell, failed=failed)
 
     def close(self) -> None:
         """Lets go of everything."""

@@ -12,7 +12,7 @@ from typing import Any
 from snakemap.confine import local_path
 from snakemap.derived import Rectangle
 from snakemap.directories import Directories
-from snakemap.errors import FileRefused
+from snakemap.errors import FileRefused, FrameError, SnakemapError
 from snakemap.hdf5_look import FileLooker
 from snakemap.old_scans import call_off, is_stack, open_stack, stack_of
 from snakemap.runs import Run
@@ -72,7 +72,10 @@ class Visit:
             theme=THEMES[tab.choices.theme],
             on_back=lambda: on_dataset(False),
             on_maps=self._open_as_maps,
+            on_shown=lambda: self.on_shown(),
         )
+        self.on_shown: Callable[[], None] = lambda: None
+        self._wanted: tuple[str, str, Sequence[int]] | None = None
         self.errands = Errands(document)
         self._started = False
         tab.choices.param.watch(lambda event: self.dataset.restyle(THEMES[event.new]), "theme")
@@ -85,6 +88,34 @@ class Visit:
         if not self._started:
             self._started = True
             self.files.start()
+
+    def open(
+        self, file: str, node: str, *, display: str = "", index: Sequence[int] = (), then: Callable[[], None]
+    ) -> None:
+        """Shows a dataset as if it had been clicked on: through the same gate, or it is told why not.
+
+        Args:
+            file: in the data root.
+            node: path of the dataset in the file; empty for what the file itself wants drawn.
+            display: how it is shown; empty for what suits it best.
+            index: number chosen in each leading dimension.
+            then: called when it is shown, or cannot be.
+        """
+        self._wanted = file, display, index
+
+        def told(trouble: SnakemapError | None) -> None:
+            shown, self._wanted = self.dataset.shown, None
+            if trouble is None and (shown is None or shown.file != file):
+                trouble = FrameError(f"nothing in {node or file} can be drawn")
+            if trouble is None:
+                self._started = True
+                self.files.mark(file)
+                self._name_run(file)
+            else:
+                complain(trouble)
+            then()
+
+        self.tree.show(file, node=node, then=told)
 
     def close(self) -> None:
         """Lets go of everything."""
@@ -104,7 +135,9 @@ class Visit:
             tell()
 
     def _on_node(self, file: str, about: dict[str, Any]) -> None:
-        self.dataset.look_at(file, about, stack=is_stack(about))
+        wanted, self._wanted = self._wanted, None
+        display, index = wanted[1:] if wanted is not None and wanted[0] == file else ("", ())
+        self.dataset.look_at(file, about, stack=is_stack(about), display=display, index=index)
         self.on_dataset(True)
 
     def _open_as_maps(self, file: str, about: dict[str, Any]) -> None:

@@ -56,14 +56,6 @@ export function render({model, el}) {
     model.theme = model.theme === "dark" ? "light" : "dark"
     localStorage.setItem("snakemap-theme", model.theme)
   })
-  // a link to this page opens the same run again; here, because the list of runs may be out of sight
-  const remember = () => {
-    const url = new URL(location.href)
-    if (model.pinned) url.searchParams.set("run", model.pinned)
-    else url.searchParams.delete("run")
-    if (url.href !== location.href) history.replaceState(history.state, "", url)
-  }
-  model.on("pinned", remember)
   model.on("theme", () => wear(model.theme))
   model.on("state", fill)
   const asked = new URLSearchParams(location.search).get("theme")

@@ -1,0 +1,74 @@
+// The address of the page: what the server tells it to hold, back and forward, and a link for others.
+export function render({model, el}) {
+  const root = document.createElement("div")
+  root.className = "address"
+  const make = (tag, name, parent) => {
+    const node = document.createElement(tag)
+    node.className = name
+    parent.append(node)
+    return node
+  }
+  const button = make("button", "link", root)
+  button.type = "button"
+  button.title = "Copy a link to what is shown, with its run, colors and zoom"
+  const words = make("span", "words", button)
+  words.setAttribute("aria-live", "polite")
+  words.textContent = "Copy link"
+  const sheet = make("div", "sheet", root)
+  sheet.hidden = true
+  const field = make("input", "", sheet)
+  field.readOnly = true
+  field.setAttribute("aria-label", "link to what is shown")
+  make("span", "", sheet).textContent = "Ctrl+C copies"
+
+  const address = (query) => {
+    const url = new URL(location.href)
+    url.search = query
+    return url.href
+  }
+  // what was told before the server knew of the last back or forward belongs to another entry of the history
+  let asked = 0
+  const keep = () => {
+    const {query, push, answers} = model.state
+    if (query === undefined || answers !== asked) return
+    const href = address(query)
+    if (href !== location.href) history[push ? "pushState" : "replaceState"](null, "", href)
+  }
+  const leave = new AbortController()
+  addEventListener("popstate", () => {
+    asked += 1
+    model.asked = {number: asked, query: location.search.slice(1)}
+  }, {signal: leave.signal})
+  model.on("remove", () => leave.abort())
+
+  let timer
+  const say = (text) => {
+    words.textContent = text
+    clearTimeout(timer)
+    timer = setTimeout(() => { words.textContent = "Copy link" }, 2000)
+  }
+  const close = () => { sheet.hidden = true }
+  // without https there is no clipboard for scripts: the link is there to be copied, and mostly is by then
+  const offer = (href) => {
+    field.value = href
+    sheet.hidden = false
+    field.focus()
+    field.select()
+    let done = false
+    try { done = document.execCommand("copy") } catch { /* by hand, then */ }
+    if (done) say("Copied")
+  }
+  button.addEventListener("click", async () => {
+    const href = address(model.state.link ?? location.search)
+    try {
+      await navigator.clipboard.writeText(href)
+      say("Copied")
+    } catch { offer(href) }
+  })
+  field.addEventListener("blur", close)
+  field.addEventListener("keydown", (event) => { if (event.key === "Escape") { close(); button.focus() } })
+  model.on("state", keep)
+  keep()
+  el.classList.add("address-bar")
+  return root
+}
