@@ -122,9 +122,13 @@ def _caller(request: Request) -> Caller:
         raise OriginRefused(
             "pages of other sites may not start or stop anything; SNAKEMAP_ORIGINS names those that may"
         )
-    header = settings.blueapi_token_header or "authorization"
-    token = request.headers.get(header, "").removeprefix("Bearer ").strip()
-    return Caller("", "API", request.client.host if request.client else "", token)
+    return Caller("", "API", request.client.host if request.client else "", _token(request))
+
+
+def _token(request: Request) -> str:
+    """The token that a request brings for blueapi; empty for none."""
+    header = _settings(request).blueapi_token_header or "authorization"
+    return request.headers.get(header, "").removeprefix("Bearer ").strip()
 
 
 Here = Annotated[Control, Depends(_control)]
@@ -174,10 +178,10 @@ async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None
 
 
 @control.get("/worker", tags=[Tag.PLANS], response_model=WorkerModel)
-async def worker(here: Here) -> WorkerModel:
+async def worker(here: Here, request: Request) -> WorkerModel:
     """What blueapi's worker does, and who has control."""
     watch = Watch(here)
-    await watch.look()
+    await watch.look(token=_token(request))
     status, task = watch.worker, watch.worker.task
     return WorkerModel(
         state=status.state,
