@@ -199,7 +199,7 @@ def test_names_from_documents_run_no_script(tab: Shown, redis_url: str) -> None:
     spec_axis = {"plan_name": NASTY, "scan_id": NASTY, "units": {"stage-x": NASTY, "stage-y": NASTY}}
     run = MadeUpRun(redis_url, rois=rois, start=spec_axis)
     run.add(1, 80)
-    tab.wait(lambda: tab.page.evaluate("(name) => name in sm.cells().data", NASTY))
+    tab.wait(lambda: tab.page.evaluate("(name) => name in (sm.cells()?.data ?? {})", NASTY))
     tab.wait(lambda: np.count_nonzero(~np.isnan(tab.image("b"))) == 80)
     box = tab.frame("map-b")
     tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
