@@ -322,7 +322,7 @@ class Dashboard(pn.viewable.Viewer):
             *line,
             sizing_mode="stretch_width",
             margin=0,
-            styles={"background": "var(--sm-panel)", "border-top": "1px solid var(--sm-line)", "min-height": "140px"},
+            styles={"background": "var(--sm-panel)", "border-top": "1px solid var(--sm-line)", "min-height": "168px"},
             stylesheets=[NARROW],
         )
 
