@@ -10,9 +10,9 @@ import numpy.typing as npt
 from scanspec.core import Path
 from scanspec.specs import Spec
 
-from snakemap.simulator.paths import FAST, SLOW, spec_of
-from snakemap.simulator.pictures import PICTURES
-from snakemap.simulator.request import ScanRequest
+from snakemap.specimen.paths import FAST, SLOW, spec_of
+from snakemap.specimen.pictures import PICTURES
+from snakemap.specimen.request import ScanRequest
 
 __all__ = ["FAST", "SLOW", "Sample", "scan_spec"]
 
