@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.requests import HTTPConnection
 from pydantic import BaseModel, ConfigDict, Field
 
+from snakemap.api.callers import check_page, token_of
 from snakemap.api.folds import uid_of
 from snakemap.api.models import ErrorModel, Tag
 from snakemap.control import Caller, Control
-from snakemap.errors import OriginRefused, RunNotFound, SettingsError
+from snakemap.errors import (
+    BlueapiUnavailable,
+    NoSimulatedBeamline,
+    PlanNotFound,
+    RequestRefused,
+    RunNotFound,
+)
 from snakemap.plan_form import fields_of
 from snakemap.settings import Settings, grid_from_text
 from snakemap.watch import Watch
@@ -21,6 +27,7 @@ __all__ = ["control"]
 
 AUDIT_MAX = 500
 SIMULATED = "simulated_{mode}_scan"
+NO_BEAMLINE = "there is no simulated beamline here; `snakemap demo` starts one"
 
 control = APIRouter(
     prefix="/api",
@@ -39,7 +46,7 @@ class Started(BaseModel):
 
     task_id: str = Field(examples=["d4d2336f-d32f-4b61-bdcf-5075f244e3d2"])
     plan_name: str = Field(examples=["grid_scan"])
-    params: dict[str, Any]
+    params: dict[str, Any] = Field(examples=[{"rows": 60, "columns": 60}])
 
 
 class AgainModel(BaseModel):
@@ -74,11 +81,11 @@ class WorkerModel(BaseModel):
     """What blueapi's worker does."""
 
     state: str = Field(description="As blueapi tells it; empty while it is away.", examples=["IDLE"])
-    task_id: str | None = Field(description="Of the task that it has, or had last.")
-    plan_name: str | None
-    errors: list[str] = Field(description="Of that task.")
-    trouble: str = Field(description="Why nothing is known, or empty.")
-    control: str | None = Field(description="Who has control; null while nobody does.")
+    task_id: str | None = Field(description="Of the task that it has, or had last.", examples=[None])
+    plan_name: str | None = Field(examples=["grid_scan"])
+    errors: list[str] = Field(description="Of that task.", examples=[[]])
+    trouble: str = Field(description="Why nothing is known, or empty.", examples=[""])
+    control: str | None = Field(description="Who has control; null while nobody does.", examples=["tab 3fa2"])
 
 
 class StateModel(BaseModel):
@@ -92,10 +99,10 @@ class AuditModel(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    number: str
-    time: float = Field(description="Seconds since 1970.")
+    number: str = Field(examples=["1795461238076-0"])
+    time: float = Field(description="Seconds since 1970.", examples=[1795461238.1])
     who: str = Field(examples=["tab 3fa2"])
-    address: str
+    address: str = Field(examples=["10.0.0.7"])
     what: str = Field(examples=["start", "abort"])
     came: str = Field(description="Empty while nobody knows.", examples=["task d4d2336f-d32f-4b61-bdcf-5075f244e3d2"])
 
@@ -115,16 +122,8 @@ def _caller(request: Request) -> Caller:
         OriginRefused: when it is a web page of another site, which a browser lets send a request, but not read.
     """
     settings = _settings(request)
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
-    host = urlsplit(origin).netloc if origin is not None else ""
-    ours = host == request.headers.get("host") or host in settings.origins
-    if (origin is not None and not ours) or (origin is None and site not in ("none", "same-origin")):
-        raise OriginRefused(
-            "pages of other sites may not start or stop anything; SNAKEMAP_ORIGINS names those that may"
-        )
-    header = settings.blueapi_token_header or "authorization"
-    token = request.headers.get(header, "").removeprefix("Bearer ").strip()
-    return Caller("", "API", request.client.host if request.client else "", token)
+    check_page(request, settings)
+    return Caller("", "API", request.client.host if request.client else "", token_of(request, settings))
 
 
 Here = Annotated[Control, Depends(_control)]
@@ -155,13 +154,13 @@ async def run_again(
 
 @control.post("/demo", tags=[Tag.DEMO], status_code=202, response_model=Started)
 async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None, key: Key = "") -> Started:
-    """Starts a simulated scan, where blueapi is that of the simulated beamline."""
+    """Starts a simulated scan, where blueapi is that of the simulated beamline; 503 where it is a real one, or none."""
     wanted = wanted or DemoModel()
     here.may_change()
     try:
         (rows, columns, _), (height, width, _) = grid_from_text(wanted.shape), grid_from_text(wanted.frame_shape)
     except ValueError as error:
-        raise SettingsRefused(str(error)) from None
+        raise RequestRefused(str(error)) from None
     params = {
         **{"rows": rows, "columns": columns, "rate_hz": wanted.rate_hz, "frame_shape": [height, width]},
         **{"x_start": -2.0, "x_stop": round(-2.0 + 0.05 * max(1, columns - 1), 6)},
@@ -169,6 +168,12 @@ async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None
     }
     name, session = SIMULATED.format(mode=wanted.mode), told.instrument_session or "cm12345-1"
     key = f"demo {key}" if key else ""
+    if not here.connected:
+        raise BlueapiUnavailable(f"no blueapi is set (SNAKEMAP_BLUEAPI_URL), so {NO_BEAMLINE}")
+    try:
+        await here.plan(name, token=who.token)
+    except PlanNotFound:
+        raise NoSimulatedBeamline(f"blueapi has no plan {name}, so {NO_BEAMLINE}") from None
     task_id = await here.start(name, params, instrument_session=session, caller=who, key=key)
     return Started(task_id=task_id, plan_name=name, params=params)
 
@@ -215,10 +220,3 @@ async def picture(uid: str, here: Here) -> Response:
     if png is None:
         raise RunNotFound(f"There is no picture of run {uid[:100]!r} (yet).")
     return Response(png, media_type="image/png", headers={"Cache-Control": "no-cache"})
-
-
-class SettingsRefused(SettingsError):
-    """A shape that is none."""
-
-    status = 422
-    code = "invalid_request"

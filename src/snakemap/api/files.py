@@ -30,11 +30,12 @@ class EntryModel(BaseModel):
 
     name: str = Field(description="Bytes that are no text are replaced.", examples=["scan-1.nxs"])
     kind: Literal["directory", "hdf5", "file", "other", "refused"] = Field(
-        description="By content, not by name; refused: a link that leads out of the data root, or unreadable."
+        description="By content, not by name; refused: a link that leads out of the data root, or unreadable.",
+        examples=["hdf5"],
     )
     size: int = Field(description="Bytes.", examples=[23_540_992])
     modified: float = Field(description="Seconds since 1970.", examples=[1795461238.1])
-    live: bool = Field(description="Somebody is writing to it.")
+    live: bool = Field(description="Somebody is writing to it.", examples=[False])
 
 
 class FilesModel(BaseModel):
@@ -44,7 +45,7 @@ class FilesModel(BaseModel):
     total: int = Field(description="Entries of the directory.", examples=[1])
     found: int = Field(description="Entries that match the search.", examples=[1])
     offset: int = Field(description="Entries before these.", examples=[0])
-    more: bool = Field(description="Whether the directory has more entries than are ever told.")
+    more: bool = Field(description="Whether the directory has more entries than are ever told.", examples=[False])
     entries: list[EntryModel]
 
 

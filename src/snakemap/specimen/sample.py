@@ -80,6 +80,16 @@ class Sample:
         """How bright each region is at a point: 0 (dark) to about 1, one number a region."""
         return self._look_up(point).brightness[point % BLOCK]
 
+    def brightnesses(self, start: int, stop: int) -> Floats:
+        """How bright each region is at some points, `(stop - start, regions)`; the same as one by one."""
+        parts = [np.empty((0, len(self.pictures)))]
+        while start < stop:
+            block = self._look_up(start)
+            end = min(stop, (block.number + 1) * BLOCK)
+            parts.append(block.brightness[start - block.number * BLOCK : end - block.number * BLOCK])
+            start = end
+        return np.concatenate(parts)
+
     def _look_up(self, point: int) -> _Block:
         number = point // BLOCK
         block = self._block
