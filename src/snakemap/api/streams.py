@@ -309,11 +309,14 @@ class Streams:
         leaving = asyncio.create_task(_left(socket), name="websocket client")
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if leaving.done():
-                return None
-            return _goodbye(sending.exception()) if sending.exception() else (NORMAL, "that was all")
+            gone = leaving.done()
         finally:
             await _end(sending, leaving)
+        # asked for even where nobody is there to hear it, or asyncio complains that it was not
+        trouble = None if sending.cancelled() else sending.exception()
+        if gone:
+            return None
+        return (NORMAL, "that was all") if trouble is None else _goodbye(trouble)
 
     async def _entries(self, after: str | None) -> AsyncGenerator[list[Entry]]:
         cursor = await self._store.latest() if after is None else after
