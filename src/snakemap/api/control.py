@@ -8,16 +8,29 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.requests import HTTPConnection
 from pydantic import BaseModel, ConfigDict, Field
 
+from snakemap.api.answers import refusals
 from snakemap.api.callers import check_page, token_of
 from snakemap.api.folds import uid_of
-from snakemap.api.models import ErrorModel, Tag
+from snakemap.api.models import Tag
+from snakemap.api.routes import Uid
 from snakemap.control import Caller, Control
 from snakemap.errors import (
+    BlueapiFailed,
+    BlueapiForbids,
     BlueapiUnavailable,
+    ControlHeld,
     NoSimulatedBeamline,
+    NothingToRepeat,
+    OriginRefused,
+    ParamsRefused,
     PlanNotFound,
+    ReadOnly,
     RequestRefused,
     RunNotFound,
+    StoreUnavailable,
+    TooOften,
+    TransitionRefused,
+    WorkerBusy,
 )
 from snakemap.plan_form import fields_of
 from snakemap.settings import Settings, grid_from_text
@@ -31,14 +44,27 @@ NO_BEAMLINE = "there is no simulated beamline here; `snakemap demo` starts one"
 
 control = APIRouter(
     prefix="/api",
-    responses={
-        403: {"model": ErrorModel, "description": "Read-only, a page of another site, or blueapi forbids it."},
-        409: {"model": ErrorModel, "description": "The worker is busy, or somebody else has control."},
-        422: {"model": ErrorModel, "description": "Parameters that cannot be used; the message names each."},
-        429: {"model": ErrorModel, "description": "Too many requests in this minute."},
-        503: {"model": ErrorModel, "description": "Redis or blueapi is away, or no blueapi is set."},
-    },
+    responses=refusals({RequestRefused: "Parameters that cannot be used.", StoreUnavailable: "Redis is away."}),
 )
+
+CHANGES = {
+    ReadOnly: "Nothing may be changed here.",
+    OriginRefused: "A web page of another site asks.",
+    BlueapiForbids: "blueapi wants another token, or none will do.",
+    WorkerBusy: "The worker is busy.",
+    ControlHeld: "Somebody else has control.",
+    RequestRefused: "Parameters that cannot be used.",
+    ParamsRefused: "The plan does not take these parameters; the message names each.",
+    TooOften: "Too many requests in this minute.",
+    BlueapiFailed: "blueapi answered with an error of its own.",
+    BlueapiUnavailable: "blueapi is away, or no blueapi is set.",
+    StoreUnavailable: "Redis is away.",
+}
+AGAIN = {
+    RunNotFound: "No such run is in the store.",
+    PlanNotFound: "blueapi no longer has its plan.",
+    NothingToRepeat: "Nobody knows what the run was started with.",
+}
 
 
 class Started(BaseModel):
@@ -134,9 +160,15 @@ Key = Annotated[
 ]
 
 
-@control.post("/runs/{uid}/again", tags=[Tag.PLANS], status_code=202, response_model=Started)
+@control.post(
+    "/runs/{uid}/again",
+    tags=[Tag.PLANS],
+    status_code=202,
+    response_model=Started,
+    responses=refusals({**CHANGES, **AGAIN}),
+)
 async def run_again(
-    uid: str, here: Here, told: Told, who: Who, wanted: AgainModel | None = None, key: Key = ""
+    uid: Uid, here: Here, told: Told, who: Who, wanted: AgainModel | None = None, key: Key = ""
 ) -> Started:
     """Runs a run's plan again, with its own parameters but those given."""
     wanted = wanted or AgainModel()
@@ -152,7 +184,13 @@ async def run_again(
     return Started(task_id=task_id, plan_name=known.name, params=params)
 
 
-@control.post("/demo", tags=[Tag.DEMO], status_code=202, response_model=Started)
+@control.post(
+    "/demo",
+    tags=[Tag.DEMO],
+    status_code=202,
+    response_model=Started,
+    responses=refusals({**CHANGES, NoSimulatedBeamline: "blueapi is not that of a simulated beamline."}),
+)
 async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None, key: Key = "") -> Started:
     """Starts a simulated scan, where blueapi is that of the simulated beamline; 503 where it is a real one, or none."""
     wanted = wanted or DemoModel()
@@ -194,7 +232,13 @@ async def worker(here: Here) -> WorkerModel:
     )
 
 
-@control.post("/worker/{action}", tags=[Tag.PLANS], status_code=202, response_model=StateModel)
+@control.post(
+    "/worker/{action}",
+    tags=[Tag.PLANS],
+    status_code=202,
+    response_model=StateModel,
+    responses=refusals({**CHANGES, TransitionRefused: "The worker cannot do that now."}),
+)
 async def change(
     action: Literal["stop", "abort", "pause", "resume"], here: Here, who: Who, wanted: ReasonModel | None = None
 ) -> StateModel:
@@ -212,9 +256,15 @@ async def audit(here: Here, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 1
     "/runs/{uid}/picture",
     tags=[Tag.MAPS],
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}}, 404: {"model": ErrorModel, "description": "There is none."}},
+    responses={
+        200: {
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+            "description": "A picture, 40 pixels high.",
+        },
+        **refusals({RunNotFound: "There is none."}),
+    },
 )
-async def picture(uid: str, here: Here) -> Response:
+async def picture(uid: Uid, here: Here) -> Response:
     """A small picture of a run's maps, side by side, as PNG; clear where nothing was visited."""
     png = await here.desk.store.picture(await uid_of(here.desk.store, uid))
     if png is None:

@@ -8,8 +8,10 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.requests import HTTPConnection
 from pydantic import BaseModel, Field
 
-from snakemap.api.models import ErrorModel, Tag
+from snakemap.api.answers import refusals
+from snakemap.api.models import Tag
 from snakemap.directories import Directories
+from snakemap.errors import FileNotReady, FileRefused
 
 __all__ = ["EntryModel", "FilesModel", "files"]
 
@@ -18,10 +20,9 @@ COUNT_MAX = 500
 files = APIRouter(
     prefix="/api",
     tags=[Tag.FILES],
-    responses={
-        403: {"model": ErrorModel, "description": "It is not in the data root, or no directory."},
-        503: {"model": ErrorModel, "description": "It is not there (yet)."},
-    },
+    responses=refusals(
+        {FileRefused: "It is not in the data root, or no directory.", FileNotReady: "It is not there (yet)."}
+    ),
 )
 
 

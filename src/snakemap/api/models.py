@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
     "AxisModel",
+    "Bounds",
     "ErrorDetail",
     "ErrorModel",
     "Health",
     "MapsModel",
     "Message",
+    "Pair",
     "PositionsModel",
     "Readiness",
     "RunModel",
     "Tag",
 ]
+
+
+# lists of a fixed length, and no tuples: those who make clients from a schema understand them
+Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
+Span = Annotated[list[float], Field(min_length=2, max_length=2)]
+Spans = Annotated[list[Span], Field(min_length=2, max_length=2)]
+Bounds = Annotated[list[int], Field(min_length=4, max_length=4)]
 
 
 class Tag(StrEnum):
@@ -75,11 +84,11 @@ class MapsModel(BaseModel):
     they lie. A masked grid, or one that is not visited row by row, is that grid.
     """
 
-    shape: tuple[int, int] = Field(description="Rows and columns.", examples=[(7, 9)])
+    shape: Pair = Field(description="Rows and columns.", examples=[[7, 9]])
     fast_axis: str = Field(examples=["stage-x"])
-    extents: tuple[tuple[float, float], tuple[float, float]] = Field(
+    extents: Spans = Field(
         description="Outer cell edges, lowest first: of the slow axis, then of the fast one.",
-        examples=[((-0.5, 1.5), (9.5, 12.5))],
+        examples=[[[-0.5, 1.5], [9.5, 12.5]]],
     )
     cursor: str = Field(
         description="The last document that these maps contain; also the ETag.", examples=["1795461238076-0"]

@@ -19,7 +19,7 @@ from snakemap.api.answers import Responses, refusals
 from snakemap.api.caching import known_of, version_of
 from snakemap.api.folds import Written
 from snakemap.api.maps import Form, written
-from snakemap.api.models import MapsModel, Tag
+from snakemap.api.models import MapsModel, Pair, Tag
 from snakemap.api.routes import MAPS, As, Here, IfNoneMatch, versioned
 from snakemap.api.scenes import frame
 from snakemap.api.streams import refuse
@@ -78,7 +78,7 @@ FRAMES: Responses = {
 class FrameModel(BaseModel):
     """A detector frame."""
 
-    shape: tuple[int, int] = Field(description="Rows and columns.", examples=[(4, 4)])
+    shape: Pair = Field(description="Rows and columns.", examples=[[4, 4]])
     dtype: str = Field(description="As numpy names it.", examples=["uint8"])
     values: list[list[float]] = Field(description="Counts, as rows of columns.", examples=[[[1, 2, 2, 1]] * 4])
 

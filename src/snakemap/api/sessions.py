@@ -15,7 +15,7 @@ from snakemap.api.callers import check_page
 from snakemap.api.folds import Written, uid_of
 from snakemap.api.limits import address_of
 from snakemap.api.maps import Form
-from snakemap.api.models import MapsModel, Tag
+from snakemap.api.models import Bounds, MapsModel, Pair, Tag
 from snakemap.api.preview import Preview
 from snakemap.api.routes import MAPS, NO_RUN, UID_MAX, UNUSABLE, As, Here, IfNoneMatch, service, versioned
 from snakemap.api.visitors import KEPT_S, Visitor
@@ -43,6 +43,7 @@ ROIS = {"spot": [610, 760, 95, 245]}
 sessions = APIRouter(prefix="/api", tags=[Tag.SESSIONS], responses=refusals(UNUSABLE))
 
 Edge = Annotated[int, Field(ge=0, le=SIDE_MAX)]
+Rectangle = Annotated[list[Edge], Field(min_length=4, max_length=4)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=ROI_NAME_MAX)]
 Token = Annotated[
     str, Path(alias="id", description="Of the session, as POST gave it.", max_length=100, examples=[TOKEN])
@@ -59,7 +60,7 @@ class Wanted(BaseModel):
 
     follow: str = Field("latest", description="Uid of a run, or `latest`.", max_length=UID_MAX, examples=["latest"])
     source: str = Field("", description="As the maps name it; empty is the main one.", max_length=500, examples=[""])
-    rois: dict[Name, tuple[Edge, Edge, Edge, Edge]] = Field(
+    rois: dict[Name, Rectangle] = Field(
         {},
         description="Rectangles of detector pixels `[y0, y1, x0, x1]`, half open, by name; none: those of the run.",
         max_length=ROIS_MAX,
@@ -101,7 +102,7 @@ class SessionModel(BaseModel):
     id: str = Field(examples=[TOKEN])
     follow: str = Field(description="Uid of a run, or `latest`.", examples=["latest"])
     source: str = Field(description="As the maps name it; empty is the main one.", examples=[""])
-    rois: dict[str, tuple[int, int, int, int]] = Field(description="`[y0, y1, x0, x1]` by name.", examples=[ROIS])
+    rois: dict[str, Bounds] = Field(description="`[y0, y1, x0, x1]` by name.", examples=[ROIS])
     view: dict[str, Any] = Field(description="The client's own.", examples=[{"zoom": 2}])
     expires_in_s: int = Field(description="Seconds without any use after which it is forgotten.", examples=[KEPT_S])
 
@@ -109,7 +110,7 @@ class SessionModel(BaseModel):
 class RoiCounts(BaseModel):
     """One ROI of a frame."""
 
-    bounds: tuple[int, int, int, int] = Field(description="`[y0, y1, x0, x1]`.", examples=[(610, 760, 95, 245)])
+    bounds: Bounds = Field(description="`[y0, y1, x0, x1]`.", examples=[[610, 760, 95, 245]])
     counts: float | None = Field(
         description="Null when there are none to tell; `trouble` says why.", examples=[15_300.0]
     )
@@ -128,7 +129,7 @@ class RoisModel(BaseModel):
     source: str = Field(description="The camera.", examples=["camera"])
     seq_num: int | None = Field(description="Of the point whose frame it is.", examples=[63])
     time: float | None = Field(description="When it was kept, in seconds since 1970.", examples=[1795461238.1])
-    frame_shape: tuple[int, int] = Field(description="Of the detector: rows and columns.", examples=[(1216, 1936)])
+    frame_shape: Pair = Field(description="Of the detector: rows and columns.", examples=[[1216, 1936]])
     block: int = Field(
         description="Side in detector pixels of the block that one preview pixel is the mean of.", examples=[4]
     )
@@ -240,7 +241,7 @@ async def session_rois(token: Token, here: Here) -> RoisModel:
         source=name,
         seq_num=about.get("seq_num"),
         time=about.get("time"),
-        frame_shape=preview.frame_shape,
+        frame_shape=list(preview.frame_shape),
         block=preview.block,
         exact=preview.block == 1,
         rois={roi: _counts(preview, roi, bounds) for roi, bounds in rois.items()},
@@ -251,10 +252,10 @@ def _counts(preview: Preview, name: str, bounds: tuple[int, int, int, int]) -> R
     try:
         counts = preview.counts(Roi(name, *bounds))
     except RoiError as trouble:
-        return RoiCounts(bounds=bounds, counts=None, trouble=str(trouble))
+        return RoiCounts(bounds=list(bounds), counts=None, trouble=str(trouble))
     if not math.isfinite(counts):
-        return RoiCounts(bounds=bounds, counts=None, trouble="a pixel of it is no number")
-    return RoiCounts(bounds=bounds, counts=counts, trouble="")
+        return RoiCounts(bounds=list(bounds), counts=None, trouble="a pixel of it is no number")
+    return RoiCounts(bounds=list(bounds), counts=counts, trouble="")
 
 
 def _model(visitor: Visitor) -> SessionModel:
@@ -262,7 +263,7 @@ def _model(visitor: Visitor) -> SessionModel:
         id=visitor.token,
         follow=visitor.follow,
         source=visitor.source,
-        rois=visitor.rois,
+        rois={name: list(bounds) for name, bounds in visitor.rois.items()},
         view=visitor.view,
         expires_in_s=KEPT_S,
     )
