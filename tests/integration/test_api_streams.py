@@ -20,10 +20,12 @@ from tests.support import scans
 from tests.support.beamline import Scan
 from tests.support.rabbitmq import eventually, free_port
 from tests.support.stack import Program
+from websockets.exceptions import InvalidStatus
 
 from snakemap.api import streams
 from snakemap.api.limits import Places
-from snakemap.documents import WorkerEvent
+from snakemap.documents import Document, WorkerEvent
+from snakemap.runs import Run
 from snakemap.store import Store
 
 TIMEOUT_S = 20.0
@@ -337,3 +339,39 @@ def answers(url: str) -> bool:
         return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
     except httpx.TransportError:
         return False
+
+
+async def test_a_random_scan_is_told_as_a_true_one_and_then_it_is_over(api: Api) -> None:
+    async with api.socket("/random/documents?shape=5x6&rate_hz=200&seed=3") as socket:
+        messages = await heard(socket, 5)
+        while messages[-1]["name"] != "stop":
+            messages += await heard(socket, 1)
+        assert await farewell(socket) == (1000, "that was all")
+    run = Run(messages[0]["doc"])
+    for message in messages:
+        run.apply(Document(message["name"], message["doc"], run=message["run"]), cursor=message["cursor"])
+    assert (run.status, run.points) == ("complete", 30)
+    told = (await api.get("/api/random/map?shape=5x6&seed=3")).json()
+    assert told["channels"] == dict(zip(run.maps.channels, run.maps.grids.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "query", ["shape=501x4", "rate_hz=0", "rate_hz=1e9", "seed=-1", "seed=x", "shape=" + "1" * 999]
+)
+async def test_a_random_scan_that_cannot_be_is_refused(api: Api, query: str) -> None:
+    async with api.socket(f"/random/documents?{query}") as socket:
+        code, reason = await farewell(socket)
+    assert (code, reason.startswith(query.partition("=")[0])) == (1008, True)
+
+
+async def test_a_random_scan_takes_a_place_and_is_not_for_pages_of_others(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.service.streams, "places", Places(most=1, each=1))
+    async with api.socket("/random/documents?rate_hz=1") as first:
+        await heard(first, 1)
+        async with api.socket("/random/documents") as second:
+            assert (await farewell(second))[0] == 1013
+    await until(lambda: api.service.streams.clients == 0)
+    with pytest.raises(InvalidStatus):
+        await api.socket("/random/documents", origin="http://evil.example")

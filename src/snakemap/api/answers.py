@@ -9,9 +9,11 @@ from fastapi.responses import JSONResponse
 from snakemap.api.models import ErrorDetail, ErrorModel
 from snakemap.errors import SnakemapError
 
-__all__ = ["Responses", "answer", "answer_to", "refusals"]
+__all__ = ["Refusals", "Responses", "answer", "answer_to", "refusals"]
 
 Responses = dict[int | str, dict[str, Any]]
+Refusals = dict[type[SnakemapError], str]
+"""When what is refused, by kind of error."""
 
 
 def answer(status: int, code: str, text: str, *, headers: dict[str, str] | None = None) -> JSONResponse:
@@ -26,7 +28,7 @@ def answer_to(error: SnakemapError) -> JSONResponse:
     return answer(error.status, error.code, str(error), headers=headers)
 
 
-def refusals(told: dict[type[SnakemapError], str]) -> Responses:
+def refusals(told: Refusals) -> Responses:
     """What a route may refuse with, as FastAPI wants it; errors of one status go together.
 
     Args:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.requests import HTTPConnection
 from pydantic import BaseModel, ConfigDict, Field
 
-from snakemap.api.answers import refusals
+from snakemap.api.answers import Refusals, refusals
 from snakemap.api.callers import check_page, token_of
 from snakemap.api.folds import uid_of
 from snakemap.api.models import Tag
@@ -47,7 +47,7 @@ control = APIRouter(
     responses=refusals({RequestRefused: "Parameters that cannot be used.", StoreUnavailable: "Redis is away."}),
 )
 
-CHANGES = {
+CHANGES: Refusals = {
     ReadOnly: "Nothing may be changed here.",
     OriginRefused: "A web page of another site asks.",
     BlueapiForbids: "blueapi wants another token, or none will do.",
@@ -60,7 +60,7 @@ CHANGES = {
     BlueapiUnavailable: "blueapi is away, or no blueapi is set.",
     StoreUnavailable: "Redis is away.",
 }
-AGAIN = {
+AGAIN: Refusals = {
     RunNotFound: "No such run is in the store.",
     PlanNotFound: "blueapi no longer has its plan.",
     NothingToRepeat: "Nobody knows what the run was started with.",

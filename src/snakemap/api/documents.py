@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, WebSocket
 from fastapi.responses import StreamingResponse
 
-from snakemap.api.answers import Responses, refusals
+from snakemap.api.answers import Refusals, Responses, refusals
 from snakemap.api.limits import address_of
 from snakemap.api.models import Message, Tag
 from snakemap.api.routes import NO_RUN, UNUSABLE, Here, Uid
@@ -38,8 +38,8 @@ EVENTS: Responses = {
         "let go, and goes on after its last id.",
     }
 }
-CROWD = {TooManyClients: "Too many clients of this address.", Busy: "Too many clients."}
-CURSORS = {
+CROWD: Refusals = {TooManyClients: "Too many clients of this address.", Busy: "Too many clients."}
+CURSORS: Refusals = {
     CursorError: "That is no cursor, or one that lies in the future.",
     CursorGone: "What came after the cursor has left the store; begin again with after=0.",
 }
@@ -68,7 +68,7 @@ LastId = Annotated[
 Address = Annotated[str, Depends(address_of)]
 
 
-def _refused(*kinds: dict[type, str]) -> Responses:
+def _refused(*kinds: Refusals) -> Responses:
     return refusals({**{kind: words for told in kinds for kind, words in told.items()}, **CROWD})
 
 

@@ -29,6 +29,7 @@ UNLIMITED = frozenset(("/healthz", "/readyz", "/metrics"))
 ADDRESSES_MAX = 10_000
 BODY_BYTES_MAX = 1_000_000
 BODY_TIMEOUT_S = 20.0
+DIGITS_MAX = 20
 
 
 def address_of(connection: HTTPConnection) -> str:
@@ -132,10 +133,10 @@ async def _whole(headers: Headers, receive: Receive) -> bytes | None:
         BodyTooSlow: when it does not come in time.
     """
     told = headers.get("content-length", "0")
-    parts, size = [], int(told) if told.isdecimal() else 0
     too_large = BodyTooLarge(f"a body has at most {BODY_BYTES_MAX:,} bytes")
-    if size > BODY_BYTES_MAX:
+    if len(told) > DIGITS_MAX or (told.isdecimal() and int(told) > BODY_BYTES_MAX):
         raise too_large
+    parts: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):

@@ -151,7 +151,7 @@ class ErrorModel(BaseModel):
 class Health(BaseModel):
     """The process answers."""
 
-    status: Literal["ok"] = Field("ok", examples=["ok"])
+    status: Literal["ok"] = Field(default="ok", examples=["ok"])
     version: str = Field(examples=["0.1.0"])
 
 
@@ -160,4 +160,4 @@ class Readiness(BaseModel):
 
     ready: bool = Field(examples=[True])
     checks: dict[str, str] = Field(description="`ok`, or what is wrong.", examples=[{"redis": "ok", "worker": "ok"}])
-    error: ErrorDetail | None = Field(None, description="What is wrong, in one.", examples=[None])
+    error: ErrorDetail | None = Field(default=None, description="What is wrong, in one.", examples=[None])

@@ -90,7 +90,7 @@ async def random_frame(
     seed: Seed = 0,
     dtype: Dtype = "uint8",
     form: Annotated[Picture, Query(alias="format", description="`png` is for uint8 and uint16.")] = Picture.JSON,
-    point: Annotated[int, Query(description="Of a scan of 60x60, from 0.", ge=0, lt=SCANNED[0] * SCANNED[1])] = 1800,
+    point: Annotated[int, Query(description="Of a scan of 60x60, from 0.", ge=0, lt=SCANNED[0] * SCANNED[1])] = 2567,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """A frame of a simulated camera: three bright patches over a dim background, as the regions of the instrument."""

@@ -10,7 +10,7 @@ from fastapi.requests import HTTPConnection
 from pydantic import TypeAdapter
 
 from snakemap import __version__
-from snakemap.api.answers import Responses, refusals
+from snakemap.api.answers import Refusals, Responses, refusals
 from snakemap.api.caching import known_of, version_of
 from snakemap.api.folds import Written
 from snakemap.api.maps import Form
@@ -36,8 +36,8 @@ __all__ = [
 UID_MAX = 200
 RUNS_MAX = 10_000
 
-UNUSABLE = {RequestRefused: "A parameter that cannot be used.", StoreUnavailable: "Redis is away."}
-NO_RUN = {RunNotFound: "No such run is in the store, or the run has no such source."}
+UNUSABLE: Refusals = {RequestRefused: "A parameter that cannot be used.", StoreUnavailable: "Redis is away."}
+NO_RUN: Refusals = {RunNotFound: "No such run is in the store, or the run has no such source."}
 NOT_MODIFIED: Responses = {304: {"description": "Nothing has come since the ETag in If-None-Match."}}
 MAPS: Responses = {
     200: {

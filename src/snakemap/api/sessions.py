@@ -9,7 +9,7 @@ import orjson
 from fastapi import APIRouter, Body, Depends, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from snakemap.api.answers import refusals
+from snakemap.api.answers import Refusals, refusals
 from snakemap.api.caching import known_of, version_of
 from snakemap.api.callers import check_page
 from snakemap.api.folds import Written, uid_of
@@ -48,9 +48,9 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=ROI_NAME_MAX)]
 Token = Annotated[
     str, Path(alias="id", description="Of the session, as POST gave it.", max_length=100, examples=[TOKEN])
 ]
-NO_SESSION = {SessionNotFound: "There is no session of that id (any more)."}
-FOREIGN = {OriginRefused: "A web page of another site asks."}
-UNUSABLE_ROI = {**UNUSABLE, RoiError: "An ROI that holds no pixel."}
+NO_SESSION: Refusals = {SessionNotFound: "There is no session of that id (any more)."}
+FOREIGN: Refusals = {OriginRefused: "A web page of another site asks."}
+UNUSABLE_ROI: Refusals = {**UNUSABLE, RoiError: "An ROI that holds no pixel."}
 
 
 class Wanted(BaseModel):
@@ -58,16 +58,20 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    follow: str = Field("latest", description="Uid of a run, or `latest`.", max_length=UID_MAX, examples=["latest"])
-    source: str = Field("", description="As the maps name it; empty is the main one.", max_length=500, examples=[""])
+    follow: str = Field(
+        default="latest", description="Uid of a run, or `latest`.", max_length=UID_MAX, examples=["latest"]
+    )
+    source: str = Field(
+        default="", description="As the maps name it; empty is the main one.", max_length=500, examples=[""]
+    )
     rois: dict[Name, Rectangle] = Field(
-        {},
+        default={},
         description="Rectangles of detector pixels `[y0, y1, x0, x1]`, half open, by name; none: those of the run.",
         max_length=ROIS_MAX,
         examples=[ROIS],
     )
     view: dict[str, Any] = Field(
-        {},
+        default={},
         description=f"Whatever the client wants to find again, at most {VIEW_BYTES_MAX} bytes.",
         examples=[{"zoom": 2}],
     )
