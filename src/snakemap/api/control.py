@@ -162,6 +162,7 @@ Key = Annotated[
 
 @control.post(
     "/runs/{uid}/again",
+    summary="Run a plan again",
     tags=[Tag.PLANS],
     status_code=202,
     response_model=Started,
@@ -186,6 +187,7 @@ async def run_again(
 
 @control.post(
     "/demo",
+    summary="Launch a demonstration",
     tags=[Tag.DEMO],
     status_code=202,
     response_model=Started,
@@ -216,7 +218,7 @@ async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None
     return Started(task_id=task_id, plan_name=name, params=params)
 
 
-@control.get("/worker", tags=[Tag.PLANS], response_model=WorkerModel)
+@control.get("/worker", summary="State of the worker", tags=[Tag.PLANS], response_model=WorkerModel)
 async def worker(here: Here) -> WorkerModel:
     """What blueapi's worker does, and who has control."""
     watch = Watch(here)
@@ -234,6 +236,7 @@ async def worker(here: Here) -> WorkerModel:
 
 @control.post(
     "/worker/{action}",
+    summary="Stop, abort, pause or resume",
     tags=[Tag.PLANS],
     status_code=202,
     response_model=StateModel,
@@ -246,7 +249,7 @@ async def change(
     return StateModel(state=await here.change(action, reason=(wanted or ReasonModel()).reason, caller=who))
 
 
-@control.get("/audit", tags=[Tag.PLANS], response_model=list[AuditModel])
+@control.get("/audit", summary="Who asked for what", tags=[Tag.PLANS], response_model=list[AuditModel])
 async def audit(here: Here, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 100) -> Any:
     """Who asked for what, newest first, and what came of it."""
     return await here.desk.audit(count=count)
@@ -254,6 +257,7 @@ async def audit(here: Here, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 1
 
 @control.get(
     "/runs/{uid}/picture",
+    summary="A small picture of a run",
     tags=[Tag.MAPS],
     response_class=Response,
     responses={

@@ -39,8 +39,9 @@ EVENTS: Responses = {
     }
 }
 CROWD: Refusals = {TooManyClients: "Too many clients of this address.", Busy: "Too many clients."}
+NO_CURSOR: Refusals = {CursorError: "That is no cursor, or one that lies in the future."}
 CURSORS: Refusals = {
-    CursorError: "That is no cursor, or one that lies in the future.",
+    **NO_CURSOR,
     CursorGone: "What came after the cursor has left the store; begin again with after=0.",
 }
 
@@ -72,7 +73,12 @@ def _refused(*kinds: Refusals) -> Responses:
     return refusals({**{kind: words for told in kinds for kind, words in told.items()}, **CROWD})
 
 
-@documents.get("/documents", response_class=StreamingResponse, responses={**_refused(UNUSABLE, CURSORS), **LINES})
+@documents.get(
+    "/documents",
+    summary="A page of the stream",
+    response_class=StreamingResponse,
+    responses={**_refused(UNUSABLE, CURSORS), **LINES},
+)
 async def page(
     here: Here,
     address: Address,
@@ -87,7 +93,10 @@ async def page(
 
 
 @documents.get(
-    "/documents/events", response_class=StreamingResponse, responses={**_refused(UNUSABLE, CURSORS), **EVENTS}
+    "/documents/events",
+    summary="The stream as server-sent events",
+    response_class=StreamingResponse,
+    responses={**_refused(UNUSABLE, CURSORS), **EVENTS},
 )
 async def events(here: Here, address: Address, after: After = None, last_id: LastId = None) -> StreamingResponse:
     """Every event as it comes, as server-sent events; with `after`, everything since that cursor first."""
@@ -96,8 +105,9 @@ async def events(here: Here, address: Address, after: After = None, last_id: Las
 
 @documents.get(
     "/runs/{uid}/documents",
+    summary="Documents of a run",
     response_class=StreamingResponse,
-    responses={**_refused(UNUSABLE, NO_RUN, CURSORS), **LINES},
+    responses={**_refused(UNUSABLE, NO_RUN, NO_CURSOR), **LINES},
 )
 async def run_documents(uid: Uid, here: Here, address: Address, after: AfterOfRun = "0") -> StreamingResponse:
     """Every document of a run up to now, in order, as JSON lines; with `after`, those since that cursor."""
@@ -106,8 +116,9 @@ async def run_documents(uid: Uid, here: Here, address: Address, after: AfterOfRu
 
 @documents.get(
     "/runs/{uid}/documents/events",
+    summary="A run as server-sent events",
     response_class=StreamingResponse,
-    responses={**_refused(UNUSABLE, NO_RUN, CURSORS), **EVENTS},
+    responses={**_refused(UNUSABLE, NO_RUN, NO_CURSOR), **EVENTS},
 )
 async def run_events(
     uid: Uid, here: Here, address: Address, after: AfterOfRun = "0", last_id: LastId = None

@@ -55,7 +55,7 @@ def directories(connection: HTTPConnection) -> Directories:
     return connection.app.state.service.directories
 
 
-@files.get("/files", response_model=FilesModel)
+@files.get("/files", summary="List a directory", response_model=FilesModel)
 async def list_files(
     here: Annotated[Directories, Depends(directories)],
     path: Annotated[str, Query(description="Directory in the data root; empty is the root.", max_length=4096)] = "",

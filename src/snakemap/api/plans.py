@@ -54,13 +54,18 @@ def _token(request: Request) -> str:
 Token = Annotated[str, Depends(_token)]
 
 
-@plans.get("/plans", response_model=list[PlanModel])
+@plans.get("/plans", summary="List plans", response_model=list[PlanModel])
 async def list_plans(here: Here, token: Token) -> list[PlanModel]:
     """The plans that blueapi offers, by name; POST /api/runs/{uid}/again starts one with parameters exchanged."""
     return [_told(plan) for plan in await here.control.blueapi.plans(token=token)]
 
 
-@plans.get("/plans/{name}", response_model=PlanModel, responses=refusals({PlanNotFound: "blueapi has no such plan."}))
+@plans.get(
+    "/plans/{name}",
+    summary="One plan",
+    response_model=PlanModel,
+    responses=refusals({PlanNotFound: "blueapi has no such plan."}),
+)
 async def one_plan(
     name: Annotated[str, Path(description="Of a plan.", max_length=200, examples=["grid_scan"])],
     here: Here,

@@ -83,7 +83,7 @@ class FrameModel(BaseModel):
     values: list[list[float]] = Field(description="Counts, as rows of columns.", examples=[[[1, 2, 2, 1]] * 4])
 
 
-@random.get("/frame", response_model=FrameModel, responses=FRAMES)
+@random.get("/frame", summary="A random frame", response_model=FrameModel, responses=FRAMES)
 async def random_frame(
     here: Here,
     shape: FrameShape = "1216x1936",
@@ -106,7 +106,7 @@ async def random_frame(
     )
 
 
-@random.get("/map", response_model=MapsModel, responses=MAPS)
+@random.get("/map", summary="Random maps, which may grow", response_model=MapsModel, responses=MAPS)
 async def random_map(
     here: Here,
     shape: Shape = "60x60",

@@ -68,7 +68,7 @@ IfNoneMatch = Annotated[str | None, Header(description="An earlier ETag, or seve
 RUNS = TypeAdapter(list[RunModel])
 
 
-@router.get("/runs", tags=[Tag.RUNS], response_model=list[RunModel], responses=NOT_MODIFIED)
+@router.get("/runs", summary="List runs", tags=[Tag.RUNS], response_model=list[RunModel], responses=NOT_MODIFIED)
 async def runs(
     here: Here,
     count: Annotated[int, Query(description="The newest so many.", ge=1, le=RUNS_MAX)] = RUNS_MAX,
@@ -81,13 +81,19 @@ async def runs(
     return versioned(Written(version, None if version in known or "*" in known else told))
 
 
-@router.get("/runs/{uid}", tags=[Tag.RUNS], response_model=RunModel, responses=refusals(NO_RUN))
+@router.get("/runs/{uid}", summary="One run", tags=[Tag.RUNS], response_model=RunModel, responses=refusals(NO_RUN))
 async def run(uid: Uid, here: Here) -> Any:
     """One run; `latest` is the newest."""
     return await here.summary(uid)
 
 
-@router.get("/runs/{uid}/maps", tags=[Tag.MAPS], response_model=MapsModel, responses={**refusals(NO_RUN), **MAPS})
+@router.get(
+    "/runs/{uid}/maps",
+    summary="Maps of a run",
+    tags=[Tag.MAPS],
+    response_model=MapsModel,
+    responses={**refusals(NO_RUN), **MAPS},
+)
 async def run_maps(
     uid: Uid, here: Here, form: As = Form.JSON, source: Of = "", if_none_match: IfNoneMatch = None
 ) -> Response:
@@ -95,7 +101,7 @@ async def run_maps(
     return versioned(await here.maps(uid, form, source=source, known=known_of(if_none_match)), form)
 
 
-@meta.get("/healthz", response_model=Health)
+@meta.get("/healthz", summary="Is the process there", response_model=Health)
 async def healthz() -> Health:
     """The process answers."""
     return Health(version=__version__)
@@ -103,6 +109,7 @@ async def healthz() -> Health:
 
 @meta.get(
     "/readyz",
+    summary="Can data come through",
     response_model=Readiness,
     response_model_exclude_none=True,
     responses={503: {"model": Readiness, "description": "They cannot."}},

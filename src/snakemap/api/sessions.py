@@ -152,6 +152,7 @@ Ours = Depends(_page_of_ours)
 
 @sessions.post(
     "/sessions",
+    summary="Begin a session",
     status_code=201,
     response_model=SessionModel,
     dependencies=[Ours],
@@ -180,7 +181,9 @@ async def begin(
     return _model(visitor)
 
 
-@sessions.get("/sessions/{id}", response_model=SessionModel, responses=refusals(NO_SESSION))
+@sessions.get(
+    "/sessions/{id}", summary="Look at a session", response_model=SessionModel, responses=refusals(NO_SESSION)
+)
 async def look(token: Token, here: Here, response: Response) -> SessionModel:
     """A session as it is."""
     response.headers["Cache-Control"] = "no-store"
@@ -189,6 +192,7 @@ async def look(token: Token, here: Here, response: Response) -> SessionModel:
 
 @sessions.patch(
     "/sessions/{id}",
+    summary="Change a session",
     response_model=SessionModel,
     dependencies=[Ours],
     responses=refusals({**NO_SESSION, **FOREIGN, **UNUSABLE_ROI}),
@@ -199,7 +203,13 @@ async def change(token: Token, wanted: Wanted, here: Here, response: Response) -
     return _model(await here.visitors.use(token, wanted.told()))
 
 
-@sessions.delete("/sessions/{id}", status_code=204, dependencies=[Ours], responses=refusals({**NO_SESSION, **FOREIGN}))
+@sessions.delete(
+    "/sessions/{id}",
+    summary="End a session",
+    status_code=204,
+    dependencies=[Ours],
+    responses=refusals({**NO_SESSION, **FOREIGN}),
+)
 async def end(token: Token, here: Here) -> None:
     """Ends a session."""
     await here.visitors.forget(token)
@@ -207,6 +217,7 @@ async def end(token: Token, here: Here) -> None:
 
 @sessions.get(
     "/sessions/{id}/maps",
+    summary="Maps of what a session follows",
     response_model=MapsModel,
     responses={**refusals({**NO_SESSION, **NO_RUN}), **MAPS},
 )
@@ -223,6 +234,7 @@ async def session_maps(token: Token, here: Here, form: As = Form.JSON, if_none_m
 
 @sessions.get(
     "/sessions/{id}/rois",
+    summary="Counts over the ROIs of a session",
     response_model=RoisModel,
     responses=refusals({**NO_SESSION, **NO_RUN, FrameNotFound: "The run has no preview frame (any more)."}),
 )
