@@ -212,7 +212,7 @@ def simulate(
 ) -> None:
     """Run a simulated beamline: a real RunEngine, a real growing HDF5 file, blueapi's messages."""
     from snakemap.simulator.command import run
-    from snakemap.simulator.request import ScanRequest, shape_from_text
+    from snakemap.specimen.request import ScanRequest, shape_from_text
 
     def work() -> int:
         request = ScanRequest(

@@ -10,6 +10,8 @@ class SnakemapError(Exception):
 
     status = 500
     code = "error"
+    retry_after_s: int | None = None
+    """After how many seconds another try may have another answer; None where nobody knows."""
 
 
 class SettingsError(SnakemapError):
@@ -31,6 +33,13 @@ class CursorError(SnakemapError):
 
     status = 422
     code = "cursor"
+
+
+class CursorGone(CursorError):
+    """Documents after a cursor have left the store, so that nobody can go on from there without a gap."""
+
+    status = 410
+    code = "cursor_gone"
 
 
 class GeometryError(SnakemapError):
@@ -117,6 +126,13 @@ class BlueapiUnavailable(SnakemapError):
     code = "blueapi_unavailable"
 
 
+class NoSimulatedBeamline(SnakemapError):
+    """A demonstration was asked for where the beamline is a real one."""
+
+    status = 503
+    code = "no_simulated_beamline"
+
+
 class BlueapiFailed(SnakemapError):
     """blueapi answered with an error of its own, or with something that is no answer."""
 
@@ -193,3 +209,63 @@ class TooOften(SnakemapError):
 
     status = 429
     code = "too_often"
+    retry_after_s = 60
+
+
+class RequestRefused(SnakemapError):
+    """A request to the API that cannot be used as it is."""
+
+    status = 422
+    code = "invalid_request"
+
+
+class BodyTooLarge(SnakemapError):
+    """A request whose body has more bytes than are read."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class BodyTooSlow(SnakemapError):
+    """A request whose body does not come."""
+
+    status = 408
+    code = "body_too_slow"
+
+
+class TooManyClients(SnakemapError):
+    """One address has more connections open than it may."""
+
+    status = 429
+    code = "too_many_clients"
+    retry_after_s = 5
+
+
+class TooManySessions(SnakemapError):
+    """One address has more sessions of the API than it may."""
+
+    status = 429
+    code = "too_many_sessions"
+    retry_after_s = 60
+
+
+class Busy(SnakemapError):
+    """All that there is to give has been given; later there may be some again."""
+
+    status = 503
+    code = "busy"
+    retry_after_s = 5
+
+
+class SessionNotFound(SnakemapError):
+    """The API has no session of that id (any more)."""
+
+    status = 404
+    code = "session_not_found"
+
+
+class FrameNotFound(SnakemapError):
+    """A run has no frame that could be shown (any more)."""
+
+    status = 404
+    code = "frame_not_found"

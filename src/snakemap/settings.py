@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that pages and API listen on; `0.0.0.0` for the network.")
     port: int = Field(5006, ge=0, le=65535, description="Port of the pages.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the API.")
+    api_requests_per_minute: int = Field(
+        1200, ge=1, description="Requests to the API that one address may make in a minute; more are told to wait."
+    )
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Host names (`dashboard.beamline:5006`, several with commas) that pages may be opened from."
     )

@@ -98,6 +98,18 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
+SPAN = """
+local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
+local newest = '0-0'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local told = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #told, 2 do
+    if told[i] == 'last-generated-id' then newest = told[i + 1] end
+  end
+end
+return {oldest[1] and oldest[1][1] or newest, newest}
+"""
+
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
 
@@ -155,6 +167,7 @@ class Store:
         self._append = self._client.register_script(APPEND)
         self._lease = self._client.register_script(LEASE)
         self._release = self._client.register_script(RELEASE)
+        self._span = self._client.register_script(SPAN)
 
     async def append(self, messages: Sequence[Message]) -> list[str]:
         """Adds documents (with their ``run`` set) and worker events at the end of the stream, in order.
@@ -231,6 +244,12 @@ class Store:
         async with self._translated():
             rows = await self._client.xrevrange(STREAM, count=1)
         return rows[0][0].decode() if rows else "0-0"
+
+    async def span(self) -> tuple[str, str]:
+        """The cursors of the oldest entry that is there, and of the newest that ever was; twice that when none is."""
+        async with self._translated():
+            oldest, newest = await self._span(keys=[STREAM])
+        return oldest.decode(), newest.decode()
 
     async def owners(self) -> dict[str, str]:
         """The uid of every known start, descriptor and resource, and the uid of its run."""

@@ -140,22 +140,26 @@ class FakeStore:
         found = [entry for entry in self.entries if position(entry.cursor) > position(after)]
         return [entry for entry in found if until == "+" or position(entry.cursor) <= position(until)][:count]
 
-    async def follow(self, after: str, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]:
+    async def follow(self, after: str, *, block_ms: int = 1000, count: int = 100) -> AsyncIterator[list[Entry]]:
         while True:
             news = self._news
-            entries = await self.read(after, count=100)
+            entries = await self.read(after, count=count)
             yield entries
             after = entries[-1].cursor if entries else after
             if not entries:
                 await news.wait()
 
-    async def run_entries(self, uid: str, *, after: str = "0") -> AsyncIterator[list[Entry]]:
+    async def run_entries(self, uid: str, *, after: str = "0", count: int = 1000) -> AsyncIterator[list[Entry]]:
         own = [entry for entry in await self.read(after, count=1_000_000) if entry.run == uid]
         if uid not in self.runs:
             raise RunNotFound(f"no run {uid}")
         for start in range(0, len(own), 7):
             yield own[start : start + 7]
             self._check()
+
+    async def span(self) -> tuple[str, str]:
+        self._check()
+        return (self.entries[0].cursor, self.entries[-1].cursor) if self.entries else ("0-0", "0-0")
 
     async def save_summary(self, uid: str, summary: dict[str, Any]) -> None:
         self._check()
