@@ -14,10 +14,13 @@ from starlette.exceptions import HTTPException
 
 from snakemap import __version__
 from snakemap.api.control import control
+from snakemap.api.davidia import davidia
 from snakemap.api.files import files
+from snakemap.api.h5 import h5
 from snakemap.api.models import ErrorDetail, ErrorModel, Tag
 from snakemap.api.routes import meta, router
 from snakemap.api.service import Service
+from snakemap.api.visr import visr
 from snakemap.errors import SnakemapError
 from snakemap.settings import Settings
 from snakemap.store import Store
@@ -63,6 +66,9 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.state.service = Service(store, settings)
     app.include_router(router)
     app.include_router(files)
+    app.include_router(h5)
+    app.include_router(visr)
+    app.include_router(davidia)
     app.include_router(control)
     app.include_router(meta)
     app.add_exception_handler(SnakemapError, _snakemap_error)

@@ -10,13 +10,13 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
-from urllib.parse import urlsplit
 
 import orjson
 from fastapi import WebSocket, WebSocketDisconnect
 
 from snakemap.api.folds import uid_of
-from snakemap.errors import OriginRefused, SnakemapError
+from snakemap.api.origins import check_origin
+from snakemap.errors import SnakemapError
 from snakemap.store import Entry, Store
 
 __all__ = ["Streams", "lines", "message"]
@@ -155,17 +155,8 @@ class Streams:
                 yield [entry for entry in entries if entry.run == uid]
 
     def _check_origin(self, socket: WebSocket) -> None:
-        """Refuses web pages that are not ours, as a browser itself would for all but WebSockets.
-
-        Raises:
-            OriginRefused: when the page comes from another host, or port, and no setting names it.
-        """
-        origin = socket.headers.get("origin")
-        if origin is None:
-            return  # not a browser
-        host = urlsplit(origin).netloc
-        if host != socket.headers.get("host") and host not in self._origins:
-            raise OriginRefused(f"pages of {origin[:100]} may not read this; SNAKEMAP_ORIGINS names those that may")
+        """As :func:`~snakemap.api.origins.check_origin`."""
+        check_origin(socket, self._origins)
 
 
 async def _send(socket: WebSocket, batches: AsyncGenerator[list[Entry]]) -> None:
