@@ -99,9 +99,8 @@ def attr(files: OpenFiles, request: GroveRequest) -> Answer:
     keys = request.get("attr_keys")
     with reading(node.file, f"the attributes of {shown(node.path)} cannot be read"):
         names = _attribute_names(node, keys)
-        entity = content.ResolvedEntityContent(request["node"], node.item)
         try:
-            values = entity.attributes(names)
+            values = _content(node, request["node"]).attributes(names)
         except TypeError as error:
             raise WrongKind(f"{node} has an attribute of a kind that cannot be read: {shown(error)}") from error
     with _encoding(node, "json"):

@@ -256,7 +256,7 @@ def unpacked(data: bytes | None) -> dict[Any, Any]:
 
 
 def image_message(run: Run, plot_id: str) -> bytes | None:
-    """The map that a plot shows, as a message of Davidia's; None before the first sums, or without such a channel.
+    """The map that a plot shows, as a message of Davidia's; None when the run has no such channel.
 
     Values are counts, float64 (rows, columns), NaN where not visited.
     """

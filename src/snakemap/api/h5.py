@@ -135,7 +135,7 @@ class H5Route(APIRoute):
         return handled
 
 
-Said = {
+SAID: dict[int | str, dict[str, Any]] = {
     403: {"model": H5ErrorModel, "description": "It is not in the data root, or leads or draws on something outside."},
     404: {"model": H5ErrorModel, "description": "No such file, or nothing of that name in it."},
     413: {"model": H5ErrorModel, "description": "More than is answered at one time; choose a part."},
@@ -143,7 +143,7 @@ Said = {
     503: {"model": H5ErrorModel, "description": "It cannot be read yet, or too many are asking."},
 }
 
-h5 = APIRouter(prefix="/api/h5", tags=[Tag.FILES], route_class=H5Route, responses=dict(Said), lifespan=lifespan)
+h5 = APIRouter(prefix="/api/h5", tags=[Tag.FILES], route_class=H5Route, responses=SAID, lifespan=lifespan)
 
 Here = Annotated[Grove, Depends(grove)]
 InRoot = Annotated[

@@ -57,19 +57,16 @@ def written_values(run: Run, name: str) -> bytes | None:
 
     Args:
         run: whose map it is; of its main source.
-        name: of the channel, whatever the case. Before the first sums every name has an empty map.
+        name: of the channel, whatever the case.
 
     Returns:
         None when there is no such channel.
     """
     drawn = Drawn.of(run, run.main)
     places = [place for place, channel in enumerate(drawn.channels) if channel.lower() == name.lower()]
-    if places:
-        grid = drawn.grids[places[0]]
-    elif not drawn.channels:
-        grid = np.full((drawn.raster.rows, drawn.raster.columns), np.nan)
-    else:
+    if not places:
         return None
+    grid = drawn.grids[places[0]]
     return b'{"values":[' + b"".join(_rows(grid)) + b"]}"
 
 

@@ -42,8 +42,6 @@ RETRY_MS = 2000
 
 MAPS_KEPT, BYTES_KEPT = 64, 64 * 1024 * 1024
 SUFFIX = "Total"
-ENDINGS = {"complete": "finished", "incomplete": "finished"}
-
 Status = Literal["running", "finished", "failed"]
 PathMap = Sequence[tuple[str, str]]
 
@@ -187,18 +185,18 @@ class Happenings:
             self.clients -= 1
 
     async def _changes(self, last: str | None) -> AsyncGenerator[bytes]:
-        said: dict[str, Status] | None = None
+        said: dict[str, str] | None = None
         quiet_since = time.monotonic()
         while True:
             now = await self._look()
             if now is not None:
                 if said is None:  # what ended before the client came is none of its business
-                    ended = {uid: one.status for uid, one in now.items() if one.status != "running"}
-                    said = {uid: "running" if uid == last else status for uid, status in ended.items()}
+                    ended = [(uid, one) for uid, one in now.items() if one.status != "running"]
+                    said = {uid: "running" if uid == last else str(one.status) for uid, one in ended}
                 for happening in _news(said, now):
                     quiet_since = time.monotonic()
                     yield b"id: %b\ndata: %b\n\n" % (_line(happening.uuid), orjson.dumps(happening.model_dump()))
-                said = {uid: one.status for uid, one in now.items()}
+                said = {uid: str(one.status) for uid, one in now.items()}
             if time.monotonic() - quiet_since > KEEP_ALIVE_S:
                 quiet_since = time.monotonic()
                 yield b": nothing new\n\n"
@@ -222,12 +220,13 @@ def _happening(summary: dict[str, Any]) -> Happening | None:
     """How a run stands; None while it has no file that could be asked for, and for one that was not taken."""
     if not summary.get("file") or summary.get("opened"):
         return None
-    status = str(summary["status"])
-    told = "running" if status == "running" else ENDINGS.get(status, "failed")
-    return Happening(uuid=str(summary["uid"]), filepath=str(summary["file"]), status=told)  # pyright: ignore[reportArgumentType]
+    status: Status = "running" if summary["status"] == "running" else "failed"
+    if summary["status"] in ("complete", "incomplete"):
+        status = "finished"
+    return Happening(uuid=str(summary["uid"]), filepath=str(summary["file"]), status=status)
 
 
-def _news(said: dict[str, Status], now: dict[str, Happening]) -> list[Happening]:
+def _news(said: dict[str, str], now: dict[str, Happening]) -> list[Happening]:
     """What has changed; a run that has ended already is said to have begun first."""
     news: list[Happening] = []
     for uid, happening in now.items():
