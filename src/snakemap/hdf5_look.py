@@ -112,6 +112,11 @@ class FileLooker:
         """How often a process was started."""
         return sum(looker.launches for looker in self._all)
 
+    @property
+    def pids(self) -> list[int]:
+        """The processes that read now."""
+        return [looker.pid for looker in self._all if looker.pid is not None]
+
     async def close(self) -> None:
         """Ends the processes."""
         for looker in self._all:

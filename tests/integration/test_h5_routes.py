@@ -13,15 +13,17 @@ from typing import Any
 import h5py
 import httpx
 import numpy as np
+import psutil
 import pytest
 import pytest_asyncio
 from fastapi import FastAPI
 from h5grove import fastapi_utils
 from tests.support.escapes import CANARY, ESCAPES, pictures, virtual, write
 from tests.support.h5_corpus import GROUPS, make_corpus
+from tests.support.served import serving, until
 from tests.support.swmr_writer import DATASET, SHAPE, SwmrWriter, picture
 
-from snakemap.api import create_app
+from snakemap.api import create_app, sending
 from snakemap.api.h5 import Grove
 from snakemap.settings import load
 from snakemap.store import Store
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 HOSTILE = Path(__file__).parents[1] / "data" / "hostile"
 ROUTES = ("meta", "data", "attr", "stats", "paths")
 FORMS = ("json", "bin", "npy", "csv", "tiff")
+NAMES = ("little_f8_2d", "virtual", "gzip", "compound", "of_dataset", "data", "soft", "round", "vlen_1d")
 Asked = tuple[str, dict[str, Any]]
 
 
@@ -368,3 +371,49 @@ async def test_names_that_are_no_text_spoil_no_listing(ours: httpx.AsyncClient, 
         ("dataset", "<img src=x onerror=alert(1)>"),
         ("other", "\ufffd\ufffd"),
     }
+
+
+async def test_a_client_that_does_not_take_its_answer_is_let_go_and_the_readers_end_with_the_server(
+    redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "PART_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(sending, "HELD_MAX", 60_000_000)
+    with h5py.File(tmp_path / "large.h5", "w") as file:
+        file.create_dataset("d", (50_000_000,), "u1")
+    async with serving(redis_url, data_root=tmp_path) as api, api.client() as client:
+        host, _, port = api.authority.partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
+        writer.write(b"GET /api/h5/data/?file=large.h5&path=/d&format=bin HTTP/1.1\r\nHost: api\r\n\r\n")
+        assert b"200 OK" in await reader.readline()
+        held = api.app.state.grove.held
+        assert held.bytes == 50_000_000
+        query = {"file": "large.h5", "path": "/d", "format": "bin"}
+        assert refusal(await client.get("/api/h5/data/", params=query)) == (503, "too_busy")
+        await until(lambda: held.bytes == 0)
+        answer = await client.get("/api/h5/data/", params=query)
+        assert (answer.headers["content-length"], answer.content) == ("50000000", bytes(50_000_000))
+        writer.close()
+        readers = [one for one in psutil.Process().children() if one.pid in api.app.state.grove.looker.pids]
+        assert readers
+    assert not any(one.is_running() for one in readers)
+
+
+async def test_mutated_files_are_answered_and_never_with_a_failure_of_ours(
+    ours: httpx.AsyncClient, visit: Path
+) -> None:
+    """As many as a setting says: 100 take some minutes."""
+    count = int(os.environ.get("SNAKEMAP_TEST_MUTATED", "4"))
+    original = np.frombuffer(make_corpus(visit).read_bytes(), np.uint8)
+    random, told = np.random.default_rng(7), 0
+    for number in range(count):
+        data = original.copy()
+        places = random.integers(0, len(data), random.integers(1, 60))
+        data[places] = random.integers(0, 256, len(places))
+        (visit / "mutant.h5").unlink(missing_ok=True)
+        (visit / "mutant.h5").write_bytes(data.tobytes())
+        for route, group in zip(itertools.cycle(ROUTES), GROUPS, strict=False):
+            for path in (f"/{group}", *(f"/{group}/{name}" for name in NAMES)):
+                answer = await ask(ours, route, visit / "mutant.h5", path)
+                assert answer.status_code == 200 or refusal(answer)[0] in (403, 404, 413, 422, 503), number
+                told += answer.status_code == 200
+    assert told > count

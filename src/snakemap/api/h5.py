@@ -71,6 +71,7 @@ class Grove:
     Attributes:
         looker: reads the files.
         waiting: requests that have not been answered.
+        held: answers that are being sent.
     """
 
     def __init__(self, settings: Settings, *, time_limit_s: float = TIME_LIMIT_S) -> None:
@@ -81,7 +82,7 @@ class Grove:
             time_limit_s=time_limit_s,
         )
         self.waiting = 0
-        self._held = Held()
+        self.held = Held()
 
     async def answer(self, request: GroveRequest, form: Form = Form.JSON) -> Response:
         """What h5grove would answer.
@@ -96,8 +97,8 @@ class Grove:
             body = await self.looker.grove(request)
         finally:
             self.waiting -= 1
-        self._held.check(len(body))
-        return LargeResponse(body, self._held, headers=HEADERS[form])
+        self.held.check(len(body))
+        return LargeResponse(body, self.held, headers=HEADERS[form])
 
 
 @asynccontextmanager
