@@ -84,6 +84,41 @@ class FileBroken(SnakemapError):
     code = "file_broken"
 
 
+class NotThere(SnakemapError):
+    """Nothing of that name is where it was looked for: in the data root, in a file, or among what is drawn."""
+
+    status = 404
+    code = "not_there"
+
+
+class WrongKind(SnakemapError):
+    """A node is of another kind than was asked for, or its values cannot be put into the form that was asked for."""
+
+    status = 422
+    code = "wrong_kind"
+
+
+class SelectionError(SnakemapError):
+    """A selection is not written as one, or does not fit its dataset."""
+
+    status = 422
+    code = "selection"
+
+
+class TooLarge(SnakemapError):
+    """More was asked for than is answered at one time; a part of it may be had."""
+
+    status = 413
+    code = "too_large"
+
+
+class TooBusy(SnakemapError):
+    """As many are being served as there is room for."""
+
+    status = 503
+    code = "too_busy"
+
+
 class StoreUnavailable(SnakemapError):
     """Redis cannot be reached, or refuses us."""
 

@@ -81,10 +81,11 @@ def test_every_refusal_has_the_one_shape_and_an_example_of_it(label: str) -> Non
         if shape == "Readiness":
             assert (path, status) == ("/readyz", 503)
             continue
-        assert shape == "ErrorModel", status
+        assert shape in ("ErrorModel", "H5ErrorModel"), status
         examples = [one["value"] for one in content.get("examples", {}).values()] or [content["example"]]
         for example in examples:
             assert set(example["error"]) == {"code", "message"}
+            assert ("message" in example) == (shape == "H5ErrorModel")
 
 
 @EVERY

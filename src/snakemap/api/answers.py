@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from snakemap.api.models import ErrorDetail, ErrorModel
 from snakemap.errors import SnakemapError
 
-__all__ = ["Refusals", "Responses", "answer", "answer_to", "refusals"]
+__all__ = ["INVALID", "Refusals", "Responses", "answer", "answer_to", "problems_of", "refusals"]
+
+INVALID = "invalid_request"
+"""Code of a parameter or a body that is none of those that a route takes."""
 
 Responses = dict[int | str, dict[str, Any]]
 Refusals = dict[type[SnakemapError], str]
@@ -26,6 +30,11 @@ def answer_to(error: SnakemapError) -> JSONResponse:
     """An error of ours in the one shape, with the time to wait where it tells one."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
     return answer(error.status, error.code, str(error), headers=headers)
+
+
+def problems_of(error: RequestValidationError) -> str:
+    """What is wrong with a request, in one line."""
+    return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
 
 
 def refusals(told: Refusals) -> Responses:

@@ -17,11 +17,13 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
 from snakemap import __version__
-from snakemap.api.answers import answer, answer_to
+from snakemap.api.answers import INVALID, answer, answer_to, problems_of
 from snakemap.api.caching import Variants
 from snakemap.api.control import control
+from snakemap.api.davidia import davidia
 from snakemap.api.documents import documents
 from snakemap.api.files import files
+from snakemap.api.h5 import h5
 from snakemap.api.limits import Bodies, Requests
 from snakemap.api.models import Tag
 from snakemap.api.plans import plans
@@ -31,6 +33,7 @@ from snakemap.api.schema import described
 from snakemap.api.service import Service
 from snakemap.api.sessions import sessions
 from snakemap.api.tokens import discreet
+from snakemap.api.visr import visr
 from snakemap.errors import OriginRefused, SnakemapError
 from snakemap.settings import Settings
 from snakemap.store import Store
@@ -82,7 +85,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         openapi_tags=[{"name": tag, "description": text} for tag, text in TAGS.items()],
     )
     app.state.service = Service(store, settings)
-    for one in (router, documents, files, control, plans, sessions, random, meta):
+    for one in (router, documents, files, h5, visr, davidia, control, plans, sessions, random, meta):
         app.include_router(one)
     app.add_exception_handler(SnakemapError, _snakemap_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -134,9 +137,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
-    problems = error.errors() if isinstance(error, RequestValidationError) else []
-    text = "; ".join(f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in problems)
-    return answer(422, "invalid_request", text)
+    return answer(422, INVALID, problems_of(error) if isinstance(error, RequestValidationError) else "")
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:

@@ -14,7 +14,7 @@ from snakemap.api.routes import NO_RUN, UNUSABLE, Here, Uid
 from snakemap.api.streams import page_lines
 from snakemap.errors import Busy, CursorError, CursorGone, RequestRefused, StoreUnavailable, TooManyClients
 
-__all__ = ["documents"]
+__all__ = ["CROWD", "Address", "documents"]
 
 COUNT_MAX = 10_000
 CURSOR_MAX = 60

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from snakemap.api.maps import Form, written
 from snakemap.documents import joined
@@ -16,6 +17,8 @@ from snakemap.runs import Run
 from snakemap.store import Entry, Store
 
 __all__ = ["Folds", "Written", "uid_of"]
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -132,6 +135,22 @@ class Folds:
                 fold.written[form, source] = latest
         self._forget()
         return latest
+
+    async def told(self, uid: str, tell: Callable[[Run], T]) -> T:
+        """What a function makes of a run with everything that is in the store now.
+
+        The function runs in a thread, and nobody else changes the run meanwhile.
+
+        Raises:
+            RunNotFound: when there is none of that uid.
+            StoreUnavailable: when Redis is away.
+        """
+        fold = self._folds.setdefault(uid, Fold())
+        self._folds.move_to_end(uid)
+        async with fold.lock:
+            answer = await asyncio.to_thread(tell, await self._catch_up(uid, fold))
+        self._forget()
+        return answer
 
     async def _catch_up(self, uid: str, fold: Fold) -> Run:
         try:

@@ -22,6 +22,7 @@ __all__ = [
     "MAPS",
     "NOT_MODIFIED",
     "NO_RUN",
+    "UID_MAX",
     "UNUSABLE",
     "As",
     "Here",

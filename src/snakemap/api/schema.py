@@ -7,15 +7,17 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from snakemap.api.answers import INVALID
 from snakemap.api.limits import UNLIMITED
 
 __all__ = ["described"]
 
 ERROR = {"$ref": "#/components/schemas/ErrorModel"}
+H5_ERROR = {"$ref": "#/components/schemas/H5ErrorModel"}
 FRAMEWORK = ("HTTPValidationError", "ValidationError")
 """Schemas of answers that the framework would give, and that we never do."""
 
-CODES = {408: "body_too_slow", 413: "body_too_large", 422: "invalid_request", 429: "too_often"}
+CODES = {408: "body_too_slow", 413: "body_too_large", 422: INVALID, 429: "too_often"}
 OF_ALL = {429: "Too many requests of this address in this minute; Retry-After says how long to wait."}
 OF_INPUT = {422: "A parameter or a body that cannot be used."}
 OF_BODIES = {413: "The body has too many bytes.", 408: "The body does not come."}
@@ -46,7 +48,7 @@ def _complete(operation: dict[str, Any], *, limited: bool) -> None:
         if told is None or _schema_of(told).get("$ref", "").endswith(FRAMEWORK):
             responses[str(status)] = {"description": words, "content": {"application/json": {"schema": ERROR}}}
     for status, told in responses.items():
-        if _schema_of(told) == ERROR:
+        if _schema_of(told) in (ERROR, H5_ERROR):
             _exemplify(told, int(status))
     operation["responses"] = dict(sorted(responses.items()))
 
@@ -56,6 +58,8 @@ def _exemplify(response: dict[str, Any], status: int) -> None:
     if not content.get("examples") and "example" not in content:
         code = CODES.get(status) or HTTPStatus(status).name.lower()
         content["example"] = {"error": {"code": code, "message": response["description"]}}
+        if content["schema"] == H5_ERROR:
+            content["example"]["message"] = response["description"]
 
 
 def _schema_of(response: dict[str, Any]) -> dict[str, Any]:

@@ -17,11 +17,11 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from snakemap.api.callers import is_ours
 from snakemap.api.folds import uid_of
 from snakemap.api.limits import Places, address_of
+from snakemap.api.origins import check_origin
 from snakemap.documents import position
-from snakemap.errors import CursorError, CursorGone, OriginRefused, SnakemapError
+from snakemap.errors import CursorError, CursorGone, SnakemapError
 from snakemap.store import Entry, Store
 
 __all__ = ["EventStream", "Stream", "Streams", "lines", "message", "page_lines", "refuse"]
@@ -274,7 +274,7 @@ class Streams:
         Raises:
             OriginRefused: when a web page of somebody else's is behind it.
         """
-        self._check_origin(socket)
+        check_origin(socket, self._origins)
         try:
             leave = self.places.take(address_of(socket))
         except SnakemapError as refusal:
@@ -340,18 +340,6 @@ class Streams:
         async with aclosing(self._store.follow(cursor, count=ENTRIES_AT_ONCE)) as batches:
             async for entries in batches:
                 yield [entry for entry in entries if entry.run == uid]
-
-    def _check_origin(self, socket: WebSocket) -> None:
-        """Refuses web pages that are not ours, as a browser itself would for all but WebSockets.
-
-        Raises:
-            OriginRefused: when the page comes from another host, or port, and no setting names it.
-        """
-        origin = socket.headers.get("origin")
-        if origin is None:
-            return  # not a browser
-        if not is_ours(origin, socket.headers.get("host"), self._origins):
-            raise OriginRefused(f"pages of {origin[:100]} may not read this; SNAKEMAP_ORIGINS names those that may")
 
 
 def _event(entry: Entry) -> bytes:
