@@ -68,12 +68,14 @@ class Frame:
         headers: like ``{"destination": "/topic/public.worker.event", "redelivered": "false", ...}``.
         ack_id: with which it is acknowledged.
         connection: which of our connections brought it, counted from 1; only that one can acknowledge it.
+        arrived: when, in seconds since 1970; 0 when nobody noted it.
     """
 
     body: bytes
     headers: dict[str, str]
     ack_id: str
     connection: int = 0
+    arrived: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +297,8 @@ class Broker:
 
     def _receive(self, link: _Link, message: Any, number: int) -> None:
         """Called in stomp.py's thread, which waits here while the inbox is full."""
-        frame = Frame(message.body or b"", message.headers, message.headers.get("ack", ""), connection=number)
+        ack_id, now = message.headers.get("ack", ""), time.time()
+        frame = Frame(message.body or b"", message.headers, ack_id, connection=number, arrived=now)
         if len(frame.body) <= self.body_bytes_max:
             self._inbox.put(frame, while_waiting=link.stay_alive)
             return

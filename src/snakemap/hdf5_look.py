@@ -108,6 +108,11 @@ class FileLooker:
         """How often a process was started."""
         return sum(looker.launches for looker in self._all)
 
+    @property
+    def replaced(self) -> int:
+        """How often a process had to be replaced, because a file crashed it or held it up."""
+        return sum(max(looker.launches - 1, 0) for looker in self._all)
+
     async def close(self) -> None:
         """Ends the processes."""
         for looker in self._all:

@@ -15,7 +15,9 @@ from starlette.exceptions import HTTPException
 from snakemap import __version__
 from snakemap.api.control import control
 from snakemap.api.files import files
+from snakemap.api.metrics import Metrics, metrics
 from snakemap.api.models import ErrorDetail, ErrorModel, Tag
+from snakemap.api.requests import CODE, Counting
 from snakemap.api.routes import meta, router
 from snakemap.api.service import Service
 from snakemap.errors import SnakemapError
@@ -49,7 +51,9 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.metrics.reporter.start()
         yield
+        await app.state.metrics.reporter.close()
         await app.state.service.control.close()
         await store.close()
 
@@ -60,11 +64,16 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         lifespan=lifespan,
         openapi_tags=[{"name": tag, "description": text} for tag, text in TAGS.items()],
     )
-    app.state.service = Service(store, settings)
+    app.state.service = service = Service(store, settings)
+    ask_blueapi = service.control.blueapi.state if service.control.connected else None
+    app.state.metrics = Metrics(store, settings, ask_blueapi=ask_blueapi)
+    app.state.metrics.clients["websocket"] = lambda: service.streams.clients
+    app.add_middleware(Counting, requests=app.state.metrics.requests)
     app.include_router(router)
     app.include_router(files)
     app.include_router(control)
     app.include_router(meta)
+    app.include_router(metrics)
     app.add_exception_handler(SnakemapError, _snakemap_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
@@ -72,30 +81,33 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     return app
 
 
-def _answer(status: int, code: str, text: str, *, headers: dict[str, str] | None = None) -> JSONResponse:
+def _answer(
+    request: Request, status: int, code: str, text: str, *, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    request.scope[CODE] = code
     body = ErrorModel(error=ErrorDetail(code=code, message=text))
     return JSONResponse(body.model_dump(), status_code=status, headers=headers)
 
 
 async def _snakemap_error(request: Request, error: Exception) -> JSONResponse:
     known = error if isinstance(error, SnakemapError) else SnakemapError(str(error))
-    return _answer(known.status, known.code, str(known))
+    return _answer(request, known.status, known.code, str(known))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     """What the framework refuses: 404, 405 and the like, with the headers that belong to them."""
     known = error if isinstance(error, HTTPException) else HTTPException(500)
     code = HTTPStatus(known.status_code).name.lower()
-    return _answer(known.status_code, code, str(known.detail), headers=dict(known.headers or {}))
+    return _answer(request, known.status_code, code, str(known.detail), headers=dict(known.headers or {}))
 
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     problems = error.errors() if isinstance(error, RequestValidationError) else []
     text = "; ".join(f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in problems)
-    return _answer(422, "invalid_request", text)
+    return _answer(request, 422, "invalid_request", text)
 
 
 async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
     """What nobody foresaw; it goes on to the server, which logs where it came from."""
     log.error("%s %s failed: %s", request.method, request.url.path, type(error).__name__)
-    return _answer(500, SnakemapError.code, "something went wrong here; the log of the API says what")
+    return _answer(request, 500, SnakemapError.code, "something went wrong here; the log of the API says what")
