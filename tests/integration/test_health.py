@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,39 +13,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.beamline import Scan
 from tests.support.lab import Lab, write_frames
+from tests.support.own_redis import OwnRedis
 from tests.support.rabbitmq import RabbitMQ, eventually, free_port
-from tests.support.stack import Program, Stack, die_with_parent
+from tests.support.stack import Program, Stack
 
-from snakemap.embedded_redis import redis_binary
 from snakemap.store import Store
 
 NOTICED_S = 10.0
 """Within so many seconds an outage is told, and its end; a worker's heartbeat holds for five."""
-
-
-class OwnRedis:
-    """A Redis that stays away when it is killed, and comes back with what it had."""
-
-    def __init__(self, directory: Path) -> None:
-        directory.mkdir()
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        self._process = subprocess.Popen(
-            [redis_binary(), "--port", str(self.port), "--appendonly", "yes", "--save", "", "--dir", self._directory],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=die_with_parent,
-        )
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
 
 
 class Watched:
@@ -106,12 +80,8 @@ class Watched:
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
-    server = OwnRedis(tmp_path / "redis")
-    server.start()
-    try:
+    with OwnRedis(tmp_path / "redis") as server:
         yield server
-    finally:
-        server.kill()
 
 
 @pytest.fixture

@@ -125,9 +125,14 @@ def _orphans() -> Iterator[Found]:
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError, IndexError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
-            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-            if b"snakemap.hdf5_child" in words and parent == 1 and entry.stat().st_uid == os.getuid():
+            if b"snakemap.hdf5_child" in words and entry.stat().st_uid == os.getuid() and _adopted(entry):
                 yield Note(f"a process that reads files has lost its parent; `kill {entry.name}` ends it")
+
+
+def _adopted(entry: Path) -> bool:
+    """Whether the parent of a process is whoever takes those that have lost theirs."""
+    parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
+    return parent == "1" or Path(f"/proc/{parent}/comm").read_text().strip() in ("systemd", "init")
 
 
 def _demos() -> Iterator[Found]:
