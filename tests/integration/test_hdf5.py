@@ -235,7 +235,7 @@ async def test_what_the_reader_has_no_time_for_is_asked_for_again(data_root, mon
 
 
 async def test_a_file_replaced_between_two_parts_of_a_batch_is_broken(data_root, monkeypatch):
-    header = {"points": 1, "length": 9, "dtype": "<u8", "frame": None}
+    header = {"points": 1, "length": 9, "bytes": 0, "dtype": "<u8", "frame": None}
     child = ScriptedChild(*(({**header, "identity": [1, inode]}, bytes(8)) for inode in (2, 3)))
     monkeypatch.setattr(hdf5_process, "ReaderChild", lambda: child)
     reader = FrameReader(data_root)
