@@ -262,11 +262,13 @@ def listen(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
     """Check every setting and everything snakemap needs, and say how to mend what is wrong."""
     from snakemap.doctor import doctor as run
 
-    _exit(run)
+    _exit(lambda: run(as_program=json))
 
 
 def _speed(text: str) -> float:

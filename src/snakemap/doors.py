@@ -6,7 +6,8 @@ import atexit
 import html
 import logging
 import threading
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,17 @@ from snakemap import levels
 from snakemap.control import Caller, control_of
 from snakemap.directories import Directories
 from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.errors import SessionRefused, SnakemapError
+from snakemap.errors import SessionRefused, SettingsError, SnakemapError
 from snakemap.geometry import Habits
 from snakemap.hdf5_look import FileLooker
 from snakemap.live import Live
 from snakemap.settings import Settings, load
 from snakemap.store import Store
+from snakemap.telemetry import Reporter
 from snakemap.views import dataset_image
 from snakemap.views.dashboard import Dashboard, page_css
 from snakemap.views.file_route import FileHandler
+from snakemap.views.health_route import HealthHandler, ReadyHandler
 from snakemap.views.picture_route import PictureHandler
 from snakemap.views.pipeline import Levels
 from snakemap.views.tab import Tab
@@ -52,6 +55,7 @@ class Process:
         levels: their coarse maps.
         room: where files are looked at.
         watch: what blueapi does, and who holds control.
+        refused: tabs that were turned away, by the code of the error.
     """
 
     settings: Settings
@@ -59,6 +63,16 @@ class Process:
     levels: Levels
     room: FileRoom
     watch: Watch
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def tell(self) -> dict[str, Any]:
+        """How the process is, for the metrics."""
+        return {
+            "tabs": self.live.watchers,
+            "tabs_max": self.settings.max_sessions,
+            "refused": dict(self.refused),
+            "readers_replaced": self.room.looker.replaced,
+        }
 
 
 @cache
@@ -80,6 +94,18 @@ def process() -> Process:
     room = FileRoom(Directories(told.root), looker, tuple(told.path_map), told.rois, told.download_max_mb * 1_000_000)
     live = Live(store, habits=Habits(told.grid, snake=told.snake))
     return Process(told, live, Levels(), room, Watch(control_of(told, store)))
+
+
+@cache
+def reporter() -> Reporter:
+    """Tells the other processes of this one; the first call makes it."""
+    shared = process()
+    return Reporter(shared.live.store, "pages", port=shared.settings.port, tell=shared.tell)
+
+
+def _begin() -> None:
+    """Makes what all tabs share, if nobody has, and begins to report; needs a running event loop."""
+    reporter().start()
 
 
 def _caller(document: Document, settings: Settings) -> Caller:
@@ -107,6 +133,8 @@ def _downloads() -> tuple[Path, int]:
 ROUTES = [
     ("/file", FileHandler, {"allowed": _downloads}),
     ("/picture", PictureHandler, {"store": lambda: process().live.store}),
+    ("/healthz", HealthHandler, {"begin": _begin}),
+    ("/readyz", ReadyHandler, {"store": lambda: process().live.store}),
 ]
 """What the server of the pages answers beside them."""
 
@@ -120,9 +148,12 @@ def page(name: str) -> None:
     title = "snakemap" if name == "dashboard" else f"snakemap {name}"
     pn.extension(raw_css=[page_css(_theme())], notifications=True)
     try:
+        _begin()
         made = _tab(curdoc())
     except SnakemapError as refusal:
         log.warning("a session was refused: %s", refusal)
+        if not isinstance(refusal, SettingsError):
+            process().refused[refusal.code] += 1
         pn.pane.Alert(html.escape(str(refusal)), alert_type="warning").servable(title=title)
         return
     if name == "dashboard":

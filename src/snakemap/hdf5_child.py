@@ -234,6 +234,7 @@ class Reader:
         header = {
             "points": len(sums),
             "length": found.dataset.shape[0],
+            "bytes": len(sums) * per_point * source.frame_bytes,
             "identity": file.identity,
             "dtype": sums.dtype.str,
             "frame": None if frame is None else [frame.dtype.str, *frame.shape],
@@ -258,6 +259,7 @@ class Reader:
         header = {
             "points": len(sums),
             "length": shape[0] * columns,
+            "bytes": len(sums) * math.prod(shape[2:]) * found.dataset.dtype.itemsize,
             "identity": file.identity,
             "dtype": sums.dtype.str,
             "frame": None if preview is None else [preview.dtype.str, *preview.shape],

@@ -117,6 +117,11 @@ class FileLooker:
         """The processes that read now."""
         return [looker.pid for looker in self._all if looker.pid is not None]
 
+    @property
+    def replaced(self) -> int:
+        """How often a process had to be replaced, because a file crashed it or held it up."""
+        return sum(max(looker.launches - 1, 0) for looker in self._all)
+
     async def close(self) -> None:
         """Ends the processes."""
         for looker in self._all:

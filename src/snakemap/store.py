@@ -112,6 +112,12 @@ return {oldest[1] and oldest[1][1] or newest, newest}
 
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
 
+FORGET_PARTS = """
+for _, part in ipairs(ARGV) do
+  if redis.call('EXISTS', 'snakemap:report:' .. part) == 0 then redis.call('SREM', KEYS[1], part) end
+end
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Indexed:
@@ -168,6 +174,7 @@ class Store:
         self._lease = self._client.register_script(LEASE)
         self._release = self._client.register_script(RELEASE)
         self._span = self._client.register_script(SPAN)
+        self._forget_parts = self._client.register_script(FORGET_PARTS)
 
     async def append(self, messages: Sequence[Message]) -> list[str]:
         """Adds documents (with their ``run`` set) and worker events at the end of the stream, in order.
@@ -363,10 +370,12 @@ class Store:
         raise RunNotFound(f"The beginning of run {uid[:100]!r} is no longer in the store.")
 
     async def reports(self) -> dict[str, dict[str, Any]]:
-        """How the parts are that have said so lately, by name."""
+        """How the parts are that have said so lately, by name; those that are silent are forgotten."""
         async with self._translated():
             parts = sorted(part.decode() for part in await self._client.smembers(PARTS))
             texts = await self._client.mget([f"snakemap:report:{part}" for part in parts]) if parts else []
+            if silent := [part for part, text in zip(parts, texts, strict=True) if text is None]:
+                await self._forget_parts(keys=[PARTS], args=silent)
         return {part: orjson.loads(text) for part, text in zip(parts, texts, strict=True) if text is not None}
 
     async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool:
@@ -429,6 +438,14 @@ class Store:
                 return await registered(keys=list(keys), args=list(arguments))
 
         return call
+
+    async def command(self, *words: str | int) -> Any:
+        """What Redis answers to one of its own commands; None where it knows none such, or does not let us."""
+        async with self._translated():
+            try:
+                return await self._client.execute_command(*words)
+            except exceptions.ResponseError:
+                return None
 
     async def ping(self) -> None:
         """Returns when Redis answers."""

@@ -165,9 +165,9 @@ class FakeStore:
         self._check()
         self.runs[uid] = orjson.loads(orjson.dumps(summary))
 
-    async def summaries(self) -> list[dict[str, Any]]:
+    async def summaries(self, *, count: int | None = None) -> list[dict[str, Any]]:
         self._check()
-        return [summary for summary in reversed(self.runs.values()) if summary is not None]
+        return [summary for summary in reversed(self.runs.values()) if summary is not None][:count]
 
     async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any], source: str = "") -> None:
         self._check()
@@ -246,9 +246,11 @@ class FakeFiles:
         hanging: uris whose reading never ends until :meth:`let_go`.
         reads: every batch of frames that was asked for.
         scalar_reads: every batch of numbers that was asked for.
+        launches: how often the process that reads was started.
     """
 
     def __init__(self) -> None:
+        self.launches = 1
         self.frames: dict[str, npt.NDArray[Any]] = {}
         self.trouble: dict[str, SnakemapError] = {}
         self.broken: dict[str, set[int]] = {}
@@ -302,7 +304,8 @@ class FakeFiles:
 
     def _reduced(self, batch: FrameBatch, sums: npt.NDArray[Any], chosen: npt.NDArray[Any]) -> Reduced:
         frame = chosen[-1] if batch.preview else None
-        return Reduced(sums=sums, length=len(self.frames[batch.uri]), frame=frame, identity=(1, 1))
+        length = len(self.frames[batch.uri])
+        return Reduced(sums=sums, length=length, frame=frame, identity=(1, 1), size_bytes=chosen.nbytes)
 
     async def _open(self, uri: str) -> None:
         await asyncio.sleep(0)
@@ -323,17 +326,17 @@ class FakeBroker:
     """
 
     def __init__(self) -> None:
-        self.state, self.since, self.queued = "connected", 0.0, 0
+        self.state, self.since, self.queued, self.oversized = "connected", 0.0, 0, 0
         self.unacknowledged: dict[str, Frame] = {}
         self._numbers = itertools.count()
         self._news = asyncio.Event()
 
-    def publish(self, body: dict[str, Any] | bytes, *, correlation_id: str | None = None) -> None:
-        """Takes one message."""
+    def publish(self, body: dict[str, Any] | bytes, *, correlation_id: str | None = None, arrived: float = 0.0) -> None:
+        """Takes one message, which is said to have arrived then."""
         text = body if isinstance(body, bytes) else orjson.dumps(body)
         number = str(next(self._numbers))
         headers = {"correlation-id": correlation_id} if correlation_id else {}
-        self.unacknowledged[number] = Frame(text, headers, number)
+        self.unacknowledged[number] = Frame(text, headers, number, arrived=arrived)
         self._news.set()
 
     async def frames(self) -> AsyncIterator[list[Frame]]:

@@ -53,9 +53,6 @@ class ApiStore(FakeStore):
 
         return call
 
-    async def summaries(self, *, count: int | None = None) -> list[dict[str, Any]]:
-        return (await super().summaries())[:count]
-
     async def summary(self, uid: str) -> dict[str, Any]:
         self._check()
         if self.runs.get(uid) is None:

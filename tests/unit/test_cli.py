@@ -237,8 +237,8 @@ def test_the_doctor_names_each_setting_that_cannot_be_used(
     wrong = [finding for finding in findings() if finding.mark is Mark.WRONG]
     assert [(finding.name, finding.text.partition(":")[0]) for finding in wrong] == [
         ("SNAKEMAP_STOMPURL", "is no setting; is SNAKEMAP_STOMP_URL meant?"),
-        ("settings", "SNAKEMAP_GRID"),
-        ("settings", "SNAKEMAP_PORT"),
+        ("SNAKEMAP_GRID", "Value error, 'seven by nine' is not a shape like 7x9 (slow x fast) or 7x9"),
+        ("SNAKEMAP_PORT", "Input should be a valid integer, unable to parse string as an integer. It is"),
     ]
     assert doctor() == 1
     said = capsys.readouterr().out

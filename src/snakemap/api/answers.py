@@ -6,11 +6,13 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
 
 from snakemap.api.models import ErrorDetail, ErrorModel
+from snakemap.api.requests import CODE
 from snakemap.errors import SnakemapError
 
-__all__ = ["INVALID", "Refusals", "Responses", "answer", "answer_to", "problems_of", "refusals"]
+__all__ = ["INVALID", "Refusal", "Refusals", "Responses", "answer", "answer_to", "problems_of", "refusals"]
 
 INVALID = "invalid_request"
 """Code of a parameter or a body that is none of those that a route takes."""
@@ -20,10 +22,29 @@ Refusals = dict[type[SnakemapError], str]
 """When what is refused, by kind of error."""
 
 
+class Refusal(JSONResponse):
+    """An answer that is an error; whoever counts requests finds its code in the scope.
+
+    Args:
+        code: of the error.
+        body: that tells it.
+        status: of the answer.
+        headers: with it.
+    """
+
+    def __init__(self, code: str, body: ErrorModel, *, status: int, headers: dict[str, str] | None = None) -> None:
+        super().__init__(body.model_dump(), status_code=status, headers=headers)
+        self._code = code
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers."""
+        scope[CODE] = self._code
+        await super().__call__(scope, receive, send)
+
+
 def answer(status: int, code: str, text: str, *, headers: dict[str, str] | None = None) -> JSONResponse:
     """An error in the one shape."""
-    body = ErrorModel(error=ErrorDetail(code=code, message=text))
-    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+    return Refusal(code, ErrorModel(error=ErrorDetail(code=code, message=text)), status=status, headers=headers)
 
 
 def answer_to(error: SnakemapError) -> JSONResponse:

@@ -25,9 +25,11 @@ from snakemap.api.documents import documents
 from snakemap.api.files import files
 from snakemap.api.h5 import h5
 from snakemap.api.limits import Bodies, Requests
+from snakemap.api.metrics import Metrics, metrics
 from snakemap.api.models import Tag
 from snakemap.api.plans import plans
 from snakemap.api.random import random
+from snakemap.api.requests import Counting
 from snakemap.api.routes import meta, router
 from snakemap.api.schema import described
 from snakemap.api.service import Service
@@ -72,7 +74,9 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.metrics.reporter.start()
         yield
+        await app.state.metrics.reporter.close()
         await app.state.service.control.close()
         await store.close()
 
@@ -84,8 +88,11 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         lifespan=lifespan,
         openapi_tags=[{"name": tag, "description": text} for tag, text in TAGS.items()],
     )
-    app.state.service = Service(store, settings)
-    for one in (router, documents, files, h5, visr, davidia, control, plans, sessions, random, meta):
+    app.state.service = service = Service(store, settings)
+    ask_blueapi = service.control.blueapi.state if service.control.connected else None
+    app.state.metrics = Metrics(store, settings, ask_blueapi=ask_blueapi)
+    app.state.metrics.clients["stream"] = lambda: service.streams.clients
+    for one in (router, documents, files, h5, visr, davidia, control, plans, sessions, random, meta, metrics):
         app.include_router(one)
     app.add_exception_handler(SnakemapError, _snakemap_error)
     app.add_exception_handler(HTTPException, _http_error)
@@ -110,6 +117,7 @@ def _surround(app: FastAPI, settings: Settings) -> None:
             allow_headers=["Content-Type", "If-None-Match", "Idempotency-Key", "Last-Event-ID"],
             expose_headers=["ETag", "Retry-After", "Location"],
         )
+    app.add_middleware(Counting, requests=app.state.metrics.requests)
 
 
 class Origins(CORSMiddleware):

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.requests import HTTPConnection
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
-from snakemap.api.answers import INVALID, Responses, problems_of
+from snakemap.api.answers import INVALID, Refusal, Responses, problems_of
 from snakemap.api.models import ErrorDetail, ErrorModel, Tag
 from snakemap.api.sending import Held, LargeResponse
 from snakemap.errors import SnakemapError, TooBusy
@@ -138,9 +138,9 @@ class H5Route(APIRoute):
         return handled
 
 
-def _refusal(status: int, code: str, text: str) -> JSONResponse:
+def _refusal(status: int, code: str, text: str) -> Refusal:
     body = H5ErrorModel(error=ErrorDetail(code=code, message=text), message=text)
-    return JSONResponse(body.model_dump(), status_code=status)
+    return Refusal(code, body, status=status)
 
 
 SAID: Responses = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Collection
 from typing import Any
@@ -15,14 +14,12 @@ from snakemap.api.streams import Streams, lines
 from snakemap.api.visitors import Visitors
 from snakemap.control import control_of
 from snakemap.directories import Directories
-from snakemap.errors import StoreUnavailable
 from snakemap.geometry import Habits
+from snakemap.readiness import checks, wrong
 from snakemap.settings import Settings
 from snakemap.store import Store
 
 __all__ = ["Service"]
-
-READY_TIMEOUT_S = 3.0
 
 
 class Service:
@@ -68,19 +65,7 @@ class Service:
 
     async def readiness(self) -> Readiness:
         """What data need to come through: Redis, the worker, and its broker where it has one."""
-        checks = {"redis": "ok"}
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                worker = (await self.store.reports()).get("ingest")
-        except TimeoutError:
-            checks["redis"] = f"Redis at {self.store.address} does not answer in time"
-        except StoreUnavailable as trouble:
-            checks["redis"] = str(trouble)
-        else:
-            checks["worker"] = "ok" if worker else "no word from it; `snakemap ingest` does not run on this store"
-            broker = str((worker or {}).get("broker", "none"))
-            if broker != "none":
-                checks["broker"] = "ok" if broker == "connected" else broker
-        wrong = "; ".join(f"{part}: {said}" for part, said in checks.items() if said != "ok")
-        error = ErrorDetail(code="not_ready", message=wrong) if wrong else None
-        return Readiness(ready=not wrong, checks=checks, error=error)
+        told = await checks(self.store)
+        trouble = wrong(told)
+        error = ErrorDetail(code="not_ready", message=trouble) if trouble else None
+        return Readiness(ready=not trouble, checks=told, error=error)

@@ -67,6 +67,7 @@ class Listener:
             messages = self._read(frames)
             if messages:
                 await self.tally.insist(lambda messages=messages: self._append(messages))
+                self._time(frames)
             await self._tell_progress()
             self.broker.ack(frames)
 
@@ -93,6 +94,13 @@ class Listener:
         if self.events_log is not None:
             self.events_log.write(told, now=self.tally.clock.now())
         return messages
+
+    def _time(self, frames: Sequence[Frame]) -> None:
+        """Counts how long messages took that are in the store now."""
+        now = self.tally.clock.now()
+        for frame in frames:
+            if frame.arrived:
+                self.tally.work.store_lag.observe(now - frame.arrived)
 
     async def _tell_progress(self) -> None:
         """Four times a second at most; nothing else of the many progress events is ever looked at."""

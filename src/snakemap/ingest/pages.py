@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from snakemap.derived import derived_page
-from snakemap.documents import Document, Message
+from snakemap.documents import Document, Message, position
 from snakemap.frames import FrameLedger, Piece
 from snakemap.ingest.feeds import Summed
+from snakemap.ingest.lags import Lags
 from snakemap.ingest.tally import Tally
 from snakemap.runs import Run
 
@@ -37,12 +38,16 @@ class Pages:
         run: that it belongs to.
         store: where it goes; while it is away it waits.
         tally: the clock, and who waits for the store.
+
+    Attributes:
+        lags: of this run; points count there as they are stored.
     """
 
     def __init__(self, run: Run, store: Store, *, tally: Tally) -> None:
         self.run = run
         self.store = store
         self.tally = tally
+        self.lags = Lags(tally.work.point_lag)
         self._waiting: asyncio.Queue[Summed] = asyncio.Queue(WAITING_MAX)
 
     async def put(self, summed: Summed) -> None:
@@ -70,11 +75,25 @@ class Pages:
         documents = [document for group in groups for document in self._documents(group)]
         if not documents:
             return
-        await self.tally.insist(lambda: self.store.append(documents))
+        cursors = await self.tally.insist(lambda: self.store.append(documents))
         # a frame that was announced again meanwhile takes its point back; only the others are done with
         for group in groups:
-            for document in self._documents(group):
+            stored = self._documents(group)
+            for document in stored:
                 self.run.apply(document)
+            if group[0].feed.shows:
+                self._count(group, stored, at=position(cursors[-1])[0] / 1000)
+
+    def _count(self, group: Sequence[Summed], stored: Sequence[Document], *, at: float) -> None:
+        """Counts points of a camera that are in the store since ``at``, in seconds since 1970.
+
+        What a finished file holds was announced all at once and is read one after the other: that is no lag.
+        """
+        pages = [document.doc for document in stored if document.name == "event_page"]
+        self.tally.work.points += sum(len(page["seq_num"]) for page in pages)
+        if pages and not self.run.opened:
+            for summed in group:
+                self.lags.written(summed.piece, at=at)
 
     def _documents(self, group: Sequence[Summed]) -> list[Document]:
         """Our descriptor, as long as the run has none, and one page of what is still wanted; or nothing at all."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
+from snakemap import __version__
 from snakemap.broker import Broker
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import SettingsError, SnakemapError, StoreUnavailable
@@ -47,6 +48,8 @@ class BrokerState(Protocol):
     def since(self) -> float: ...
     @property
     def queued(self) -> int: ...
+    @property
+    def oversized(self) -> int: ...
 
 
 class LeaseStore(Protocol):
@@ -165,10 +168,14 @@ class Worker:
             "broker_since": self.broker.since if self.broker else None,
             "queue": self.broker.queued if self.broker else 0,
             "received": self.listener.received if self.listener else 0,
+            "oversized": self.broker.oversized if self.broker else 0,
             "worker_state": self.tally.worker_state,
             "task_id": self.tally.task_id,
             "waiting": self.reducer.waiting,
+            "readers_replaced": self.reducer.replaced,
+            "work": self.tally.work.told(),
             "errors": dict(self.tally.errors),
+            "version": __version__,
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "time": self.tally.clock.now(),
