@@ -140,7 +140,7 @@ BAD: dict[str, tuple[dict[str, str], Mark, str]] = {
     "rois": ({"ROIS": "{}"}, Mark.WRONG, "1 to 32 with a name each"),
     "log_dir": ({"LOG_DIR": "/dev/null/log"}, Mark.WRONG, "set it to one that is"),
     "state_dir": ({"STATE_DIR": "/dev/null/state"}, Mark.WRONG, "set SNAKEMAP_STATE_DIR to where it can"),
-    "api_requests_per_minute": ({"API_REQUESTS_PER_MINUTE": "60"}, Mark.NOTE, "takes 240, set it to that or more"),
+    "api_requests_per_minute": ({"API_REQUESTS_PER_MINUTE": "60"}, Mark.NOTE, "needs 240, set it to that or more"),
     "host": ({"HOST": "host.invalid"}, Mark.WRONG, "set it to 127.0.0.1, or to 0.0.0.0"),
     "origins": ({"ORIGINS": "http://wall.beamline/"}, Mark.WRONG, "without http:// and path"),
     "secret_key": ({"SECRET_KEY": "short"}, Mark.WRONG, "take 32 or more, `python -c"),
