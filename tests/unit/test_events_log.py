@@ -17,7 +17,7 @@ from tests.support.beamline import Beamline, Scan, worker_event
 
 from snakemap.broker import Frame
 from snakemap.documents import WORKER, Entry, position
-from snakemap.ingest.events_log import KNOWN_MAX, OPEN_MAX, EventsLog
+from snakemap.ingest.events_log import OPEN_MAX, EventsLog
 
 NOW = 1_795_461_238.0
 
@@ -168,8 +168,11 @@ def test_few_files_are_open_however_many_runs_there_are(log: EventsLog, tmp_path
     assert open_files(tmp_path) == 0
 
 
-def test_the_log_remembers_a_bounded_number_of_runs_and_finds_the_others_again(log: EventsLog, tmp_path: Path) -> None:
-    runs = [f"r{number}" for number in range(KNOWN_MAX + 5)]
+def test_the_log_remembers_a_bounded_number_of_runs_and_finds_the_others_again(
+    log: EventsLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("snakemap.ingest.events_log.KNOWN_MAX", 20)
+    runs = [f"r{number}" for number in range(25)]
     log.write([Entry(f"1795461238000-{number}", "event", run, None, {}) for number, run in enumerate(runs)], now=NOW)
     log.write([Entry("1795461239000-0", "event", "r0", None, {})], now=NOW)
     assert cursors(tmp_path, "*.r0.*") == ["1795461238000-0", "1795461239000-0"]
