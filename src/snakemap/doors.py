@@ -83,8 +83,9 @@ def process() -> Process:
     threading.Thread(target=_warm_up, name="warm up", daemon=True).start()
     looker = FileLooker(told.root, path_map=told.path_map)
     room = FileRoom(Directories(told.root), looker, tuple(told.path_map), told.rois, told.download_max_mb * 1_000_000)
+    chronicle = Chronicle(store, rows_max=told.log_rows)
     live = Live(store, habits=Habits(told.grid, snake=told.snake))
-    return Process(told, live, Levels(), room, Watch(control_of(told, store)), Chronicle(store))
+    return Process(told, live, Levels(), room, Watch(control_of(told, store)), chronicle)
 
 
 def _caller(document: Document, settings: Settings) -> Caller:

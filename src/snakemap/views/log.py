@@ -25,6 +25,7 @@ __all__ = ["EventList", "LogView", "filter_from"]
 WINDOW_MAX = 400
 """Rows that a browser may ask for at one time."""
 
+ASKED_MAX = 20
 OLD_COUNT = 300
 """Rows of a page of events that are older than what is kept."""
 
@@ -34,12 +35,12 @@ TIME_MAX_MS = 2**62
 
 
 class EventList(JSComponent):
-    """The list of events. What is asked for comes as one dictionary with a growing number."""
+    """The list of events. What is asked for comes with the few things that were asked before, each with its number."""
 
     state = param.Dict(default={}, doc="Filters, what there is to choose from, what is going on; see `log.js`.")
     news = param.Dict(default={}, doc="How many rows there are, and some of them; see `log.js`.")
     chosen = param.Dict(default={}, doc="The event that is looked into.")
-    ask = param.Dict(default={}, doc="What the user did: `number`, `what`, and what that needs.")
+    ask = param.Dict(default={}, doc="What the user did last: `asked`, each `number`, `what`, and what that needs.")
     theme = param.String(default="", doc="Colors that the address of the page asks for; empty: those used last.")
 
     _esm = list_script("log")
@@ -80,7 +81,7 @@ class LogView(pn.viewable.Viewer):
         self._sent = 0
         self._go: dict[str, Any] = {}
         self._goes = 0
-        self._chosen = ""
+        self._heard = 0
         self._trouble = ""
         self._waiting = self._gone = False
 
@@ -130,8 +131,15 @@ class LogView(pn.viewable.Viewer):
         self.close()
 
     def _on_ask(self, event: Any) -> None:
-        """What a browser asks is not believed."""
-        asked = event.new if isinstance(event.new, dict) else {}
+        """What has not been heard yet; what a browser asks is not believed."""
+        told = event.new.get("asked") if isinstance(event.new, dict) else None
+        for asked in told[-ASKED_MAX:] if isinstance(told, list) else ():
+            number = asked.get("number") if isinstance(asked, dict) else None
+            if isinstance(number, int) and number > self._heard:
+                self._heard = number
+                self._do(asked)
+
+    def _do(self, asked: Mapping[str, Any]) -> None:
         does = {
             "window": self._send_window,
             "filter": self._filter,
@@ -241,7 +249,6 @@ class LogView(pn.viewable.Viewer):
     def _open(self, asked: Mapping[str, Any]) -> None:
         """Shows a document, as much of it as can be read by a person."""
         cursor = str(asked.get("cursor") or "")[:50]
-        self._chosen = cursor
 
         async def look() -> tuple[Raw | None, str, bool]:
             raw = await self.chronicle.event(cursor)

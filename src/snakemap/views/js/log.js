@@ -11,7 +11,12 @@ export function render({model, el}) {
   const day = (date) => `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
   const clock = (date) => `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${two(date.getMilliseconds(), 3)}`
   let number = 0
-  const ask = (what, more) => { model.ask = {number: ++number, what, ...more} }
+  // of two changes of a property that come close together the server may see the second alone: so the last few are told
+  let asked = []
+  const ask = (what, more) => {
+    asked = [...asked.filter((one) => one.what !== "window" && one.number > number - 8), {number: ++number, what, ...more}]
+    model.ask = {asked}
+  }
 
   const theme = model.theme || localStorage.getItem("snakemap-theme")
   if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme
@@ -169,7 +174,12 @@ export function render({model, el}) {
     for (const [place, node] of nodes) if (node.dataset.cursor === picked) return place
     return null
   }
-  view.addEventListener("keydown", (event) => {
+  let there = false
+  const onKey = (event) => {
+    if (root.isConnected) there = true
+    else if (there) { document.removeEventListener("keydown", onKey); return }
+    if (event.ctrlKey || event.metaKey || event.altKey || ["INPUT", "SELECT", "PRE"].includes(event.composedPath()[0]?.tagName)) return
+    ours = performance.now()
     const page = Math.max(1, Math.floor(view.clientHeight / HEIGHT) - 1)
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       const here = placeOf(), place = (here ?? span()[0] + 4) + (event.key === "ArrowDown" ? 1 : -1)
@@ -187,13 +197,19 @@ export function render({model, el}) {
     else if (event.key === "/") search.focus()
     else return
     event.preventDefault()
-  })
+  }
+  // wherever the focus is, unless it is where somebody writes
+  document.addEventListener("keydown", onKey)
 
   // filters
+  // what was asked for counts until it is so: two clicks may be quicker than the server
+  let wish = null
+  const wished = () => wish ?? {run: "", names: [], text: "", ...model.state.filter}
   const filter = (change) => {
-    const now = {run: "", names: [], text: "", ...model.state.filter, ...change}
-    ask("filter", now)
+    wish = {...wished(), ...change}
+    ask("filter", wish)
   }
+  const same = (a, b) => a.run === b.run && a.text === b.text && [...a.names].sort().join("\n") === [...b.names].sort().join("\n")
   run.addEventListener("change", () => filter({run: run.value}))
   search.addEventListener("input", () => { clearTimeout(search.timer); search.timer = setTimeout(() => filter({text: search.value}), 250) })
   search.addEventListener("keydown", (event) => { if (event.key === "Escape") { search.value = ""; filter({text: ""}); view.focus() } })
@@ -233,7 +249,7 @@ export function render({model, el}) {
       chip.textContent = readable(name, 60)
       chip.setAttribute("aria-pressed", String(chosen.has(name)))
       chip.addEventListener("click", () => {
-        const next = new Set(model.state.filter?.names ?? [])
+        const next = new Set(wished().names)
         if (!next.delete(name)) next.add(name)
         filter({names: [...next]})
       })
@@ -290,6 +306,7 @@ export function render({model, el}) {
   let wasOld = null
   const fillState = () => {
     const state = model.state
+    if (wish && state.filter && (state.trouble || same(wish, state.filter))) wish = null
     fillRuns()
     fillChips()
     fillPast()
