@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
 
@@ -87,7 +87,7 @@ async def _print(store: Store, wanted: Wanted, *, as_json: bool) -> None:
         await store.close()
 
 
-async def _entries(store: Store, wanted: Wanted) -> AsyncIterator[Entry]:
+async def _entries(store: Store, wanted: Wanted) -> AsyncGenerator[Entry]:
     """What is wanted, as it comes; a store that goes away is waited for."""
     latest = await store.latest()
     if wanted.run:
@@ -103,11 +103,12 @@ async def _entries(store: Store, wanted: Wanted) -> AsyncIterator[Entry]:
                     yield entry
     while True:
         try:
-            async for entries in _batches(store, cursor, until=latest if wanted.once else None):
-                for entry in entries:
-                    cursor = entry.cursor
-                    if wanted.takes(entry):
-                        yield entry
+            async with aclosing(_batches(store, cursor, until=latest if wanted.once else None)) as batches:
+                async for entries in batches:
+                    for entry in entries:
+                        cursor = entry.cursor
+                        if wanted.takes(entry):
+                            yield entry
         except StoreUnavailable as trouble:
             typer.echo(f"snakemap: {trouble}; trying again", err=True)
             await asyncio.sleep(RETRY_S)
@@ -115,7 +116,7 @@ async def _entries(store: Store, wanted: Wanted) -> AsyncIterator[Entry]:
             return
 
 
-async def _batches(store: Store, after: str, *, until: str | None) -> AsyncIterator[list[Entry]]:
+async def _batches(store: Store, after: str, *, until: str | None) -> AsyncGenerator[list[Entry]]:
     """What comes after a cursor: for ever, or until another cursor."""
     if until is None:
         async with aclosing(store.follow(after)) as batches:

@@ -143,7 +143,7 @@ def _size(file: Path) -> int:
         raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
 
 
-def _lines(file: IO[bytes]) -> Iterator[bytes]:
+def _lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
     """The lines of a file; of one that is too long, only that it is."""
     while line := file.readline(LINE_BYTES_MAX):
         if len(line) < LINE_BYTES_MAX or line.endswith(b"\n"):

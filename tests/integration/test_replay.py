@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 from snakemap.__main__ import app
 from snakemap.api.app import create_app
 from snakemap.runs import Run
-from snakemap.settings import Settings
+from snakemap.settings import load
 from snakemap.store import Store
 
 POINTS = {"small_step": 63, "blob_fly": 40, "small_aborted": 21}
@@ -48,7 +48,7 @@ def truth(case: str, run: Run) -> Any:
 async def api(redis_url: str) -> AsyncIterator[httpx.AsyncClient]:
     """The API over a store."""
     store = Store(redis_url)
-    serving = create_app(Settings(redis_url=redis_url), store)
+    serving = create_app(load(redis_url=redis_url), store)
     async with (
         serving.router.lifespan_context(serving),
         httpx.AsyncClient(transport=httpx.ASGITransport(serving), base_url="http://api") as client,
