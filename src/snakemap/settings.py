@@ -92,6 +92,10 @@ class Settings(BaseSettings):
     )
     read_only: bool = Field(False, description="No one may start, stop or change anything from the page or the API.")
     log_dir: Path | None = Field(None, description="Where the worker keeps its log of all events. Empty: none.")
+    log_rows: int = Field(
+        200_000, ge=1000, description="Newest events that a process keeps at hand for the page of the log."
+    )
+    log_max_gb: float = Field(50.0, gt=0, description="Gigabytes of that log; beyond, the oldest files go.")
     state_dir: Path = Field(
         default_factory=_state_home, description="The private Redis, the session key and simulated data live here."
     )

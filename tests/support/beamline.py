@@ -22,10 +22,12 @@ from snakemap.documents import WORKER, Document, Entry, Message, WorkerEvent, en
 from snakemap.errors import FileBroken, FileNotReady, FrameError, RunNotFound, SnakemapError, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.hdf5 import FrameBatch, Reduced
+from snakemap.ingest.events_log import EventsLog
 from snakemap.ingest.listener import Listener
 from snakemap.ingest.pace import Clock, Pace
 from snakemap.ingest.readers import Readers
 from snakemap.ingest.reducer import Reducer
+from snakemap.ingest.scribe import Scribe
 from snakemap.ingest.tally import Tally
 from snakemap.ingest.worker import Worker
 from snakemap.roi import Roi, sum_frames
@@ -172,6 +174,10 @@ class FakeStore:
     async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any], source: str = "") -> None:
         self._check()
         self.frames[f"{uid} {source}" if source else uid] = (frame, about)
+
+    async def latest(self) -> str:
+        self._check()
+        return self.entries[-1].cursor if self.entries else "0-0"
 
     async def save_progress(self, progress: list[dict[str, Any]]) -> None:
         self._check()
@@ -461,6 +467,7 @@ class Beamline:
         rois: the instrument's ROIs.
         pace: the worker's patience.
         habits: what to assume where documents are silent.
+        log: makes the log of events of each worker; None for no log.
     """
 
     def __init__(
@@ -469,6 +476,7 @@ class Beamline:
         rois: dict[str, Rectangle] | None = None,
         pace: Pace | None = None,
         habits: Habits | None = None,
+        log: Callable[[], EventsLog] | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.store = FakeStore(self.clock)
@@ -477,6 +485,7 @@ class Beamline:
         self.rois = rois
         self.pace = pace or Pace()
         self.habits = habits or Habits()
+        self.log = log
         self.tally = Tally(self.clock, self.pace)
         self.worker: Worker | None = None
         self._task: asyncio.Task[None] | None = None
@@ -491,7 +500,8 @@ class Beamline:
     def start(self) -> None:
         """Starts a worker."""
         self.tally = Tally(self.clock, self.pace)
-        listener = Listener(self.broker, self.store, tally=self.tally)
+        scribe = Scribe(self.store, self.log(), tally=self.tally, aside=at_once) if self.log else None
+        listener = Listener(self.broker, self.store, tally=self.tally, scribe=scribe)
         reducer = Reducer(
             self.store,
             Readers(lambda: self.files),
@@ -502,7 +512,13 @@ class Beamline:
             on_evicted=listener.forget,
         )
         self.worker = Worker(
-            self.store, reducer, tally=self.tally, listener=listener, broker=self.broker, holder="here:1"
+            self.store,
+            reducer,
+            tally=self.tally,
+            listener=listener,
+            broker=self.broker,
+            scribe=scribe,
+            holder="here:1",
         )
         self._task = asyncio.create_task(self.worker.work())
 
@@ -539,6 +555,11 @@ class Beamline:
     def points(self, uid: str = "run") -> int:
         """Points that are in the store."""
         return len({seq_num for page in self.store.of("event_page", uid) for seq_num in page["seq_num"]})
+
+
+async def at_once(work: Callable[[], Any]) -> Any:
+    """Does in place what a worker does in a thread, whose time a clock of ours cannot tell."""
+    return work()
 
 
 def folded(entries: Iterable[Entry], uid: str, *, habits: Habits | None = None) -> Run:

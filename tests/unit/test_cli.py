@@ -22,7 +22,7 @@ from snakemap.doctor import Mark, doctor, findings
 from snakemap.documents import Entry
 from snakemap.errors import SettingsError
 from snakemap.listen import line
-from snakemap.replay import messages
+from snakemap.recordings import Recording
 from snakemap.resources import app_dir
 from snakemap.serve import command, environment, origins
 from snakemap.settings import load
@@ -182,7 +182,7 @@ def test_a_file_that_holds_no_key_is_told_of(tmp_path: Path, content: str) -> No
 
 @pytest.mark.parametrize("case", CASES)
 def test_recordings_are_read_as_they_were_received(case: str) -> None:
-    recorded = list(messages(FOLDER / f"{case}.jsonl"))
+    recorded = list(Recording([FOLDER / f"{case}.jsonl"]).messages())
     assert [message.body for message in recorded] == [json.loads(body) for body in bodies(case)]
     assert sorted(message.at for message in recorded) == [message.at for message in recorded]
     for message in recorded:
@@ -195,7 +195,7 @@ def test_lines_that_are_no_messages_are_left_out(tmp_path: Path, caplog: pytest.
     bad = ["", "{", "[]", "7", '{"body": "{"}', '{"body": 7}', '{"t": "noon", "body": {}}', "\udcff"]
     path = tmp_path / "recording.jsonl"
     path.write_text("\n".join([*bad, *map(json.dumps, good)]), errors="surrogateescape")
-    assert [(message.at, message.body) for message in messages(path)] == [(1.5, body), *[(0.0, body)] * 3]
+    assert [(message.at, message.body) for message in Recording([path]).messages()] == [(1.5, body), *[(0.0, body)] * 3]
     assert [record.getMessage().split(" is no")[0] for record in caplog.records] == [
         f"{path}, line {number}" for number in range(1, len(bad) + 1)
     ]

@@ -139,6 +139,8 @@ BAD: dict[str, tuple[dict[str, str], Mark, str]] = {
     "snake": ({"GRID": "7x9", "SNAKE": "false"}, Mark.NOTE, "add :raster to it"),
     "rois": ({"ROIS": "{}"}, Mark.WRONG, "1 to 32 with a name each"),
     "log_dir": ({"LOG_DIR": "/dev/null/log"}, Mark.WRONG, "set it to one that is"),
+    "log_max_gb": ({"LOG_DIR": "/tmp", "LOG_MAX_GB": "9000000"}, Mark.NOTE, "set SNAKEMAP_LOG_MAX_GB to"),
+    "log_rows": ({"LOG_ROWS": "90000000"}, Mark.NOTE, "set it to 2000000 or less"),
     "state_dir": ({"STATE_DIR": "/dev/null/state"}, Mark.WRONG, "set SNAKEMAP_STATE_DIR to where it can"),
     "api_requests_per_minute": ({"API_REQUESTS_PER_MINUTE": "60"}, Mark.NOTE, "needs 240, set it to that or more"),
     "host": ({"HOST": "host.invalid"}, Mark.WRONG, "set it to 127.0.0.1, or to 0.0.0.0"),

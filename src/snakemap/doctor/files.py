@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from itertools import islice
@@ -14,12 +15,13 @@ from snakemap.confine import DataRoot
 from snakemap.doctor.finding import Found, Note, Scene, Wrong
 from snakemap.doctor.machine import room_on_disk
 
-__all__ = ["dask", "data_root", "downloads", "file_locking", "file_timeout", "log_dir", "path_map"]
+__all__ = ["dask", "data_root", "downloads", "file_locking", "file_timeout", "log_dir", "log_rows", "path_map"]
 
 REMOTE = frozenset(("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs"))
 ENTRIES_MANY = 20_000
 CONNECT_TIMEOUT_S = 3.0
 DOWNLOAD_MANY_MB = 20_000
+LOG_ROW_BYTES, LOG_ROWS_MANY = 500, 2_000_000
 TIMEOUT_SHORT_S, TIMEOUT_LONG_S = 0.5, 120.0
 
 
@@ -121,7 +123,22 @@ def log_dir(scene: Scene) -> Iterator[Found]:
     if not exists.is_dir() or not os.access(exists, os.W_OK | os.X_OK):
         yield Wrong(f"{exists} is not a directory that this user can write to; set it to one that is")
         return
-    yield room_on_disk(exists) or str(place)
+    most = scene.settings.log_max_gb
+    total = shutil.disk_usage(exists).total / 1e9
+    if most > total:
+        text = f"its {most:,.0f} GB are more than the disk of {exists} has"
+        yield Note(f"{text}; set SNAKEMAP_LOG_MAX_GB to {total / 2:.0f} or less")
+    yield room_on_disk(exists) or f"up to {most:,.0f} GB in {place}"
+
+
+def log_rows(scene: Scene) -> Iterator[Found]:
+    """Whether the events that are kept at hand fit into memory."""
+    rows = scene.settings.log_rows
+    size_mb = rows * LOG_ROW_BYTES / 1e6
+    if rows > LOG_ROWS_MANY:
+        yield Note(f"{rows:,} events at hand take {size_mb:,.0f} MB a process; set it to {LOG_ROWS_MANY} or less")
+    else:
+        yield f"{rows:,} events at hand take up to {size_mb:,.0f} MB"
 
 
 def downloads(scene: Scene) -> Iterator[Found]:

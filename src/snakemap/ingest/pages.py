@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from snakemap.ingest.tally import Tally
 from snakemap.runs import Run
 
 __all__ = ["Pages", "still_wanted"]
+
+OWN_MAX = 1000
+"""Pages that are remembered as ours until the store has brought them back."""
 
 WAITING_MAX = 8
 """Pieces that may wait for the store; reading goes on meanwhile, and stops when the store is away."""
@@ -49,6 +53,7 @@ class Pages:
         self.tally = tally
         self.lags = Lags(tally.work.point_lag)
         self._waiting: asyncio.Queue[Summed] = asyncio.Queue(WAITING_MAX)
+        self._wrote: deque[tuple[Any, Any]] = deque(maxlen=OWN_MAX)
 
     async def put(self, summed: Summed) -> None:
         """Takes a piece over; waits while too many wait already."""
@@ -57,6 +62,10 @@ class Pages:
     async def written(self) -> None:
         """Returns when everything taken over is in the store."""
         await self._waiting.join()
+
+    def wrote(self, page: Mapping[str, Any]) -> bool:
+        """Whether it was us who put a page of sums into the store, lately, and not a recording that is played again."""
+        return _mark(page) in self._wrote
 
     async def write(self) -> None:
         """Goes on until it is cancelled."""
@@ -75,6 +84,7 @@ class Pages:
         documents = [document for group in groups for document in self._documents(group)]
         if not documents:
             return
+        self._wrote.extend(_mark(document.doc) for document in documents if document.name == "event_page")
         cursors = await self.tally.insist(lambda: self.store.append(documents))
         # a frame that was announced again meanwhile takes its point back; only the others are done with
         for group in groups:
@@ -132,6 +142,12 @@ class Pages:
 
     def _document(self, name: str, doc: dict[str, Any]) -> Document:
         return Document(name, doc, run=self.run.uid, task_id=self.run.task_id)
+
+
+def _mark(page: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What tells one page of a run from the others: of which points it is, and when it was made."""
+    uids, times = page.get("uid"), page.get("time")
+    return (str(uids[0]) + str(uids[-1]) if isinstance(uids, list) and uids else None), str(times)[:40]
 
 
 def _by_feed(together: Sequence[Summed]) -> list[list[Summed]]:

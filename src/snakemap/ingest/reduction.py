@@ -103,7 +103,7 @@ class Reduction:
         """
         if position(entry.cursor) <= position(self.run.cursor):
             return
-        if self._is_ours(entry):
+        if self._is_ours(entry) and self.pages.wrote(entry.doc):
             self.run.cursor = entry.cursor
             return
         self.fold(entry, live=True)
