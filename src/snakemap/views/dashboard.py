@@ -126,7 +126,7 @@ class Dashboard(pn.viewable.Viewer):
         if self.visit is not None:
             items += [("Files", self.visit.files.component), ("Tree", self.visit.tree.component)]
         if self.steering is not None:
-            items.append(("Log", pn.Column(self.steering.audit, scroll=True, sizing_mode="stretch_both", margin=0)))
+            items.append(("Actions", pn.Column(self.steering.audit, scroll=True, sizing_mode="stretch_both", margin=0)))
         tabs = pn.Tabs(*items, sizing_mode="stretch_both", margin=0, stylesheets=[TABS])
         if self.visit is not None:
             visit = self.visit
