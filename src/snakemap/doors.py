@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 from uuid import uuid4
 
 import panel as pn
@@ -161,7 +161,7 @@ def page(name: str) -> None:
     try:
         _begin()
         if name == "log":
-            _log(curdoc()).servable(title=title)
+            _log(curdoc(), place).servable(title=title)
             return
         made = _tab(curdoc(), place)
     except SnakemapError as refusal:
@@ -194,17 +194,17 @@ def _tab(document: Document, place: Place) -> Tab:
         SettingsError: when a setting cannot be used.
     """
     shared = _admitted(document)
-    made = Tab(shared.live, shared.levels, document=document, pinned=_argument("run"), theme=_theme())
+    made = Tab(shared.live, shared.levels, document=document, pinned=place.run, theme=place.theme or "dark")
     made.start_when_ready()
     return made
 
 
-def _log(document: Document) -> LogView:
+def _log(document: Document, place: Place) -> LogView:
     """The log of a session; as :func:`_tab`."""
     shared = _admitted(document)
-    names = [name.decode("utf-8", "replace") for name in (pn.state.session_args or {}).get("name", [])]
-    wanted = filter_from(_argument("run"), names, _argument("text"))
-    made = LogView(shared.chronicle, document=document, wanted=wanted, theme=_argument("theme") and _theme())
+    asked = parse_qs(_query(), errors="replace")
+    wanted = filter_from(asked.get("run", [""])[0][:200], asked.get("name", []), asked.get("text", [""])[0][:200])
+    made = LogView(shared.chronicle, document=document, wanted=wanted, theme=place.theme or "")
     made.start_when_ready()
     return made
 
