@@ -75,6 +75,7 @@ class Tab:
         self._news: dict[str, Any] = {}
         self._told = 0
         self.lone = False
+        self.pictures = True
         self.shown_limits: list[tuple[float, float]] = []
         self._bars: Any = None
         self._reference: list[float | None] = []
@@ -203,7 +204,7 @@ class Tab:
                 told = table(self.pipeline, self.pipeline.summaries(), theme=theme, brushed=brushed, marks=marks)
                 self._set(self.summary, state=told)
                 self._name_sources(run)
-            self._set(self.run_list, runs=history(self.live.summaries, now=now))
+            self._set(self.run_list, runs=history(self.live.summaries, now=now, pictures=self.pictures))
             for tell in self._tell_words:
                 tell(run)
 
@@ -543,7 +544,12 @@ class Tab:
         self.wake()
 
     def _on_destroyed(self, _: Any) -> None:
-        """Lets go of everything, so that a closed tab leaves nothing behind."""
+        self.end()
+
+    def end(self) -> None:
+        """Lets go of everything, so that a closed tab leaves nothing behind; more than once is once."""
+        if self._gone:
+            return
         self._gone = True
         self.live.unwatch(self)
         self.live.show_frames_of(self, None)
