@@ -25,7 +25,8 @@ $(BLUEAPI)/.ready: tests/support/blueapi/requirements.txt
 	touch $@
 
 test: $(READY) $(BLUEAPI)/.ready system lint  ## every check there is
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/integration
+	$(BIN)/pytest tests/browser
 
 lint: $(READY)
 	$(BIN)/ruff check .

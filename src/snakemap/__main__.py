@@ -212,7 +212,7 @@ def simulate(
 ) -> None:
     """Run a simulated beamline: a real RunEngine, a real growing HDF5 file, blueapi's messages."""
     from snakemap.simulator.command import run
-    from snakemap.simulator.request import ScanRequest, shape_from_text
+    from snakemap.specimen.request import ScanRequest, shape_from_text
 
     def work() -> int:
         request = ScanRequest(
@@ -241,32 +241,52 @@ def simulate(
 
 @app.command()
 def replay(
-    file: Annotated[Path, typer.Argument(help="A recording: one received message a line.")],
+    file: Annotated[
+        list[Path],
+        typer.Argument(help="Recordings, one received message a line. A part of a run of the worker's log means all."),
+    ],
     speed: Annotated[str, typer.Option(help="real, max, or how many times faster, like 10.")] = Speed.REAL.value,
+    new_uid: Annotated[
+        bool,
+        typer.Option("--new-uid", help="As new runs of today, beside the old ones: fresh uids and times, and no task."),
+    ] = False,
 ) -> None:
     """Send a recording into the broker, or straight into the store where there is none."""
     from snakemap.replay import replay as run
 
-    _exit(lambda: run(load(), file, speed=_speed(speed)))
+    _exit(lambda: run(load(), file, speed=_speed(speed), new_uid=new_uid))
 
 
 @app.command()
 def listen(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    after: Annotated[str | None, typer.Option(help="Cursor to begin after; 0 is everything. Default: now.")] = None,
+    after: Annotated[
+        str | None,
+        typer.Option(help="Cursor to begin after; 0 is everything. Default: now, or 0 with --run or --once."),
+    ] = None,
+    run: Annotated[str, typer.Option(metavar="UID|latest", help="Of this run alone.")] = "",
+    name: Annotated[
+        list[str] | None, typer.Option(help="Of these documents alone, like start; may be given several times.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="End after so many.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when all has been printed that is there.")] = False,
 ) -> None:
     """Print what comes into the store, as it comes."""
-    from snakemap.listen import listen as run
+    from snakemap.listen import Wanted
+    from snakemap.listen import listen as work
 
-    _exit(lambda: run(load(), as_json=json, after=after))
+    wanted = Wanted(after=after, run=run, names=frozenset(name or ()), count=count, once=once)
+    _exit(lambda: work(load(), wanted, as_json=json))
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
     """Check every setting and everything snakemap needs, and say how to mend what is wrong."""
     from snakemap.doctor import doctor as run
 
-    _exit(run)
+    _exit(lambda: run(as_program=json))
 
 
 def _speed(text: str) -> float:

@@ -34,7 +34,7 @@ import stomp.exception
 from snakemap.documents import BODY_BYTES_MAX
 from snakemap.errors import BrokerUnavailable, SettingsError
 
-__all__ = ["Broker", "Frame", "Publisher"]
+__all__ = ["Broker", "Frame", "Publisher", "probe"]
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ HEARTBEAT_MS = 5000
 CONNECT_TIMEOUT_S = 10.0
 SEND_TIMEOUT_S = 20
 LEAVE_TIMEOUT_S = 2.0
-RETRY_S = (0.5, 10.0)
+RETRY_S = (0.5, 4.0)
 REFUSED_RETRY_S = 30.0
 SOUND_S = 10.0
 """A connection that lasted that long was a good one: the next may be tried soon."""
@@ -68,12 +68,14 @@ class Frame:
         headers: like ``{"destination": "/topic/public.worker.event", "redelivered": "false", ...}``.
         ack_id: with which it is acknowledged.
         connection: which of our connections brought it, counted from 1; only that one can acknowledge it.
+        arrived: when, in seconds since 1970; 0 when nobody noted it.
     """
 
     body: bytes
     headers: dict[str, str]
     ack_id: str
     connection: int = 0
+    arrived: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +297,8 @@ class Broker:
 
     def _receive(self, link: _Link, message: Any, number: int) -> None:
         """Called in stomp.py's thread, which waits here while the inbox is full."""
-        frame = Frame(message.body or b"", message.headers, message.headers.get("ack", ""), connection=number)
+        ack_id, now = message.headers.get("ack", ""), time.time()
+        frame = Frame(message.body or b"", message.headers, ack_id, connection=number, arrived=now)
         if len(frame.body) <= self.body_bytes_max:
             self._inbox.put(frame, while_waiting=link.stay_alive)
             return
@@ -398,6 +401,27 @@ class Publisher:
             link.open()
             self._link = link
             return link
+
+
+def probe(url: str, destination: str = "", *, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    """Returns when a broker lets us in, and listen; nothing of us is left on it.
+
+    Args:
+        url: ``stomp://user:password@host:61613``.
+        destination: to listen to for a moment; empty for none. Of a queue it would take messages away from others.
+        timeout_s: seconds to wait for the broker, each time.
+
+    Raises:
+        BrokerUnavailable: the broker cannot be reached, or refuses us.
+        SettingsError: the URL is none.
+    """
+    link = _Link(_Address.read(url), heartbeat_ms=HEARTBEAT_MS, timeout_s=timeout_s)
+    link.open()
+    try:
+        if destination:
+            link.listen(destination)
+    finally:
+        link.close()
 
 
 class _Refused(BrokerUnavailable):
@@ -536,6 +560,17 @@ class _Link(stomp.ConnectionListener):
         headers = {**QUEUE_ARGUMENTS, "x-queue-name": name, "prefetch-count": str(prefetch)}
         receipt = self._receipt(headers)
         self._try(self._connection.subscribe, destination, name, "client-individual", headers)
+        self._wait_for(receipt, self.timeout_s)
+
+    def listen(self, destination: str) -> None:
+        """Subscribes with a queue that goes with the connection; returns when the broker has made it.
+
+        Raises:
+            BrokerUnavailable: the broker refuses, or does not answer in time.
+        """
+        headers: dict[str, str] = {}
+        receipt = self._receipt(headers)
+        self._try(self._connection.subscribe, destination, "probe", "auto", headers)
         self._wait_for(receipt, self.timeout_s)
 
     def send(self, destination: str, body: bytes, headers: dict[str, str], *, confirm_s: float | None) -> None:

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from snakemap.desk import Baton, Desk
 from snakemap.errors import (
+    BlueapiFailed,
     BlueapiUnavailable,
     ControlHeld,
     NothingToRepeat,
@@ -43,6 +44,9 @@ SESSION = re.compile(r"[a-z]{2}\d{1,8}-\d{1,4}")
 
 NAMED = re.compile(r"\w+\(.*?\bname=['\"]([^'\"]+)['\"].*", re.DOTALL)
 LEASE_S = 60.0
+LOST_BY_PAUSING = (
+    "; blueapi 1.21 fails so at a scan that was paused, and loses it: look at its worker, and run it again"
+)
 KEY_MAX = 200
 REASON_MAX = 500
 
@@ -207,7 +211,10 @@ class Control:
         reason = reason.strip()[:REASON_MAX]
 
         async def change() -> str:
-            return await self.blueapi.change(NEW_STATES[action], reason=reason, token=caller.token)
+            try:
+                return await self.blueapi.change(NEW_STATES[action], reason=reason, token=caller.token)
+            except BlueapiFailed as failed:
+                raise BlueapiFailed(f"{failed}{LOST_BY_PAUSING if self.pausing else ''}") from failed
 
         return await self._audited(action, {"reason": reason}, caller, change, came=lambda state: f"worker {state}")
 

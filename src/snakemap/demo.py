@@ -34,8 +34,8 @@ from snakemap.errors import SnakemapError, WorkerBusy
 from snakemap.plans import Blueapi
 from snakemap.ports import authority, free_port, listen
 from snakemap.settings import Settings
-from snakemap.simulator.request import ScanRequest, shape_from_text
 from snakemap.simulator.rest import ENDED_EARLY
+from snakemap.specimen.request import ScanRequest, shape_from_text
 
 __all__ = ["Demo", "DemoFailed", "Keeper", "Wishes"]
 

@@ -6,7 +6,8 @@ import atexit
 import html
 import logging
 import threading
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,23 @@ from bokeh.settings import settings
 from bokeh.util.token import check_session_id_signature
 
 from snakemap import levels
+from snakemap.chronicle import Chronicle
 from snakemap.control import Caller, control_of
 from snakemap.directories import Directories
 from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.errors import SessionRefused, SnakemapError
+from snakemap.errors import SessionRefused, SettingsError, SnakemapError
 from snakemap.geometry import Habits
 from snakemap.hdf5_look import FileLooker
 from snakemap.live import Live
 from snakemap.settings import Settings, load
 from snakemap.store import Store
+from snakemap.telemetry import Reporter
 from snakemap.views import dataset_image
 from snakemap.views.dashboard import Dashboard, page_css
+from snakemap.views.event_route import EventsHandler
 from snakemap.views.file_route import FileHandler
+from snakemap.views.health_route import HealthHandler, ReadyHandler
+from snakemap.views.log import LogView, filter_from
 from snakemap.views.picture_route import PictureHandler
 from snakemap.views.pipeline import Levels
 from snakemap.views.tab import Tab
@@ -52,6 +58,8 @@ class Process:
         levels: their coarse maps.
         room: where files are looked at.
         watch: what blueapi does, and who holds control.
+        chronicle: the newest events in a few words each.
+        refused: tabs that were turned away, by the code of the error.
     """
 
     settings: Settings
@@ -59,6 +67,17 @@ class Process:
     levels: Levels
     room: FileRoom
     watch: Watch
+    chronicle: Chronicle
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def tell(self) -> dict[str, Any]:
+        """How the process is, for the metrics."""
+        return {
+            "tabs": self.live.watchers,
+            "tabs_max": self.settings.max_sessions,
+            "refused": dict(self.refused),
+            "readers_replaced": self.room.looker.replaced,
+        }
 
 
 @cache
@@ -78,8 +97,21 @@ def process() -> Process:
     threading.Thread(target=_warm_up, name="warm up", daemon=True).start()
     looker = FileLooker(told.root, path_map=told.path_map)
     room = FileRoom(Directories(told.root), looker, tuple(told.path_map), told.rois, told.download_max_mb * 1_000_000)
+    chronicle = Chronicle(store, rows_max=told.log_rows)
     live = Live(store, habits=Habits(told.grid, snake=told.snake))
-    return Process(told, live, Levels(), room, Watch(control_of(told, store)))
+    return Process(told, live, Levels(), room, Watch(control_of(told, store)), chronicle)
+
+
+@cache
+def reporter() -> Reporter:
+    """Tells the other processes of this one; the first call makes it."""
+    shared = process()
+    return Reporter(shared.live.store, "pages", port=shared.settings.port, tell=shared.tell)
+
+
+def _begin() -> None:
+    """Makes what all tabs share, if nobody has, and begins to report; needs a running event loop."""
+    reporter().start()
 
 
 def _caller(document: Document, settings: Settings) -> Caller:
@@ -107,6 +139,9 @@ def _downloads() -> tuple[Path, int]:
 ROUTES = [
     ("/file", FileHandler, {"allowed": _downloads}),
     ("/picture", PictureHandler, {"store": lambda: process().live.store}),
+    ("/healthz", HealthHandler, {"begin": _begin}),
+    ("/readyz", ReadyHandler, {"store": lambda: process().live.store}),
+    ("/events", EventsHandler, {"store": lambda: process().live.store}),
 ]
 """What the server of the pages answers beside them."""
 
@@ -115,14 +150,20 @@ def page(name: str) -> None:
     """Makes the page of the session that is being made: the dashboard, or one pane for other pages to embed.
 
     Args:
-        name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"`` or ``"summary"``.
+        name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"``, ``"summary"`` or ``"log"``.
     """
     title = "snakemap" if name == "dashboard" else f"snakemap {name}"
     pn.extension(raw_css=[page_css(_theme())], notifications=True)
     try:
+        _begin()
+        if name == "log":
+            _log(curdoc()).servable(title=title)
+            return
         made = _tab(curdoc())
     except SnakemapError as refusal:
         log.warning("a session was refused: %s", refusal)
+        if not isinstance(refusal, SettingsError):
+            process().refused[refusal.code] += 1
         pn.pane.Alert(html.escape(str(refusal)), alert_type="warning").servable(title=title)
         return
     if name == "dashboard":
@@ -146,13 +187,30 @@ def _tab(document: Document) -> Tab:
         SessionRefused: when the browser chose the session's id, or too many tabs are open.
         SettingsError: when a setting cannot be used.
     """
-    _refuse_made_up(document)
-    shared = process()
-    if shared.live.watchers >= shared.settings.max_sessions:
-        raise SessionRefused(f"{shared.live.watchers} tabs are open here, which is all there may be; try again later")
+    shared = _admitted(document)
     made = Tab(shared.live, shared.levels, document=document, pinned=_argument("run"), theme=_theme())
     made.start_when_ready()
     return made
+
+
+def _log(document: Document) -> LogView:
+    """The log of a session; as :func:`_tab`."""
+    shared = _admitted(document)
+    names = [name.decode("utf-8", "replace") for name in (pn.state.session_args or {}).get("name", [])]
+    wanted = filter_from(_argument("run"), names, _argument("text"))
+    made = LogView(shared.chronicle, document=document, wanted=wanted, theme=_argument("theme") and _theme())
+    made.start_when_ready()
+    return made
+
+
+def _admitted(document: Document) -> Process:
+    """What all tabs share, for a session that may have one more."""
+    _refuse_made_up(document)
+    shared = process()
+    tabs = shared.live.watchers + shared.chronicle.watchers
+    if tabs >= shared.settings.max_sessions:
+        raise SessionRefused(f"{tabs} tabs are open here, which is all there may be; try again later")
+    return shared
 
 
 def _alone(view: Any) -> pn.viewable.Viewable:

@@ -10,6 +10,8 @@ class SnakemapError(Exception):
 
     status = 500
     code = "error"
+    retry_after_s: int | None = None
+    """After how many seconds another try may have another answer; None where nobody knows."""
 
 
 class SettingsError(SnakemapError):
@@ -31,6 +33,13 @@ class CursorError(SnakemapError):
 
     status = 422
     code = "cursor"
+
+
+class CursorGone(CursorError):
+    """Documents after a cursor have left the store, so that nobody can go on from there without a gap."""
+
+    status = 410
+    code = "cursor_gone"
 
 
 class GeometryError(SnakemapError):
@@ -75,6 +84,41 @@ class FileBroken(SnakemapError):
     code = "file_broken"
 
 
+class NotThere(SnakemapError):
+    """Nothing of that name is where it was looked for: in the data root, in a file, or among what is drawn."""
+
+    status = 404
+    code = "not_there"
+
+
+class WrongKind(SnakemapError):
+    """A node is of another kind than was asked for, or its values cannot be put into the form that was asked for."""
+
+    status = 422
+    code = "wrong_kind"
+
+
+class SelectionError(SnakemapError):
+    """A selection is not written as one, or does not fit its dataset."""
+
+    status = 422
+    code = "selection"
+
+
+class TooLarge(SnakemapError):
+    """More was asked for than is answered at one time; a part of it may be had."""
+
+    status = 413
+    code = "too_large"
+
+
+class TooBusy(SnakemapError):
+    """As many are being served as there is room for."""
+
+    status = 503
+    code = "too_busy"
+
+
 class StoreUnavailable(SnakemapError):
     """Redis cannot be reached, or refuses us."""
 
@@ -115,6 +159,13 @@ class BlueapiUnavailable(SnakemapError):
 
     status = 503
     code = "blueapi_unavailable"
+
+
+class NoSimulatedBeamline(SnakemapError):
+    """A demonstration was asked for where the beamline is a real one."""
+
+    status = 503
+    code = "no_simulated_beamline"
 
 
 class BlueapiFailed(SnakemapError):
@@ -193,6 +244,7 @@ class TooOften(SnakemapError):
 
     status = 429
     code = "too_often"
+    retry_after_s = 60
 
 
 class ApiUnavailable(SnakemapError):
@@ -221,3 +273,62 @@ class BeamlineClosed(SnakemapError):
 
     status = 409
     code = "beamline_closed"
+
+
+class RequestRefused(SnakemapError):
+    """A request to the API that cannot be used as it is."""
+
+    status = 422
+    code = "invalid_request"
+
+
+class BodyTooLarge(SnakemapError):
+    """A request whose body has more bytes than are read."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class BodyTooSlow(SnakemapError):
+    """A request whose body does not come."""
+
+    status = 408
+    code = "body_too_slow"
+
+
+class TooManyClients(SnakemapError):
+    """One address has more connections open than it may."""
+
+    status = 429
+    code = "too_many_clients"
+    retry_after_s = 5
+
+
+class TooManySessions(SnakemapError):
+    """One address has more sessions of the API than it may."""
+
+    status = 429
+    code = "too_many_sessions"
+    retry_after_s = 60
+
+
+class Busy(SnakemapError):
+    """All that there is to give has been given; later there may be some again."""
+
+    status = 503
+    code = "busy"
+    retry_after_s = 5
+
+
+class SessionNotFound(SnakemapError):
+    """The API has no session of that id (any more)."""
+
+    status = 404
+    code = "session_not_found"
+
+
+class FrameNotFound(SnakemapError):
+    """A run has no frame that could be shown (any more)."""
+
+    status = 404
+    code = "frame_not_found"

@@ -83,12 +83,14 @@ class Reduced:
         frame: the last frame of the batch, shrunk to at most 512 rows and columns, when it was wanted: (rows, columns),
             or (rows, columns, 3).
         identity: device and inode of the file; another one in the same run means that the file was replaced.
+        size_bytes: of the frames that were read, unpacked.
     """
 
     sums: npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
     length: int
     frame: npt.NDArray[Any] | None
     identity: tuple[int, int]
+    size_bytes: int = 0
 
 
 class FrameReader(ReaderProcess):
@@ -122,7 +124,7 @@ class FrameReader(ReaderProcess):
             if parts[-1].identity != parts[0].identity:
                 raise FileBroken(f"{shown(path)} was replaced by another file while it was being read")
         sums = parts[0].sums if len(parts) == 1 else np.concatenate([part.sums for part in parts])
-        return dataclasses.replace(parts[-1], sums=sums)
+        return dataclasses.replace(parts[-1], sums=sums, size_bytes=sum(part.size_bytes for part in parts))
 
     async def scalars(self, batch: FrameBatch) -> npt.NDArray[np.float64]:
         """Numbers (points,) of some points, from a dataset that holds one a point, or several to be summed.
@@ -209,4 +211,4 @@ def _reduced(header: dict[str, Any], payload: bytearray, *, rois: int, points_ma
         sums_bytes += frame.nbytes
     if len(payload) != sums_bytes:
         raise ValueError(f"{len(payload):,} bytes instead of {sums_bytes:,}")
-    return Reduced(sums, int(header["length"]), frame, (device, inode))
+    return Reduced(sums, int(header["length"]), frame, (device, inode), max(0, int(header["bytes"])))

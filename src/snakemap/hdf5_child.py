@@ -26,10 +26,11 @@ from h5py import h5d, h5t  # pyright: ignore[reportAttributeAccessIssue]
 from snakemap.confine import DataRoot, restrict_process, shown
 from snakemap.errors import FileBroken, FrameError, SnakemapError
 from snakemap.hdf5_files import CHUNK_BYTES_MAX, HDF5_ERRORS, FileReplaced, Found, HdfFile, OpenFiles
+from snakemap.hdf5_grove import GROVE
 from snakemap.hdf5_layout import Layout, layout_of, scalar_rows
 from snakemap.hdf5_slices import read_slice
 from snakemap.hdf5_tree import about, find_names, members
-from snakemap.hdf5_wire import LENGTHS, PAYLOAD_MAX, FrameRequest, LookRequest, Terms
+from snakemap.hdf5_wire import LENGTHS, PAYLOAD_MAX, FrameRequest, GroveRequest, LookRequest, Terms
 from snakemap.roi import Roi, Sums, shrink, sum_colors, sum_frames, sums_dtype
 
 __all__ = ["FrameSource", "Reader", "main", "sum_points", "sum_scalars"]
@@ -47,7 +48,7 @@ SCALARS_MAX = 500_000
 FILES_OPEN_MAX = 4096
 GRID_RANK = 4
 
-LOOKS = {"members": members, "find": find_names, "about": about, "slice": read_slice}
+LOOKS = {"members": members, "find": find_names, "about": about, "slice": read_slice, **GROVE}
 """What somebody may ask who looks round in a file."""
 
 
@@ -152,7 +153,7 @@ class Reader:
         self.files.close()
         self.root.close()
 
-    def answer(self, request: FrameRequest | LookRequest) -> tuple[dict[str, Any], bytes]:
+    def answer(self, request: FrameRequest | GroveRequest | LookRequest) -> tuple[dict[str, Any], bytes]:
         """The header and the payload of the answer to a request, an error among them."""
         try:
             self._confine()
@@ -233,6 +234,7 @@ class Reader:
         header = {
             "points": len(sums),
             "length": found.dataset.shape[0],
+            "bytes": len(sums) * per_point * source.frame_bytes,
             "identity": file.identity,
             "dtype": sums.dtype.str,
             "frame": None if frame is None else [frame.dtype.str, *frame.shape],
@@ -257,6 +259,7 @@ class Reader:
         header = {
             "points": len(sums),
             "length": shape[0] * columns,
+            "bytes": len(sums) * math.prod(shape[2:]) * found.dataset.dtype.itemsize,
             "identity": file.identity,
             "dtype": sums.dtype.str,
             "frame": None if preview is None else [preview.dtype.str, *preview.shape],

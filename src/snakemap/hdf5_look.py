@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from snakemap.errors import FrameError
 from snakemap.hdf5_process import ReaderProcess
-from snakemap.hdf5_wire import LOOK_PAYLOAD_MAX, LookRequest
+from snakemap.hdf5_wire import LOOK_PAYLOAD_MAX, GroveRequest, LookRequest
 
 __all__ = ["Block", "FileLooker", "Selection"]
 
@@ -64,6 +64,10 @@ class _Looker(ReaderProcess):
     async def block(self, request: LookRequest) -> Block:
         """An answer of values."""
         return await self._ask(request, _block)
+
+    async def raw(self, request: GroveRequest) -> bytearray:
+        """An answer that is handed on as it is."""
+        return await self._ask(request, _untouched)
 
 
 class FileLooker:
@@ -107,6 +111,16 @@ class FileLooker:
     def launches(self) -> int:
         """How often a process was started."""
         return sum(looker.launches for looker in self._all)
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that read now."""
+        return [looker.pid for looker in self._all if looker.pid is not None]
+
+    @property
+    def replaced(self) -> int:
+        """How often a process had to be replaced, because a file crashed it or held it up."""
+        return sum(max(looker.launches - 1, 0) for looker in self._all)
 
     async def close(self) -> None:
         """Ends the processes."""
@@ -157,12 +171,24 @@ class FileLooker:
         async with self._lent(request) as looker:
             return await looker.block(request)
 
+    async def grove(self, request: GroveRequest) -> bytearray:
+        """What h5grove would answer, in the form that was asked for.
+
+        Raises:
+            NotThere: no such file, or nothing of that name in it.
+            WrongKind: it is of another kind, or its values cannot be put into that form.
+            SelectionError: the selection is none, or does not fit.
+            TooLarge: it is more than is answered at one time.
+        """
+        async with self._lent(request) as looker:
+            return await looker.raw(request)
+
     async def _json(self, request: LookRequest) -> dict[str, Any]:
         async with self._lent(request) as looker:
             return await looker.json(request)
 
     @asynccontextmanager
-    async def _lent(self, request: LookRequest) -> AsyncIterator[_Looker]:
+    async def _lent(self, request: GroveRequest | LookRequest) -> AsyncIterator[_Looker]:
         if len(request["path"]) > NAME_MAX or len(request["node"]) > NAME_MAX:
             raise FrameError("this name is too long for a file, or for anything in it")
         async with self._places:
@@ -178,6 +204,10 @@ def _told(header: dict[str, Any], payload: bytearray) -> dict[str, Any]:
     if not header.get("json") or not isinstance(told, dict):
         raise TypeError("an answer that is no object")
     return told
+
+
+def _untouched(header: dict[str, Any], payload: bytearray) -> bytearray:
+    return payload
 
 
 def _block(header: dict[str, Any], payload: bytearray) -> Block:

@@ -17,7 +17,7 @@ from snakemap.hdf5_files import Found, OpenFiles, reading
 from snakemap.hdf5_types import dtype_of, plain, values_of
 from snakemap.hdf5_wire import LOOK_PAYLOAD_MAX, LookRequest
 
-__all__ = ["ELEMENTS_MAX", "read_slice"]
+__all__ = ["ELEMENTS_MAX", "UNPACKED_MAX", "check_written", "read_slice", "unpacked_bytes"]
 
 ELEMENTS_MAX = 4_000_000
 ELEMENTS = 1_000_000
@@ -53,7 +53,7 @@ def read_slice(files: OpenFiles, request: LookRequest) -> tuple[dict[str, Any], 
     if math.prod(sizes) > most:
         raise FrameError(f"{found}: {math.prod(sizes):,} values are asked for, at most {most:,} are read at one time")
     _check_unpacking(found, chosen)
-    _check_written(found, chosen)
+    check_written(found, chosen)
     with reading(found.file, "its values cannot be read"):
         values = dataset[tuple(one if isinstance(one, int) else slice(one.start, one.stop, one.step) for one in chosen)]
     told = [size for one, size in zip(chosen, sizes, strict=True) if not isinstance(one, int)]
@@ -90,17 +90,27 @@ def _count(one: int | range) -> int:
     return 1 if isinstance(one, int) else len(one)
 
 
-def _check_unpacking(found: Found, chosen: Sequence[int | range]) -> None:
-    """The chunks that have to be unpacked are not too many: a small file may hold very large ones."""
+def unpacked_bytes(found: Found, chosen: Sequence[int | range]) -> int:
+    """Bytes of the chunks that have to be unpacked; 0 where there are no chunks. A small file may hold very large ones.
+
+    Args:
+        found: the dataset.
+        chosen: a number or a range for every dimension.
+    """
     chunks = found.dataset.chunks
     if not chunks:
-        return
+        return 0
     touched = 1
     for one, size in zip(chosen, chunks, strict=True):
         if isinstance(one, int):
             continue
         touched *= min(len(one), (one[-1] // size - one[0] // size + 1)) if len(one) else 0
-    unpacked = touched * math.prod(chunks) * found.dataset.id.get_type().get_size()
+    return touched * math.prod(chunks) * found.dataset.id.get_type().get_size()
+
+
+def _check_unpacking(found: Found, chosen: Sequence[int | range]) -> None:
+    """The chunks that have to be unpacked are not too many."""
+    unpacked = unpacked_bytes(found, chosen)
     if unpacked > UNPACKED_MAX:
         raise FrameError(
             f"{found}: {unpacked / 1e6:,.0f} MB would have to be unpacked, at most {UNPACKED_MAX / 1e6:,.0f} MB are; "
@@ -108,8 +118,12 @@ def _check_unpacking(found: Found, chosen: Sequence[int | range]) -> None:
         )
 
 
-def _check_written(found: Found, chosen: Sequence[int | range]) -> None:
-    """A frame of a file in the making that is not there yet is not shown as a dark one."""
+def check_written(found: Found, chosen: Sequence[int | range]) -> None:
+    """A frame of a file in the making that is not there yet is not shown as a dark one.
+
+    Raises:
+        FileNotReady: the first frame that was chosen has not been written yet.
+    """
     dataset = found.dataset
     stack = len(chosen) >= STACK_RANK and isinstance(chosen[0], int)
     if not stack or not dataset.chunks or not found.file.young or found.virtual:

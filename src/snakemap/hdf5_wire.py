@@ -11,9 +11,30 @@ import struct
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict
 
-from snakemap.errors import FileBroken, FileNotReady, FileRefused, FrameError, RoiError, SnakemapError
+from snakemap.errors import (
+    FileBroken,
+    FileNotReady,
+    FileRefused,
+    FrameError,
+    NotThere,
+    RoiError,
+    SelectionError,
+    SnakemapError,
+    TooLarge,
+    WrongKind,
+)
 
-__all__ = ["ERRORS", "HEADER_MAX", "LENGTHS", "LOOK_PAYLOAD_MAX", "PAYLOAD_MAX", "FrameRequest", "LookRequest", "Terms"]
+__all__ = [
+    "ERRORS",
+    "HEADER_MAX",
+    "LENGTHS",
+    "LOOK_PAYLOAD_MAX",
+    "PAYLOAD_MAX",
+    "FrameRequest",
+    "GroveRequest",
+    "LookRequest",
+    "Terms",
+]
 
 LENGTHS = struct.Struct("<II")
 HEADER_MAX = 64 * 1024
@@ -24,7 +45,18 @@ LOOK_PAYLOAD_MAX = 64 * 1024 * 1024
 """Bytes of values in one answer to who looks round in files."""
 
 ERRORS: dict[str, type[SnakemapError]] = {
-    error.code: error for error in (FileBroken, FileNotReady, FileRefused, FrameError, RoiError)
+    error.code: error
+    for error in (
+        FileBroken,
+        FileNotReady,
+        FileRefused,
+        FrameError,
+        NotThere,
+        RoiError,
+        SelectionError,
+        TooLarge,
+        WrongKind,
+    )
 }
 """What a reader may answer instead, by code."""
 
@@ -91,3 +123,26 @@ class LookRequest(TypedDict):
     search: NotRequired[str]
     selection: NotRequired[list[int | list[int]]]
     most: NotRequired[int]
+
+
+class GroveRequest(TypedDict):
+    """What h5grove would be asked, and is answered as h5grove does; the ask is one of five words.
+
+    - ``"grove meta"``: of a node, a group's members among it;
+    - ``"grove attr"``: values of attributes, all or some (``attr_keys``);
+    - ``"grove data"``: values of a dataset (``selection``, ``flatten``, ``dtype``, ``format``);
+    - ``"grove stats"``: of a dataset (``selection``);
+    - ``"grove paths"``: of everything below a group.
+
+    ``resolve_links`` is a word of h5grove's: none, only_valid, all.
+    """
+
+    ask: str
+    path: str
+    node: str
+    resolve_links: NotRequired[str]
+    attr_keys: NotRequired[list[str] | None]
+    selection: NotRequired[str | None]
+    flatten: NotRequired[bool]
+    dtype: NotRequired[str]
+    format: NotRequired[str]

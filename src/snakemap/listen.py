@@ -4,42 +4,69 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import ExitStack
-from typing import Any
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass, field
 
 import orjson
 import typer
 
-from snakemap.documents import WORKER, Entry
+from snakemap.documents import Entry
 from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.errors import CursorError, SettingsError, StoreUnavailable
+from snakemap.errors import CursorError, RunNotFound, SettingsError, StoreUnavailable
+from snakemap.gist import gist
 from snakemap.settings import Settings
 from snakemap.store import Store
 
-__all__ = ["line", "listen"]
+__all__ = ["Wanted", "line", "listen"]
 
 RETRY_S = 1.0
+LATEST = "latest"
 
 
-def listen(settings: Settings, *, as_json: bool, after: str | None) -> int:
-    """Prints entries as they come, until interrupted.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries are printed.
+
+    Attributes:
+        after: cursor to begin after; None for what comes from now on, or, of one run or once, from the beginning.
+        run: uid of the only run, or ``"latest"`` for the newest one; empty for all.
+        names: of documents, like ``{"start", "stop"}``; empty for all.
+        count: entries after which it ends; None: never.
+        once: whether it ends when all has been printed that is there.
+    """
+
+    after: str | None = None
+    run: str = ""
+    names: frozenset[str] = field(default_factory=frozenset)
+    count: int | None = None
+    once: bool = False
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether an entry is one of them."""
+        return self.run in ("", entry.run) and (not self.names or entry.name in self.names)
+
+
+def listen(settings: Settings, wanted: Wanted, *, as_json: bool) -> int:
+    """Prints entries as they come, until interrupted or as many as are wanted.
 
     Args:
         settings: which store.
+        wanted: which entries.
         as_json: one object a line with ``cursor``, ``name``, ``run``, ``doc``.
-        after: cursor to begin after; None for what comes from now on.
 
     Returns:
         The exit code, 0.
 
     Raises:
         SettingsError: when ``after`` is no cursor.
+        RunNotFound: when the store has no such run.
         StoreUnavailable: when Redis cannot be reached at the start.
     """
     with ExitStack() as stack:
         url = settings.redis_url or stack.enter_context(EmbeddedRedis(settings.state_dir))
         try:
-            asyncio.run(_follow(Store(url), as_json=as_json, after=after))
+            asyncio.run(_print(Store(url), wanted, as_json=as_json))
         except KeyboardInterrupt:
             return 0
         except CursorError as error:
@@ -47,21 +74,71 @@ def listen(settings: Settings, *, as_json: bool, after: str | None) -> int:
     return 0
 
 
-async def _follow(store: Store, *, as_json: bool, after: str | None) -> None:
+async def _print(store: Store, wanted: Wanted, *, as_json: bool) -> None:
+    left = wanted.count
     try:
-        cursor = after if after is not None else await store.latest()
-        await store.read(cursor, count=1)  # who cannot even begin is told so, instead of being kept waiting
-        while True:
-            try:
-                async for entries in store.follow(cursor):
-                    for entry in entries:
-                        typer.echo(line(entry, as_json=as_json))
-                        cursor = entry.cursor
-            except StoreUnavailable as trouble:
-                typer.echo(f"snakemap: {trouble}; trying again", err=True)
-                await asyncio.sleep(RETRY_S)
+        async with aclosing(_entries(store, wanted)) as entries:
+            async for entry in entries:
+                typer.echo(line(entry, as_json=as_json))
+                left = None if left is None else left - 1
+                if left == 0:
+                    return
     finally:
         await store.close()
+
+
+async def _entries(store: Store, wanted: Wanted) -> AsyncGenerator[Entry]:
+    """What is wanted, as it comes; a store that goes away is waited for."""
+    latest = await store.latest()
+    if wanted.run:
+        uid = await _uid(store, wanted.run)
+        wanted = Wanted(wanted.after or "0", uid, wanted.names, wanted.count, wanted.once)
+    cursor = wanted.after or ("0" if wanted.once else latest)
+    await store.read(cursor, count=1)  # who cannot even begin is told so, instead of being kept waiting
+    if wanted.run:
+        async for entries in store.run_entries(wanted.run, after=cursor):
+            for entry in entries:
+                cursor = entry.cursor
+                if wanted.takes(entry):
+                    yield entry
+    while True:
+        try:
+            async with aclosing(_batches(store, cursor, until=latest if wanted.once else None)) as batches:
+                async for entries in batches:
+                    for entry in entries:
+                        cursor = entry.cursor
+                        if wanted.takes(entry):
+                            yield entry
+        except StoreUnavailable as trouble:
+            typer.echo(f"snakemap: {trouble}; trying again", err=True)
+            await asyncio.sleep(RETRY_S)
+        else:
+            return
+
+
+async def _batches(store: Store, after: str, *, until: str | None) -> AsyncGenerator[list[Entry]]:
+    """What comes after a cursor: for ever, or until another cursor."""
+    if until is None:
+        async with aclosing(store.follow(after)) as batches:
+            async for entries in batches:
+                yield entries
+    while until is not None and (entries := await store.read(after, until=until)):
+        after = entries[-1].cursor
+        yield entries
+
+
+async def _uid(store: Store, asked: str) -> str:
+    """Uid of the run that is asked for.
+
+    Raises:
+        RunNotFound: when there is none at all; of a uid that nobody knows, when its documents are read.
+    """
+    if asked != LATEST:
+        return asked
+    newest = next((one for one in await store.summaries() if not one.get("opened")), None)
+    if newest is None:
+        raise RunNotFound("There is no run in the store yet.")
+    return str(newest["uid"])
 
 
 def line(entry: Entry, *, as_json: bool) -> str:
@@ -75,28 +152,6 @@ def line(entry: Entry, *, as_json: bool) -> str:
         return orjson.dumps(told).decode()
     milliseconds = int(entry.cursor.partition("-")[0])
     clock = time.strftime("%H:%M:%S", time.localtime(milliseconds // 1000))
-    text = f"{clock}.{milliseconds % 1000:03d}  {entry.run[:8]:<8}  {entry.name:<15}  {_gist(entry.name, entry.doc)}"
+    words = gist(entry.name, entry.doc)
+    text = f"{clock}.{milliseconds % 1000:03d}  {entry.run[:8]:<8}  {entry.name:<15}  {words}"
     return "".join(character if character.isprintable() else "?" for character in text)[:200].rstrip()
-
-
-def _gist(name: str, doc: dict[str, Any]) -> str:
-    """What matters of a document, in a few words."""
-    match name:
-        case _ if name == WORKER:
-            return str(doc.get("state"))
-        case "start":
-            return f"{doc.get('plan_name') or ''} {doc.get('shape') or ''}"
-        case "descriptor" | "resource" | "stream_resource":
-            return str(doc.get("name") or doc.get("data_key") or "")
-        case "event":
-            return f"seq_num {doc.get('seq_num')}"
-        case "event_page":
-            seq_nums = doc.get("seq_num") or [""]
-            return f"seq_num {seq_nums[0]}..{seq_nums[-1]}"
-        case "stream_datum":
-            seq_nums = doc.get("seq_nums") or {}
-            return f"seq_nums {seq_nums.get('start')}..{seq_nums.get('stop')}"
-        case "stop":
-            return f"{doc.get('exit_status')} {doc.get('reason') or ''}"
-        case _:
-            return ""

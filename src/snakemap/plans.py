@@ -205,9 +205,9 @@ class Blueapi:
             raise BlueapiUnavailable(f"blueapi at {self.address} does not answer in time") from error
         except (httpx.HTTPError, OSError, ValueError) as error:
             raise BlueapiUnavailable(f"blueapi at {self.address} cannot be reached") from error
-        return self._read(answer.status_code, text)
+        return self._read(answer.status_code, text, given=bool(token))
 
-    def _read(self, status: int, text: bytes) -> Any:
+    def _read(self, status: int, text: bytes, *, given: bool) -> Any:
         try:
             told = orjson.loads(text) if text else None
         except orjson.JSONDecodeError:
@@ -216,13 +216,14 @@ class Blueapi:
                 raise self._nonsense("something") from None
         if 200 <= status < 300:
             return told
-        raise self._refusal(status, told.get("detail") if isinstance(told, dict) else None)
+        raise self._refusal(status, told.get("detail") if isinstance(told, dict) else None, given=given)
 
-    def _refusal(self, status: int, detail: Any) -> SnakemapError:
+    def _refusal(self, status: int, detail: Any, *, given: bool) -> SnakemapError:
         words = str(detail)[:500] if isinstance(detail, str) else ""
         if status in (401, 403):
             said = "asks for a token that it accepts" if status == 401 else "does not allow this"
-            return BlueapiForbids(f"blueapi at {self.address} {said}{f': {words}' if words else ''}")
+            aged = "; a page has its token from when it was loaded: load it anew" if given and status == 401 else ""
+            return BlueapiForbids(f"blueapi at {self.address} {said}{f': {words}' if words else ''}{aged}")
         if status == 422:
             return ParamsRefused(_faults(detail))
         if status == 404:

@@ -4,99 +4,139 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import orjson
+import typer
 
 from snakemap.broker import Publisher
+from snakemap.documents import SETTLED
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import SettingsError
+from snakemap.recordings import Recorded, Recording, recordings
+from snakemap.renewal import Renewal
 from snakemap.settings import Settings
 from snakemap.store_sink import StoreSink
 
-__all__ = ["Recorded", "messages", "replay"]
+__all__ = ["replay"]
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """One message of a recording.
-
-    Attributes:
-        at: when it was received, in seconds since 1970; 0 when nobody noted it.
-        body: plain JSON.
-        correlation_id: blueapi's task, on worker events; None on documents.
-    """
-
-    at: float
-    body: dict[str, Any]
-    correlation_id: str | None
+INTERRUPTED = 130
+PROGRESS_PERIOD_S = 0.5
+LOGGED_PERIOD_S = 30.0
 
 
-def replay(settings: Settings, file: Path, *, speed: float) -> int:
-    """Sends every message of a recording.
+def replay(settings: Settings, files: Iterable[Path], *, speed: float, new_uid: bool = False) -> int:
+    """Sends every message of some recordings, one recording after the other.
 
     Args:
         settings: where to: the broker if one is set, else the store.
-        file: one JSON object a line: ``{"t", "headers", "body"}``, the body as text, or a bare body.
+        files: recordings, or any part of each.
         speed: how many times faster than it was recorded; infinite sends without a pause.
+        new_uid: whether the runs get fresh uids and times; see :class:`Renewal`.
 
     Returns:
-        The exit code, 0.
+        The exit code: 0, or 130 when it was interrupted.
 
     Raises:
-        SettingsError: when the file cannot be read, or holds no message.
+        SettingsError: when a file cannot be read, or holds no message.
     """
-    recording = messages(file)
-    first = next(recording, None)
-    if first is None:
-        raise SettingsError(f"{file} holds no message; a recording has one JSON object a line")
-    began, count = time.monotonic(), 1
-    with ExitStack() as stack:
-        sink = _sink(settings, stack)
-        sink.publish(first.body, first.correlation_id)
-        for message in recording:
-            if math.isfinite(speed):
-                time.sleep(max(0.0, began + (message.at - first.at) / speed - time.monotonic()))
-            sink.publish(message.body, message.correlation_id)
-            count += 1
-    log.info("%s: %d messages sent in %.1f s", file, count, time.monotonic() - began)
+    progress = _Progress(sys.stderr.isatty())
+    try:
+        for recording in recordings(files):
+            _play(settings, recording, speed=speed, new_uid=new_uid, progress=progress)
+    except KeyboardInterrupt:
+        progress.end(f"interrupted after {progress.sent:,} messages")
+        return INTERRUPTED
+    finally:
+        progress.clear()
     return 0
 
 
-def messages(file: Path) -> Iterator[Recorded]:
-    """Every message of a recording; lines that are none are logged and left out.
+def _play(settings: Settings, recording: Recording, *, speed: float, new_uid: bool, progress: _Progress) -> None:
+    file, before, began = recording.files[0], progress.sent, time.monotonic()
+    renewal = Renewal(speed=speed, now=time.time()) if new_uid else None
+    messages = _chosen(recording, renewal)
+    first = next(messages, None)
+    if first is None:
+        raise SettingsError(f"{file} holds no message; a recording has one JSON object a line")
+    with ExitStack() as stack:
+        sink = _sink(settings, stack)
+        for message in _paced(first, messages, speed=speed, progress=progress, recording=recording):
+            sink.publish(message.body, message.correlation_id)
+            progress.sent += 1
+    progress.clear()
+    bad = f", {recording.bad} lines were no messages" if recording.bad else ""
+    log.info("%s: %d messages sent in %.1f s%s", file, progress.sent - before, time.monotonic() - began, bad)
+    for old, new in (renewal.runs if renewal else {}).items():
+        log.info("run %s was played as run %s", old, new)
 
-    Raises:
-        SettingsError: when the file cannot be read.
-    """
-    try:
-        with file.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield _recorded(line)
-                except (KeyError, TypeError, ValueError) as error:
-                    log.warning("%s, line %d is no message: %s", file, number, error)
-    except OSError as error:
-        raise SettingsError(f"{file} cannot be read: {error.strerror}") from error
+
+def _chosen(recording: Recording, renewal: Renewal | None) -> Iterator[Recorded]:
+    """What is sent: all but our own notes that a run is settled, which the worker makes when it has seen to that."""
+    for message in recording.messages():
+        if message.body.get("name") == SETTLED:
+            continue
+        body = message.body if renewal is None else renewal.renew(message.body)
+        if body is not None:
+            yield message if renewal is None else Recorded(message.at, body, None)
 
 
-def _recorded(line: bytes) -> Recorded:
-    told = orjson.loads(line)
-    if not isinstance(told, dict):
-        raise TypeError(f"it is a {type(told).__name__}")
-    body = told.get("body", told)
-    body = orjson.loads(body) if isinstance(body, str) else body
-    if not isinstance(body, dict):
-        raise TypeError(f"its body is a {type(body).__name__}")
-    headers = told.get("headers") if isinstance(told.get("headers"), dict) else {}
-    return Recorded(float(told.get("t") or 0.0), body, (headers or {}).get("correlation-id"))
+def _paced(
+    first: Recorded, rest: Iterator[Recorded], *, speed: float, progress: _Progress, recording: Recording
+) -> Iterator[Recorded]:
+    """Gives every message out when its time has come; of those without a time, at once."""
+    began, begun_at = time.monotonic(), first.at
+    yield first
+    for message in rest:
+        progress.show(recording)
+        begun_at = begun_at or message.at
+        if math.isfinite(speed) and message.at:
+            due = began + (message.at - begun_at) / speed
+            while (left := due - time.monotonic()) > 0:
+                time.sleep(min(left, PROGRESS_PERIOD_S))
+                progress.show(recording)
+        yield message
+
+
+class _Progress:
+    """How far a replay is: one line of a terminal that is written over, else a line of the log now and then."""
+
+    def __init__(self, terminal: bool) -> None:
+        self.terminal = terminal
+        self.sent = 0
+        self._began = self._shown_at = time.monotonic()
+        self._width = 0
+
+    def show(self, recording: Recording) -> None:
+        now = time.monotonic()
+        if now - self._shown_at < (PROGRESS_PERIOD_S if self.terminal else LOGGED_PERIOD_S):
+            return
+        self._shown_at = now
+        share = f"{recording.done / recording.size:.0%}" if recording.size else ""
+        text = f"{recording.files[0].name[:60]}: {self.sent:,} messages, {share}, {now - self._began:,.0f} s"
+        if self.terminal:
+            self._write(text)
+        else:
+            log.info("%s", text)
+
+    def end(self, text: str) -> None:
+        self.clear()
+        typer.echo(f"snakemap: {text}", err=True)
+
+    def clear(self) -> None:
+        if self._width:
+            self._write("")
+            typer.echo("\r", nl=False, err=True)
+
+    def _write(self, text: str) -> None:
+        text = "".join(character if character.isprintable() else "?" for character in text)
+        typer.echo(f"\r{text:<{self._width}}", nl=False, err=True)
+        self._width = len(text)
 
 
 def _sink(settings: Settings, stack: ExitStack) -> Publisher | StoreSink:

@@ -92,12 +92,19 @@ class Settings(BaseSettings):
     )
     read_only: bool = Field(False, description="No one may start, stop or change anything from the page or the API.")
     log_dir: Path | None = Field(None, description="Where the worker keeps its log of all events. Empty: none.")
+    log_rows: int = Field(
+        200_000, ge=1000, description="Newest events that a process keeps at hand for the page of the log."
+    )
+    log_max_gb: float = Field(50.0, gt=0, description="Gigabytes of that log; beyond, the oldest files go.")
     state_dir: Path = Field(
         default_factory=_state_home, description="The private Redis, the session key and simulated data live here."
     )
     host: str = Field("127.0.0.1", description="Address that pages and API listen on; `0.0.0.0` for the network.")
     port: int = Field(5006, ge=0, le=65535, description="Port of the pages.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the API.")
+    api_requests_per_minute: int = Field(
+        1200, ge=1, description="Requests to the API that one address may make in a minute; more are told to wait."
+    )
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Host names (`dashboard.beamline:5006`, several with commas) that pages may be opened from."
     )

@@ -26,7 +26,7 @@ import math
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -42,7 +42,7 @@ from redis.backoff import NoBackoff
 from snakemap.documents import WORKER, Entry, Message, WorkerEvent
 from snakemap.errors import CursorError, DocumentError, FrameError, RunNotFound, SettingsError, StoreUnavailable
 
-__all__ = ["Entry", "Store"]
+__all__ = ["Entry", "Raw", "Store"]
 
 STREAM = "snakemap:documents"
 OWNERS = "snakemap:owners"
@@ -98,7 +98,42 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
+SPAN = """
+local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
+local newest = '0-0'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local told = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #told, 2 do
+    if told[i] == 'last-generated-id' then newest = told[i + 1] end
+  end
+end
+return {oldest[1] and oldest[1][1] or newest, newest}
+"""
+
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
+
+FORGET_PARTS = """
+for _, part in ipairs(ARGV) do
+  if redis.call('EXISTS', 'snakemap:report:' .. part) == 0 then redis.call('SREM', KEYS[1], part) end
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An entry whose document nobody has looked into; one that is not ours, or odd, comes like every other.
+
+    Attributes:
+        cursor: its place in the stream.
+        name: of the document.
+        run: uid of its run; empty for what belongs to none.
+        doc: JSON, as it was stored.
+    """
+
+    cursor: str
+    name: str
+    run: str
+    doc: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +190,8 @@ class Store:
         self._append = self._client.register_script(APPEND)
         self._lease = self._client.register_script(LEASE)
         self._release = self._client.register_script(RELEASE)
+        self._span = self._client.register_script(SPAN)
+        self._forget_parts = self._client.register_script(FORGET_PARTS)
 
     async def append(self, messages: Sequence[Message]) -> list[str]:
         """Adds documents (with their ``run`` set) and worker events at the end of the stream, in order.
@@ -195,15 +232,61 @@ class Store:
         Raises:
             CursorError: when the cursor is none.
         """
+        async with aclosing(self._follow(after, block_ms=block_ms, count=count)) as batches:
+            async for rows in batches:
+                yield [_entry(row) for row in rows]
+
+    async def raw(
+        self, *, after: str = "", until: str = "+", count: int = 500, newest_first: bool = False
+    ) -> list[Raw]:
+        """Some entries as they are stored; :meth:`read` for who does not want to know what is in their documents.
+
+        Args:
+            after: cursor that they come after; empty is the beginning.
+            until: cursor of the last that may come, itself among them.
+            count: entries at most.
+            newest_first: whether these are the last ones of that range, the last first, and not the first ones.
+
+        Raises:
+            CursorError: when a cursor is none.
+        """
+        least = f"({_written(_numbers(after))}" if after else "-"
+        most = until if until == "+" else _written(_numbers(until))
+        async with self._translated():
+            if newest_first:
+                rows = await self._client.xrevrange(STREAM, max=most, min=least, count=count)
+            else:
+                rows = await self._client.xrange(STREAM, min=least, max=most, count=count)
+        return [_raw(row) for row in rows]
+
+    async def follow_raw(self, after: str, *, block_ms: int = 1000, count: int = 500) -> AsyncGenerator[list[Raw]]:
+        """As :meth:`follow`, of entries as they are stored."""
+        async with aclosing(self._follow(after, block_ms=block_ms, count=count)) as batches:
+            async for rows in batches:
+                yield [_raw(row) for row in rows]
+
+    async def run_span(self, uid: str) -> tuple[str, str]:
+        """The cursors of the first and the newest document of a run.
+
+        Raises:
+            RunNotFound: no document of such a run is in the store.
+        """
+        async with self._translated():
+            first, last = await self._client.hmget(_run_key(uid), "first", "last")
+        if first is None or last is None:
+            raise RunNotFound(f"No run {uid[:100]!r} is in the store; it may have expired.")
+        return first.decode(), last.decode()
+
+    async def _follow(self, after: str, *, block_ms: int, count: int) -> AsyncGenerator[list[Any]]:
         cursor = _written(_numbers(after))
         client = self._connect(timeout_s=block_ms / 1000 + ANSWER_TIMEOUT_S)
         try:
             while True:
                 async with self._translated(client):
                     answer = await client.xread({STREAM: cursor}, count=count, block=block_ms)
-                entries = [_entry(row) for row in answer[0][1]] if answer else []
-                cursor = entries[-1].cursor if entries else cursor
-                yield entries
+                rows = answer[0][1] if answer else []
+                cursor = rows[-1][0].decode() if rows else cursor
+                yield rows
         finally:
             await client.aclose()
 
@@ -215,11 +298,8 @@ class Store:
             CursorError: when the cursor is none.
         """
         cursor = _numbers(after)
-        async with self._translated():
-            first, last = await self._client.hmget(_run_key(uid), "first", "last")
-        if first is None or last is None:
-            raise RunNotFound(f"No run {uid[:100]!r} is in the store; it may have expired.")
-        (ms, number), until = _numbers(first.decode()), last.decode()
+        first, until = await self.run_span(uid)
+        ms, number = _numbers(first)
         cursor = max(cursor, (ms, number - 1) if number else (ms - 1, 2**64 - 1))
         while entries := await self.read(_written(cursor), count=count, until=until):
             if own := [entry for entry in entries if entry.run == uid]:
@@ -231,6 +311,12 @@ class Store:
         async with self._translated():
             rows = await self._client.xrevrange(STREAM, count=1)
         return rows[0][0].decode() if rows else "0-0"
+
+    async def span(self) -> tuple[str, str]:
+        """The cursors of the oldest entry that is there, and of the newest that ever was; twice that when none is."""
+        async with self._translated():
+            oldest, newest = await self._span(keys=[STREAM])
+        return oldest.decode(), newest.decode()
 
     async def owners(self) -> dict[str, str]:
         """The uid of every known start, descriptor and resource, and the uid of its run."""
@@ -344,10 +430,12 @@ class Store:
         raise RunNotFound(f"The beginning of run {uid[:100]!r} is no longer in the store.")
 
     async def reports(self) -> dict[str, dict[str, Any]]:
-        """How the parts are that have said so lately, by name."""
+        """How the parts are that have said so lately, by name; those that are silent are forgotten."""
         async with self._translated():
             parts = sorted(part.decode() for part in await self._client.smembers(PARTS))
             texts = await self._client.mget([f"snakemap:report:{part}" for part in parts]) if parts else []
+            if silent := [part for part, text in zip(parts, texts, strict=True) if text is None]:
+                await self._forget_parts(keys=[PARTS], args=silent)
         return {part: orjson.loads(text) for part, text in zip(parts, texts, strict=True) if text is not None}
 
     async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool:
@@ -410,6 +498,14 @@ class Store:
                 return await registered(keys=list(keys), args=list(arguments))
 
         return call
+
+    async def command(self, *words: str | int) -> Any:
+        """What Redis answers to one of its own commands; None where it knows none such, or does not let us."""
+        async with self._translated():
+            try:
+                return await self._client.execute_command(*words)
+            except exceptions.ResponseError:
+                return None
 
     async def ping(self) -> None:
         """Returns when Redis answers."""
@@ -506,6 +602,12 @@ def _entry(row: tuple[bytes, dict[bytes, bytes]]) -> Entry:
         task_id=fields[b"task"].decode() or None,
         doc=orjson.loads(fields[b"doc"]),
     )
+
+
+def _raw(row: tuple[bytes, dict[bytes, bytes]]) -> Raw:
+    cursor, fields = row
+    name, run = (fields.get(key, b"").decode("utf-8", "replace") for key in (b"name", b"run"))
+    return Raw(cursor.decode(), name, run, fields.get(b"doc", b""))
 
 
 def _indexed(uid: str, known_ms: int, row: Sequence[bytes | None]) -> _Indexed:

@@ -60,12 +60,12 @@ class Watch:
     worker: WorkerStatus = field(default_factory=WorkerStatus)
     baton: Baton | None = None
     audit: list[dict[str, Any]] = field(default_factory=list)
-    _users: set[object] = field(default_factory=set)
+    _users: dict[object, str] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
-    def join(self, user: object) -> None:
-        """Somebody looks; needs a running event loop."""
-        self._users.add(user)
+    def join(self, user: object, *, token: str = "") -> None:
+        """Somebody looks, with a token where a proxy brought one; needs a running event loop."""
+        self._users.setdefault(user, token)
         if not self._tasks:
             works = [self._look_at_desk()]
             if self.control.connected:
@@ -74,23 +74,24 @@ class Watch:
 
     def leave(self, user: object) -> None:
         """Somebody looks no more."""
-        self._users.discard(user)
+        self._users.pop(user, None)
         if not self._users:
             tasks, self._tasks = self._tasks, []
             for task in tasks:
                 task.cancel()
 
-    async def look(self) -> None:
+    async def look(self, *, token: str = "") -> None:
         """Looks once."""
-        await self.look_at_worker()
+        await self.look_at_worker(token=token)
         await self.look_at_desk()
 
-    async def look_at_worker(self) -> None:
-        """Asks blueapi."""
+    async def look_at_worker(self, *, token: str = "") -> None:
+        """Asks blueapi, for all with one token: the one that is given, or that of who joined last and has one."""
         control, before = self.control, self.worker
+        token = token or next((one for one in reversed(self._users.values()) if one), "")
         try:
-            state = await control.blueapi.state()
-            task = await self._task(await control.blueapi.active_task())
+            state = await control.blueapi.state(token=token)
+            task = await self._task(await control.blueapi.active_task(token=token), token=token)
             trouble = ""
         except SnakemapError as error:
             state, task, trouble = "", before.task, str(error)
@@ -106,13 +107,13 @@ class Watch:
         except StoreUnavailable:
             log.debug("the desk is away with its store")
 
-    async def _task(self, task_id: str) -> Task | None:
+    async def _task(self, task_id: str, *, token: str) -> Task | None:
         """A task, asked for until it has ended; what it was started with is kept, for blueapi forgets it."""
         known = self.worker.task
         if not task_id or (known is not None and known.task_id == task_id and known.complete):
             return known if task_id else None
         try:
-            task = await self.control.blueapi.task(task_id)
+            task = await self.control.blueapi.task(task_id, token=token)
         except PlanNotFound:
             return None
         if known is None or known.task_id != task_id:

@@ -16,7 +16,7 @@ from tests.support.stack import Stack
 
 from snakemap.broker import Publisher
 from snakemap.simulator.beamline import Beamline, ScanRequest
-from snakemap.simulator.sample import Sample
+from snakemap.specimen.sample import Sample
 
 
 @pytest.fixture

@@ -139,7 +139,7 @@ def test_run_edit_run_again_abort_and_one_at_a_time(stack: Stack, blueapi: Bluea
     tab.page.locator("dialog .danger").click()
     tab.wait(lambda: tab.text(".status") == "aborted", timeout_s=40)
     tab.wait(lambda: tab.text(".controls .words") == "blueapi is idle")
-    tab.page.get_by_text("Log", exact=True).click()
+    tab.page.get_by_text("Actions", exact=True).click()
     tab.wait(lambda: "because: wrong sample" in tab.text(".audit li"))
     assert [line.split("\n")[0] for line in tab.page.locator(".audit .what").all_inner_texts()] == [
         "abort", "start grid", "start grid", "start grid", "start grid",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+import redis
 from playwright.sync_api import Browser
 from tests.support.browser import CHANNELS, Shown, open_page
 from tests.support.made_up import MadeUpRun
+from tests.support.rabbitmq import eventually
 from tests.support.stack import Stack
 
 NASTY = '<img src=x onerror="window.hacked=1">'
@@ -194,12 +198,25 @@ def test_a_made_up_session_id_is_refused_and_ids_are_signed(pages: Stack) -> Non
         assert "snakemap" not in answer.text
 
 
+def test_open_tabs_are_reported_for_the_metrics(tab: Shown, pages: Stack, redis_url: str) -> None:
+    def reported() -> list[dict[str, Any]]:
+        with redis.Redis.from_url(redis_url) as client:
+            keys: Any = client.keys("snakemap:report:pages:*")
+            texts: Any = client.mget(keys) if keys else []
+            return [json.loads(text) for text in texts if text]
+
+    assert eventually(lambda: [report for report in reported() if report.get("tabs", 0) >= 1])
+    (report,) = reported()
+    assert report["process"].endswith(f":{pages.port}")
+    assert (report["tabs_max"], report["pid"], report["readers_replaced"]) == (200, pages.pages.pid, 0)
+
+
 def test_names_from_documents_run_no_script(tab: Shown, redis_url: str) -> None:
     rois = {NASTY: (0, 8, 0, 8), "b": (8, 16, 0, 8)}
     spec_axis = {"plan_name": NASTY, "scan_id": NASTY, "units": {"stage-x": NASTY, "stage-y": NASTY}}
     run = MadeUpRun(redis_url, rois=rois, start=spec_axis)
     run.add(1, 80)
-    tab.wait(lambda: tab.page.evaluate("(name) => name in sm.cells().data", NASTY))
+    tab.wait(lambda: tab.page.evaluate("(name) => name in (sm.cells()?.data ?? {})", NASTY))
     tab.wait(lambda: np.count_nonzero(~np.isnan(tab.image("b"))) == 80)
     box = tab.frame("map-b")
     tab.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)

@@ -24,6 +24,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from snakemap.api import server, streams
+from snakemap.api.limits import Places
 from snakemap.api.service import Service
 from snakemap.documents import Document, WorkerEvent
 from snakemap.ports import listen
@@ -209,10 +210,13 @@ async def test_a_client_that_asks_for_what_is_not_there_is_told_so(api: Api, pat
 
 
 async def test_a_client_too_many_is_asked_to_come_later(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "CLIENTS_MAX", 1)
+    monkeypatch.setattr(api.service.streams, "places", Places(most=1, each=2))
     async with api.socket("/documents") as first:
         async with api.socket("/documents") as second:
             assert await farewell(second) == (1013, "too many clients; try again later")
+        refused = await api.get("/api/documents/events")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "busy")
+        assert refused.headers["retry-after"] == "5"
         await api.store.append([worker("IDLE")])
         assert len(await heard(first, 1)) == 1
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.own_redis import OwnRedis
 from tests.support.processes import Tree
 from tests.support.rabbitmq import RabbitMQ, free_port
 from tests.support.recordings import FOLDER, documents
@@ -114,16 +115,17 @@ async def test_the_doctor_is_content_when_all_is_well(redis_url: str, rabbitmq: 
     await store.report("ingest", {"broker": "connected", "host": "b01-1", "pid": 7}, ttl_s=60)
     await store.close()
     settings = {"redis_url": redis_url, "stomp_url": rabbitmq.stomp_url, "data_root": str(tmp_path)}
-    result = run("doctor", **settings, state_dir=str(tmp_path / "state"), port=str(free_port()))
+    result = run("doctor", **settings, state_dir=str(tmp_path / "state"), port=str(free_port()), api_port="0")
     assert result.returncode == 0, result.stdout
     assert "WRONG" not in result.stdout
-    assert "worker (snakemap ingest): at work on b01-1, process 7; its broker: connected" in result.stdout
+    assert "worker: at work on b01-1, process 7; its broker: connected" in result.stdout
     assert f"data root (SNAKEMAP_DATA_ROOT): {tmp_path}" in result.stdout
 
 
 def test_the_doctor_needs_no_settings_and_leaves_no_server_behind(tmp_path: Path) -> None:
     state_dir = tmp_path / "state"
-    with Tree((*COMMAND, "doctor"), tmp_path / "tree", {"SNAKEMAP_STATE_DIR": str(state_dir)}) as tree:
+    environment = {"SNAKEMAP_STATE_DIR": str(state_dir), "SNAKEMAP_PORT": str(free_port()), "SNAKEMAP_API_PORT": "0"}
+    with Tree((*COMMAND, "doctor"), tmp_path / "tree", environment) as tree:
         assert tree.process.wait(60) == 0, tree.said
         assert tree.living() == []
     assert f"Redis (SNAKEMAP_REDIS_URL): {state_dir}/redis/sock answers, our own (" in tree.said
@@ -145,10 +147,44 @@ def test_the_doctor_needs_no_settings_and_leaves_no_server_behind(tmp_path: Path
 def test_the_doctor_says_how_to_mend_what_is_wrong(
     redis_url: str, tmp_path: Path, setting: str, value: str, remedy: str
 ) -> None:
-    result = run("doctor", **{"redis_url": redis_url, "state_dir": str(tmp_path), setting: value})
+    others = {"redis_url": redis_url, "state_dir": str(tmp_path), "port": str(free_port()), "api_port": "0"}
+    result = run("doctor", **{**others, setting: value})
     wrong = [line for line in result.stdout.splitlines() if line.startswith("WRONG")]
     assert (result.returncode, len(wrong)) == (1, 1)
     assert f"SNAKEMAP_{setting.upper()}" in wrong[0] or setting == "host"
     assert remedy in wrong[0]
     assert "swordfish" not in result.stdout + result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("end", "destination", "name"),
+    [
+        ("/nowhere", "/topic/x", "broker (SNAKEMAP_STOMP_URL)"),
+        ("", "/exchange/nowhere", "destination (SNAKEMAP_STOMP_DESTINATION)"),
+        ("", "/topic/x", ""),
+    ],
+)
+def test_the_doctor_tells_what_a_real_broker_refuses(
+    redis_url: str, rabbitmq: RabbitMQ, tmp_path: Path, end: str, destination: str, name: str
+) -> None:
+    settings = {"redis_url": redis_url, "state_dir": str(tmp_path), "port": str(free_port()), "api_port": "0"}
+    settings |= {"stomp_url": f"{rabbitmq.stomp_url}{end}", "stomp_destination": destination}
+    result = run("doctor", **settings)
+    wrong = [line for line in result.stdout.splitlines() if line.startswith("WRONG")]
+    assert [line.removeprefix("WRONG  ").partition(": ")[0] for line in wrong] == ([name] if name else [])
+    assert all("refuses us" in line for line in wrong)
+
+
+def test_the_doctor_tells_how_a_redis_would_lose_documents(tmp_path: Path) -> None:
+    options = "--appendonly no --maxmemory 50mb --maxmemory-policy allkeys-lru"
+    with OwnRedis(tmp_path / "redis", options) as server:
+        settings = {"redis_url": server.url, "state_dir": str(tmp_path), "port": str(free_port()), "api_port": "0"}
+        result = run("doctor", "--json", **settings)
+    told = json.loads(result.stdout)
+    found = {(finding["mark"], finding["name"]): finding["text"] for finding in told["findings"]}
+    assert (result.returncode, told["well"]) == (1, False)
+    assert "set `maxmemory-policy noeviction`" in found["wrong", "Redis"]
+    assert "when it is killed all documents are lost" in found["note", "Redis"]
+    assert "raise its maxmemory, or set SNAKEMAP_DOCUMENTS_MAX to 7" in found["wrong", "room"]
+    assert found["ok", "clock"] == "agrees with that of Redis"

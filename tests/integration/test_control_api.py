@@ -142,6 +142,11 @@ async def test_bad_requests_are_told(client: Client) -> None:
     assert (await refused("/runs/nix/again"))[:2] == (404, "run_not_found")
     assert (await refused("/demo", {"shape": "3"}))[:2] == (422, "invalid_request")
     assert (await refused("/demo", {"surplus": 1}))[:2] == (422, "invalid_request")
+    for told in ({"shape": "9000x1"}, {"frame_shape": "9000x16"}, {"frame_shape": "1x16"}):
+        assert (await refused("/demo", {**SMALL, **told}))[:2] == (422, "params_refused")
+    plans = {plan["name"]: plan["schema"] for plan in await client.get("/plans")}
+    assert plans["simulated_step_scan"]["properties"]["rows"]["maximum"] < 9000
+    assert (await client.get("/plans/simulated_fly_scan"))["schema"] == plans["simulated_fly_scan"]
     status, code, words = await refused("/demo", {**SMALL, "shape": "9000x1"})
     assert (status, code) == (422, "params_refused")
     assert words.startswith("rows: 9000 is greater than the maximum")

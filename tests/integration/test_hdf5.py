@@ -218,7 +218,7 @@ class ScriptedChild:
 
 
 async def test_what_the_reader_has_no_time_for_is_asked_for_again(data_root, monkeypatch):
-    header = {"length": 9, "identity": [1, 2], "dtype": "<u8", "frame": None}
+    header = {"length": 9, "bytes": 0, "identity": [1, 2], "dtype": "<u8", "frame": None}
     child = ScriptedChild(
         ({**header, "points": 3}, np.arange(3, dtype="<u8").tobytes()),
         ({**header, "points": 1}, np.arange(3, 4, dtype="<u8").tobytes()),
@@ -235,7 +235,7 @@ async def test_what_the_reader_has_no_time_for_is_asked_for_again(data_root, mon
 
 
 async def test_a_file_replaced_between_two_parts_of_a_batch_is_broken(data_root, monkeypatch):
-    header = {"points": 1, "length": 9, "dtype": "<u8", "frame": None}
+    header = {"points": 1, "length": 9, "bytes": 0, "dtype": "<u8", "frame": None}
     child = ScriptedChild(*(({**header, "identity": [1, inode]}, bytes(8)) for inode in (2, 3)))
     monkeypatch.setattr(hdf5_process, "ReaderChild", lambda: child)
     reader = FrameReader(data_root)
@@ -1022,13 +1022,14 @@ async def test_huge_chunks_and_frames_are_not_unpacked(reader, visit):
             await reader.reduce(batch(visit / "scan.h5", 0, 1, dataset))
 
 
-SENSE = {"points": 1, "length": 1, "identity": [1, 2], "dtype": "<u8", "frame": None}
+SENSE = {"points": 1, "length": 1, "bytes": 0, "identity": [1, 2], "dtype": "<u8", "frame": None}
 NONSENSE = {
     "nothing": ({}, 0),
     "more points than asked for": ({**SENSE, "points": 2}, 48),
     "points in words": ({**SENSE, "points": "many"}, 24),
     "objects for sums": ({**SENSE, "dtype": "|O8"}, 24),
     "half an identity": ({**SENSE, "identity": [1]}, 24),
+    "bytes that are none": ({**SENSE, "bytes": "many"}, 24),
     "objects for pixels": ({**SENSE, "frame": ["|O8", 1, 1]}, 32),
     "a huge frame": ({**SENSE, "frame": ["<u8", 10**6, 10**6]}, 32),
     "too few bytes": (SENSE, 23),

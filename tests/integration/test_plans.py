@@ -15,6 +15,7 @@ from tests.support.stack import Program
 from snakemap.control import Caller, Control
 from snakemap.desk import Desk
 from snakemap.errors import (
+    BlueapiFailed,
     BlueapiUnavailable,
     ControlHeld,
     ParamsRefused,
@@ -269,3 +270,24 @@ async def test_the_watch_tells_state_task_and_trouble(control: Control, server: 
     await away.look()
     assert "cannot be reached" in away.worker.trouble
     assert not away.worker.idle
+
+
+async def test_pausing_is_honest_about_what_blueapi_makes_of_it(control: Control, server: Server, desk: Desk) -> None:
+    """blueapi 1.21 pauses, and can then neither resume nor end the scan; the simulated beamline does not pause."""
+    pausing = Control(desk, control.blueapi, baton=False, pausing=True)
+    await start(control, server, server.slow)
+    if server.plan != "grid":
+        with pytest.raises(TransitionRefused, match="Cannot transition from RUNNING to PAUSED"):
+            await pausing.change("pause", reason="", caller=TAB)
+        return
+    await pausing.change("pause", reason="", caller=TAB)
+    assert await pausing.blueapi.state() in ("PAUSING", "PAUSED")
+    async with asyncio.timeout(20):
+        while await pausing.blueapi.state() == "PAUSING":
+            await asyncio.sleep(0.05)
+    with pytest.raises(BlueapiFailed, match=r"answered with 500; .*loses it: look at its worker, and run it again"):
+        await pausing.change("resume", reason="", caller=TAB)
+    log = await desk.audit()
+    assert [one["what"] for one in log] == ["resume", "pause", "start"]
+    assert log[0]["came"].startswith("refused: blueapi at 127.0.0.1")
+    await until_idle(pausing.blueapi)

@@ -30,9 +30,9 @@ from snakemap.geometry import Habits, raster_of
 from snakemap.simulator.beamline import Beamline, ScanRequest, simulate
 from snakemap.simulator.plans import FAIL_REASON
 from snakemap.simulator.publish import FileSink, ListSink
-from snakemap.simulator.render import FrameRenderer
-from snakemap.simulator.sample import Sample
 from snakemap.simulator.writer import ATTRIBUTES_PATH, DATA_PATH, SUM_PATH, WRONG_BY
+from snakemap.specimen.render import FrameRenderer
+from snakemap.specimen.sample import Sample
 
 TIMEOUT_S = 30.0
 

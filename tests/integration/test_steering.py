@@ -20,7 +20,7 @@ from snakemap.plans import Blueapi
 from snakemap.settings import load
 from snakemap.store import Store
 from snakemap.views.pipeline import Levels
-from snakemap.views.status import history
+from snakemap.views.status import history, sought
 from snakemap.views.steering import Steering
 from snakemap.views.tab import Tab
 from snakemap.watch import Watch
@@ -286,3 +286,25 @@ def test_the_history_tells_of_running_runs_no_more_than_changes_slowly() -> None
     (told,) = history([{**one, "status": "complete"}], now=100.0)
     assert (told["points"], told["picture"]) == (5, 3)
     assert len(history([one] * 500, now=1.0)) == 200
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({}, ["c", "b", "a"]),
+        ({"text": "GRID  7"}, ["c"]),
+        ({"text": "visit/a.h5"}, ["a"]),
+        ({"status": "lost"}, ["b"]),
+        ({"since": 10.0, "until": 30.0}, ["b", "a"]),
+        ({"text": "grid", "status": "complete", "since": 0, "until": 15}, ["a"]),
+        ({"text": 3, "status": ["lost"], "since": "x", "until": None}, []),
+        ({"text": None, "status": 5}, ["c", "b", "a"]),
+    ],
+)
+def test_runs_are_looked_for_by_plan_number_file_status_and_time(wanted: dict[str, Any], found: list[str]) -> None:
+    runs = [
+        {"uid": "c", "plan_name": "grid", "scan_id": 7, "status": "complete", "started": 30.0, "file": None},
+        {"uid": "b", "plan_name": None, "scan_id": 8, "status": "lost", "started": 20.0, "file": "/visit/b.h5"},
+        {"uid": "a", "plan_name": "grid_scan", "status": "complete", "started": 10.0, "file": "/visit/a.h5"},
+    ]
+    assert [run["uid"] for run in sought(runs, wanted)] == found

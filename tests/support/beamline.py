@@ -22,10 +22,12 @@ from snakemap.documents import WORKER, Document, Entry, Message, WorkerEvent, en
 from snakemap.errors import FileBroken, FileNotReady, FrameError, RunNotFound, SnakemapError, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.hdf5 import FrameBatch, Reduced
+from snakemap.ingest.events_log import EventsLog
 from snakemap.ingest.listener import Listener
 from snakemap.ingest.pace import Clock, Pace
 from snakemap.ingest.readers import Readers
 from snakemap.ingest.reducer import Reducer
+from snakemap.ingest.scribe import Scribe
 from snakemap.ingest.tally import Tally
 from snakemap.ingest.worker import Worker
 from snakemap.roi import Roi, sum_frames
@@ -140,16 +142,16 @@ class FakeStore:
         found = [entry for entry in self.entries if position(entry.cursor) > position(after)]
         return [entry for entry in found if until == "+" or position(entry.cursor) <= position(until)][:count]
 
-    async def follow(self, after: str, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]:
+    async def follow(self, after: str, *, block_ms: int = 1000, count: int = 100) -> AsyncIterator[list[Entry]]:
         while True:
             news = self._news
-            entries = await self.read(after, count=100)
+            entries = await self.read(after, count=count)
             yield entries
             after = entries[-1].cursor if entries else after
             if not entries:
                 await news.wait()
 
-    async def run_entries(self, uid: str, *, after: str = "0") -> AsyncIterator[list[Entry]]:
+    async def run_entries(self, uid: str, *, after: str = "0", count: int = 1000) -> AsyncIterator[list[Entry]]:
         own = [entry for entry in await self.read(after, count=1_000_000) if entry.run == uid]
         if uid not in self.runs:
             raise RunNotFound(f"no run {uid}")
@@ -157,17 +159,25 @@ class FakeStore:
             yield own[start : start + 7]
             self._check()
 
+    async def span(self) -> tuple[str, str]:
+        self._check()
+        return (self.entries[0].cursor, self.entries[-1].cursor) if self.entries else ("0-0", "0-0")
+
     async def save_summary(self, uid: str, summary: dict[str, Any]) -> None:
         self._check()
         self.runs[uid] = orjson.loads(orjson.dumps(summary))
 
-    async def summaries(self) -> list[dict[str, Any]]:
+    async def summaries(self, *, count: int | None = None) -> list[dict[str, Any]]:
         self._check()
-        return [summary for summary in reversed(self.runs.values()) if summary is not None]
+        return [summary for summary in reversed(self.runs.values()) if summary is not None][:count]
 
     async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any], source: str = "") -> None:
         self._check()
         self.frames[f"{uid} {source}" if source else uid] = (frame, about)
+
+    async def latest(self) -> str:
+        self._check()
+        return self.entries[-1].cursor if self.entries else "0-0"
 
     async def save_progress(self, progress: list[dict[str, Any]]) -> None:
         self._check()
@@ -242,9 +252,11 @@ class FakeFiles:
         hanging: uris whose reading never ends until :meth:`let_go`.
         reads: every batch of frames that was asked for.
         scalar_reads: every batch of numbers that was asked for.
+        launches: how often the process that reads was started.
     """
 
     def __init__(self) -> None:
+        self.launches = 1
         self.frames: dict[str, npt.NDArray[Any]] = {}
         self.trouble: dict[str, SnakemapError] = {}
         self.broken: dict[str, set[int]] = {}
@@ -298,7 +310,8 @@ class FakeFiles:
 
     def _reduced(self, batch: FrameBatch, sums: npt.NDArray[Any], chosen: npt.NDArray[Any]) -> Reduced:
         frame = chosen[-1] if batch.preview else None
-        return Reduced(sums=sums, length=len(self.frames[batch.uri]), frame=frame, identity=(1, 1))
+        length = len(self.frames[batch.uri])
+        return Reduced(sums=sums, length=length, frame=frame, identity=(1, 1), size_bytes=chosen.nbytes)
 
     async def _open(self, uri: str) -> None:
         await asyncio.sleep(0)
@@ -319,17 +332,17 @@ class FakeBroker:
     """
 
     def __init__(self) -> None:
-        self.state, self.since, self.queued = "connected", 0.0, 0
+        self.state, self.since, self.queued, self.oversized = "connected", 0.0, 0, 0
         self.unacknowledged: dict[str, Frame] = {}
         self._numbers = itertools.count()
         self._news = asyncio.Event()
 
-    def publish(self, body: dict[str, Any] | bytes, *, correlation_id: str | None = None) -> None:
-        """Takes one message."""
+    def publish(self, body: dict[str, Any] | bytes, *, correlation_id: str | None = None, arrived: float = 0.0) -> None:
+        """Takes one message, which is said to have arrived then."""
         text = body if isinstance(body, bytes) else orjson.dumps(body)
         number = str(next(self._numbers))
         headers = {"correlation-id": correlation_id} if correlation_id else {}
-        self.unacknowledged[number] = Frame(text, headers, number)
+        self.unacknowledged[number] = Frame(text, headers, number, arrived=arrived)
         self._news.set()
 
     async def frames(self) -> AsyncIterator[list[Frame]]:
@@ -454,6 +467,7 @@ class Beamline:
         rois: the instrument's ROIs.
         pace: the worker's patience.
         habits: what to assume where documents are silent.
+        log: makes the log of events of each worker; None for no log.
     """
 
     def __init__(
@@ -462,6 +476,7 @@ class Beamline:
         rois: dict[str, Rectangle] | None = None,
         pace: Pace | None = None,
         habits: Habits | None = None,
+        log: Callable[[], EventsLog] | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.store = FakeStore(self.clock)
@@ -470,6 +485,7 @@ class Beamline:
         self.rois = rois
         self.pace = pace or Pace()
         self.habits = habits or Habits()
+        self.log = log
         self.tally = Tally(self.clock, self.pace)
         self.worker: Worker | None = None
         self._task: asyncio.Task[None] | None = None
@@ -484,7 +500,8 @@ class Beamline:
     def start(self) -> None:
         """Starts a worker."""
         self.tally = Tally(self.clock, self.pace)
-        listener = Listener(self.broker, self.store, tally=self.tally)
+        scribe = Scribe(self.store, self.log(), tally=self.tally, aside=at_once) if self.log else None
+        listener = Listener(self.broker, self.store, tally=self.tally, scribe=scribe)
         reducer = Reducer(
             self.store,
             Readers(lambda: self.files),
@@ -495,7 +512,13 @@ class Beamline:
             on_evicted=listener.forget,
         )
         self.worker = Worker(
-            self.store, reducer, tally=self.tally, listener=listener, broker=self.broker, holder="here:1"
+            self.store,
+            reducer,
+            tally=self.tally,
+            listener=listener,
+            broker=self.broker,
+            scribe=scribe,
+            holder="here:1",
         )
         self._task = asyncio.create_task(self.worker.work())
 
@@ -532,6 +555,11 @@ class Beamline:
     def points(self, uid: str = "run") -> int:
         """Points that are in the store."""
         return len({seq_num for page in self.store.of("event_page", uid) for seq_num in page["seq_num"]})
+
+
+async def at_once(work: Callable[[], Any]) -> Any:
+    """Does in place what a worker does in a thread, whose time a clock of ours cannot tell."""
+    return work()
 
 
 def folded(entries: Iterable[Entry], uid: str, *, habits: Habits | None = None) -> Run:

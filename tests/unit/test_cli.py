@@ -22,7 +22,7 @@ from snakemap.doctor import Mark, doctor, findings
 from snakemap.documents import Entry
 from snakemap.errors import SettingsError
 from snakemap.listen import line
-from snakemap.replay import messages
+from snakemap.recordings import Recording
 from snakemap.resources import app_dir
 from snakemap.serve import command, environment, origins
 from snakemap.settings import load
@@ -182,7 +182,7 @@ def test_a_file_that_holds_no_key_is_told_of(tmp_path: Path, content: str) -> No
 
 @pytest.mark.parametrize("case", CASES)
 def test_recordings_are_read_as_they_were_received(case: str) -> None:
-    recorded = list(messages(FOLDER / f"{case}.jsonl"))
+    recorded = list(Recording([FOLDER / f"{case}.jsonl"]).messages())
     assert [message.body for message in recorded] == [json.loads(body) for body in bodies(case)]
     assert sorted(message.at for message in recorded) == [message.at for message in recorded]
     for message in recorded:
@@ -195,7 +195,7 @@ def test_lines_that_are_no_messages_are_left_out(tmp_path: Path, caplog: pytest.
     bad = ["", "{", "[]", "7", '{"body": "{"}', '{"body": 7}', '{"t": "noon", "body": {}}', "\udcff"]
     path = tmp_path / "recording.jsonl"
     path.write_text("\n".join([*bad, *map(json.dumps, good)]), errors="surrogateescape")
-    assert [(message.at, message.body) for message in messages(path)] == [(1.5, body), *[(0.0, body)] * 3]
+    assert [(message.at, message.body) for message in Recording([path]).messages()] == [(1.5, body), *[(0.0, body)] * 3]
     assert [record.getMessage().split(" is no")[0] for record in caplog.records] == [
         f"{path}, line {number}" for number in range(1, len(bad) + 1)
     ]
@@ -237,8 +237,8 @@ def test_the_doctor_names_each_setting_that_cannot_be_used(
     wrong = [finding for finding in findings() if finding.mark is Mark.WRONG]
     assert [(finding.name, finding.text.partition(":")[0]) for finding in wrong] == [
         ("SNAKEMAP_STOMPURL", "is no setting; is SNAKEMAP_STOMP_URL meant?"),
-        ("settings", "SNAKEMAP_GRID"),
-        ("settings", "SNAKEMAP_PORT"),
+        ("SNAKEMAP_GRID", "Value error, 'seven by nine' is not a shape like 7x9 (slow x fast) or 7x9"),
+        ("SNAKEMAP_PORT", "Input should be a valid integer, unable to parse string as an integer. It is"),
     ]
     assert doctor() == 1
     said = capsys.readouterr().out

@@ -31,11 +31,9 @@ from tests.support.beamline import (
 )
 from tests.support.properties import examples
 
-from snakemap.broker import Frame
 from snakemap.documents import Document, envelope
 from snakemap.errors import DocumentError, FileBroken, FileRefused, FrameError, SettingsError
 from snakemap.ingest import ingest
-from snakemap.ingest.events_log import EventsLog
 from snakemap.ingest.pace import Pace
 from snakemap.ingest.pages import still_wanted
 from snakemap.ingest.regions import regions_of
@@ -1379,59 +1377,6 @@ async def test_a_task_ends_though_its_cancellation_was_forgotten_on_the_way() ->
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-# the log of events
-
-
-def frame(body: bytes) -> Frame:
-    return Frame(body, {"destination": "/topic/public.worker.event"}, "1")
-
-
-def test_the_log_of_events_has_the_format_of_our_recordings(tmp_path: Any) -> None:
-    log = EventsLog(tmp_path / "log", keep_days=7)
-    log.write([frame(b'{"name": "start"}'), frame(b"\xff")], now=1_795_461_238.0)
-    lines = [orjson.loads(line) for line in (tmp_path / "log" / "events-20261123.jsonl").read_bytes().splitlines()]
-    assert lines[0] == {
-        "t": 1_795_461_238.0,
-        "cmd": "MESSAGE",
-        "headers": {"destination": "/topic/public.worker.event"},
-        "body": '{"name": "start"}',
-    }
-    assert lines[1]["body"] == "\ufffd"
-
-
-def test_the_log_of_events_begins_a_file_a_day_and_deletes_the_old_ones(tmp_path: Any) -> None:
-    log = EventsLog(tmp_path, keep_days=2)
-    now = 1_795_461_238.0
-    for day in range(5):
-        log.write([frame(b"{}")], now=now + day * 86_400)
-        path = max(tmp_path.glob("*.jsonl"))
-        os.utime(path, (now + day * 86_400, now + day * 86_400))
-    assert len(list(tmp_path.glob("*.jsonl"))) == 3
-
-
-def test_a_log_of_events_that_cannot_be_written_is_said_once(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "log").write_text("a file where the directory should be")
-    log = EventsLog(tmp_path / "log", keep_days=2)
-    for _ in range(3):
-        log.write([frame(b"{}")], now=0.0)
-    assert caplog.text.count("cannot be written") == 1
-    (tmp_path / "log").unlink()
-    with caplog.at_level(logging.INFO):
-        log.write([frame(b"{}")], now=0.0)
-    assert "is being written again" in caplog.text
-
-
-async def test_progress_is_left_out_of_the_log_of_events(tmp_path: Any) -> None:
-    async with Beamline() as beamline:
-        assert beamline.worker is not None
-        assert beamline.worker.listener is not None
-        beamline.worker.listener.events_log = EventsLog(tmp_path, keep_days=2)
-        beamline.publish({"task_id": "t", "statuses": {}}, worker_event("IDLE", None), b"poison")
-        await beamline.until(lambda: not beamline.broker.unacknowledged)
-    lines = [orjson.loads(line) for path in tmp_path.iterdir() for line in path.read_bytes().splitlines()]
-    assert [line["body"][:10] for line in lines] == ['{"state":"', "poison"]
 
 
 def test_the_tally_keeps_a_bounded_memory() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import orjson
 import pytest
 from tests.support import recordings
 
+from snakemap.control import Control
+from snakemap.desk import Desk
 from snakemap.errors import (
     BlueapiFailed,
     BlueapiForbids,
@@ -23,6 +25,7 @@ from snakemap.errors import (
     WorkerBusy,
 )
 from snakemap.plans import Blueapi
+from snakemap.watch import Watch
 
 CASES = ("small_step", "small_aborted", "blob_fly")
 
@@ -187,3 +190,25 @@ async def test_an_answer_without_end_is_cut_off(monkeypatch: pytest.MonkeyPatch)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="SNAKEMAP_BLUEAPI_URL"):
         Blueapi(url)
+
+
+async def test_the_watch_looks_with_the_token_of_a_tab_where_none_is_set() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.headers.get("authorization") != "Bearer of-a-user":
+            return httpx.Response(401, json={"detail": "Not authenticated"})
+        path = request.url.path.removeprefix("/api/v1")
+        return httpx.Response(200, json={"task_id": None} if path == "/worker/task" else "IDLE")
+
+    watch = Watch(Control(cast("Desk", None), server(answer)))
+    await watch.look_at_worker()
+    assert "asks for a token" in watch.worker.trouble
+    watch._users = {"tab": "of-a-user", "another": ""}
+    await watch.look_at_worker()
+    assert (watch.worker.state, watch.worker.trouble) == ("IDLE", "")
+    await watch.look_at_worker(token="of-yesterday")
+    assert watch.worker.trouble.endswith(
+        "Not authenticated; a page has its token from when it was loaded: load it anew"
+    )
+    watch._users = {}
+    await watch.look_at_worker(token="of-a-user")
+    assert watch.worker.idle

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from scanspec.core import Path
 from scanspec.specs import Spec
 
-from snakemap.simulator.pictures import PICTURES
-from snakemap.simulator.render import FULL_SCALE, FrameRenderer
-from snakemap.simulator.request import ScanRequest
-from snakemap.simulator.sample import FAST, SLOW, Sample
+from snakemap.specimen.pictures import PICTURES
+from snakemap.specimen.render import FULL_SCALE, FrameRenderer
+from snakemap.specimen.request import ScanRequest
+from snakemap.specimen.sample import FAST, SLOW, Sample
 
 SMALL = (128, 96)
 DTYPES = ["uint8", "uint16", "int32", "float32"]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from snakemap.simulator.pictures import PICTURES, grains, snake, up
+from snakemap.specimen.pictures import PICTURES, grains, snake, up
 
 
 def seen(name, side):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakemap.errors import SettingsError
-from snakemap.simulator.request import INSTRUMENT_ROIS, ScanRequest, default_rois, shape_from_text
+from snakemap.specimen.request import INSTRUMENT_ROIS, ScanRequest, default_rois, shape_from_text
 
 
 @pytest.mark.parametrize(

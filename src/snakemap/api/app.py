@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from snakemap import __version__
+from snakemap.api.answers import INVALID, answer, answer_to, problems_of
+from snakemap.api.caching import Variants
 from snakemap.api.control import control
+from snakemap.api.davidia import davidia
+from snakemap.api.documents import documents
 from snakemap.api.files import files
-from snakemap.api.models import ErrorDetail, ErrorModel, Tag
+from snakemap.api.h5 import h5
+from snakemap.api.limits import Bodies, Requests
+from snakemap.api.metrics import Metrics, metrics
+from snakemap.api.models import Tag
+from snakemap.api.plans import plans
+from snakemap.api.random import random
+from snakemap.api.requests import Counting
 from snakemap.api.routes import meta, router
+from snakemap.api.schema import described
 from snakemap.api.service import Service
-from snakemap.errors import SnakemapError
+from snakemap.api.sessions import sessions
+from snakemap.api.tokens import discreet
+from snakemap.api.visr import visr
+from snakemap.errors import OriginRefused, SnakemapError
 from snakemap.settings import Settings
 from snakemap.store import Store
 
@@ -26,14 +44,21 @@ __all__ = ["create_app"]
 
 log = logging.getLogger(__name__)
 
+GZIP_BYTES_MIN = 1024
+GZIP_LEVEL = 5
+"""Maps become hardly smaller beyond, and take several times as long."""
+
 TAGS = {
     Tag.RUNS: "What was scanned, and how it stands.",
     Tag.MAPS: "Counts on a grid.",
-    Tag.DOCUMENTS: "The stream itself; every entry has a cursor. By WebSocket too: /api/documents?after= is every "
-    "event live, /api/runs/{uid}/documents are those of one run.",
+    Tag.DOCUMENTS: "The stream itself; every entry has a cursor, and whoever goes on after the last one that came "
+    "misses nothing and gets nothing twice. By WebSocket too: /api/documents?after= is every event live, "
+    "/api/runs/{uid}/documents?after= are those of one run. Who cannot keep up is closed "
+    "with code 1013 and the reason.",
     Tag.FILES: "The directories of the data root; nothing outside it is ever told.",
     Tag.PLANS: "Starting, stopping and repeating scans; who asked for it, and what came of it.",
-    Tag.DEMO: "For developing a client where there is no beamline.",
+    Tag.DEMO: "For developing a client where there is no beamline. By WebSocket: "
+    "/api/random/documents?shape=&rate_hz=&seed= is a scan as the true stream tells it.",
     Tag.SESSIONS: "What an anonymous client of the API follows, kept by the server.",
     Tag.META: "For those who run it.",
 }
@@ -49,53 +74,81 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.metrics.reporter.start()
         yield
+        await app.state.metrics.reporter.close()
         await app.state.service.control.close()
         await store.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(
+        redoc_url=None,
         title="snakemap",
         version=__version__,
         summary="Live maps of a beamline scan, for other programs.",
         lifespan=lifespan,
         openapi_tags=[{"name": tag, "description": text} for tag, text in TAGS.items()],
     )
-    app.state.service = Service(store, settings)
-    app.include_router(router)
-    app.include_router(files)
-    app.include_router(control)
-    app.include_router(meta)
+    app.state.service = service = Service(store, settings)
+    ask_blueapi = service.control.blueapi.state if service.control.connected else None
+    app.state.metrics = Metrics(store, settings, ask_blueapi=ask_blueapi)
+    app.state.metrics.clients["stream"] = lambda: service.streams.clients
+    for one in (router, documents, files, h5, visr, davidia, control, plans, sessions, random, meta, metrics):
+        app.include_router(one)
     app.add_exception_handler(SnakemapError, _snakemap_error)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(Exception, _unexpected_error)
+    app.openapi = lambda: described(app)
+    _surround(app, settings)
     return app
 
 
-def _answer(status: int, code: str, text: str, *, headers: dict[str, str] | None = None) -> JSONResponse:
-    body = ErrorModel(error=ErrorDetail(code=code, message=text))
-    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+def _surround(app: FastAPI, settings: Settings) -> None:
+    """Puts around an application what every request goes through, from the inside out."""
+    app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN, compresslevel=GZIP_LEVEL)
+    app.add_middleware(Variants)
+    app.add_middleware(Bodies)
+    app.add_middleware(Requests, per_minute=settings.api_requests_per_minute)
+    if settings.origins:
+        app.add_middleware(
+            Origins,
+            allow_origin_regex=f"https?://(?:{'|'.join(map(re.escape, settings.origins))})",
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Content-Type", "If-None-Match", "Idempotency-Key", "Last-Event-ID"],
+            expose_headers=["ETag", "Retry-After", "Location"],
+        )
+    app.add_middleware(Counting, requests=app.state.metrics.requests)
 
 
-async def _snakemap_error(request: Request, error: Exception) -> JSONResponse:
+class Origins(CORSMiddleware):
+    """Says which web pages may read along, beside our own; it refuses in the one shape."""
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The answer to a browser that asks beforehand."""
+        told = super().preflight_response(request_headers)
+        if told.status_code == 200:
+            return told
+        refusal = OriginRefused("this page may not ask for that; SNAKEMAP_ORIGINS names those that may")
+        return answer(refusal.status, refusal.code, str(refusal), headers={"Vary": "Origin"})
+
+
+async def _snakemap_error(request: Request, error: Exception) -> Response:
     known = error if isinstance(error, SnakemapError) else SnakemapError(str(error))
-    return _answer(known.status, known.code, str(known))
+    return answer_to(known)
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> Response:
     """What the framework refuses: 404, 405 and the like, with the headers that belong to them."""
     known = error if isinstance(error, HTTPException) else HTTPException(500)
     code = HTTPStatus(known.status_code).name.lower()
-    return _answer(known.status_code, code, str(known.detail), headers=dict(known.headers or {}))
+    return answer(known.status_code, code, str(known.detail), headers=dict(known.headers or {}))
 
 
-async def _validation_error(request: Request, error: Exception) -> JSONResponse:
-    problems = error.errors() if isinstance(error, RequestValidationError) else []
-    text = "; ".join(f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}" for problem in problems)
-    return _answer(422, "invalid_request", text)
+async def _validation_error(request: Request, error: Exception) -> Response:
+    return answer(422, INVALID, problems_of(error) if isinstance(error, RequestValidationError) else "")
 
 
-async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
+async def _unexpected_error(request: Request, error: Exception) -> Response:
     """What nobody foresaw; it goes on to the server, which logs where it came from."""
-    log.error("%s %s failed: %s", request.method, request.url.path, type(error).__name__)
-    return _answer(500, SnakemapError.code, "something went wrong here; the log of the API says what")
+    log.error("%s %s failed: %s", request.method, discreet(request.url.path), type(error).__name__)
+    return answer(500, SnakemapError.code, "something went wrong here; the log of the API says what")

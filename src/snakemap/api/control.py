@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.requests import HTTPConnection
 from pydantic import BaseModel, ConfigDict, Field
 
+from snakemap.api.answers import Refusals, refusals
+from snakemap.api.callers import check_page, token_of
 from snakemap.api.folds import uid_of
-from snakemap.api.models import ErrorModel, Tag
+from snakemap.api.models import Tag
+from snakemap.api.routes import Uid
 from snakemap.control import Caller, Control
-from snakemap.errors import OriginRefused, RunNotFound, SettingsError
+from snakemap.errors import (
+    BlueapiFailed,
+    BlueapiForbids,
+    BlueapiUnavailable,
+    ControlHeld,
+    NoSimulatedBeamline,
+    NothingToRepeat,
+    OriginRefused,
+    ParamsRefused,
+    PlanNotFound,
+    ReadOnly,
+    RequestRefused,
+    RunNotFound,
+    StoreUnavailable,
+    TooOften,
+    TransitionRefused,
+    WorkerBusy,
+)
 from snakemap.plan_form import fields_of
 from snakemap.settings import Settings, grid_from_text
 from snakemap.watch import Watch
@@ -21,17 +40,31 @@ __all__ = ["control"]
 
 AUDIT_MAX = 500
 SIMULATED = "simulated_{mode}_scan"
+NO_BEAMLINE = "there is no simulated beamline here; `snakemap demo` starts one"
 
 control = APIRouter(
     prefix="/api",
-    responses={
-        403: {"model": ErrorModel, "description": "Read-only, a page of another site, or blueapi forbids it."},
-        409: {"model": ErrorModel, "description": "The worker is busy, or somebody else has control."},
-        422: {"model": ErrorModel, "description": "Parameters that cannot be used; the message names each."},
-        429: {"model": ErrorModel, "description": "Too many requests in this minute."},
-        503: {"model": ErrorModel, "description": "Redis or blueapi is away, or no blueapi is set."},
-    },
+    responses=refusals({RequestRefused: "Parameters that cannot be used.", StoreUnavailable: "Redis is away."}),
 )
+
+CHANGES: Refusals = {
+    ReadOnly: "Nothing may be changed here.",
+    OriginRefused: "A web page of another site asks.",
+    BlueapiForbids: "blueapi wants another token, or none will do.",
+    WorkerBusy: "The worker is busy.",
+    ControlHeld: "Somebody else has control.",
+    RequestRefused: "Parameters that cannot be used.",
+    ParamsRefused: "The plan does not take these parameters; the message names each.",
+    TooOften: "Too many requests in this minute.",
+    BlueapiFailed: "blueapi answered with an error of its own.",
+    BlueapiUnavailable: "blueapi is away, or no blueapi is set.",
+    StoreUnavailable: "Redis is away.",
+}
+AGAIN: Refusals = {
+    RunNotFound: "No such run is in the store.",
+    PlanNotFound: "blueapi no longer has its plan.",
+    NothingToRepeat: "Nobody knows what the run was started with.",
+}
 
 
 class Started(BaseModel):
@@ -39,7 +72,7 @@ class Started(BaseModel):
 
     task_id: str = Field(examples=["d4d2336f-d32f-4b61-bdcf-5075f244e3d2"])
     plan_name: str = Field(examples=["grid_scan"])
-    params: dict[str, Any]
+    params: dict[str, Any] = Field(examples=[{"rows": 60, "columns": 60}])
 
 
 class AgainModel(BaseModel):
@@ -74,11 +107,11 @@ class WorkerModel(BaseModel):
     """What blueapi's worker does."""
 
     state: str = Field(description="As blueapi tells it; empty while it is away.", examples=["IDLE"])
-    task_id: str | None = Field(description="Of the task that it has, or had last.")
-    plan_name: str | None
-    errors: list[str] = Field(description="Of that task.")
-    trouble: str = Field(description="Why nothing is known, or empty.")
-    control: str | None = Field(description="Who has control; null while nobody does.")
+    task_id: str | None = Field(description="Of the task that it has, or had last.", examples=[None])
+    plan_name: str | None = Field(examples=["grid_scan"])
+    errors: list[str] = Field(description="Of that task.", examples=[[]])
+    trouble: str = Field(description="Why nothing is known, or empty.", examples=[""])
+    control: str | None = Field(description="Who has control; null while nobody does.", examples=["tab 3fa2"])
 
 
 class StateModel(BaseModel):
@@ -92,10 +125,10 @@ class AuditModel(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    number: str
-    time: float = Field(description="Seconds since 1970.")
+    number: str = Field(examples=["1795461238076-0"])
+    time: float = Field(description="Seconds since 1970.", examples=[1795461238.1])
     who: str = Field(examples=["tab 3fa2"])
-    address: str
+    address: str = Field(examples=["10.0.0.7"])
     what: str = Field(examples=["start", "abort"])
     came: str = Field(description="Empty while nobody knows.", examples=["task d4d2336f-d32f-4b61-bdcf-5075f244e3d2"])
 
@@ -115,16 +148,8 @@ def _caller(request: Request) -> Caller:
         OriginRefused: when it is a web page of another site, which a browser lets send a request, but not read.
     """
     settings = _settings(request)
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "none")
-    host = urlsplit(origin).netloc if origin is not None else ""
-    ours = host == request.headers.get("host") or host in settings.origins
-    if (origin is not None and not ours) or (origin is None and site not in ("none", "same-origin")):
-        raise OriginRefused(
-            "pages of other sites may not start or stop anything; SNAKEMAP_ORIGINS names those that may"
-        )
-    header = settings.blueapi_token_header or "authorization"
-    token = request.headers.get(header, "").removeprefix("Bearer ").strip()
-    return Caller("", "API", request.client.host if request.client else "", token)
+    check_page(request, settings)
+    return Caller("", "API", request.client.host if request.client else "", token_of(request, settings))
 
 
 Here = Annotated[Control, Depends(_control)]
@@ -135,9 +160,16 @@ Key = Annotated[
 ]
 
 
-@control.post("/runs/{uid}/again", tags=[Tag.PLANS], status_code=202, response_model=Started)
+@control.post(
+    "/runs/{uid}/again",
+    summary="Run a plan again",
+    tags=[Tag.PLANS],
+    status_code=202,
+    response_model=Started,
+    responses=refusals({**CHANGES, **AGAIN}),
+)
 async def run_again(
-    uid: str, here: Here, told: Told, who: Who, wanted: AgainModel | None = None, key: Key = ""
+    uid: Uid, here: Here, told: Told, who: Who, wanted: AgainModel | None = None, key: Key = ""
 ) -> Started:
     """Runs a run's plan again, with its own parameters but those given."""
     wanted = wanted or AgainModel()
@@ -153,15 +185,22 @@ async def run_again(
     return Started(task_id=task_id, plan_name=known.name, params=params)
 
 
-@control.post("/demo", tags=[Tag.DEMO], status_code=202, response_model=Started)
+@control.post(
+    "/demo",
+    summary="Launch a demonstration",
+    tags=[Tag.DEMO],
+    status_code=202,
+    response_model=Started,
+    responses=refusals({**CHANGES, NoSimulatedBeamline: "blueapi is not that of a simulated beamline."}),
+)
 async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None, key: Key = "") -> Started:
-    """Starts a simulated scan, where blueapi is that of the simulated beamline."""
+    """Starts a simulated scan, where blueapi is that of the simulated beamline; 503 where it is a real one, or none."""
     wanted = wanted or DemoModel()
     here.may_change()
     try:
         (rows, columns, _), (height, width, _) = grid_from_text(wanted.shape), grid_from_text(wanted.frame_shape)
     except ValueError as error:
-        raise SettingsRefused(str(error)) from None
+        raise RequestRefused(str(error)) from None
     params = {
         **{"rows": rows, "columns": columns, "rate_hz": wanted.rate_hz, "frame_shape": [height, width]},
         **{"x_start": -2.0, "x_stop": round(-2.0 + 0.05 * max(1, columns - 1), 6)},
@@ -169,15 +208,21 @@ async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None
     }
     name, session = SIMULATED.format(mode=wanted.mode), told.instrument_session or "cm12345-1"
     key = f"demo {key}" if key else ""
+    if not here.connected:
+        raise BlueapiUnavailable(f"no blueapi is set (SNAKEMAP_BLUEAPI_URL), so {NO_BEAMLINE}")
+    try:
+        await here.plan(name, token=who.token)
+    except PlanNotFound:
+        raise NoSimulatedBeamline(f"blueapi has no plan {name}, so {NO_BEAMLINE}") from None
     task_id = await here.start(name, params, instrument_session=session, caller=who, key=key)
     return Started(task_id=task_id, plan_name=name, params=params)
 
 
-@control.get("/worker", tags=[Tag.PLANS], response_model=WorkerModel)
-async def worker(here: Here) -> WorkerModel:
+@control.get("/worker", summary="State of the worker", tags=[Tag.PLANS], response_model=WorkerModel)
+async def worker(here: Here, request: Request) -> WorkerModel:
     """What blueapi's worker does, and who has control."""
     watch = Watch(here)
-    await watch.look()
+    await watch.look(token=token_of(request, _settings(request)))
     status, task = watch.worker, watch.worker.task
     return WorkerModel(
         state=status.state,
@@ -189,7 +234,14 @@ async def worker(here: Here) -> WorkerModel:
     )
 
 
-@control.post("/worker/{action}", tags=[Tag.PLANS], status_code=202, response_model=StateModel)
+@control.post(
+    "/worker/{action}",
+    summary="Stop, abort, pause or resume",
+    tags=[Tag.PLANS],
+    status_code=202,
+    response_model=StateModel,
+    responses=refusals({**CHANGES, TransitionRefused: "The worker cannot do that now."}),
+)
 async def change(
     action: Literal["stop", "abort", "pause", "resume"], here: Here, who: Who, wanted: ReasonModel | None = None
 ) -> StateModel:
@@ -197,7 +249,7 @@ async def change(
     return StateModel(state=await here.change(action, reason=(wanted or ReasonModel()).reason, caller=who))
 
 
-@control.get("/audit", tags=[Tag.PLANS], response_model=list[AuditModel])
+@control.get("/audit", summary="Who asked for what", tags=[Tag.PLANS], response_model=list[AuditModel])
 async def audit(here: Here, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 100) -> Any:
     """Who asked for what, newest first, and what came of it."""
     return await here.desk.audit(count=count)
@@ -205,20 +257,20 @@ async def audit(here: Here, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 1
 
 @control.get(
     "/runs/{uid}/picture",
+    summary="A small picture of a run",
     tags=[Tag.MAPS],
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}}, 404: {"model": ErrorModel, "description": "There is none."}},
+    responses={
+        200: {
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+            "description": "A picture, 40 pixels high.",
+        },
+        **refusals({RunNotFound: "There is none."}),
+    },
 )
-async def picture(uid: str, here: Here) -> Response:
+async def picture(uid: Uid, here: Here) -> Response:
     """A small picture of a run's maps, side by side, as PNG; clear where nothing was visited."""
     png = await here.desk.store.picture(await uid_of(here.desk.store, uid))
     if png is None:
         raise RunNotFound(f"There is no picture of run {uid[:100]!r} (yet).")
     return Response(png, media_type="image/png", headers={"Cache-Control": "no-cache"})
-
-
-class SettingsRefused(SettingsError):
-    """A shape that is none."""
-
-    status = 422
-    code = "invalid_request"

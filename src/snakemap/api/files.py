@@ -8,8 +8,10 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.requests import HTTPConnection
 from pydantic import BaseModel, Field
 
-from snakemap.api.models import ErrorModel, Tag
+from snakemap.api.answers import refusals
+from snakemap.api.models import Tag
 from snakemap.directories import Directories
+from snakemap.errors import FileNotReady, FileRefused
 
 __all__ = ["EntryModel", "FilesModel", "files"]
 
@@ -18,10 +20,9 @@ COUNT_MAX = 500
 files = APIRouter(
     prefix="/api",
     tags=[Tag.FILES],
-    responses={
-        403: {"model": ErrorModel, "description": "It is not in the data root, or no directory."},
-        503: {"model": ErrorModel, "description": "It is not there (yet)."},
-    },
+    responses=refusals(
+        {FileRefused: "It is not in the data root, or no directory.", FileNotReady: "It is not there (yet)."}
+    ),
 )
 
 
@@ -30,11 +31,12 @@ class EntryModel(BaseModel):
 
     name: str = Field(description="Bytes that are no text are replaced.", examples=["scan-1.nxs"])
     kind: Literal["directory", "hdf5", "file", "other", "refused"] = Field(
-        description="By content, not by name; refused: a link that leads out of the data root, or unreadable."
+        description="By content, not by name; refused: a link that leads out of the data root, or unreadable.",
+        examples=["hdf5"],
     )
     size: int = Field(description="Bytes.", examples=[23_540_992])
     modified: float = Field(description="Seconds since 1970.", examples=[1795461238.1])
-    live: bool = Field(description="Somebody is writing to it.")
+    live: bool = Field(description="Somebody is writing to it.", examples=[False])
 
 
 class FilesModel(BaseModel):
@@ -44,7 +46,7 @@ class FilesModel(BaseModel):
     total: int = Field(description="Entries of the directory.", examples=[1])
     found: int = Field(description="Entries that match the search.", examples=[1])
     offset: int = Field(description="Entries before these.", examples=[0])
-    more: bool = Field(description="Whether the directory has more entries than are ever told.")
+    more: bool = Field(description="Whether the directory has more entries than are ever told.", examples=[False])
     entries: list[EntryModel]
 
 
@@ -53,7 +55,7 @@ def directories(connection: HTTPConnection) -> Directories:
     return connection.app.state.service.directories
 
 
-@files.get("/files", response_model=FilesModel)
+@files.get("/files", summary="List a directory", response_model=FilesModel)
 async def list_files(
     here: Annotated[Directories, Depends(directories)],
     path: Annotated[str, Query(description="Directory in the data root; empty is the root.", max_length=4096)] = "",

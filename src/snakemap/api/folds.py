@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from snakemap.api.maps import Form, written
 from snakemap.documents import joined
@@ -15,6 +17,8 @@ from snakemap.runs import Run
 from snakemap.store import Entry, Store
 
 __all__ = ["Folds", "Written", "uid_of"]
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +50,11 @@ class Written:
 
     Attributes:
         cursor: of the last document in them.
-        body: JSON or an archive.
+        body: JSON or an archive; None for a client that has them already.
     """
 
     cursor: str
-    body: bytes
+    body: bytes | None
 
 
 @dataclass(slots=True)
@@ -71,7 +75,7 @@ class Fold:
     def size_bytes(self) -> int:
         """Memory that it takes, about."""
         grids = sum(source.maps.grids.nbytes for source in self.run.sources.values()) if self.run else 0
-        return grids + sum(len(one.body) for one in self.written.values())
+        return grids + sum(len(one.body or b"") for one in self.written.values())
 
 
 class Folds:
@@ -87,7 +91,21 @@ class Folds:
         self._habits = habits
         self._folds: OrderedDict[str, Fold] = OrderedDict()
 
-    async def maps(self, uid: str, form: Form, *, source: str = "", known: str | None = None) -> Written | None:
+    async def run(self, uid: str) -> Run:
+        """A run with everything that is in the store now; to look at, and only before anything else is awaited.
+
+        Raises:
+            RunNotFound: when there is none of that uid.
+            StoreUnavailable: when Redis is away.
+        """
+        fold = self._folds.setdefault(uid, Fold())
+        self._folds.move_to_end(uid)
+        async with fold.lock:
+            run = await self._catch_up(uid, fold)
+        self._forget()
+        return run
+
+    async def maps(self, uid: str, form: Form, *, source: str = "", known: Collection[str] = ()) -> Written:
         """The maps of a run with everything that is in the store now.
 
         Those who ask at the same time get the same bytes, written once.
@@ -96,10 +114,7 @@ class Folds:
             uid: of the run.
             form: JSON or an archive.
             source: what of the run, as :attr:`Run.sources` names it; empty for the main one.
-            known: a cursor; when nothing has come since, nothing is written.
-
-        Returns:
-            None when ``known`` is still the newest.
+            known: cursors, or ``*`` for any; when nothing has come since one of them, nothing is written.
 
         Raises:
             RunNotFound: when there is none of that uid, or it has no such source.
@@ -111,8 +126,8 @@ class Folds:
             run = await self._catch_up(uid, fold)
             if source and source not in run.sources:
                 raise RunNotFound(f"run {uid[:100]!r} has no {source[:100]!r}; it has {', '.join(run.sources)}")
-            if run.cursor == known:
-                return None
+            if run.cursor in known or "*" in known:
+                return Written(run.cursor, None)
             latest = fold.written.get((form, source))
             if latest is None or latest.cursor != run.cursor:
                 latest = Written(run.cursor, await asyncio.to_thread(written, run, form, source=source))
@@ -120,6 +135,22 @@ class Folds:
                 fold.written[form, source] = latest
         self._forget()
         return latest
+
+    async def told(self, uid: str, tell: Callable[[Run], T]) -> T:
+        """What a function makes of a run with everything that is in the store now.
+
+        The function runs in a thread, and nobody else changes the run meanwhile.
+
+        Raises:
+            RunNotFound: when there is none of that uid.
+            StoreUnavailable: when Redis is away.
+        """
+        fold = self._folds.setdefault(uid, Fold())
+        self._folds.move_to_end(uid)
+        async with fold.lock:
+            answer = await asyncio.to_thread(tell, await self._catch_up(uid, fold))
+        self._forget()
+        return answer
 
     async def _catch_up(self, uid: str, fold: Fold) -> Run:
         try:

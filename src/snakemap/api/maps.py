@@ -18,7 +18,7 @@ from snakemap.raster import Raster
 from snakemap.runs import Run, axes_summary
 from snakemap.sources import Source
 
-__all__ = ["Form", "written"]
+__all__ = ["Drawn", "Form", "written", "written_values"]
 
 CELLS_AT_ONCE = 20_000
 """Cells that are written as JSON in one go, about a millisecond: nothing else in the process moves meanwhile."""
@@ -48,12 +48,30 @@ def written(run: Run, form: Form, *, source: str = "") -> bytes:
         form: JSON or an archive.
         source: which of its sources, as :attr:`Run.sources` names them; empty for the main one.
     """
-    drawn = _Drawn.of(run, run.source(source))
+    drawn = Drawn.of(run, run.source(source))
     return b"".join(_json(run, drawn)) if form is Form.JSON else _archive(run, drawn)
 
 
+def written_values(run: Run, name: str) -> bytes | None:
+    """The map of one channel alone, as ``{"values": [[...], ...]}``; null where not visited.
+
+    Args:
+        run: whose map it is; of its main source.
+        name: of the channel, whatever the case.
+
+    Returns:
+        None when there is no such channel.
+    """
+    drawn = Drawn.of(run, run.main)
+    places = [place for place, channel in enumerate(drawn.channels) if channel.lower() == name.lower()]
+    if not places:
+        return None
+    grid = drawn.grids[places[0]]
+    return b'{"values":[' + b"".join(_rows(grid)) + b"]}"
+
+
 @dataclass(frozen=True, slots=True)
-class _Drawn:
+class Drawn:
     """What is written: the points of a lattice in their places, those of any other path as one row.
 
     Attributes:
@@ -71,7 +89,8 @@ class _Drawn:
     positions: dict[str, dict[str, Any]] | None
 
     @classmethod
-    def of(cls, run: Run, source: Source) -> _Drawn:
+    def of(cls, run: Run, source: Source) -> Drawn:
+        """What there is to write of a source of a run."""
         maps, name = source.maps, run.name_of(source)
         path = maps.raster.path
         if path is None:
@@ -88,7 +107,7 @@ class _Drawn:
         return cls(name, maps.raster, maps.channels, maps.grids, positions)
 
 
-def _json(run: Run, drawn: _Drawn) -> Iterator[bytes]:
+def _json(run: Run, drawn: Drawn) -> Iterator[bytes]:
     raster = drawn.raster
     about = {
         "shape": [raster.rows, raster.columns],
@@ -117,7 +136,7 @@ def _rows(grid: npt.NDArray[np.float64]) -> Iterator[bytes]:
         yield (b"," if start else b"") + text[1:-1]
 
 
-def _archive(run: Run, drawn: _Drawn) -> bytes:
+def _archive(run: Run, drawn: Drawn) -> bytes:
     arrays: dict[str, npt.NDArray[Any]] = {
         "slow": drawn.raster.slow.coordinates,
         "fast": drawn.raster.fast.coordinates,

@@ -1,40 +1,54 @@
-"""The API's routes."""
+"""The API's routes of runs and their maps, and those for whoever looks after it."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Query, Response, WebSocket
+import orjson
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.requests import HTTPConnection
-from fastapi.responses import StreamingResponse
+from pydantic import TypeAdapter
 
 from snakemap import __version__
+from snakemap.api.answers import Refusals, Responses, refusals
+from snakemap.api.caching import known_of, version_of
 from snakemap.api.folds import Written
 from snakemap.api.maps import Form
-from snakemap.api.models import ErrorModel, Health, MapsModel, Message, Readiness, RunModel, Tag
+from snakemap.api.models import Health, MapsModel, Readiness, RunModel, Tag
 from snakemap.api.service import Service
+from snakemap.errors import RequestRefused, RunNotFound, StoreUnavailable
 
-__all__ = ["meta", "router"]
+__all__ = [
+    "MAPS",
+    "NOT_MODIFIED",
+    "NO_RUN",
+    "UID_MAX",
+    "UNUSABLE",
+    "As",
+    "Here",
+    "IfNoneMatch",
+    "Of",
+    "Uid",
+    "meta",
+    "router",
+    "versioned",
+]
 
-Responses = dict[int | str, dict[str, Any]]
+UID_MAX = 200
+RUNS_MAX = 10_000
 
-ERRORS: Responses = {
-    422: {"model": ErrorModel, "description": "A parameter that cannot be used."},
-    503: {"model": ErrorModel, "description": "Redis is away."},
-}
-NO_RUN: Responses = {404: {"model": ErrorModel, "description": "No such run."}}
+UNUSABLE: Refusals = {RequestRefused: "A parameter that cannot be used.", StoreUnavailable: "Redis is away."}
+NO_RUN: Refusals = {RunNotFound: "No such run is in the store, or the run has no such source."}
+NOT_MODIFIED: Responses = {304: {"description": "Nothing has come since the ETag in If-None-Match."}}
 MAPS: Responses = {
-    200: {"content": {Form.NPZ.media_type: {}}, "description": "JSON, or an archive of NumPy arrays."},
-    304: {"description": "Nothing has come since the cursor in If-None-Match."},
-}
-LINES: Responses = {
     200: {
-        "content": {"application/x-ndjson": {"schema": Message.model_json_schema()}},
-        "description": "JSON lines: one object of this schema each.",
-    }
+        "content": {Form.NPZ.media_type: {"schema": {"type": "string", "format": "binary"}}},
+        "description": "JSON, or an archive of NumPy arrays.",
+    },
+    **NOT_MODIFIED,
 }
 
-router = APIRouter(prefix="/api", responses=ERRORS)
+router = APIRouter(prefix="/api", responses=refusals(UNUSABLE))
 meta = APIRouter(tags=[Tag.META])
 
 
@@ -44,56 +58,51 @@ def service(connection: HTTPConnection) -> Service:
 
 
 Here = Annotated[Service, Depends(service)]
-After = Annotated[str | None, Query(description="Cursor to begin after; 0 is everything. Default: from now on.")]
+Uid = Annotated[
+    str,
+    Path(description="Of a run; `latest` is the newest that was taken.", max_length=UID_MAX, examples=["latest"]),
+]
 As = Annotated[Form, Query(alias="format", description="`npz` is an archive of NumPy arrays.")]
 Of = Annotated[str, Query(description="One of the answer's `sources`; empty is the main one.", max_length=500)]
-IfNoneMatch = Annotated[str | None, Header(description="A cursor in quotes, as an earlier ETag.")]
+IfNoneMatch = Annotated[str | None, Header(description="An earlier ETag, or several.", max_length=2000)]
+
+RUNS = TypeAdapter(list[RunModel])
 
 
-@router.get("/runs", tags=[Tag.RUNS], response_model=list[RunModel])
-async def runs(here: Here) -> Any:
-    """All runs in the store, newest first."""
-    return await here.store.summaries()
+@router.get("/runs", summary="List runs", tags=[Tag.RUNS], response_model=list[RunModel], responses=NOT_MODIFIED)
+async def runs(
+    here: Here,
+    count: Annotated[int, Query(description="The newest so many.", ge=1, le=RUNS_MAX)] = RUNS_MAX,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The runs in the store, newest first."""
+    told = orjson.dumps(RUNS.dump_python(RUNS.validate_python(await here.store.summaries(count=count)), mode="json"))
+    version = version_of(told)
+    known = known_of(if_none_match)
+    return versioned(Written(version, None if version in known or "*" in known else told))
 
 
-@router.get("/runs/{uid}", tags=[Tag.RUNS], response_model=RunModel, responses=NO_RUN)
-async def run(uid: str, here: Here) -> Any:
+@router.get("/runs/{uid}", summary="One run", tags=[Tag.RUNS], response_model=RunModel, responses=refusals(NO_RUN))
+async def run(uid: Uid, here: Here) -> Any:
     """One run; `latest` is the newest."""
     return await here.summary(uid)
 
 
-@router.get("/runs/{uid}/maps", tags=[Tag.MAPS], response_model=MapsModel, responses={**NO_RUN, **MAPS})
+@router.get(
+    "/runs/{uid}/maps",
+    summary="Maps of a run",
+    tags=[Tag.MAPS],
+    response_model=MapsModel,
+    responses={**refusals(NO_RUN), **MAPS},
+)
 async def run_maps(
-    uid: str, here: Here, form: As = Form.JSON, source: Of = "", if_none_match: IfNoneMatch = None
+    uid: Uid, here: Here, form: As = Form.JSON, source: Of = "", if_none_match: IfNoneMatch = None
 ) -> Response:
     """The maps of a run as they are now; the cursor is their version."""
-    return _versioned(await here.maps(uid, form, source=source, known=if_none_match), form, known=if_none_match)
+    return versioned(await here.maps(uid, form, source=source, known=known_of(if_none_match)), form)
 
 
-@router.get(
-    "/runs/{uid}/documents",
-    tags=[Tag.DOCUMENTS],
-    response_class=StreamingResponse,
-    responses={**NO_RUN, **LINES},
-)
-async def run_documents(uid: str, here: Here) -> StreamingResponse:
-    """Every document of a run up to now, in order, as JSON lines."""
-    return StreamingResponse(await here.documents(uid), media_type="application/x-ndjson")
-
-
-@router.websocket("/documents")
-async def all_documents(websocket: WebSocket, here: Here, after: After = None) -> None:
-    """Every event as it comes; with `after`, everything since that cursor first."""
-    await here.streams.everything(websocket, after=after)
-
-
-@router.websocket("/runs/{uid}/documents")
-async def live_run_documents(websocket: WebSocket, uid: str, here: Here) -> None:
-    """The documents of one run: all there are, then those that come."""
-    await here.streams.run(websocket, uid)
-
-
-@meta.get("/healthz", response_model=Health)
+@meta.get("/healthz", summary="Is the process there", response_model=Health)
 async def healthz() -> Health:
     """The process answers."""
     return Health(version=__version__)
@@ -101,6 +110,7 @@ async def healthz() -> Health:
 
 @meta.get(
     "/readyz",
+    summary="Can data come through",
     response_model=Readiness,
     response_model_exclude_none=True,
     responses={503: {"model": Readiness, "description": "They cannot."}},
@@ -112,9 +122,9 @@ async def readyz(here: Here, response: Response) -> Readiness:
     return readiness
 
 
-def _versioned(found: Written | None, form: Form, *, known: str | None) -> Response:
+def versioned(found: Written, form: Form = Form.JSON) -> Response:
     """An answer with an ETag; nothing else when the client has it already."""
-    kept = {"Cache-Control": "no-cache"}
-    if found is None:
-        return Response(status_code=304, headers={**kept, "ETag": str(known)})
-    return Response(found.body, media_type=form.media_type, headers={**kept, "ETag": f'"{found.cursor}"'})
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{found.cursor}"'}
+    if found.body is None:
+        return Response(status_code=304, headers=headers)
+    return Response(found.body, media_type=form.media_type, headers=headers)

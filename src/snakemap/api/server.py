@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import cast
 
 import uvicorn
+from fastapi import FastAPI
 
 from snakemap.api.app import create_app
+from snakemap.api.tokens import Discretion
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.ports import authority, listen
 from snakemap.settings import Settings
@@ -38,6 +42,11 @@ class Server(uvicorn.Server):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Has the event streams end, which would never end by themselves, and then everything else."""
+        cast("FastAPI", self.config.app).state.service.streams.end()
+        await super().shutdown(sockets)
+
 
 def run(settings: Settings) -> int:
     """Serves the API until it is told to end.
@@ -59,6 +68,10 @@ def run(settings: Settings) -> int:
 
 def configuration(settings: Settings, store: Store) -> uvicorn.Config:
     """How the application over a store is served."""
+    for name in ("uvicorn.access", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        if not any(isinstance(known, Discretion) for known in logger.filters):
+            logger.addFilter(Discretion())
     return uvicorn.Config(
         create_app(settings, store),
         log_config=None,

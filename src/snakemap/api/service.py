@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Collection
 from typing import Any
 
 from snakemap.api.folds import Folds, Written, uid_of
 from snakemap.api.maps import Form
 from snakemap.api.models import ErrorDetail, Readiness
+from snakemap.api.scenes import Scenes
 from snakemap.api.streams import Streams, lines
+from snakemap.api.visitors import Visitors
 from snakemap.control import control_of
 from snakemap.directories import Directories
-from snakemap.errors import StoreUnavailable
 from snakemap.geometry import Habits
+from snakemap.readiness import checks, wrong
 from snakemap.settings import Settings
 from snakemap.store import Store
 
 __all__ = ["Service"]
-
-READY_TIMEOUT_S = 3.0
 
 
 class Service:
@@ -28,6 +28,9 @@ class Service:
     Args:
         store: the documents.
         settings: of the process.
+
+    Attributes:
+        started: when, in seconds since 1970.
     """
 
     def __init__(self, store: Store, settings: Settings) -> None:
@@ -37,56 +40,32 @@ class Service:
         self.folds = Folds(store, habits=Habits(settings.grid, snake=settings.snake))
         self.directories = Directories(settings.root)
         self.streams = Streams(store, origins=settings.origins)
+        self.visitors = Visitors(store)
+        self.scenes = Scenes()
+        self.started = time.time()
 
     async def summary(self, asked: str) -> dict[str, Any]:
         """What the list of runs says of one."""
         return await self.store.summary(await uid_of(self.store, asked))
 
-    async def maps(self, asked: str, form: Form, *, source: str = "", known: str | None) -> Written | None:
-        """The maps of a run as they are now; None when a client has missed nothing since those that it knows.
+    async def maps(self, asked: str, form: Form, *, source: str = "", known: Collection[str] = ()) -> Written:
+        """The maps of a run as they are now; without a body when a client has missed nothing.
 
         Args:
             asked: uid, or ``latest``.
             form: JSON or an archive.
             source: what of the run, as the maps tell it; empty for the main one.
-            known: the ``If-None-Match`` header, or None.
+            known: cursors of maps that the client has, or ``*``.
         """
-        return await self.folds.maps(await uid_of(self.store, asked), form, source=source, known=_cursor_of(known))
+        return await self.folds.maps(await uid_of(self.store, asked), form, source=source, known=known)
 
-    async def documents(self, asked: str) -> AsyncGenerator[bytes]:
-        """The documents of a run, as JSON lines.
-
-        Raises:
-            RunNotFound: at once, when there is no such run.
-        """
-        found = lines(self.store, await uid_of(self.store, asked))
-        await anext(found)
-        return found
+    async def documents(self, asked: str, *, after: str = "0") -> AsyncGenerator[bytes]:
+        """The documents of a run, as JSON lines; see :func:`snakemap.api.streams.lines`."""
+        return lines(self.store, await uid_of(self.store, asked), after=after)
 
     async def readiness(self) -> Readiness:
         """What data need to come through: Redis, the worker, and its broker where it has one."""
-        checks = {"redis": "ok"}
-        try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                worker = (await self.store.reports()).get("ingest")
-        except TimeoutError:
-            checks["redis"] = f"Redis at {self.store.address} does not answer in time"
-        except StoreUnavailable as trouble:
-            checks["redis"] = str(trouble)
-        else:
-            checks["worker"] = "ok" if worker else "no word from it; `snakemap ingest` does not run on this store"
-            broker = str((worker or {}).get("broker", "none"))
-            if broker != "none":
-                checks["broker"] = "ok" if broker == "connected" else broker
-        wrong = "; ".join(f"{part}: {said}" for part, said in checks.items() if said != "ok")
-        error = ErrorDetail(code="not_ready", message=wrong) if wrong else None
-        return Readiness(ready=not wrong, checks=checks, error=error)
-
-
-def _cursor_of(etag: str | None) -> str | None:
-    """The cursor in an ``If-None-Match`` header with one entity tag, weak or not.
-
-    >>> _cursor_of('W/"1795461238076-0"')
-    '1795461238076-0'
-    """
-    return etag.strip().removeprefix("W/").strip('"') if etag else None
+        told = await checks(self.store)
+        trouble = wrong(told)
+        error = ErrorDetail(code="not_ready", message=trouble) if trouble else None
+        return Readiness(ready=not trouble, checks=told, error=error)

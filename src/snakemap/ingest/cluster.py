@@ -105,6 +105,11 @@ class ClusterReader:
         self._make = make
         self._own: Reader | None = None
 
+    @property
+    def launches(self) -> int:
+        """How often a process of our own was started."""
+        return self._own.launches if self._own is not None else 0
+
     async def start(self) -> None:
         """Nothing is started before it is needed."""
 

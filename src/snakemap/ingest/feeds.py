@@ -84,6 +84,8 @@ class Summed:
         columns: values (points,) by channel, the total last; of a scalar, by its data key.
         frame_shape: rows and columns of a frame; None of scalars.
         frame: the last frame of the piece, downsampled for the screen; None when nobody asked for it.
+        frames: that were read for it.
+        size_bytes: of these frames, unpacked.
     """
 
     feed: Feed
@@ -91,6 +93,8 @@ class Summed:
     columns: dict[str, npt.NDArray[Any]]
     frame_shape: tuple[int, int] | None = None
     frame: npt.NDArray[Any] | None = None
+    frames: int = 0
+    size_bytes: int = 0
 
 
 class Camera:
@@ -156,7 +160,8 @@ class Camera:
         reduced = await reader.reduce(batch)
         self.regions = regions
         columns = {channel: reduced.sums[:, number] for number, channel in enumerate((*regions.rectangles, TOTAL))}
-        return Summed(self, piece, columns, shape, reduced.frame)
+        frames = piece.count * resource.frames_per_point
+        return Summed(self, piece, columns, shape, reduced.frame, frames, reduced.size_bytes)
 
     async def points(self, reader: Reader, resource: Resource) -> int:
         """Points that a file holds now; raises what the reader says."""

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from snakemap.broker import Frame
 from snakemap.documents import CausalOrder, Document, Message, decode, progress_of
 from snakemap.errors import DocumentError, StoreUnavailable
-from snakemap.ingest.events_log import EventsLog
+from snakemap.ingest.scribe import Scribe
 from snakemap.ingest.tally import Tally
 
 __all__ = ["Listener"]
@@ -44,17 +44,17 @@ class Listener:
         broker: where messages come from.
         store: where documents and worker events go.
         tally: where trouble is counted.
-        events_log: takes every message but progress events; None for no log.
+        scribe: keeps the log of events, and in it what does not get into the store; None for no log.
 
     Attributes:
         received: messages so far.
     """
 
-    def __init__(self, broker: Broker, store: Store, *, tally: Tally, events_log: EventsLog | None = None) -> None:
+    def __init__(self, broker: Broker, store: Store, *, tally: Tally, scribe: Scribe | None = None) -> None:
         self.broker = broker
         self.store = store
         self.tally = tally
-        self.events_log = events_log
+        self.scribe = scribe
         self.received = 0
         self._order = CausalOrder()
         self._progress: bytes | str = b""
@@ -64,9 +64,14 @@ class Listener:
         """Goes on until it is cancelled."""
         self._order = CausalOrder(await self.tally.insist(self.store.owners))
         async for frames in self.broker.frames():
-            messages = self._read(frames)
+            messages, unread = self._read(frames)
+            if unread and self.scribe is not None:
+                await self.scribe.keep_unread(unread)
             if messages:
-                await self.tally.insist(lambda messages=messages: self._append(messages))
+                stored = await self.tally.insist(lambda messages=messages: self._append(messages))
+                self._time(frames)
+                if stored and self.scribe is not None:
+                    await self.scribe.reached(stored)
             await self._tell_progress()
             self.broker.ack(frames)
 
@@ -74,10 +79,10 @@ class Listener:
         """Forgets what belonged to a run that is no longer kept."""
         self._order.forget(run)
 
-    def _read(self, frames: Sequence[Frame]) -> list[Message]:
-        """What a batch says, in order; what cannot be used is counted and left out."""
+    def _read(self, frames: Sequence[Frame]) -> tuple[list[Message], list[tuple[Frame, str]]]:
+        """What a batch says, in order, and what of it does not go into the store, with the reason; that is counted."""
         messages: list[Message] = []
-        told: list[Frame] = []
+        unread: list[tuple[Frame, str]] = []
         for frame in frames:
             self.received += 1
             try:
@@ -86,13 +91,21 @@ class Listener:
                     self.tally.hear(frame.headers.get("correlation-id"))
                     self._progress = frame.body
                     continue
-                messages += self._order.accept(message) if isinstance(message, Document) else [message]
+                ready = self._order.accept(message) if isinstance(message, Document) else [message]
+                if not ready:
+                    unread.append((frame, "it came before what it refers to, and waits"))
+                messages += ready
             except DocumentError as trouble:
                 self.tally.trouble(trouble, about="a message was left out")
-            told.append(frame)
-        if self.events_log is not None:
-            self.events_log.write(told, now=self.tally.clock.now())
-        return messages
+                unread.append((frame, str(trouble)))
+        return messages, unread
+
+    def _time(self, frames: Sequence[Frame]) -> None:
+        """Counts how long messages took that are in the store now."""
+        now = self.tally.clock.now()
+        for frame in frames:
+            if frame.arrived:
+                self.tally.work.store_lag.observe(now - frame.arrived)
 
     async def _tell_progress(self) -> None:
         """Four times a second at most; nothing else of the many progress events is ever looked at."""
@@ -105,16 +118,22 @@ class Listener:
         except StoreUnavailable as trouble:
             log.debug("progress is left out: %s", trouble)
 
-    async def _append(self, messages: list[Message]) -> None:
-        """Stores messages; what is stored is taken off the list, so that a repetition goes on where this one ended."""
+    async def _append(self, messages: list[Message]) -> str:
+        """Stores messages; what is stored is taken off the list, so that a repetition goes on where this one ended.
+
+        Returns:
+            The cursor of the last that was stored; empty when none was.
+        """
         try:
-            await self.store.append(messages)
+            cursors = await self.store.append(messages)
         except DocumentError as trouble:
             if len(messages) == 1:
                 self.tally.trouble(trouble, about="a document was left out")
-                return
+                return ""
         else:
-            return
+            return cursors[-1] if cursors else ""
+        last = ""
         while messages:  # one of them spoils the batch; the others go in alone
-            await self._append(messages[:1])
+            last = await self._append(messages[:1]) or last
             del messages[0]
+        return last

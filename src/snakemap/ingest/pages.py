@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy.typing as npt
 
 from snakemap.derived import derived_page
-from snakemap.documents import Document, Message
+from snakemap.documents import Document, Message, position
 from snakemap.frames import FrameLedger, Piece
 from snakemap.ingest.feeds import Summed
+from snakemap.ingest.lags import Lags
 from snakemap.ingest.tally import Tally
 from snakemap.runs import Run
 
 __all__ = ["Pages", "still_wanted"]
+
+OWN_MAX = 1000
+"""Pages that are remembered as ours until the store has brought them back."""
 
 WAITING_MAX = 8
 """Pieces that may wait for the store; reading goes on meanwhile, and stops when the store is away."""
@@ -37,13 +42,18 @@ class Pages:
         run: that it belongs to.
         store: where it goes; while it is away it waits.
         tally: the clock, and who waits for the store.
+
+    Attributes:
+        lags: of this run; points count there as they are stored.
     """
 
     def __init__(self, run: Run, store: Store, *, tally: Tally) -> None:
         self.run = run
         self.store = store
         self.tally = tally
+        self.lags = Lags(tally.work.point_lag)
         self._waiting: asyncio.Queue[Summed] = asyncio.Queue(WAITING_MAX)
+        self._wrote: deque[tuple[Any, Any]] = deque(maxlen=OWN_MAX)
 
     async def put(self, summed: Summed) -> None:
         """Takes a piece over; waits while too many wait already."""
@@ -52,6 +62,10 @@ class Pages:
     async def written(self) -> None:
         """Returns when everything taken over is in the store."""
         await self._waiting.join()
+
+    def wrote(self, page: Mapping[str, Any]) -> bool:
+        """Whether it was us who put a page of sums into the store, lately, and not a recording that is played again."""
+        return _mark(page) in self._wrote
 
     async def write(self) -> None:
         """Goes on until it is cancelled."""
@@ -70,11 +84,26 @@ class Pages:
         documents = [document for group in groups for document in self._documents(group)]
         if not documents:
             return
-        await self.tally.insist(lambda: self.store.append(documents))
+        self._wrote.extend(_mark(document.doc) for document in documents if document.name == "event_page")
+        cursors = await self.tally.insist(lambda: self.store.append(documents))
         # a frame that was announced again meanwhile takes its point back; only the others are done with
         for group in groups:
-            for document in self._documents(group):
+            stored = self._documents(group)
+            for document in stored:
                 self.run.apply(document)
+            if group[0].feed.shows:
+                self._count(group, stored, at=position(cursors[-1])[0] / 1000)
+
+    def _count(self, group: Sequence[Summed], stored: Sequence[Document], *, at: float) -> None:
+        """Counts points of a camera that are in the store since ``at``, in seconds since 1970.
+
+        What a finished file holds was announced all at once and is read one after the other: that is no lag.
+        """
+        pages = [document.doc for document in stored if document.name == "event_page"]
+        self.tally.work.points += sum(len(page["seq_num"]) for page in pages)
+        if pages and not self.run.opened:
+            for summed in group:
+                self.lags.written(summed.piece, at=at)
 
     def _documents(self, group: Sequence[Summed]) -> list[Document]:
         """Our descriptor, as long as the run has none, and one page of what is still wanted; or nothing at all."""
@@ -113,6 +142,12 @@ class Pages:
 
     def _document(self, name: str, doc: dict[str, Any]) -> Document:
         return Document(name, doc, run=self.run.uid, task_id=self.run.task_id)
+
+
+def _mark(page: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What tells one page of a run from the others: of which points it is, and when it was made."""
+    uids, times = page.get("uid"), page.get("time")
+    return (str(uids[0]) + str(uids[-1]) if isinstance(uids, list) and uids else None), str(times)[:40]
 
 
 def _by_feed(together: Sequence[Summed]) -> list[list[Summed]]:

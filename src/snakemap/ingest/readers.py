@@ -20,6 +20,8 @@ READERS_MAX = 3
 class Reader(Protocol):
     """What is needed of :class:`snakemap.hdf5.FrameReader`."""
 
+    @property
+    def launches(self) -> int: ...
     async def start(self) -> None: ...
     async def close(self) -> None: ...
     async def reduce(self, batch: FrameBatch) -> Reduced: ...
@@ -53,6 +55,11 @@ class Readers:
         readers, self._all, self._free = self._all, [], []
         for reader in readers:
             await reader.close()
+
+    @property
+    def replaced(self) -> int:
+        """How often a reading process had to be replaced, because a file crashed it or held it up."""
+        return sum(max(reader.launches - 1, 0) for reader in self._all)
 
     @asynccontextmanager
     async def borrow(self, run: str) -> AsyncIterator[Reader]:

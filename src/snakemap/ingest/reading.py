@@ -271,6 +271,9 @@ class Reading:
             show = self.feed.shows and began - self._shown_at >= self.tally.pace.preview_s
             summed = await self.feed.read(reader, piece, show=show)
         self._point_s += 0.2 * ((clock.now() - began) / piece.count - self._point_s)
+        if self.feed.shows:
+            self.tally.work.frames += summed.frames
+            self.tally.work.frame_bytes += summed.size_bytes
         self._last, self._last_shown = piece, show
         self._shown_at = clock.now() if show else self._shown_at
         return summed

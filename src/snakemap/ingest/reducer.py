@@ -114,6 +114,11 @@ class Reducer:
         """Points that were announced and have not been read yet, of all runs."""
         return sum(reduction.waiting for reduction in self.reductions.values())
 
+    @property
+    def replaced(self) -> int:
+        """How often a reading process had to be replaced."""
+        return sum(readers.replaced for readers in {self.readers, self.patient})
+
     async def _resume(self) -> str:
         """Takes up every run that is not settled; returns the cursor to follow from.
 
@@ -145,6 +150,7 @@ class Reducer:
                 await self.tally.clock.sleep(self.tally.pace.store_retry_s)
 
     async def _take(self, entry: Entry) -> None:
+        self.tally.work.documents[entry.name] += 1
         if entry.name == WORKER:
             self._hear(entry)
             return

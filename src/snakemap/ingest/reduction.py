@@ -103,21 +103,26 @@ class Reduction:
         """
         if position(entry.cursor) <= position(self.run.cursor):
             return
-        if self._is_ours(entry):
+        if self._is_ours(entry) and self.pages.wrote(entry.doc):
             self.run.cursor = entry.cursor
             return
-        self.fold(entry)
+        self.fold(entry, live=True)
         self._wake.set()
 
-    def fold(self, entry: Entry) -> None:
-        """Folds an entry in; one that cannot be used is counted and left out."""
+    def fold(self, entry: Entry, *, live: bool = False) -> None:
+        """Folds an entry in; one that cannot be used is counted and left out.
+
+        Args:
+            entry: the next one.
+            live: whether it comes while we follow the store, so that it can be told how late its points are.
+        """
         self.run.cursor = max(self.run.cursor, entry.cursor, key=position)
         try:
             self.run.apply(entry.document, cursor=entry.cursor)
         except DocumentError as trouble:
             self.note("documents", trouble)
         else:
-            self._keep(entry)
+            self._keep(entry, live=live)
         if entry.name == "descriptor":
             self._take_up()
 
@@ -357,7 +362,7 @@ class Reduction:
                     told.append(f"{which} cannot be summed: pixels of their frames are no numbers (NaN).")
         return " ".join(told)
 
-    def _keep(self, entry: Entry) -> None:
+    def _keep(self, entry: Entry, *, live: bool) -> None:
         """Keeps what a store that loses it will need, and has read what was announced."""
         if entry.name == "stream_datum":
             for reading in self.readings.values():
@@ -366,6 +371,8 @@ class Reduction:
                     rows = Span.read(entry.doc["indices"], "indices")
                     reading.announce(entry.doc["stream_resource"], rows.stop, at=self.run.heard)
                     reading.wake()
+                    if live and reading.feed.shows:
+                        self.pages.lags.announce(entry.doc["stream_resource"], rows.start, rows.stop, at=self.run.heard)
         elif not self._is_ours(entry):
             self._kept.take(entry.document)
 

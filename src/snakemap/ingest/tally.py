@@ -10,6 +10,7 @@ from typing import TypeVar
 from snakemap.documents import WorkerEvent
 from snakemap.errors import SnakemapError, StoreUnavailable
 from snakemap.ingest.pace import Clock, Pace, end_if_cancelled
+from snakemap.telemetry import Work
 
 __all__ = ["Tally"]
 
@@ -30,6 +31,7 @@ class Tally:
 
     Attributes:
         errors: how often something of a kind went wrong, by the code of the error, like ``{"document": 3}``.
+        work: what has been done.
         worker_state: blueapi's last word of itself, like ``"RUNNING"``; empty before the first.
         task_id: the task that it spoke of, or None.
         heard: when a task was last heard of in any way, in seconds since 1970, by task id.
@@ -40,6 +42,7 @@ class Tally:
         self.clock = clock
         self.pace = pace
         self.errors: Counter[str] = Counter()
+        self.work = Work(since=clock.now())
         self.worker_state = ""
         self.task_id: str | None = None
         self.heard: OrderedDict[str, float] = OrderedDict()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
+from snakemap import __version__
 from snakemap.broker import Broker
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import SettingsError, SnakemapError, StoreUnavailable
@@ -22,6 +23,7 @@ from snakemap.ingest.listener import Listener
 from snakemap.ingest.pace import Clock, Pace, end_if_cancelled
 from snakemap.ingest.readers import Readers
 from snakemap.ingest.reducer import Reducer
+from snakemap.ingest.scribe import Scribe
 from snakemap.ingest.tally import Tally
 from snakemap.settings import Settings
 from snakemap.store import Store
@@ -47,6 +49,8 @@ class BrokerState(Protocol):
     def since(self) -> float: ...
     @property
     def queued(self) -> int: ...
+    @property
+    def oversized(self) -> int: ...
 
 
 class LeaseStore(Protocol):
@@ -71,6 +75,7 @@ class Worker:
         tally: the clock, and what has been counted.
         listener: brings documents into the store; None where there is no broker.
         broker: the listener's, for the heartbeat.
+        scribe: keeps the log of events; None for no log.
         holder: who we are, ``"host:pid"``.
     """
 
@@ -82,6 +87,7 @@ class Worker:
         tally: Tally,
         listener: Listener | None = None,
         broker: BrokerState | None = None,
+        scribe: Scribe | None = None,
         holder: str = "",
     ) -> None:
         self.store = store
@@ -89,6 +95,7 @@ class Worker:
         self.tally = tally
         self.listener = listener
         self.broker = broker
+        self.scribe = scribe
         self.holder = holder or f"{socket.gethostname()}:{os.getpid()}"
 
     async def work(self) -> None:
@@ -109,6 +116,8 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(), name="heartbeat")
             group.create_task(self.reducer.reduce(), name="reducer")
+            if self.scribe is not None:
+                group.create_task(self.scribe.write(), name="scribe")
             if self.listener is not None:
                 group.create_task(self.listener.listen(), name="listener")
 
@@ -165,10 +174,14 @@ class Worker:
             "broker_since": self.broker.since if self.broker else None,
             "queue": self.broker.queued if self.broker else 0,
             "received": self.listener.received if self.listener else 0,
+            "oversized": self.broker.oversized if self.broker else 0,
             "worker_state": self.tally.worker_state,
             "task_id": self.tally.task_id,
             "waiting": self.reducer.waiting,
+            "readers_replaced": self.reducer.replaced,
+            "work": self.tally.work.told(),
             "errors": dict(self.tally.errors),
+            "version": __version__,
             "pid": os.getpid(),
             "host": socket.gethostname(),
             "time": self.tally.clock.now(),
@@ -189,6 +202,13 @@ def _broker(settings: Settings) -> Broker | None:
         destination=settings.stomp_destination,
         subscription=settings.stomp_subscription or _subscription(settings.redis_url.rpartition("@")[2]),
     )
+
+
+def _scribe(settings: Settings, store: Store, tally: Tally) -> Scribe | None:
+    if settings.log_dir is None:
+        return None
+    keep_bytes = int(settings.log_max_gb * 1e9)
+    return Scribe(store, EventsLog(settings.log_dir, keep_days=settings.keep_days, keep_bytes=keep_bytes), tally=tally)
 
 
 def _reader(settings: Settings, *, nice: int = 0) -> FrameReader:
@@ -236,8 +256,8 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     if cluster is not None:
         at_once = AT_ONCE
         patient = Readers(lambda: _cluster_reader(settings, cluster), at_most=at_once)
-    events_log = EventsLog(settings.log_dir, keep_days=settings.keep_days) if settings.log_dir else None
-    listener = Listener(broker, store, tally=tally, events_log=events_log) if broker else None
+    scribe = _scribe(settings, store, tally)
+    listener = Listener(broker, store, tally=tally, scribe=scribe) if broker else None
     reducer = Reducer(
         store,
         readers,
@@ -249,7 +269,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         patient=patient,
         at_once=at_once,
     )
-    worker = Worker(store, reducer, tally=tally, listener=listener, broker=broker)
+    worker = Worker(store, reducer, tally=tally, listener=listener, broker=broker, scribe=scribe)
     try:
         await _start(readers)
         await _until(stop, worker.work())

@@ -40,14 +40,14 @@ from snakemap.simulator.devices import (
     position_resources,
 )
 from snakemap.simulator.disk import Spool, SpoolFile
-from snakemap.simulator.paths import FAST, SLOW
 from snakemap.simulator.plans import Parts, fly_scan, step_scan
 from snakemap.simulator.positions import PositionsFile, positions_bytes
 from snakemap.simulator.publish import Announcer, Sink
-from snakemap.simulator.render import FrameRenderer
-from snakemap.simulator.request import ScanRequest
-from snakemap.simulator.sample import Sample
 from snakemap.simulator.writer import FrameFile, ScanFault, file_bytes
+from snakemap.specimen.paths import FAST, SLOW
+from snakemap.specimen.render import FrameRenderer
+from snakemap.specimen.request import ScanRequest
+from snakemap.specimen.sample import Sample
 
 __all__ = ["Beamline", "Outcome", "ScanRequest", "simulate"]
 

@@ -7,8 +7,8 @@ from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.settings import Settings
 from snakemap.simulator.beamline import Beamline, simulate
 from snakemap.simulator.publish import Sink
-from snakemap.simulator.request import ScanRequest
 from snakemap.simulator.rest import serve
+from snakemap.specimen.request import ScanRequest
 from snakemap.store_sink import StoreSink
 
 __all__ = ["run"]

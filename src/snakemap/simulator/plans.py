@@ -12,10 +12,10 @@ from bluesky.utils import FailedStatus, Msg, RequestAbort, RequestStop
 from ophyd_async.core import TriggerInfo
 
 from snakemap.simulator.devices import FileDetector, Panda, XYStage
-from snakemap.simulator.request import ScanRequest
-from snakemap.simulator.sample import Sample
 from snakemap.simulator.telling import start_document
 from snakemap.simulator.writer import ScanFault
+from snakemap.specimen.request import ScanRequest
+from snakemap.specimen.sample import Sample
 
 __all__ = ["FAIL_REASON", "Parts", "fly_scan", "start_document", "step_scan"]
 

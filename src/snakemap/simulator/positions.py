@@ -6,10 +6,10 @@ import h5py
 import numpy as np
 
 from snakemap.simulator.disk import SpoolFile
-from snakemap.simulator.paths import FAST, SLOW
-from snakemap.simulator.request import ScanRequest
-from snakemap.simulator.sample import Sample
 from snakemap.simulator.writer import HEADROOM_BYTES, SUM_CHUNK, ScanFault
+from snakemap.specimen.paths import FAST, SLOW
+from snakemap.specimen.request import ScanRequest
+from snakemap.specimen.sample import Sample
 
 __all__ = ["POSITION_PATHS", "PositionsFile", "positions_bytes"]
 

@@ -23,7 +23,7 @@ from snakemap.errors import SettingsError
 from snakemap.ports import authority, listen
 from snakemap.simulator.beamline import Beamline
 from snakemap.simulator.publish import Sink
-from snakemap.simulator.request import Mode, ScanRequest
+from snakemap.specimen.request import Mode, ScanRequest
 
 __all__ = ["ENDED_EARLY", "PLANS", "Hall", "create_app", "serve"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from snakemap.simulator.paths import FAST, SLOW, spec_of
-from snakemap.simulator.request import ScanRequest
-from snakemap.simulator.sample import Sample
+from snakemap.specimen.paths import FAST, SLOW, spec_of
+from snakemap.specimen.request import ScanRequest
+from snakemap.specimen.sample import Sample
 
 __all__ = ["detectors", "start_document"]
 

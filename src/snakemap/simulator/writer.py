@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from snakemap.simulator.disk import SpoolFile
-from snakemap.simulator.render import FrameRenderer, Rendered
+from snakemap.specimen.render import FrameRenderer, Rendered
 
 __all__ = ["DATA_PATH", "SUM_CHUNK", "SUM_PATH", "WRONG_BY", "FrameFile", "ScanFault", "file_bytes", "sum_path"]
 

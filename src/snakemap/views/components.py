@@ -59,6 +59,8 @@ class RunList(JSComponent):
 
     runs = param.List(default=[], item_type=dict, doc="What is listed; see :func:`snakemap.views.status.history`.")
     pinned = param.String(default="", doc="Uid of the run to stay with; empty follows the newest.")
+    more = param.Integer(default=0, doc="How many there are beyond those that are listed.")
+    wanted = param.Dict(default={}, doc="What is looked for; see :func:`snakemap.views.status.sought`.")
     again = param.Integer(default=0, doc="Grows when the run that is shown already is chosen once more.")
     compare = param.Dict(default={}, doc="Which runs to compare: `number`, which grows, and `runs`, two uids.")
 

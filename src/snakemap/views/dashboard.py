@@ -139,7 +139,7 @@ class Dashboard(pn.viewable.Viewer):
         if self.visit is not None:
             items += [("Files", self.visit.files.component), ("Tree", self.visit.tree.component)]
         if self.steering is not None:
-            items.append(("Log", pn.Column(self.steering.audit, scroll=True, sizing_mode="stretch_both", margin=0)))
+            items.append(("Actions", pn.Column(self.steering.audit, scroll=True, sizing_mode="stretch_both", margin=0)))
         tabs = pn.Tabs(*items, sizing_mode="stretch_both", margin=0, stylesheets=[TABS])
         if self.visit is not None:
             visit = self.visit
@@ -335,7 +335,7 @@ class Dashboard(pn.viewable.Viewer):
             *line,
             sizing_mode="stretch_width",
             margin=0,
-            styles={"background": "var(--sm-panel)", "border-top": "1px solid var(--sm-line)", "min-height": "140px"},
+            styles={"background": "var(--sm-panel)", "border-top": "1px solid var(--sm-line)", "min-height": "168px"},
             stylesheets=[NARROW],
         )
 

@@ -15,11 +15,12 @@ from snakemap.views.pipeline import Pipeline
 from snakemap.views.theme import Theme, channel_color
 from snakemap.watch import WorkerStatus
 
-__all__ = ["Pace", "duration", "history", "lights", "progress", "table"]
+__all__ = ["RUNS_SHOWN", "Pace", "duration", "history", "lights", "progress", "sought", "table"]
 
 STALE_AFTER_S = 5.0
 PACE_WINDOW_S = 20.0
 RUNS_SHOWN = 200
+TEXT_MAX = 80
 HISTORY = ("uid", "plan_name", "scan_id", "started", "ended", "status", "expected")
 
 
@@ -106,6 +107,34 @@ def _blueapi_light(worker: WorkerStatus | None) -> list[dict[str, str]]:
     return [_light(f"blueapi {worker.state.lower()}", level, "what blueapi's worker does")]
 
 
+def sought(summaries: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The runs that a browser looks for, of all that the store has; what cannot be looked for is left out.
+
+    Args:
+        summaries: newest first.
+        wanted: ``text``, whose words are in plan, number or file; ``status``; ``since`` and ``until``, between which
+            the run began, in seconds since 1970.
+
+    >>> [run["uid"] for run in sought([{"uid": "a", "plan_name": "fly"}, {"uid": "b"}], {"text": "FLY"})]
+    ['a']
+    """
+    words = str(wanted.get("text") or "")[:TEXT_MAX].lower().split()
+    status, since, until = wanted.get("status"), wanted.get("since"), wanted.get("until")
+    found = summaries
+    if words:
+        found = [run for run in found if all(word in _searched(run) for word in words)]
+    if isinstance(status, str) and status:
+        found = [run for run in found if run.get("status") == status]
+    if isinstance(since, int | float) and isinstance(until, int | float):
+        found = [run for run in found if since <= (run.get("started") or 0) < until]
+    return found
+
+
+def _searched(run: Mapping[str, Any]) -> str:
+    parts = (run.get(key) for key in ("plan_name", "scan_id", "file"))
+    return " ".join(str(part) for part in parts if part is not None).lower()
+
+
 def history(summaries: Sequence[Mapping[str, Any]], *, now: float, pictures: bool = True) -> list[dict[str, Any]]:
     """What the list of runs shows of each, no more of the running ones than changes every ten seconds.
 
@@ -120,10 +149,7 @@ def history(summaries: Sequence[Mapping[str, Any]], *, now: float, pictures: boo
         picture = int(one.get("picture") or 0) if pictures else 0
         told.append(
             {
-                **{
-                    key: one.get(key)
-                    for key in ("uid", "plan_name", "scan_id", "started", "ended", "status", "expected")
-                },
+                **{key: one.get(key) for key in HISTORY},
                 "points": None if running else one.get("points"),
                 "file": file.rstrip("/").rpartition("/")[2],
                 "path": file,

@@ -120,7 +120,7 @@ class Steering:
 
     def _write(self) -> None:
         """Once a second: state, buttons, baton, log."""
-        self.watch.join(self)
+        self.watch.join(self, token=self.caller.token)
         self._set(self.controls, state=self._state())
         self._set(self.audit, entries=[_entry(one) for one in self.watch.audit])
         held = self.watch.baton
@@ -285,7 +285,7 @@ class Steering:
     def _change(self, action: Any, reason: str) -> None:
         async def change() -> str:
             state = await self.control.change(action, reason=reason, caller=self.caller)
-            await self.watch.look()
+            await self.watch.look(token=self.caller.token)
             return state
 
         self.errands.run("change", change, lambda _: self._write(), failed=self._failed)
@@ -457,7 +457,7 @@ class Steering:
                     key=filling.key, of=filling.of,
                 )  # fmt: skip
             finally:
-                await self.watch.look()
+                await self.watch.look(token=self.caller.token)
 
         def began(_: str) -> None:
             self._close_form()

@@ -27,7 +27,7 @@ from snakemap.views.histogram import HistogramView
 from snakemap.views.maps import MapsView
 from snakemap.views.page import Page, script
 from snakemap.views.pipeline import Choices, Levels, Pipeline
-from snakemap.views.status import Pace, history, lights, progress, table
+from snakemap.views.status import RUNS_SHOWN, Pace, history, lights, progress, sought, table
 from snakemap.views.theme import THEMES
 from snakemap.watch import WorkerStatus
 
@@ -204,7 +204,12 @@ class Tab:
                 told = table(self.pipeline, self.pipeline.summaries(), theme=theme, brushed=brushed, marks=marks)
                 self._set(self.summary, state=told)
                 self._name_sources(run)
-            self._set(self.run_list, runs=history(self.live.summaries, now=now, pictures=self.pictures))
+            found = sought(self.live.summaries, self.run_list.wanted)
+            self._set(
+                self.run_list,
+                runs=history(found, now=now, pictures=self.pictures),
+                more=max(0, len(found) - RUNS_SHOWN),
+            )
             for tell in self._tell_words:
                 tell(run)
 
@@ -381,6 +386,7 @@ class Tab:
         self.choices.param.watch(self._on_pinned, "pinned")
         self.topbar.link(self.choices, theme="theme")
         self.run_list.link(self.choices, pinned="pinned")
+        self.run_list.param.watch(lambda _: self._soon(), "wanted")
 
     def _connect_maps(self) -> None:
         arguments = {"page": self.page, "cells": self.maps.cells, "names": list(self.maps.channels)}

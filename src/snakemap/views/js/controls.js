@@ -5,8 +5,9 @@ export function render({model, el}) {
   const lamp = make("span", "lamp", head)
   const words = make("span", "words", head)
   const since = make("span", "since", head)
-  const trouble = make("div", "trouble", box)
-  const bars = make("div", "bars", box)
+  const now = make("div", "now", box)
+  const trouble = make("div", "trouble", now)
+  const bars = make("div", "bars", now)
   const buttons = make("div", "buttons", box)
   const why = make("div", "why", box)
   const baton = make("div", "baton", box)
@@ -91,7 +92,6 @@ export function render({model, el}) {
   }
   const fillBaton = (told) => {
     baton.replaceChildren()
-    baton.hidden = !told.shown
     if (!told.shown) return
     make("span", "holder", baton).textContent = readable(told.words, 120)
     for (const [what, label] of told.actions ?? []) {

@@ -1,5 +1,6 @@
 // The history: runs newest first with small pictures, searched by plan, date and status; a click stays with one, the
-// first row follows the newest, and two that are ticked are compared.
+// first row follows the newest, and two that are ticked are compared. The server knows more runs than are listed, so it
+// is asked for those that are looked for, too.
 export function render({model, el}) {
   const box = make("div", "history")
   const tools = make("div", "tools", box)
@@ -30,14 +31,23 @@ export function render({model, el}) {
     const s = Math.max(0, Math.round(seconds)), pad = (n) => String(n).padStart(2, "0")
     return s >= 3600 ? `${Math.floor(s / 3600)}:${pad(Math.floor(s / 60) % 60)}:${pad(s % 60)}` : `${Math.floor(s / 60)}:${pad(s % 60)}`
   }
-  const local_day = (seconds) => {
-    const at = new Date(1000 * seconds)
-    return `${at.getFullYear()}-${String(at.getMonth() + 1).padStart(2, "0")}-${String(at.getDate()).padStart(2, "0")}`
+  const bounds = () => {
+    if (!day.value) return [null, null]
+    const [year, month, date] = day.value.split("-").map(Number)
+    return [new Date(year, month - 1, date), new Date(year, month - 1, date + 1)].map((at) => at.getTime() / 1000)
   }
   const matches = (run) => {
-    const text = `${run.plan_name} ${run.scan_id ?? ""} ${run.file ?? ""}`.toLowerCase()
+    const text = `${run.plan_name ?? ""} ${run.scan_id ?? ""} ${run.path ?? ""}`.toLowerCase(), [since, until] = bounds()
     return search.value.toLowerCase().split(/\s+/).every((word) => text.includes(word)) &&
-      (!status.value || run.status === status.value) && (!day.value || local_day(run.started) === day.value)
+      (!status.value || run.status === status.value) && (since == null || (run.started >= since && run.started < until))
+  }
+  let asking = 0
+  const ask = () => {
+    clearTimeout(asking)
+    asking = setTimeout(() => {
+      const [since, until] = bounds()
+      model.wanted = {text: search.value, status: status.value, since, until}
+    }, 200)
   }
   const row = (run) => {
     const item = make("li", run ? "run" : "newest")
@@ -80,13 +90,15 @@ export function render({model, el}) {
     const filtered = !!(search.value || status.value || day.value)
     list.replaceChildren(...(filtered ? [] : [row(null)]), ...found.map(row))
     if (filtered && !found.length) make("li", "none", list).textContent = "No run is like that."
+    if (model.more) make("li", "none", list).textContent = `${whole.format(model.more)} older runs are not listed; look for them above.`
     bar.hidden = !ticked.length
     words.textContent = ticked.length === 1 ? "tick one more to compare" : "two runs are ticked"
     go.disabled = ticked.length !== 2
   }
-  for (const node of [search, status, day]) node.addEventListener("input", fill)
+  for (const node of [search, status, day]) node.addEventListener("input", () => { fill(); ask() })
   go.addEventListener("click", () => { count += 1; model.compare = {number: count, runs: ticked} })
   model.on("runs", fill)
+  model.on("more", fill)
   model.on("pinned", fill)
   fill()
   el.classList.add("runs")

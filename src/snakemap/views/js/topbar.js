@@ -21,6 +21,11 @@ export function render({model, el}) {
   const figures = make("div", "figures", progress)
   const lights = make("div", "lights", bar)
   lights.setAttribute("aria-live", "polite")
+  const events = make("a", "events", bar)
+  events.textContent = "Log"
+  events.title = "all events, as they come"
+  events.target = "_blank"
+  events.href = "log"
   const theme = make("button", "theme", bar)
   theme.type = "button"
 

@@ -10,9 +10,9 @@ import numpy.typing as npt
 from scanspec.core import Path
 from scanspec.specs import Spec
 
-from snakemap.simulator.paths import FAST, SLOW, spec_of
-from snakemap.simulator.pictures import PICTURES
-from snakemap.simulator.request import ScanRequest
+from snakemap.specimen.paths import FAST, SLOW, spec_of
+from snakemap.specimen.pictures import PICTURES
+from snakemap.specimen.request import ScanRequest
 
 __all__ = ["FAST", "SLOW", "Sample", "scan_spec"]
 
@@ -79,6 +79,16 @@ class Sample:
     def brightness(self, point: int) -> Floats:
         """How bright each region is at a point: 0 (dark) to about 1, one number a region."""
         return self._look_up(point).brightness[point % BLOCK]
+
+    def brightnesses(self, start: int, stop: int) -> Floats:
+        """How bright each region is at some points, `(stop - start, regions)`; the same as one by one."""
+        parts = [np.empty((0, len(self.pictures)))]
+        while start < stop:
+            block = self._look_up(start)
+            end = min(stop, (block.number + 1) * BLOCK)
+            parts.append(block.brightness[start - block.number * BLOCK : end - block.number * BLOCK])
+            start = end
+        return np.concatenate(parts)
 
     def _look_up(self, point: int) -> _Block:
         number = point // BLOCK

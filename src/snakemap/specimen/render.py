@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.simulator.request import Rect, ScanRequest
-from snakemap.simulator.sample import Sample
+from snakemap.specimen.request import Rect, ScanRequest
+from snakemap.specimen.sample import Sample
 
 __all__ = ["FrameRenderer", "Rendered"]
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from snakemap.errors import SettingsError
-from snakemap.simulator.paths import Route, Way, points_of
+from snakemap.specimen.paths import Route, Way, points_of
 
 __all__ = ["Dtype", "Ending", "Mode", "Rect", "ScanRequest", "Tells", "Way", "default_rois", "shape_from_text"]
 

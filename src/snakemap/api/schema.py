@@ -1,0 +1,66 @@
+"""The OpenAPI schema, with what holds for every route and no route needs to say."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+
+from snakemap.api.answers import INVALID
+from snakemap.api.limits import UNLIMITED
+
+__all__ = ["described"]
+
+ERROR = {"$ref": "#/components/schemas/ErrorModel"}
+H5_ERROR = {"$ref": "#/components/schemas/H5ErrorModel"}
+FRAMEWORK = ("HTTPValidationError", "ValidationError")
+"""Schemas of answers that the framework would give, and that we never do."""
+
+CODES = {408: "body_too_slow", 413: "body_too_large", 422: INVALID, 429: "too_often"}
+OF_ALL = {429: "Too many requests of this address in this minute; Retry-After says how long to wait."}
+OF_INPUT = {422: "A parameter or a body that cannot be used."}
+OF_BODIES = {413: "The body has too many bytes.", 408: "The body does not come."}
+
+
+def described(app: FastAPI) -> dict[str, Any]:
+    """The schema of an application: as FastAPI makes it, and every refusal in the one shape with an example."""
+    if app.openapi_schema is None:
+        schema = FastAPI.openapi(app)
+        for path, methods in schema["paths"].items():
+            for operation in methods.values():
+                _complete(operation, limited=path not in UNLIMITED)
+        for name in FRAMEWORK:
+            schema["components"]["schemas"].pop(name, None)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _complete(operation: dict[str, Any], *, limited: bool) -> None:
+    responses: dict[str, Any] = operation["responses"]
+    wanted = dict(OF_ALL) if limited else {}
+    if "requestBody" in operation:
+        wanted |= OF_BODIES
+    if "requestBody" in operation or operation.get("parameters"):
+        wanted |= OF_INPUT
+    for status, words in wanted.items():
+        told = responses.get(str(status))
+        if told is None or _schema_of(told).get("$ref", "").endswith(FRAMEWORK):
+            responses[str(status)] = {"description": words, "content": {"application/json": {"schema": ERROR}}}
+    for status, told in responses.items():
+        if _schema_of(told) in (ERROR, H5_ERROR):
+            _exemplify(told, int(status))
+    operation["responses"] = dict(sorted(responses.items()))
+
+
+def _exemplify(response: dict[str, Any], status: int) -> None:
+    content = response["content"]["application/json"]
+    if not content.get("examples") and "example" not in content:
+        code = CODES.get(status) or HTTPStatus(status).name.lower()
+        content["example"] = {"error": {"code": code, "message": response["description"]}}
+        if content["schema"] == H5_ERROR:
+            content["example"]["message"] = response["description"]
+
+
+def _schema_of(response: dict[str, Any]) -> dict[str, Any]:
+    return response.get("content", {}).get("application/json", {}).get("schema", {})
