@@ -157,7 +157,7 @@ def _archive(run: Run, drawn: Drawn) -> bytes:
     return buffer.getvalue()
 
 
-def _about(run: Run, drawn: _Drawn, members: dict[str, str]) -> dict[str, Any]:
+def _about(run: Run, drawn: Drawn, members: dict[str, str]) -> dict[str, Any]:
     """What an archive says of its arrays: whose they are, what the axes are called, which member is which channel."""
     axes: dict[str, Any] = {"slow": drawn.raster.slow, "fast": drawn.raster.fast}
     return {
