@@ -208,6 +208,20 @@ def test_a_connection_that_does_not_come_back_is_an_error_that_says_how_to_go_on
         next(following)
 
 
+def test_maps_are_told_as_they_grow_until_the_run_is_whole(client: Client, scan: MadeUpRun) -> None:
+    scan.add(1, 10)
+    counts = []
+    for maps in client.run().growing(every_s=0.02):
+        counts.append(int(maps["total"].count()))
+        np.testing.assert_array_equal(maps["total"], scan.expected(counts[-1])["total"])
+        if counts[-1] == 10:
+            scan.add(11, 50)
+        elif counts[-1] == 50:
+            scan.add(51, 80)
+            scan.stop()
+    assert [count for number, count in enumerate(counts) if count not in counts[:number]] == [10, 50, 80]
+
+
 def test_waiting_ends_with_the_run_or_with_patience(client: Client, scan: MadeUpRun) -> None:
     run = client.run()
     scan.add(1, 79)

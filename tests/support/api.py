@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tests.support.rabbitmq import free_port
 
 from snakemap.api import server
@@ -58,7 +60,7 @@ class ApiThread:
     async def _serve(self, started: threading.Event) -> None:
         with listen("127.0.0.1", self.port, setting="port") as listening:
             configuration = server.configuration(self.settings, Store(self.redis_url))
-            configuration.app = self._noted(configuration.app)
+            cast("FastAPI", configuration.app).add_middleware(Noted, requests=self.requests)
             self._server = ThreadServer(configuration)
             serving = asyncio.create_task(self._server.serve(sockets=[listening]))
             while not self._server.started:
@@ -66,16 +68,21 @@ class ApiThread:
             started.set()
             await serving
 
-    def _noted(self, app: Any) -> Any:
-        async def noted(scope: Any, receive: Any, send: Any) -> None:
-            async def told(message: Any) -> None:
-                if message["type"] == "http.response.start":
-                    self.requests.append((scope["path"], message["status"]))
-                await send(message)
 
-            await app(scope, receive, told)
+class Noted:
+    """Notes path and status of every answer."""
 
-        return noted
+    def __init__(self, app: ASGIApp, *, requests: list[tuple[str, int]]) -> None:
+        self.app = app
+        self.requests = requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.requests.append((scope["path"], message["status"]))
+            await send(message)
+
+        await self.app(scope, receive, told)
 
 
 class ThreadServer(server.Server):

@@ -25,6 +25,7 @@ __all__ = ["Client", "Run", "connect"]
 TIMEOUT_S = 10.0
 PATIENCE_S = 60.0
 LOOK_S = 0.5
+GROWING_S = 1.0
 MAPS_KEPT = 16
 
 
@@ -176,11 +177,27 @@ class Run:
         """The same run, with the maps of another of its :attr:`sources`."""
         return Run(self._client, self.uid, name, self._known)
 
+    def growing(self, *, every_s: float = GROWING_S) -> Iterator[xr.Dataset]:
+        """Its maps as they are now, and again whenever something has come, until it has ended and is whole.
+
+        Args:
+            every_s: the least time between two; what comes between is in the next.
+        """
+        cursor = None
+        while True:
+            over, maps = self._is_over(), self.maps  # in this order: what came last is in the last maps
+            if maps.attrs["cursor"] != cursor:
+                cursor = maps.attrs["cursor"]
+                yield maps
+            if over:
+                return
+            time.sleep(every_s)
+
     def documents(self) -> Iterator[Told]:
         """Its documents up to now, oldest first: ``for name, doc, cursor in run.documents()``."""
         for line in self._client._http.lines(f"/api/runs/{quote(self.uid, safe='')}/documents"):
             if line.strip():
-                yield told(line)[1]
+                yield told(line)
 
     def follow(self, *, after: str = "", patience_s: float = PATIENCE_S) -> Iterator[Told]:
         """Its documents from the beginning, and those that come, until it has ended and no point is to come any more.

@@ -39,15 +39,15 @@ class Told(NamedTuple):
     cursor: str
 
 
-def told(text: str | bytes) -> tuple[str, Told]:
-    """The uid of a run, empty for what belongs to none, and the document that a message of the API holds.
+def told(text: str | bytes) -> Told:
+    """The document that a message of the API holds.
 
     Raises:
         ApiFailed: when it holds none.
     """
     try:
         message = json.loads(text)
-        return message["run"], Told(message["name"], message["doc"], message["cursor"])
+        return Told(message["name"], message["doc"], message["cursor"])
     except (ValueError, KeyError, TypeError) as error:
         raise ApiFailed("the API's documents cannot be read; it is of another version than this client") from error
 
@@ -100,8 +100,7 @@ class Stream:
             delay = min(2 * delay, RETRY_MAX_S)
 
     def _socket(self) -> ClientConnection:
-        own = f"/api/runs/{quote(self.uid, safe='')}/documents"
-        path = f"/api/documents?after={quote(self.cursor)}" if self.cursor else own
+        path = f"/api/runs/{quote(self.uid, safe='')}/documents?after={quote(self.cursor or '0')}"
         url = self.http.url.replace("http", "ws", 1) + path
         proxy = {} if self.http.proxies else {"proxy": None}
         try:
@@ -124,9 +123,7 @@ class Stream:
                 if self.stopped and self._is_over():
                     return
                 continue
-            uid, document = told(text)
-            if uid != self.uid:
-                continue  # the stream of all runs, where a lost connection is taken up, holds those of others as well
+            document = told(text)
             self.cursor = document.cursor
             self.stopped = self.stopped or document.name == "stop"
             yield document
