@@ -17,9 +17,10 @@ import httpx
 import numpy as np
 import pytest
 from playwright.sync_api import Browser
-from tests.support.browser import Shown, open_page
+from tests.support.browser import SCRIPT, Shown, open_page
 from tests.support.documented import block
 from tests.support.made_up import MadeUpRun
+from tests.support.notebook import Notebook
 from tests.support.rabbitmq import eventually, free_port
 from tests.support.stack import Stack, die_with_parent
 from werkzeug.serving import make_server
@@ -197,3 +198,29 @@ def test_the_panes_are_a_library_for_servers_of_others(
         second.wait(lambda: shows(second, run, 47))
         if begins == "# panel:":
             first.wait(lambda: sum(first.bars()) == 47)
+
+
+def test_a_notebook_shows_live_maps_while_other_cells_run(
+    served: Stack, redis_url: str, chromium: Browser, run: MadeUpRun
+) -> None:
+    page = chromium.new_page(viewport={"width": 1280, "height": 800})
+    shown = Shown(page)
+    page.on("pageerror", lambda error: shown.errors.append(str(error)))
+    page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)
+    page.route("https://cdn.holoviz.org/**", lambda route: route.fulfill(status=200))  # Panel's style, in a notebook
+    page.route("**/notebook", lambda route: route.fulfill(content_type="text/html", body="<!doctype html><body>"))
+    page.goto(f"{served.url}/notebook")
+    with Notebook(page, assets=served.url) as notebook:
+        notebook.run(block("embedding.md", "python", "# notebook", redis=redis_url))
+        page.evaluate(SCRIPT)
+
+        def drawn(last: int) -> bool:
+            notebook.carry()
+            return shows(shown, run, last)
+
+        shown.wait(lambda: drawn(33))
+        run.add(34, 47)
+        assert notebook.run("print(6 * 7)") == ["42\n"]
+        shown.wait(lambda: drawn(47))
+    page.close()
+    assert shown.errors == []
