@@ -36,7 +36,7 @@ def server_of(request: Any) -> str:
     path = urlsplit(request.uri).path
     if not path.endswith(LOADER):
         return ""
-    told = urlsplit((request.arguments.get("bokeh-absolute-url") or [b""])[-1].decode("ascii", "replace"))
+    told = (request.arguments.get("bokeh-absolute-url") or [b""])[-1].decode("ascii", "replace")
     # behind a proxy with TLS only the browser knows the scheme; nothing else of what it says is believed
-    scheme = told.scheme if told.scheme in ("http", "https") and told.netloc == request.host else request.protocol
-    return f"{scheme}://{request.host}{path.removesuffix(LOADER).rpartition('/')[0]}"
+    known = next((one for one in ("http", "https") if told.startswith(f"{one}://{request.host}/")), request.protocol)
+    return f"{known}://{request.host}{path.removesuffix(LOADER).rpartition('/')[0]}"
