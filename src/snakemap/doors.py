@@ -33,6 +33,7 @@ from snakemap.store import Store
 from snakemap.telemetry import Reporter
 from snakemap.views import dataset_image
 from snakemap.views.dashboard import Dashboard, page_css
+from snakemap.views.embedded import style_from_here
 from snakemap.views.event_route import EventsHandler
 from snakemap.views.file_route import FileHandler
 from snakemap.views.health_route import HealthHandler, ReadyHandler
@@ -152,7 +153,11 @@ def page(name: str) -> None:
     Args:
         name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"``, ``"summary"`` or ``"log"``.
     """
-    title = "snakemap" if name == "dashboard" else f"snakemap {name}"
+    _show(name, title="snakemap" if name == "dashboard" else f"snakemap {name}")
+    style_from_here(curdoc())
+
+
+def _show(name: str, *, title: str) -> None:
     pn.extension(raw_css=[page_css(_theme())], notifications=True)
     try:
         _begin()
@@ -177,7 +182,7 @@ def page(name: str) -> None:
         return
     if name == "histogram":
         made.stand_alone()
-    _alone(getattr(made, name)).servable(title=title)
+    _alone(made.maps_place if name == "maps" else getattr(made, name)).servable(title=title)
 
 
 def _tab(document: Document) -> Tab:

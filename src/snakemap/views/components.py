@@ -39,6 +39,7 @@ class TopBar(JSComponent):
     theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page; the button sets it.")
     logo = param.String(default="", doc="The logo, as SVG of our own.")
     pinned = param.String(default="", doc="Uid of the run to stay with, which the address of the page remembers.")
+    guest = param.Boolean(default=False, doc="Whether the page is somebody else's: then its colors and address stay.")
 
     _esm = JS / "topbar.js"
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class
