@@ -100,9 +100,10 @@ async def test_one_document_too_many_is_refused(redis_url: str) -> None:
 
 
 def test_what_cannot_be_used_is_refused_at_once() -> None:
-    for wrong in ({"theme": "pink"}, {"grid": "7"}):
-        with pytest.raises(SettingsError):
-            Beamline("redis://localhost", **wrong)
+    with pytest.raises(SettingsError):
+        Beamline("redis://localhost", theme="pink")
+    with pytest.raises(SettingsError):
+        Beamline("redis://localhost", grid="7")
     beamline = Beamline("redis://localhost")
     with pytest.raises(SettingsError):
         beamline.tab(theme="pink")
