@@ -1,3 +1,30 @@
-"""snakemap: live maps of a beamline scan, drawn from Bluesky documents."""
+"""snakemap: live maps of a beamline scan, drawn from Bluesky documents.
+
+For programs and notebooks: :func:`connect` reads what a running ``snakemap api`` knows, :class:`Beamline` draws the
+panes of the dashboard in an application of your own. Either is imported when it is asked for, and nothing before.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from snakemap.beamline import Beamline
+    from snakemap.client import connect
+
+__all__ = ["Beamline", "__version__", "connect"]
 
 __version__ = "0.1.0"
+
+PLACES = {"Beamline": "snakemap.beamline", "connect": "snakemap.client"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(PLACES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PLACES})

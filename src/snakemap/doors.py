@@ -183,7 +183,7 @@ def page(name: str) -> None:
     Arrival(made).go(place, notes)
     if name == "histogram":
         made.stand_alone()
-    _alone(getattr(made, name)).servable(title=title)
+    _alone(made.maps_place if name == "maps" else getattr(made, name)).servable(title=title)
 
 
 def _tab(document: Document, place: Place) -> Tab:

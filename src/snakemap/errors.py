@@ -247,6 +247,34 @@ class TooOften(SnakemapError):
     retry_after_s = 60
 
 
+class ApiUnavailable(SnakemapError):
+    """snakemap's API cannot be reached, or does not answer in time."""
+
+    status = 503
+    code = "api_unavailable"
+
+
+class ApiFailed(SnakemapError):
+    """What answers is not snakemap's API, or not one of this version."""
+
+    status = 502
+    code = "api_failed"
+
+
+class StillRunning(SnakemapError, TimeoutError):
+    """A run has not ended within the time that was waited for it."""
+
+    status = 504
+    code = "still_running"
+
+
+class BeamlineClosed(SnakemapError):
+    """A beamline that was closed shows nothing any more, or its runs are followed by another event loop."""
+
+    status = 409
+    code = "beamline_closed"
+
+
 class RequestRefused(SnakemapError):
     """A request to the API that cannot be used as it is."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy.typing as npt
 
 from snakemap.documents import WORKER, Entry, joined, position
-from snakemap.errors import DocumentError, RunNotFound, StoreUnavailable
+from snakemap.errors import BeamlineClosed, DocumentError, RunNotFound, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.runs import Run
 from snakemap.store import Store
@@ -79,11 +79,26 @@ class Live:
         self._frames_at: dict[Shown, tuple[int, float]] = {}
 
     def start(self) -> None:
-        """Begins to follow; calling it again does nothing. Needs a running event loop."""
+        """Begins to follow; calling it again does nothing. Needs a running event loop, and keeps to it.
+
+        Raises:
+            BeamlineClosed: when it is followed by another event loop already.
+        """
         if self._tasks:
+            self.check_loop()
             return
         works = (self._follow, self._look, self._watch_frames, self._wake)
         self._tasks = [asyncio.create_task(work(), name=f"live {work.__name__}") for work in works]
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that follows; None before it has begun, and when it has ended."""
+        return self._tasks[0].get_loop() if self._tasks else None
+
+    def check_loop(self) -> None:
+        """Raises BeamlineClosed in an event loop that is not the one that follows."""
+        if self.loop is not None and asyncio.get_running_loop() is not self.loop:
+            raise BeamlineClosed("its runs are followed by another event loop; make one Beamline for each server")
 
     async def close(self) -> None:
         """Stops following."""

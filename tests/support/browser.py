@@ -10,7 +10,7 @@ import numpy as np
 from playwright.sync_api import Browser, BrowserContext, Page
 from tests.support.rabbitmq import eventually
 
-__all__ = ["ARGUMENTS", "CHANNELS", "Shown", "open_page"]
+__all__ = ["ARGUMENTS", "CHANNELS", "SCRIPT", "Shown", "open_page"]
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,6 +16,7 @@ from snakemap.documents import Document
 from snakemap.raster import Raster
 from snakemap.runs import Run
 from snakemap.store import Store
+from snakemap.thumbnail import thumbnail
 
 __all__ = ["MadeUpRun"]
 
@@ -95,6 +96,10 @@ class MadeUpRun:
         doc = {"uid": "stop", "run_start": self.uid, "time": time.time(), "exit_status": "success", "num_events": {}}
         self._append([Document("stop", doc, run=self.uid)])
 
+    def draw(self) -> None:
+        """Keeps a small picture of its maps, as the worker does."""
+        self._work(lambda store: store.save_picture(self.uid, thumbnail(self.run.maps)))
+
     def expected(self, last: int) -> dict[str, np.ndarray]:
         """The maps after some points, as drawn (both axes rise); NaN where not visited."""
         rows, columns = self._places(range(1, last + 1))
@@ -116,13 +121,19 @@ class MadeUpRun:
         return rows, columns
 
     def _append(self, documents: list[Document]) -> None:
-        async def work() -> None:
-            store = Store(self.url)
+        async def append(store: Store) -> None:
             cursors = await store.append(documents)
             for document, cursor in zip(documents, cursors, strict=True):
                 self.run.apply(document, cursor=cursor)
             await store.save_summary(self.uid, self.run.summary())
             await store.report("ingest", {"host": "here", "waiting": 0, "broker": "none"}, ttl_s=600)
+
+        self._work(append)
+
+    def _work(self, what: Callable[[Store], Awaitable[None]]) -> None:
+        async def work() -> None:
+            store = Store(self.url)
+            await what(store)
             await store.close()
 
         # Playwright keeps a loop running in the main thread

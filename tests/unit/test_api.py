@@ -162,7 +162,7 @@ async def test_maps_as_arrays_are_those_of_the_json(client: httpx.AsyncClient, s
     told = (await client.get("/api/runs/latest/maps")).json()
     answer = await client.get("/api/runs/latest/maps?format=npz")
     with np.load(io.BytesIO(answer.content), allow_pickle=False) as arrays:
-        assert set(arrays) == {"red", "green", "blue", "total", "slow", "fast", "cursor"}
+        assert set(arrays) == {"red", "green", "blue", "total", "slow", "fast", "cursor", "about"}
         for channel, grid in told["channels"].items():
             np.testing.assert_array_equal(arrays[channel], np.array(grid, dtype=np.float64))
         assert str(arrays["cursor"]) == told["cursor"]

@@ -40,8 +40,8 @@ def written(run: Run, form: Form, *, source: str = "") -> bytes:
     """The maps of a run as they are now; takes its time, and leaves other threads theirs.
 
     JSON is what :class:`~snakemap.api.models.MapsModel` describes. An archive holds one array (rows, columns) a
-    channel, NaN where not visited, and beside them ``slow`` and ``fast``, the coordinates, and ``cursor``; of a path
-    ``x`` and ``y``, the positions of its points, as well.
+    channel, NaN where not visited, and beside them ``slow`` and ``fast``, the coordinates, ``cursor``, and ``about``:
+    JSON that says whose they are and what they are called. Of a path it has ``x`` and ``y``, where its points lie, too.
 
     Args:
         run: whose maps they are.
@@ -141,16 +141,38 @@ def _archive(run: Run, drawn: Drawn) -> bytes:
         "slow": drawn.raster.slow.coordinates,
         "fast": drawn.raster.fast.coordinates,
         "cursor": np.array(run.cursor),
+        "about": np.array(""),  # its place is taken before channels get their names
         **{name: told["values"] for name, told in (drawn.positions or {}).items()},
     }
+    members: dict[str, str] = {}
     for channel, grid in zip(drawn.channels, drawn.grids, strict=True):
-        arrays[_member(channel, taken=arrays)] = grid
+        members[channel] = _member(channel, taken=arrays)
+        arrays[members[channel]] = grid
+    arrays["about"] = np.array(orjson.dumps(_about(run, drawn, members)).decode())
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
     return buffer.getvalue()
+
+
+def _about(run: Run, drawn: Drawn, members: dict[str, str]) -> dict[str, Any]:
+    """What an archive says of its arrays: whose they are, what the axes are called, which member is which channel."""
+    axes: dict[str, Any] = {"slow": drawn.raster.slow, "fast": drawn.raster.fast}
+    return {
+        "uid": run.uid,
+        "plan_name": str(run.start.get("plan_name", "")),
+        "status": run.status,
+        "geometry": run.raster.described,
+        "source": drawn.source,
+        "sources": list(run.sources),
+        "axes": {side: {"name": axis.name, "unit": axis.unit, "known": axis.known} for side, axis in axes.items()},
+        "positions": drawn.positions
+        and {side: {"name": told["name"], "unit": told["unit"]} for side, told in drawn.positions.items()},
+        "channels": members,
+        "units": run.source(drawn.source).units,
+    }
 
 
 def _member(channel: str, *, taken: dict[str, Any]) -> str:

@@ -75,7 +75,7 @@ class CompareView(pn.viewable.Viewer):
         self.figures = {part: self._figure(part) for part in PARTS}
         self.page = fitted(self.figures["first"])
         self.restyle(THEMES[tab.choices.theme])
-        panes = [pn.pane.Bokeh(self.figures[part], sizing_mode="stretch_both") for part in PARTS]
+        panes = [pn.pane.Bokeh(self.figures[part], sizing_mode="stretch_both", autodispatch=False) for part in PARTS]
         half: dict[str, Any] = {"sizing_mode": "stretch_both", "margin": 0, "stylesheets": [NARROW]}
         self._layout = pn.Column(
             pn.Row(

@@ -39,6 +39,7 @@ class TopBar(JSComponent):
     state = param.Dict(default={}, doc="What to show; see `topbar.js` for its keys.")
     theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page; the button sets it.")
     logo = param.String(default="", doc="The logo, as SVG of our own.")
+    guest = param.Boolean(default=False, doc="Whether the page is somebody else's: then its colors stay.")
 
     _esm = JS / "topbar.js"
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class

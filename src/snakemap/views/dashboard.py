@@ -22,10 +22,11 @@ from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
 from snakemap.views.steering import Steering
 from snakemap.views.tab import Tab
 from snakemap.views.theme import THEMES
+from snakemap.views.theming import FONT
 from snakemap.views.visit import FileRoom, Visit
 from snakemap.watch import Watch
 
-__all__ = ["Dashboard", "page_css"]
+__all__ = ["Dashboard", "guest_css", "page_css"]
 
 STATUS_COLORS = {
     "dark": {"good": "#43c463", "warn": "#f2c14e", "bad": "#ff6b61"},
@@ -40,14 +41,26 @@ def page_css(worn: str = "dark") -> str:
         worn: the theme of a page on which nothing can be pressed to change it.
     """
     blocks = []
-    for name, theme in THEMES.items():
-        colors = {key: value for key, value in asdict(theme).items() if key != "name"} | STATUS_COLORS[name]
+    for name in THEMES:
         selector = f':root[data-theme="{name}"]' + (", :root" if name == worn else "")
-        variables = " ".join(f"--sm-{key}: {value};" for key, value in colors.items())
-        blocks.append(f"{selector} {{ color-scheme: {name}; {variables} }}")
+        blocks.append(f"{selector} {{ {_variables(name)} }}")
     # the one that is worn comes first, so that what was chosen since goes before it
     blocks.sort(key=lambda block: not block.partition("{")[0].strip().endswith(", :root"))
     return "\n".join([*blocks, stylesheet("page")])
+
+
+def guest_css(worn: str) -> str:
+    """The same for one element in a page of somebody else's: what is around it keeps its own style.
+
+    Args:
+        worn: ``"dark"`` or ``"light"``.
+    """
+    return f":host {{ {_variables(worn)} --sm-font: {FONT}; font-family: var(--sm-font); color: var(--sm-text); }}"
+
+
+def _variables(name: str) -> str:
+    colors = {key: value for key, value in asdict(THEMES[name]).items() if key != "name"} | STATUS_COLORS[name]
+    return f"color-scheme: {name}; " + " ".join(f"--sm-{key}: {value};" for key, value in colors.items())
 
 
 class Dashboard(pn.viewable.Viewer):

@@ -49,7 +49,7 @@ class FrameView(pn.viewable.Viewer):
         self.page = fitted(self.figure)
         self.restyle(theme)
         self._rois: dict[str, tuple[int, int, int, int]] | None = None
-        self._layout = pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", css_classes=["frame"])
+        self._layout = pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", css_classes=["frame"], autodispatch=False)
 
     def __panel__(self) -> pn.viewable.Viewable:
         return self._layout

@@ -50,7 +50,9 @@ class HistogramView(pn.viewable.Viewer):
             self.figure.on_event(event, lambda _: on_brush(None))
         self.restyle(theme)
         self.name_it("total", of_box=False)
-        self._layout = pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", css_classes=["histogram"])
+        self._layout = pn.pane.Bokeh(
+            self.figure, sizing_mode="stretch_both", css_classes=["histogram"], autodispatch=False
+        )
 
     def __panel__(self) -> pn.viewable.Viewable:
         return self._layout

@@ -349,8 +349,8 @@ class MapsView(pn.viewable.Viewer):
         )
         self.readout.stylesheets = [stylesheet("readout")]
         return pn.Column(
-            pn.pane.Bokeh(grid, sizing_mode="stretch_both", css_classes=["maps"], margin=0),
-            pn.pane.Bokeh(self.readout, sizing_mode="stretch_width", height=36, margin=(0, 8)),
+            pn.pane.Bokeh(grid, sizing_mode="stretch_both", css_classes=["maps"], margin=0, autodispatch=False),
+            pn.pane.Bokeh(self.readout, sizing_mode="stretch_width", height=36, margin=(0, 8), autodispatch=False),
             sizing_mode="stretch_both",
             margin=0,
         )

@@ -135,17 +135,18 @@ def _searched(run: Mapping[str, Any]) -> str:
     return " ".join(str(part) for part in parts if part is not None).lower()
 
 
-def history(summaries: Sequence[Mapping[str, Any]], *, now: float) -> list[dict[str, Any]]:
+def history(summaries: Sequence[Mapping[str, Any]], *, now: float, pictures: bool = True) -> list[dict[str, Any]]:
     """What the list of runs shows of each, no more of the running ones than changes every ten seconds.
 
     Args:
         summaries: newest first.
         now: seconds since 1970.
+        pictures: whether the page's server has the small pictures.
     """
     told = []
     for one in summaries[:RUNS_SHOWN]:
         running, file = one["status"] == "running", str(one.get("file") or "")
-        picture = int(one.get("picture") or 0)
+        picture = int(one.get("picture") or 0) if pictures else 0
         told.append(
             {
                 **{key: one.get(key) for key in HISTORY},

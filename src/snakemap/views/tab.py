@@ -76,6 +76,7 @@ class Tab:
         self._news: dict[str, Any] = {}
         self._told = 0
         self.lone = False
+        self.pictures = True
         self.shown_limits: list[tuple[float, float]] = []
         self._bars: Any = None
         self._reference: list[float | None] = []
@@ -210,7 +211,11 @@ class Tab:
                 self._set(self.summary, state=told)
                 self._name_sources(run)
             found = sought(self.live.summaries, self.run_list.wanted)
-            self._set(self.run_list, runs=history(found, now=now), more=max(0, len(found) - RUNS_SHOWN))
+            self._set(
+                self.run_list,
+                runs=history(found, now=now, pictures=self.pictures),
+                more=max(0, len(found) - RUNS_SHOWN),
+            )
             for tell in self._tell_words:
                 tell(run)
 
@@ -566,7 +571,12 @@ class Tab:
         self.wake()
 
     def _on_destroyed(self, _: Any) -> None:
-        """Lets go of everything, so that a closed tab leaves nothing behind."""
+        self.end()
+
+    def end(self) -> None:
+        """Lets go of everything, so that a closed tab leaves nothing behind; more than once is once."""
+        if self._gone:
+            return
         self._gone = True
         self.live.unwatch(self)
         self.live.show_frames_of(self, None)

@@ -53,18 +53,18 @@ export function render({model, el}) {
   }
   const root = document.documentElement
   const wear = (name) => {
-    root.dataset.theme = name
+    if (!model.guest) root.dataset.theme = name
     theme.textContent = name === "dark" ? "☀" : "☾"
     theme.title = name === "dark" ? "Light colors" : "Dark colors"
   }
   theme.addEventListener("click", () => {
     model.theme = model.theme === "dark" ? "light" : "dark"
-    localStorage.setItem("snakemap-theme", model.theme)
+    if (!model.guest) localStorage.setItem("snakemap-theme", model.theme)
   })
   model.on("theme", () => wear(model.theme))
   model.on("state", fill)
-  const asked = new URLSearchParams(location.search).get("theme")
-  const kept = localStorage.getItem("snakemap-theme")
+  const asked = model.guest ? null : new URLSearchParams(location.search).get("theme")
+  const kept = model.guest ? null : localStorage.getItem("snakemap-theme")
   const wanted = asked ?? kept ?? model.theme
   if ((wanted === "dark" || wanted === "light") && wanted !== model.theme) model.theme = wanted
   wear(model.theme)

@@ -1,0 +1,264 @@
+"""The client of the API: what a program or a notebook asks for, by name."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import quote
+
+from snakemap.client.http import Http
+from snakemap.client.markup import markup
+from snakemap.client.streams import Stream, Told, told
+from snakemap.errors import ApiFailed, RunNotFound, SnakemapError, StillRunning
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["Client", "Run", "connect"]
+
+TIMEOUT_S = 10.0
+PATIENCE_S = 60.0
+LOOK_S = 0.5
+GROWING_S = 1.0
+MAPS_KEPT = 16
+
+
+def connect(url: str, *, timeout_s: float = TIMEOUT_S, token: str = "", proxies: bool = False) -> Client:
+    """A client of the API at an address; nothing is asked before you ask for something.
+
+    Args:
+        url: like ``"http://host:8080"``.
+        timeout_s: until an answer that does not come is given up.
+        token: for blueapi, where it asks for one.
+        proxies: whether to go through the proxies that the environment names; a beamline's own network needs none.
+
+    Raises:
+        SettingsError: when that is no address.
+    """
+    return Client(Http(url, timeout_s=timeout_s, token=token, proxies=proxies))
+
+
+class Client:
+    """Runs of one API; closed at the end of a ``with``, or by :meth:`close`."""
+
+    def __init__(self, http: Http) -> None:
+        self._http = http
+        self._kept: OrderedDict[tuple[str, str], tuple[str, xr.Dataset]] = OrderedDict()
+
+    def runs(self) -> list[Run]:
+        """All runs that are kept, newest first."""
+        listed = self._http.json(self._http.get("/api/runs"))
+        return [self._run(summary) for summary in listed]
+
+    def run(self, uid: str = "latest", *, source: str = "") -> Run:
+        """One run; ``latest`` is the newest of now, and stays that one.
+
+        Args:
+            uid: of the run.
+            source: whose maps it shall have: another camera, or ``"scalars"``; empty for the main one.
+
+        Raises:
+            RunNotFound: when there is none of that uid.
+            ApiUnavailable: when the API does not answer.
+        """
+        if not uid:
+            raise RunNotFound("the uid of a run is wanted, or latest")
+        return self._run(self._summary(uid), source=source)
+
+    def close(self) -> None:
+        """Closes its connections; maps that it has given away stay as they are."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<snakemap at {self._http.address}>"
+
+    def _run(self, summary: Any, *, source: str = "") -> Run:
+        try:
+            return Run(self, str(summary["uid"]), source, dict(summary))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ApiFailed("the API's runs cannot be read; it is of another version than this client") from error
+
+    def _summary(self, uid: str) -> dict[str, Any]:
+        return self._http.json(self._http.get(f"/api/runs/{quote(uid, safe='')}"))
+
+    def _maps(self, uid: str, source: str) -> xr.Dataset:
+        """The maps of now; those of before when the API says that nothing has come since."""
+        from snakemap.client.maps import dataset_of  # xarray takes its time
+
+        etag, kept = self._kept.get((uid, source), ("", None))
+        headers = {"If-None-Match": etag} if kept is not None else None
+        answer = self._http.get(f"/api/runs/{quote(uid, safe='')}/maps", headers=headers, format="npz", source=source)
+        if answer.status_code != 304 or kept is None:
+            kept = dataset_of(answer.content)
+            self._kept[uid, source] = answer.headers.get("etag", ""), kept
+        self._kept.move_to_end((uid, source))
+        while len(self._kept) > MAPS_KEPT:
+            self._kept.popitem(last=False)
+        return kept.copy()  # another Dataset over the same numbers, which are read-only
+
+    def _picture(self, uid: str) -> bytes | None:
+        try:
+            return self._http.get(f"/api/runs/{quote(uid, safe='')}/picture").content
+        except RunNotFound:
+            return None
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Run:
+    """One run.
+
+    Attributes:
+        uid: of the run.
+    """
+
+    _client: Client
+    uid: str
+    _source: str
+    _known: dict[str, Any]
+
+    @property
+    def plan_name(self) -> str:
+        """Which plan ran."""
+        return str(self._known.get("plan_name", ""))
+
+    @property
+    def started(self) -> float | None:
+        """When it began, in seconds since 1970."""
+        return self._known.get("started")
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """How it stands now: ``status``, ``points``, ``expected``, ``file`` and more."""
+        return self._client._summary(self.uid)
+
+    @property
+    def status(self) -> str:
+        """``running``, ``complete``, ``incomplete``, ``aborted``, ``failed`` or ``lost``, as it is now."""
+        return str(self.summary["status"])
+
+    @property
+    def sources(self) -> list[str]:
+        """What it has maps of, the main one first."""
+        return list(self.summary.get("sources", []))
+
+    @cached_property
+    def start(self) -> dict[str, Any]:
+        """Its start document.
+
+        Raises:
+            RunNotFound: when the beginning of the run is no longer in the store.
+        """
+        for name, doc, _ in self.documents():
+            if name == "start":
+                return doc
+        raise RunNotFound(f"the beginning of run {self.uid} is no longer in the store")
+
+    @property
+    def maps(self) -> xr.Dataset:
+        """Its maps as they are now: one variable a channel, NaN where not visited.
+
+        Asked again, they are only sent when something has come. See :func:`snakemap.client.maps.dataset_of`.
+        """
+        return self._client._maps(self.uid, self._source)
+
+    def source(self, name: str) -> Run:
+        """The same run, with the maps of another of its :attr:`sources`."""
+        return Run(self._client, self.uid, name, self._known)
+
+    def growing(self, *, every_s: float = GROWING_S) -> Iterator[xr.Dataset]:
+        """Its maps as they are now, and again whenever something has come, until it has ended and is whole.
+
+        Args:
+            every_s: the least time between two; what comes between is in the next.
+        """
+        cursor = None
+        while True:
+            over, maps = self._is_over(), self.maps  # in this order: what came last is in the last maps
+            if maps.attrs["cursor"] != cursor:
+                cursor = maps.attrs["cursor"]
+                yield maps
+            if over:
+                return
+            time.sleep(every_s)
+
+    def documents(self) -> Iterator[Told]:
+        """Its documents up to now, oldest first: ``for name, doc, cursor in run.documents()``."""
+        for line in self._client._http.lines(f"/api/runs/{quote(self.uid, safe='')}/documents"):
+            if line.strip():
+                yield told(line)
+
+    def follow(self, *, after: str = "", patience_s: float = PATIENCE_S) -> Iterator[Told]:
+        """Its documents from the beginning, and those that come, until it has ended and no point is to come any more.
+
+        A connection that is lost is made again, and goes on after the last document that came.
+
+        Args:
+            after: a cursor, to leave out what came before.
+            patience_s: how long a lost connection is tried again.
+
+        Raises:
+            ApiUnavailable: when it could not be made again.
+        """
+        stream = Stream(self._client._http, self.uid, self._is_over, patience_s, cursor=after, stopped=bool(after))
+        return stream.documents()
+
+    def wait(self, *, timeout_s: float | None = None) -> Self:
+        """Returns when it has ended, and its points are there or will not come.
+
+        Args:
+            timeout_s: at most so long; None: as long as it takes.
+
+        Raises:
+            StillRunning: when it has not.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (summary := self.summary)["status"] == "running":
+            if deadline is not None and time.monotonic() >= deadline:
+                points, expected = summary.get("points"), summary.get("expected")
+                raise StillRunning(f"run {self.uid} has not ended in {timeout_s:g} s; {points} of {expected} points")
+            time.sleep(LOOK_S if deadline is None else max(0.0, min(LOOK_S, deadline - time.monotonic())))
+        return self
+
+    def again(self, *, instrument_session: str = "", **params: Any) -> dict[str, Any]:
+        """Runs its plan again, with its own parameters but those given.
+
+        Args:
+            instrument_session: the visit it shall belong to; empty: that of before.
+            params: of the plan.
+
+        Returns:
+            ``task_id``, ``plan_name`` and ``params`` of what was started.
+
+        Raises:
+            SnakemapError: why it cannot be started: ParamsRefused, WorkerBusy, ReadOnly, BlueapiUnavailable ...
+        """
+        body: dict[str, Any] = {"params": params}
+        if instrument_session:
+            body["instrument_session"] = instrument_session
+        key = {"Idempotency-Key": uuid.uuid4().hex}
+        return self._client._http.post(f"/api/runs/{quote(self.uid, safe='')}/again", body, headers=key)
+
+    def _is_over(self) -> bool:
+        summary = self.summary
+        return summary["status"] != "running" and bool(summary.get("settled", True))
+
+    def __repr__(self) -> str:
+        return f"<run {self.uid} {self.plan_name}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            return markup(self.summary, self._client._picture(self.uid))
+        except SnakemapError as trouble:
+            return markup({**self._known, "status": f"not known: {trouble}"}, None)

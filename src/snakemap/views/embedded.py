@@ -1,0 +1,42 @@
+"""A pane in the page of another server: what its style needs comes from ours, never from a server on the internet."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from bokeh.document import Document
+from panel.io.resources import patch_model_css
+
+__all__ = ["server_of", "style_from_here"]
+
+LOADER = "/autoload.js"
+"""What a page of others asks for, behind the path of the page that it embeds."""
+
+
+def style_from_here(document: Document) -> None:
+    """Has the style sheets of an embedded page loaded from where its script came from.
+
+    Panel sees to it when it writes a page of its own. What is embedded has no such page, and would ask a server that a
+    beamline's network may not reach.
+    """
+    request = getattr(document.session_context, "request", None)
+    server = server_of(request) if request is not None else ""
+    if server:
+        for root in document.roots:
+            patch_model_css(root, dist_url=f"{server}/static/extensions/panel/")
+
+
+def server_of(request: Any) -> str:
+    """Where a page of others found us, as its browser knows it; empty when it is no such page.
+
+    Args:
+        request: of the session, with ``uri``, ``host``, ``protocol`` and ``arguments``.
+    """
+    path = urlsplit(request.uri).path
+    if not path.endswith(LOADER):
+        return ""
+    told = (request.arguments.get("bokeh-absolute-url") or [b""])[-1].decode("ascii", "replace")
+    # behind a proxy with TLS only the browser knows the scheme; nothing else of what it says is believed
+    known = next((one for one in ("http", "https") if told.startswith(f"{one}://{request.host}/")), request.protocol)
+    return f"{known}://{request.host}{path.removesuffix(LOADER).rpartition('/')[0]}"

@@ -1,0 +1,120 @@
+"""Panes in somebody else's page: made anew for every document that shows them, in colors that reach no further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+import param
+from bokeh.document import Document
+from panel.custom import Child, JSComponent
+
+from snakemap.views.components import JS
+from snakemap.views.dashboard import Dashboard, guest_css
+from snakemap.views.tab import Tab
+
+__all__ = ["GUESTS", "Guest", "laid_out"]
+
+HEIGHTS = {"maps": 560, "histogram": 320, "frame": 360, "summary": None, "dashboard": 860}
+GUESTS = tuple(HEIGHTS)
+LAYOUT = (
+    *("width", "height", "min_width", "min_height", "max_width", "max_height"),
+    *("sizing_mode", "margin", "align", "visible"),
+)
+BOX = {
+    **{"background": "var(--sm-panel)", "border": "1px solid var(--sm-line)", "border-radius": "8px"},
+    **{"padding": "8px", "box-sizing": "border-box", "overflow": "hidden"},
+}
+
+
+class Box(JSComponent):
+    """What panes are in: their colors end here, and so does what their host's layout does not see to."""
+
+    view = Child(doc="The pane.")
+
+    _esm = JS / "guest.js"
+    # Panel gives it the height of the whole, borders and padding included
+    _stylesheets = [":host > .box { width: 100% !important; height: 100% !important; }"]  # noqa: RUF012
+
+
+class Guest(pn.viewable.Viewable):
+    """One pane, to be put into any layout of Panel, served, or shown in a notebook.
+
+    Every document that shows it gets a tree of its own, so that one may be made once and served to many.
+
+    Args:
+        kind: one of :data:`GUESTS`.
+        seat: gives the tab of a document, and what to do when the pane has gone from it.
+        params: width, height and the like, as every component of Panel has.
+    """
+
+    def __init__(self, kind: str, *, seat: Callable[[Document, Any], Seat], **params: Any) -> None:
+        self._kind = kind
+        self._seat = seat
+        self._trees: dict[str, tuple[pn.viewable.Viewable, Callable[[], None]]] = {}
+        size = {"height": HEIGHTS[kind], "sizing_mode": "stretch_width"} if "sizing_mode" not in params else {}
+        super().__init__(**{**size, **params})
+
+    def select(self, selector: Any = None) -> list[Any]:
+        """What is in it, wherever it is shown; themes and designs ask for that."""
+        return [*super().select(selector), *(one for tree, _ in self._trees.values() for one in tree.select(selector))]
+
+    def _get_model(self, doc: Document, root: Any = None, parent: Any = None, comm: Any = None) -> Any:
+        tab, left = self._seat(doc, comm)
+        tree = laid_out(self._kind, tab, **{name: getattr(self, name) for name in LAYOUT})
+        model = tree._get_model(doc, root, parent, comm)
+        ref = (root or model).ref["id"]
+        self._models[ref] = (model, parent)
+        self._trees[ref] = (tree, left)
+        tab.on_close(lambda: self._trees.pop(ref, None))
+        return model
+
+    def _cleanup(self, root: Any = None) -> None:
+        if root is not None and root.ref["id"] in self._trees:
+            tree, left = self._trees.pop(root.ref["id"])
+            self._models.pop(root.ref["id"], None)
+            tree._cleanup(root)
+            left()
+        super()._cleanup(root)
+
+    @param.depends(*LAYOUT, watch=True)
+    def _on_layout(self) -> None:
+        for tree, _ in self._trees.values():
+            tree.param.update(**{name: getattr(self, name) for name in LAYOUT})
+
+
+Seat = tuple[Tab, Callable[[], None]]
+
+
+def laid_out(kind: str, tab: Tab, **layout: Any) -> pn.viewable.Viewable:
+    """One pane of a tab, with the colors of its theme around it and nowhere else.
+
+    Args:
+        kind: one of :data:`GUESTS`.
+        tab: whose pane it is.
+        layout: as Panel has it.
+    """
+    view, styles = _view(kind, tab), dict(BOX)
+    if kind == "dashboard":
+        styles = {**styles, "padding": "0"}
+    css = guest_css(tab.choices.theme)
+    box = Box(view=pn.panel(view), stylesheets=[css], css_classes=["snakemap"], styles=styles, **layout)
+    tab.choices.param.watch(lambda event: box.param.update(stylesheets=[guest_css(event.new)]), "theme")
+    return box
+
+
+def _view(kind: str, tab: Tab) -> Any:
+    match kind:
+        case "maps":
+            return tab.maps_place
+        case "histogram":
+            tab.stand_alone()
+            return tab.histogram
+        case "dashboard":
+            tab.topbar.guest = True
+            tab.pictures = False  # their route belongs to our own server
+            layout: Any = Dashboard(tab).__panel__()
+            layout.styles = {**layout.styles, "height": "100%", "width": "100%"}
+            return layout
+    return getattr(tab, kind)
