@@ -52,7 +52,7 @@ BY_HAND = "by hand"
 SCALES = {"linear": "linear", "log": "log"}
 ASPECTS = {"square": "square pixels", "distances": "true distances", "fill": "fill"}
 DISPLAYS = {"line": "line", "image": "image", "color": "color image", "table": "table"}
-LEFT = ("files", "tree", "log")
+LEFT = ("files", "tree", "actions")
 THEMES = ("dark", "light")
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,31}(?:\.[0-9]{0,31})?|\.[0-9]{1,31})(?:e[+-]?[0-9]{1,3})?", re.ASCII | re.I)
@@ -80,7 +80,7 @@ class Place:
         zoom: left, right, bottom and top of the maps in units of their axes; None for all of them.
         box: the same of the box whose histogram is shown; None without one.
         brush: range of the channel that stands out, relative to its maximum; None without one.
-        left: which list is open at the left, ``"files"``, ``"tree"`` or ``"log"``; empty is the history.
+        left: which list is open at the left, ``"files"``, ``"tree"`` or ``"actions"``; empty is the history.
         file: path in the data root of the file whose dataset is shown instead of the maps; empty for the maps.
         node: path of the dataset in it.
         display: how it is shown, one of the values of ``DISPLAYS``; empty for what suits it best.

@@ -63,7 +63,7 @@ def places(draw: st.DrawFn) -> Place:
         zoom=draw(st.none() | rectangles),
         box=draw(st.none() | rectangles),
         brush=draw(st.none() | ranges(0, 1)),
-        left=draw(st.sampled_from(["", "files", "tree", "log"])),
+        left=draw(st.sampled_from(["", "files", "tree", "actions"])),
         theme=draw(st.sampled_from(["", "dark", "light"])),
         at=draw(st.sampled_from(["", "40", "1790000000000-0"])),
         **draw(colors),

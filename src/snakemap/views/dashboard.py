@@ -104,8 +104,11 @@ class Dashboard(pn.viewable.Viewer):
     def _laid_out(self, place: Place, notes: Sequence[str]) -> pn.viewable.Viewable:
         tab, center = self.tab, self._center()
         lists = self._lists()
-        self.address = Address(tab, self.center, lists)
-        self.address.go(place, notes)
+        top: list[Any] = [tab.topbar]
+        if not tab.topbar.guest:  # the address of somebody else's page is theirs
+            self.address = Address(tab, self.center, lists)
+            self.address.go(place, notes)
+            top.append(self.address.bar)
         middle = pn.Row(
             _pane(lists, classes=["left"], styles={"flex": LEFT, "max-width": "none"}),
             *center,
@@ -116,7 +119,7 @@ class Dashboard(pn.viewable.Viewer):
             stylesheets=[NARROW],
         )
         return pn.Column(
-            pn.Row(tab.topbar, self.address.bar, sizing_mode="stretch_width", margin=0, stylesheets=[NARROW]),
+            pn.Row(*top, sizing_mode="stretch_width", margin=0, stylesheets=[NARROW]),
             middle,
             self._bottom(),
             sizing_mode="stretch_both",
