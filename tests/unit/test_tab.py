@@ -6,12 +6,20 @@ import asyncio
 import gc
 import inspect
 import logging
+import threading
 import weakref
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import panel as pn
 import pytest
 from bokeh.document import Document
+from bokeh.document.events import ModelChangedEvent
+from bokeh.protocol import Protocol
+from bokeh.server.callbacks import TimeoutCallback
+from panel.io import document as panel_document
+from tornado.locks import Lock
 
 from snakemap.derived import derived_descriptor, derived_page
 from snakemap.documents import Document as BlueskyDocument
@@ -197,6 +205,51 @@ async def test_a_run_with_other_channels_gets_maps_of_its_own_with_the_choices_o
     assert {type(mapper).__name__ for mapper in tab.maps.mappers} == {"LogColorMapper"}
     scripts = tab.page.js_property_callbacks
     assert [len(scripts[name]) for name in ("change:news", "change:place")] == [1, 1]
+
+
+class BusyConnection:
+    """A browser that has not yet taken what was sent to it, as Bokeh and Panel know one."""
+
+    def __init__(self) -> None:
+        self.protocol = Protocol()
+        self.write_lock = Lock()
+        self._socket = self
+
+
+async def test_the_browser_has_new_figures_before_it_is_told_what_is_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    live = RunsInMemory(run_of("a"))
+    tab = tab_of(live)
+    document, connection = tab.document, BusyConnection()
+    await settle(tab)
+    document.add_root(tab.maps_place.get_root(document))
+    session = SimpleNamespace(_subscribed_connections=[connection])
+    context = SimpleNamespace(session=session, request=SimpleNamespace(arguments={}, headers={}, cookies={}))
+    monkeypatch.setattr(document, "_session_context", lambda: context)
+    monkeypatch.setitem(pn.state._connected, document, True)
+    monkeypatch.setitem(pn.state._loaded, document, True)
+    monkeypatch.setitem(pn.state._thread_id_, document, threading.get_ident())
+    told: list[Any] = []
+    document.on_change(told.append)
+    await connection.write_lock.acquire()
+    live.runs["b"] = run_of("b", channels=("iron",))
+    live.newest = "b"
+    tab.wake()
+    await settle(tab)
+    attributes = [(event.model, event.attr) for event in told if isinstance(event, ModelChangedEvent)]
+    first = [attribute for _, attribute in attributes].index("children")
+    assert tab.page in [model for model, _ in attributes[first:]]
+    assert tab.page not in [model for model, _ in attributes[:first]]
+
+
+async def test_a_tick_waits_for_messages_that_it_would_overtake(monkeypatch: pytest.MonkeyPatch) -> None:
+    tab = tab_of(RunsInMemory(run_of("a")))
+    monkeypatch.setitem(panel_document._WRITE_BLOCK, tab.document, True)
+    await settle(tab)
+    assert tab.ticks == 0
+    (later,) = [one for one in tab.document.session_callbacks if isinstance(one, TimeoutCallback)]
+    monkeypatch.delitem(panel_document._WRITE_BLOCK, tab.document)
+    later.callback()
+    assert (tab.ticks, tab.pipeline.run) == (1, tab.live.runs["a"])
 
 
 async def test_a_box_on_the_map_is_a_box_of_pixels_and_one_beside_it_is_none() -> None:

@@ -26,6 +26,7 @@ from snakemap.views.components import RunList, SummaryTable, TopBar
 from snakemap.views.frame import FrameView
 from snakemap.views.histogram import HistogramView
 from snakemap.views.maps import MapsView
+from snakemap.views.order import unsent
 from snakemap.views.page import Page, script
 from snakemap.views.pipeline import Choices, Levels, Pipeline
 from snakemap.views.status import RUNS_SHOWN, Pace, history, lights, progress, sought, table
@@ -36,6 +37,7 @@ __all__ = ["Tab"]
 
 log = logging.getLogger(__name__)
 
+UNSENT_MS = 20
 WORDS_PERIOD_S = 1.0
 """Words and numbers change once a second, and at once after a choice; each change costs as much as a whole update."""
 
@@ -129,6 +131,9 @@ class Tab:
     def tick(self) -> None:
         """Brings the whole page up to date, in one message."""
         if self._gone:
+            return
+        if unsent(self.document):
+            self.document.add_timeout_callback(self.tick, UNSENT_MS)
             return
         self._waiting = False
         self.ticks += 1
@@ -353,7 +358,18 @@ class Tab:
         self._tell_close.append(tell)
 
     def _replace_maps(self, channels: tuple[str, ...]) -> None:
-        """Another set of channels needs other figures."""
+        """Another set of channels needs other figures.
+
+        They are held until all is done: Panel would send them by itself, and while the connection is busy later than
+        Bokeh sends what the next tick tells of them.
+        """
+        self.document.hold("combine")
+        try:
+            self._exchange_maps(channels)
+        finally:
+            self.document.unhold()
+
+    def _exchange_maps(self, channels: tuple[str, ...]) -> None:
         with set_curdoc(self.document):
             self.choices.box = None
             self.maps = self._new_maps(channels)
