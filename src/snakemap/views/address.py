@@ -54,14 +54,15 @@ class Address:
     Args:
         tab: whose it is.
         center: of its page.
-        lists: of its left column, named as in an address; those that it does not know are like the first one.
+        lists: of its left column.
+        names: of these lists, as in an address; those that it does not know are like the first one.
     """
 
-    def __init__(self, tab: Tab, center: Center, lists: pn.Tabs) -> None:
+    def __init__(self, tab: Tab, center: Center, lists: pn.Tabs, *, names: Sequence[str]) -> None:
         self.tab = tab
         self.center = center
         self.lists = lists
-        self._names = ["", *(name if (name := str(pane.name).lower()) in LEFT else "" for pane in lists[1:])]
+        self._names = ["", *(name if name in LEFT else "" for name in names[1:])]
         self.bar = AddressBar(width=104, height=48, margin=0)
         self.arrival = Arrival(tab)
         self._opening: Place | None = None

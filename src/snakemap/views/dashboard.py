@@ -106,7 +106,7 @@ class Dashboard(pn.viewable.Viewer):
         lists = self._lists()
         top: list[Any] = [tab.topbar]
         if not tab.topbar.guest:  # the address of somebody else's page is theirs
-            self.address = Address(tab, self.center, lists)
+            self.address = Address(tab, self.center, lists, names=self._list_names)
             self.address.go(place, notes)
             top.append(self.address.bar)
         middle = pn.Row(
@@ -155,6 +155,7 @@ class Dashboard(pn.viewable.Viewer):
             items += [("Files", self.visit.files.component), ("Tree", self.visit.tree.component)]
         if self.steering is not None:
             items.append(("Actions", pn.Column(self.steering.audit, scroll=True, sizing_mode="stretch_both", margin=0)))
+        self._list_names = [title.lower() for title, _ in items]
         tabs = pn.Tabs(*items, sizing_mode="stretch_both", margin=0, stylesheets=[TABS])
         if self.visit is not None:
             visit = self.visit
