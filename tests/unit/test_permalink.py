@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -51,6 +52,7 @@ colors = st.one_of(
 @st.composite
 def places(draw: st.DrawFn) -> Place:
     """Places that a page can be at."""
+    some: dict[str, Any] = {**draw(colors), **draw(centers)}
     return Place(
         run=draw(printed),
         source=draw(printed),
@@ -66,8 +68,7 @@ def places(draw: st.DrawFn) -> Place:
         left=draw(st.sampled_from(["", "files", "tree", "actions"])),
         theme=draw(st.sampled_from(["", "dark", "light"])),
         at=draw(st.sampled_from(["", "40", "1790000000000-0"])),
-        **draw(colors),
-        **draw(centers),
+        **some,
     )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import panel as pn
 import param
 from bokeh.document import Document
-from panel.custom import Child, JSComponent
+from panel.custom import JSComponent
+from panel.viewable import Child
 
 from snakemap.views.components import JS
 from snakemap.views.dashboard import Dashboard, guest_css
