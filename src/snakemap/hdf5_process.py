@@ -30,7 +30,9 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 START_LIMIT_S = 60.0
-END_POLLS, END_POLL_S = 200, 0.005
+END_POLL_S = 0.005
+END_S, LAST_S = 1.0, 10.0
+"""How long a killed process is waited for: while others wait for an answer, and when nobody does any more."""
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TMPDIR", "XDG_CACHE_HOME")
 ENVIRONMENT_PREFIXES = ("PYTHON", "NUMBA_")
 """What the reader is told of our environment: it has no use for passwords, and HDF5 no say in what it loads."""
@@ -93,7 +95,7 @@ class ReaderProcess:
         """Ends the process. Another request would start it anew."""
         async with self._lock:
             self._abandon()
-            await self._reap()
+            await self._reap(patience_s=LAST_S)
 
     async def _ask(self, request: Mapping[str, Any], read: Callable[[dict[str, Any], bytearray], T]) -> T:
         async with self._lock:
@@ -158,9 +160,9 @@ class ReaderProcess:
             self._ending.append(self._child)
             self._child = None
 
-    async def _reap(self) -> None:
+    async def _reap(self, *, patience_s: float = END_S) -> None:
         """Waits for the ends of processes that were killed; one that the disk holds up is left for the next time."""
-        self._ending = [child for child in self._ending if await child.ended() is None]
+        self._ending = [child for child in self._ending if await child.ended(patience_s=patience_s) is None]
         for child in self._ending:
             logger.warning("the reader process %s does not end; its disk may hang", child.process.pid)
 
@@ -209,9 +211,9 @@ class ReaderChild:
             return "was killed, perhaps for want of memory,"
         return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended (exit code {code})"
 
-    async def ended(self) -> int | None:
-        """Its exit code; None when it does not end within a moment."""
-        for _ in range(END_POLLS):
+    async def ended(self, *, patience_s: float = END_S) -> int | None:
+        """Its exit code; None when it does not end in time."""
+        for _ in range(round(patience_s / END_POLL_S)):
             if self.process.poll() is not None:
                 break
             await asyncio.sleep(END_POLL_S)

@@ -14,6 +14,7 @@ from distributed import Client
 from tests.integration.test_old_scans import assert_maps, frames_of, opened, written
 from tests.support.lab import Lab
 from tests.support.rabbitmq import eventually, free_port
+from tests.support.stack import die_with_parent
 
 from snakemap.hdf5_look import FileLooker
 from snakemap.ingest.cluster import reads_here
@@ -28,7 +29,9 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, s
     dask = [sys.executable, "-m", "dask"]
     with log.open("wb") as output:
         processes = [
-            subprocess.Popen([*dask, *arguments], stdout=output, stderr=output, cwd=log.parent)
+            subprocess.Popen(
+                [*dask, *arguments], stdout=output, stderr=output, cwd=log.parent, preexec_fn=die_with_parent
+            )
             for arguments in (
                 ("scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-jupyter"),
                 ("worker", address, "--nthreads", "2", "--no-nanny", "--no-dashboard", "--death-timeout", "60"),

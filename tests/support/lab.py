@@ -18,6 +18,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 import numpy.typing as npt
+from tests.support.stack import die_with_parent
 
 from snakemap.broker import Publisher
 from snakemap.documents import Document
@@ -173,9 +174,14 @@ class WorkerProcess:
         """Starts it and returns when it listens."""
         code = "import sys; from snakemap.ingest import run; from snakemap.settings import load; sys.exit(run(load()))"
         environment = {f"SNAKEMAP_{name.upper()}": value for name, value in self.lab.environment.items()}
-        process = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, **environment})
+        command = [sys.executable, "-c", code]
+        process = subprocess.Popen(command, env={**os.environ, **environment}, preexec_fn=die_with_parent)
         self.process = process
-        await self.lab.until_listening(lambda: process.poll() is None, pid=process.pid)
+        try:
+            await self.lab.until_listening(lambda: process.poll() is None, pid=process.pid)
+        except BaseException:
+            self.kill()
+            raise
 
     def kill(self) -> None:
         """Kills it, as the kernel does when memory runs out."""
