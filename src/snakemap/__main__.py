@@ -110,7 +110,7 @@ def common(
     context.obj = log_level or QUIET.get(context.invoked_subcommand or "", LogLevel.INFO)
     level = logging.getLevelNamesMapping()[context.obj.upper()]
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
-    for noisy in ("stomp", "stomp.py", "httpx", "httpcore", "numba", "asyncio", "bluesky"):
+    for noisy in ("httpx", "httpcore", "numba", "asyncio", "bluesky"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, level))
 
 

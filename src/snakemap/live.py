@@ -18,6 +18,7 @@ import numpy.typing as npt
 from snakemap.documents import WORKER, Entry, joined, position
 from snakemap.errors import BeamlineClosed, DocumentError, RunNotFound, StoreUnavailable
 from snakemap.geometry import Habits
+from snakemap.past import Past
 from snakemap.runs import Run
 from snakemap.store import Store
 
@@ -48,6 +49,7 @@ class Live:
 
     Attributes:
         runs: those that are kept up to date, by uid.
+        past: the same runs as they were.
         newest: uid of the run that began last, or None.
         summaries: what the list of runs shows, newest first; read anew once a second while anyone looks.
         reports: what the other processes say of themselves, by name, like ``reports["ingest"]["broker"]``.
@@ -58,6 +60,7 @@ class Live:
     def __init__(self, store: Store, *, habits: Habits | None = None, period_s: float = 0.1) -> None:
         self.store = store
         self.habits = habits or Habits()
+        self.past = Past(store, habits=self.habits)
         self.period_s = period_s
         self.runs: dict[str, Run] = {}
         self.newest: str | None = None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -70,7 +71,7 @@ class Maps:
         self.visited = 0
         self.last_cell = -1
         self.highest = 0
-        self._flat = self.grids.reshape(len(self.channels), raster.size)
+        self._flat = self._flattened()
         self._seen = np.zeros(raster.size, dtype=bool)
         self._beyond: set[int] = set()
         self._log = np.empty(1024, dtype=np.int32)
@@ -80,6 +81,17 @@ class Maps:
         self._peak = np.full(len(self.channels), -1, dtype=np.int64)
         self._histograms: dict[int, tuple[int, float, npt.NDArray[np.int64]]] = {}
         self._rewritten = 0
+
+    def _flattened(self) -> npt.NDArray[np.float64]:
+        """The grids as a view (channels, rows * columns)."""
+        return self.grids.reshape(len(self.channels), self.raster.size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_flat"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._flat = self._flattened()  # pickled, it would be another array
 
     @property
     def beyond(self) -> int:

@@ -56,7 +56,7 @@ LEFT = ("files", "tree", "actions")
 THEMES = ("dark", "light")
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,31}(?:\.[0-9]{0,31})?|\.[0-9]{1,31})(?:e[+-]?[0-9]{1,3})?", re.ASCII | re.I)
-AT = re.compile(r"[0-9]{1,20}(?:-[0-9]{1,20})?", re.ASCII)
+MOMENT = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 Pair = tuple[float, float]
 Rectangle = tuple[float, float, float, float]
@@ -88,7 +88,7 @@ class Place:
         compare: uids of the two runs that are compared; empty for none.
         compared: the channel that is compared; empty is the last one.
         theme: ``"dark"`` or ``"light"``; empty is whatever the reader likes.
-        at: a moment of the run: a number of points, like ``"40"``, or a cursor; empty is now.
+        at: the moment of the run that is shown, in milliseconds since 1970; 0 is now.
     """
 
     run: str = ""
@@ -112,7 +112,7 @@ class Place:
     compare: tuple[str, ...] = ()
     compared: str = ""
     theme: str = ""
-    at: str = ""
+    at: int = 0
 
     @property
     def key(self) -> tuple[str, str, str, tuple[str, ...]]:
@@ -186,6 +186,9 @@ def _consistent(told: dict[str, Any], notes: list[str]) -> Place:
     if told.get("compare") and (told.get("file") or len(told["compare"]) != 2):
         notes.append("a comparison takes two runs" if not told.get("file") else "a dataset is shown, and no comparison")
         del told["compare"]
+    if told.get("at") and not told.get("run"):
+        notes.append("a moment needs its run")
+        del told["at"]
     if not told.get("compare"):
         told.pop("compared", None)
     return Place(**told)
@@ -215,7 +218,7 @@ def _texts(place: Place) -> Iterable[tuple[str, str]]:
         yield from (("compare", uid) for uid in place.compare)
         yield "of", place.compared
     yield "theme", place.theme
-    yield "at", place.at
+    yield "at", str(place.at or "")
 
 
 def _word(value: str, words: dict[str, str], *, usual: str | None = None) -> str:
@@ -358,9 +361,9 @@ def _compare(text: str) -> dict[str, Any]:
 
 
 def _at(text: str) -> dict[str, Any]:
-    if not AT.fullmatch(text):
-        raise ValueError("neither points nor a cursor")
-    return {"at": text}
+    if not MOMENT.fullmatch(text):
+        raise ValueError("no milliseconds")
+    return {"at": int(text)}
 
 
 READERS: dict[str, Callable[[str], dict[str, Any]]] = {

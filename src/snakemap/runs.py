@@ -28,6 +28,7 @@ __all__ = ["Run", "Status", "axes_summary"]
 Status = Literal["running", "complete", "incomplete", "aborted", "failed", "lost"]
 
 PRIMARY = "primary"
+NOWHERE = "0-0"
 NO_MAPS = ("baseline", DERIVED)
 STREAMS_MAX = 32
 RESOURCES_MAX = 10_000
@@ -50,7 +51,8 @@ class Run:
         stop: the stop document, or None.
         settled: our note that it has been filled from its files; None before.
         cursor: of the last document folded in.
-        heard: when the store took the last document, in seconds since 1970.
+        began: when the store took the first document, in seconds since 1970.
+        heard: when it took the last one.
     """
 
     def __init__(self, start: Mapping[str, Any], *, habits: Habits | None = None) -> None:
@@ -65,8 +67,8 @@ class Run:
         self.version = 0
         self.stop: dict[str, Any] | None = None
         self.settled: dict[str, Any] | None = None
-        self.cursor = "0-0"
-        self.heard = float(self.start["time"])
+        self.cursor = NOWHERE
+        self.began = self.heard = float(self.start["time"])
         task_id = self.start.get("blueapi_task_id")
         self.task_id: str | None = task_id if isinstance(task_id, str) else None
         self._placing = placing
@@ -98,6 +100,8 @@ class Run:
         self.task_id = self.task_id or document.task_id
         self.version += 1
         if cursor:
+            if self.cursor == NOWHERE:
+                self.began = position(cursor)[0] / 1000
             self.cursor = max(self.cursor, cursor, key=position)
             self.heard = position(self.cursor)[0] / 1000
 

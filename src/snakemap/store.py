@@ -290,18 +290,27 @@ class Store:
         finally:
             await client.aclose()
 
-    async def run_entries(self, uid: str, *, after: str = "0", count: int = 1000) -> AsyncGenerator[list[Entry]]:
+    async def run_entries(
+        self, uid: str, *, after: str = "0", until: str = "", count: int = 1000
+    ) -> AsyncGenerator[list[Entry]]:
         """The documents of one run that are there now, in batches, without those of runs between them.
+
+        Args:
+            uid: of the run.
+            after: the cursor of the last document that is not wanted.
+            until: the cursor of the last one that is; empty for all.
+            count: entries that are read at a time.
 
         Raises:
             RunNotFound: no document of such a run is in the store.
-            CursorError: when the cursor is none.
+            CursorError: when a cursor is none.
         """
         cursor = _numbers(after)
-        first, until = await self.run_span(uid)
+        first, last = await self.run_span(uid)
+        last = min(last, until, key=_numbers) if until else last
         ms, number = _numbers(first)
         cursor = max(cursor, (ms, number - 1) if number else (ms - 1, 2**64 - 1))
-        while entries := await self.read(_written(cursor), count=count, until=until):
+        while entries := await self.read(_written(cursor), count=count, until=last):
             if own := [entry for entry in entries if entry.run == uid]:
                 yield own
             cursor = _numbers(entries[-1].cursor)

@@ -213,7 +213,7 @@ class ScriptedChild:
     def kill(self):
         self.killed = True
 
-    async def ended(self):
+    async def ended(self, **_: float):
         return 0
 
 

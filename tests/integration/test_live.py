@@ -159,8 +159,8 @@ async def test_what_comes_while_a_run_is_being_opened_is_not_lost(store: Store) 
         await until(lambda: live.runs["b"].points == others)
 
     class Slow(Store):
-        async def run_entries(self, uid: str, *, after: str = "0", count: int = 1000):
-            async for entries in super().run_entries(uid, after=after, count=count):
+        async def run_entries(self, uid: str, *, after: str = "0", until: str = "", count: int = 1000):
+            async for entries in super().run_entries(uid, after=after, until=until, count=count):
                 if uid == "a":
                     await goes_on()
                 yield entries

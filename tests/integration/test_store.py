@@ -243,6 +243,21 @@ async def test_the_entries_of_a_run_end_with_what_was_there_when_asked(store: St
     assert seen == cursors
 
 
+async def test_the_entries_of_a_run_can_end_before_its_last(store: Store) -> None:
+    cursors = await store.append(run_of("a", 6))
+
+    async def up_to(until: str, **more: Any) -> list[str]:
+        batches = store.run_entries("a", until=until, count=2, **more)
+        return [entry.cursor async for batch in batches for entry in batch]
+
+    assert await up_to(cursors[3]) == cursors[:4]
+    assert await up_to(cursors[3], after=cursors[1]) == cursors[2:4]
+    assert await up_to(f"{2**63}-0") == cursors
+    assert await up_to("1-0") == []
+    with pytest.raises(CursorError):
+        await up_to("yesterday")
+
+
 async def test_the_entries_of_an_unknown_run_are_not_found(store: Store) -> None:
     with pytest.raises(RunNotFound, match="'nobody'"):
         await of_run(store, "nobody")

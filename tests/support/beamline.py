@@ -151,13 +151,24 @@ class FakeStore:
             if not entries:
                 await news.wait()
 
-    async def run_entries(self, uid: str, *, after: str = "0", count: int = 1000) -> AsyncIterator[list[Entry]]:
-        own = [entry for entry in await self.read(after, count=1_000_000) if entry.run == uid]
+    async def run_entries(
+        self, uid: str, *, after: str = "0", until: str = "", count: int = 1000
+    ) -> AsyncIterator[list[Entry]]:
+        read = await self.read(after, count=1_000_000, until=until or "+")
+        own = [entry for entry in read if entry.run == uid]
         if uid not in self.runs:
             raise RunNotFound(f"no run {uid}")
-        for start in range(0, len(own), 7):
-            yield own[start : start + 7]
+        size = min(count, 7)
+        for start in range(0, len(own), size):
+            yield own[start : start + size]
             self._check()
+
+    async def run_span(self, uid: str) -> tuple[str, str]:
+        self._check()
+        own = [entry.cursor for entry in self.entries if entry.run == uid]
+        if uid not in self.runs or not own:
+            raise RunNotFound(f"no run {uid}")
+        return own[0], own[-1]
 
     async def span(self) -> tuple[str, str]:
         self._check()

@@ -42,8 +42,10 @@ class ApiStore(FakeStore):
         self.read_entries = 0
         self.closed = False
 
-    async def run_entries(self, uid: str, *, after: str = "0", count: int = 1000) -> AsyncIterator[list[Entry]]:
-        async for entries in super().run_entries(uid, after=after, count=count):
+    async def run_entries(
+        self, uid: str, *, after: str = "0", until: str = "", count: int = 1000
+    ) -> AsyncIterator[list[Entry]]:
+        async for entries in super().run_entries(uid, after=after, until=until, count=count):
             self.read_entries += len(entries)
             yield entries
 

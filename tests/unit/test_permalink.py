@@ -53,8 +53,9 @@ colors = st.one_of(
 def places(draw: st.DrawFn) -> Place:
     """Places that a page can be at."""
     some: dict[str, Any] = {**draw(colors), **draw(centers)}
+    run = draw(printed)
     return Place(
-        run=draw(printed),
+        run=run,
         source=draw(printed),
         channel=draw(printed),
         scale=draw(st.sampled_from(pipeline.SCALES)),
@@ -67,7 +68,7 @@ def places(draw: st.DrawFn) -> Place:
         brush=draw(st.none() | ranges(0, 1)),
         left=draw(st.sampled_from(["", "files", "tree", "actions"])),
         theme=draw(st.sampled_from(["", "dark", "light"])),
-        at=draw(st.sampled_from(["", "40", "1790000000000-0"])),
+        at=draw(st.sampled_from([0, 1, 1_790_000_000_123])) if run else 0,
         **some,
     )
 
@@ -154,14 +155,16 @@ def test_an_address_can_be_read_by_people() -> None:
         "file=a&slice=" + "9" * 17,
         "file=a&slice=" + ",".join("1" * 33),
         "file=a&as=hologram",
-        "at=yesterday",
-        "at=" + "1" * 21,
+        "run=a&at=yesterday",
+        "run=a&at=" + "1" * 16,
+        "run=a&at=1790000000000-0",
+        "at=1790000000000",
     ],
 )
 def test_what_cannot_be_used_is_told_and_left_out_and_nothing_else_is(text: str) -> None:
     place, notes = parse(f"source=camera-2&{text}")
     assert len(notes) == 1
-    assert place in (Place(source="camera-2"), Place(source="camera-2", file="a"))
+    assert place in (Place(source="camera-2"), Place(source="camera-2", file="a"), Place(source="camera-2", run="a"))
 
 
 def test_the_first_word_on_something_counts() -> None:

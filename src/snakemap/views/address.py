@@ -73,6 +73,7 @@ class Address:
         self._tells = 0
         self._held = self._next = False
         self._run: str | None = None
+        self._at = 0
         self._gone = False
         self._theme_told = False
         self.bar.param.watch(self._on_asked, "asked")
@@ -147,6 +148,7 @@ class Address:
             brush=choices.brush,
             left=self._names[self.lists.active],
             theme=choices.theme if self._theme_told else "",
+            at=0 if tab.playback.playing else tab.playback.moment or 0,
         )
         waiting = dict(self.arrival.waiting)
         if "by_hand" in waiting:
@@ -179,8 +181,9 @@ class Address:
         self._was_seen = self._was_seen or (arrived and self._opening is None)
         run = self.tab.pipeline.run
         uid = run.uid if run is not None else ""
-        if uid != self._run:
-            self._run = uid
+        at = 0 if self.tab.playback.playing else self.tab.playback.moment or 0
+        if (uid, at) != (self._run, self._at):
+            self._run, self._at = uid, at
             self.soon()
 
     def _open(self, place: Place) -> None:

@@ -48,7 +48,7 @@ class Arrival:
             notes: what there is to say of it, once the page can.
         """
         tab, choices, usual = self.tab, self.tab.choices, Place()
-        late = ("source", "channel", "exchanged", "shape", "by_hand", "brush", "zoom", "box")
+        late = ("source", "channel", "exchanged", "shape", "by_hand", "brush", "zoom", "box", "at")
         self.waiting = {name: wanted for name in late if (wanted := getattr(place, name)) != getattr(usual, name)}
         self._run, self._notes = place.run, list(notes)
         at_once: dict[str, Any] = {name: getattr(place, name) for name in ("scale", "aspect", "trail")}
@@ -67,6 +67,8 @@ class Arrival:
             tab.show_brush(None)
         if "zoom" not in self.waiting:
             tab.maps.show_zoom(None)
+        if "at" not in self.waiting and tab.playback.moment is not None:
+            tab.playback.live()
         tab.wake()
 
     @property
@@ -120,16 +122,25 @@ class Arrival:
     def _after(self) -> None:
         """What needs to know where the maps lie."""
         run, place = self.tab.pipeline.run, self.tab.page.place
-        if run is None or not place or place["uid"] != run.uid or not self.waiting.keys() <= {"zoom", "box"}:
+        if run is None or not place or place["uid"] != run.uid or not self.waiting.keys() <= {"zoom", "box", "at"}:
             return
         show: dict[str, Callable[[Any], None]] = {"zoom": self.tab.maps.show_zoom, "box": self.tab.show_box}
-        for name in list(self.waiting):
+        for name in self.waiting.keys() & show.keys():
             left, right, bottom, top = self.waiting[name]
             if left < place["right"] and right > place["left"] and bottom < place["top"] and top > place["bottom"]:
                 with set_curdoc(self.tab.document):
                     show[name](self.waiting.pop(name))
             elif run.raster.path is None or run.stop is not None:  # a path may still get there
                 self._give_up(f"the {name} of this link lies outside the maps", name)
+        if self.waiting.keys() == {"at"}:
+            self._go_back(self.waiting.pop("at"))
+
+    def _go_back(self, moment: int) -> None:
+        first, last = self.tab.playback.span or (0, 0)
+        if first <= moment < last:
+            self.tab.playback.go(moment)
+        else:
+            self._notes.append("the moment of this link is none of this run")
 
     def _give_up(self, note: str, *names: str) -> None:
         self._notes.append(note)

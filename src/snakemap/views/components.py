@@ -14,6 +14,7 @@ __all__ = [
     "PlanForm",
     "RunList",
     "SummaryTable",
+    "TimeBar",
     "TopBar",
     "list_script",
     "stylesheet",
@@ -62,6 +63,16 @@ class SummaryTable(JSComponent):
 
     _esm = JS / "summary.js"
     _stylesheets = [stylesheet("summary")]  # noqa: RUF012
+
+
+class TimeBar(JSComponent):
+    """From the first document of a run to the last: where one is, and the way back and forward."""
+
+    state = param.Dict(default={}, doc="What to show; see `timebar.js` for its keys.")
+    ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, `what` and `value`.")
+
+    _esm = JS / "timebar.js"
+    _stylesheets = [stylesheet("timebar")]  # noqa: RUF012
 
 
 class RunList(JSComponent):

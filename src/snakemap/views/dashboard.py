@@ -23,6 +23,7 @@ from snakemap.views.steering import Steering
 from snakemap.views.tab import Tab
 from snakemap.views.theme import THEMES
 from snakemap.views.theming import FONT
+from snakemap.views.timebar import TimeControls
 from snakemap.views.visit import FileRoom, Visit
 from snakemap.watch import Watch
 
@@ -165,7 +166,9 @@ class Dashboard(pn.viewable.Viewer):
 
     def _center(self) -> list[pn.viewable.Viewable]:
         """The maps, or the dataset that was chosen in a file."""
-        maps = _pane(self._toolbar(), self._bounds(), self.tab.maps_place, classes=["center"])
+        maps = _pane(
+            self._toolbar(), self._bounds(), self.tab.maps_place, TimeControls(self.tab).bar, classes=["center"]
+        )
         compare = CompareView(self.tab, on_back=lambda: see(maps))
         comparing = _pane(compare, classes=["center"])
         panes = [maps, comparing]

@@ -80,6 +80,13 @@ class FrameView(pn.viewable.Viewer):
         self.mapper.update(low=float(min(np.min(finite, initial=0), 0)), high=high if high > 0 else 1.0)
         self.figure.title.text = f"frame of point {number:,}" if number is not None else "frame"
 
+    def blank(self, title: str) -> None:
+        """Shows no frame, but where its ROIs would lie, and a title that says why."""
+        if self.shown is not None or self.figure.title.text != title:
+            self.shown = None
+            self.picture.visible = self.colors.visible = False
+            self.figure.title.text = title
+
     def clear(self) -> None:
         """Shows nothing: another run."""
         self.shown = None

@@ -9,6 +9,7 @@ import numpy as np
 import panel as pn
 from bokeh.events import DoubleTap, Reset, SelectionGeometry
 from bokeh.models import (
+    BasicTicker,
     BoxAnnotation,
     BoxSelectTool,
     ColumnDataSource,
@@ -104,6 +105,7 @@ class HistogramView(pn.viewable.Viewer):
         self.bars = plot.quad(left="left", right="right", top="top", bottom=0, source=self.source, line_color=None)
         plot.add_layout(self.brushed)
         plot.yaxis.axis_label = "pixels"
+        plot.yaxis.ticker = BasicTicker(min_interval=1)  # there are no half pixels
         plot.yaxis.formatter = NumeralTickFormatter(format="0,0")
         plot.xaxis.formatter = NumeralTickFormatter(format="0%")
         return plot

@@ -75,12 +75,26 @@ def progress(run: Run, pace: Pace, *, now: float) -> str:
     return " · ".join(parts)
 
 
-def lights(live: Live, run: Run | None, *, now: float, worker: WorkerStatus | None = None) -> list[dict[str, str]]:
+def lights(
+    live: Live,
+    run: Run | None,
+    *,
+    now: float,
+    worker: WorkerStatus | None = None,
+    moment_ms: int | None = None,
+) -> list[dict[str, str]]:
     """The lamps of the top bar: data first, then whoever must be there for data to come.
 
     Each has a ``name``, a ``level`` (``good``, ``warn``, ``bad``, ``idle``) and a ``title`` that says more.
+
+    Args:
+        live: what the process knows.
+        run: as it is now.
+        now: seconds since 1970.
+        worker: what blueapi does.
+        moment_ms: milliseconds since 1970 of the moment that is drawn instead; None for now.
     """
-    shown = [_data_light(live, run, now=now)]
+    shown = [_data_light(live, run, now=now) if moment_ms is None else _past_light(moment_ms)]
     if live.store_lost_since is not None:
         ago = duration(now - live.store_lost_since)
         return [*shown, _light("Redis lost", "bad", f"for {ago}: {live.store_trouble}")]
@@ -235,6 +249,11 @@ def _data_light(live: Live, run: Run | None, *, now: float) -> dict[str, str]:
         since = time.strftime("%H:%M:%S", time.localtime(run.heard))
         return _light(f"stale since {since}", "warn", f"nothing has come for {duration(silent)}")
     return _light("live", "good", "points are coming in")
+
+
+def _past_light(moment_ms: int) -> dict[str, str]:
+    at = time.strftime("%H:%M:%S", time.localtime(moment_ms / 1000))
+    return _light(f"as of {at}", "warn", "maps, histogram and table show the run as it was then")
 
 
 def _light(name: str, level: str, title: str) -> dict[str, str]:

@@ -29,6 +29,7 @@ from snakemap.views.maps import MapsView
 from snakemap.views.order import unsent
 from snakemap.views.page import Page, script
 from snakemap.views.pipeline import Choices, Levels, Pipeline
+from snakemap.views.playback import Playback
 from snakemap.views.status import RUNS_SHOWN, Pace, history, lights, progress, sought, table
 from snakemap.views.theme import THEMES
 from snakemap.watch import WorkerStatus
@@ -64,6 +65,7 @@ class Tab:
         self.live = live
         self.document = document
         self.choices = Choices(pinned=pinned, theme=theme)
+        self.playback = Playback(live.past, on_change=self._soon, on_trouble=self._warn)
         self.pipeline = Pipeline(self.choices, levels)
         colors = THEMES[theme]
         self.maps = self._new_maps(DEFAULT_CHANNELS)
@@ -138,7 +140,8 @@ class Tab:
         self._waiting = False
         self.ticks += 1
         now = time.time()
-        run = self._current()
+        shown = self._current()
+        run = self.playback.drawn_of(shown)
         if run is not self.pipeline.run:
             self._switch(run)
         for tell_run in self._tell_run:
@@ -152,7 +155,7 @@ class Tab:
             if run is not None:
                 self._draw(run)
             if now - self._words_at >= WORDS_PERIOD_S:
-                self._write(run, now=now)
+                self._write(shown, now=now)
             if run is not None and now - self._frame_at >= FRAME_PERIOD_S:
                 self._show_frame(run, now=now)
             for tell in self._tell_tick:
@@ -198,23 +201,23 @@ class Tab:
             self._news["at"] = self._at = at
 
     def _write(self, run: Run | None, *, now: float) -> None:
-        """Words and numbers: top bar, table, list of runs."""
+        """Words and numbers: of the run as it is now in the top bar, and of what is drawn of it in the table."""
         self._words_at = now
-        theme = THEMES[self.choices.theme]
+        theme, drawn = THEMES[self.choices.theme], self.pipeline.run
         if run is not None:
             self.pace.note(run.points, now=now)
         brush = self.choices.brush
         brushed = {"range": brush, "channel": self.choices.channel} if brush else None
         with set_curdoc(self.document):
             self._set(self.topbar, state=self._topbar_state(run, now=now))
-            if run is not None:
-                self.maps.note(self._notes(run), of=self._remark())
-                found = run.agreements(self.pipeline.source)
+            if drawn is not None:
+                self.maps.note(self._notes(drawn), of=self._remark())
+                found = drawn.agreements(self.pipeline.source)
                 marks = {one.channel: one.described for one in found}
                 self.maps.name_channels(self._titles({one.channel: one.short for one in found}))
                 told = table(self.pipeline, self.pipeline.summaries(), theme=theme, brushed=brushed, marks=marks)
                 self._set(self.summary, state=told)
-                self._name_sources(run)
+                self._name_sources(drawn)
             found = sought(self.live.summaries, self.run_list.wanted)
             self._set(
                 self.run_list,
@@ -246,7 +249,8 @@ class Tab:
             component.param.update(**changed)
 
     def _topbar_state(self, run: Run | None, *, now: float) -> dict[str, Any]:
-        state: dict[str, Any] = {"lights": lights(self.live, run, now=now, worker=self.worker())}
+        moment, worker = self.playback.moment, self.worker()
+        state: dict[str, Any] = {"lights": lights(self.live, run, now=now, worker=worker, moment_ms=moment)}
         if run is None:
             return {**state, "plan": "no run yet", "points": 0, "figures": "waiting for the first scan"}
         name = str(run.start.get("plan_name") or "run")
@@ -287,6 +291,9 @@ class Tab:
         source = self.pipeline.source
         if source.kind != "frames":
             source = run.main
+        if self.playback.moment is not None:
+            self.frame.blank("only the newest frame is kept")
+            return
         frame, number = self.live.frame(run.uid, _frames_of(run, source))
         self.frame.draw(source, frame, number=number)
 
@@ -296,7 +303,14 @@ class Tab:
         return self.live.runs.get(self.live.newest or "")
 
     def _switch(self, run: Run | None) -> None:
+        """Draws another run, or the same one as it was at another time."""
+        before = self.pipeline.run
         self.pipeline.look_at(run)
+        if run is not None and before is not None and run.uid == before.uid:
+            self._words_at = self._frame_at = 0.0
+            self._forget_shown()
+            self._keep_box()
+            return
         self.pace = Pace()
         self.frame.clear()
         self._words_at = 0.0
@@ -305,6 +319,13 @@ class Tab:
         if run is not None:
             self._keep_what_fits(run)
         self._show_frames()
+
+    def _keep_box(self) -> None:
+        """Lets go of a box whose cells are not there at another time, when less was known of the path."""
+        box, raster = self.choices.box, self.pipeline.picture.raster
+        if box is not None and (box[1] > raster.rows or box[3] > raster.columns):
+            with set_curdoc(self.document):
+                self.choices.box = None
 
     def _keep_what_fits(self, run: Run) -> None:
         """Another run may have no such source, or tell its shape itself."""
@@ -561,13 +582,20 @@ class Tab:
             if self.choices.pinned == uid and not self._gone:
                 with set_curdoc(self.document):
                     self.choices.pinned = ""
-                    if pn.state.notifications is not None:
-                        pn.state.notifications.warning(html.escape(str(trouble)), duration=8000)
+                self._warn(str(trouble))
             return
         if self._gone or self.choices.pinned != uid or self._opened == uid:
             self.live.release(uid)
         else:
             self._opened = uid
+
+    def _warn(self, text: str) -> None:
+        """Says for a while what went wrong."""
+        if self._gone:
+            return
+        with set_curdoc(self.document):
+            if pn.state.notifications is not None:
+                pn.state.notifications.warning(html.escape(text), duration=8000)
 
     def _let_go(self) -> None:
         """Ends what :meth:`_open` began."""
@@ -594,6 +622,7 @@ class Tab:
         if self._gone:
             return
         self._gone = True
+        self.playback.end()
         self.live.unwatch(self)
         self.live.show_frames_of(self, None)
         self._let_go()

@@ -1,0 +1,81 @@
+// From the first document of a run to the last. While the hand is held, the server says nothing of where it is.
+export function render({model, el}) {
+  const TOLD_MS = 100
+  const make = (tag, name, parent) => {
+    const node = document.createElement(tag)
+    node.className = name
+    parent.append(node)
+    return node
+  }
+  const bar = document.createElement("div")
+  bar.className = "timebar"
+  const play = make("button", "play", bar)
+  play.type = "button"
+  const speed = make("select", "speed", bar)
+  speed.title = "how many times as fast as it was"
+  speed.setAttribute("aria-label", "speed")
+  const hand = make("input", "hand", bar)
+  hand.type = "range"
+  hand.step = "any"
+  hand.title = "drag to look back in this run; only this tab does"
+  hand.setAttribute("aria-label", "moment of the run")
+  const words = make("span", "words", bar)
+  const live = make("button", "live", bar)
+  live.type = "button"
+
+  let number = 0
+  let held = false
+  let told = 0
+  let waiting = null
+  const ask = (what, value = null) => { model.ask = {number: ++number, what, value} }
+  const go = () => {
+    clearTimeout(waiting)
+    told = Date.now()
+    ask("go", Math.round(Number(hand.value)))
+  }
+  hand.addEventListener("pointerdown", () => { held = true })
+  hand.addEventListener("input", () => {
+    bar.dataset.at = "then"
+    draw()
+    clearTimeout(waiting)
+    waiting = setTimeout(go, Math.max(0, told + TOLD_MS - Date.now()))
+  })
+  hand.addEventListener("change", () => { held = false; go() })
+  hand.addEventListener("pointercancel", () => { held = false })
+  play.addEventListener("click", () => ask(model.state.playing ? "pause" : "play"))
+  speed.addEventListener("change", () => ask("speed", Number(speed.value)))
+  live.addEventListener("click", () => ask("live"))
+
+  const draw = () => {
+    const {first = 0, last = 1} = model.state
+    const share = (Number(hand.value) - first) / Math.max(1, last - first)
+    hand.style.setProperty("--share", `${100 * share}%`)
+  }
+  const fill = () => {
+    const {first, last, moment = null, playing = false, running = false, speeds = []} = model.state
+    const known = first !== undefined
+    for (const node of [play, speed, hand]) node.disabled = !known
+    bar.dataset.at = moment === null ? "now" : "then"
+    play.dataset.shows = playing ? "pause" : "play"
+    play.title = playing ? "pause" : moment === null ? "play this run from its beginning" : "play"
+    play.setAttribute("aria-label", play.title)
+    live.textContent = running ? "Live" : "End"
+    live.title = running ? "what comes in now" : "the run as it ended"
+    live.disabled = moment === null
+    words.textContent = model.state.words ?? ""
+    if (speed.options.length !== speeds.length) {
+      speed.replaceChildren(...speeds.map((times) => new Option(`${times} ×`, times)))
+    }
+    speed.value = model.state.speed ?? ""
+    if (known && !held) {
+      hand.min = first
+      hand.max = last
+      hand.value = moment ?? last
+      hand.setAttribute("aria-valuetext", words.textContent)
+    }
+    draw()
+  }
+  model.on("state", fill)
+  fill()
+  return bar
+}

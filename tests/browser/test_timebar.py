@@ -1,0 +1,147 @@
+"""The time bar in Chromium: a run is scrubbed back and played while the live run goes on, and nobody else notices."""
+
+from __future__ import annotations
+
+import time
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser
+from tests.support.browser import CHANNELS, Shown, open_page
+from tests.support.made_up import MadeUpRun
+from tests.support.stack import Stack
+
+POINTS = 80
+
+
+@pytest.fixture
+def run(redis_url: str) -> MadeUpRun:
+    """A run that goes on; its first forty points came over three seconds."""
+    run = MadeUpRun(redis_url, seed=3)
+    for first in range(1, 41, 4):
+        run.add(first, first + 3)
+        time.sleep(0.3)
+    return run
+
+
+def points(shown: Shown) -> int:
+    return int(np.isfinite(shown.image("total")).sum())
+
+
+def shows(shown: Shown, run: MadeUpRun, last: int) -> bool:
+    """Whether the maps are those of so many points."""
+    expected, maps = run.expected(last), shown.maps()
+    return all(np.array_equal(maps[name], expected[name], equal_nan=True) for name in CHANNELS)
+
+
+def scrub(shown: Shown, share: float) -> None:
+    """Drags the hand to a share of the bar."""
+    box = shown.page.locator(".timebar .hand").bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    now = shown.page.locator(".timebar .hand").evaluate("(hand) => (hand.value - hand.min) / (hand.max - hand.min)")
+    inner = box["width"] - 13  # the hand stays within the bar
+    shown.page.mouse.move(box["x"] + 6.5 + now * inner, middle)
+    shown.page.mouse.down()
+    shown.page.mouse.move(box["x"] + 6.5 + share * inner, middle, steps=8)
+    shown.page.mouse.up()
+    shown.page.wait_for_timeout(500)  # what was under the hand on the way is drawn too
+
+
+def test_a_run_is_scrubbed_back_while_it_goes_on_and_nobody_else_notices(
+    pages: Stack, chromium: Browser, tab: Shown, run: MadeUpRun
+) -> None:
+    other = open_page(chromium, f"{pages.url}/dashboard")
+    for shown in (tab, other):
+        shown.wait(lambda shown=shown: shows(shown, run, 40))
+    scrub(tab, 0.5)
+    tab.wait(lambda: 0 < points(tab) < 40)
+    then = points(tab)
+    assert then % 4 == 0
+    tab.wait(lambda: shows(tab, run, then))
+    tab.wait(lambda: sum(tab.bars()) == then)
+    tab.wait(lambda: tab.table()["total"][-1] == str(then))
+    tab.wait(lambda: tab.lights()[0].startswith("as of "))
+    assert f"{then} of {POINTS} points" in tab.text(".timebar .words")
+    run.add(41, 60)
+    other.wait(lambda: shows(other, run, 60))
+    tab.wait(lambda: "60 of 80 points" in tab.text(".figures"))
+    assert shows(tab, run, then)
+    assert other.page.locator(".timebar").get_attribute("data-at") == "now"
+    tab.page.locator(".timebar .live").click()
+    tab.wait(lambda: shows(tab, run, 60))
+    run.add(61, POINTS)
+    run.stop()
+    for shown in (tab, other):
+        shown.wait(lambda shown=shown: shows(shown, run, POINTS))
+    other.page.close()
+    assert other.errors == []
+
+
+def test_a_run_that_ended_is_played_from_its_beginning_to_its_end(tab: Shown, run: MadeUpRun) -> None:
+    run.add(41, POINTS)
+    run.stop()
+    tab.wait(lambda: shows(tab, run, POINTS))
+    tab.wait(lambda: tab.text(".timebar .live") == "End")
+    tab.page.locator(".timebar .speed").select_option("1")
+    tab.page.locator(".timebar .play").click()
+    seen: list[int] = []
+
+    def ended() -> bool:
+        seen.append(points(tab))
+        return tab.page.locator(".timebar").get_attribute("data-at") == "now" and seen[-1] == POINTS
+
+    tab.wait(lambda: tab.page.locator(".timebar").get_attribute("data-at") == "then")
+    tab.wait(ended)
+    played = seen[seen.index(min(seen)) :]
+    assert played == sorted(played)
+    assert len(set(played)) > 4, seen
+    assert shows(tab, run, POINTS)
+
+
+def test_the_hand_moves_by_keyboard_and_play_pauses_where_it_is(tab: Shown, run: MadeUpRun) -> None:
+    tab.wait(lambda: shows(tab, run, 40))
+    hand = tab.page.locator(".timebar .hand")
+    hand.press("Home")
+    tab.wait(lambda: points(tab) == 0)
+    tab.page.locator(".timebar .speed").select_option("1")
+    tab.page.locator(".timebar .play").click()
+    tab.wait(lambda: points(tab) >= 8)
+    tab.page.locator(".timebar .play").click()
+    tab.wait(lambda: tab.page.locator(".timebar .play").get_attribute("data-shows") == "play")
+    tab.page.wait_for_timeout(300)
+    then = points(tab)
+    tab.page.wait_for_timeout(500)
+    assert 8 <= points(tab) == then < 40
+    assert shows(tab, run, then)
+    hand.press("End")
+    tab.wait(lambda: shows(tab, run, 40))
+    tab.wait(lambda: tab.page.locator(".timebar .live").is_disabled())
+
+
+def test_a_link_with_a_moment_shows_the_run_as_it_was(pages: Stack, chromium: Browser, run: MadeUpRun) -> None:
+    shown = open_page(chromium, f"{pages.url}/dashboard")
+    shown.wait(lambda: shows(shown, run, 40))
+    scrub(shown, 0.3)
+    shown.wait(lambda: 0 < points(shown) < 40)
+    shown.wait(lambda: "at" in parse_qs(urlsplit(shown.page.evaluate("location.href")).query))
+    shown.page.wait_for_timeout(500)
+    then, address = points(shown), shown.page.evaluate("location.href")
+    run.add(41, 60)
+    other = open_page(chromium, address)
+    other.wait(lambda: shows(other, run, then))
+    other.wait(lambda: other.lights()[0].startswith("as of "))
+    shown.page.go_back()
+    shown.wait(lambda: shows(shown, run, 60))
+    for one in (shown, other):
+        one.page.close()
+        assert one.errors == []
+
+
+def test_a_moment_that_is_none_of_the_run_is_told_of(pages: Stack, chromium: Browser, run: MadeUpRun) -> None:
+    shown = open_page(chromium, f"{pages.url}/dashboard?run={run.uid}&at=5")
+    shown.wait(lambda: shows(shown, run, 40))
+    shown.page.get_by_text("the moment of this link is none of this run").wait_for()
+    shown.page.close()
+    assert shown.errors == []
