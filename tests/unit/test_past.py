@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +36,9 @@ class CountingStore(FakeStore):
         super().__init__(FakeClock())
         self.read_entries = 0
 
-    async def run_entries(self, uid: str, *, after: str = "0", until: str = "", count: int = 1000) -> Any:
+    async def run_entries(
+        self, uid: str, *, after: str = "0", until: str = "", count: int = 1000
+    ) -> AsyncIterator[list[Entry]]:
         async for entries in super().run_entries(uid, after=after, until=until, count=count):
             self.read_entries += len(entries)
             yield entries
