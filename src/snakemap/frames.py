@@ -201,6 +201,13 @@ class FrameLedger:
         self._told[seq_nums.start : seq_nums.stop] = True
         self.announced = max(self.announced, seq_nums.stop - 1)
 
+    def place_of(self, seq_num: int) -> tuple[Resource, int] | None:
+        """Where a point lies: its resource, and its row there in points; None when no document says so."""
+        if not 0 < seq_num < len(self._where) or self._where[seq_num] < 0:
+            return None
+        resource = list(self.resources.values())[self._where[seq_num]]
+        return resource, int(self._index[seq_num])
+
     def pending(self, *, limit: int = 64) -> Piece | None:
         """Takes the next piece to read off the queue, oldest first; None when nothing waits.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from urllib.parse import parse_qs, urlsplit
 
+import h5py
 import numpy as np
 import pytest
 from playwright.sync_api import Browser
@@ -137,6 +138,32 @@ def test_a_link_with_a_moment_shows_the_run_as_it_was(pages: Stack, chromium: Br
     for one in (shown, other):
         one.page.close()
         assert one.errors == []
+
+
+def test_the_frame_of_a_moment_is_read_from_its_file(
+    pages: Stack, chromium: Browser, tab: Shown, redis_url: str
+) -> None:
+    frames = np.arange(POINTS, dtype=np.uint8)[:, None, None] + np.zeros((1, 24, 8), np.uint8)
+    with h5py.File(pages.data_root / "frames.h5", "w") as file:
+        file["data"] = frames
+    run = MadeUpRun(redis_url, file=(pages.data_root / "frames.h5").as_uri())
+    for first in range(1, 41, 4):
+        run.add(first, first + 3)
+        time.sleep(0.2)
+    tab.wait(lambda: shows(tab, run, 40))
+    for share in (0.4, 0.7, 0.2):
+        scrub(tab, share)
+        tab.wait(lambda: 0 < points(tab) < 40)
+        then = points(tab)
+        tab.wait(lambda then=then: tab.page.evaluate("sm.named('frame').title.text") == f"frame of point {then}")
+        seen = tab.page.evaluate(
+            """() => Array.from(sm.named('frame').renderers.find((one) => one.visible && one.glyph.type === 'Image')
+                     .data_source.data.image[0])"""
+        )
+        assert set(seen) == {then - 1}
+    (pages.data_root / "frames.h5").unlink()
+    scrub(tab, 0.5)
+    tab.wait(lambda: "cannot be read" in tab.page.evaluate("sm.named('frame').title.text"))
 
 
 def test_a_moment_that_is_none_of_the_run_is_told_of(pages: Stack, chromium: Browser, run: MadeUpRun) -> None:

@@ -33,6 +33,7 @@ class MadeUpRun:
         rois: regions by name.
         scalars: values (points,) that events hold, by data key.
         units: of scalars, by data key.
+        file: uri of the file that its frames, (24, 8) each, are said to be in; empty for none.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class MadeUpRun:
         seed: int = 1,
         scalars: dict[str, np.ndarray] | None = None,
         units: dict[str, str] | None = None,
+        file: str = "",
     ) -> None:
         rows, columns = shape
         spec = {
@@ -80,6 +82,11 @@ class MadeUpRun:
         )
         self._descriptor = derived_descriptor(self.run, rois, frame_shape=(24, 8), time=time.time())
         self._append([Document("descriptor", self._descriptor, run=self.uid)])
+        self._file = f"{self.uid}/file" if file else ""
+        if file:
+            told = {"mimetype": "application/x-hdf5", "uri": file, "parameters": {"dataset": "/data"}}
+            resource = {"uid": self._file, "run_start": self.uid, "data_key": "camera", **told}
+            self._append([Document("stream_resource", resource, run=self.uid)])
 
     def add(self, first: int, last: int) -> None:
         """Appends the sums of some points, both inclusive, from 1 on."""
@@ -89,7 +96,13 @@ class MadeUpRun:
         page = derived_page(self._descriptor["uid"], seq_nums, data, time=time.time())
         told = {key: values[first - 1 : last].tolist() for key, values in self.scalars.items()}
         events = derived_page(self._primary["uid"], seq_nums, told, time=time.time())
-        self._append([Document("event_page", doc, run=self.uid) for doc in ([events] if told else []) + [page]])
+        documents = [Document("event_page", doc, run=self.uid) for doc in ([events] if told else []) + [page]]
+        if self._file:
+            of = {"stream_resource": self._file, "descriptor": self._primary["uid"]}
+            spans = {"indices": {"start": first - 1, "stop": last}, "seq_nums": {"start": first, "stop": last + 1}}
+            datum = {"uid": f"{self._file}/{first}", **of, **spans}
+            documents.insert(0, Document("stream_datum", datum, run=self.uid))
+        self._append(documents)
 
     def stop(self) -> None:
         """Ends the run well."""

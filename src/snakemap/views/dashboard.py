@@ -18,6 +18,7 @@ from snakemap.view import View
 from snakemap.views.address import Address, Center
 from snakemap.views.compare import CompareView
 from snakemap.views.components import stylesheet
+from snakemap.views.past_frames import PastFrames
 from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
 from snakemap.views.steering import Steering
 from snakemap.views.tab import Tab
@@ -183,6 +184,7 @@ class Dashboard(pn.viewable.Viewer):
                 self.address.moved()
 
         if self.room is not None:
+            PastFrames(self.tab, self.room)
             self.visit = Visit(self.room, self.tab, on_dataset=lambda dataset: see(chosen if dataset else maps))
             chosen = _pane(self.visit.dataset, classes=["center"])
             panes.append(chosen)

@@ -45,6 +45,7 @@ WORDS_PERIOD_S = 1.0
 UNTOLD = object()
 FRAME_PERIOD_S = 0.25
 SETTLE_MS = 150
+NO_FRAME = "of the frames only the newest is kept"
 RETRY_MS = 1000
 """Until a run that was asked for is looked for again, after Redis was away."""
 
@@ -99,6 +100,7 @@ class Tab:
         self._tell_zoom: list[Callable[[], None]] = []
         self._tell_box: list[Callable[[tuple[float, float, float, float]], None]] = []
         self.worker: Callable[[], WorkerStatus | None] = lambda: None
+        self.show_past_frame: Callable[[Run, Source], None] = lambda run, source: self.frame.blank(NO_FRAME)
         self.source_names: list[str] = []
         self._trail: Trail | object | None = UNTOLD
         self._trail_at = 0.0
@@ -292,7 +294,7 @@ class Tab:
         if source.kind != "frames":
             source = run.main
         if self.playback.moment is not None:
-            self.frame.blank("only the newest frame is kept")
+            self.show_past_frame(run, source)
             return
         frame, number = self.live.frame(run.uid, _frames_of(run, source))
         self.frame.draw(source, frame, number=number)

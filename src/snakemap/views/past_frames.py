@@ -1,0 +1,90 @@
+"""The frames of a run as it was: only the newest is in the store, so that they are read from their file."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import numpy.typing as npt
+
+from snakemap.errors import FrameError, SnakemapError
+from snakemap.frames import Resource
+from snakemap.roi import shrink
+from snakemap.runs import Run
+from snakemap.sources import Source
+from snakemap.views.errands import Errands
+from snakemap.views.tab import Tab
+from snakemap.views.visit import FileRoom
+
+__all__ = ["PastFrames", "frame_at"]
+
+PIXELS_MAX = 64_000_000
+
+
+class PastFrames:
+    """Shows a tab that looks back the frame of the last point it sees.
+
+    Args:
+        tab: whose frame it is.
+        room: where files are looked at.
+    """
+
+    def __init__(self, tab: Tab, room: FileRoom) -> None:
+        self.tab = tab
+        self.room = room
+        self.errands = Errands(tab.document)
+        self._asked: tuple[str, str, int] | None = None
+        tab.show_past_frame = self.show
+        tab.on_close(self.errands.close)
+
+    def show(self, run: Run, source: Source) -> None:
+        """Has the frame of the last point of a run as it was read and drawn, unless it is there already."""
+        number = source.maps.highest
+        asked = run.uid, run.name_of(source), number
+        if asked == self._asked and self.tab.frame.shown in (number, None):
+            return
+        self._asked = asked
+        place = source.ledger.place_of(number)
+        if place is None:
+            self.tab.frame.blank("no frame yet" if not number else f"nobody says where frame {number:,} is")
+            return
+
+        def draw(frame: npt.NDArray[Any]) -> None:
+            if self._asked == asked and self.tab.playback.moment is not None:
+                self.tab.frame.draw(source, frame, number=number)
+
+        def blank(_: SnakemapError) -> None:
+            if self._asked == asked and self.tab.playback.moment is not None:
+                self.tab.frame.blank(f"frame of point {number:,} cannot be read")
+
+        self.errands.run("frame", lambda: frame_at(self.room, *place), draw, failed=blank)
+
+
+async def frame_at(room: FileRoom, resource: Resource, row: int) -> npt.NDArray[Any]:
+    """The frame (rows, columns), or (rows, columns, 3) in color, of a point, as small as a screen needs it.
+
+    Args:
+        room: of the process.
+        resource: where the frames are.
+        row: of the point, as :meth:`~snakemap.frames.FrameLedger.place_of` tells; of several frames it is the last.
+
+    Raises:
+        FrameError: when it is not there, or is no frame.
+        FileRefused: when the file may not be read, or
+        FileBroken: cannot be.
+    """
+    path = room.place_of(unquote(urlsplit(resource.uri).path))
+    if not path:
+        raise FrameError("the file is not in the data root")
+    shape = (await room.looker.about(path, resource.dataset)).get("shape") or []
+    lead = divmod(row, resource.columns) if resource.columns else (resource.frames_per_point * (row + 1) - 1,)
+    sides = [[0, size, 1] for size in shape[len(lead) :]]
+    if (len(sides) == 3 and sides[-1][1] != 3) or len(sides) not in (2, 3) or 0 in shape:
+        raise FrameError(f"a dataset of the shape {shape} has no frames that can be shown")
+    block = await room.looker.read(path, resource.dataset, [*lead, *sides], most=PIXELS_MAX)
+    try:
+        return await asyncio.to_thread(shrink, np.asarray(block.values))
+    except TypeError as error:
+        raise FrameError("what is there cannot be drawn") from error
