@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import time
 import uuid
@@ -44,6 +45,7 @@ class Tree:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_heed_signals,
             )
 
     def __enter__(self) -> Tree:
@@ -92,6 +94,12 @@ class Tree:
         """Sends a signal and returns the exit code."""
         self.process.send_signal(number)
         return self.process.wait(TIMEOUT_S)
+
+
+def _heed_signals() -> None:
+    """Whoever started the tests in the background may have had these ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _lives(process: psutil.Process) -> bool:
