@@ -36,6 +36,7 @@ from snakemap.telemetry import Reporter
 from snakemap.views import dataset_image
 from snakemap.views.arrival import Arrival
 from snakemap.views.dashboard import Dashboard, page_css
+from snakemap.views.embedded import style_from_here
 from snakemap.views.event_route import EventsHandler
 from snakemap.views.file_route import FileHandler
 from snakemap.views.health_route import HealthHandler, ReadyHandler
@@ -155,7 +156,11 @@ def page(name: str) -> None:
     Args:
         name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"``, ``"summary"`` or ``"log"``.
     """
-    title = "snakemap" if name == "dashboard" else f"snakemap {name}"
+    _show(name, title="snakemap" if name == "dashboard" else f"snakemap {name}")
+    style_from_here(curdoc())
+
+
+def _show(name: str, *, title: str) -> None:
     place, notes = parse(_query())
     pn.extension(raw_css=[page_css(place.theme or "dark")], notifications=True)
     try:

@@ -118,7 +118,8 @@ def opened(chromium: Browser, url: str) -> Iterator[Shown]:
         yield shown
     finally:
         context.close()
-    assert [url for url in asked if urlsplit(url).hostname not in ("localhost", None)] == []
+    foreign = [url for url in asked if urlsplit(url).hostname not in ("localhost", None)]
+    assert not foreign, foreign
     assert shown.errors == []
 
 

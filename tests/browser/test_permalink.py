@@ -90,11 +90,10 @@ def test_back_and_forward_go_from_run_to_run_and_a_link_to_the_newest_names_it(
         shown.wait(lambda: look(shown)["uid"] == runs[0].uid)
         shown.page.go_back()
         shown.wait(lambda: look(shown)["uid"] == runs[1].uid)
+        link = "() => sm.models().find((model) => model.state?.link !== undefined).state.link"
+        shown.wait(lambda: shown.page.evaluate(link) == f"run={runs[1].uid}")
         shown.page.get_by_text("Copy link").click()
         shown.wait(lambda: shown.page.get_by_text("Copied").count() == 1)
-        assert shown.page.evaluate("() => sm.models().find((model) => model.state?.link !== undefined).state.link") == (
-            f"run={runs[1].uid}"
-        )
 
 
 def test_an_address_leads_to_a_dataset_of_a_file_and_back_to_the_maps(

@@ -121,12 +121,15 @@ class Address:
             return
         document = self.tab.document
         if self.place().key != self._told.key:
-            if not self._next:
-                self._next = True
-                document.add_next_tick_callback(self._tell)
+            self._at_once()
         elif not self._held:
             self._held = True
             document.add_timeout_callback(self._tell_gathered, TELL_MS)
+
+    def _at_once(self) -> None:
+        if not self._next:
+            self._next = True
+            self.tab.document.add_next_tick_callback(self._tell)
 
     def place(self) -> Place:
         """Where the page is, or will be when all that was asked for is there."""
@@ -182,8 +185,11 @@ class Address:
         run = self.tab.pipeline.run
         uid = run.uid if run is not None else ""
         at = 0 if self.tab.playback.playing else self.tab.playback.moment or 0
-        if (uid, at) != (self._run, self._at):
-            self._run, self._at = uid, at
+        if uid != self._run:
+            self._run = uid
+            self._at_once()  # or a link would be copied that names the run before
+        if at != self._at:
+            self._at = at
             self.soon()
 
     def _open(self, place: Place) -> None:
