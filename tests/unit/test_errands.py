@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import pytest
@@ -12,10 +12,13 @@ from snakemap.views.errands import Errands
 
 
 class Ticks:
-    """A document that does at once what it is told to do in its next tick."""
+    """A document that does before long what it is told to do in its next tick."""
 
-    def add_next_tick_callback(self, callback: Callable[[], None]) -> None:
-        callback()
+    def __init__(self) -> None:
+        self.ticks: list[asyncio.Task[None]] = []
+
+    def add_next_tick_callback(self, callback: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.ticks.append(asyncio.get_running_loop().create_task(callback()))
 
 
 @pytest.fixture

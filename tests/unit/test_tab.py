@@ -248,7 +248,7 @@ async def test_a_tick_waits_for_messages_that_it_would_overtake(monkeypatch: pyt
     assert tab.ticks == 0
     (later,) = [one for one in tab.document.session_callbacks if isinstance(one, TimeoutCallback)]
     monkeypatch.delitem(panel_document._WRITE_BLOCK, tab.document)
-    later.callback()
+    await cast(Any, later.callback())
     assert (tab.ticks, tab.pipeline.run) == (1, tab.live.runs["a"])
 
 

@@ -14,6 +14,7 @@ from snakemap.views.arrival import Arrival
 from snakemap.views.compare import CompareView
 from snakemap.views.components import AddressBar
 from snakemap.views.displays import displays_of
+from snakemap.views.order import later, soon
 from snakemap.views.tab import Tab
 from snakemap.views.visit import Visit
 
@@ -119,17 +120,16 @@ class Address:
         """Tells the address before long, if it is another one; at once when it is that of another place."""
         if self._gone or self._run is None:
             return
-        document = self.tab.document
         if self.place().key != self._told.key:
             self._at_once()
         elif not self._held:
             self._held = True
-            document.add_timeout_callback(self._tell_gathered, TELL_MS)
+            later(self.tab.document, self._tell_gathered, TELL_MS)
 
     def _at_once(self) -> None:
         if not self._next:
             self._next = True
-            self.tab.document.add_next_tick_callback(self._tell)
+            soon(self.tab.document, self._tell)
 
     def place(self) -> Place:
         """Where the page is, or will be when all that was asked for is there."""

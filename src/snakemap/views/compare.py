@@ -30,6 +30,7 @@ from snakemap.sources import DEFAULT_CHANNELS
 from snakemap.thumbnail import palette
 from snakemap.views.components import stylesheet
 from snakemap.views.errands import Errands
+from snakemap.views.order import soon
 from snakemap.views.page import fitted
 from snakemap.views.slices import complain
 from snakemap.views.tab import Tab
@@ -130,7 +131,7 @@ class CompareView(pn.viewable.Viewer):
                 self.channel.value = channel
             then()
             # the browser must have the figures before it is told what is in them
-            self.tab.document.add_next_tick_callback(self._draw_first)
+            soon(self.tab.document, self._draw_first)
 
         def refuse(error: SnakemapError) -> None:
             complain(error)

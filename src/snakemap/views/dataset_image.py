@@ -27,6 +27,7 @@ from bokeh.palettes import Cividis256
 from bokeh.plotting import figure
 
 from snakemap.views.displays import color_limits, rgba
+from snakemap.views.order import later, on_change
 from snakemap.views.page import fitted
 from snakemap.views.theme import Theme
 from snakemap.views.theming import counts_formatter, dress
@@ -64,8 +65,7 @@ class ImagePane:
         self.figure = self._figure()
         self.page = fitted(self.figure)
         for axis in (self.figure.x_range, self.figure.y_range):
-            axis.on_change("start", self._on_range)
-            axis.on_change("end", self._on_range)
+            on_change(axis, "start", "end", tell=self._on_range)
         picture = pn.pane.Bokeh(self.figure, sizing_mode="stretch_both")
         self.pane = pn.Column(picture, sizing_mode="stretch_both", margin=0, visible=False)
         self.restyle(theme)
@@ -170,7 +170,7 @@ class ImagePane:
     def _on_range(self, attribute: str, old: Any, new: Any) -> None:
         if not self._held and self._values is not None:
             self._held = True
-            self.document.add_timeout_callback(self._look_closer, SETTLE_MS)
+            later(self.document, self._look_closer, SETTLE_MS)
 
     def _look_closer(self) -> None:
         self._held = False

@@ -22,6 +22,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from snakemap.views.displays import envelope
+from snakemap.views.order import later, on_change, on_events
 from snakemap.views.theme import Theme
 from snakemap.views.theming import dress
 
@@ -132,7 +133,7 @@ class LinePane:
     def _on_range(self, attribute: str, old: Any, new: Any) -> None:
         if not self._held and len(self._x) > MARKED_MAX:
             self._held = True
-            self.document.add_timeout_callback(self._look_closer, SETTLE_MS)
+            later(self.document, self._look_closer, SETTLE_MS)
 
     def _look_closer(self) -> None:
         self._held = False
@@ -156,8 +157,6 @@ class LinePane:
         plot.scatter("x", "y", source=self.marks, size=4)
         plot.varea("x", "low", "high", source=self.band)
         plot.add_tools(HoverTool(tooltips=[("at", "@x{0,0.[0000]}"), ("value", "@y{0,0.[0000]}")], renderers=[line]))
-        for event in (Reset, DoubleTap):
-            plot.on_event(event, self._on_reset)
-        plot.x_range.on_change("start", self._on_range)
-        plot.x_range.on_change("end", self._on_range)
+        on_events(plot, Reset, DoubleTap, tell=self._on_reset)
+        on_change(plot.x_range, "start", "end", tell=self._on_range)
         return plot

@@ -12,6 +12,7 @@ from bokeh.document import Document
 from panel.io.state import set_curdoc
 
 from snakemap.errors import SnakemapError
+from snakemap.views.order import soon
 
 __all__ = ["Errands"]
 
@@ -76,7 +77,7 @@ class Errands:
                     log.exception("an errand of a tab (%s) failed", kind)
                     told = functools.partial(failed, SnakemapError("something went wrong here; the log knows more"))
                 if kind not in self._waiting and not self._gone:
-                    self.document.add_next_tick_callback(functools.partial(self._tell, told))
+                    soon(self.document, functools.partial(self._tell, told))
         finally:
             del self._tasks[kind]
 

@@ -21,6 +21,7 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from snakemap.maps import BINS
+from snakemap.views.order import on_events
 from snakemap.views.theme import Theme, channel_color
 from snakemap.views.theming import dress
 
@@ -46,9 +47,8 @@ class HistogramView(pn.viewable.Viewer):
         self.count_range = Range1d(start=0, end=1.04)
         self.brushed = BoxAnnotation(visible=False)
         self.figure = self._figure()
-        self.figure.on_event(SelectionGeometry, lambda event: _brushed(event, on_brush))
-        for event in (Reset, DoubleTap):
-            self.figure.on_event(event, lambda _: on_brush(None))
+        on_events(self.figure, SelectionGeometry, tell=lambda event: _brushed(event, on_brush))
+        on_events(self.figure, Reset, DoubleTap, tell=lambda _: on_brush(None))
         self.restyle(theme)
         self.name_it("total", of_box=False)
         self._layout = pn.pane.Bokeh(

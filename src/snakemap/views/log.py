@@ -19,6 +19,7 @@ from snakemap.excerpt import excerpt
 from snakemap.store import Raw
 from snakemap.views.components import list_script, stylesheet
 from snakemap.views.errands import Errands
+from snakemap.views.order import soon
 
 __all__ = ["EventList", "LogView", "filter_from"]
 
@@ -116,7 +117,7 @@ class LogView(pn.viewable.Viewer):
         """Asks for one tick; a tab that is still busy with the last one skips."""
         if not self._waiting and not self._gone:
             self._waiting = True
-            self.document.add_next_tick_callback(self.tick)
+            soon(self.document, self.tick)
 
     def tick(self) -> None:
         """Tells what is new."""

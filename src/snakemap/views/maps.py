@@ -38,6 +38,7 @@ from snakemap.runs import Run
 from snakemap.thumbnail import palette
 from snakemap.trail import Trail
 from snakemap.views.components import stylesheet
+from snakemap.views.order import on_events
 from snakemap.views.page import Page, script
 from snakemap.views.pipeline import Pipeline
 from snakemap.views.theme import THEMES, Theme, channel_color
@@ -324,8 +325,8 @@ class MapsView(pn.viewable.Viewer):
         for plot in self.figures:
             plot.js_on_event(MouseMove, readout)
             plot.js_on_event(MouseLeave, readout)
-            plot.on_event(SelectionGeometry, lambda event: _drawn(event, on_box))
-            plot.on_event(Reset, lambda _: on_box(None))
+            on_events(plot, SelectionGeometry, tell=lambda event: _drawn(event, on_box))
+            on_events(plot, Reset, tell=lambda _: on_box(None))
         for name in ("inner_width", "inner_height"):
             self.figures[0].js_on_change(name, fit)
         for name in ("place", "zoom"):

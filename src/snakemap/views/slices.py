@@ -34,6 +34,7 @@ from snakemap.views.displays import (
 )
 from snakemap.views.downloads import FORMATS, written
 from snakemap.views.errands import Errands
+from snakemap.views.order import every, later
 from snakemap.views.theme import Theme
 from snakemap.views.words import bytes_text, shape_text
 
@@ -319,7 +320,7 @@ class DatasetView(pn.viewable.Viewer):
             return
         self._asked += 1
         self._reading = True
-        self.document.add_timeout_callback(functools.partial(self._say_busy, self._asked), BUSY_MS)
+        later(self.document, functools.partial(self._say_busy, self._asked), BUSY_MS)
         work, then = {
             "scalar": (self._read_scalar, self._draw_scalar),
             "table": (self._read_table, self._draw_table),
@@ -535,7 +536,7 @@ class DatasetView(pn.viewable.Viewer):
     def _on_play(self, event: Any) -> None:
         self._end("play")
         if event.new:
-            self._timers["play"] = self.document.add_periodic_callback(self._next, PLAY_MS)
+            self._timers["play"] = every(self.document, self._next, PLAY_MS)
 
     def _next(self) -> None:
         """The next frame, and after the last one the first again; none is left out when reading takes longer."""
@@ -551,7 +552,7 @@ class DatasetView(pn.viewable.Viewer):
 
     def _keep_looking(self) -> None:
         if "live" not in self._timers:
-            self._timers["live"] = self.document.add_periodic_callback(self._look_again, FOLLOW_MS)
+            self._timers["live"] = every(self.document, self._look_again, FOLLOW_MS)
 
     def _cannot_look(self, error: SnakemapError) -> None:
         if not isinstance(error, FileNotReady):  # what is not ready may be so the next time

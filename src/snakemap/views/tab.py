@@ -26,7 +26,7 @@ from snakemap.views.components import RunList, SummaryTable, TopBar
 from snakemap.views.frame import FrameView
 from snakemap.views.histogram import HistogramView
 from snakemap.views.maps import MapsView
-from snakemap.views.order import unsent
+from snakemap.views.order import later, on_change, soon, unsent
 from snakemap.views.page import Page, script
 from snakemap.views.pipeline import Choices, Levels, Pipeline
 from snakemap.views.playback import Playback
@@ -130,14 +130,14 @@ class Tab:
         if self._waiting or self._gone or not self._begun:
             return
         self._waiting = True
-        self.document.add_next_tick_callback(self.tick)
+        soon(self.document, self.tick)
 
     def tick(self) -> None:
         """Brings the whole page up to date, in one message."""
         if self._gone:
             return
         if unsent(self.document):
-            self.document.add_timeout_callback(self.tick, UNSENT_MS)
+            later(self.document, self.tick, UNSENT_MS)
             return
         self._waiting = False
         self.ticks += 1
@@ -448,11 +448,10 @@ class Tab:
         arguments["trail"] = self.maps.trail_script
         self._update = script("update", **arguments)
         self.page.js_on_change("news", self._update)
-        self.page.on_change("missed", self._on_missed)
-        self.page.on_change("zoom", self._on_zoom)
+        on_change(self.page, "missed", tell=self._on_missed)
+        on_change(self.page, "zoom", tell=self._on_zoom)
         for axis in (self.maps.x_range, self.maps.y_range):
-            axis.on_change("start", self._on_view)
-            axis.on_change("end", self._on_view)
+            on_change(axis, "start", "end", tell=self._on_view)
 
     def show_brush(self, brush: tuple[float, float] | None) -> None:
         """Has the pixels of a range of the chosen channel stand out, relative to its maximum, or lets go of it."""
@@ -536,7 +535,7 @@ class Tab:
         if self._held or self.pipeline.whole:
             return
         self._held = True
-        self.document.add_timeout_callback(self._look_closer, SETTLE_MS)
+        later(self.document, self._look_closer, SETTLE_MS)
 
     def _on_zoom(self, attribute: str, old: Any, new: Any) -> None:
         for tell in self._tell_zoom:

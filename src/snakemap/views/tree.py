@@ -14,6 +14,7 @@ from snakemap.errors import FileNotReady, SnakemapError
 from snakemap.hdf5_look import FileLooker
 from snakemap.views.components import list_script, stylesheet
 from snakemap.views.errands import Errands
+from snakemap.views.order import every
 from snakemap.views.words import bytes_text, shape_text
 
 __all__ = ["Tree", "TreeList"]
@@ -157,7 +158,7 @@ class Tree:
     def _keep_fresh(self) -> None:
         """While somebody writes to the file, its shapes are asked for again and again."""
         if self._live and self._timer is None:
-            self._timer = self.document.add_periodic_callback(self._refresh, REFRESH_MS)
+            self._timer = every(self.document, self._refresh, REFRESH_MS)
 
     def _rest(self) -> None:
         if self._timer is not None:
