@@ -13,7 +13,7 @@ from bokeh.events import Reset
 from bokeh.models import Range1d
 from bokeh.plotting import figure
 
-from snakemap.views.order import every, later, on_change, on_events, soon
+from snakemap.views.order import every, later, on_change, on_click, on_events, soon
 
 
 class Heard:
@@ -69,6 +69,15 @@ async def test_what_a_browser_says_is_handled_on_the_event_loop(elsewhere: bool)
     event, change = sorted(heard.told, key=len)
     assert change == ("start", 0, 0.25)
     assert isinstance(event[0], Reset)
+
+
+async def test_a_button_that_is_pressed_is_answered_on_the_event_loop() -> None:
+    document, heard, button = Document(), Heard(), pn.widgets.Button()
+    on_click(button, document, heard)
+    await asyncio.to_thread(lambda: button.param.trigger("clicks"))
+    assert heard.told == []
+    await serve(document)
+    assert (heard.threads, heard.told) == ([threading.current_thread()], [()])
 
 
 def test_what_is_in_no_page_is_told_at_once() -> None:

@@ -30,7 +30,7 @@ from snakemap.sources import DEFAULT_CHANNELS
 from snakemap.thumbnail import palette
 from snakemap.views.components import stylesheet
 from snakemap.views.errands import Errands
-from snakemap.views.order import soon
+from snakemap.views.order import on_click, soon
 from snakemap.views.page import fitted
 from snakemap.views.slices import complain
 from snakemap.views.tab import Tab
@@ -61,7 +61,7 @@ class CompareView(pn.viewable.Viewer):
         self._shown: tuple[Any, ...] = ()
         css: dict[str, Any] = {"stylesheets": [stylesheet("widgets")], "margin": 0}
         back = pn.widgets.Button(label="‹ Maps", width=70, **css)
-        back.on_click(lambda _: on_back())
+        on_click(back, tab.document, on_back)
         self.channel = pn.widgets.RadioButtonGroup(options=list(DEFAULT_CHANNELS), value="total", **css)
         self.channel.param.watch(lambda _: self.draw(), "value")
         self.note = pn.pane.HTML("", sizing_mode="stretch_width", styles={"color": "var(--sm-faint)"}, margin=(6, 8))

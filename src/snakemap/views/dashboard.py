@@ -18,6 +18,7 @@ from snakemap.view import View
 from snakemap.views.address import Address, Center
 from snakemap.views.compare import CompareView
 from snakemap.views.components import stylesheet
+from snakemap.views.order import on_click
 from snakemap.views.past_frames import PastFrames
 from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
 from snakemap.views.steering import Steering
@@ -224,7 +225,7 @@ class Dashboard(pn.viewable.Viewer):
         button = pn.widgets.Button(
             label="Stop reading", width=100, stylesheets=[stylesheet("widgets")], margin=0, visible=False
         )
-        button.on_click(lambda _: self.visit and self.visit.call_off())
+        on_click(button, self.tab.document, lambda: self.visit.call_off() if self.visit else None)
 
         def show(run: Run | None) -> None:
             visible = run is not None and run.opened and run.stop is None
@@ -321,14 +322,11 @@ class Dashboard(pn.viewable.Viewer):
         choices = self.tab.choices
         clear = pn.widgets.Button(label="Clear", stylesheets=[stylesheet("widgets")], margin=0, visible=False)
 
-        def let_go(_: Any) -> None:
-            self.tab.clear_selections()
-
         def show(*_: Any) -> None:
             clear.visible = choices.brush is not None or choices.box is not None
             hint.visible = not clear.visible
 
-        clear.on_click(let_go)
+        on_click(clear, self.tab.document, self.tab.clear_selections)
         choices.param.watch(show, ["brush", "box"])
         channel = self._channel_choice()
         hint = pn.pane.HTML("drag to brush", styles=FAINT, margin=(6, 8))

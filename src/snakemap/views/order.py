@@ -15,8 +15,9 @@ from bokeh.document import Document
 from bokeh.model import Model
 from panel.io import document as panel_document
 from panel.io.state import set_curdoc
+from panel.widgets import Button
 
-__all__ = ["every", "later", "on_change", "on_events", "soon", "unsent"]
+__all__ = ["every", "later", "on_change", "on_click", "on_events", "soon", "unsent"]
 
 
 def soon(document: Document, work: Callable[[], None]) -> None:
@@ -52,6 +53,11 @@ def on_events(model: Any, *events: Any, tell: Callable[[Any], None]) -> None:
 
     for event in events:
         model.on_event(event, hear)
+
+
+def on_click(button: Button, document: Document, tell: Callable[[], None]) -> None:
+    """Calls back when a button was pressed."""
+    button.on_click(lambda _: soon(document, tell))
 
 
 def unsent(document: Document) -> bool:

@@ -34,7 +34,7 @@ from snakemap.views.displays import (
 )
 from snakemap.views.downloads import FORMATS, written
 from snakemap.views.errands import Errands
-from snakemap.views.order import every, later
+from snakemap.views.order import every, later, on_click
 from snakemap.views.theme import Theme
 from snakemap.views.words import bytes_text, shape_text
 
@@ -203,9 +203,11 @@ class DatasetView(pn.viewable.Viewer):
         """The tools over a picture; those that do not suit it are out of the way."""
         css: dict[str, Any] = {"stylesheets": [stylesheet("widgets")], "margin": 0}
         self.back = pn.widgets.Button(label="‹ Maps", width=70, **{**css, "margin": (4, 0)})
-        self.back.on_click(lambda _: on_back())
+        on_click(self.back, self.document, on_back)
         self.as_maps = pn.widgets.Button(label="Open as maps", width=108, visible=False, **{**css, "margin": (4, 4)})
-        self.as_maps.on_click(lambda _: self.shown and on_maps(self.shown.file, self.shown.about))
+        on_click(
+            self.as_maps, self.document, lambda: on_maps(shown.file, shown.about) if (shown := self.shown) else None
+        )
         self.display = pn.widgets.RadioButtonGroup(options=["image"], **css)
         self.part = pn.widgets.Select(options=list(COMPLEX_PARTS), width=130, **css)
         self.limits = pn.widgets.Select(options=list(LIMITS), width=110, **css)
