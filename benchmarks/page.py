@@ -43,6 +43,7 @@ def ours(size: int, done: int) -> tuple[Any, Any]:
     from snakemap.levels import warm_up
     from snakemap.live import Live
     from snakemap.views.dashboard import Dashboard
+    from snakemap.views.order import soon
     from snakemap.views.pipeline import Levels
     from snakemap.views.tab import Tab
 
@@ -88,7 +89,7 @@ def ours(size: int, done: int) -> tuple[Any, Any]:
 
     def page() -> Any:
         tab = Tab(live, levels, document=curdoc())
-        tab.start()
+        soon(tab.document, tab.start)  # this may be a thread
         return Dashboard(tab)
 
     return page, point
