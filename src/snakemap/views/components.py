@@ -71,7 +71,7 @@ class TimeBar(JSComponent):
     state = param.Dict(default={}, doc="What to show; see `timebar.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, `what` and `value`.")
 
-    _esm = JS / "timebar.js"
+    _esm = list_script("timebar")
     _stylesheets = [stylesheet("timebar")]  # noqa: RUF012
 
 

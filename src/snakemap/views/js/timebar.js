@@ -1,14 +1,7 @@
 // From the first document of a run to the last. While the hand is held, the server says nothing of where it is.
 export function render({model, el}) {
   const TOLD_MS = 100
-  const make = (tag, name, parent) => {
-    const node = document.createElement(tag)
-    node.className = name
-    parent.append(node)
-    return node
-  }
-  const bar = document.createElement("div")
-  bar.className = "timebar"
+  const bar = make("div", "timebar")
   const play = make("button", "play", bar)
   play.type = "button"
   const speed = make("select", "speed", bar)
