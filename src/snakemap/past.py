@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+import sys
 from collections import OrderedDict
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -58,6 +59,7 @@ class Chapters:
         """Adds a state beyond all others, unless it is too large."""
         state = pickle.dumps(run)
         if len(state) > CHAPTER_BYTES_MAX:
+            self.spacing = sys.maxsize  # nor will any later one be smaller
             return
         self.states[moment_of(run)] = state
         if len(self.states) > CHAPTERS_MAX:

@@ -125,7 +125,7 @@ class Arrival:
         if run is None or not place or place["uid"] != run.uid or not self.waiting.keys() <= {"zoom", "box", "at"}:
             return
         show: dict[str, Callable[[Any], None]] = {"zoom": self.tab.maps.show_zoom, "box": self.tab.show_box}
-        for name in self.waiting.keys() & show.keys():
+        for name in [name for name in show if name in self.waiting]:
             left, right, bottom, top = self.waiting[name]
             if left < place["right"] and right > place["left"] and bottom < place["top"] and top > place["bottom"]:
                 with set_curdoc(self.tab.document):

@@ -253,7 +253,7 @@ def _data_light(live: Live, run: Run | None, *, now: float) -> dict[str, str]:
 
 def _past_light(moment_ms: int) -> dict[str, str]:
     at = time.strftime("%H:%M:%S", time.localtime(moment_ms / 1000))
-    return _light(f"as of {at}", "warn", "maps, histogram and table show the run as it was then")
+    return _light(f"as of {at}", "warn", "maps, histogram, table and frame show the run as it was then")
 
 
 def _light(name: str, level: str, title: str) -> dict[str, str]:

@@ -93,7 +93,8 @@ export function render({model, el}) {
   const fillBaton = (told) => {
     baton.replaceChildren()
     if (!told.shown) return
-    make("span", "holder", baton).textContent = readable(told.words, 120)
+    const holder = make("span", "holder", baton)
+    holder.textContent = holder.title = readable(told.words, 120)
     for (const [what, label] of told.actions ?? []) {
       const node = make("button", "link", baton)
       node.type = "button"
