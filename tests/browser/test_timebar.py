@@ -108,13 +108,13 @@ def test_the_hand_moves_by_keyboard_and_play_pauses_where_it_is(tab: Shown, run:
     tab.wait(lambda: points(tab) == 0)
     tab.page.locator(".timebar .speed").select_option("1")
     tab.page.locator(".timebar .play").click()
-    tab.wait(lambda: points(tab) >= 8)
-    tab.page.locator(".timebar .play").click()
+    tab.wait(lambda: tab.page.locator(".timebar .play").get_attribute("data-shows") == "pause")
+    tab.page.locator(".timebar .play").click()  # at once: on a slow machine the run is soon over
     tab.wait(lambda: tab.page.locator(".timebar .play").get_attribute("data-shows") == "play")
     tab.page.wait_for_timeout(300)
     then = points(tab)
     tab.page.wait_for_timeout(500)
-    assert 8 <= points(tab) == then < 40
+    assert points(tab) == then < 40
     assert shows(tab, run, then)
     hand.press("End")
     tab.wait(lambda: shows(tab, run, 40))
