@@ -375,9 +375,8 @@ def _from_shape(start: Mapping[str, Any], habits: Habits) -> Geometry | None:
     if len(shape) == 1:
         row = Raster.of_shape(shape, snake=False, source="shape", note=PATH_NOTE)
         return _habitual(habits, shape[0], motors) or Geometry(row, Trust.POINTS, motors)
-    told = start.get("snake_axes")  # the repr that bluesky's list_grid_scan writes
-    if told in ("True", "False"):
-        flags = (False, *(told == "True" for _ in shape[1:]))
+    flags = _snake_axes(start, shape)
+    if flags is not None:
         raster = _grid(start, shape, snaking=flags, source="shape and snake_axes")
         return Geometry(raster, Trust.ORDER, motors)
     assumed = f"shape; {'snaking' if habits.snake else 'row by row'} assumed"
@@ -385,13 +384,90 @@ def _from_shape(start: Mapping[str, Any], habits: Habits) -> Geometry | None:
     return Geometry(raster, Trust.SHAPE, motors)
 
 
-def _told_lists(start: Mapping[str, Any], shape: Sequence[int]) -> list[npt.NDArray[np.float64]] | None:
-    """Coordinates that a list_grid_scan leaves in the arguments of its pattern: repr of motor, places, and so on."""
+def _snake_axes(start: Mapping[str, Any], shape: Sequence[int]) -> tuple[bool, ...] | None:
+    """Which axes run back, as ``list_grid_scan`` of Bluesky writes it; None when that cannot be read.
+
+    ``snake_axes`` is a bool, a list of motors in any order, or the repr of either. The slowest axis never runs back.
+
+    >>> axes = {"motors": ["z", "y", "x"], "snake_axes": "[SimMotor(name='x')]"}
+    >>> _snake_axes(axes, (2, 2, 3)), _snake_axes({**axes, "snake_axes": "True"}, (2, 2, 3))
+    ((False, False, True), (False, True, True))
+    """
+    told, axes = start.get("snake_axes"), None
+    if isinstance(told, str):
+        if len(told) > REPR_LENGTH_MAX:
+            return None
+        axes = _in_pattern(told, start, len(shape))
+        told = _listed(told)
+    if axes is None and isinstance(told, bool):
+        axes = list(range(len(shape))) if told else []
+    if axes is None and isinstance(told, list | tuple):
+        axes = [_axis_number(name, start, len(shape)) for name in told]
+    if axes is None or None in axes:
+        return None
+    return tuple(number > 0 and number in axes for number in range(len(shape)))
+
+
+def _in_pattern(told: str, start: Mapping[str, Any], count: int) -> list[int] | None:
+    """Numbers of the axes whose reprs, as the arguments of the scan's pattern hold them, make up the repr of a list."""
+    inner = re.fullmatch(r"(?:frozenset\()?[\[({](.*?),?[\])}]\)?", told.strip(), re.DOTALL)
+    reprs = _pattern_args(start)[::2]
+    if inner is None or len(reprs) != count or len(set(map(str, reprs))) != count:
+        return None
+    left, found = inner[1], list[int]()
+    while left:
+        fitting = [n for n, text in enumerate(reprs) if isinstance(text, str) and text and left.startswith(text)]
+        if not fitting:
+            return None
+        number = max(fitting, key=lambda n: len(reprs[n]))
+        found.append(number)
+        left = left[len(reprs[number]) :].removeprefix(",").lstrip()
+    return found
+
+
+def _listed(told: str) -> Any:
+    """A bool, or the names in a list, tuple or set of names or devices, from its repr; None when it is none."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            node = ast.parse(told.strip(), mode="eval").body
+        match node:
+            case ast.Call(func=ast.Name(id="frozenset" | "set"), args=[ast.Set(elts=parts)]) | ast.Set(elts=parts):
+                return [_plain(part) for part in parts]
+            case ast.Call(func=ast.Name(id="frozenset" | "set"), args=[], keywords=[]):
+                return []
+        return _plain(node)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+
+
+def _axis_number(name: Any, start: Mapping[str, Any], count: int) -> int | None:
+    """The axis that a motor moves, slow to fast, by its name or its repr; None when none has that name."""
+    if not isinstance(name, str) or len(name) > REPR_LENGTH_MAX:
+        return None
+    if "(" in name:
+        inside = _listed(name)
+        name = inside if isinstance(inside, str) else name
+    motors = start.get("motors")
+    for names in (motors if isinstance(motors, list | tuple) and len(motors) == count else (), _names(start, count)):
+        plain = [READBACK.sub("", axis) if isinstance(axis, str) else None for axis in names]
+        for wanted, among in ((name, list(names)), (READBACK.sub("", name), plain)):
+            if wanted in among:
+                return among.index(wanted)
+    return None
+
+
+def _pattern_args(start: Mapping[str, Any]) -> Sequence[Any]:
+    """Arguments of a scan's pattern: repr of motor, places, and so on."""
     found = start.get("plan_pattern_args")
     args = found.get("args") if isinstance(found, Mapping) else None
-    if start.get("plan_pattern") != "outer_list_product" or not isinstance(args, list | tuple):
+    return args if isinstance(args, list | tuple) else ()
+
+
+def _told_lists(start: Mapping[str, Any], shape: Sequence[int]) -> list[npt.NDArray[np.float64]] | None:
+    """Coordinates that a list_grid_scan leaves in the arguments of its pattern: repr of motor, places, and so on."""
+    if start.get("plan_pattern") != "outer_list_product":
         return None
-    lists = args[1::2]
+    lists = _pattern_args(start)[1::2]
     if [len(places) if isinstance(places, list | tuple) else -1 for places in lists] != list(shape):
         return None
     if not all(type(place) in (int, float) and abs(place) < PLACE_MAX for places in lists for place in places):

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bluesky.plan_patterns import outer_list_product
 from hypothesis import given
 from hypothesis import strategies as st
 from scanspec.specs import Ellipse, Fly, Linspace, Polygon, Product, Range, Snake, Spiral, Squash, Static
@@ -557,16 +558,69 @@ def test_snaking_that_is_no_list_says_nothing(snaking: Any) -> None:
     assert told({**GRID_SCAN, "snaking": snaking}).source == "shape; snaking assumed"
 
 
-@pytest.mark.parametrize(("told_axes", "snakes"), [("True", True), ("False", False)])
-def test_a_list_grid_scan_says_by_a_word_whether_it_is_snaked(told_axes: str, snakes: bool) -> None:
+@pytest.mark.parametrize(("told_axes", "snakes"), [("True", True), ("False", False), (True, True), (False, False)])
+def test_a_list_grid_scan_says_by_a_word_whether_it_is_snaked(told_axes: Any, snakes: bool) -> None:
     for habit in (True, False):
         raster = told({"shape": [2, 3, 4], "snake_axes": told_axes}, Habits(snake=habit))
         assert (raster.snaking, raster.source) == ((False, snakes, snakes), "shape and snake_axes")
 
 
-@pytest.mark.parametrize("told_axes", ["[SimMotor(name='x')]", None, [], 1, {}])
-def test_a_list_grid_scan_that_names_the_snaked_axes_is_taken_by_habit(told_axes: Any) -> None:
-    assert told({"shape": [2, 3], "snake_axes": told_axes}).source == "shape; snaking assumed"
+@pytest.mark.parametrize("told_axes", ["[SimMotor(name='q')]", None, 1, {}, ["q"], ["x", 2], "[x, y]", "(", "[" * 300])
+def test_snaked_axes_that_cannot_be_read_are_taken_by_habit(told_axes: Any) -> None:
+    for habit in (True, False):
+        start = {"shape": [2, 3], "motors": ["y", "x"], "snake_axes": told_axes}
+        source = f"shape; {'snaking' if habit else 'row by row'} assumed"
+        assert told(start, Habits(snake=habit)).source == source
+
+
+REPRS = {
+    "names": str,
+    "devices of ophyd-async": "SimMotor(name={!r})".format,
+    "devices of ophyd": "EpicsMotor(prefix='BL:', name={!r}, settle_time=0.0, timeout=None)".format,
+    "devices without a name": "<Motor {}>".format,
+}
+
+
+@pytest.mark.parametrize("written", REPRS)
+@pytest.mark.parametrize("kind", [list, tuple, set])
+@pytest.mark.parametrize("shape", [(2, 3), (3, 2, 2), (2, 3, 1, 3), (2, 2, 2, 3)])
+def test_snaked_axes_run_back_as_bluesky_moves_them(shape: tuple[int, ...], kind: Any, written: str) -> None:
+    motors = ["w", "z", "y", "x"][-len(shape) :]
+    args = [part for motor, size in zip(motors, shape, strict=True) for part in (motor, list(range(size)))]
+    shown = [REPRS[written](part) if isinstance(part, str) else part for part in args]
+    start = {"shape": list(shape), "motors": motors, "plan_pattern_args": {"args": shown}}
+    for chosen in range(1 << len(shape)):
+        snaked = [motor for number, motor in enumerate(motors) if chosen >> number & 1][::-1]
+        if written == "names":
+            snake_axes: Any = snaked if kind is list else repr(kind(snaked))
+        else:
+            # the repr of a device stands in a list without quotes
+            snake_axes = repr(kind(map(Device, (REPRS[written](motor) for motor in snaked))))
+        raster = told({**start, "snake_axes": snake_axes}, Habits(snake=not snaked))
+        assert raster.source == "shape and snake_axes", snake_axes
+        cycled = list(outer_list_product(args, snaked))
+        place = np.ravel_multi_index([[point[motor] for point in cycled] for motor in motors], shape)
+        np.testing.assert_array_equal(raster.cells(np.arange(1, len(cycled) + 1))[0], place, err_msg=str(snake_axes))
+
+
+class Device(str):
+    """A device whose repr is this."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def test_snaked_axes_are_found_by_the_readbacks_that_the_hints_name() -> None:
+    dimensions = {"dimensions": [[["z-user_readback"], "primary"], [["y_readback"], "primary"], [["x"], "primary"]]}
+    start = {"shape": [2, 2, 2], "hints": dimensions}
+    for snake_axes, snaking in (
+        (["y"], (False, True, False)),
+        (["x_readback"], (False, False, True)),
+        (["SimMotor(name='z')", "y"], (False, True, False)),
+    ):
+        assert told({**start, "snake_axes": snake_axes}).snaking == snaking
 
 
 def test_a_grid_that_is_not_visited_row_by_row_is_drawn_as_one_row() -> None:

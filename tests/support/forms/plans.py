@@ -381,6 +381,7 @@ def bluesky(name: str, about: str, plan: Callable[[Hall, list[Any]], Plan], **mo
 # annotated more narrowly than they are
 list_scan: Callable[..., Plan] = bp.list_scan
 list_grid_scan: Callable[..., Plan] = bp.list_grid_scan
+rel_list_grid_scan: Callable[..., Plan] = bp.rel_list_grid_scan
 
 OWN_PLANS = [
     bluesky(
@@ -439,6 +440,27 @@ OWN_PLANS = [
         lambda h, d: list_grid_scan(d, h.z, [0, 1], h.y, [0, 1], h.x, [0, 1, 2, 3], snake_axes=[h.x]),
         needed=(X,),
         table=both_ways(4, 4),
+        source="snake_axes",
+    ),
+    bluesky(
+        "list_grid_scan, the middle axis snaked",
+        "snake_axes names the middle one of three axes, and the slowest one, which cannot run back",
+        lambda h, d: list_grid_scan(d, h.z, [0, 1], h.y, [0, 1, 2], h.x, [0, 3], snake_axes=(h.y, h.z)),
+        needed=(X,),
+        table=[[1, 2], [3, 4], [5, 6], [11, 12], [9, 10], [7, 8]],
+    ),
+    bluesky(
+        "rel_list_grid_scan, a set of axes snaked",
+        "snake_axes is the repr of a set; places are relative to where the stage stood",
+        lambda h, d: _from(h, 10.0, 20.0, rel_list_grid_scan(d, h.y, [0, 1, 2], h.x, [0, 1, 2, 3], snake_axes={h.x})),
+        table=SNAKED,
+    ),
+    bluesky(
+        "list_grid_scan, no axis of a list snaked",
+        "an empty list of axes",
+        lambda h, d: list_grid_scan(d, h.y, [0, 1, 2], h.x, [0, 1, 2, 3], snake_axes=[]),
+        table=IN_ORDER,
+        source="snake_axes",
     ),
     bluesky("scan", "one motor", lambda h, d: bp.scan(d, h.x, 3, 1, num=5)),
     bluesky(
