@@ -114,11 +114,11 @@ async def test_four_plots_grow_with_a_scan_and_their_last_images_are_the_maps(
         run = await lab.run("run")
     grids = maps_of_frames(run, scan.frames, points=range(1, 21))
     for plot_id, grid in zip(("red", "green", "plot_2", "total"), grids, strict=True):
-        np.testing.assert_array_equal(seen[plot_id][-1], grid)
+        np.testing.assert_array_equal(seen[plot_id][-1], grid[::-1])  # the highest row is at the top
         assert len(seen[plot_id]) > 1
     half = next(values for values in seen["red"] if visited(values) >= 10)
     cells = ~np.isnan(half)
-    np.testing.assert_array_equal(half[cells], grids[0][cells])
+    np.testing.assert_array_equal(half[cells], grids[0][::-1][cells])
 
 
 def last(images: list[np.ndarray[Any, Any]] | None) -> np.ndarray[Any, Any]:
@@ -173,6 +173,36 @@ async def test_what_else_a_client_says_does_no_harm_and_a_baton_is_its_own(api: 
         assert visited((await image(socket))[1].values) == 4
         while isinstance(message := await hear(other), BatonMessage):
             assert message.uuids == ["you"]
+
+
+def of_npm(kind: str, params: object) -> dict[str, object]:
+    """A message as the client of npm 1.0.x writes it."""
+    return {"plotId": "plot_0", "type": kind, "params": params}
+
+
+async def test_the_client_of_npm_is_served_as_the_newer_one_is(api: Served) -> None:
+    scan = Scan("run")
+    await put(api, scan, points=3)
+    async with api.socket("/plot/me/plot_0") as socket:
+        await say(socket, of_npm("status", "ready"))
+        assert visited((await image(socket))[1].values) == 3
+        baton = await hear(socket)
+        assert isinstance(baton, BatonMessage)
+        for message in (
+            of_npm("status", "ready 12.5"),
+            of_npm("client_new_selection", {"selection": {"id": "1", "start": [0, 0], "lengths": [1, 1]}}),
+            of_npm("clear_selection_data", {"selectionIds": []}),
+            of_npm("client_update_line_parameters", {"key": "line", "lineParams": {"name": "x"}}),
+            of_npm("baton_request", "me"),
+            of_npm("baton_offer", "you"),
+        ):
+            await say(socket, message)
+        for _ in ("request", "offer"):
+            baton = await hear(socket)
+            assert isinstance(baton, BatonMessage)
+            assert (baton.baton, baton.uuids) == ("me", ["me"])
+        await say(socket, of_npm("status", "closing"))
+        assert await farewell(socket) == 1000
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import msgpack
 import numpy as np
 import pytest
 from davidia.models.messages import HeatmapData, ImageMessage
@@ -12,7 +14,7 @@ from tests.support import scans
 from tests.support.beamline import Scan
 
 from snakemap.api import davidia
-from snakemap.api.davidia import PLOTS, Leave, image_message, unpacked
+from snakemap.api.davidia import PLOTS, Leave, image_message, request_of, unpacked
 from snakemap.runs import Run
 
 GRID = {
@@ -44,19 +46,138 @@ def test_every_plot_is_its_channel_with_labels_and_coordinates_that_may_fall(plo
     run = folded(Scan("run", start_extra=GRID), points=6)
     message, data = read(run, plot_id)
     grid = run.maps.grids[run.maps.channels.index(PLOTS[plot_id])]
-    np.testing.assert_array_equal(data.values, grid)
+    np.testing.assert_array_equal(data.values, grid)  # y falls along the scan: its highest value is in row 0 already
     assert data.values.dtype == np.dtype("<f8")
     assert data.domain == (np.nanmin(grid), np.nanmax(grid))
     config = message.plot_config
     assert (message.plot_id, config.x_label, config.y_label) == (plot_id, "x", "y")
     assert config.x_values is not None
     assert config.y_values is not None
-    assert (config.x_values.tolist(), config.y_values.tolist()) == ([10, 11, 12, 13], [2, 1, 0])
+    edges = (config.x_values.tolist(), config.y_values.tolist())
+    assert edges == ([9.5, 10.5, 11.5, 12.5, 13.5], [2.5, 1.5, 0.5, -0.5])
 
 
-def test_axes_of_which_nothing_is_known_have_no_coordinates() -> None:
-    message, _ = read(folded(Scan("run"), points=1), "red")
-    assert (message.plot_config.x_values, message.plot_config.y_values) == (None, None)
+def values_of(values: Any) -> list[float]:
+    assert values is not None
+    return values.tolist()
+
+
+@pytest.mark.parametrize(
+    ("extents", "flips", "x_edges", "y_edges"),
+    [
+        ([[0, 2], [10, 13]], (True, False), [9.5, 10.5, 11.5, 12.5, 13.5], [2.5, 1.5, 0.5, -0.5]),
+        ([[2, 0], [13, 10]], (False, True), [9.5, 10.5, 11.5, 12.5, 13.5], [2.5, 1.5, 0.5, -0.5]),
+        ([[0, 1], [3, 0]], (True, True), [-0.5, 0.5, 1.5, 2.5, 3.5], [1.25, 0.75, 0.25, -0.25]),
+    ],
+    ids=["both rise", "both fall", "half steps"],
+)
+def test_a_map_stands_as_on_the_page_whatever_way_the_axes_run(
+    extents: list[list[float]], flips: tuple[bool, bool], x_edges: list[float], y_edges: list[float]
+) -> None:
+    run = folded(Scan("run", start_extra={**GRID, "extents": extents}), points=6)
+    message, data = read(run, "red")
+    grid = run.maps.grids[0]
+    grid = grid[::-1] if flips[0] else grid
+    np.testing.assert_array_equal(data.values, grid[:, ::-1] if flips[1] else grid)
+    config = message.plot_config
+    assert (values_of(config.x_values), values_of(config.y_values)) == (x_edges, y_edges)
+
+
+def test_a_pixel_lies_where_the_page_shows_it() -> None:
+    """Davidia draws row 0 at the top and spreads the cells over the edges: so every pixel is found by its place."""
+    run = folded(Scan("run", start_extra={**GRID, "extents": [[0, 2], [13, 10]]}), points=12)
+    message, data = read(run, "red")
+    config = message.plot_config
+    x_edges, y_edges = (np.array(values_of(one)) for one in (config.x_values, config.y_values))
+    raster = run.maps.raster
+    for row, y in enumerate(raster.slow.coordinates):
+        for column, x in enumerate(raster.fast.coordinates):
+            at = (int((y_edges > y).sum()) - 1, int((x_edges < x).sum()) - 1)
+            assert data.values[at] == run.maps.grids[0][row, column]
+            assert (y_edges[at[0]] + y_edges[at[0] + 1]) / 2 == pytest.approx(y)
+            assert (x_edges[at[1]] + x_edges[at[1] + 1]) / 2 == pytest.approx(x)
+
+
+def test_cells_of_axes_of_which_nothing_is_known_are_centered_on_their_index() -> None:
+    run = folded(Scan("run"), points=5)
+    message, data = read(run, "red")
+    assert values_of(message.plot_config.x_values) == [-0.5, 0.5, 1.5, 2.5, 3.5]
+    assert values_of(message.plot_config.y_values) == [2.5, 1.5, 0.5, -0.5]
+    np.testing.assert_array_equal(data.values, run.maps.grids[0][::-1])
+
+
+@pytest.mark.parametrize("title", ["", "x", "xy", "xyz", "plan " * 30, "α"])
+@pytest.mark.parametrize("points", [1, 12])
+def test_arrays_begin_where_a_client_can_view_them_without_a_copy(title: str, points: int) -> None:
+    body = image_message(folded(Scan("run", start_extra={**GRID, "plan_name": title}), points=points), "red")
+    assert body is not None
+    found = 0
+    for one in arrays_in(ws_unpack_raw(body)):
+        at = body.index(one)
+        assert at % 8 == 0
+        found += 1
+    assert found == 3  # values, x, y
+
+
+def ws_unpack_raw(body: bytes) -> Any:
+    """A message with its arrays as bytes."""
+    return msgpack.unpackb(body, raw=False)
+
+
+def arrays_in(message: Any) -> Iterator[bytes]:
+    if isinstance(message, dict):
+        for one in message.values():
+            yield from [one] if isinstance(one, bytes) else arrays_in(one)
+
+
+OLD = {
+    "ready": "83a6706c6f744964a6706c6f745f30a474797065a6737461747573a6706172616d73a57265616479",
+    "ready 12.5": "83a6706c6f744964a6706c6f745f30a474797065a6737461747573a6706172616d73aa72656164792031322e35",
+    "closing": "83a6706c6f744964a6706c6f745f30a474797065a6737461747573a6706172616d73a7636c6f73696e67",
+    "baton_request": "83a6706c6f744964a6706c6f745f30a474797065ad6261746f6e5f72657175657374a6706172616d73a26d65",
+    "baton_offer": "83a6706c6f744964a6706c6f745f30a474797065ab6261746f6e5f6f66666572a6706172616d73a3796f75",
+    "clear": "83a6706c6f744964a6706c6f745f30a474797065b4636c6561725f73656c656374696f6e5f64617461a6706172616d7381ac73"
+    "656c656374696f6e49647390",
+    "scatter": "83a6706c6f744964a6706c6f745f30a474797065d920636c69656e745f7570646174655f736361747465725f706172616d65"
+    "74657273a6706172616d7381a9706f696e7453697a6503",
+}
+"""What the client of npm 1.0.5 writes, with the MessagePack library that it uses."""
+
+NEW = {
+    "ready": "81a6737461747573a57265616479",
+    "ready undefined": "81a6737461747573af726561647920756e646566696e6564",
+    "closing": "81a6737461747573a7636c6f73696e67",
+    "baton_request": "81a9726571756573746572a26d65",
+    "baton_offer": "81a87265636569766572a3796f75",
+    "clear": "81ac73656c656374696f6e49647390",
+    "scatter": "81a9706f696e7453697a6503",
+}
+"""What the client of 1.1 writes."""
+
+
+@pytest.mark.parametrize("generation", [OLD, NEW], ids=["1.0", "1.1"])
+def test_clients_of_both_generations_are_understood(generation: dict[str, str]) -> None:
+    asked = {name: request_of(unpacked(bytes.fromhex(message))) for name, message in generation.items()}
+    assert asked == {
+        **{name: "ready" for name in generation if name.startswith("ready")},
+        **{"closing": "closing", "baton_request": "baton", "baton_offer": "baton", "clear": None, "scatter": None},
+    }
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"plotId": "plot_0", "type": "status", "params": None},
+        {"plotId": "plot_0", "type": "status", "params": ["ready"]},
+        {"plotId": "plot_0", "type": "client_new_selection", "params": "ready"},
+        {"type": ["status"], "params": "ready"},
+        {"status": {"ready": 1}},
+        {"status": "readying"},
+        {"params": "closing"},
+    ],
+)
+def test_what_only_looks_like_a_request_asks_for_nothing(message: dict[str, Any]) -> None:
+    assert request_of(message) is None
 
 
 def test_a_map_without_a_point_or_with_one_value_has_a_domain_all_the_same() -> None:
@@ -73,7 +194,7 @@ def test_a_run_that_has_just_begun_is_an_empty_image() -> None:
 def test_channels_of_other_names_are_shown_in_their_places() -> None:
     rois: dict[str, Any] = dict.fromkeys(("left", "right"), (0, 2, 0, 4))
     run = folded(Scan("run"), points=3, rois=rois)
-    firsts = {plot_id: read(run, plot_id)[1].values[0, 0] for plot_id in ("plot_0", "green", "total")}
+    firsts = {plot_id: read(run, plot_id)[1].values[-1, 0] for plot_id in ("plot_0", "green", "total")}
     assert firsts == {"plot_0": 1, "green": 1001, "total": 2001}
     assert image_message(run, "blue") is None
 
@@ -84,8 +205,8 @@ def test_a_map_of_too_many_pixels_is_thinned_and_says_so(monkeypatch: pytest.Mon
     message, data = read(run, "red")
     np.testing.assert_array_equal(data.values, run.maps.grids[0][::2, ::2])
     assert message.plot_config.title == "red · scan (one pixel of 4)"
-    assert message.plot_config.x_values is not None
-    assert message.plot_config.x_values.tolist() == [10, 12]
+    assert values_of(message.plot_config.x_values) == [9.5, 11.5, 13.5]
+    assert values_of(message.plot_config.y_values) == [2.5, 0.5, -1.5]
 
 
 def test_names_from_documents_are_cut_and_cannot_break_a_message() -> None:

@@ -1,8 +1,17 @@
 """The four maps for Davidia's clients: its WebSocket and its image messages, in MessagePack.
 
 A client follows the newest run. It is sent the whole map when that has changed, a few times a second and the newest
-only; what it cannot take in time it misses. Its other messages (selections, the baton) are for a plot that people
-share; ours is only looked at, so each client is told that it has the baton, and what it draws stays with it.
+only; what it cannot take in time it misses. Its other messages (selections, the baton) are for a plot that several
+clients edit; ours is read-only, so each client gets a baton of its own, and what it draws stays with it.
+
+Two generations of clients exist, and say the same in two shapes:
+
+    npm 1.0.x   {"plotId": "plot_0", "type": "status", "params": "ready"}; types baton_request, baton_offer, ...
+    1.1         {"status": "ready"}; {"requester": uuid}, {"receiver": uuid}, ...
+
+Both draw an image the same way: row 0 at the top, and the axes from the first to the last of their values. So rows are
+sent from the highest coordinate to the lowest, columns from the lowest to the highest, and the values are the edges of
+the cells, one more than there are cells. The map then stands as on our page.
 """
 
 from __future__ import annotations
@@ -10,9 +19,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import anyio
 import msgpack
@@ -30,7 +39,7 @@ from snakemap.errors import NotThere, RunNotFound, SnakemapError, StoreUnavailab
 from snakemap.raster import Axis
 from snakemap.runs import Run
 
-__all__ = ["Plots", "davidia", "image_message", "unpacked"]
+__all__ = ["Plots", "davidia", "image_message", "request_of", "unpacked"]
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +54,9 @@ MESSAGES_PER_S = 50
 SEND_TIMEOUT_S = 10.0
 GOODBYE_TIMEOUT_S = 10.0
 TEXT_MAX = 200
+
+ALIGNED_BYTES = 8
+"""A client views an array in the message itself when it begins at a multiple of this; else it copies it, and warns."""
 
 NORMAL, UNSUPPORTED, INVALID, POLICY_VIOLATION, TRY_AGAIN_LATER = 1000, 1003, 1007, 1008, 1013
 
@@ -233,14 +245,13 @@ async def _hear(socket: WebSocket, client: str, ready: asyncio.Event) -> None:
         second, said = now, said + 1 if now == second else 1
         if said > MESSAGES_PER_S:
             raise Leave(POLICY_VIOLATION, f"more than {MESSAGES_PER_S} messages in a second")
-        told = unpacked(message.get("bytes"))
-        status = told.get("status")
-        if isinstance(status, str) and status.split(" ")[0] == "ready":
-            ready.set()
-        elif status == "closing":
-            raise Leave(NORMAL, "good-bye")
-        elif "requester" in told or "receiver" in told:
-            await _send(socket, _packed({"baton": client, "uuids": [client]}))
+        match request_of(unpacked(message.get("bytes"))):
+            case "ready":
+                ready.set()
+            case "closing":
+                raise Leave(NORMAL, "good-bye")
+            case "baton":
+                await _send(socket, _packed({"baton": client, "uuids": [client]}))
 
 
 def unpacked(data: bytes | None) -> dict[Any, Any]:
@@ -260,10 +271,29 @@ def unpacked(data: bytes | None) -> dict[Any, Any]:
     return told
 
 
+def request_of(message: Mapping[Any, Any]) -> Literal["ready", "closing", "baton"] | None:
+    """Return what a client's message asks for, of either generation; None when it asks for nothing.
+
+    >>> request_of({"plotId": "plot_0", "type": "status", "params": "ready 12.5"}), request_of({"status": "ready"})
+    ('ready', 'ready')
+    >>> request_of({"type": "baton_request", "params": "me"}), request_of({"requester": "me"}), request_of({})
+    ('baton', 'baton', None)
+    """
+    kind = message.get("type")
+    if kind in ("baton_request", "baton_offer") or "requester" in message or "receiver" in message:
+        return "baton"
+    status = message.get("params") if kind == "status" else message.get("status")
+    word = status.split(" ")[0] if isinstance(status, str) else ""  # "ready 12.5" says how long the last image took
+    if word == "ready" or word == "closing":
+        return word
+    return None
+
+
 def image_message(run: Run, plot_id: str) -> bytes | None:
     """The map that a plot shows, as a message of Davidia's; None when the run has no such channel.
 
-    Values are counts, float64 (rows, columns), NaN where not visited.
+    Values are counts, float64 (rows, columns), NaN where not visited; row 0 has the highest coordinate of the slow
+    axis, column 0 the lowest of the fast one.
     """
     drawn, name = Drawn.of(run, run.main), PLOTS[plot_id]
     place = _place(drawn.channels, name)
@@ -274,16 +304,21 @@ def image_message(run: Run, plot_id: str) -> bytes | None:
     while -(-raster.rows // step) * -(-raster.columns // step) > CELLS_MAX:
         step += 1
     grid = drawn.grids[place][::step, ::step]
+    y_edges, x_edges = _edges(raster.slow, step, cells=grid.shape[0]), _edges(raster.fast, step, cells=grid.shape[1])
+    if not raster.slow.decreases:
+        grid, y_edges = grid[::-1], y_edges[::-1]
+    if raster.fast.decreases:
+        grid, x_edges = grid[:, ::-1], x_edges[::-1]
     title = f"{drawn.channels[place]} · {run.start.get('plan_name') or 'scan'} {run.start.get('scan_id') or ''}".strip()
     if step > 1:
         title += f" (one pixel of {step * step})"
     config = {
         "title": title[:TEXT_MAX],
-        **_axis("x", raster.fast, step, size=grid.shape[1]),
-        **_axis("y", raster.slow, step, size=grid.shape[0]),
+        **_axis("x", raster.fast, x_edges),
+        **_axis("y", raster.slow, y_edges),
     }
     image = {
-        "values": _array(grid),
+        "values": grid,
         "aspect": "equal",
         "domain": _domain(grid),
         "heatmapScale": "linear",
@@ -301,16 +336,20 @@ def _place(channels: Collection[str], name: str) -> int | None:
     return place if name != "total" and place < len(names) and names[place] != "total" else None
 
 
-def _axis(letter: str, axis: Axis, step: int, *, size: int) -> dict[str, Any]:
-    """Label and values of an axis; the values only where they rise or fall all the way, as its client needs them."""
-    unit = f" ({axis.unit})" if axis.unit else ""
-    told: dict[str, Any] = {f"{letter}Label": f"{axis.name}{unit}"[:TEXT_MAX], f"{letter}Scale": "linear"}
-    values = axis.coordinates[::step]
-    steps = np.diff(values)
-    monotonic = bool(np.isfinite(values).all()) and bool((steps > 0).all() or (steps < 0).all())
-    if axis.known and monotonic and len(values) == size:
-        told[f"{letter}Values"] = _array(values)
-    return told
+def _edges(axis: Axis, step: int, *, cells: int) -> npt.NDArray[np.float64]:
+    """Return the edges (cells + 1,) of the cells of an axis, in the order of its index, evenly as the page draws them.
+
+    >>> _edges(Axis("x", "mm", np.array([4.0, 3.0, 2.0])), 1, cells=3).tolist()
+    [4.5, 3.5, 2.5, 1.5]
+    """
+    low, high = axis.bounds
+    along = np.arange(cells + 1) * step * (high - low) / len(axis.coordinates)
+    return high - along if axis.decreases else low + along
+
+
+def _axis(letter: str, axis: Axis, edges: npt.NDArray[np.float64]) -> dict[str, Any]:
+    """Return label and values of an axis."""
+    return {f"{letter}Label": axis.label[:TEXT_MAX], f"{letter}Scale": "linear", f"{letter}Values": edges}
 
 
 def _domain(grid: npt.NDArray[np.float64]) -> list[float]:
@@ -320,15 +359,44 @@ def _domain(grid: npt.NDArray[np.float64]) -> list[float]:
     return [low, high if high > low else low + 1.0]
 
 
-def _array(values: npt.NDArray[np.float64]) -> dict[str, Any]:
-    """An array as Davidia packs it: little-endian, row by row."""
-    told = np.ascontiguousarray(values, "<f8")
-    return {"nd": True, "dtype": told.dtype.str, "shape": list(told.shape), "data": told.tobytes()}
+def _packed(message: Mapping[str, Any]) -> bytes:
+    """Return a message as MessagePack; what its arrays hold begins at multiples of :data:`ALIGNED_BYTES`."""
+    packer, body = msgpack.Packer(use_bin_type=True, unicode_errors="replace", autoreset=True), bytearray()
+    _pack(message, packer, body)
+    return bytes(body)
 
 
-def _packed(message: dict[str, Any]) -> bytes:
-    packed = msgpack.packb(message, use_bin_type=True, unicode_errors="replace")
-    return packed if isinstance(packed, bytes) else b""
+def _pack(value: Any, packer: msgpack.Packer, body: bytearray) -> None:
+    """Append a value to a body."""
+    if isinstance(value, Mapping):
+        body += _header(len(value), packer)
+        for name, one in value.items():
+            body += packer.pack(name)
+            _pack(one, packer, body)
+    elif isinstance(value, np.ndarray):
+        _pack_array(value, packer, body)
+    else:
+        body += packer.pack(value)
+
+
+def _pack_array(values: npt.NDArray[np.float64], packer: msgpack.Packer, body: bytearray) -> None:
+    """Append an array as Davidia packs it, little-endian, row by row, and before its bytes so much as aligns them."""
+    data = np.ascontiguousarray(values, "<f8")
+    head = {"nd": True, "dtype": data.dtype.str, "shape": list(data.shape)}
+    body += _header(len(head) + 2, packer)
+    for name, one in head.items():
+        body += packer.pack(name) + packer.pack(one)
+    content = packer.pack("data") + b"\xc6" + data.nbytes.to_bytes(4, "big")  # "bin 32", whatever the size
+    body += packer.pack("pad")
+    before = len(body) + 1 + len(content)  # a text of less than 32 bytes has a header of one
+    body += packer.pack(" " * (-before % ALIGNED_BYTES))
+    body += content
+    body += data.data.cast("B")
+
+
+def _header(size: int, packer: msgpack.Packer) -> bytes:
+    """Return what begins a map of so many entries."""
+    return packer.pack_map_header(size)
 
 
 async def _send(socket: WebSocket, body: bytes) -> None:
