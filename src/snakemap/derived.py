@@ -29,6 +29,7 @@ __all__ = [
     "opened_stop",
     "rois_of",
     "scalar_descriptor",
+    "unread_descriptor",
 ]
 
 Rectangle = tuple[int, int, int, int]
@@ -76,7 +77,9 @@ class Told:
         data_key: that was read, like ``"camera"``; empty for the first one of a run.
         rois: rectangles in detector pixels, by channel; None of a scalar.
         frame_shape: rows and columns of a frame; None of a scalar.
-        trouble: why these are not the ROIs that were asked for; empty when they are.
+        trouble: why these are not the ROIs that were asked for, or why nothing can be read; empty when all is well.
+        spectra: whether they are sums of spectra.
+        unread: whether it says that nothing can be read.
     """
 
     uid: str
@@ -85,6 +88,8 @@ class Told:
     rois: dict[str, Rectangle] | None
     frame_shape: tuple[int, int] | None
     trouble: str = ""
+    spectra: bool = False
+    unread: bool = False
 
     @classmethod
     def read(cls, doc: Mapping[str, Any]) -> Told:
@@ -95,15 +100,17 @@ class Told:
         """
         try:
             told = doc["configuration"][DERIVED]["data"]
-            about = {key: told[key] if isinstance(told.get(key), str) else "" for key in ("source", "data_key")}
-            if told.get("kind") == "scalar":
-                return cls(doc["uid"], **about, rois=None, frame_shape=None)
+            source, key = (told[of] if isinstance(told.get(of), str) else "" for of in ("source", "data_key"))
+            trouble = str(told.get("trouble") or "")
+            if told.get("kind") in ("scalar", "unread"):
+                unread = bool(told["kind"] == "unread")
+                return cls(doc["uid"], source, key, None, None, trouble=trouble, unread=unread)
             rois = _rectangles(orjson.loads(told["rois"]))
             height, width = (_whole(size) for size in told["frame_shape"])
-            trouble = str(told.get("trouble") or "")
+            spectra = bool(told.get("kind") == "spectra")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DocumentError(f"the derived descriptor {doc['uid']} does not tell its ROIs: {error}") from error
-        return cls(doc["uid"], **about, rois=rois, frame_shape=(height, width), trouble=trouble)
+        return cls(doc["uid"], source, key, rois, (height, width), trouble=trouble, spectra=spectra)
 
 
 def derived_descriptor(
@@ -115,6 +122,7 @@ def derived_descriptor(
     dtype: str = "<u8",
     source: Origin | None = None,
     trouble: str = "",
+    spectra: bool = False,
 ) -> dict[str, Any]:
     """The descriptor of a stream of sums; the same run, data key and ROIs always give the same uid.
 
@@ -126,6 +134,7 @@ def derived_descriptor(
         dtype: of the sums, as numpy writes it.
         source: whose frames they are; by default the run's main source.
         trouble: why these are not the ROIs that were asked for.
+        spectra: whether they are sums of spectra, not of frames.
     """
     source = source or run.main
     told = orjson.dumps({name: list(rectangle) for name, rectangle in rois.items()}).decode()
@@ -137,6 +146,7 @@ def derived_descriptor(
         "rois": told,
         "frame_shape": list(frame_shape),
         **({"trouble": trouble} if trouble else {}),
+        **({"kind": "spectra"} if spectra else {}),
     }
     channels = dict.fromkeys((*rois, TOTAL), key)
     uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} {_place(run, source)} {told}"))
@@ -150,6 +160,20 @@ def scalar_descriptor(run: Owner, source: Origin, data_key: str, *, units: str, 
     uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} scalar {source.stream} {data_key}"))
     keys = {data_key: {**key, **({"units": units} if units else {})}}
     return _descriptor(uid, run.uid, keys, configuration, time=time, hinted=[])
+
+
+def unread_descriptor(run: Owner, source: Origin, reason: str, *, time: float) -> dict[str, Any]:
+    """The descriptor that says why nothing of a data key can be read; one of its sums that comes later takes it back.
+
+    Args:
+        run: that it belongs to.
+        source: that cannot be read.
+        reason: in words for the page, as the rest of a sentence.
+        time: now, in seconds since 1970.
+    """
+    configuration = {"kind": "unread", "data_key": source.key, "source": source.descriptor, "trouble": reason}
+    uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} unread {_place(run, source)}"))
+    return _descriptor(uid, run.uid, {}, configuration, time=time, hinted=[])
 
 
 def derived_page(

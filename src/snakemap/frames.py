@@ -19,13 +19,18 @@ import numpy.typing as npt
 from snakemap.documents import Span
 from snakemap.errors import DocumentError
 
-__all__ = ["COLUMNS", "FrameLedger", "Piece", "Resource", "image_data_key", "image_data_keys"]
+__all__ = ["COLUMNS", "FrameLedger", "Piece", "Resource", "image_data_key", "image_data_keys", "is_spectrum"]
 
 SEQ_NUM_MAX = 10_000_000
 INDEX_MAX = 2 * SEQ_NUM_MAX
 FRAME_SIDE_MAX = 2**31
 RESOURCES_MAX = 10_000
+REFUSED_MAX = 100
 LOOKED_AT = 4_096
+HDF5 = "application/x-hdf5"
+SPECTRA_MAX = 3
+"""A frame has at least so many rows, so that it can be cut into three bands."""
+
 UNKNOWN, ANNOUNCED, READ, GIVEN_UP = range(4)
 
 
@@ -99,6 +104,15 @@ def image_data_keys(descriptor: Mapping[str, Any]) -> list[str]:
     return found
 
 
+def is_spectrum(shape: Sequence[int]) -> bool:
+    """Whether a point's data of that shape is taken for spectra before its dataset has been seen: too low for a frame.
+
+    >>> [is_spectrum(shape) for shape in ((1, 16), (2, 16), (1, 1, 16), (128, 96), (1, 128, 96), (1, 3, 96))]
+    [True, True, True, False, False, False]
+    """
+    return len(shape) >= 2 and (shape[-2] == 1 or (len(shape) == 2 and shape[0] < SPECTRA_MAX))
+
+
 def image_data_key(descriptor: Mapping[str, Any]) -> str | None:
     """The first of :func:`image_data_keys`, or None."""
     return next(iter(image_data_keys(descriptor)), None)
@@ -117,6 +131,9 @@ class FrameLedger:
         descriptor: uid of the first descriptor whose frames are kept account of; None before it came.
         descriptors: uids of all of them: a device that is configured in mid-run is described anew.
         data_key: the data key; None before it is known.
+        point_shape: shape of one point's data as the descriptor tells it; empty before it is known.
+        refused: why a resource is not read, in words for the page, by its uid.
+        unreadable: why its files cannot be read, as the worker found out; empty while they can.
         announced: the highest seq_num that a document has announced.
     """
 
@@ -126,8 +143,10 @@ class FrameLedger:
         self.descriptors: set[str] = set()
         self.data_key = data_key
         self.announced = 0
+        self.point_shape: tuple[int, ...] = ()
+        self.refused: dict[str, str] = {}
+        self.unreadable = ""
         self._stream = ""
-        self._point_shape: tuple[int, ...] = ()
         self._number: dict[str, int] = {}
         self._early: list[Mapping[str, Any]] = []
         # by seq_num: the row announced last, the number of its resource, and what has become of it
@@ -156,25 +175,32 @@ class FrameLedger:
         self.descriptor, self.data_key, self._stream = doc["uid"], data_key, str(doc.get("name", "primary"))
         shape = doc["data_keys"][data_key]["shape"]
         known = all(type(size) is int and 0 < size < FRAME_SIDE_MAX for size in shape)
-        self._point_shape = tuple(shape) if known else ()
+        self.point_shape = tuple(shape) if known else ()
         self._take_early()
 
     def add_resource(self, doc: Mapping[str, Any]) -> None:
         """Takes a stream_resource, when it is of our data key; one that comes before its descriptor is kept for it.
 
+        One that is not HDF5 is noted in :attr:`refused`.
+
         Raises:
-            DocumentError: when it does not say which file or dataset, or is no HDF5.
+            DocumentError: when it does not say which file or dataset.
         """
         if self.descriptor is None and len(self._early) < RESOURCES_MAX:
             self._early.append(doc)
             return
         if doc["data_key"] != self.data_key or doc["uid"] in self.resources:
             return
+        mimetype = doc.get("mimetype", HDF5)
+        if mimetype != HDF5:
+            if len(self.refused) < REFUSED_MAX:
+                self.refused[doc["uid"]] = f"its files are {_kind_of_file(mimetype)}, and only HDF5 is read"
+            return
         dataset = _dataset(doc)
         if len(self.resources) >= RESOURCES_MAX:
             raise DocumentError(f"a run of more than {RESOURCES_MAX:,} stream_resources")
         self._number[doc["uid"]] = len(self._number)
-        shape = self._point_shape
+        shape = self.point_shape
         frames = shape[0] if len(shape) in (1, 3, 4) else 1
         columns = doc["parameters"].get(COLUMNS)
         self.resources[doc["uid"]] = Resource(
@@ -261,9 +287,21 @@ class FrameLedger:
         self._mark(piece, GIVEN_UP)
 
     @property
+    def hindrance(self) -> str:
+        """Why nothing of it can be read, in words for the page; empty when something can."""
+        if self.unreadable or self.resources:
+            return self.unreadable
+        return next(iter(self.refused.values()), "")
+
+    @property
     def waiting(self) -> int:
         """Points announced and not yet read."""
         return int(np.count_nonzero(self._state == ANNOUNCED))
+
+    @property
+    def any_read(self) -> bool:
+        """Whether any point has been read."""
+        return bool((self._state == READ).any())
 
     @property
     def filled(self) -> int:
@@ -392,15 +430,25 @@ def _frame_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
 
 
 def _dataset(doc: Mapping[str, Any]) -> str:
-    """Path of the dataset that a stream_resource speaks of, after a look at whether it can be read at all."""
+    """Path of the dataset that a stream_resource speaks of, after a look at whether its file can be found."""
     dataset = doc["parameters"].get("dataset") or doc["parameters"].get("path")
     if not isinstance(dataset, str) or not dataset:
         raise DocumentError(f"stream_resource {doc['uid']} does not say which dataset holds its frames")
-    mimetype = doc.get("mimetype", "application/x-hdf5")
-    if mimetype != "application/x-hdf5":
-        raise DocumentError(f"stream_resource {doc['uid']} is {mimetype}; only HDF5 is read")
     try:
         urlsplit(doc["uri"])
     except ValueError as error:
         raise DocumentError(f"stream_resource {doc['uid']} is at {doc['uri'][:100]!r}, which is no URI") from error
     return dataset
+
+
+def _kind_of_file(mimetype: Any) -> str:
+    """What a mimetype is called on the page.
+
+    >>> [_kind_of_file(kind) for kind in ("multipart/related;type=image/tiff", "application/x-zarr", "text/csv", None)]
+    ['TIFF (multipart/related;type=image/tiff)', 'Zarr (application/x-zarr)', 'text/csv', 'of no known kind']
+    """
+    if not isinstance(mimetype, str) or not mimetype:
+        return "of no known kind"
+    shown = mimetype[:60]
+    known = next((name for name in ("TIFF", "JPEG", "Zarr", "PNG") if name.casefold() in mimetype.casefold()), "")
+    return f"{known} ({shown})" if known else shown

@@ -13,7 +13,7 @@ from typing import Literal
 
 from snakemap.errors import FrameError
 
-__all__ = ["COLORS", "Layout", "layout_of", "scalar_rows"]
+__all__ = ["COLORS", "Layout", "layout_of", "scalar_rows", "spectra_layout"]
 
 COLORS = 3
 
@@ -26,12 +26,13 @@ class Layout:
         rows_per_point: rows of the dataset that make one point.
         frame_shape: rows and columns of a frame in detector pixels.
         colors: where a row has its colors: none; before the pixels, as (3, h, w); after them, as (h, w, 3). With
-            ``"planes"`` a row holds several frames, as (frames, h, w).
+            ``"planes"`` a row holds several frames, as (frames, h, w). With ``"spectra"`` there are no frames: all
+            values of a point are summed, and ``frame_shape`` is spectra a point and values in each.
     """
 
     rows_per_point: int
     frame_shape: tuple[int, int]
-    colors: Literal["", "first", "last", "planes"] = ""
+    colors: Literal["", "first", "last", "planes", "spectra"] = ""
 
 
 def layout_of(
@@ -79,7 +80,34 @@ def scalar_rows(shape: Sequence[int], *, frames_per_point: int, point_shape: Seq
 
     >>> scalar_rows((20,), frames_per_point=4), scalar_rows((5, 4), frames_per_point=4)
     (4, 1)
+    >>> scalar_rows((8, 16), frames_per_point=32, point_shape=(2, 16))
+    2
     """
     row = tuple(shape[1:])
     whole = row == tuple(point_shape) or math.prod(row) == frames_per_point
+    if row and not whole and row == tuple(point_shape[-len(row) :]):
+        return math.prod(point_shape[: -len(row)])
     return 1 if whole and row else frames_per_point
+
+
+def spectra_layout(shape: Sequence[int], *, point_shape: Sequence[int] = ()) -> Layout:
+    """The layout of a dataset of spectra: one or several rows a point.
+
+    Args:
+        shape: of the dataset.
+        point_shape: shape of one point's data, as the descriptor has it; empty when it does not tell.
+
+    Raises:
+        FrameError: when its rows are not the spectra that were promised.
+
+    >>> spectra_layout((8, 16), point_shape=(2, 16))
+    Layout(rows_per_point=2, frame_shape=(2, 16), colors='spectra')
+    >>> spectra_layout((4, 2, 16), point_shape=(2, 16)).rows_per_point, spectra_layout((4, 32)).frame_shape
+    (1, (1, 32))
+    """
+    row = tuple(shape[1:])
+    point = tuple(point_shape) or (1, *row)
+    values, promised = math.prod(row), math.prod(point)
+    if not row or not values or promised % values or row[-1] != point[-1]:
+        raise FrameError(f"no stack of spectra of {point[-1]:,} values: its shape is {tuple(shape)}")
+    return Layout(promised // values, (promised // point[-1], point[-1]), "spectra")

@@ -45,7 +45,8 @@ class Run:
     Attributes:
         uid: of the run.
         streams: by name, those that hold anything to draw.
-        main: the source that is drawn unless somebody chooses another: the first camera of the scanned stream.
+        main: the source that is drawn unless somebody chooses another: the first that can be read, cameras before
+            spectra before scalars.
         epoch: rises when a raster or maps were replaced, so that a view knows to begin anew.
         version: rises with every document.
         stop: the stop document, or None.
@@ -236,6 +237,17 @@ class Run:
         return " ".join(told) if len(told) > 1 else reason or "".join(told)
 
     @property
+    def unused(self) -> list[str]:
+        """What is not drawn because its files cannot be read, a sentence each."""
+        told = []
+        for stream in self.streams.values():
+            before = "" if stream.name == self.main.stream else f"{stream.name}: "
+            for ledger in stream.ledgers():
+                if ledger.hindrance:
+                    told.append(f"{before}{ledger.data_key} is not drawn: {ledger.hindrance.rstrip('.')}.")
+        return told
+
+    @property
     def file(self) -> str | None:
         """Path of its first file, as the writer sees it."""
         for ledger in self.ledgers():
@@ -276,7 +288,7 @@ class Run:
             "task_id": self.task_id,
             "reason": self.reason,
             "geometry": self.raster.described,
-            "note": self.raster.note,
+            "note": " ".join(filter(None, [self.raster.note, *self.unused])),
             "shape": [self.raster.rows, self.raster.columns],
             "beyond": self.maps.beyond,
             "unreadable": self.ledger.given_up,
@@ -317,18 +329,21 @@ class Run:
         return Placing({"uid": self.uid, "time": self.start["time"]}, habits=Habits())
 
     def _choose_main(self) -> bool:
-        """The first camera of the scanned stream, else any camera, else scalars; whether it is another one now.
+        """The first source that can be read: a camera, else spectra, else scalars; whether it is another one now.
 
-        The first is the one that the plan names first: a descriptor has its data keys in no order.
+        The scanned stream comes first, and in it what the plan names first: a descriptor has its data keys in no order.
         """
         streams = sorted(self.streams.values(), key=lambda stream: stream.name != self.scanned)
         sources = [source for stream in streams for source in stream.sources]
         named = self.start.get("detectors")
         order = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
-        cameras = [source for source in sources if source.kind == "frames" and source.stream == sources[0].stream]
-        cameras.sort(key=lambda source: order.index(source.key) if source.key in order else len(order))
-        others = (source for source in sources if source.kind == "frames")
-        best = next(iter(cameras), None) or next(others, None) or next(iter(sources), None)
+
+        def place(source: Source) -> tuple[Any, ...]:
+            first = source.stream == sources[0].stream
+            number = order.index(source.key) if source.key in order else len(order)
+            return (bool(source.hindrance), max(source.rank, 1), not first, source.rank, number)
+
+        best = min(sources, key=place, default=None)
         if best is None:
             if streams and not self.main.key:
                 self.main.stream = streams[0].name
@@ -346,7 +361,14 @@ class Run:
         self._resources[doc["uid"]] = doc
         meant = [ledger for stream in self.streams.values() if (ledger := stream.ledger(doc["data_key"]))]
         if len(meant) == 1:
-            meant[0].add_resource(doc)
+            self._add_resource(meant[0], doc)
+
+    def _add_resource(self, ledger: FrameLedger, doc: Mapping[str, Any]) -> None:
+        """Hands a resource over; when its source turns out to be one that cannot be read, another one is the main."""
+        before = ledger.hindrance
+        ledger.add_resource(doc)
+        if ledger.hindrance != before and self._choose_main():
+            self.epoch += 1
 
     def _give_resources(self, stream: Stream) -> None:
         """Hands over what came before its descriptor; what cannot be used is said after all have been."""
@@ -357,7 +379,7 @@ class Run:
             if ledger is None or len(others) != 1 or doc["uid"] in ledger.resources:
                 continue
             try:
-                ledger.add_resource(doc)
+                self._add_resource(ledger, doc)
             except DocumentError as trouble:
                 troubles.append(str(trouble))
         if troubles:
@@ -370,7 +392,7 @@ class Run:
         if ledger is None or resource is None:
             return
         if resource["uid"] not in ledger.resources:
-            ledger.add_resource(resource)
+            self._add_resource(ledger, resource)
         ledger.add_datum(doc)
 
     def _describe(self, doc: Mapping[str, Any]) -> None:
@@ -379,6 +401,12 @@ class Run:
             return
         told = Told.read(doc)
         stream = self._by_descriptor.get(told.source)
+        if told.unread:
+            ledger = stream.ledger(told.data_key) if stream else None
+            if ledger is not None and not ledger.any_read:
+                ledger.unreadable = told.trouble
+                self.epoch += self._choose_main()
+            return
         if told.rois is None:
             if stream is not None:
                 self._derived[told.uid] = (stream, told.data_key)
@@ -387,6 +415,8 @@ class Run:
         self._derived = {uid: of for uid, of in self._derived.items() if of is not source}
         self._derived[told.uid] = source
         source.describe(told)
+        if stream is not None:
+            self._choose_main()
         self.epoch += 1
 
     def _event(self, name: str, doc: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.derived import TOTAL, Rectangle, Told
-from snakemap.frames import FrameLedger, image_data_keys
+from snakemap.frames import FrameLedger, image_data_keys, is_spectrum
 from snakemap.maps import Maps
 from snakemap.placing import Placing
 from snakemap.raster import Raster
@@ -67,9 +67,24 @@ class Source:
         self.told: Told | None = None
 
     @property
-    def kind(self) -> Literal["frames", "scalars"]:
-        """What its points are."""
-        return "scalars" if self.key == SCALARS else "frames"
+    def kind(self) -> Literal["frames", "spectra", "scalars"]:
+        """What its points are; of a data key with two dimensions only the dataset tells, when it is read."""
+        if self.key == SCALARS:
+            return "scalars"
+        spectra = self.told.spectra if self.told else is_spectrum(self.ledger.point_shape)
+        return "spectra" if spectra else "frames"
+
+    @property
+    def rank(self) -> int:
+        """The lower, the sooner it is the main source: cameras, what is probably a camera, spectra, scalars."""
+        if self.kind != "frames":
+            return 2 if self.kind == "spectra" else 3
+        return 1 if self.told is None and len(self.ledger.point_shape) == 2 else 0
+
+    @property
+    def hindrance(self) -> str:
+        """Why none of its files can be read, in words for the page; empty when some can."""
+        return self.ledger.hindrance
 
     @property
     def descriptor(self) -> str | None:
@@ -79,6 +94,7 @@ class Source:
     def describe(self, told: Told) -> None:
         """Takes ROIs and frame shape from a descriptor of ours; the maps begin anew."""
         self.told, self.rois, self.frame_shape = told, dict(told.rois or {}), told.frame_shape
+        self.ledger.unreadable = ""
         self.maps = Maps(self.maps.raster, (*self.rois, TOTAL))
 
     def lay_out(self, raster: Raster) -> None:
@@ -151,7 +167,7 @@ class Stream:
         changed = self.follow()
         for key in image_data_keys(doc):
             if key not in self.images and len(self.images) < IMAGES_MAX:
-                self.images[key] = self._image(key)
+                self.images[key] = self._image(key, doc["data_keys"][key]["shape"])
                 changed = True
         scalars = _scalar_keys(doc)
         for key, (_, external) in scalars.items():
@@ -205,8 +221,10 @@ class Stream:
         self.placing, self._epoch = placing, -1
         self.follow()
 
-    def _image(self, key: str) -> Source:
-        return Source(key, stream=self.name, raster=self.placing.raster, ledger=FrameLedger(key))
+    def _image(self, key: str, shape: Sequence[Any]) -> Source:
+        known = all(isinstance(size, int) for size in shape)
+        channels = (TOTAL,) if known and is_spectrum(shape) else DEFAULT_CHANNELS
+        return Source(key, stream=self.name, raster=self.placing.raster, channels=channels, ledger=FrameLedger(key))
 
     def _add_scalars(self, units: Mapping[str, str]) -> bool:
         self._units.update(units)
@@ -269,7 +287,7 @@ def agreements(source: Source, scalars: Source | None) -> list[Agreement]:
 
     ``camera-sum`` is the sum over the whole frame of ``camera``, ``RedTotal`` that over the ROI ``red``.
     """
-    if scalars is None or source.kind != "frames":
+    if scalars is None or source.kind == "scalars":
         return []
     found = []
     for channel in source.maps.channels:

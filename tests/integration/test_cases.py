@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from tests.support.cases import Documents, image, number, played, ramp, snaked, write
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.support.cases import Documents, Outcome, all_played, image, number, played, ramp, snaked, write
+
+RAMP = [64.0 * (point + 1) for point in range(4)]
+"""Sums of the frames of :func:`ramp`."""
 
 
 async def test_frames_and_events_of_a_plain_run_come_to_their_maps(redis_url: str, tmp_path: Path) -> None:
@@ -31,3 +38,150 @@ async def test_only_the_axes_run_back_that_snake_axes_names(redis_url: str, tmp_
     assert outcome.channel("diode") == [[1, 2, 3], [6, 5, 4], [7, 8, 9], [12, 11, 10]]
     assert outcome.run.raster.source == "shape and snake_axes"
     assert outcome.run.status == "complete"
+
+
+# what is drawn first can be drawn
+
+
+def spectra(count: int, values: int = 16) -> npt.NDArray[Any]:
+    """Spectra (count, values), no two the same."""
+    return np.arange(count * values, dtype="u4").reshape(count, values)
+
+
+def with_diode(folder: Path, data: npt.NDArray[Any], *shape: int, points: int = 4) -> Documents:
+    """A run of one detector that tells a shape and writes a dataset, with a diode beside it."""
+    case = Documents(folder, 2, points // 2)
+    descriptor = case.descriptor(mca=image(*shape, dtype=data.dtype.str), diode=number("nA"))
+    resource = case.stream_resource("mca", write(folder / "mca.h5", data, "/mca"), "/mca")
+    case.stream_datum(descriptor, resource, 0, points)
+    for point in range(points):
+        case.event(descriptor, point + 1, diode=float(point))
+    case.stop(primary=points)
+    return case
+
+
+async def test_spectra_are_summed_however_their_dataset_has_them(redis_url: str, tmp_path: Path) -> None:
+    one, two = spectra(12), spectra(24)
+    lone = with_diode(tmp_path / "shape of one dimension", one, 16, points=12)
+    ours = [
+        (with_diode(tmp_path / "one row a point", one, 1, 16, points=12), one),
+        (with_diode(tmp_path / "two rows a point", two, 2, 16, points=12), two),
+        (with_diode(tmp_path / "two rows in one", two.reshape(12, 2, 16), 2, 16, points=12), two),
+        (with_diode(tmp_path / "one row in one", one.reshape(12, 1, 16), 1, 16, points=12), one),
+        (with_diode(tmp_path / "frames of one row", one.reshape(12, 1, 16), 1, 1, 16, points=12), one),
+        (with_diode(tmp_path / "many rows a point", spectra(60), 5, 16, points=12), spectra(60)),
+    ]
+    outcomes = await all_played(redis_url, tmp_path, lone, *(case for case, _ in ours))
+    sums = one.sum(axis=1).tolist()
+    assert outcomes[0].channel("mca") == snaked(2, 6, sums)
+    assert outcomes[0].channel("diode") == snaked(2, 6, list(range(12)))
+    assert (outcomes[0].run.status, outcomes[0].words.strip()) == ("complete", "")
+    for outcome, (case, written) in zip(outcomes[1:], ours, strict=True):
+        about = case.folder.name
+        assert outcome.channel("total") == snaked(2, 6, written.reshape(12, -1).sum(axis=1).tolist()), about
+        assert (list(outcome.run.sources), outcome.run.main.kind) == (["mca", "scalars"], "spectra"), about
+        assert outcome.channel("diode", "scalars") == snaked(2, 6, list(range(12))), about
+        assert (outcome.run.status, outcome.words.strip()) == ("complete", ""), about
+
+
+async def test_spectra_with_another_length_than_promised_are_not_drawn_and_that_is_said(
+    redis_url: str, tmp_path: Path
+) -> None:
+    outcome = await played(redis_url, tmp_path, with_diode(tmp_path / "longer", spectra(4, 32), 1, 16))
+    assert outcome.channel("diode") == snaked(2, 2, [0, 1, 2, 3])
+    assert outcome.run.status == "complete"
+    assert "mca is not drawn: " in outcome.words
+    assert "no stack of spectra of 16 values: its shape is (4, 32)." in outcome.words
+
+
+@pytest.mark.parametrize("shape", [(1, 16), (2, 16), (5, 16)], ids=str)
+async def test_a_camera_comes_before_spectra_whatever_the_plan_names_first(
+    redis_url: str, tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    written = spectra(4 * shape[0])
+    case = Documents(tmp_path / "both", 2, 2, detectors=["mca", "cam"])
+    descriptor = case.descriptor(mca=image(*shape, dtype="<u4"), cam=image(1, 8, 8), diode=number())
+    first = case.stream_resource("mca", write(case.folder / "mca.h5", written, "/mca"), "/mca")
+    second = case.stream_resource("cam", write(case.folder / "cam.h5", ramp(4)))
+    case.stream_datum(descriptor, first, 0, 4)
+    case.stream_datum(descriptor, second, 0, 4)
+    for point in range(4):
+        case.event(descriptor, point + 1, diode=float(point))
+    case.stop(primary=4)
+    outcome = await played(redis_url, tmp_path, case)
+    assert outcome.channel("total") == snaked(2, 2, RAMP)
+    assert outcome.channel("total", "mca") == snaked(2, 2, written.reshape(4, -1).sum(axis=1).tolist())
+    assert list(outcome.run.sources) == ["cam", "mca", "scalars"]
+    assert (outcome.run.status, outcome.words.strip()) == ("complete", "")
+
+
+async def test_files_that_are_not_hdf5_leave_the_maps_to_what_can_be_read(redis_url: str, tmp_path: Path) -> None:
+    kinds = {
+        "TIFF": "multipart/related;type=image/tiff",
+        "JPEG": "multipart/related;type=image/jpeg",
+        "Zarr": "application/x-zarr",
+    }
+    alone, beside = [], []
+    for name, mimetype in kinds.items():
+        for second in (False, True):
+            case = Documents(tmp_path / f"{name} {second}", 2, 2, detectors=["cam", "other"])
+            others = {"other": image(1, 8, 8)} if second else {}
+            descriptor = case.descriptor(cam=image(1, 8, 8), i0=number("nA"), **others)
+            resource = case.stream_resource("cam", case.folder, mimetype=mimetype)
+            case.stream_datum(descriptor, resource, 0, 4)
+            if second:
+                resource = case.stream_resource("other", write(case.folder / "other.h5", ramp(4)))
+                case.stream_datum(descriptor, resource, 0, 4)
+            for point in range(4):
+                case.event(descriptor, point + 1, i0=1.0 + point)
+            case.stop(primary=4)
+            (beside if second else alone).append(case)
+    outcomes = await all_played(redis_url, tmp_path, *alone, *beside)
+    for outcome, (name, mimetype) in zip(outcomes, [*kinds.items()] * 2, strict=True):
+        said = f"cam is not drawn: its files are {name} ({mimetype}), and only HDF5 is read."
+        assert outcome.words.strip() == said
+        assert outcome.run.status == "complete"
+        assert outcome.channel("i0", "scalars") == snaked(2, 2, [1, 2, 3, 4])
+    assert [outcome.run.main.key for outcome in outcomes] == ["scalars"] * 3 + ["other"] * 3
+    assert outcomes[-1].channel("total") == snaked(2, 2, RAMP)
+
+
+async def test_a_camera_whose_file_is_no_use_leaves_the_maps_to_the_next(redis_url: str, tmp_path: Path) -> None:
+    """No stack of frames, frames of another shape, text, and a file outside the data root."""
+    root = tmp_path / "root"
+    outside = write(tmp_path / "elsewhere" / "cam.h5", ramp(4))
+    text = np.array([b"none"] * 4).reshape(4, 1, 1)
+    files = {
+        "one value": np.arange(4.0),
+        "another shape": ramp(4, height=5),
+        "text": text,
+        "outside": None,
+    }
+    cases = []
+    for name, data in files.items():
+        case = Documents(root / name, 2, 2, detectors=["cam"])
+        descriptor = case.descriptor(cam=image(1, 8, 8), i0=number("nA"))
+        path = outside if data is None else write(case.folder / "cam.h5", data)
+        resource = case.stream_resource("cam", path)
+        for point in range(4):
+            case.stream_datum(descriptor, resource, point, point + 1)
+            case.event(descriptor, point + 1, i0=1.0 + point)
+        case.stop(primary=4)
+        cases.append(case)
+    for outcome, name in zip(await all_played(redis_url, root, *cases), files, strict=True):
+        assert outcome.run.main.key == "scalars", name
+        assert outcome.channel("i0") == snaked(2, 2, [1, 2, 3, 4])
+        assert outcome.run.status == "complete", name
+        assert outcome.words.startswith(" cam is not drawn: "), outcome.words
+        assert outcome.words.count("cam") <= 3, outcome.words
+
+
+async def test_a_run_of_which_nothing_can_be_read_is_incomplete_and_says_why(redis_url: str, tmp_path: Path) -> None:
+    case = Documents(tmp_path / "nothing", 2, 2)
+    descriptor = case.descriptor(cam=image(1, 8, 8))
+    resource = case.stream_resource("cam", case.folder, mimetype="image/tiff")
+    case.stream_datum(descriptor, resource, 0, 4)
+    case.stop(primary=4)
+    outcome: Outcome = await played(redis_url, tmp_path, case)
+    assert (outcome.run.main.key, outcome.run.status, outcome.run.points) == ("cam", "incomplete", 0)
+    assert "cam is not drawn: its files are TIFF (image/tiff), and only HDF5 is read." in outcome.words

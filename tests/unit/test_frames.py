@@ -201,8 +201,6 @@ def test_a_dataset_may_be_called_path(parameters: dict[str, Any]) -> None:
         ({"parameters": {"dataset": 5}}, "which dataset"),
         ({"parameters": {"dataset": ["/a"]}}, "which dataset"),
         ({"parameters": {"dataset": ""}}, "which dataset"),
-        ({"mimetype": "multipart/related;type=image/tiff"}, "only HDF5"),
-        ({"mimetype": None}, "only HDF5"),
         ({"uri": "file://["}, "no URI"),
         ({"uri": "//[::1"}, "no URI"),
     ],
@@ -213,6 +211,26 @@ def test_a_resource_that_cannot_be_read_is_refused(changed: dict[str, Any], why:
     with pytest.raises(DocumentError, match=why):
         one.add_resource(resource("bad", **changed))
     assert list(one.resources) == ["s"]
+
+
+@pytest.mark.parametrize(
+    ("mimetype", "kind"),
+    [
+        ("multipart/related;type=image/tiff", "TIFF (multipart/related;type=image/tiff)"),
+        ("multipart/related;type=image/jpeg", "JPEG (multipart/related;type=image/jpeg)"),
+        ("application/x-zarr", "Zarr (application/x-zarr)"),
+        ("text/csv;header=present", "text/csv;header=present"),
+        (None, "of no known kind"),
+        (5, "of no known kind"),
+    ],
+)
+def test_files_that_are_not_hdf5_are_no_error_and_are_named(mimetype: Any, kind: str) -> None:
+    one = FrameLedger()
+    one.add_descriptor(descriptor())
+    one.add_resource(resource("other", mimetype=mimetype, parameters={}))
+    assert one.hindrance == f"its files are {kind}, and only HDF5 is read"
+    one.add_resource(resource("s"))
+    assert (one.hindrance, list(one.resources)) == ("", ["s"])
 
 
 def test_the_same_resource_twice_is_one() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.derived import TOTAL, Rectangle, derived_descriptor, scalar_descriptor
-from snakemap.frames import FrameLedger, Piece, Resource
+from snakemap.frames import FrameLedger, Piece, Resource, is_spectrum
 from snakemap.hdf5 import FrameBatch
-from snakemap.hdf5_layout import Layout, layout_of, scalar_rows
+from snakemap.hdf5_layout import Layout, layout_of, scalar_rows, spectra_layout
 from snakemap.ingest.readers import Reader
 from snakemap.ingest.regions import Regions, regions_of
 from snakemap.runs import Run
@@ -98,7 +99,7 @@ class Summed:
 
 
 class Camera:
-    """The frames of a camera.
+    """The frames of a camera, or the spectra of a detector that has as many dimensions.
 
     Args:
         run: that they belong to.
@@ -120,6 +121,7 @@ class Camera:
         self.rois = rois
         self.regions: Regions | None = None
         self._layouts: dict[str, Layout] = {}
+        self._spectra = False
 
     @property
     def name(self) -> str:
@@ -149,12 +151,16 @@ class Camera:
             dtype=summed.columns[TOTAL].dtype.newbyteorder("<").str,
             source=self.source,
             trouble=regions.trouble,
+            spectra=self._spectra,
         )
 
     async def read(self, reader: Reader, piece: Piece, *, show: bool) -> Summed:
         """Reads a piece once; raises what the reader says."""
         resource = self.ledger.resources[piece.resource]
-        shape = (await self._layout(reader, resource)).frame_shape
+        layout = await self._layout(reader, resource)
+        shape = layout.frame_shape
+        if layout.colors == "spectra":
+            return await self._sum_spectra(reader, piece, layout)
         regions = self.regions or regions_of(self.run, self.rois, frame_shape=shape, source=self.source)
         batch = _batch(resource, piece, rois=tuple(regions.rectangles.values()), frame_shape=shape, preview=show)
         reduced = await reader.reduce(batch)
@@ -162,6 +168,14 @@ class Camera:
         columns = {channel: reduced.sums[:, number] for number, channel in enumerate((*regions.rectangles, TOTAL))}
         frames = piece.count * resource.frames_per_point
         return Summed(self, piece, columns, shape, reduced.frame, frames, reduced.size_bytes)
+
+    async def _sum_spectra(self, reader: Reader, piece: Piece, layout: Layout) -> Summed:
+        """Sums all values of each point."""
+        resource = self.ledger.resources[piece.resource]
+        self.regions, self._spectra = Regions(()), True
+        batch = _batch(resource, piece, frames_per_point=math.prod(layout.frame_shape), point_shape=layout.frame_shape)
+        sums = np.asarray(await reader.scalars(batch), dtype=np.float64)
+        return Summed(self, piece, {TOTAL: sums}, layout.frame_shape, frames=piece.count * layout.frame_shape[0])
 
     async def points(self, reader: Reader, resource: Resource) -> int:
         """Points that a file holds now; raises what the reader says."""
@@ -176,6 +190,14 @@ class Camera:
         if known is not None:
             return known
         promised = resource.frame_shape or self.source.frame_shape
+        point = resource.point_shape
+        if not resource.columns and (len(point) == 2 or is_spectrum(point)):
+            size = await reader.size(resource.uri, resource.dataset)
+            if len(size) == 2 or is_spectrum(point):
+                self._layouts[resource.uid] = layout = spectra_layout(size, point_shape=point)
+                return layout
+            if promised is not None:
+                self._layouts[resource.uid] = Layout(1, promised)
         if promised is not None and resource.frames_per_point == 1:
             return Layout(1, promised)
         shape = await reader.shape(resource.uri, resource.dataset)
@@ -253,13 +275,10 @@ class Scalar:
 
 
 def _batch(resource: Resource, piece: Piece, **options: Any) -> FrameBatch:
-    return FrameBatch(
-        uri=resource.uri,
-        dataset=resource.dataset,
-        start=piece.index,
-        stop=piece.index + piece.count,
-        frames_per_point=resource.frames_per_point,
-        point_shape=resource.point_shape,
-        columns=resource.columns,
-        **options,
-    )
+    told = {
+        "frames_per_point": resource.frames_per_point,
+        "point_shape": resource.point_shape,
+        "columns": resource.columns,
+    }
+    span = {"start": piece.index, "stop": piece.index + piece.count}
+    return FrameBatch(uri=resource.uri, dataset=resource.dataset, **{**span, **told, **options})

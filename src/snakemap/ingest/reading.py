@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from snakemap.errors import FileBroken, FileNotReady, SnakemapError
+from snakemap.errors import FileBroken, FileNotReady, FileRefused, FrameError, SnakemapError
 from snakemap.frames import Piece, Resource
 from snakemap.ingest.feeds import Feed, Summed
 from snakemap.ingest.readers import Readers
@@ -56,6 +56,7 @@ class Reading:
         tally: the clock, and where trouble is counted.
         put: takes what has been read.
         at_once: pieces that are read at one time, each by a reader of its own.
+        on_unreadable: is called when nothing of the feed can be read, for a reason that does not mend.
 
     Attributes:
         idle: set while nothing waits to be read.
@@ -72,6 +73,7 @@ class Reading:
         tally: Tally,
         put: Callable[[Summed], Awaitable[None]],
         at_once: int = 1,
+        on_unreadable: Callable[[Feed, str], Awaitable[None]] | None = None,
     ) -> None:
         self.run = run
         self.feed = feed
@@ -81,6 +83,7 @@ class Reading:
         self.tally = tally
         self.put = put
         self.at_once = at_once
+        self.on_unreadable = on_unreadable
         self.idle = asyncio.Event()
         self.troubles: dict[str, str] = {}
         self._wake = asyncio.Event()
@@ -92,7 +95,7 @@ class Reading:
         self._late: set[str] = set()
         self._point_s = 0.003
         self._last: Piece | None = None
-        self._last_shown = False
+        self._last_shown: str | None = None
         self._shown_at = 0.0
 
     def wake(self) -> None:
@@ -178,8 +181,8 @@ class Reading:
             await self._read(piece)
 
     async def show_last(self) -> None:
-        """Reads the frame of the last point once more, unless it is on the screen already."""
-        if not self.feed.shows or self._last is None or self._last_shown:
+        """Reads the frame of the last point once more, unless it is on the screen already, under its present name."""
+        if not self.feed.shows or self._last is None or self._last_shown == self.feed.name:
             return
         self._shown_at = 0.0
         try:
@@ -221,6 +224,8 @@ class Reading:
             await self._read_around(piece, trouble)
         except SnakemapError as trouble:
             self._give_up(piece, trouble, block=True)
+            if isinstance(trouble, FrameError | FileRefused) and not self.ledger.any_read and self.on_unreadable:
+                await self.on_unreadable(self.feed, str(trouble))
         else:
             await self.put(summed)
             await self._make_up(piece.resource)
@@ -267,14 +272,14 @@ class Reading:
         """
         clock = self.tally.clock
         async with self.turns.take(self.feed.rank), self.readers.borrow(self.run.uid) as reader:
-            began = clock.now()
+            began, name = clock.now(), self.feed.name
             show = self.feed.shows and began - self._shown_at >= self.tally.pace.preview_s
             summed = await self.feed.read(reader, piece, show=show)
         self._point_s += 0.2 * ((clock.now() - began) / piece.count - self._point_s)
         if self.feed.shows:
             self.tally.work.frames += summed.frames
             self.tally.work.frame_bytes += summed.size_bytes
-        self._last, self._last_shown = piece, show
+        self._last, self._last_shown = piece, name if show else None
         self._shown_at = clock.now() if show else self._shown_at
         return summed
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from snakemap.derived import Rectangle, lost_stop, opened_stop
+from snakemap.derived import Rectangle, lost_stop, opened_stop, unread_descriptor
 from snakemap.documents import SETTLED, Document, Entry, Span, position
 from snakemap.errors import DocumentError, SnakemapError
 from snakemap.frames import FrameLedger
@@ -155,9 +155,11 @@ class Reduction:
     @property
     def trouble(self) -> str:
         """What went wrong with this run, in words for the page; empty when nothing did."""
-        told = [self._asked_for(reading.feed) for reading in self.readings.values()]
+        told = [*self.run.unused, *(self._asked_for(reading.feed) for reading in self.readings.values())]
         told += self.troubles.values()
         for reading in self.readings.values():
+            if reading.ledger.hindrance:
+                continue
             told += reading.troubles.values()
             unread = reading.ledger.given_up
             if unread and reading.feed.name:
@@ -167,7 +169,7 @@ class Reduction:
     def summary(self) -> dict[str, Any]:
         """The run's summary, with what the worker knows beside the documents."""
         summary = self.run.summary()
-        note = " ".join(filter(None, (summary["note"], self.trouble)))
+        note = " ".join(filter(None, (self.run.raster.note, self.trouble)))
         return {
             **summary,
             "picture": int(self.pictured),
@@ -262,8 +264,17 @@ class Reduction:
     def _reading(self, feed: Feed) -> Reading:
         return Reading(
             self.run, feed, self.readers, turns=self._turns, tally=self.tally, put=self.pages.put,
-            at_once=self._at_once if feed.shows else 1,
+            at_once=self._at_once if feed.shows else 1, on_unreadable=self._say_unreadable,
         )  # fmt: skip
+
+    async def _say_unreadable(self, feed: Feed, reason: str) -> None:
+        """Says in the run that nothing of a camera can be read, so that every reader draws something else first."""
+        if not isinstance(feed, Camera) or feed.ledger.unreadable:
+            return
+        doc = unread_descriptor(self.run, feed.source, reason, time=self.tally.clock.now())
+        document = Document("descriptor", doc, run=self.run.uid, task_id=self.run.task_id)
+        await self.tally.insist(lambda: self.store.append([document]))
+        self.run.apply(document)
 
     def _begin(self, reading: Reading) -> None:
         if self._group is not None:

@@ -25,7 +25,19 @@ from snakemap.documents import CausalOrder, Document, decode, envelope
 from snakemap.live import Live
 from snakemap.runs import Run
 
-__all__ = ["Documents", "Outcome", "Played", "image", "number", "played", "playing", "ramp", "snaked", "write"]
+__all__ = [
+    "Documents",
+    "Outcome",
+    "Played",
+    "all_played",
+    "image",
+    "number",
+    "played",
+    "playing",
+    "ramp",
+    "snaked",
+    "write",
+]
 
 TIME = 1_800_000_000.0
 DATASET = "/entry/data/data"
@@ -209,10 +221,16 @@ async def playing(redis_url: str, root: Path, **settings: Any) -> AsyncIterator[
 
 async def played(redis_url: str, root: Path, case: Documents, **settings: Any) -> Outcome:
     """Plays a whole case, and waits until it is settled."""
+    return (await all_played(redis_url, root, case, **settings))[0]
+
+
+async def all_played(redis_url: str, root: Path, *cases: Documents, **settings: Any) -> list[Outcome]:
+    """Plays whole cases one after the other by one worker, and waits until they are settled."""
     async with playing(redis_url, root, **settings) as chain:
-        await chain.play(case)
-        await chain.lab.until_settled(case.uid)
-        return await chain.outcome(case)
+        for case in cases:
+            await chain.play(case)
+        await chain.lab.until_settled(*(case.uid for case in cases))
+        return [await chain.outcome(case) for case in cases]
 
 
 def image(*shape: int, dtype: str = "<u2", external: str = "STREAM:") -> dict[str, Any]:
