@@ -3,8 +3,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BLUEAPI := .venv-blueapi
+PARTS := lint test-unit test-integration test-browser
 
-.PHONY: demo setup test lint system bench clean
+.PHONY: demo setup test lint test-unit test-integration test-browser system bench clean
 
 demo: $(READY)  ## set everything up and watch a simulated scan
 	$(BIN)/snakemap demo
@@ -24,15 +25,29 @@ $(BLUEAPI)/.ready: tests/support/blueapi/requirements.txt
 	$(BLUEAPI)/bin/python -m pip install --quiet -r $<
 	touch $@
 
-test: $(READY) $(BLUEAPI)/.ready system lint  ## every check there is
-	$(BIN)/pytest -n 2 --dist loadfile tests/unit tests/integration
-	$(BIN)/pytest tests/browser
+test: $(READY) $(BLUEAPI)/.ready system  ## every check there is; all parts run, and the last line names those that failed
+	@failed=; \
+	for part in $(PARTS); do \
+	  $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+	done; \
+	if [ -n "$$failed" ]; then echo "make test: failed:$$failed"; exit 1; fi; \
+	echo "make test: passed: $(PARTS)"
 
-lint: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/pyright
-	$(BIN)/lint-imports
+lint: $(READY)  ## style, types and layers; all four run
+	@failed=; \
+	for check in "ruff check ." "ruff format --check ." pyright lint-imports; do \
+	  echo "$$check"; $(BIN)/$$check || failed="$$failed '$$check'"; \
+	done; \
+	[ -z "$$failed" ] || { echo "lint: failed:$$failed"; exit 1; }
+
+test-unit: $(READY)  ## two at a time, like the other two
+	$(BIN)/pytest -n 2 --dist loadfile tests/unit
+
+test-integration: $(READY) $(BLUEAPI)/.ready
+	$(BIN)/pytest -n 2 --dist loadfile tests/integration
+
+test-browser: $(READY) $(BLUEAPI)/.ready
+	$(BIN)/pytest -n 2 --dist loadfile tests/browser
 
 system:  ## Debian packages that the tests talk to: a real RabbitMQ, a real Chromium
 	tests/support/install-system-packages

@@ -28,7 +28,8 @@ from playwright.sync_api import sync_playwright
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from tests.support.browser import ARGUMENTS, CHROMIUM, open_page
-from tests.support.rabbitmq import RabbitMQ, eventually
+from tests.support.patience import eventually
+from tests.support.rabbitmq import RabbitMQ
 from tests.support.stack import Stack
 
 from snakemap.broker import Publisher

@@ -13,7 +13,8 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from tests.support import scans
 from tests.support.beamline import Scan
-from tests.support.rabbitmq import eventually, free_port
+from tests.support.patience import PATIENCE, eventually
+from tests.support.rabbitmq import free_port
 from tests.support.stack import Program
 
 from snakemap.documents import Document
@@ -69,7 +70,7 @@ def test_the_description_is_there_without_the_internet(alone: tuple[Page, list[s
     page.set_viewport_size({"width": 1280, "height": 800})
     page.goto(f"{api}/docs")
     for tag in ("Runs", "Maps", "Documents", "Files", "Plans", "Demo", "Sessions", "Meta"):
-        expect(page.locator(f"#operations-tag-{tag}")).to_be_visible(timeout=30_000)
+        expect(page.locator(f"#operations-tag-{tag}")).to_be_visible(timeout=30_000 * PATIENCE)
     route = page.locator("#operations-Maps-run_maps_api_runs__uid__maps_get")
     route.locator("button").first.click()
     expect(route.get_by_text("The maps of a run as they are now").first).to_be_visible()
@@ -83,9 +84,9 @@ def test_a_browser_hears_a_run_and_what_comes_of_it(alone: tuple[Page, list[str]
     begun = put(redis_url, scans.documents(scan, points=2))
     page.goto(f"{api}/healthz")
     page.evaluate(LISTEN, "/api/runs/run/documents/events")
-    page.wait_for_function("heard.length == 5", timeout=20_000)
+    page.wait_for_function("heard.length == 5", timeout=20_000 * PATIENCE)
     ended = put(redis_url, [scans.stop(scan)])
-    page.wait_for_function("heard.length == 6", timeout=20_000)
+    page.wait_for_function("heard.length == 6", timeout=20_000 * PATIENCE)
     heard = page.evaluate("heard")
     told = [cursor for cursor, name in zip(begun, NAMES, strict=True) if name != "stream_resource"]
     assert [cursor for cursor, *_ in heard] == [*told, *ended]

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 from tests.support.browser import CHANNELS, open_page
-from tests.support.rabbitmq import RabbitMQ, eventually
+from tests.support.patience import PATIENCE, eventually
+from tests.support.rabbitmq import RabbitMQ
 from tests.support.stack import Stack
 
 from snakemap.broker import Publisher
@@ -80,7 +81,7 @@ def test_every_pixel_in_chromium_equals_numpy_though_the_worker_was_killed_in_mi
     shown.wait(lambda: shown.image("total").size == 600 and np.isfinite(shown.image("total")).sum() > 150)
     stack.ingest.kill()
     stack.ingest.start()
-    thread.join(60)
+    thread.join(60 * PATIENCE)
     assert files
     shown.wait(lambda: "complete" in shown.text(".status"), timeout_s=40)
     expected = maps_of_file(files[0], request)
@@ -98,7 +99,7 @@ def test_a_scan_of_ten_thousand_points_at_full_speed_is_complete_to_the_last_pix
     request = ScanRequest(shape=(100, 100), mode="fly", rate_hz=0, frame_shape=(48, 64), flush_period_s=0.2)
     shown = open_page(chromium, f"{stack.url}/dashboard")
     thread, files = scan(stack, rabbitmq, request)
-    thread.join(90)
+    thread.join(90 * PATIENCE)
     assert files
     shown.wait(lambda: "complete" in shown.text(".status"), timeout_s=60)
     expected = maps_of_file(files[0], request)
@@ -127,7 +128,7 @@ def test_a_spiral_of_two_cameras_is_seen_where_the_stage_was_in_both(
 
     thread = threading.Thread(target=work, name="beamline", daemon=True)
     thread.start()
-    thread.join(60)
+    thread.join(60 * PATIENCE)
     places = [Sample(request).position(point) for point in range(request.points)]
 
     def all_seen(totals: np.ndarray) -> bool:
@@ -154,11 +155,11 @@ def test_the_file_of_a_run_is_one_click_away_and_the_run_from_its_file(
     page.get_by_text("file of this run").click()
     name = page.locator("[role=treeitem] .name")
     tab.wait(lambda: name.get_by_text("entry", exact=True).count() == 1)
-    thread.join(60)
+    thread.join(60 * PATIENCE)
     tab.wait(lambda: tab.text(".status") == "complete", timeout_s=40)
     uid = page.evaluate("() => sm.models().find((model) => model.place?.uid).place.uid")
     thread, _ = scan(stack, rabbitmq, ScanRequest(shape=(3, 4), rate_hz=0, frame_shape=(48, 64)))
-    thread.join(60)
+    thread.join(60 * PATIENCE)
     tab.wait(lambda: tab.image("total").shape == (3, 4))
     for node in ("entry", "data", "data"):
         name.get_by_text(node, exact=True).last.click()

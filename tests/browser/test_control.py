@@ -15,7 +15,8 @@ import pytest
 from playwright.sync_api import Browser, expect
 from tests.support.blueapi.server import BlueapiServer
 from tests.support.browser import Shown, open_page
-from tests.support.rabbitmq import RabbitMQ, eventually, free_port
+from tests.support.patience import eventually
+from tests.support.rabbitmq import RabbitMQ, free_port
 from tests.support.stack import Program, Stack
 
 DEVICES = {"camera": "camera", "x": "stage.x", "y": "stage.y"}

@@ -21,7 +21,8 @@ from tests.support.browser import SCRIPT, Shown, open_page
 from tests.support.documented import block
 from tests.support.made_up import MadeUpRun
 from tests.support.notebook import Notebook
-from tests.support.rabbitmq import eventually, free_port
+from tests.support.patience import PATIENCE, eventually
+from tests.support.rabbitmq import free_port
 from tests.support.stack import Stack, die_with_parent
 from werkzeug.serving import make_server
 
@@ -96,12 +97,12 @@ def program_at(arguments: list[str], directory: Path, url: str) -> Iterator[None
         yield
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(20 * PATIENCE)
 
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, trust_env=False, timeout=30).status_code == 200
+        return httpx.get(url, trust_env=False, timeout=30 * PATIENCE).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -157,7 +158,8 @@ def test_a_page_that_nobody_named_shows_nothing_and_the_log_says_whom_to_name(
     port = free_port()
     with files_at(tmp_path, port):
         page = chromium.new_page()
-        with page.expect_console_message(lambda told: "WebSocket" in told.text and "403" in told.text, timeout=20_000):
+        page.set_default_timeout(20_000 * PATIENCE)
+        with page.expect_console_message(lambda message: "WebSocket" in message.text and "403" in message.text):
             page.goto(f"http://localhost:{port}/")
         assert page.evaluate("() => window.Bokeh.documents.length") == 0
         page.close()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser
 from tests.support.browser import Shown, open_page
-from tests.support.rabbitmq import eventually
+from tests.support.patience import eventually
 from tests.support.stack import Stack
 
 SCRIPT = '<img src=x onerror="window.hacked=1">'

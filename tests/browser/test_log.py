@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis
 from playwright.sync_api import Browser, Page
-from tests.support.rabbitmq import eventually
+from tests.support.patience import eventually
 from tests.support.stack import Stack
 
 NASTY = '<img src=x onerror="window.hacked=1">'

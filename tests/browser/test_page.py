@@ -14,7 +14,7 @@ import redis
 from playwright.sync_api import Browser
 from tests.support.browser import CHANNELS, Shown, open_page
 from tests.support.made_up import MadeUpRun
-from tests.support.rabbitmq import eventually
+from tests.support.patience import PATIENCE, eventually
 from tests.support.stack import Stack
 
 NASTY = '<img src=x onerror="window.hacked=1">'
@@ -188,7 +188,7 @@ def test_what_one_tab_chooses_does_not_show_in_another(pages: Stack, chromium: B
 
 
 def test_a_made_up_session_id_is_refused_and_ids_are_signed(pages: Stack) -> None:
-    with httpx.Client(base_url=pages.url, trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=pages.url, trust_env=False, timeout=30 * PATIENCE) as client:
         answers = [
             client.get("/dashboard", params={"bokeh-session-id": "chosen"}),
             client.get("/dashboard", headers={"Bokeh-Session-Id": "chosen"}),

@@ -19,6 +19,7 @@ import pytest
 from fastapi import FastAPI
 from tests.support import scans
 from tests.support.beamline import Scan
+from tests.support.patience import patiently
 from tests.support.rabbitmq import free_port
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -86,20 +87,20 @@ async def api(redis_url: str) -> AsyncIterator[Api]:
 
 async def until(happens: Callable[[], bool]) -> None:
     """Returns when something is so."""
-    async with asyncio.timeout(TIMEOUT_S):
+    async with patiently(TIMEOUT_S):
         while not happens():
             await asyncio.sleep(0.01)
 
 
 async def heard(socket: ClientConnection, number: int) -> list[dict[str, Any]]:
     """The next messages."""
-    async with asyncio.timeout(TIMEOUT_S):
+    async with patiently(TIMEOUT_S):
         return [json.loads(await socket.recv()) for _ in range(number)]
 
 
 async def farewell(socket: ClientConnection) -> tuple[int, str]:
     """Code and reason with which the server ends it."""
-    async with asyncio.timeout(TIMEOUT_S):
+    async with patiently(TIMEOUT_S):
         try:
             while True:
                 await socket.recv()

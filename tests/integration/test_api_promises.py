@@ -30,12 +30,15 @@ from schemathesis.specs.openapi.checks import (
 )
 from tests.support import scans
 from tests.support.beamline import Scan
-from tests.support.rabbitmq import eventually, free_port
+from tests.support.patience import PATIENCE, eventually
+from tests.support.rabbitmq import free_port
 from tests.support.stack import Program
 from tests.unit.test_api import schema
 
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.store import Store
+
+SPOT = {"rois": {"spot": [0, 2, 0, 2]}}
 
 EXAMPLES = 20
 ENDLESS = "text/event-stream"
@@ -116,7 +119,7 @@ def aimed(case: Case, served: Served) -> None:
     if len(str(case.path_parameters.get("uid", ""))) % 2:
         case.path_parameters["uid"] = "run"
     if len(str(case.path_parameters.get("id", ""))) % 2:
-        begun = served.session.post(f"{served.url}/api/sessions", json={"rois": {"spot": [0, 2, 0, 2]}}, timeout=20)
+        begun = served.session.post(f"{served.url}/api/sessions", json=SPOT, timeout=20 * PATIENCE)
         case.path_parameters["id"] = begun.json().get("id", "there are too many")
     if "/h5/" in case.path and case.query and len(str(case.query.get("path", ""))) % 2:
         case.query = {**case.query, "file": "scan.h5", "path": "/entry/data/data", "dtype": "origin", "selection": "0"}
@@ -147,7 +150,7 @@ def test_every_answer_is_one_that_was_promised(label: str, mode: GenerationMode,
     def asked(case: Case) -> None:
         if mode is GenerationMode.POSITIVE:
             aimed(case, served)
-        answer = case.call(base_url=served.url, session=served.session, timeout=20)
+        answer = case.call(base_url=served.url, session=served.session, timeout=20 * PATIENCE)
         served.answered.add((label, answer.status_code))
         assert answer.status_code < 500 or answer.status_code == 503, answer.text
         if answer.status_code >= 400 and "/readyz" not in case.path:

@@ -15,6 +15,7 @@ import redis
 from tests.integration.test_api import Api, serving
 from tests.support import scans
 from tests.support.beamline import Scan
+from tests.support.patience import patiently
 
 from snakemap.api import visitors
 
@@ -92,7 +93,7 @@ async def test_a_session_is_forgotten_when_nobody_uses_it_and_kept_by_every_use(
     monkeypatch.setattr(visitors, "KEPT_S", 1)
     used, left = (await begun(client))["id"], (await begun(client))["id"]
     with redis.Redis.from_url(redis_url) as store:
-        async with asyncio.timeout(20):
+        async with patiently(20):
             while len(store.keys("snakemap:session:*")) > 1:
                 assert (await client.get(f"/sessions/{used}")).status_code == 200
                 await asyncio.sleep(0.1)

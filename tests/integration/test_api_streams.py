@@ -18,7 +18,8 @@ import pytest
 from tests.integration.test_api import Api, farewell, heard, serving, until, worker
 from tests.support import scans
 from tests.support.beamline import Scan
-from tests.support.rabbitmq import eventually, free_port
+from tests.support.patience import eventually, patiently
+from tests.support.rabbitmq import free_port
 from tests.support.stack import Program
 from websockets.exceptions import InvalidStatus
 
@@ -102,7 +103,7 @@ async def _events(answer: httpx.Response) -> AsyncIterator[Event]:
 async def next_documents(events: AsyncIterator[Event], number: int) -> list[Event]:
     """The next events that are no comments."""
     found: list[Event] = []
-    async with asyncio.timeout(TIMEOUT_S):
+    async with patiently(TIMEOUT_S):
         while len(found) < number:
             event = await anext(events)
             found += [event] if event.data else []
@@ -176,7 +177,7 @@ async def test_a_page_of_large_documents_has_fewer_of_them(api: Api, monkeypatch
 
 async def test_silence_is_filled_so_that_no_proxy_takes_it_for_death(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "KEEP_ALIVE_S", 0.5)
-    async with listening(api, "/documents/events") as events, asyncio.timeout(TIMEOUT_S):
+    async with listening(api, "/documents/events") as events, patiently(TIMEOUT_S):
         await anext(events)
         assert (await anext(events)).comments == ["nothing new"]
         cursors = await api.store.append([worker("IDLE")])
@@ -194,7 +195,7 @@ async def test_a_listener_that_does_not_read_is_let_go_and_holds_nobody_up(
             cursors = await api.store.append([large] * 20)
             assert [event.id for event in await next_documents(quick, 20)] == cursors
         await until(lambda: api.service.streams.clients == 1)
-        async with asyncio.timeout(TIMEOUT_S):
+        async with patiently(TIMEOUT_S):
             comments = [comment for event in [event async for event in slow] for comment in event.comments]
         assert comments == ["too slow: begin again after the last id that came"]
 
@@ -272,7 +273,7 @@ async def test_events_end_when_the_server_does_and_it_says_nothing_of_it(
         await anext(events)
         ending = asyncio.create_task(anext(events, None))
         api.service.streams.end()
-        async with asyncio.timeout(TIMEOUT_S):
+        async with patiently(TIMEOUT_S):
             assert await ending is None
     assert [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")] == []
 

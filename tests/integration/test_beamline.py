@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from bokeh.document import Document
 from tests.support.made_up import MadeUpRun
+from tests.support.patience import PATIENCE, patiently
 
 from snakemap import Beamline
 from snakemap.beamline import BeamlineTab
@@ -29,7 +30,7 @@ async def beamline(redis_url: str) -> AsyncIterator[Beamline]:
 
 async def quiet(beamline: Beamline) -> None:
     """Returns when nothing of a beamline goes on any more."""
-    async with asyncio.timeout(TIMEOUT_S):
+    async with patiently(TIMEOUT_S):
         while beamline._closing:
             await asyncio.gather(*beamline._closing)
 
@@ -43,7 +44,7 @@ def leave(document: Document) -> None:
 async def shown(tab: BeamlineTab, points: int) -> None:
     for one in tab.tabs:
         one.start()  # as when the browser has loaded the page
-    async with asyncio.timeout(TIMEOUT_S):
+    async with patiently(TIMEOUT_S):
         while not all((run := one.pipeline.run) and run.summary()["points"] == points for one in tab.tabs):
             for one in tab.tabs:
                 one.tick()  # as the server of the session does when it is asked to
@@ -117,5 +118,7 @@ def test_a_program_that_only_asks_loads_nothing_of_the_servers() -> None:
         "import sys, snakemap; snakemap.connect('http://host:8080').close()\n"
         "print(*sorted({'panel', 'bokeh', 'h5py', 'fastapi', 'redis', 'xarray'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60 * PATIENCE, check=True
+    )
     assert told.stdout.strip() == ""

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from tests.support.patience import patiently
 from tests.support.rabbitmq import RabbitMQ, free_port
 
 from snakemap.broker import Broker, Frame, Publisher
@@ -62,7 +63,7 @@ class Listener:
         return [json.loads(frame.body) for frame in self.frames]
 
     async def until(self, happens: Callable[[], object]) -> None:
-        async with asyncio.timeout(DEADLINE_S):
+        async with patiently(DEADLINE_S):
             while not happens():
                 if self._task.done():
                     self._task.result()
@@ -74,7 +75,7 @@ class Listener:
     async def close(self) -> None:
         self.may_go_on.set()
         await self.broker.close()
-        async with asyncio.timeout(DEADLINE_S):
+        async with patiently(DEADLINE_S):
             await self._task
 
     async def _listen(self) -> None:
@@ -361,7 +362,7 @@ async def test_a_virtual_host_that_does_not_exist_is_told(rabbitmq: RabbitMQ) ->
 
 
 async def test_a_destination_that_the_broker_does_not_know_is_told(rabbitmq: RabbitMQ) -> None:
-    async with asyncio.timeout(DEADLINE_S):
+    async with patiently(DEADLINE_S):
         broker = Broker(rabbitmq.stomp_url, destination="/nonsense/x", subscription="x")
         listener = Listener(broker)
         await listener.until(lambda: "refuses us: Unknown destination" in broker.state)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.support.own_redis import OwnRedis
+from tests.support.patience import PATIENCE
 from tests.support.processes import Tree
 from tests.support.rabbitmq import RabbitMQ, free_port
 from tests.support.recordings import FOLDER, documents
@@ -28,7 +29,9 @@ def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Runs a command to its end, with these settings and no others."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAP_")}
     environment |= {f"SNAKEMAP_{name.upper()}": value for name, value in settings.items()}
-    return subprocess.run((*COMMAND, *arguments), env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        (*COMMAND, *arguments), env=environment, capture_output=True, text=True, timeout=60 * PATIENCE
+    )
 
 
 async def in_store(redis_url: str) -> list[Any]:
@@ -101,7 +104,7 @@ async def test_nobody_minds_when_who_reads_what_is_printed_has_had_enough(redis_
         assert process.stderr is not None
         assert b"IDLE" in process.stdout.readline()
         process.stdout.close()
-        assert (process.wait(30), process.stderr.read()) == (1, b"")
+        assert (process.wait(30 * PATIENCE), process.stderr.read()) == (1, b"")
 
 
 def test_what_is_no_cursor_is_a_mistake_of_usage(redis_url: str) -> None:
@@ -126,7 +129,7 @@ def test_the_doctor_needs_no_settings_and_leaves_no_server_behind(tmp_path: Path
     state_dir = tmp_path / "state"
     environment = {"SNAKEMAP_STATE_DIR": str(state_dir), "SNAKEMAP_PORT": str(free_port()), "SNAKEMAP_API_PORT": "0"}
     with Tree((*COMMAND, "doctor"), tmp_path / "tree", environment) as tree:
-        assert tree.process.wait(60) == 0, tree.said
+        assert tree.process.wait(60 * PATIENCE) == 0, tree.said
         assert tree.living() == []
     assert f"Redis (SNAKEMAP_REDIS_URL): {state_dir}/redis/sock answers, our own (" in tree.said
 

@@ -13,6 +13,7 @@ import xarray as xr
 from scanspec.specs import Spiral
 from tests.support.api import ApiThread
 from tests.support.made_up import MadeUpRun
+from tests.support.patience import PATIENCE
 from tests.support.rabbitmq import free_port
 
 import snakemap
@@ -229,7 +230,7 @@ def test_waiting_ends_with_the_run_or_with_patience(client: Client, scan: MadeUp
         run.wait(timeout_s=0)
     ending = threading.Timer(0.2, lambda: (scan.add(80, 80), scan.stop()))
     ending.start()
-    assert run.wait(timeout_s=20).status == "complete"
+    assert run.wait(timeout_s=20 * PATIENCE).status == "complete"
     ending.join()
 
 

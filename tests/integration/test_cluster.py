@@ -13,7 +13,8 @@ import pytest
 from distributed import Client
 from tests.integration.test_old_scans import assert_maps, frames_of, opened, written
 from tests.support.lab import Lab
-from tests.support.rabbitmq import eventually, free_port
+from tests.support.patience import eventually
+from tests.support.rabbitmq import free_port
 from tests.support.stack import die_with_parent
 
 from snakemap.hdf5_look import FileLooker

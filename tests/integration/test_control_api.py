@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from tests.integration.test_api import serving
 from tests.support.lab import Lab
-from tests.support.rabbitmq import eventually, free_port
+from tests.support.patience import PATIENCE, eventually, patiently
+from tests.support.rabbitmq import free_port
 from tests.support.stack import Program
 
 SMALL = {"shape": "3x4", "rate_hz": 0, "frame_shape": "16x16"}
@@ -35,7 +36,7 @@ class Client:
     """What asks the API."""
 
     def __init__(self, authority: str) -> None:
-        self.client = httpx.AsyncClient(base_url=f"http://{authority}/api", trust_env=False, timeout=20)
+        self.client = httpx.AsyncClient(base_url=f"http://{authority}/api", trust_env=False, timeout=20 * PATIENCE)
 
     async def get(self, path: str) -> Any:
         return (await self.client.get(path)).json()
@@ -46,12 +47,12 @@ class Client:
         return answer.status_code, answer.json()
 
     async def until_idle(self) -> None:
-        async with asyncio.timeout(30):
+        async with patiently(30):
             while (await self.get("/worker"))["state"] != "IDLE":
                 await asyncio.sleep(0.05)
 
     async def run_of(self, task_id: str, *, status: str) -> dict[str, Any]:
-        async with asyncio.timeout(30):
+        async with patiently(30):
             while True:
                 for run in await self.get("/runs"):
                     if run["task_id"] == task_id and run["status"] == status:

@@ -16,6 +16,7 @@ from davidia.server.fastapi_utils import as_model, ws_pack, ws_unpack
 from tests.support import scans
 from tests.support.beamline import Scan, some_frames
 from tests.support.lab import Lab, maps_of_frames, write_frames
+from tests.support.patience import patiently
 from tests.support.served import Served, serving
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
@@ -41,7 +42,7 @@ async def say(socket: ClientConnection, message: dict[str, Any]) -> None:
 
 async def hear(socket: ClientConnection) -> ImageMessage | BatonMessage:
     """The next message, as Davidia's server would take it."""
-    async with asyncio.timeout(TIMEOUT_S):
+    async with patiently(TIMEOUT_S):
         data = await socket.recv()
     assert isinstance(data, bytes)
     told = ws_unpack(data)
@@ -61,7 +62,7 @@ async def image(socket: ClientConnection) -> tuple[ImageMessage, HeatmapData]:
 
 async def farewell(socket: ClientConnection) -> int | None:
     """The code with which the server ends it."""
-    async with asyncio.timeout(TIMEOUT_S):
+    async with patiently(TIMEOUT_S):
         with suppress(ConnectionClosedError):
             async for _ in socket:
                 pass
@@ -106,7 +107,7 @@ async def test_four_plots_grow_with_a_scan_and_their_last_images_are_the_maps(
             group.create_task(watch(plot_id))
         await lab.append(*whole[:13], run="run")
         await lab.until_points("run", 10)
-        async with asyncio.timeout(TIMEOUT_S):
+        async with patiently(TIMEOUT_S):
             while not all(visited(one) >= 10 for one in map(last, (seen.get(name) for name in ("red", "total")))):
                 await asyncio.sleep(0.01)
         await lab.append(*whole[13:], run="run")
@@ -277,7 +278,7 @@ async def test_a_client_that_does_not_take_its_images_is_let_go_and_one_too_many
         await say(slow, {"status": "ready"})
         growing = group.create_task(grow(api, documents[6:]))
         plots = api.app.state.davidia
-        async with asyncio.timeout(TIMEOUT_S):
+        async with patiently(TIMEOUT_S):
             while plots.clients:
                 await asyncio.sleep(0.02)
         growing.cancel()

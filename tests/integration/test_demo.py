@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+from tests.support.patience import PATIENCE
 from tests.support.processes import Tree
 from tests.support.rabbitmq import RabbitMQ
 
@@ -49,7 +50,7 @@ def test_the_demo_shows_scans_stands_a_blow_and_leaves_nothing_behind(tmp_path: 
     with demo(tmp_path) as tree:
         tree.until(lambda: "Ctrl-C ends it" in tree.said)
         page, api = addresses(tree)
-        assert httpx.get(page, trust_env=False, timeout=30).status_code == 200
+        assert httpx.get(page, trust_env=False, timeout=30 * PATIENCE).status_code == 200
         tree.until(lambda: statuses(api)[-1:] == ["complete"])
         maps = httpx.get(f"{api}/api/runs/latest/maps", trust_env=False).json()
         assert np.array(maps["channels"]["total"]).shape == tuple(maps["shape"]) == (4, 5)

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import psutil
 import pytest
 import redis
-from tests.support.rabbitmq import eventually
+from tests.support.patience import PATIENCE, eventually
 
 from snakemap.embedded_redis import SOCKET_PATH_MAX, EmbeddedRedis, redis_binary
 from snakemap.errors import SettingsError, StoreUnavailable
@@ -47,7 +47,7 @@ class User:
         return self.process.stdout.readline().strip()
 
     def leave(self) -> None:
-        self.process.communicate("\n", timeout=30)
+        self.process.communicate("\n", timeout=30 * PATIENCE)
 
     def kill(self) -> None:
         self.process.kill()

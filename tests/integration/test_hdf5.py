@@ -17,6 +17,7 @@ import pytest_asyncio
 from tests.support import recordings
 from tests.support.escapes import CANARY, ESCAPES, pictures, virtual, write
 from tests.support.lab import ColumnsWriter
+from tests.support.patience import PATIENCE
 from tests.support.swmr_writer import DATASET, SHAPE, SwmrWriter, picture
 
 from snakemap import hdf5, hdf5_process
@@ -977,7 +978,7 @@ async def test_a_reader_that_died_while_nobody_asked_is_no_fault_of_the_next_fil
     await assert_in_order(reader, visit)
     process = reader._child.process
     process.kill()
-    process.wait(10)
+    process.wait(10 * PATIENCE)
     await assert_in_order(reader, visit)
 
 

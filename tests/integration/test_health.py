@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.beamline import Scan
 from tests.support.lab import Lab, write_frames
 from tests.support.own_redis import OwnRedis
-from tests.support.rabbitmq import RabbitMQ, eventually, free_port
+from tests.support.patience import PATIENCE, eventually, patiently
+from tests.support.rabbitmq import RabbitMQ, free_port
 from tests.support.stack import Program, Stack
 
 from snakemap.store import Store
@@ -38,7 +39,7 @@ class Watched:
             program.start()
 
     def get(self, path: str, *, pages: bool = False) -> httpx.Response:
-        return httpx.get(f"{self._of(pages)}{path}", trust_env=False, timeout=10)
+        return httpx.get(f"{self._of(pages)}{path}", trust_env=False, timeout=10 * PATIENCE)
 
     def says(self, ready: bool, part: str = "") -> bool:
         """Whether API and pages both say that data can come through, or that a part of it cannot."""
@@ -165,6 +166,6 @@ async def reports_of(store: Store) -> list[str]:
 
 async def until(look: Callable[[], Awaitable[object]], wanted: object) -> None:
     """Returns when what is seen is what is wanted."""
-    async with asyncio.timeout(10):
+    async with patiently(10):
         while await look() != wanted:
             await asyncio.sleep(0.01)

@@ -16,6 +16,7 @@ import pytest
 import redis
 from tests.support.beamline import Scan, expected_map, expected_maps, some_frames
 from tests.support.lab import ColumnsWriter, Lab, WorkerProcess, maps_of_frames, write_frames
+from tests.support.patience import PATIENCE, patiently
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.swmr_writer import DATASET, SwmrWriter, picture
 from tests.support.swmr_writer import SHAPE as PICTURE
@@ -198,7 +199,7 @@ async def test_a_late_reader_and_an_early_one_see_the_same(lab: Lab) -> None:
         follower = asyncio.create_task(followed(lab.store, "run"))
         for body in scan.whole():
             lab.publish(body)
-        live = await asyncio.wait_for(follower, 30)
+        live = await asyncio.wait_for(follower, 30 * PATIENCE)
         late = await lab.run("run")
     np.testing.assert_array_equal(live.maps.grids, late.maps.grids)
     assert_maps(late, scan.frames, points=100)
@@ -431,7 +432,7 @@ class Follower:
                 return
 
     async def until(self, points: int) -> None:
-        async with asyncio.timeout(30):
+        async with patiently(30):
             while self.points < points:
                 self.news.clear()
                 await self.news.wait()

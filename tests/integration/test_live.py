@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import redis
+from tests.support.patience import patiently
 
 from snakemap import live as live_module
 from snakemap.derived import derived_descriptor, derived_page
@@ -55,7 +56,7 @@ async def following(store: Store, *, period_s: float = 0.005) -> AsyncIterator[L
     live = Live(store, period_s=period_s)
     live.start()
     try:
-        async with asyncio.timeout(DEADLINE_S):
+        async with patiently(DEADLINE_S):
             await live.ready.wait()
         yield live
     finally:
@@ -234,7 +235,7 @@ def kill_redis(store: Store) -> None:
 
 async def stubborn_append(store: Store, documents: list[Document]) -> None:
     """Appends as the worker does: again and again until Redis is back."""
-    async with asyncio.timeout(DEADLINE_S):
+    async with patiently(DEADLINE_S):
         while True:
             try:
                 await store.append(documents)

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pytest
 import pytest_asyncio
 from tests.support.lab import Lab, WorkerProcess, maps_of_frames
+from tests.support.patience import PATIENCE
 
 from snakemap.errors import FrameError
 from snakemap.hdf5_look import FileLooker
@@ -186,7 +187,7 @@ async def test_who_follows_the_newest_run_is_not_sent_to_a_file_that_somebody_op
         await lab.until_settled(uid)
         live = Live(lab.store)
         live.start()
-        await asyncio.wait_for(live.ready.wait(), 10)
+        await asyncio.wait_for(live.ready.wait(), 10 * PATIENCE)
         assert live.newest is None
         assert (await live.open(uid)).points == 10
         await live.close()

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from tests.support.blueapi.server import BlueapiServer
-from tests.support.rabbitmq import eventually, free_port
+from tests.support.patience import eventually, patiently
+from tests.support.rabbitmq import free_port
 from tests.support.stack import Program
 
 from snakemap.control import Caller, Control
@@ -75,7 +76,7 @@ def server(
 
 
 async def until_idle(blueapi: Blueapi, *, timeout_s: float = 40) -> None:
-    async with asyncio.timeout(timeout_s):
+    async with patiently(timeout_s):
         while True:
             try:
                 if await blueapi.state() == "IDLE":
@@ -282,7 +283,7 @@ async def test_pausing_is_honest_about_what_blueapi_makes_of_it(control: Control
         return
     await pausing.change("pause", reason="", caller=TAB)
     assert await pausing.blueapi.state() in ("PAUSING", "PAUSED")
-    async with asyncio.timeout(20):
+    async with patiently(20):
         while await pausing.blueapi.state() == "PAUSING":
             await asyncio.sleep(0.05)
     with pytest.raises(BlueapiFailed, match=r"answered with 500; .*loses it: look at its worker, and run it again"):

@@ -21,6 +21,7 @@ from bluesky.run_engine import get_bluesky_event_loop
 from event_model import DocumentNames, schema_validators
 from scanspec.core import Path as ScanPath
 from scanspec.specs import Spec
+from tests.support.patience import PATIENCE
 from typer.testing import CliRunner
 
 from snakemap.__main__ import app
@@ -34,7 +35,7 @@ from snakemap.simulator.writer import ATTRIBUTES_PATH, DATA_PATH, SUM_PATH, WRON
 from snakemap.specimen.render import FrameRenderer
 from snakemap.specimen.sample import Sample
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 30.0 * PATIENCE
 
 
 def request_of(**changes):

@@ -11,6 +11,7 @@ import httpx
 import orjson
 import pytest
 from bokeh.document import Document
+from tests.support.patience import patiently
 from tests.unit.test_tab import RunsInMemory, run_of, settle
 
 from snakemap.control import Caller, Control
@@ -105,7 +106,7 @@ class Page:
         return self.controls["buttons"][name]["why"]
 
     async def until(self, happens: Callable[[], Any]) -> None:
-        async with asyncio.timeout(10):
+        async with patiently(10):
             while True:
                 await settle(self.tab)
                 if happens():

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import redis
+from tests.support.patience import PATIENCE, patiently
 from tests.support.rabbitmq import free_port
 
 from snakemap import store as store_module
@@ -72,7 +73,7 @@ async def of_run(store: Store, uid: str, *, after: str = "0", count: int = 1000)
 async def followed(store: Store, after: str, number: int, *, block_ms: int = 50) -> list[Entry]:
     """The next ``number`` entries that a follower sees."""
     entries: list[Entry] = []
-    async with asyncio.timeout(DEADLINE_S), aclosing(store.follow(after, block_ms=block_ms)) as batches:
+    async with patiently(DEADLINE_S), aclosing(store.follow(after, block_ms=block_ms)) as batches:
         async for batch in batches:
             entries += batch
             if len(entries) >= number:
@@ -171,7 +172,7 @@ async def test_a_follower_begins_after_its_cursor(store: Store) -> None:
 
 
 async def test_a_follower_of_a_quiet_store_hears_that_it_is_quiet(store: Store) -> None:
-    async with asyncio.timeout(DEADLINE_S), aclosing(store.follow("0", block_ms=20)) as batches:
+    async with patiently(DEADLINE_S), aclosing(store.follow("0", block_ms=20)) as batches:
         assert await anext(batches) == []
         assert await anext(batches) == []
         cursors = await store.append([started("a")])
@@ -209,13 +210,13 @@ async def test_two_followers_and_two_writers_agree_on_one_order(store: Store, re
 async def test_a_follower_that_is_cancelled_leaves_no_connection_behind(store: Store, redis_url: str) -> None:
     following = asyncio.create_task(followed(store, "0", 1, block_ms=60_000))
     with redis.Redis.from_url(redis_url) as client:
-        async with asyncio.timeout(DEADLINE_S):
+        async with patiently(DEADLINE_S):
             while not any(row["cmd"] == "xread" for row in client.client_list()):
                 await asyncio.sleep(0.01)
         following.cancel()
         with pytest.raises(asyncio.CancelledError):
             await following
-        async with asyncio.timeout(DEADLINE_S):
+        async with patiently(DEADLINE_S):
             while any(row["cmd"] == "xread" for row in client.client_list()):
                 await asyncio.sleep(0.01)
     assert await store.append([started("a")])
@@ -334,7 +335,7 @@ async def test_a_report_is_heard_until_it_expires(store: Store) -> None:
     await store.report("ingest", {"queue": 3}, ttl_s=60)
     await store.report("simulator", {"points": 1}, ttl_s=0.05)
     assert (await store.reports())["ingest"] == {"queue": 3}
-    async with asyncio.timeout(DEADLINE_S):
+    async with patiently(DEADLINE_S):
         while "simulator" in await store.reports():
             await asyncio.sleep(0.01)
     assert await store.reports() == {"ingest": {"queue": 3}}
@@ -354,7 +355,7 @@ async def test_a_lease_is_one_holders_until_it_expires_or_is_given_back(store: S
     await store.release("ingest", "host:1")
     assert await store.holder("ingest") is None
     assert await store.lease("ingest", "host:2", 0.05)
-    async with asyncio.timeout(DEADLINE_S):
+    async with patiently(DEADLINE_S):
         while not await store.lease("ingest", "host:3", 60):
             await asyncio.sleep(0.01)
 
@@ -481,14 +482,14 @@ def kill_redis(tmp_path: Path) -> None:
     for process in psutil.process_iter(["cwd", "name"]):
         if process.info["cwd"] == str(tmp_path / "redis") and process.info["name"] == "redis-server":
             process.kill()
-            process.wait(timeout=10)
+            process.wait(timeout=10 * PATIENCE)
 
 
 async def test_a_redis_that_is_killed_and_comes_back_has_lost_nothing(mortal: Store, tmp_path: Path) -> None:
     cursors = await mortal.append(run_of("a", 500))
     await mortal.save_summary("a", {"status": "running"})
     kill_redis(tmp_path)
-    async with asyncio.timeout(DEADLINE_S):
+    async with patiently(DEADLINE_S):
         cursors += await stubborn_append(mortal, [datum("a", 500)])
     assert [entry.cursor for entry in await of_run(mortal, "a")] == cursors
     assert await mortal.summary("a") == {"status": "running"}
@@ -498,7 +499,7 @@ async def test_a_redis_that_is_killed_and_comes_back_has_lost_nothing(mortal: St
 async def test_a_follower_is_told_when_redis_dies_and_goes_on_from_its_cursor(mortal: Store, tmp_path: Path) -> None:
     cursors = await mortal.append(run_of("a", 10))
     batches = mortal.follow("0", block_ms=30_000)
-    async with asyncio.timeout(DEADLINE_S):
+    async with patiently(DEADLINE_S):
         seen = await anext(batches)
         kill_redis(tmp_path)
         with pytest.raises(StoreUnavailable):

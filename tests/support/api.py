@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from tests.support.patience import PATIENCE
 from tests.support.rabbitmq import free_port
 
 from snakemap.api import server
@@ -18,7 +19,7 @@ from snakemap.store import Store
 
 __all__ = ["ApiThread"]
 
-TIMEOUT_S = 20.0
+TIMEOUT_S = 20.0 * PATIENCE
 
 
 class ApiThread:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from playwright.sync_api import Browser, BrowserContext, Page
-from tests.support.rabbitmq import eventually
+from tests.support.patience import PATIENCE, eventually
 
 __all__ = ["ARGUMENTS", "CHANNELS", "SCRIPT", "Shown", "open_page"]
 
@@ -133,12 +133,13 @@ def open_page(browser: Browser | BrowserContext, url: str, *, width: int = 1440,
         if isinstance(browser, Browser)
         else browser.new_page()
     )
+    page.set_default_timeout(30_000 * PATIENCE)
     shown = Shown(page)
     page.on("pageerror", lambda error: shown.errors.append(str(error)))
     page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)
     page.goto(url)
-    page.wait_for_function("() => window.Bokeh && Bokeh.documents.length", timeout=30_000)
+    page.wait_for_function("() => window.Bokeh && Bokeh.documents.length")
     page.evaluate(SCRIPT)
     figures = "sm.cells() || sm.named('histogram') || sm.named('frame') || location.pathname.endsWith('/summary')"
-    page.wait_for_function(f"() => {figures}", timeout=30_000)
+    page.wait_for_function(f"() => {figures}")
     return shown

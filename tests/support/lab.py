@@ -18,6 +18,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 import numpy.typing as npt
+from tests.support.patience import PATIENCE
 from tests.support.stack import die_with_parent
 
 from snakemap.broker import Publisher
@@ -30,7 +31,7 @@ from snakemap.store import Store
 
 __all__ = ["ColumnsWriter", "Lab", "WorkerProcess", "maps_of_frames", "write_frames"]
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 30.0 * PATIENCE
 
 
 class Lab:
@@ -193,7 +194,7 @@ class WorkerProcess:
         """Ends it in good order; returns its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(10)
+        return self.process.wait(10 * PATIENCE)
 
 
 class ColumnsWriter:

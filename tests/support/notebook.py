@@ -13,10 +13,11 @@ from typing import Any, Self
 
 from jupyter_client.manager import KernelManager
 from playwright.sync_api import Page
+from tests.support.patience import PATIENCE
 
 __all__ = ["Notebook"]
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0 * PATIENCE
 SCRIPTS = (
     "js/bokeh.min.js",
     "js/bokeh-gl.min.js",

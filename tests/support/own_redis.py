@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support.rabbitmq import eventually, free_port
+from tests.support.patience import eventually
+from tests.support.rabbitmq import free_port
 from tests.support.stack import die_with_parent
 
 from snakemap.embedded_redis import redis_binary

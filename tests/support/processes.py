@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
+from tests.support.patience import PATIENCE
 
 __all__ = ["Tree"]
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 60.0 * PATIENCE
 MARK = "TEST_TREE"
 
 

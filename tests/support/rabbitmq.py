@@ -6,15 +6,15 @@ import os
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
+
+from tests.support.patience import PATIENCE, eventually
 
 __all__ = ["RabbitMQ", "eventually", "free_port"]
 
 SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 START_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 20.0 * PATIENCE
 
 KEEPER = 'read -r _; kill -TERM "-$1"; sleep 2; kill -KILL "-$1"'
 """Waits until its standard input closes, because the test session has died, and then ends a process group."""
@@ -153,16 +153,6 @@ class _Kept:
             self._process.wait()
         self._keeper.kill()
         self._keeper.communicate()
-
-
-def eventually(happens: Callable[[], object], *, timeout_s: float = 10.0) -> bool:
-    """Whether something happens in time; looks a hundred times a second."""
-    deadline = time.monotonic() + timeout_s
-    while not happens():
-        if time.monotonic() > deadline:
-            return bool(happens())
-        time.sleep(0.01)
-    return True
 
 
 def free_port() -> int:

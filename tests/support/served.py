@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import httpx
 from fastapi import FastAPI
+from tests.support.patience import patiently
 from websockets.asyncio.client import connect
 
 from snakemap.api import server
@@ -69,7 +70,7 @@ async def serving(redis_url: str, **settings: Any) -> AsyncIterator[Served]:
 
 async def until(happens: Callable[[], object | Awaitable[object]]) -> None:
     """Returns when something is so."""
-    async with asyncio.timeout(TIMEOUT_S):
+    async with patiently(TIMEOUT_S):
         while True:
             now = happens()
             if await now if isinstance(now, Awaitable) else now:

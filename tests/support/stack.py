@@ -12,7 +12,8 @@ from types import TracebackType
 from typing import Self
 
 import httpx
-from tests.support.rabbitmq import eventually, free_port
+from tests.support.patience import PATIENCE, eventually
+from tests.support.rabbitmq import free_port
 
 __all__ = ["Program", "Stack", "die_with_parent"]
 
@@ -60,7 +61,7 @@ class Program:
         self.process.kill()
         self.process.wait()
 
-    def end(self, how: signal.Signals = signal.SIGTERM, *, timeout_s: float = 15.0) -> int:
+    def end(self, how: signal.Signals = signal.SIGTERM, *, timeout_s: float = 15.0 * PATIENCE) -> int:
         """Tells it to end, and waits; returns its exit code."""
         if self.process is None:
             return 0
@@ -125,7 +126,7 @@ class Stack:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/dashboard", trust_env=False, timeout=30).status_code == 200
+            return httpx.get(f"{self.url}/dashboard", trust_env=False, timeout=30 * PATIENCE).status_code == 200
         except httpx.TransportError:
             return False
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 import h5py
 import numpy as np
 import numpy.typing as npt
+from tests.support.patience import PATIENCE
 
 __all__ = ["DATASET", "SHAPE", "SwmrWriter", "picture"]
 
@@ -82,7 +83,7 @@ class SwmrWriter:
             self._wait()
 
     def _wait(self) -> None:
-        self.process.wait(30)
+        self.process.wait(30 * PATIENCE)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 
+from tests.support.patience import PATIENCE
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
@@ -19,7 +20,7 @@ REQUESTS = (
 
 
 async def _tab(url: str, *, messages: int) -> int:
-    answer = await AsyncHTTPClient().fetch(f"{url}/dashboard", request_timeout=60)
+    answer = await AsyncHTTPClient().fetch(f"{url}/dashboard", request_timeout=60 * PATIENCE)
     token = re.search(r'"token":"([^"]+)"', answer.body.decode())
     assert token is not None
     address = HTTPRequest(f"{url.replace('http', 'ws')}/dashboard/ws", headers={"Origin": url})
@@ -31,7 +32,7 @@ async def _tab(url: str, *, messages: int) -> int:
             for part in ({"msgid": str(number), "msgtype": kind}, {}, content):
                 await socket.write_message(json.dumps(part))
         received = 0
-        while received < messages and await asyncio.wait_for(socket.read_message(), 30) is not None:
+        while received < messages and await asyncio.wait_for(socket.read_message(), 30 * PATIENCE) is not None:
             received += 1
         return received
     finally:

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.patience import patiently
 
 from snakemap.chronicle import NO_RUN, SELECTIONS_MAX, Chronicle, Filter, Numbers, Selection, row_of
 from snakemap.documents import position
@@ -98,7 +99,7 @@ async def make() -> AsyncIterator[Callable[..., Chronicle]]:
 
 
 async def until(happens: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with patiently(20):
         while not happens():
             await asyncio.sleep(0)
 

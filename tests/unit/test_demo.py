@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.processes import Tree
 
 from snakemap.demo import Demo, Wishes
@@ -86,6 +87,13 @@ def demo(directory: Path, *, ready_timeout_s: float = 60.0, **behavior: str) -> 
     )
 
 
+def report(tree: Tree, error: str) -> list[str]:
+    """The last output of a part, as printed below an error; other lines may follow it."""
+    _, found, after = tree.said.partition(f"error: {error}\n")
+    assert found, f"the demo did not print {error!r}; it printed:\n{tree.said}"
+    return [line for line in after.splitlines() if line.startswith("  ")]
+
+
 def nothing_left(tree: Tree) -> bool:
     return not tree.living() and not list(tree.temporary.iterdir())
 
@@ -102,22 +110,22 @@ def test_it_scans_in_turns_once_the_page_answers_and_ends_without_a_trace(tmp_pa
 
 def test_a_part_that_dies_again_and_again_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:
     with demo(tmp_path, api="die") as tree:
-        assert tree.process.wait(60) == 1
+        assert tree.process.wait(60 * PATIENCE) == 1
         assert nothing_left(tree)
-        assert "error: api keeps dying (exit code 3):\n  api cannot go on\n" in tree.said
+    assert report(tree, "api keeps dying (exit code 3):") == ["  api cannot go on"]
     assert tree.said.count("api has died (exit code 3) and begins again") == 3
 
 
 def test_a_beamline_that_keeps_dying_ends_the_demo(tmp_path: Path) -> None:
     with demo(tmp_path, simulate="die") as tree:
-        assert tree.process.wait(60) == 1
+        assert tree.process.wait(60 * PATIENCE) == 1
         assert nothing_left(tree)
-    assert "error: simulate keeps dying (exit code 3):\n  simulate cannot go on\n" in tree.said
+    assert report(tree, "simulate keeps dying (exit code 3):") == ["  simulate cannot go on"]
 
 
 def test_a_page_that_never_answers_ends_the_demo(tmp_path: Path) -> None:
     with demo(tmp_path, ready_timeout_s=0.5, serve="talk") as tree:
-        assert tree.process.wait(60) == 1
+        assert tree.process.wait(60 * PATIENCE) == 1
         assert nothing_left(tree)
     assert "error: the page does not answer at http://localhost:" in tree.said
     assert "serve    | (a line of more than 1,048,576 bytes)\n" in tree.said
@@ -147,7 +155,7 @@ def test_the_keeper_ends_what_will_not_end_by_itself(tmp_path: Path) -> None:
         tree.until(lambda: "hangs" in tree.said)
         patch.setattr("snakemap.keeper.END_TIMEOUT_S", 0.1)
         clean_up({tree.process.pid}, directory, temporary=True)
-        assert tree.process.wait(10) == -signal.SIGKILL
+        assert tree.process.wait(10 * PATIENCE) == -signal.SIGKILL
     assert not directory.exists()
 
 

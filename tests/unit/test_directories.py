@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.support.patience import patiently
 
 from snakemap.directories import Directories, Page
 from snakemap.errors import FileNotReady, FileRefused
@@ -161,7 +162,7 @@ async def test_no_more_entries_than_a_bound_are_told(
 
 
 async def told(event: asyncio.Event) -> None:
-    async with asyncio.timeout(10):
+    async with patiently(10):
         await event.wait()
     event.clear()
 

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.rabbitmq import eventually, free_port
+from tests.support.patience import eventually
+from tests.support.rabbitmq import free_port
 
 from snakemap import __version__
 from snakemap.doctor import CHECKS, Finding, Mark, doctor, findings

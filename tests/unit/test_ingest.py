@@ -29,6 +29,7 @@ from tests.support.beamline import (
     some_frames,
     worker_event,
 )
+from tests.support.patience import patiently
 from tests.support.properties import examples
 
 from snakemap.documents import Document, envelope
@@ -699,7 +700,7 @@ async def test_turns_go_to_the_lowest_rank_and_to_the_first_of_these_and_are_nev
     tasks["gone"].cancel()
     await asyncio.gather(*tasks.values(), return_exceptions=True)
     assert order == ["first", "main", "diode", "side"]
-    async with asyncio.timeout(1):
+    async with patiently(1):
         await read("last", 5)
 
 

@@ -16,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message, Receive, Scope, Send
 from tests.support.beamline import Beamline, FakeClock, FakeStore, Scan, worker_event
+from tests.support.patience import patiently
 
 from snakemap.api import create_app, metrics
 from snakemap.api.metrics import Metrics
@@ -408,7 +409,7 @@ async def test_a_process_reports_itself_until_it_ends_whatever_the_store_does() 
 
 async def until(happens: Callable[[], bool]) -> None:
     """Returns when something is so."""
-    async with asyncio.timeout(10):
+    async with patiently(10):
         while not happens():
             await asyncio.sleep(0.001)
 

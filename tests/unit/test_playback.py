@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.beamline import FakeClock, FakeStore, Scan
+from tests.support.patience import patiently
 from tests.support.scans import documents, stop
 from tests.unit.test_tab import RunsInMemory, destroy, settle, tab_of
 
@@ -70,7 +71,7 @@ async def tab(beamline: Beamline) -> AsyncIterator[Tab]:
 
 
 async def until(happens: Callable[[], bool], *tabs: Tab) -> None:
-    async with asyncio.timeout(10):
+    async with patiently(10):
         while not happens():
             await settle(*tabs)
             await asyncio.sleep(0.002)

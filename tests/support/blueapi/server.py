@@ -10,7 +10,8 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
-from tests.support.rabbitmq import eventually, free_port
+from tests.support.patience import eventually
+from tests.support.rabbitmq import free_port
 from tests.support.stack import die_with_parent
 
 __all__ = ["PROGRAM", "BlueapiServer"]
