@@ -293,7 +293,8 @@ class Demo:
         if not await self._until_answer(page):
             return
         typer.echo(
-            f"\n  snakemap is ready:  {page}\n  its API:            http://{authority(host, self.api_port)}/docs"
+            f"\n  snakemap is ready:  {page}\n  its API:            http://{authority(host, self.api_port)}/docs\n"
+            f"  simulated blueapi:  {self._environment['SNAKEMAP_BLUEAPI_URL']}/api/v1"
         )
         typer.echo("  Ctrl-C ends it and leaves nothing behind.\n")
         blueapi = Blueapi(self._environment["SNAKEMAP_BLUEAPI_URL"])

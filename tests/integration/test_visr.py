@@ -15,7 +15,9 @@ import numpy.typing as npt
 import pytest
 from tests.support.beamline import Scan, some_frames
 from tests.support.lab import Lab, maps_of_frames, write_frames
+from tests.support.rabbitmq import eventually, free_port
 from tests.support.served import Served, serving, until
+from tests.support.stack import Program
 
 from snakemap.api import visr
 
@@ -228,3 +230,99 @@ async def test_clients_are_kept_awake_counted_and_let_in_again_when_one_has_gone
                 return answer.status_code == 200
 
         await until(let_in)
+
+
+FORM = {
+    "total_number_of_scan_points": 25, "grid_size": 5.0, "grid_origin_x": 0.0, "grid_origin_y": 0.0,
+    "exposure_time": 0.1,
+}  # fmt: skip
+"""What the form sends as it opens."""
+
+
+class Buttons:
+    """The buttons of visr-ui's page: the requests that they send to blueapi, in the same order."""
+
+    def __init__(self, url: str) -> None:
+        headers = {"X-Requested-By": "XMLHttpRequest"}
+        self._client = httpx.AsyncClient(base_url=f"{url}/api/v1", trust_env=False, headers=headers, timeout=30)
+
+    async def run(self, **params: Any) -> str:
+        """Press Run: a task is made, and begun."""
+        body = {"name": "demo_spectroscopy", "params": {**FORM, **params}, "instrument_session": "cm12345-1"}
+        made = await self._client.post("/tasks", json=body)
+        assert made.status_code == 201, made.text
+        task_id = made.json()["task_id"]
+        begun = await self._client.put("/worker/task", json={"task_id": task_id})
+        assert begun.json() == {"task_id": task_id}
+        return task_id
+
+    async def abort(self) -> int:
+        """Press Abort."""
+        body = {"new_state": "ABORTING", "defer": False, "reason": "UI Intervention"}
+        return (await self._client.put("/worker/state", json=body)).status_code
+
+    async def task(self, task_id: str) -> dict[str, Any]:
+        return (await self._client.get(f"/tasks/{task_id}")).json()
+
+    async def plan(self) -> dict[str, Any]:
+        return (await self._client.get("/plans/demo_spectroscopy")).json()
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+
+@pytest.fixture
+async def buttons(redis_url: str, tmp_path: Path) -> AsyncIterator[Buttons]:
+    """They control the simulated beamline, which has a process of its own."""
+    port = free_port()
+    environment = {
+        "SNAKEMAP_REDIS_URL": redis_url, "SNAKEMAP_DATA_ROOT": str(tmp_path), "SNAKEMAP_STATE_DIR": str(tmp_path),
+    }  # fmt: skip
+    with Program(["simulate", "--rest", str(port)], environment=environment, log=tmp_path / "log"):
+        begun = await asyncio.to_thread(
+            eventually, lambda: "simulated at" in (tmp_path / "log").read_text(), timeout_s=60
+        )
+        assert begun, (tmp_path / "log").read_text()
+        buttons = Buttons(f"http://127.0.0.1:{port}")
+        yield buttons
+        await buttons.close()
+
+
+@pytest.mark.parametrize("params", [{}, {"fly": False}, {"fly": True}], ids=["Run", "Step Scan", "Fly Scan"])
+async def test_the_run_buttons_scan_the_simulated_beamline_and_the_page_draws_it(
+    lab: Lab, api: Served, buttons: Buttons, params: dict[str, Any]
+) -> None:
+    assert set(FORM) | {"fly", "metadata"} <= (await buttons.plan())["schema"]["properties"].keys()
+    async with api.client() as client, asyncio.TaskGroup() as group:
+        page = Page(client)
+        async with listening(client, page):
+            following = group.create_task(page.follow())
+            task_id = await buttons.run(**params, total_number_of_scan_points=17, grid_size=1.5, exposure_time=0.02)
+            await following
+        run = (await client.get("/api/runs/latest")).json()
+        maps = (await client.get("/api/runs/latest/maps")).json()
+    assert [message["status"] for message in page.said] == ["running", "finished"]
+    assert (run["status"], run["plan_name"], run["task_id"]) == ("complete", "spec_scan", task_id)
+    assert maps["shape"] == [4, 4]
+    assert maps["extents"] == [[-0.25, 1.75], [-0.25, 1.75]]
+    assert ", snaked, from " in maps["geometry"]
+    for color in COLORS:
+        assert page.grids[color] == maps["channels"][color]
+        assert all(value is not None for row in page.grids[color] for value in row)
+        assert page.drawn[color].max() == 255
+    assert (await buttons.task(task_id))["errors"] == []
+
+
+async def test_the_abort_button_ends_a_scan_and_the_page_says_that_it_failed(
+    lab: Lab, api: Served, buttons: Buttons
+) -> None:
+    async with api.client() as client, asyncio.TaskGroup() as group:
+        page = Page(client)
+        async with listening(client, page):
+            following = group.create_task(page.follow())
+            await buttons.run(exposure_time=1.0)
+            await until(lambda: max(page.seen, default=0) > 0)
+            assert await buttons.abort() == 202
+            await following
+    assert [message["status"] for message in page.said] == ["running", "failed"]
+    assert 0 < max(page.seen) < 25

@@ -8,85 +8,31 @@ from __future__ import annotations
 import logging
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from snakemap.errors import SettingsError
 from snakemap.ports import authority, listen
 from snakemap.simulator.beamline import Beamline
+from snakemap.simulator.offers import PLANS
 from snakemap.simulator.publish import Sink
-from snakemap.specimen.request import Mode, ScanRequest
+from snakemap.specimen.request import ScanRequest
 
-__all__ = ["ENDED_EARLY", "PLANS", "Hall", "create_app", "serve"]
+__all__ = ["ENDED_EARLY", "Hall", "create_app", "serve"]
 
 log = logging.getLogger(__name__)
 
 TASKS_MAX = 1000
 ENDED_EARLY = "the scan was ended early"
 RUNNING: dict[str, str] = {"STOPPING": "stop", "ABORTING": "abort"}
-
-
-class ScanParams(BaseModel):
-    """What a simulated scan asks for."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    rows: Annotated[int, Field(ge=1, le=2000, description="Points along stage-y, the slow axis.")] = 60
-    columns: Annotated[int, Field(ge=1, le=2000, description="Points along stage-x, the fast axis.")] = 60
-    x_start: Annotated[float, Field(ge=-1000, le=1000, description="First stage-x, mm.")] = -2.0
-    x_stop: Annotated[float, Field(ge=-1000, le=1000, description="Last stage-x, mm.")] = 0.95
-    y_start: Annotated[float, Field(ge=-1000, le=1000, description="First stage-y, mm.")] = 1.0
-    y_stop: Annotated[float, Field(ge=-1000, le=1000, description="Last stage-y, mm.")] = 3.95
-    rate_hz: Annotated[float, Field(ge=0, le=1e6, description="Points a second; 0 is as fast as possible.")] = 20.0
-    snake: Annotated[bool, Field(description="Whether every second row runs back.")] = True
-    frame_shape: Annotated[list[int], Field(min_length=2, max_length=2, description="Rows and columns, pixels.")] = [
-        1216,
-        1936,
-    ]
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="Of all noise.")] = 0
-
-    @model_validator(mode="after")
-    def _rising(self) -> ScanParams:
-        for axis, count in (("x", self.columns), ("y", self.rows)):
-            start, stop = getattr(self, f"{axis}_start"), getattr(self, f"{axis}_stop")
-            if count > 1 and stop <= start:
-                raise ValueError(f"{axis}_stop must be higher than {axis}_start")
-        return self
-
-    def request(self, mode: Mode) -> ScanRequest:
-        """The scan.
-
-        Raises:
-            SettingsError: when there can be no such scan.
-        """
-        width, height = self.x_stop - self.x_start, self.y_stop - self.y_start
-        step = width / (self.columns - 1) if self.columns > 1 else 0.05
-        return ScanRequest(
-            shape=(self.rows, self.columns),
-            mode=mode,
-            rate_hz=self.rate_hz,
-            snake=self.snake,
-            frame_shape=(self.frame_shape[0], self.frame_shape[1]),
-            seed=self.seed,
-            step_mm=step,
-            slow_step_mm=height / (self.rows - 1) if self.rows > 1 else step,
-            origin_mm=(self.y_start, self.x_start),
-        )
-
-
-PLANS: dict[str, tuple[Mode, str]] = {
-    "simulated_step_scan": ("step", "Stops at every point of a grid and takes a frame there."),
-    "simulated_fly_scan": ("fly", "Takes frames while the stage never stops."),
-}
-"""Each plan's way of moving, and what it does."""
 
 
 class TaskRequest(BaseModel):
@@ -125,6 +71,7 @@ class HallTask:
         params: of its plan, as they came.
         request: what is scanned.
         instrument_session: it belongs to.
+        metadata: more of the start document, as the parameters have it.
         pending: whether it has not begun.
         complete: whether it has ended.
         errors: what went wrong.
@@ -136,6 +83,7 @@ class HallTask:
     params: dict[str, Any]
     request: ScanRequest
     instrument_session: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     pending: bool = True
     complete: bool = False
     errors: list[str] = field(default_factory=list)
@@ -186,12 +134,13 @@ class Hall:
         if wanted.name not in PLANS:
             raise HTTPException(404, "Item not found")
         try:
-            request = ScanParams.model_validate(wanted.params).request(PLANS[wanted.name][0])
+            scan = PLANS[wanted.name].scan(wanted.params)
         except ValidationError as error:
             raise HTTPException(422, [_fault(one) for one in error.errors(include_url=False)]) from None
         except SettingsError as error:
             raise HTTPException(422, [{"loc": ["body", "params"], "msg": str(error), "type": "value_error"}]) from None
-        task = HallTask(str(uuid.uuid4()), wanted.name, wanted.params, request, wanted.instrument_session)
+        session = wanted.instrument_session
+        task = HallTask(str(uuid.uuid4()), wanted.name, wanted.params, scan.request, session, scan.metadata)
         with self._lock:
             self.tasks[task.task_id] = task
             for old in [one for one in self.tasks.values() if one.complete][: max(0, len(self.tasks) - TASKS_MAX)]:
@@ -227,7 +176,7 @@ class Hall:
         return self.state
 
     def _scan(self, task: HallTask) -> None:
-        metadata = {"instrument_session": task.instrument_session}
+        metadata = {**task.metadata, "instrument_session": task.instrument_session}
         try:
             uid = self.beamline.run(task.request, task_id=task.task_id, metadata=metadata)
             outcome = self.beamline.outcome
@@ -336,7 +285,7 @@ def _known(hall: Hall, task_id: str) -> HallTask:
 
 
 def _plan(name: str) -> dict[str, Any]:
-    return {"name": name, "description": PLANS[name][1], "schema": ScanParams.model_json_schema()}
+    return {"name": name, "description": PLANS[name].description, "schema": PLANS[name].schema()}
 
 
 def _fault(one: Any) -> dict[str, Any]:
