@@ -13,7 +13,7 @@ import pytest
 from distributed import Client
 from tests.integration.test_old_scans import assert_maps, frames_of, opened, written
 from tests.support.lab import Lab
-from tests.support.patience import eventually
+from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import free_port
 from tests.support.stack import die_with_parent
 
@@ -48,7 +48,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, s
 
 
 def lab_of(redis_url: str, root: Path, address: str) -> Lab:
-    return Lab(redis_url, root=root, dask=address)
+    return Lab(redis_url, root=root, dask=address, file_timeout_s=str(5 * PATIENCE))
 
 
 async def test_a_finished_scan_is_read_on_the_cluster(
@@ -93,5 +93,5 @@ async def test_without_a_cluster_our_own_processes_read(redis_url: str, tmp_path
         await lab.until_settled(uid)
         run = await lab.run(uid)
     await looker.close()
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 40 * PATIENCE
     np.testing.assert_array_equal(run.maps.grids[-1].ravel(), frames.sum(axis=(1, 2)))

@@ -524,7 +524,7 @@ def test_another_process_can_read_every_frame_when_it_is_announced(tmp_path, cha
 def test_a_fly_scan_keeps_its_rate_whatever_its_frames_cost(tmp_path):
     begin = time.monotonic()
     scanned(tmp_path, request_of(shape=(4, 10), mode="fly", rate_hz=80.0))
-    assert 0.5 <= time.monotonic() - begin < 2.0
+    assert 0.5 <= time.monotonic() - begin < 2.0 * PATIENCE
 
 
 def test_old_files_make_room_and_all_files_stay_below_the_limit(tmp_path):

@@ -11,7 +11,6 @@ from typing import Any, Self
 import h5py
 import numpy as np
 import numpy.typing as npt
-from tests.support.patience import PATIENCE
 
 __all__ = ["DATASET", "SHAPE", "SwmrWriter", "picture"]
 
@@ -26,6 +25,10 @@ def picture(number: int, dtype: npt.DTypeLike = np.uint16, shape: tuple[int, int
     if dtype.kind == "b":
         return random.random(shape) < 0.5
     return (random.integers(0, 100, shape) + 1 + number % 20).astype(dtype)
+
+
+END_TIMEOUT_S = 180.0
+"""This file is also a program of its own, which imports nothing from the tests."""
 
 
 class SwmrWriter:
@@ -83,7 +86,7 @@ class SwmrWriter:
             self._wait()
 
     def _wait(self) -> None:
-        self.process.wait(30 * PATIENCE)
+        self.process.wait(END_TIMEOUT_S)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()
