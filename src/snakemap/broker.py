@@ -169,15 +169,23 @@ class Broker:
         self.connections = 0
         self._address = _Address.read(url)
         self._heartbeat_ms = heartbeat_ms
+        self._queue_bytes = queue_bytes
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reading = False
+        self._leaving: asyncio.Task[None] | None = None
+        self._held: dict[str, float] = {}
+        self._held_lock = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
+        """Makes everything that belongs to one stay at the broker."""
         self._state = ("connecting", time.time())
-        self._inbox = _Inbox(queue_size, queue_bytes, on_arrival=lambda: self._tell(self._arrived))
+        self._inbox = _Inbox(self.queue_size, self._queue_bytes, on_arrival=lambda: self._tell(self._arrived))
         self._outbox: queue.SimpleQueue[tuple[Frame, ...] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._arrived = asyncio.Event()
         self._gone = asyncio.Event()
-        self._reading = False
 
     @property
     def state(self) -> str:
@@ -194,6 +202,18 @@ class Broker:
         """Frames that wait here for the reader of :meth:`frames`."""
         return len(self._inbox)
 
+    @property
+    def held(self) -> int:
+        """Frames that the broker has delivered and that are not acknowledged yet."""
+        return len(self._held)
+
+    @property
+    def held_s(self) -> float:
+        """Age in seconds of the oldest of them; 0 when there is none."""
+        with self._held_lock:
+            arrived = next(iter(self._held.values()), None)
+        return 0.0 if arrived is None else time.monotonic() - arrived
+
     async def frames(self) -> AsyncGenerator[list[Frame]]:
         """Batches of what has arrived, in order, each at least one frame and at most 500; ends with :meth:`close`.
 
@@ -205,6 +225,8 @@ class Broker:
         if self._reading:
             raise RuntimeError("the frames of a broker have one reader")
         self._reading = True
+        if self._leaving is not None:
+            await asyncio.shield(self._leaving)
         self._loop = asyncio.get_running_loop()
         if self._thread is None:
             self._thread = threading.Thread(target=self._live, name="snakemap-broker", daemon=True)
@@ -222,6 +244,22 @@ class Broker:
     def ack(self, frames: Iterable[Frame]) -> None:
         """Tells the broker that it may forget these frames. Those of a connection that has ended are ignored."""
         self._outbox.put(tuple(frames))
+
+    async def leave(self) -> None:
+        """Disconnects as :meth:`close` does; the next :meth:`frames` connects again.
+
+        Frames that were not acknowledged are delivered again, to the next consumer of the queue.
+        """
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._leave(), name="leave the broker")
+        await asyncio.shield(self._leaving)
+
+    async def _leave(self) -> None:
+        try:
+            await self.close()
+            self._reset()
+        finally:
+            self._leaving = None
 
     async def close(self) -> None:
         """Sends the acknowledgements that are due and goes; what is not acknowledged waits in the broker's queue."""
@@ -283,6 +321,8 @@ class Broker:
             self._acknowledge(link, number)
         finally:
             link.close()
+            with self._held_lock:
+                self._held.clear()
         return link.reason
 
     def _acknowledge(self, link: _Link, number: int) -> None:
@@ -294,11 +334,16 @@ class Broker:
             for frame in frames or ():
                 if frame.connection == number and not link.ended.is_set():
                     link.ack(frame.ack_id)
+                    with self._held_lock:
+                        self._held.pop(frame.ack_id, None)
 
     def _receive(self, link: _Link, message: Any, number: int) -> None:
         """Called in stomp.py's thread, which waits here while the inbox is full."""
         ack_id, now = message.headers.get("ack", ""), time.time()
         frame = Frame(message.body or b"", message.headers, ack_id, connection=number, arrived=now)
+        with self._held_lock:
+            if not link.ended.is_set():
+                self._held[ack_id] = time.monotonic()
         if len(frame.body) <= self.body_bytes_max:
             self._inbox.put(frame, while_waiting=link.stay_alive)
             return

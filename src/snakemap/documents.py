@@ -287,6 +287,15 @@ class CausalOrder:
             self._give_up()
         return []
 
+    def learn(self, owners: Mapping[str, str]) -> list[Document]:
+        """Takes uids in that others have handed on; returns what waited for them and can go on now, in order."""
+        new = {uid: run for uid, run in owners.items() if uid not in self.owners}
+        self.owners.update(new)
+        freed: dict[int, Document] = {}
+        for uid in new:
+            freed.update(self._blocked.pop(uid, {}))
+        return self._release(freed)
+
     def forget(self, run: str) -> None:
         """Drops everything known of a run, so that memory follows the runs that are kept."""
         self.owners = {uid: owner for uid, owner in self.owners.items() if owner != run}

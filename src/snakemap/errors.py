@@ -126,6 +126,13 @@ class StoreUnavailable(SnakemapError):
     code = "store_unavailable"
 
 
+class NotTheWorker(StoreUnavailable):
+    """Another worker has the lease of this store, so that nothing of this one is stored."""
+
+    status = 503
+    code = "not_the_worker"
+
+
 class BrokerUnavailable(SnakemapError):
     """The message broker cannot be reached, or refuses us."""
 

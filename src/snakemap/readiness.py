@@ -8,9 +8,11 @@ from typing import Any, Protocol
 
 from snakemap.errors import StoreUnavailable
 
-__all__ = ["checks", "checks_of", "wrong"]
+__all__ = ["broker_of", "checks", "checks_of", "wrong"]
 
 TIMEOUT_S = 3.0
+HELD_MAX_S = 10.0
+"""Longest time in seconds that a message from the broker may take until it is stored and acknowledged."""
 
 OK = "ok"
 
@@ -46,8 +48,26 @@ def checks_of(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     if worker is None:
         return {"redis": OK, "worker": "no word from it; `snakemap ingest` does not run on this store"}
     told = {"redis": OK, "worker": OK}
-    broker = str(worker.get("broker", "none"))
+    broker = broker_of(worker)
     return told if broker == "none" else {**told, "broker": OK if broker == "connected" else broker}
+
+
+def broker_of(worker: Mapping[str, Any]) -> str:
+    """``"connected"``, ``"none"``, or what is wrong with the broker, of what the worker reports.
+
+    >>> broker_of({"broker": "connected", "held": 812, "held_s": 42.3})
+    '812 messages were delivered to the worker and are not stored; the oldest waits for 42 s'
+    >>> broker_of({"broker": "connected", "held": 3, "held_s": 0.2})
+    'connected'
+    """
+    state, held, held_s = str(worker.get("broker", "none")), worker.get("held"), worker.get("held_s")
+    if state != "connected" or not isinstance(held, int) or not isinstance(held_s, int | float):
+        return state
+    if not held or held_s <= HELD_MAX_S:
+        return state
+    words = "message was" if held == 1 else "messages were"
+    verb = "is" if held == 1 else "are"
+    return f"{held:,} {words} delivered to the worker and {verb} not stored; the oldest waits for {held_s:.0f} s"
 
 
 def wrong(told: Mapping[str, str]) -> str:

@@ -40,7 +40,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from snakemap.documents import WORKER, Entry, Message, WorkerEvent
-from snakemap.errors import CursorError, DocumentError, FrameError, RunNotFound, SettingsError, StoreUnavailable
+from snakemap.errors import (
+    CursorError,
+    DocumentError,
+    FrameError,
+    NotTheWorker,
+    RunNotFound,
+    SettingsError,
+    StoreUnavailable,
+)
 
 __all__ = ["Entry", "Raw", "Store"]
 
@@ -49,6 +57,7 @@ OWNERS = "snakemap:owners"
 RUNS = "snakemap:runs"
 PARTS = "snakemap:parts"
 PROGRESS = "snakemap:progress"
+WORKER_LEASE = "snakemap:lease:ingest"
 PROGRESS_KEPT_MS = 2500
 
 BATCH_ENTRIES = 1000
@@ -65,8 +74,10 @@ CURSOR = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?")
 OWNING = frozenset(("start", "descriptor", "resource", "stream_resource"))
 
 APPEND = """
+local holder = ARGV[1] ~= '' and redis.call('GET', KEYS[4])
+if holder and holder ~= ARGV[1] then return false end
 local cursors, runs = {}, {}
-for i = 1, #ARGV, 5 do
+for i = 2, #ARGV, 5 do
   local run, uid = ARGV[i + 1], ARGV[i + 4]
   local cursor = redis.call('XADD', KEYS[1], '*', 'name', ARGV[i], 'run', run, 'task', ARGV[i + 2], 'doc', ARGV[i + 3])
   cursors[#cursors + 1] = cursor
@@ -173,6 +184,7 @@ class Store:
         url: ``redis://user:password@host:6379/0``, ``rediss://...`` or ``unix:///path/of/socket``.
         documents_max: entries that the stream may hold before whole runs go.
         keep_days: days after its last document that a run stays.
+        worker: holder of the worker's lease, for the worker itself: while another has it, nothing is appended.
 
     Attributes:
         address: where Redis is, without user and password, for messages.
@@ -181,8 +193,9 @@ class Store:
         SettingsError: the URL is none that Redis knows.
     """
 
-    def __init__(self, url: str, *, documents_max: int = 2_000_000, keep_days: float = 7.0) -> None:
+    def __init__(self, url: str, *, documents_max: int = 2_000_000, keep_days: float = 7.0, worker: str = "") -> None:
         self.documents_max = documents_max
+        self.worker = worker
         self.keep_s = keep_days * 86_400
         self._url = url
         self._client = self._connect(timeout_s=ANSWER_TIMEOUT_S)
@@ -201,13 +214,17 @@ class Store:
 
         Raises:
             DocumentError: when one cannot be written as JSON (nested deeper than 254, say); then none is appended.
+            NotTheWorker: when another worker has the lease.
         """
         rows = [_row(message) for message in messages]
         cursors: list[bytes] = []
         async with self._translated():
             for batch in _batches(rows):
-                arguments = [field for row in batch for field in row]
-                cursors += await self._append(keys=[STREAM, OWNERS, RUNS], args=arguments)
+                arguments = [self.worker, *(field for row in batch for field in row)]
+                appended = await self._append(keys=[STREAM, OWNERS, RUNS, WORKER_LEASE], args=arguments)
+                if appended is None:
+                    raise NotTheWorker("another worker has taken over this store")
+                cursors += appended
         return [cursor.decode() for cursor in cursors]
 
     async def read(self, after: str = "0", *, count: int = 1000, until: str = "+") -> list[Entry]:

@@ -69,6 +69,12 @@ class Listener:
                     self._task.result()
                 await asyncio.sleep(0.01)
 
+    def has_ended(self) -> bool:
+        return self._task.done()
+
+    def listen_again(self) -> None:
+        self._task = asyncio.create_task(self._listen())
+
     async def has(self, number: int) -> None:
         await self.until(lambda: len(self.frames) >= number)
 
@@ -300,6 +306,32 @@ async def test_closing_leaves_no_thread_and_ends_the_reader(rabbitmq: RabbitMQ, 
         assert our_threads() != []
     assert our_threads() == []
     await listener.broker.close()
+
+
+async def test_a_reader_that_leaves_gives_everything_back_and_can_come_again(
+    rabbitmq: RabbitMQ, destination: str
+) -> None:
+    async with listening(rabbitmq, destination, acknowledges=False, queue_size=20) as listener:
+        broker = listener.broker
+        assert (broker.held, broker.held_s) == (0, 0.0)
+        publish(rabbitmq, destination, list(range(30)))
+        await listener.has(20)
+        await listener.until(lambda: broker.held == 20 and broker.held_s > 0.1)
+        broker.ack(listener.frames[:1])
+        await listener.has(21)
+        await listener.until(lambda: broker.held == 20)
+        await broker.leave()
+        await listener.until(listener.has_ended)
+        assert (broker.held, broker.queued, broker.state) == (0, 0, "connecting")
+        assert our_threads() == []
+        async with listening(rabbitmq, destination) as other:
+            await other.has(29)
+        assert other.bodies == list(range(1, 30))
+        publish(rabbitmq, destination, ["new"])
+        listener.listen_again()
+        await listener.has(22)
+        assert json.loads(listener.frames[-1].body) == "new"
+        assert broker.connections == 2
 
 
 async def test_a_broker_that_was_never_used_can_be_closed(rabbitmq: RabbitMQ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,14 +57,19 @@ class FakeClock(Clock):
 
     Attributes:
         time: seconds since 1970.
+        ahead: by how much the wall clock is ahead of them, for a test that sets it.
     """
 
     def __init__(self, time: float = 1_795_000_000.0) -> None:
         self.time = time
+        self.ahead = 0.0
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 
     def now(self) -> float:
+        return self.time + self.ahead
+
+    def steady(self) -> float:
         return self.time
 
     async def sleep(self, seconds: float) -> None:
@@ -340,10 +345,12 @@ class FakeBroker:
 
     Attributes:
         unacknowledged: frames that were not acknowledged yet, oldest first.
+        consumers: subscriptions that are open.
     """
 
     def __init__(self) -> None:
         self.state, self.since, self.queued, self.oversized = "connected", 0.0, 0, 0
+        self.held, self.held_s, self.consumers = 0, 0.0, 0
         self.unacknowledged: dict[str, Frame] = {}
         self._numbers = itertools.count()
         self._news = asyncio.Event()
@@ -356,7 +363,8 @@ class FakeBroker:
         self.unacknowledged[number] = Frame(text, headers, number, arrived=arrived)
         self._news.set()
 
-    async def frames(self) -> AsyncIterator[list[Frame]]:
+    async def frames(self) -> AsyncGenerator[list[Frame]]:
+        self.consumers += 1
         delivered: set[str] = set()
         while True:
             batch = [frame for frame in self.unacknowledged.values() if frame.ack_id not in delivered][:20]
@@ -366,6 +374,9 @@ class FakeBroker:
             else:
                 self._news.clear()
                 await self._news.wait()
+
+    async def leave(self) -> None:
+        self.consumers -= 1
 
     def ack(self, frames: Iterable[Frame]) -> None:
         for frame in frames:

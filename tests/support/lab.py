@@ -11,13 +11,14 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
 import h5py
 import numpy as np
 import numpy.typing as npt
+import psutil
 from tests.support.patience import PATIENCE
 from tests.support.stack import die_with_parent
 
@@ -145,8 +146,10 @@ class Lab:
         run: Run | None = None
         async for entries in self.store.run_entries(uid):
             for entry in entries:
-                run = run or Run(entry.doc)
-                run.apply(entry.document, cursor=entry.cursor)
+                if run is None and entry.name == "start":
+                    run = Run(entry.doc)
+                if run is not None:
+                    run.apply(entry.document, cursor=entry.cursor)
         assert run is not None
         return run
 
@@ -160,8 +163,9 @@ class Lab:
 class WorkerProcess:
     """A worker in a process of its own, which can be killed."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, *, output: Path | None = None) -> None:
         self.lab = lab
+        self.output = output
         self.process: subprocess.Popen[bytes] | None = None
 
     async def __aenter__(self) -> WorkerProcess:
@@ -171,13 +175,34 @@ class WorkerProcess:
     async def __aexit__(self, *error: object) -> None:
         self.kill()
 
-    async def start(self) -> None:
-        """Starts it and returns when it listens."""
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def connections(self, port: int) -> int:
+        """How many connections it has to a port."""
+        found = psutil.Process(self.pid).net_connections("tcp")
+        return sum(1 for one in found if one.raddr and one.raddr.port == port and one.status == "ESTABLISHED")
+
+    async def start(self, *, listening: bool = True) -> None:
+        """Starts it and returns when it listens, or at once."""
         code = "import sys; from snakemap.ingest import run; from snakemap.settings import load; sys.exit(run(load()))"
         environment = {f"SNAKEMAP_{name.upper()}": value for name, value in self.lab.environment.items()}
         command = [sys.executable, "-c", code]
-        process = subprocess.Popen(command, env={**os.environ, **environment}, preexec_fn=die_with_parent)
+        with self.output.open("ab") if self.output else nullcontext() as output:
+            process = subprocess.Popen(
+                command, env={**os.environ, **environment}, stderr=output, preexec_fn=die_with_parent
+            )
         self.process = process
+        if not listening:
+            return
         try:
             await self.lab.until_listening(lambda: process.poll() is None, pid=process.pid)
         except BaseException:

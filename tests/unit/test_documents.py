@@ -299,6 +299,17 @@ def test_uids_that_are_known_from_before_a_restart_need_not_come_again() -> None
     assert [document.run for document in order.accept(Document("event", GOOD["event"]))] == ["run"]
 
 
+def test_what_waits_goes_on_when_another_has_handed_its_parent_on() -> None:
+    order = CausalOrder({"other": "other"})
+    first, second = (Document("event", {"descriptor": "d", "uid": f"e{number}"}) for number in (1, 2))
+    assert order.accept(first) == order.accept(second) == []
+    assert order.learn({"other": "other", "run": "run"}) == []
+    ready = order.learn({"d": "run"})
+    assert [(one.doc["uid"], one.run) for one in ready] == [("e1", "run"), ("e2", "run")]
+    assert order.waiting == 0
+    assert order.learn({"d": "run"}) == []
+
+
 def test_documents_whose_start_never_comes_wait_and_the_oldest_is_given_up_by_name() -> None:
     order = CausalOrder(waiting_max=3)
     events = [Document("event", {"descriptor": f"d{number}", "seq_num": number}) for number in range(5)]

@@ -606,7 +606,7 @@ async def test_on_restart_what_the_file_holds_is_filled_while_the_run_goes_on() 
     async with Beamline() as beamline:
         beamline.files.frames[scan.uri] = scan.frames
         beamline.publish(*scan.whole()[:5])
-        await beamline.until(lambda: beamline.points() == 2)
+        await beamline.until(lambda: beamline.points() == 2 and bool(beamline.store.runs["run"]))
         await beamline.kill()
         beamline.start()
         await beamline.until(lambda: beamline.points() == 12)
@@ -1351,6 +1351,93 @@ async def test_a_worker_that_was_replaced_stops_and_waits() -> None:
         assert beamline.store.entries == []
         del beamline.store.leases["ingest"]
         await beamline.until_settled("run")
+
+
+async def test_only_the_worker_that_has_the_lease_holds_a_subscription() -> None:
+    scan = Scan()
+    beamline = Beamline()
+    beamline.files.frames[scan.uri] = scan.frames
+    beamline.store.leases["ingest"] = "elsewhere:7"
+    async with beamline:
+        await beamline.clock.advance(30)
+        assert beamline.broker.consumers == 0
+        del beamline.store.leases["ingest"]
+        await beamline.until(lambda: beamline.broker.consumers == 1)
+        beamline.store.leases["ingest"] = "elsewhere:7"
+        await beamline.clock.advance(1.5)
+        assert beamline.broker.consumers == 0
+        beamline.publish(*scan.whole())
+        await beamline.clock.advance(30)
+        assert len(beamline.broker.unacknowledged) == len(scan.whole())
+        del beamline.store.leases["ingest"]
+        await beamline.until_settled("run")
+        assert beamline.broker.consumers == 1
+    assert beamline.broker.consumers == 0
+
+
+async def test_a_worker_that_cannot_renew_its_lease_leaves_the_broker_until_it_can() -> None:
+    scan = Scan()
+    async with Beamline() as beamline:
+        beamline.files.frames[scan.uri] = scan.frames
+        await beamline.until(lambda: beamline.broker.consumers == 1)
+        beamline.store.fail()
+        beamline.publish(*scan.whole()[:9])
+        await beamline.clock.advance(beamline.pace.lease_s - 2)
+        assert beamline.broker.consumers == 1
+        await beamline.clock.advance(3)
+        assert beamline.broker.consumers == 0
+        beamline.publish(*scan.whole()[9:])
+        assert len(beamline.broker.unacknowledged) == len(scan.whole())
+        beamline.store.down = False
+        await beamline.until_settled("run")
+        np.testing.assert_array_equal(maps(beamline), expected_maps(scan, ALL, BANDS))
+        await beamline.until(lambda: not beamline.broker.unacknowledged)
+        assert beamline.broker.consumers == 1
+
+
+async def test_a_worker_that_cannot_renew_its_lease_keeps_what_it_knows_of_open_runs() -> None:
+    scan = Scan()
+    async with Beamline() as beamline:
+        beamline.files.frames[scan.uri] = scan.frames
+        beamline.publish(*scan.whole()[:9])
+        await beamline.until(lambda: beamline.points() == 6)
+        beamline.store.fail()
+        await beamline.clock.advance(30)
+        beamline.store.flush()
+        beamline.store.down = False
+        await beamline.until(lambda: beamline.points() == 6)
+        beamline.publish(*scan.whole()[9:])
+        await beamline.until_settled("run")
+        np.testing.assert_array_equal(maps(beamline), expected_maps(scan, ALL, BANDS))
+
+
+@pytest.mark.parametrize("jump_s", [-86_400.0, 3600.0])
+async def test_a_clock_that_is_set_costs_no_lease_and_no_subscription(jump_s: float) -> None:
+    scan = Scan()
+    async with Beamline() as beamline:
+        beamline.files.frames[scan.uri] = scan.frames
+        await beamline.until(lambda: beamline.broker.consumers == 1)
+        beamline.clock.ahead = jump_s
+        for _ in range(20):
+            await beamline.clock.advance(1)
+            assert beamline.broker.consumers == 1
+        beamline.publish(*scan.whole())
+        await beamline.until_settled("run")
+
+
+async def test_a_worker_that_waits_leaves_a_lost_lease_to_the_worker_that_had_it() -> None:
+    beamline = Beamline()
+    beamline.store.leases["ingest"] = "elsewhere:7"
+    async with beamline:
+        await beamline.clock.advance(5)
+        del beamline.store.leases["ingest"]
+        await beamline.clock.advance(beamline.pace.vacant_s - 0.5)
+        beamline.store.leases["ingest"] = "elsewhere:7"  # as a running worker does once a second
+        await beamline.clock.advance(5)
+        assert beamline.store.leases["ingest"] == "elsewhere:7"
+        del beamline.store.leases["ingest"]
+        await beamline.clock.advance(beamline.pace.vacant_s + 0.5)
+        assert beamline.store.leases["ingest"] == "here:1"
 
 
 async def test_the_lease_is_given_back_at_the_end() -> None:

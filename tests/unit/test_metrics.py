@@ -118,6 +118,7 @@ async def test_what_a_worker_has_done_is_told(client: httpx.AsyncClient, store: 
     assert told["snakemap_documents_received_total"]["stream_datum",] == 12
     assert told["snakemap_worker_errors_total"] == {("document",): 1}
     assert told["snakemap_broker_messages_received_total"] == {(): len(scan.whole()) + 2}
+    assert told["snakemap_broker_held_messages"] == told["snakemap_broker_held_seconds"] == {(): 0}
     assert told["snakemap_broker_queue_messages"] == told["snakemap_frames_waiting"] == {(): 0}
     assert told["snakemap_point_lag_seconds_count"] == {(): 12}
     assert told["snakemap_store_lag_seconds_count"] == {(): 1}

@@ -139,6 +139,17 @@ def test_a_lost_broker_is_told_with_its_reason() -> None:
     assert lights(live, run_of(), now=NOW)[-1]["title"] == "lost: connection refused"
 
 
+def test_messages_that_are_delivered_and_not_stored_are_said_however_well_the_broker_is_connected() -> None:
+    live = live_of(held=812, held_s=42.3)
+    assert shown(live, run_of())[-1] == ("broker held up", "bad")
+    words = "812 messages were delivered to the worker and are not stored; the oldest waits for 42 s"
+    assert lights(live, run_of(), now=NOW)[-1]["title"] == words
+    assert shown(live_of(held=812, held_s=0.4), run_of())[-1] == ("broker", "good")
+    assert shown(live_of(held=0, held_s=42.3), run_of())[-1] == ("broker", "good")
+    assert shown(live_of(broker="lost: refused", held=1, held_s=42.3), run_of())[-1] == ("broker lost", "bad")
+    assert shown(live_of(held="x", held_s=None), run_of())[-1] == ("broker", "good")
+
+
 @pytest.mark.parametrize("broker", ["none", "", None])
 def test_without_a_broker_there_is_no_light_for_one(broker: str | None) -> None:
     assert shown(live_of(broker=broker), run_of())[-1] == ("worker", "good")

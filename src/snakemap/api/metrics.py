@@ -267,6 +267,10 @@ def _of_broker(report: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("broker_connected", "1 while the worker is connected to its broker.", state == "connected")
     text = "Messages that wait in the worker until it has read those before."
     yield from _told(GaugeMetricFamily, "broker_queue_messages", text, report.get("queue"))
+    text = "Messages that were delivered to the worker and are not stored and acknowledged yet."
+    yield from _told(GaugeMetricFamily, "broker_held_messages", text, report.get("held"))
+    text = "How long the oldest of them has waited, in seconds."
+    yield from _told(GaugeMetricFamily, "broker_held_seconds", text, report.get("held_s"))
     text = "Messages that came from the broker."
     yield from _told(CounterMetricFamily, "broker_messages_received", text, report.get("received"))
     text = "Messages left out because they were too large."

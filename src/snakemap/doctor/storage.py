@@ -10,6 +10,7 @@ from packaging.version import InvalidVersion, Version
 from snakemap import __version__
 from snakemap.doctor.finding import Found, InStore, Note, Scene, Wrong
 from snakemap.errors import SnakemapError
+from snakemap.readiness import broker_of
 
 __all__ = ["keep_days", "redis", "room", "silence", "worker"]
 
@@ -126,7 +127,7 @@ def worker(scene: Scene) -> Iterator[Found]:
     if told is None:
         yield Note("no word from it; `snakemap ingest` with the same settings starts it")
         return
-    broker, version = str(told.get("broker")), told.get("version")
+    broker, version = broker_of(told), told.get("version")
     where = f"at work on {told.get('host')}, process {told.get('pid')}; its broker: {broker}"
     yield where if broker in ("connected", "none") else Wrong(f"{where}; see what is said of the broker here")
     if version not in (None, __version__):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol
 
 from snakemap.broker import Frame
@@ -22,8 +23,9 @@ PROGRESS_PERIOD_S = 0.25
 class Broker(Protocol):
     """What the listener needs of :class:`snakemap.broker.Broker`."""
 
-    def frames(self) -> AsyncIterator[list[Frame]]: ...
+    def frames(self) -> AsyncGenerator[list[Frame]]: ...
     def ack(self, frames: Sequence[Frame]) -> None: ...
+    async def leave(self) -> None: ...
 
 
 class Store(Protocol):
@@ -57,23 +59,40 @@ class Listener:
         self.scribe = scribe
         self.received = 0
         self._order = CausalOrder()
+        self._late: list[Document] = []
         self._progress: bytes | str = b""
         self._progress_at = 0.0
 
     async def listen(self) -> None:
-        """Goes on until it is cancelled."""
-        self._order = CausalOrder(await self.tally.insist(self.store.owners))
-        async for frames in self.broker.frames():
-            messages, unread = self._read(frames)
-            if unread and self.scribe is not None:
-                await self.scribe.keep_unread(unread)
-            if messages:
-                stored = await self.tally.insist(lambda messages=messages: self._append(messages))
-                self._time(frames)
-                if stored and self.scribe is not None:
-                    await self.scribe.reached(stored)
-            await self._tell_progress()
-            self.broker.ack(frames)
+        """Goes on until it is cancelled; connects when it begins, and disconnects however it ends.
+
+        A worker that does not listen holds no subscription: the broker would give it messages that it does not store.
+        Documents that wait for others were acknowledged, so that they are kept from one time to the next.
+        """
+        self._late += self._order.learn(await self.tally.insist(self.store.owners))
+        if self._late:
+            await self.tally.insist(lambda: self._append(list(self._late)))
+            self._late.clear()
+        try:
+            async with aclosing(self.broker.frames()) as batches:
+                async for frames in batches:
+                    await self._take(frames)
+        finally:
+            await self.broker.leave()
+
+    async def _take(self, frames: Sequence[Frame]) -> None:
+        """Stores what a batch says, and then acknowledges it."""
+        messages, unread = self._read(frames)
+        if unread and self.scribe is not None:
+            await self.scribe.keep_unread(unread)
+        if messages:
+            stored = await self.tally.insist(lambda: self._append(messages))
+            self._late.clear()
+            self._time(frames)
+            if stored and self.scribe is not None:
+                await self.scribe.reached(stored)
+        await self._tell_progress()
+        self.broker.ack(frames)
 
     def forget(self, run: str) -> None:
         """Forgets what belonged to a run that is no longer kept."""
@@ -95,6 +114,7 @@ class Listener:
                 if not ready:
                     unread.append((frame, "it came before what it refers to, and waits"))
                 messages += ready
+                self._late += [one for one in ready[1:] if isinstance(one, Document)]
             except DocumentError as trouble:
                 self.tally.trouble(trouble, about="a message was left out")
                 unread.append((frame, str(trouble)))

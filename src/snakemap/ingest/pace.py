@@ -27,6 +27,10 @@ class Clock:
         """Seconds since 1970."""
         return time.time()
 
+    def steady(self) -> float:
+        """Seconds since some moment; they pass evenly, whatever is done to the wall clock."""
+        return time.monotonic()
+
     async def sleep(self, seconds: float) -> None:
         """Returns after that many seconds."""
         await asyncio.sleep(seconds)
@@ -50,6 +54,8 @@ class Pace:
         picture_s: between two small pictures of a run that grows.
         report_s: between two heartbeats; they hold five times as long.
         lease_s: that a worker may be silent before another one takes its place.
+        vacant_s: that nobody has the lease before a worker that waited for it takes it, so that a store that has lost
+            the lease gets its own worker back.
         store_retry_s: before a store that was away is tried again.
         evict_s: between two looks for runs that are too old to keep.
     """
@@ -67,5 +73,6 @@ class Pace:
     picture_s: float = 10.0
     report_s: float = 1.0
     lease_s: float = 10.0
+    vacant_s: float = 3.0
     store_retry_s: float = 0.25
     evict_s: float = 600.0

@@ -89,6 +89,7 @@ class Tally:
             try:
                 result = await call()
             except StoreUnavailable as trouble:
+                end_if_cancelled()
                 self.store_lost(trouble)
                 await self.clock.sleep(self.pace.store_retry_s)
             else:

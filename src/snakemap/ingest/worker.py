@@ -51,6 +51,10 @@ class BrokerState(Protocol):
     def queued(self) -> int: ...
     @property
     def oversized(self) -> int: ...
+    @property
+    def held(self) -> int: ...
+    @property
+    def held_s(self) -> float: ...
 
 
 class LeaseStore(Protocol):
@@ -96,7 +100,13 @@ class Worker:
         self.listener = listener
         self.broker = broker
         self.scribe = scribe
-        self.holder = holder or f"{socket.gethostname()}:{os.getpid()}"
+        self.holder = holder or own_name()
+        self._leads_until = float("-inf")
+
+    @property
+    def leads(self) -> bool:
+        """Whether the lease is ours for certain, by a clock that nobody sets: no other worker can have it now."""
+        return self.tally.clock.steady() < self._leads_until
 
     async def work(self) -> None:
         """Goes on until it is cancelled; begins anew when it has lost its place to another worker and got it back."""
@@ -107,7 +117,7 @@ class Worker:
                     # a task of its own, because a task group that fails leaves its task marked as cancelled
                     await asyncio.create_task(self._serve(), name="worker, serving")
                 except* LeaseLost:
-                    log.warning("another worker has taken our place; waiting for it to end")
+                    log.warning("another worker has taken over this store; this one waits until that one ends")
         finally:
             await self._release_lease()
 
@@ -119,22 +129,48 @@ class Worker:
             if self.scribe is not None:
                 group.create_task(self.scribe.write(), name="scribe")
             if self.listener is not None:
-                group.create_task(self.listener.listen(), name="listener")
+                group.create_task(self._listen(self.listener), name="listener")
+
+    async def _listen(self, listener: Listener) -> None:
+        """Listens while the lease is ours, and not a moment longer: the messages may be another worker's by then."""
+        clock, look_s = self.tally.clock, self.tally.pace.report_s / 4
+        while True:
+            while not self.leads:
+                await clock.sleep(look_s)
+            async with asyncio.TaskGroup() as group:
+                listening = group.create_task(listener.listen(), name="listening")
+                while self.leads:
+                    await clock.sleep(look_s)
+                log.warning("the lease cannot be renewed; messages wait at the broker until it is")
+                await _cancelled(listening)
 
     async def _take_lease(self) -> None:
         """Returns when we are the only worker; a dead one on this host is replaced at once."""
-        said = ""
-        while not await self.tally.insist(self._try_lease):
+        clock, pace = self.tally.clock, self.tally.pace
+        said, vacant_since = "", float("-inf")
+        while True:
             other = await self.tally.insist(lambda: self.store.holder(PART)) or ""
-            if other and other != said:
+            dead = other if other and self._is_dead(other) else None
+            if other:
+                vacant_since = clock.steady()
+            if not other or other == self.holder or dead:
+                # a worker that is alive takes a lost lease back within a second; it knows the runs that are open
+                waited = not said or dead or clock.steady() - vacant_since >= pace.vacant_s
+                if waited and await self.tally.insist(lambda dead=dead: self._renew(instead_of=dead)):
+                    return
+            elif other != said:
                 log.warning("waiting: %s is the worker of this store", other)
                 said = other
-            await self.tally.clock.sleep(self.tally.pace.report_s / 4)
+            await clock.sleep(pace.report_s / 4)
 
-    async def _try_lease(self) -> bool:
-        other = await self.store.holder(PART)
-        dead = other if other and self._is_dead(other) else None
-        return await self.store.lease(PART, self.holder, self.tally.pace.lease_s, instead_of=dead)
+    async def _renew(self, *, instead_of: str | None = None) -> bool:
+        """Takes the lease or renews it; the time that it holds is counted from before we asked."""
+        asked = self.tally.clock.steady()
+        if not await self.store.lease(PART, self.holder, self.tally.pace.lease_s, instead_of=instead_of):
+            self._leads_until = float("-inf")
+            return False
+        self._leads_until = asked + self.tally.pace.lease_s
+        return True
 
     def _is_dead(self, other: str) -> bool:
         """Whether another worker was on this host and is no more."""
@@ -159,7 +195,7 @@ class Worker:
         pace = self.tally.pace
         while True:
             try:
-                if not await self.store.lease(PART, self.holder, pace.lease_s):
+                if not await self._renew():
                     raise LeaseLost
                 await self.store.report(PART, self.report(), ttl_s=5 * pace.report_s)
             except StoreUnavailable as trouble:
@@ -175,6 +211,8 @@ class Worker:
             "queue": self.broker.queued if self.broker else 0,
             "received": self.listener.received if self.listener else 0,
             "oversized": self.broker.oversized if self.broker else 0,
+            "held": self.broker.held if self.broker else 0,
+            "held_s": round(self.broker.held_s, 1) if self.broker else 0.0,
             "worker_state": self.tally.worker_state,
             "task_id": self.tally.task_id,
             "waiting": self.reducer.waiting,
@@ -186,6 +224,18 @@ class Worker:
             "host": socket.gethostname(),
             "time": self.tally.clock.now(),
         }
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    """Cancels a task until it has ended: redis-py may swallow a cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=0.1)
+
+
+def own_name() -> str:
+    """This process among the holders of leases, ``"host:pid"``."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def _listening_since(broker: Broker | None) -> Callable[[], float | None]:
@@ -245,7 +295,8 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         raise SettingsError("SNAKEMAP_REDIS_URL: the worker needs to know its store")
     clock, pace = Clock(), Pace(file_timeout_s=settings.file_timeout_s, silence_s=settings.silence_s)
     tally = Tally(clock, pace)
-    store = Store(settings.redis_url, documents_max=settings.documents_max, keep_days=settings.keep_days)
+    name = own_name()
+    store = Store(settings.redis_url, documents_max=settings.documents_max, keep_days=settings.keep_days, worker=name)
     broker = _broker(settings)
     readers = Readers(lambda: _reader(settings))
     # finished files have processes of their own, which stand back behind those of scans that are taken; two at least,
@@ -269,7 +320,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         patient=patient,
         at_once=at_once,
     )
-    worker = Worker(store, reducer, tally=tally, listener=listener, broker=broker, scribe=scribe)
+    worker = Worker(store, reducer, tally=tally, listener=listener, broker=broker, scribe=scribe, holder=name)
     try:
         await _start(readers)
         await _until(stop, worker.work())

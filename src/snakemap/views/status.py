@@ -10,6 +10,7 @@ from typing import Any
 from snakemap.live import Live
 from snakemap.maps import ChannelSummary
 from snakemap.raster import Axis
+from snakemap.readiness import broker_of
 from snakemap.runs import Run
 from snakemap.views.pipeline import Pipeline
 from snakemap.views.theme import Theme, channel_color
@@ -104,10 +105,11 @@ def lights(
     if ingest is None:
         return [*shown, _light("worker lost", "bad", "no word from `snakemap ingest`: nothing new can come")]
     shown.append(_light("worker", "good", f"on {ingest.get('host', '?')}, {ingest.get('waiting', 0):,} frames to read"))
-    broker = str(ingest.get("broker") or "")
-    if broker and broker != "none":
+    state, broker = str(ingest.get("broker") or "none"), broker_of(ingest)
+    if state != "none":
         level = "good" if broker == "connected" else "bad"
-        shown.append(_light("broker" if level == "good" else "broker lost", level, broker))
+        name = "broker" if level == "good" else "broker held up" if state == "connected" else "broker lost"
+        shown.append(_light(name, level, broker))
     return shown
 
 
