@@ -154,6 +154,8 @@ class FrameLedger:
         self._where = np.full(1024, -1, dtype=np.int32)
         self._state = np.zeros(1024, dtype=np.uint8)
         self._told = np.zeros(1024, dtype=bool)
+        # by resource: the row, and the seq_num, after the last one that was announced
+        self._ends: dict[str, tuple[int, int]] = {}
         self._queue: deque[Piece] = deque()
 
     def add_descriptor(self, doc: Mapping[str, Any]) -> None:
@@ -211,6 +213,8 @@ class FrameLedger:
     def add_datum(self, doc: Mapping[str, Any]) -> None:
         """Takes a stream_datum; one that says nothing new changes nothing.
 
+        When those before it got lost, it announces their rows, too: rows are written in order.
+
         Raises:
             DocumentError: when its ranges are none, or beyond all bounds.
         """
@@ -223,9 +227,26 @@ class FrameLedger:
             raise DocumentError(f"a stream_datum for point {seq_nums.stop:,}; at most {SEQ_NUM_MAX:,} are kept")
         if indices.stop > INDEX_MAX:
             raise DocumentError(f"a stream_datum for row {indices.stop:,}; at most {INDEX_MAX:,} are kept")
+        self._announce_lost(doc["stream_resource"], indices.start, seq_nums.start)
         self._announce(Piece(doc["stream_resource"], indices.start, seq_nums.start, seq_nums.size))
+        row, _ = self._ends.get(doc["stream_resource"], (0, 0))
+        if indices.stop > row:
+            self._ends[doc["stream_resource"]] = indices.stop, seq_nums.stop
         self._told[seq_nums.start : seq_nums.stop] = True
         self.announced = max(self.announced, seq_nums.stop - 1)
+
+    def _announce_lost(self, resource: str, row: int, seq_num: int) -> None:
+        """Announces the rows between the last one announced and this one, whose announcement must have got lost.
+
+        row        0  1  2  3  4  5         When rows and points are apart, as after row 3, the RunEngine has rewound on
+        announced  1        4     5         the way. Nobody knows where, so that these rows belong to no point.
+        lost          2  3
+        """
+        first = self._number[resource] == 0
+        last_row, last_seq_num = self._ends.get(resource, (0, 1 if first else self.announced + 1))
+        lost = row - last_row
+        if lost > 0 and seq_num - last_seq_num == lost:
+            self._announce(Piece(resource, last_row, last_seq_num, lost))
 
     def place_of(self, seq_num: int) -> tuple[Resource, int] | None:
         """Where a point lies: its resource, and its row there in points; None when no document says so."""
@@ -316,8 +337,9 @@ class FrameLedger:
     def fill(self, resource: str, *, length: int, expected: int | None) -> int:
         """Queues the rows that a file holds and no document has announced, and those given up before.
 
-        A row belongs to the point that its nearest announced neighbor before it implies; without one it belongs, in the
-        first resource, to the point of its own number. Rows beyond the last point of the scan belong to none.
+        Rows after the last one announced go on where that one ends; those of the first resource, when none was
+        announced, begin with the first point. Rows beyond the last point of the scan belong to none. Rows before the
+        last one announced were queued by :meth:`add_datum` if it is certain to which points they belong.
 
         Args:
             resource: uid of the stream_resource.
@@ -336,28 +358,24 @@ class FrameLedger:
         announced = announced[self._index[announced] < rows]
         known = np.zeros(rows, dtype=bool)
         known[self._index[announced]] = True
-        seq_nums = self._implied(rows, announced, lone=number == 0)
+        seq_nums = self._implied(rows, resource)
+        seq_nums[self._index[announced]] = announced
         wanted = ~known & (seq_nums >= 1) & (seq_nums <= last) & ~self._is_announced(seq_nums)
         again = known & (self._state[np.where(known, seq_nums, 0)] == GIVEN_UP) & (seq_nums <= last)
         for piece in _pieces(Piece(resource, 0, 0, rows), wanted | again, seq_nums):
             self._announce(piece, again=True)
         return len(np.unique(seq_nums[wanted | again]))
 
-    def _implied(self, rows: int, announced: npt.NDArray[np.int64], *, lone: bool) -> npt.NDArray[np.int64]:
-        """Seq_nums (rows,) that announced points imply for the rows of their resource; 0 where there is none.
+    def _implied(self, rows: int, resource: str) -> npt.NDArray[np.int64]:
+        """Seq_nums (rows,) of the rows of a resource after the last one that was announced; 0 of those before.
 
-        row         0  1  2  3  4  5  6
-        announced      2  3        4         (a rewind: the frames of rows 3 and 4 come before)
-        implied     1  2  3  4  5  4  5      (0 in place of the first 1 unless ``lone`` rows count from one)
+        row         0  1  2  3  4  5
+        announced      2  3
+        implied     0  0  0  4  5  6      (1 2 3 4 5 6 in the first resource when nothing of it was announced)
         """
-        known = self._index[announced]
-        shift = np.zeros(rows, dtype=np.int64)
-        shift[known] = announced - known
-        nearest = np.full(rows, -1, dtype=np.int64)
-        nearest[known] = known
-        nearest = np.maximum.accumulate(nearest)
-        row = np.arange(rows)
-        return np.where(nearest >= 0, row + shift[nearest], row + 1 if lone else 0)
+        first = (0, 1) if self._number[resource] == 0 else (rows, 0)
+        row, seq_num = self._ends.get(resource, first)
+        return np.where(np.arange(rows) >= row, np.arange(rows) + (seq_num - row), 0)
 
     def _take_early(self) -> None:
         early, self._early = self._early, []

@@ -21,7 +21,7 @@ from snakemap.geometry import Habits
 from snakemap.maps import Maps
 from snakemap.placing import Placing
 from snakemap.raster import Axis, Raster
-from snakemap.sources import Agreement, Source, Stream, agreements
+from snakemap.sources import SEQ_NUM_MAX, Agreement, Source, Stream, agreements
 
 __all__ = ["Run", "Status", "axes_summary"]
 
@@ -217,7 +217,7 @@ class Run:
             return "lost"
         if self.stop["exit_status"] in ENDINGS:
             return ENDINGS[self.stop["exit_status"]]
-        if self.expected is not None and self.points >= self.expected:
+        if self.expected is not None and self.points >= self.expected and not any(self.lost_events.values()):
             return "complete"
         return "incomplete" if self.settled is not None else "running"
 
@@ -235,6 +235,22 @@ class Run:
             told.append(f"{_points(self.filled)} that no document announced came from the file.")
         told = list(filter(None, told))
         return " ".join(told) if len(told) > 1 else reason or "".join(told)
+
+    @property
+    def lost_events(self) -> dict[str, int]:
+        """Events that never came, by stream: those of the stop document, and gaps in seq_nums while it goes on."""
+        return {name: stream.lost(self._told_events(name)) for name, stream in self.streams.items()}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is missing of it, and what is not drawn, a sentence each."""
+        told = []
+        for name, lost in self.lost_events.items():
+            if lost:
+                whole = max(self.streams[name].events, self._told_events(name) or 0)
+                of = "" if name == self.main.stream else f" of {name}"
+                told.append(f"{lost:,} of {whole:,} events{of} never came.")
+        return [*told, *self.unused]
 
     @property
     def unused(self) -> list[str]:
@@ -288,7 +304,7 @@ class Run:
             "task_id": self.task_id,
             "reason": self.reason,
             "geometry": self.raster.described,
-            "note": " ".join(filter(None, [self.raster.note, *self.unused])),
+            "note": " ".join(filter(None, [self.raster.note, *self.remarks])),
             "shape": [self.raster.rows, self.raster.columns],
             "beyond": self.maps.beyond,
             "unreadable": self.ledger.given_up,
@@ -434,7 +450,7 @@ class Run:
         if ledger is not None:
             ledger.settle_points(seq_nums, _rows(doc, len(seq_nums)))
         else:
-            stream.events = max(stream.events, int(seq_nums.max()))
+            stream.count(seq_nums)
         if stream.take(seq_nums, data):
             self._begin_anew(stream)
 
@@ -475,9 +491,13 @@ class Run:
                 self._begin_anew(stream)
 
     def _events(self) -> int | None:
+        return self._told_events(self.main.stream)
+
+    def _told_events(self, stream: str) -> int | None:
+        """Events of a stream, as the stop document has it."""
         told = (self.stop or {}).get("num_events")
-        number = told.get(self.main.stream) if isinstance(told, Mapping) else None
-        return number if type(number) is int and number > 0 else None
+        number = told.get(stream) if isinstance(told, Mapping) else None
+        return number if type(number) is int and 0 < number < SEQ_NUM_MAX else None
 
 
 def axes_summary(raster: Raster) -> dict[str, dict[str, Any]]:

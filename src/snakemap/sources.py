@@ -24,6 +24,9 @@ DEFAULT_CHANNELS = ("red", "green", "blue", TOTAL)
 SCALARS = "scalars"
 """Key of the source whose channels are the scalars of a stream, each a map of its own."""
 
+SEQ_NUM_MAX = 10_000_000
+"""Events beyond this point are not counted."""
+
 SCALARS_MAX = 16
 IMAGES_MAX = 8
 TOLERANCE = 1e-6
@@ -140,6 +143,8 @@ class Stream:
         scalars: the source of its scalars; None while there are none.
         files: the account of each scalar that is in a file, by data key.
         events: the highest seq_num of an event.
+        came: how many different seq_nums events have had.
+        in_events: whether something of it comes with events, so that each point has one.
     """
 
     def __init__(self, name: str, placing: Placing) -> None:
@@ -150,6 +155,9 @@ class Stream:
         self.scalars: Source | None = None
         self.files: dict[str, FrameLedger] = {}
         self.events = 0
+        self.came = 0
+        self.in_events = False
+        self._came = np.zeros(1024, dtype=bool)
         self._epoch = placing.epoch
         self._units: dict[str, str] = {}
 
@@ -163,6 +171,7 @@ class Stream:
     def describe(self, doc: Mapping[str, Any]) -> bool:
         """Takes a descriptor; whether there is more to draw than before."""
         self.descriptors.add(doc["uid"])
+        self.in_events |= any(_comes_with_events(key) for key in doc["data_keys"].values())
         self.placing.descriptor(doc)
         changed = self.follow()
         for key in image_data_keys(doc):
@@ -183,6 +192,26 @@ class Stream:
         announced = (ledger.announced for ledger in self.ledgers())
         drawn = (source.maps.highest for source in self.sources)
         return max(self.events, *announced, *drawn, 0)
+
+    def count(self, seq_nums: npt.NDArray[np.int64]) -> None:
+        """Counts events, each seq_num once: a RunEngine that rewinds uses them again."""
+        self.events = max(self.events, int(seq_nums.max()))
+        seq_nums = np.unique(seq_nums[seq_nums < SEQ_NUM_MAX])
+        needed = int(seq_nums.max(initial=0)) + 1
+        if needed > len(self._came):
+            more = max(needed, 2 * len(self._came)) - len(self._came)
+            self._came = np.concatenate([self._came, np.zeros(more, dtype=bool)])
+        new = seq_nums[~self._came[seq_nums]]
+        self._came[new] = True
+        self.came += len(new)
+
+    def lost(self, told: int | None) -> int:
+        """Events that never came, by the gaps in their seq_nums and by how many there were.
+
+        Args:
+            told: events of this stream, as the stop document has it; None when it does not tell.
+        """
+        return max(self.events, told or 0) - self.came if self.in_events and self.events < SEQ_NUM_MAX else 0
 
     def ledgers(self) -> Iterator[FrameLedger]:
         """The accounts of everything of it that is in files."""
@@ -313,6 +342,12 @@ def _sum_of(channel: str, camera: str, keys: Sequence[str]) -> str | None:
 
 def _plain(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def _comes_with_events(key: Any) -> bool:
+    """Whether the values of a data key, or the names under which they are found, are in events."""
+    external = key.get("external") if isinstance(key, Mapping) else None
+    return not (isinstance(external, str) and external.startswith("STREAM"))
 
 
 def _scalar_keys(doc: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:

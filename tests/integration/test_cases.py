@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.support.cases import Documents, Outcome, all_played, image, number, played, ramp, snaked, write
+from tests.support.cases import Documents, Outcome, all_played, image, number, played, playing, ramp, snaked, write
 
 RAMP = [64.0 * (point + 1) for point in range(4)]
 """Sums of the frames of :func:`ramp`."""
@@ -125,7 +125,7 @@ async def test_files_that_are_not_hdf5_leave_the_maps_to_what_can_be_read(redis_
     for name, mimetype in kinds.items():
         for second in (False, True):
             case = Documents(tmp_path / f"{name} {second}", 2, 2, detectors=["cam", "other"])
-            others = {"other": image(1, 8, 8)} if second else {}
+            others: dict[str, Any] = {"other": image(1, 8, 8)} if second else {}
             descriptor = case.descriptor(cam=image(1, 8, 8), i0=number("nA"), **others)
             resource = case.stream_resource("cam", case.folder, mimetype=mimetype)
             case.stream_datum(descriptor, resource, 0, 4)
@@ -185,3 +185,54 @@ async def test_a_run_of_which_nothing_can_be_read_is_incomplete_and_says_why(red
     outcome: Outcome = await played(redis_url, tmp_path, case)
     assert (outcome.run.main.key, outcome.run.status, outcome.run.points) == ("cam", "incomplete", 0)
     assert "cam is not drawn: its files are TIFF (image/tiff), and only HDF5 is read." in outcome.words
+
+
+# what was lost on the way
+
+
+async def test_lost_events_leave_their_points_blank_and_are_counted(redis_url: str, tmp_path: Path) -> None:
+    cases = []
+    for name, lost in {"inside": (5, 6, 7), "first": (1, 2), "last": (11, 12), "none": ()}.items():
+        case = Documents(tmp_path / name, 3, 4)
+        descriptor = case.descriptor(diode=number("nA"))
+        for point in range(1, 13):
+            if point not in lost:
+                case.event(descriptor, point, diode=float(point))
+        case.stop(primary=12)
+        cases.append((case, lost))
+    outcomes = await all_played(redis_url, tmp_path, *(case for case, _ in cases))
+    for outcome, (_, lost) in zip(outcomes, cases, strict=True):
+        expected = [None if point in lost else float(point) for point in range(1, 13)]
+        assert outcome.channel("diode") == snaked(3, 4, expected)
+        assert outcome.run.status == ("incomplete" if lost else "complete")
+        assert (f"{len(lost)} of 12 events never came." in outcome.words) == bool(lost)
+
+
+async def test_frames_whose_announcement_was_lost_are_read_while_the_run_goes_on(
+    redis_url: str, tmp_path: Path
+) -> None:
+    case = Documents(tmp_path / "lost", 3, 4)
+    descriptor = case.descriptor(cam=image(1, 8, 8), diode=number("nA"))
+    resource = case.stream_resource("cam", write(case.folder / "cam.h5", ramp(12)))
+    for point in (0, 1, 2, 7):
+        case.stream_datum(descriptor, resource, point, point + 1)
+        case.event(descriptor, point + 1, diode=float(point))
+    async with playing(redis_url, tmp_path) as chain:
+        await chain.play(case)
+        await chain.lab.until_points(case.uid, 8)
+        outcome = await chain.outcome(case)
+        assert outcome.channel("total") == snaked(3, 4, [64.0 * (point + 1) for point in range(8)])
+        assert outcome.run.status == "running"
+        assert "4 of 8 events never came." in outcome.words
+        case.stream_datum(descriptor, resource, 8, 12)
+        for point in range(8, 12):
+            case.event(descriptor, point + 1, diode=float(point))
+        case.stop(primary=12)
+        await chain.play(case)
+        await chain.lab.until_settled(case.uid)
+        outcome = await chain.outcome(case)
+    assert outcome.channel("total") == snaked(3, 4, [64.0 * (point + 1) for point in range(12)])
+    assert outcome.run.filled == 4
+    assert "4 points that no document announced came from the file." in outcome.words
+    assert "4 of 12 events never came." in outcome.words
+    assert outcome.run.status == "incomplete"

@@ -400,6 +400,33 @@ def told(stream: list[tuple[int, int, int, int]]) -> tuple[list[dict[str, Any]],
     return documents, best
 
 
+def with_lost(delivered: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Announcements in the order of delivery, with those that must have got lost between two that agree."""
+    found: list[dict[str, Any]] = []
+    ends: dict[str, tuple[int, int]] = {}
+    highest = 0
+    for doc in delivered:
+        uid, row, seq_num = doc["stream_resource"], doc["indices"]["start"], doc["seq_nums"]["start"]
+        before, after = ends.get(uid, (0, 1 if uid == "s" else highest + 1))
+        if row > before and row - before == seq_num - after:
+            found.append(datum(before, after, row - before, of=uid))
+        found.append(doc)
+        highest = max(highest, doc["seq_nums"]["stop"] - 1)
+        if doc["indices"]["stop"] > ends.get(uid, (0, 0))[0]:
+            ends[uid] = doc["indices"]["stop"], doc["seq_nums"]["stop"]
+    return found
+
+
+def last_frames(documents: list[dict[str, Any]]) -> dict[int, Pair]:
+    """The frame that each point should end with: of the later resource, in one resource the higher row."""
+    best: dict[int, Pair] = {}
+    for doc in documents:
+        for n in range(doc["indices"]["stop"] - doc["indices"]["start"]):
+            seq_num, frame = doc["seq_nums"]["start"] + n, (doc["stream_resource"], doc["indices"]["start"] + n)
+            best[seq_num] = max(frame, best.get(seq_num, frame))
+    return best
+
+
 @examples(150)
 @given(streams, st.integers(0, 6), st.integers(1, 5), st.booleans(), st.randoms(use_true_random=False))
 def test_every_point_ends_with_its_last_frame_whatever_is_repeated_or_out_of_order(
@@ -409,6 +436,7 @@ def test_every_point_ends_with_its_last_frame_whatever_is_repeated_or_out_of_ord
     delivered = documents + documents[:repeated]
     if shuffled:
         chance.shuffle(delivered)
+    best = last_frames(with_lost(delivered))
     one, read, flying = ledger(resources=3), [], []
     for document in delivered:
         one.add_datum(document)
@@ -433,7 +461,8 @@ def test_every_point_ends_with_its_last_frame_whatever_is_repeated_or_out_of_ord
 def test_what_is_read_given_up_and_waiting_adds_up_to_what_was_announced(
     stream: list[tuple[int, int, int, int]], limit: int, chance: random.Random
 ) -> None:
-    documents, best = told(stream)
+    documents, _ = told(stream)
+    best = last_frames(with_lost(documents))
     one = ledger(*documents, resources=3)
     state = dict.fromkeys(best, "waiting")
     for _ in range(40):
@@ -453,25 +482,18 @@ def test_what_is_read_given_up_and_waiting_adds_up_to_what_was_announced(
 
 def filled(documents: list[dict[str, Any]], number: int, rows: int, expected: int | None) -> dict[int, int]:
     """Rows to fill by point, worked out one by one: what :meth:`FrameLedger.fill` is to find."""
-    best: dict[int, tuple[int, int]] = {}
-    for doc in documents:
-        owner = int(doc["stream_resource"][1:] or 0)
-        for n in range(doc["indices"]["stop"] - doc["indices"]["start"]):
-            seq_num, frame = doc["seq_nums"]["start"] + n, (owner, doc["indices"]["start"] + n)
-            best[seq_num] = max(frame, best.get(seq_num, frame))
-    known = {row: seq_num for seq_num, (owner, row) in best.items() if owner == number}
-    found, shift = {}, 1 if number == 0 else None
-    for row in range(rows):
-        if row in known:
-            shift = known[row] - row
-        elif shift is not None and row + shift not in best and (expected is None or row + shift <= expected):
-            found[row + shift] = row
-    return found
+    best = last_frames(with_lost(documents))
+    own = [doc for doc in documents if doc["stream_resource"] == f"s{number or ''}"]
+    if not own and number:
+        return {}
+    row, seq_num = (own[-1]["indices"]["stop"], own[-1]["seq_nums"]["stop"]) if own else (0, 1)
+    tail = {seq_num + n: row + n for n in range(rows - row)}
+    return {point: row for point, row in tail.items() if point not in best and point <= (expected or 10**9)}
 
 
 @examples(150)
 @given(streams, st.integers(0, 2), st.integers(0, 60), st.none() | st.integers(1, 40))
-def test_rows_that_nobody_announced_are_filled_from_their_nearest_neighbor_before(
+def test_rows_that_nobody_announced_are_filled_after_the_last_that_was_announced(
     stream: list[tuple[int, int, int, int]], number: int, rows: int, expected: int | None
 ) -> None:
     documents, _ = told(stream)
@@ -482,6 +504,79 @@ def test_rows_that_nobody_announced_are_filled_from_their_nearest_neighbor_befor
     assert one.fill(uid, length=rows, expected=expected) == len(wanted)
     assert sorted(pairs(taken(one))) == sorted((seq_num, (uid, row)) for seq_num, row in wanted.items())
     assert one.fill(uid, length=rows, expected=expected) == 0
+
+
+# announcements that got lost
+
+
+@pytest.mark.parametrize("lost", [slice(0, 3), slice(4, 5), slice(2, 9), slice(0, 9)], ids=str)
+def test_rows_whose_announcement_got_lost_are_read_as_soon_as_later_ones_are_announced(lost: slice) -> None:
+    documents = [datum(row, row + 1) for row in range(10)]
+    del documents[lost]
+    one = ledger(*documents)
+    assert sorted(pairs(taken(one))) == [(row + 1, ("s", row)) for row in range(10)]
+    assert (one.filled, one.announced) == (len(range(10)[lost]), 10)
+    one.add_datum(datum(lost.start, lost.start + 1, lost.stop - lost.start))  # late
+    assert (one.pending(), one.filled) == (None, 0)
+
+
+def test_the_first_rows_of_a_second_file_go_on_where_the_first_file_ended() -> None:
+    one = ledger(datum(0, 1, 5), datum(2, 8, 3, of="s1"), resources=2)
+    assert sorted(pairs(taken(one)))[5:] == [(seq_num, ("s1", seq_num - 6)) for seq_num in range(6, 11)]
+
+
+@pytest.mark.parametrize(
+    "documents",
+    [
+        [datum(0, 1, 3), datum(5, 4, 2)],  # back to point 4, from wherever rows 3 and 4 were
+        [datum(0, 1, 3), datum(5, 3, 2)],
+        [datum(4, 1, 3)],  # rows of the run before
+        [datum(0, 1, 5), datum(2, 6, 3, of="s1")],  # of a scan that went back when it began another file
+        [datum(0, 1, 5), datum(2, 9, 3, of="s1")],  # rows of either file
+    ],
+)
+def test_rows_that_could_belong_to_several_points_belong_to_none(documents: list[dict[str, Any]]) -> None:
+    one = ledger(*documents, resources=2)
+    rows = {(doc["stream_resource"], row) for doc in documents for row in range(*doc["indices"].values())}
+    assert {pair for _, pair in pairs(taken(one))} <= rows
+    for uid in ("s", "s1"):
+        last = max((row for of, row in rows if of == uid), default=-1)
+        one.fill(uid, length=last + 1, expected=None)
+    assert taken(one) == []
+
+
+@examples(200)
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(0, 4), st.booleans()), min_size=1, max_size=8),
+    st.integers(1, 3),
+    st.randoms(use_true_random=False),
+)
+def test_whatever_announcements_get_lost_no_point_is_given_a_frame_of_another(
+    stretches: list[tuple[int, int, bool]], batch: int, chance: random.Random
+) -> None:
+    """A RunEngine takes points, rewinds, and begins another file now and then; the last announcement always comes."""
+    row, seq_num, number = 0, 1, 0
+    truth: dict[Pair, int] = {}
+    documents: list[dict[str, Any]] = []
+    for points, back, another_file in stretches:
+        if another_file and row and number < 2:
+            row, number = 0, number + 1
+        uid = f"s{number or ''}"
+        seq_num = max(1, seq_num - back)
+        for first in range(0, points, batch):
+            count = min(batch, points - first)
+            documents.append(datum(row, seq_num, count, of=uid))
+            truth |= {(uid, row + n): seq_num + n for n in range(count)}
+            row, seq_num = row + count, seq_num + count
+    last = {doc["stream_resource"]: doc for doc in documents}
+    one = ledger(*(doc for doc in documents if doc in last.values() or chance.random() < 0.6), resources=3)
+    read = pairs(taken(one))
+    for uid, doc in last.items():
+        one.fill(uid, length=doc["indices"]["stop"], expected=None)
+    read += pairs(taken(one))
+    assert all(truth[frame] == point for point, frame in read)
+    if all(back == 0 for _, back, _ in stretches) and number == 0:
+        assert sorted(point for point, _ in read) == sorted(set(truth.values()))
 
 
 def test_the_tail_that_an_aborted_scan_never_announced_is_filled_in_one_piece() -> None:

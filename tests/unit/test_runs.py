@@ -252,7 +252,8 @@ def test_a_run_in_any_order_and_with_duplicates_ends_in_the_same_state(
     run = fold([document for document in ready if document.name != "event"])
     run.apply(settled)
     # a page may have come before its frames were announced: they will be read again, and change nothing
-    assert {**state(run), "waiting": 0} == state(fold(complete(case)))
+    wanted = fold([document for document in complete(case) if document.name != "event"])
+    assert {**state(run), "waiting": 0} == state(wanted)
 
 
 @examples(25)
@@ -699,3 +700,71 @@ def check_readable(run: Run) -> None:
         run.ledger.fill(uid, length=20, expected=run.expected)
     with suppress(DocumentError):
         rois_of(run.start, None)
+
+
+# events that got lost
+
+
+def scalar_run(*seq_nums: int, num_events: Any = None, external: bool = False, **start: Any) -> Run:
+    """A run of 12 points whose events came in this order; it has stopped when ``num_events`` is given."""
+    run = Run({"uid": "r", "time": 1.0, "shape": [3, 4], **start})
+    key = {"dtype": "number", "shape": [], **({"external": "STREAM:"} if external else {})}
+    keys = {"diode": key}
+    run.apply(Document("descriptor", {"uid": "d", "run_start": "r", "name": "primary", "data_keys": keys}, run="r"))
+    for seq_num in seq_nums:
+        data = {} if external else {"diode": float(seq_num)}
+        run.apply(Document("event", {"descriptor": "d", "seq_num": seq_num, "data": data}, run="r"))
+    if num_events is not None:
+        stop = {"uid": "s", "run_start": "r", "exit_status": "success", "num_events": num_events}
+        run.apply(Document("stop", stop, run="r"))
+        run.apply(Document("settled", {"run_start": "r", "stop": "s", "points": run.points}, run="r"))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("seq_nums", "num_events", "said", "status"),
+    [
+        ([1, 2, 3, 4, 8, 9, 10, 11, 12], {"primary": 12}, "3 of 12 events never came.", "incomplete"),
+        (range(1, 10), {"primary": 12}, "3 of 12 events never came.", "incomplete"),
+        (range(3, 13), {}, "2 of 12 events never came.", "incomplete"),
+        (range(1, 13), {"primary": 12}, "", "complete"),
+        ([*range(1, 8), *range(5, 13)], {"primary": 12}, "", "complete"),  # a rewind
+        ([*range(1, 13), *range(1, 13)], {"primary": 12}, "", "complete"),  # delivered twice
+        (range(1, 13), {"primary": -1, "other": 5}, "", "complete"),
+        (range(1, 13), {"primary": "many"}, "", "complete"),
+    ],
+    ids=str,
+)
+def test_events_that_never_came_are_counted_and_said(seq_nums: Any, num_events: Any, said: str, status: str) -> None:
+    run = scalar_run(*seq_nums, num_events=num_events)
+    assert (" ".join(run.remarks), run.status) == (said, status)
+    assert said in run.summary()["note"]
+    assert run.points == len(set(seq_nums))
+
+
+def test_a_gap_is_said_while_the_run_goes_on_and_closes_when_the_events_come_after_all() -> None:
+    run = scalar_run(1, 2, 6)
+    assert (run.remarks, run.status) == (["3 of 6 events never came."], "running")
+    page = {"descriptor": "d", "seq_num": [3, 4, 5], "data": {"diode": [3.0, 4.0, 5.0]}}
+    run.apply(Document("event_page", page, run="r"))
+    assert run.remarks == []
+
+
+def test_a_stream_without_values_in_events_need_not_have_any() -> None:
+    """A fly scan announces its frames and makes no events; what it tells of them is not missed."""
+    run = scalar_run(num_events={"primary": 12}, external=True)
+    assert run.remarks == []
+    assert scalar_run(1, 2, 12, num_events={"primary": 12}, external=True).remarks == []
+
+
+def test_lost_events_of_another_stream_are_told_with_its_name() -> None:
+    run = scalar_run(*range(1, 13))
+    keys = {"dark": {"dtype": "number", "shape": []}}
+    run.apply(Document("descriptor", {"uid": "e", "run_start": "r", "name": "darks", "data_keys": keys}, run="r"))
+    run.apply(Document("event", {"descriptor": "e", "seq_num": 1, "data": {"dark": 1.0}}, run="r"))
+    stop = {"uid": "s", "run_start": "r", "exit_status": "success", "num_events": {"primary": 12, "darks": 1_002}}
+    run.apply(Document("stop", stop, run="r"))
+    assert run.remarks == ["1,001 of 1,002 events of darks never came."]
+    assert run.status == "running"
+    run.apply(Document("settled", {"run_start": "r", "stop": "s", "points": 12}, run="r"))
+    assert run.status == "incomplete"

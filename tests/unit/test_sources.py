@@ -158,7 +158,7 @@ def test_a_camera_that_is_configured_anew_in_mid_run_goes_on() -> None:
     describe(run, {"camera": IMAGE}, uid="again")
     doc = {"uid": "p", "run_start": "run", "data_key": "camera", "uri": "file:///p.h5", "parameters": {"dataset": "/d"}}
     apply(run, "stream_resource", doc)
-    spans = {"indices": {"start": 3, "stop": 4}, "seq_nums": {"start": 4, "stop": 5}}
+    spans = {"indices": {"start": 0, "stop": 1}, "seq_nums": {"start": 1, "stop": 2}}
     apply(run, "stream_datum", {"descriptor": "again", "stream_resource": "p", **spans})
     assert (list(run.sources), run.ledger.waiting) == (["camera"], 1)
 

@@ -155,7 +155,7 @@ class Reduction:
     @property
     def trouble(self) -> str:
         """What went wrong with this run, in words for the page; empty when nothing did."""
-        told = [*self.run.unused, *(self._asked_for(reading.feed) for reading in self.readings.values())]
+        told = [*self.run.remarks, *(self._asked_for(reading.feed) for reading in self.readings.values())]
         told += self.troubles.values()
         for reading in self.readings.values():
             if reading.ledger.hindrance:
