@@ -162,7 +162,8 @@ def page(name: str) -> None:
 
 def _show(name: str, *, title: str) -> None:
     place, notes = parse(_query())
-    pn.extension(raw_css=[page_css(place.theme or "dark")], notifications=True)
+    # Panel's own theme stays as it is: it would follow the address, but not the button that changes the colors
+    pn.extension(raw_css=[page_css(place.theme or "dark")], notifications=True, theme="default")
     try:
         _begin()
         if name == "log":

@@ -63,6 +63,7 @@ class Task:
         instrument_session: like ``"cm12345-1"``; empty when it tells none.
         complete: whether it has ended.
         errors: messages, oldest first.
+        kind: class of the exception that ended it, like ``"TimeoutError"``; empty when it tells none.
     """
 
     task_id: str
@@ -71,6 +72,7 @@ class Task:
     instrument_session: str = ""
     complete: bool = False
     errors: tuple[str, ...] = ()
+    kind: str = ""
 
 
 class Blueapi:
@@ -126,6 +128,7 @@ class Blueapi:
                 instrument_session=str(metadata.get("instrument_session") or ""),
                 complete=bool(told.get("is_complete")),
                 errors=tuple(str(error) for error in told.get("errors") or ()),
+                kind=str((told.get("outcome") or {}).get("type") or "") if told.get("errors") else "",
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise self._nonsense("a task") from error

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 from tests.support.browser import ARGUMENTS, CHROMIUM, Shown, open_page
-from tests.support.stack import Stack
+from tests.support.rabbitmq import free_port
+from tests.support.stack import Program, Stack
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,22 @@ def pages(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterat
         yield stack
     finally:
         stack.end()
+
+
+@pytest.fixture(scope="module")
+def beamline(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[tuple[Stack, str]]:
+    """Pages and worker over a simulated beamline that scans when it is asked, without a broker."""
+    directory, port = tmp_path_factory.mktemp("beamline"), free_port()
+    url = f"http://127.0.0.1:{port}"
+    stack = Stack(directory, redis_url=redis_server, BLUEAPI_URL=url, INSTRUMENT_SESSION="cm12345-1")
+    environment = stack.pages.environment
+    with Program(["simulate", "--rest", str(port)], environment=environment, log=directory / "simulate.log"):
+        try:
+            stack.serve()
+            stack.ingest.start()
+            yield stack, url
+        finally:
+            stack.end()
 
 
 @pytest.fixture

@@ -12,12 +12,15 @@ import h5py
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Error, expect
+from tests.support.beamline_rest import begin, simulated
 from tests.support.blueapi.server import BlueapiServer
 from tests.support.browser import Shown, open_page
 from tests.support.patience import PATIENCE, eventually
-from tests.support.rabbitmq import RabbitMQ, free_port
-from tests.support.stack import Program, Stack
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.stack import Stack
+
+from snakemap.desk import GONE_S
 
 DEVICES = {"camera": "camera", "x": "stage.x", "y": "stage.y"}
 SMALL = {"rows": "2", "columns": "3", "x_stop": "0.02", "y_stop": "0.01", "exposure": "0.01"}
@@ -194,32 +197,6 @@ def test_control_is_with_one_tab_and_is_handed_over(stack: Stack, chromium: Brow
     second.page.close()
 
 
-@pytest.fixture(scope="module")
-def beamline(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[tuple[Stack, str]]:
-    """Pages and worker over a simulated beamline that scans when it is asked, without a broker."""
-    directory, port = tmp_path_factory.mktemp("beamline"), free_port()
-    url = f"http://127.0.0.1:{port}"
-    stack = Stack(directory, redis_url=redis_server, BLUEAPI_URL=url, INSTRUMENT_SESSION="cm12345-1")
-    environment = stack.pages.environment
-    with Program(["simulate", "--rest", str(port)], environment=environment, log=directory / "simulate.log"):
-        try:
-            stack.serve()
-            stack.ingest.start()
-            yield stack, url
-        finally:
-            stack.end()
-
-
-def simulated(url: str, plan: str = "simulated_step_scan", **params: Any) -> str:
-    """Has a scan made, and waits for its end."""
-    told = {"rows": 4, "columns": 5, "rate_hz": 0, "frame_shape": [32, 32], **params}
-    body = {"name": plan, "params": told, "instrument_session": "cm12345-1"}
-    task = httpx.post(f"{url}/api/v1/tasks", json=body, trust_env=False).json()
-    httpx.put(f"{url}/api/v1/worker/task", json=task, trust_env=False).raise_for_status()
-    assert eventually(lambda: httpx.get(f"{url}/api/v1/worker/state", trust_env=False).json() == "IDLE", timeout_s=30)
-    return task["task_id"]
-
-
 def array(tab: Shown, figure: str) -> np.ndarray:
     """The image of a figure as the browser has it."""
     told = tab.page.evaluate(
@@ -290,3 +267,80 @@ def test_a_box_on_the_map_fills_the_form(beamline: tuple[Stack, str], redis_url:
     tab.wait(lambda: len(tab.page.locator("li.run").all()) == 2)
     assert tab.errors == []
     tab.page.close()
+
+
+def test_faulty_fields_are_counted_and_the_first_is_scrolled_to(beamline: tuple[Stack, str], chromium: Browser) -> None:
+    stack, url = beamline
+    simulated(url)
+    tab = open_page(chromium, f"{stack.url}/dashboard", width=1024, height=768)
+    tab.wait(lambda: tab.text(".status") == "complete")
+    press(tab, "again")
+    fields = tab.page.locator(".plan .fields")
+    fields.wait_for()
+    assert tab.page.locator(".plan .count").is_hidden()
+    fill(tab, {"rows": "2.5", "seed": "much"})
+    tab.wait(lambda: tab.text(".plan .count") == "2 fields need attention")
+    fill(tab, {"rows": "4"})
+    tab.wait(lambda: tab.text(".plan .count") == "1 field needs attention")
+    fields.evaluate("(node) => { node.scrollTop = 0 }")
+    seed = tab.page.locator(".plan [name=seed]")
+    inside = """(node) => { const box = node.closest('.field').getBoundingClientRect()
+                            const around = node.closest('.fields').getBoundingClientRect()
+                            return box.top >= around.top - 1 && box.bottom <= around.bottom + 1 }"""
+    assert not seed.evaluate(inside)
+    tab.page.get_by_text("Check and start").click()
+    tab.wait(lambda: seed.evaluate(inside))
+    expect(seed).to_be_focused()
+    expect(tab.page.locator(".plan")).not_to_have_class(re.compile("confirming"))
+    fill(tab, {"seed": "3"})
+    tab.wait(lambda: tab.page.locator(".plan .count").is_hidden())
+    assert tab.errors == []
+    tab.page.close()
+
+
+def test_the_question_before_a_stop_says_what_becomes_of_the_run_and_the_run_becomes_that(
+    beamline: tuple[Stack, str], chromium: Browser
+) -> None:
+    stack, url = beamline
+    begin(url, rows=30, columns=30, rate_hz=10)
+    tab = open_page(chromium, f"{stack.url}/dashboard")
+    tab.wait(lambda: np.isfinite(tab.image("total")).sum() > 3)
+    press(tab, "abort")
+    assert "the run is marked aborted" in tab.text("dialog p")
+    tab.page.keyboard.press("Escape")
+    press(tab, "stop")
+    assert tab.text("dialog p") == "The scan ends early; data so far are kept, the run is marked incomplete."
+    tab.page.locator("dialog .danger").click()
+    tab.wait(lambda: tab.text(".status") == "incomplete")
+    assert np.isfinite(tab.image("total")).sum() > 3
+    tab.page.close()
+
+
+@pytest.mark.parametrize("leave", ["closed", "killed", "cut off"])
+def test_no_tab_has_control_once_the_one_that_had_it_is_gone(
+    beamline: tuple[Stack, str], chromium: Browser, leave: str
+) -> None:
+    stack, _ = beamline
+    other = open_page(chromium, f"{stack.url}/dashboard")
+    other.wait(lambda: other.page.get_by_text("take it").count() == 1, timeout_s=40)
+    holder = open_page(chromium, f"{stack.url}/dashboard")
+    holder.page.get_by_text("take it").click()
+    holder.wait(lambda: holder.text(".baton").startswith("you have control"))
+    other.wait(lambda: "has control since" in other.text(".baton"))
+    # a tab that is there keeps control for as long as it likes
+    other.page.wait_for_timeout(1000 * (GONE_S + 3))
+    assert "has control since" in other.text(".baton")
+    if leave == "closed":
+        holder.page.close()
+    elif leave == "killed":
+        with pytest.raises(Error, match="crash"):
+            holder.page.goto("chrome://crash")
+    else:  # its messages go nowhere, though its connection stands
+        holder.page.evaluate("() => { WebSocket.prototype.send = () => {} }")
+    other.wait(lambda: other.text(".baton .holder") == "No tab has control.", timeout_s=40)
+    until_button(other, "new")
+    other.page.locator(".baton button").click()
+    other.wait(lambda: other.text(".baton").startswith("you have control"))
+    other.page.close()
+    if leave == "cut off":
+        holder.page.close()

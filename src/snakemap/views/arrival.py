@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import panel as pn
 from panel.io.state import set_curdoc
 
 from snakemap.permalink import BY_HAND, Place
 from snakemap.runs import Run
+from snakemap.views.messages import warn
 from snakemap.views.tab import Tab
 
 __all__ = ["Arrival", "say"]
@@ -150,7 +149,6 @@ class Arrival:
 
 def say(notes: Sequence[str]) -> None:
     """Says what could not be used of an address."""
-    if pn.state.notifications is not None:
-        more = [f"and {len(notes) - NOTES_MAX} more"] if len(notes) > NOTES_MAX else []
-        told = "; ".join([*notes[:NOTES_MAX], *more])
-        pn.state.notifications.warning(html.escape(f"Not all of this link can be shown: {told}."), duration=8000)
+    more = [f"and {len(notes) - NOTES_MAX} more"] if len(notes) > NOTES_MAX else []
+    told = "; ".join([*notes[:NOTES_MAX], *more])
+    warn(f"Not all of this link can be shown: {told}.")

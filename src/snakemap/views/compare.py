@@ -31,11 +31,11 @@ from snakemap.thumbnail import palette
 from snakemap.views.components import stylesheet
 from snakemap.views.errands import Errands
 from snakemap.views.order import on_click, soon
-from snakemap.views.page import fitted
+from snakemap.views.page import fitted, resettable
 from snakemap.views.slices import complain
 from snakemap.views.tab import Tab
 from snakemap.views.theme import THEMES, Theme
-from snakemap.views.theming import counts_formatter, dress
+from snakemap.views.theming import counts_formatter, dress, tooltip
 
 __all__ = ["CompareView"]
 
@@ -230,11 +230,12 @@ class CompareView(pn.viewable.Viewer):
         wheel = WheelZoomTool()
         plot.add_tools(PanTool(), wheel, ResetTool())
         plot.toolbar.active_scroll = wheel
+        resettable(plot)
         glyph = plot.image(
             "image", x="x", y="y", dw="dw", dh="dh", source=self.sources[part], color_mapper=self.mappers[part]
         )
         plot.add_tools(
-            HoverTool(tooltips=[("x", "$x"), ("y", "$y"), ("value", "@image{0,0.[000]}")], renderers=[glyph])
+            HoverTool(tooltips=tooltip([("x", "$x"), ("y", "$y"), ("value", "@image{0,0.[000]}")]), renderers=[glyph])
         )
         bar = ColorBar(color_mapper=self.mappers[part], width=9, padding=4)
         if part != "ratio":

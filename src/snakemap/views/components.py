@@ -17,6 +17,7 @@ __all__ = [
     "TimeBar",
     "TopBar",
     "list_script",
+    "page_stylesheet",
     "stylesheet",
 ]
 
@@ -25,12 +26,17 @@ CSS = Path(__file__).parent / "css"
 
 
 def stylesheet(name: str) -> str:
-    """The text of one of our style sheets."""
-    return (CSS / f"{name}.css").read_text(encoding="utf-8")
+    """Return the style sheet of a pane, behind what all panes share."""
+    return "".join((CSS / f"{part}.css").read_text(encoding="utf-8") for part in ("common", name))
+
+
+def page_stylesheet() -> str:
+    """Return the style sheet of our own pages, around the panes."""
+    return (CSS / "page.css").read_text(encoding="utf-8")
 
 
 def list_script(name: str) -> str:
-    """The script of a list of names from files, behind what all of them share."""
+    """Return the script of a pane, behind what all panes share."""
     return "\n".join((JS / f"{part}.js").read_text(encoding="utf-8") for part in ("text", name))
 
 
@@ -42,7 +48,7 @@ class TopBar(JSComponent):
     logo = param.String(default="", doc="The logo, as SVG of our own.")
     guest = param.Boolean(default=False, doc="Whether the page is somebody else's: then its colors stay.")
 
-    _esm = JS / "topbar.js"
+    _esm = list_script("topbar")
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class
 
 
@@ -61,7 +67,7 @@ class SummaryTable(JSComponent):
 
     state = param.Dict(default={}, doc="`rows` and `caption`; see `summary.js`.")
 
-    _esm = JS / "summary.js"
+    _esm = list_script("summary")
     _stylesheets = [stylesheet("summary")]  # noqa: RUF012
 
 
@@ -94,6 +100,8 @@ class Controls(JSComponent):
 
     state = param.Dict(default={}, doc="What to show; see `controls.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, and `what`.")
+    beat = param.Integer(default=0, doc="Grows when the browser is to say that it is there.")
+    answer = param.Integer(default=0, doc="The last `beat` that the browser has answered.")
     key = param.String(default="", doc="What the tab knows again after a reload; nobody else is told.")
 
     _esm = list_script("controls")

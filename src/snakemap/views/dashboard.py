@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,7 +16,8 @@ from snakemap.settings import grid_from_text
 from snakemap.view import View
 from snakemap.views.address import Address, Center
 from snakemap.views.compare import CompareView
-from snakemap.views.components import stylesheet
+from snakemap.views.components import page_stylesheet, stylesheet
+from snakemap.views.messages import warn
 from snakemap.views.order import on_click
 from snakemap.views.past_frames import PastFrames
 from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
@@ -33,8 +33,15 @@ __all__ = ["Dashboard", "guest_css", "page_css"]
 
 STATUS_COLORS = {
     "dark": {"good": "#43c463", "warn": "#f2c14e", "bad": "#ff6b61"},
-    "light": {"good": "#167a32", "warn": "#9a6700", "bad": "#c8281e"},
+    "light": {"good": "#167a32", "warn": "#8a5c00", "bad": "#c8281e"},
 }
+DESIGN = {
+    "background-color": "panel",
+    "background-text-color": "text",
+    "surface-color": "panel",
+    "surface-text-color": "text",
+}
+"""Variables that Panel's style sheets look up before their own colors, and which of our colors each is."""
 
 
 def page_css(worn: str = "dark") -> str:
@@ -49,7 +56,7 @@ def page_css(worn: str = "dark") -> str:
         blocks.append(f"{selector} {{ {_variables(name)} }}")
     # the one that is worn comes first, so that what was chosen since goes before it
     blocks.sort(key=lambda block: not block.partition("{")[0].strip().endswith(", :root"))
-    return "\n".join([*blocks, stylesheet("page")])
+    return "\n".join([*blocks, page_stylesheet()])
 
 
 def guest_css(worn: str) -> str:
@@ -62,8 +69,11 @@ def guest_css(worn: str) -> str:
 
 
 def _variables(name: str) -> str:
+    """The colors of a theme, for our own style sheets and for those of Panel, which apply after ours in every pane."""
     colors = {key: value for key, value in asdict(THEMES[name]).items() if key != "name"} | STATUS_COLORS[name]
-    return f"color-scheme: {name}; " + " ".join(f"--sm-{key}: {value};" for key, value in colors.items())
+    parts = [f"--sm-{key}: {value};" for key, value in colors.items()]
+    parts += [f"--design-{key}: var(--sm-{ours});" for key, ours in DESIGN.items()]
+    return f"color-scheme: {name}; " + " ".join(parts)
 
 
 class Dashboard(pn.viewable.Viewer):
@@ -294,8 +304,7 @@ class Dashboard(pn.viewable.Viewer):
             except (ValueError, GeometryError) as error:
                 choices.shape = None
                 field.css_classes = ["invalid"]
-                if pn.state.notifications is not None:
-                    pn.state.notifications.warning(html.escape(str(error)), duration=6000)
+                warn(str(error))
             finally:
                 reading = False
 
@@ -402,7 +411,7 @@ NARROW = ":host { min-width: 0 !important; }"
 FAINT = {"color": "var(--sm-faint)", "font-size": "12px"}
 RIGHT = ":host { flex: 0 1 clamp(300px, 27vw, 760px) !important; gap: 8px; min-width: 0; min-height: 0; }"
 TABS = """
-.bk-header { border-bottom: 1px solid var(--sm-line); }
+.bk-header { border-bottom: 1px solid var(--sm-line) !important; }
 .bk-tab { color: var(--sm-faint); font-family: var(--sm-font); font-size: 12px; padding: 4px 9px;
   border: none !important; background: none !important; }
 .bk-tab.bk-active { color: var(--sm-text); border-bottom: 2px solid var(--sm-accent) !important; }

@@ -20,7 +20,6 @@ from bokeh.models import (
     PanTool,
     Range1d,
     ResetTool,
-    SaveTool,
     WheelZoomTool,
 )
 from bokeh.palettes import Cividis256
@@ -28,9 +27,9 @@ from bokeh.plotting import figure
 
 from snakemap.views.displays import color_limits, rgba
 from snakemap.views.order import later, on_change
-from snakemap.views.page import fitted
+from snakemap.views.page import fitted, resettable
 from snakemap.views.theme import Theme
-from snakemap.views.theming import counts_formatter, dress
+from snakemap.views.theming import counts_formatter, dress, save_tool, tooltip
 
 __all__ = ["ImagePane", "warm_up"]
 
@@ -188,8 +187,9 @@ class ImagePane:
             name="dataset image",
         )  # fmt: skip
         wheel = WheelZoomTool()
-        plot.add_tools(PanTool(), wheel, ResetTool(), SaveTool())
+        plot.add_tools(PanTool(), wheel, ResetTool(), save_tool("image"))
         plot.toolbar.active_scroll = wheel
+        resettable(plot)
         common: dict[str, Any] = {"image": "image", "x": "x", "y": "y", "dw": "dw", "dh": "dh"}
         self.glyphs = {
             log: plot.image(**common, source=self.source, color_mapper=mapper, visible=False)
@@ -197,7 +197,7 @@ class ImagePane:
         }
         self.colors = plot.image_rgba(**common, source=self.color_source, visible=False)
         hover = HoverTool(
-            tooltips=[("column", "$x{0,0}"), ("row", "$y{0,0}"), ("value", "@image{0,0.[0000]}")],
+            tooltips=tooltip([("column", "$x{0,0}"), ("row", "$y{0,0}"), ("value", "@image{0,0.[0000]}")]),
             renderers=list(self.glyphs.values()),
         )
         plot.add_tools(hover)

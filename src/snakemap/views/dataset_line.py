@@ -16,15 +16,15 @@ from bokeh.models import (
     PanTool,
     Range1d,
     ResetTool,
-    SaveTool,
     WheelZoomTool,
 )
 from bokeh.plotting import figure
 
 from snakemap.views.displays import envelope
 from snakemap.views.order import later, on_change, on_events
+from snakemap.views.page import resettable
 from snakemap.views.theme import Theme
-from snakemap.views.theming import dress
+from snakemap.views.theming import dress, save_tool, tooltip
 
 __all__ = ["LinePane"]
 
@@ -150,13 +150,16 @@ class LinePane:
             min_border_left=60, min_border_right=16, toolbar_location=None, name="dataset line",
         )  # fmt: skip
         wheel = WheelZoomTool(dimensions="width")
-        plot.add_tools(PanTool(), wheel, ResetTool(), SaveTool())
+        plot.add_tools(PanTool(), wheel, ResetTool(), save_tool("line"))
         plot.toolbar.active_scroll = wheel
+        resettable(plot)
         plot.xaxis.formatter = BasicTickFormatter(use_scientific=False)
         line = plot.line("x", "y", source=self.source, line_width=1.5)
         plot.scatter("x", "y", source=self.marks, size=4)
         plot.varea("x", "low", "high", source=self.band)
-        plot.add_tools(HoverTool(tooltips=[("at", "@x{0,0.[0000]}"), ("value", "@y{0,0.[0000]}")], renderers=[line]))
+        plot.add_tools(
+            HoverTool(tooltips=tooltip([("at", "@x{0,0.[0000]}"), ("value", "@y{0,0.[0000]}")]), renderers=[line])
+        )
         on_events(plot, Reset, DoubleTap, tell=self._on_reset)
         on_change(plot.x_range, "start", "end", tell=self._on_range)
         return plot

@@ -16,17 +16,18 @@ from bokeh.models import (
     PanTool,
     Range1d,
     ResetTool,
-    SaveTool,
     WheelZoomTool,
 )
 from bokeh.plotting import figure
 
 from snakemap.sources import Source
-from snakemap.views.page import fitted
+from snakemap.views.page import fitted, resettable
 from snakemap.views.theme import Theme, channel_color
-from snakemap.views.theming import counts_formatter, dress
+from snakemap.views.theming import counts_formatter, dress, save_tool
 
 __all__ = ["FrameView"]
+
+TOOLBAR = ":host(.bk-inner) { background-color: var(--sm-panel); }"
 
 GREYS = [f"#{level:02x}{level:02x}{level:02x}" for level in range(256)]
 
@@ -130,12 +131,14 @@ class FrameView(pn.viewable.Viewer):
             min_height=120,
             min_width=160,
             min_border_left=56,
-            toolbar_location=None,
+            toolbar_location="above",
+            toolbar_inner=True,
             name="frame",
         )
         wheel, pan = WheelZoomTool(), PanTool()
-        plot.add_tools(pan, wheel, ResetTool(), SaveTool())
-        plot.toolbar.active_scroll = wheel
+        plot.add_tools(pan, wheel, ResetTool(), save_tool("frame"))
+        plot.toolbar.update(active_scroll=wheel, autohide=True, logo=None, stylesheets=[TOOLBAR])
+        resettable(plot)
         self.picture = plot.image(
             image="image", x=0, y=0, dw="dw", dh="dh", source=self.image, color_mapper=self.mapper, visible=False
         )
@@ -146,7 +149,7 @@ class FrameView(pn.viewable.Viewer):
         )  # fmt: skip
         labels = LabelSet(
             x="left", y="top", text="name", text_color="color", source=self.outlines, text_font_size="12px", y_offset=3,
-            text_font_style="bold",
+            text_font_style="bold", background_fill_color="black", background_fill_alpha=0.7,
         )  # fmt: skip
         self.bar = ColorBar(color_mapper=self.mapper, width=9, padding=4, label_standoff=5)
         self.bar.formatter = counts_formatter()

@@ -16,14 +16,13 @@ from bokeh.models import (
     NumeralTickFormatter,
     Range1d,
     ResetTool,
-    SaveTool,
 )
 from bokeh.plotting import figure
 
 from snakemap.maps import BINS
 from snakemap.views.order import on_events
 from snakemap.views.theme import Theme, channel_color
-from snakemap.views.theming import dress
+from snakemap.views.theming import dress, save_tool
 
 __all__ = ["HistogramView"]
 
@@ -100,7 +99,7 @@ class HistogramView(pn.viewable.Viewer):
             name="histogram",
         )
         box = BoxSelectTool(dimensions="width", renderers=[], description="Brush a range")
-        plot.add_tools(box, ResetTool(), SaveTool())
+        plot.add_tools(box, ResetTool(), save_tool("histogram"))
         plot.toolbar.active_drag = box
         self.bars = plot.quad(left="left", right="right", top="top", bottom=0, source=self.source, line_color=None)
         plot.add_layout(self.brushed)

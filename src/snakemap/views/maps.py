@@ -39,14 +39,16 @@ from snakemap.thumbnail import palette
 from snakemap.trail import Trail
 from snakemap.views.components import stylesheet
 from snakemap.views.order import on_events
-from snakemap.views.page import Page, script
+from snakemap.views.page import Page, resettable, script
 from snakemap.views.pipeline import Pipeline
 from snakemap.views.theme import THEMES, Theme, channel_color
-from snakemap.views.theming import counts_formatter, dress
+from snakemap.views.theming import counts_formatter, dress, save_tool
 
 __all__ = ["MapsView"]
 
 CLEAR = "rgba(0, 0, 0, 0)"
+GRID = ":host { background-color: var(--sm-panel); }"
+"""What is behind the figures, also in the picture that is saved of them."""
 
 Corners = tuple[float, float, float, float]
 
@@ -111,6 +113,8 @@ class MapsView(pn.viewable.Viewer):
         drawing = self.pipeline.counts["everything"]
         self.page.base = {"uid": run.uid, "drawing": drawing, "version": version, "reference": reference}
         self._set_place(run, picture.raster)
+        for tool in self.saves:
+            tool.filename = file_stem(run.start)
         for plot in self.figures:
             plot.xaxis.axis_label = picture.raster.fast.label
             plot.yaxis.axis_label = picture.raster.slow.label
@@ -314,8 +318,9 @@ class MapsView(pn.viewable.Viewer):
         box = BoxSelectTool(renderers=[], description="Histogram of a box")
         zoom = BoxZoomTool(match_aspect=True)
         cross = CrosshairTool(overlay=self._cross)
-        plot.add_tools(pan, wheel, box, zoom, cross, ResetTool(), SaveTool())
+        plot.add_tools(pan, wheel, box, zoom, cross, ResetTool(), save_tool("maps"))
         plot.toolbar.active_scroll = wheel
+        resettable(plot)
         plot.toolbar.active_drag = pan
 
     def _connect(self, on_box: Callable[[Corners | None], None]) -> None:
@@ -348,6 +353,10 @@ class MapsView(pn.viewable.Viewer):
             toolbar_location="above",
             toolbar_options={"logo": None, "autohide": False},
         )
+        grid.stylesheets = [GRID]
+        self.saves = [tool for tool in grid.toolbar.tools if isinstance(tool, SaveTool)]
+        for tool in self.saves:  # the tool of all maps is one that Bokeh has made
+            tool.filename = "snakemap-maps"
         self.readout.stylesheets = [stylesheet("readout")]
         return pn.Column(
             pn.pane.Bokeh(grid, sizing_mode="stretch_both", css_classes=["maps"], margin=0, autodispatch=False),
@@ -355,6 +364,17 @@ class MapsView(pn.viewable.Viewer):
             sizing_mode="stretch_both",
             margin=0,
         )
+
+
+def file_stem(start: Mapping[str, Any]) -> str:
+    """Return the name, without its ending, of a file that holds the maps of a run.
+
+    >>> file_stem({"uid": "0a1b2c3d-4e5f", "plan_name": "grid/../scan", "scan_id": 12})
+    'snakemap-grid____scan-12-0a1b2c3d'
+    """
+    parts = [str(start.get("plan_name") or "run"), str(start.get("scan_id") or ""), str(start["uid"])[:8]]
+    safe = ["".join(c if c.isascii() and c.isalnum() else "_" for c in part[:60]) for part in parts if part]
+    return "-".join(["snakemap", *safe])
 
 
 def _drawn(event: SelectionGeometry, on_box: Callable[[Corners | None], None]) -> None:

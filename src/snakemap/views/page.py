@@ -14,10 +14,11 @@ from typing import Any
 from bokeh.core.properties import Any as AnyProperty
 from bokeh.core.properties import Float as FloatProperty
 from bokeh.core.properties import Int, Nullable, String, Tuple
+from bokeh.events import DoubleTap, MouseEnter, MouseLeave
 from bokeh.model import DataModel
 from bokeh.models import CustomJS
 
-__all__ = ["Page", "fitted", "script"]
+__all__ = ["Page", "fitted", "resettable", "script"]
 
 
 class Page(DataModel):
@@ -48,6 +49,13 @@ def fitted(figure: Any) -> Page:
     for name in ("inner_width", "inner_height"):
         figure.js_on_change(name, fit)
     return page
+
+
+def resettable(figure: Any) -> None:
+    """Let a double click, or Escape while the pointer is over a figure, show all of it again."""
+    reset = script("reset", figure=figure, x_range=figure.x_range, y_range=figure.y_range)
+    for event in (DoubleTap, MouseEnter, MouseLeave):
+        figure.js_on_event(event, reset)
 
 
 @cache

@@ -34,6 +34,7 @@ from snakemap.views.displays import (
 )
 from snakemap.views.downloads import FORMATS, written
 from snakemap.views.errands import Errands
+from snakemap.views.messages import warn
 from snakemap.views.order import every, later, on_click
 from snakemap.views.theme import Theme
 from snakemap.views.words import bytes_text, shape_text
@@ -641,8 +642,7 @@ class DatasetView(pn.viewable.Viewer):
 
 def complain(error: SnakemapError) -> None:
     """Says what went wrong, without taking away what is shown."""
-    if pn.state.notifications is not None:
-        pn.state.notifications.warning(html.escape(str(error)), duration=8000)
+    warn(str(error))
 
 
 def _dimension(number: int, size: int) -> str:

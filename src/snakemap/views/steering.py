@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Any
 from uuid import uuid4
-
-import panel as pn
 
 from snakemap.control import SESSION, Caller, Control, Known
 from snakemap.errors import NothingToRepeat, ParamsRefused, PlanNotFound, SnakemapError
@@ -22,12 +19,14 @@ from snakemap.plans import Plan
 from snakemap.runs import Run
 from snakemap.views.components import AuditLog, Controls, PlanForm
 from snakemap.views.errands import Errands
+from snakemap.views.messages import warn
 from snakemap.views.slices import complain
 from snakemap.views.status import duration
 from snakemap.views.tab import Tab
+from snakemap.views.task_words import failure_words
 from snakemap.watch import Watch, WorkerStatus
 
-__all__ = ["Steering", "estimate_text", "worker_words"]
+__all__ = ["Steering", "estimate_text", "last_error", "worker_words"]
 
 SEEN_PERIOD_S = 4.0
 KEY_LETTERS = 32
@@ -95,10 +94,12 @@ class Steering:
         self._filling: Filling | None = None
         self._plans: list[str] = []
         self._filled = 0
+        self._refused = 0
         self._busy = False
-        self._seen_at = 0.0
+        self._asked_at = 0.0
         self._came_back = False
         self.controls.param.watch(self._on_controls, "ask")
+        self.controls.param.watch(self._on_beat, "answer")
         self.form.param.watch(self._on_form, "ask")
         tab.worker = lambda: watch.worker if self.control.connected else None
         tab.on_words(lambda _: self._write())
@@ -124,9 +125,13 @@ class Steering:
         self._set(self.controls, state=self._state())
         self._set(self.audit, entries=[_entry(one) for one in self.watch.audit])
         held = self.watch.baton
-        if held is not None and held.tab == self.caller.tab and time.time() - self._seen_at > SEEN_PERIOD_S:
-            self._seen_at = time.time()
-            self.errands.run("seen", lambda: self.control.desk.seen(self.caller.tab), lambda _: None, failed=_quiet)
+        if held is not None and held.tab == self.caller.tab and time.time() - self._asked_at > SEEN_PERIOD_S:
+            self._asked_at = time.time()
+            self.controls.beat += 1
+
+    def _on_beat(self, _: Any) -> None:
+        """Keep control with this tab: its browser has answered. A tab that is closed or cut off answers no more."""
+        self.errands.run("seen", lambda: self.control.desk.seen(self.caller.tab), lambda _: None, failed=_quiet)
 
     def _show_progress(self) -> None:
         """As progress comes in."""
@@ -144,7 +149,7 @@ class Steering:
             "words": words,
             "level": level,
             "since": self._since(worker),
-            "trouble": worker.trouble or _last_error(worker),
+            "trouble": worker.trouble or last_error(worker),
             "progress": self._progress(),
             "buttons": self._buttons(worker),
             "baton": self._baton(),
@@ -201,8 +206,8 @@ class Steering:
         held = self.watch.baton
         if not self.control.baton or self._off():
             return {"shown": False}
-        if held is None:
-            return {"shown": True, "words": "nobody has control", "actions": [["take", "take it"]]}
+        if held is None or (held.gone and held.tab != self.caller.tab):
+            return {"shown": True, "words": "No tab has control.", "actions": [["take", "take it"]]}
         since = time.strftime("%H:%M", time.localtime(held.since))
         if held.tab == self.caller.tab:
             if held.asking:
@@ -210,8 +215,6 @@ class Steering:
                 return {"shown": True, "words": f"{held.asking_name} asks for control", "actions": actions}
             return {"shown": True, "words": f"you have control since {since}", "actions": [["let go", "let go"]]}
         who = f"{held.name}{f' at {held.address}' if held.address else ''}"
-        if held.gone:
-            return {"shown": True, "words": f"{who} has gone", "actions": [["take", "take control"]]}
         if held.asking == self.caller.tab:
             return {"shown": True, "words": f"{who} has control since {since}; asked", "actions": []}
         return {"shown": True, "words": f"{who} has control since {since}", "actions": [["ask", "ask for it"]]}
@@ -260,14 +263,14 @@ class Steering:
             if held:
                 work()
             else:
-                _say(f"{self._held_by_another() or 'Somebody else has control'}; ask for it first.")
+                warn(f"{self._held_by_another() or 'Somebody else has control'}; ask for it first.")
 
         self._take(then=go_on)
 
     def _pass_baton(self, what: str) -> None:
         caller, desk = self.caller, self.control.desk
         if what == "take":
-            self._take(then=lambda held: self._write() if held else _say("Somebody else was quicker."))
+            self._take(then=lambda held: self._write() if held else warn("Somebody else was quicker."))
             return
 
         async def pass_it() -> None:
@@ -363,6 +366,7 @@ class Steering:
         elif what in ("change", "check"):
             self._take_values(filling, asked)
             filling.params = self._checked(filling) if what == "check" else None
+            self._refused += what == "check" and filling.params is None
             self._tell_form()
 
     def _take_values(self, filling: Filling, asked: Mapping[str, Any]) -> None:
@@ -435,6 +439,7 @@ class Steering:
             "values": filling.values,
             "filled": self._filled,
             "faults": told,
+            "refused": self._refused,
             "hint": f"{source} A box drawn on a map fills start, stop and center.".strip(),
             "estimate": words,
             "confirm": question if filling.params is not None else "",
@@ -468,6 +473,7 @@ class Steering:
         def refused(error: SnakemapError) -> None:
             self._busy, filling.params = False, None
             faults = error.faults if isinstance(error, ParamsRefused) else {}
+            self._refused += 1
             self._tell_form(faults=faults, trouble="" if faults else str(error))
             self._write()
 
@@ -516,12 +522,12 @@ def _old_run(run: Run) -> OldRun:
     return OldRun({}, run.expected, frames, period)
 
 
-def _last_error(worker: WorkerStatus) -> str:
-    """What went wrong with the last task, as blueapi gives it."""
+def last_error(worker: WorkerStatus) -> str:
+    """Return what went wrong with the last task, in words."""
     task = worker.task
     if task is None or not task.complete or not task.errors:
         return ""
-    return f"last task, {task.name}: {' '.join(task.errors[-1].split())}"
+    return f"last task, {task.name}: {failure_words(task.errors[-1], task.kind)}"
 
 
 def _told(one: Field) -> dict[str, Any]:
@@ -549,11 +555,6 @@ def _entry(one: Mapping[str, Any]) -> dict[str, Any]:
         "came": came,
         "level": "refused" if came.startswith(("refused", "failed")) else "",
     }
-
-
-def _say(text: str) -> None:
-    if pn.state.notifications is not None:
-        pn.state.notifications.warning(html.escape(text), duration=6000)
 
 
 def _quiet(_: SnakemapError) -> None:

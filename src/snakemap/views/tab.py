@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 import time
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from snakemap.views.components import RunList, SummaryTable, TopBar
 from snakemap.views.frame import FrameView
 from snakemap.views.histogram import HistogramView
 from snakemap.views.maps import MapsView
+from snakemap.views.messages import warn
 from snakemap.views.order import later, on_change, soon, unsent
 from snakemap.views.page import Page, script
 from snakemap.views.pipeline import Choices, Levels, Pipeline
@@ -595,8 +595,7 @@ class Tab:
         if self._gone:
             return
         with set_curdoc(self.document):
-            if pn.state.notifications is not None:
-                pn.state.notifications.warning(html.escape(text), duration=8000)
+            warn(text)
 
     def _let_go(self) -> None:
         """Ends what :meth:`_open` began."""

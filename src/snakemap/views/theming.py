@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from typing import Any
 
-from bokeh.models import CustomJSTickFormatter
+from bokeh.models import CustomJSTickFormatter, SaveTool
 
 from snakemap.views.theme import Theme
 
-__all__ = ["counts_formatter", "dress"]
+__all__ = ["counts_formatter", "dress", "save_tool", "tooltip"]
 
 FONT = "Inter, 'Source Sans 3', 'Helvetica Neue', Arial, sans-serif"
 
@@ -22,6 +24,33 @@ return `${+(tick / factor).toPrecision(4)}${prefix}`
 def counts_formatter() -> CustomJSTickFormatter:
     """Counts with SI prefixes: 250k, 1.5M."""
     return CustomJSTickFormatter(code=SI_PREFIXES)
+
+
+def save_tool(what: str) -> SaveTool:
+    """Return the tool that downloads a figure as PNG.
+
+    It names the file: without a name Bokeh asks for one in a dialog, which browsers refuse to show in embedded pages.
+
+    >>> save_tool("frame").filename
+    'snakemap-frame'
+    """
+    return SaveTool(filename=f"snakemap-{what}")
+
+
+def tooltip(rows: Sequence[tuple[str, str]]) -> str:
+    """Return the tooltip of a figure in the colors of the page, which Bokeh's own does not take.
+
+    Args:
+        rows: names, and fields as Bokeh formats them.
+
+    >>> tooltip([("row", "$y{0,0}")]).count("$y{0,0}")
+    1
+    """
+    lines = [
+        f'<div><span style="color: var(--sm-faint)">{html.escape(name)}</span> {field}</div>' for name, field in rows
+    ]
+    style = "margin: -5px; padding: 5px 8px; background: var(--sm-panel); color: var(--sm-text)"
+    return f'<div style="{style}">{"".join(lines)}</div>'
 
 
 def dress(plot: Any, theme: Theme) -> None:

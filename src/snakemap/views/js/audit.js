@@ -3,17 +3,26 @@ export function render({model, el}) {
   const list = make("ol", "audit")
   const clock = new Intl.DateTimeFormat(undefined, {month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false})
   const fill = () => {
-    list.replaceChildren(...model.entries.map((entry) => {
-      const item = make("li", entry.level)
+    const none = {number: "none", none: "Nothing has been started or stopped from here yet."}
+    keyed(list, model.entries.length ? model.entries : [none], (entry) => entry.number, (entry) => {
+      const item = make("li", "")
+      if (entry.none) return item
       const top = make("div", "top", item)
-      make("span", "what", top).textContent = readable(entry.what, 80)
-      make("time", "", top).textContent = clock.format(new Date(1000 * entry.time))
-      make("div", "who", item).textContent = readable(entry.who, 80)
-      if (entry.detail) { const detail = make("div", "detail", item); detail.textContent = readable(entry.detail, 300); detail.title = readable(entry.detail, 2000) }
-      make("div", "came", item).textContent = readable(entry.came || "…", 400)
+      make("span", "what", top)
+      make("time", "", top)
+      for (const name of ["who", "detail", "came"]) make("div", name, item)
       return item
-    }))
-    if (!model.entries.length) make("li", "none", list).textContent = "Nobody has asked for anything yet."
+    }, (item, entry) => {
+      item.className = entry.none ? "none" : entry.level
+      if (entry.none) { write(item, entry.none); return }
+      const [top, who, detail, came] = item.children
+      write(top.children[0], readable(entry.what, 80))
+      write(top.children[1], clock.format(new Date(1000 * entry.time)))
+      write(who, readable(entry.who, 80))
+      write(detail, readable(entry.detail, 300))
+      tip(detail, readable(entry.detail, 2000))
+      write(came, readable(entry.came || "…", 400))
+    })
   }
   model.on("entries", fill)
   fill()

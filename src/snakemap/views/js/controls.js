@@ -11,6 +11,8 @@ export function render({model, el}) {
   const buttons = make("div", "buttons", box)
   const why = make("div", "why", box)
   const baton = make("div", "baton", box)
+  const holder = make("span", "holder", baton)
+  const actions = make("span", "actions", baton)
   const dialog = make("dialog", "dialog", box)
   let count = 0
   const ask = (what, more = {}) => { count += 1; model.ask = {number: count, what, ...more} }
@@ -47,62 +49,66 @@ export function render({model, el}) {
   const all = {
     again: button("again", "Run again…", () => ask("again")),
     new: button("new", "New scan…", () => ask("new")),
-    stop: button("stop", "Stop", confirm("stop", "Stop the scan?", "It ends early, and its run counts as ended with success.", true)),
-    abort: button("abort", "Abort", confirm("abort", "Abort the scan?", "It ends at once, and its run counts as aborted.", true)),
-    pause: button("pause", "Pause", confirm("pause", "Pause the scan?", "blueapi 1.21 may not be able to go on or to abort afterwards.", false)),
+    stop: button("stop", "Stop", confirm("stop", "Stop the scan?", "The scan ends early; data so far are kept, the run is marked incomplete.", true)),
+    abort: button("abort", "Abort", confirm("abort", "Abort the scan?", "The scan ends at once; data so far are kept, the run is marked aborted.", true)),
+    pause: button("pause", "Pause", confirm("pause", "Pause the scan?", "blueapi 1.21 may not be able to resume or to abort the scan afterwards; the run stays running until then.", false)),
     resume: button("resume", "Resume", () => ask("resume")),
   }
   const clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", hour12: false})
   const number = (value) => typeof value === "number" ? Number(value.toPrecision(5)).toString() : "?"
 
   const fillBars = (progress) => {
-    bars.replaceChildren(...progress.map((one) => {
+    keyed(bars, progress, (one) => one.name, () => {
       const line = make("div", "bar")
-      make("span", "device", line).textContent = readable(one.name, 40)
+      make("span", "device", line)
+      make("span", "done", make("span", "track", line))
+      make("span", "at", line)
+      return line
+    }, (line, one) => {
+      write(line.querySelector(".device"), readable(one.name, 40))
       const span = one.target - one.initial
       const known = typeof one.target === "number" && typeof one.initial === "number" && typeof one.current === "number" && span !== 0
       const share = known ? (one.current - one.initial) / span : one.percentage
-      const track = make("span", "track", line)
-      const done = make("span", "done", track)
-      done.style.width = `${100 * Math.min(1, Math.max(0, share ?? 0))}%`
-      make("span", "at", line).textContent = known ? `${number(one.current)} of ${number(one.target)} ${one.unit === "units" ? "" : readable(one.unit, 12)}` : ""
-      return line
-    }))
+      line.querySelector(".done").style.width = `${100 * Math.min(1, Math.max(0, share ?? 0))}%`
+      write(line.querySelector(".at"), known ? `${number(one.current)} of ${number(one.target)} ${one.unit === "units" ? "" : readable(one.unit, 12)}` : "")
+    })
   }
   const fill = () => {
     const state = model.state
-    lamp.dataset.level = state.level ?? "idle"
-    words.textContent = readable(state.words, 80)
-    words.title = readable(state.words, 400)
-    since.textContent = state.since ? `since ${clock.format(new Date(1000 * state.since))}` : ""
-    trouble.textContent = readable(state.trouble, 160)
-    trouble.title = readable(state.trouble, 2000)
+    setData(lamp, "level", state.level ?? "idle")
+    write(words, readable(state.words, 80))
+    tip(words, readable(state.words, 400))
+    write(since, state.since ? `since ${clock.format(new Date(1000 * state.since))}` : "")
+    write(trouble, readable(state.trouble, 160))
+    tip(trouble, readable(state.trouble, 2000))
     fillBars(state.progress ?? [])
     let said = ""
     for (const [name, node] of Object.entries(all)) {
       const told = (state.buttons ?? {})[name] ?? {}
       node.hidden = !told.shown
       node.disabled = !!told.why
-      node.title = told.why ?? ""
+      tip(node, told.why ?? "")
       if (told.why && (name === "again" || (name === "new" && !said))) said = told.why
     }
-    why.textContent = readable(said, 200)
-    why.title = readable(said, 1000)
+    write(why, readable(said, 200))
+    tip(why, readable(said, 1000))
     fillBaton(state.baton ?? {})
   }
   const fillBaton = (told) => {
-    baton.replaceChildren()
-    if (!told.shown) return
-    const holder = make("span", "holder", baton)
-    holder.textContent = holder.title = readable(told.words, 120)
-    for (const [what, label] of told.actions ?? []) {
-      const node = make("button", "link", baton)
+    const words = told.shown ? readable(told.words, 120) : ""
+    write(holder, words)
+    tip(holder, words)
+    keyed(actions, told.shown ? told.actions ?? [] : [], ([what]) => what, ([what]) => {
+      const node = make("button", "link")
       node.type = "button"
-      node.textContent = label
       node.addEventListener("click", () => ask(what))
-    }
+      return node
+    }, (node, [, label]) => write(node, label))
   }
   model.on("state", fill)
+  // who holds control answers for as long as its page is there; nothing here waits for a clock, which a browser slows
+  // down in tabs that are not in view
+  model.on("beat", () => { model.answer = model.beat })
   // what a tab knows again after a reload, and nobody else does
   const kept = sessionStorage.getItem("snakemap-tab")
   if (kept) ask("back", {key: kept})

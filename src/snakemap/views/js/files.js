@@ -83,28 +83,35 @@ export function render({model, el}) {
   })
 
   const marks = {directory: "▸", hdf5: "▦", file: "·", other: "?", refused: "⛔"}
-  const draw = (row, k) => {
+  const create = () => {
     const line = make("div", "row")
-    line.style.top = `${k * HEIGHT}px`
-    line.dataset.kind = row.kind
     line.setAttribute("role", "option")
+    for (const name of ["mark", "name", "live", "size", "age"]) make("span", name, line)
+    line.children[2].title = "a program is writing to it"
+    line.addEventListener("click", () => {
+      at = line.place
+      if (line.row.kind === "directory" || line.row.kind === "hdf5") ask("open", {id: at})
+      else fill()
+    })
+    return line
+  }
+  const update = (line, row, k) => {
+    line.place = k
+    line.row = row
+    const top = `${k * HEIGHT}px`
+    if (line.style.top !== top) line.style.top = top
+    setData(line, "kind", row.kind)
     line.setAttribute("aria-selected", String(row.chosen))
     line.classList.toggle("at", k === at)
-    make("span", "mark", line).textContent = marks[row.kind] ?? "·"
-    const name = make("span", "name", line)
-    name.textContent = readable(row.name)
-    if (row.live) {
-      const live = make("span", "live", line)
-      live.textContent = "live"
-      live.title = "somebody is writing to it"
-    }
-    make("span", "size", line).textContent = row.kind === "hdf5" || row.kind === "file" ? size(row.size) : ""
-    make("span", "age", line).textContent = row.modified ? age(row.modified) : ""
+    const [sign, name, live, bytes, since] = line.children
+    write(sign, marks[row.kind] ?? "·")
+    write(name, readable(row.name))
+    write(live, row.live ? "live" : "")
+    write(bytes, row.kind === "hdf5" || row.kind === "file" ? size(row.size) : "")
+    write(since, row.modified ? age(row.modified) : "")
     const why = {refused: "a link that leads out of the data root, or a file that may not be read", file: "no HDF5 file", other: "no file"}
-    line.title = [readable(row.name, 1000), why[row.kind], row.modified && new Date(row.modified * 1000).toLocaleString()]
-      .filter(Boolean).join("\n")
-    line.addEventListener("click", () => { at = k; if (row.kind === "directory" || row.kind === "hdf5") ask("open", {id: k}); else fill() })
-    return line
+    tip(line, [readable(row.name, 1000), why[row.kind], row.modified && new Date(row.modified * 1000).toLocaleString()]
+      .filter(Boolean).join("\n"))
   }
   let place = null
   const fill = () => {
@@ -119,40 +126,38 @@ export function render({model, el}) {
     }
     told = null
     space.style.height = `${(state.found ?? 0) * HEIGHT}px`
-    space.replaceChildren(...rows.map((row, i) => draw(row, offset + i)))
+    keyed(space, rows, (row) => row.name, create, (line, row, i) => update(line, row, offset + i))
     const parts = ["data", ...(state.crumbs ?? [])]
-    crumbs.replaceChildren(...parts.map((part, k) => {
+    keyed(crumbs, parts, (part, k) => `${k} ${part}`, (_, k) => {
       const crumb = make("button", "crumb")
       crumb.type = "button"
-      crumb.textContent = readable(part, 40)
-      crumb.title = readable(part)
-      if (k < parts.length - 1) crumb.addEventListener("click", () => ask("crumb", {id: k}))
-      else crumb.disabled = true
+      crumb.addEventListener("click", () => ask("crumb", {id: k}))
       return crumb
-    }))
-    links.replaceChildren()
-    if (state.run_file) {
-      const link = make("button", "link", links)
+    }, (crumb, part, k) => {
+      write(crumb, readable(part, 40))
+      tip(crumb, readable(part))
+      crumb.disabled = k === parts.length - 1
+    })
+    const offered = []
+    if (state.run_file) offered.push({what: "run file", words: `file of this run: ${readable(state.run_file, 40)}`})
+    if (state.run) offered.push({what: "run", words: "show the maps of this file"})
+    keyed(links, offered, (link) => link.what, ({what}) => {
+      const link = make("button", "link")
       link.type = "button"
-      link.textContent = `file of this run: ${readable(state.run_file, 40)}`
-      link.addEventListener("click", () => ask("run file"))
-    }
-    if (state.run) {
-      const link = make("button", "link", links)
-      link.type = "button"
-      link.textContent = "show the maps of this file"
-      link.addEventListener("click", () => ask("run"))
-    }
-    if (!sort.children.length) for (const order of state.orders ?? []) {
-      const option = make("option", "", sort)
+      link.addEventListener("click", () => ask(what))
+      return link
+    }, (link, {words}) => write(link, words))
+    keyed(sort, state.orders ?? [], (order) => order, (order) => {
+      const option = make("option", "")
       option.value = order
       option.textContent = {newest: "newest first", name: "by name", size: "largest first"}[order] ?? order
-    }
+      return option
+    })
     sort.value = state.order ?? "newest"
     if (!search.matches(":focus") && search.value !== (state.search ?? "")) search.value = state.search ?? ""
     const few = state.found !== state.total
-    note.textContent = state.trouble ? readable(state.trouble, 400) : state.loading ? "reading…"
-      : !state.total ? "nothing here yet" : `${few ? `${whole.format(state.found)} of ` : ""}${whole.format(state.total)} ${state.total === 1 ? "entry" : "entries"}${state.more ? ", and more that are not shown" : ""}`
+    write(note, state.trouble ? readable(state.trouble, 400) : state.loading ? "reading…"
+      : !state.total ? "nothing here yet" : `${few ? `${whole.format(state.found)} of ` : ""}${whole.format(state.total)} ${state.total === 1 ? "entry" : "entries"}${state.more ? ", and more that are not shown" : ""}`)
     note.classList.toggle("bad", Boolean(state.trouble))
   }
   model.on("state", fill)
@@ -162,8 +167,7 @@ export function render({model, el}) {
     if (root.isConnected) there = true
     else if (there) { clearInterval(ticking); return }
     for (const line of space.children) {
-      const row = model.state.rows?.[Math.round(parseFloat(line.style.top) / HEIGHT) - (model.state.offset ?? 0)]
-      if (row?.modified) line.querySelector(".age").textContent = age(row.modified)
+      if (line.row.modified) write(line.lastChild, age(line.row.modified))
     }
   }, 1000)
   el.classList.add("file-list")

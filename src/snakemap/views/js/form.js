@@ -23,14 +23,16 @@ export function render({model, el}) {
   const hint = make("p", "hint", foot)
   const estimate = make("p", "estimate", foot)
   const trouble = make("p", "trouble", foot)
+  const count = make("p", "count", foot)
+  count.setAttribute("role", "status")
   const row = make("div", "row", foot)
   const back = make("button", "back", row)
   back.type = "button"
   const start = make("button", "start", row)
   start.type = "submit"
-  let count = 0, filled = -1, shown = "", timer = null
+  let asked = 0, filled = -1, refused = 0, shown = "", timer = null
   const inputs = new Map()
-  const ask = (what, more = {}) => { count += 1; model.ask = {number: count, what, ...more} }
+  const ask = (what, more = {}) => { asked += 1; model.ask = {number: asked, what, ...more} }
   const values = () => Object.fromEntries([...inputs].map(([name, {input}]) =>
     [name, input.type === "checkbox" ? String(input.checked) : input.value]))
   const everything = () => ({values: values(), session: session.value.trim()})
@@ -81,15 +83,12 @@ export function render({model, el}) {
     form.hidden = !state.open
     if (!state.open) { shown = ""; return }
     title.textContent = readable(state.title, 80)
-    if (plan.dataset.names !== JSON.stringify(state.plans)) {
-      plan.dataset.names = JSON.stringify(state.plans)
-      plan.replaceChildren(...(state.plans ?? []).map((name) => {
-        const option = make("option")
-        option.value = name
-        option.textContent = readable(name, 80)
-        return option
-      }))
-    }
+    keyed(plan, state.plans ?? [], (name) => name, (name) => {
+      const option = make("option", "")
+      option.value = name
+      option.textContent = readable(name, 80)
+      return option
+    })
     plan.value = state.plan
     about.textContent = readable(state.about, 400)
     if (shown !== state.key) {
@@ -114,6 +113,8 @@ export function render({model, el}) {
     estimate.textContent = readable(state.estimate, 300)
     const elsewhere = Object.keys(faults).filter((name) => !inputs.has(name) && name !== "instrument_session")
     trouble.textContent = readable([state.trouble, ...elsewhere.map((name) => `${name} ${faults[name]}`)].filter(Boolean).join(" "), 600)
+    const wrong = Object.keys(faults).length
+    write(count, wrong ? `${wrong} ${wrong === 1 ? "field needs" : "fields need"} attention` : "")
     const confirming = !!state.confirm
     for (const {input} of inputs.values()) input.disabled = confirming || !!state.busy
     session.disabled = plan.disabled = confirming || !!state.busy
@@ -122,6 +123,11 @@ export function render({model, el}) {
     start.textContent = state.busy ? "starting…" : confirming ? "Start" : "Check and start…"
     start.disabled = !!state.busy
     back.textContent = confirming ? "Back" : "Cancel"
+    if ((state.refused ?? 0) !== refused) {
+      refused = state.refused ?? 0
+      const first = [["instrument_session", {input: session}], ...inputs].find(([name]) => name in faults)?.[1].input
+      if (first) { first.focus({preventScroll: true}); first.closest(".field").scrollIntoView({block: "nearest"}) }
+    }
   }
   form.addEventListener("submit", (event) => {
     event.preventDefault()

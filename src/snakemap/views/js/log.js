@@ -61,6 +61,17 @@ export function render({model, el}) {
   chips.setAttribute("role", "group")
   chips.setAttribute("aria-label", "documents")
   const past = make("div", "past", root)
+  const pastWords = make("span", "", past)
+  const step = (text, does) => {
+    const made = make("button", "", past)
+    made.type = "button"
+    made.textContent = text
+    made.addEventListener("click", does)
+    return made
+  }
+  const earlier = step("Earlier", () => ask("earlier"))
+  step("Later", () => ask("later"))
+  step("Newest", () => toEnd())
   const middle = make("div", "middle", root)
   const view = make("div", "view", middle)
   view.tabIndex = 0
@@ -127,10 +138,13 @@ export function render({model, el}) {
   const paint = () => {
     space.style.height = `${count() * HEIGHT}px`
     if (follow && !old()) view.scrollTop = view.scrollHeight
-    const [first, last] = span(), base = `${old() ? `old ${old().begins}` : `${epoch} ${start}`}`
+    const [first, last] = span(), base = old() ? `old ${old().begins}` : `${epoch}`
     if (base !== drawn) { drawn = base; nodes.clear(); space.replaceChildren() }
     for (const [place, node] of nodes) {
-      if (place < first || place >= last || (node.classList.contains("coming") && rowAt(place))) { node.remove(); nodes.delete(place) }
+      if (place < first || place >= last || (node.classList.contains("coming") && rowAt(place))) { node.remove(); nodes.delete(place); continue }
+      // rows before these may have gone
+      const top = `${(place - from()) * HEIGHT}px`
+      if (node.style.top !== top) node.style.top = top
     }
     for (let place = first; place < last; place++) {
       if (nodes.has(place)) continue
@@ -229,10 +243,10 @@ export function render({model, el}) {
     if (key === fillRuns.key) return
     fillRuns.key = key
     const known = runs.some(([uid]) => uid === now.run)
-    run.replaceChildren(
-      option("", "all runs"), option("-", "no run"),
-      ...(now.run && now.run !== "-" && !known ? [option(now.run, `${readable(now.run, 60).slice(0, 8)}`)] : []),
-      ...runs.map(([uid, words]) => option(uid, `${readable(uid, 60).slice(0, 8)}  ${readable(words, 60)}`)))
+    const offered = [["", "all runs"], ["-", "no run"],
+      ...(now.run && now.run !== "-" && !known ? [[now.run, `${readable(now.run, 60).slice(0, 8)}`]] : []),
+      ...runs.map(([uid, words]) => [uid, `${readable(uid, 60).slice(0, 8)}  ${readable(words, 60)}`])]
+    keyed(run, offered, ([uid]) => uid, ([uid]) => option(uid, ""), (node, [, words]) => write(node, words))
     run.value = now.run ?? ""
     run.title = readable(now.run, 100)
   }
@@ -243,38 +257,27 @@ export function render({model, el}) {
     fillChips.key = key
     const rank = (name) => KINDS.includes(name) ? KINDS.indexOf(name) : KINDS.length
     const chosen = new Set(now.names ?? [])
-    chips.replaceChildren(...[...names].sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1)).map((name) => {
+    keyed(chips, [...names].sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1)), (name) => name, (name) => {
       const chip = make("button", "chip")
       chip.type = "button"
       chip.textContent = readable(name, 60)
-      chip.setAttribute("aria-pressed", String(chosen.has(name)))
       chip.addEventListener("click", () => {
         const next = new Set(wished().names)
         if (!next.delete(name)) next.add(name)
         filter({names: [...next]})
       })
       return chip
-    }))
+    }, (chip, name) => chip.setAttribute("aria-pressed", String(chosen.has(name))))
   }
 
   const fillPast = () => {
     const told = old()
     past.hidden = !told
-    if (!told) { past.replaceChildren(); return }
-    past.replaceChildren()
-    make("span", "", past).textContent = told.rows.length
+    if (!told) return
+    write(pastWords, told.rows.length
       ? `${plural(told.rows.length, "event")} from before what is kept at hand, from ${day(moment(told.rows[0][0]))} ${clock(moment(told.rows[0][0]))} on`
-      : "nothing of this among the older events that were looked through"
-    const step = (text, what, on) => {
-      const made = make("button", "", past)
-      made.type = "button"
-      made.textContent = text
-      made.disabled = !on
-      made.addEventListener("click", () => what === "live" ? toEnd() : ask(what))
-    }
-    step("Earlier", "earlier", told.before)
-    step("Later", "later", true)
-    step("Newest", "live", true)
+      : "nothing of this among the older events that were looked through")
+    earlier.disabled = !told.before
   }
 
   const say = () => {
@@ -289,10 +292,10 @@ export function render({model, el}) {
     else if (searched < 1 && filtered) parts.push(`searching, ${Math.floor(100 * searched)} %`)
     if (state.paused) parts.push(fresh ? `paused, ${whole.format(fresh)} more since` : "paused")
     else if (!follow && !old()) parts.push("not following; End follows again")
-    note.textContent = parts.join(" · ")
+    write(note, parts.join(" · "))
     note.classList.toggle("bad", Boolean(state.trouble))
     const nothing = count() === 0
-    empty.textContent = !nothing ? "" : state.trouble ? "" : !state.loaded || searched < 1 ? "looking…" : filtered ? "No event is like this." : "Nothing has happened yet."
+    write(empty, !nothing ? "" : state.trouble ? "" : !state.loaded || searched < 1 ? "looking…" : filtered ? "No event is like this." : "Nothing has happened yet.")
   }
   const fillDownload = () => {
     const {filter: now = {}, frozen} = model.state

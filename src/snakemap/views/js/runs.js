@@ -49,50 +49,65 @@ export function render({model, el}) {
       model.wanted = {text: search.value, status: status.value, since, until}
     }, 200)
   }
-  const row = (run) => {
-    const item = make("li", run ? "run" : "newest")
+  // a row is the run's uid, "" for the newest, or a sentence
+  const create = (row) => {
+    const item = make("li", row.sentence ? "none" : row.run ? "run" : "newest")
+    if (row.sentence) return item
     const button = make("button", "choose", item)
     button.type = "button"
-    const uid = run?.uid ?? ""
+    const uid = row.run?.uid ?? ""
     const words = make("span", "words", button)
-    make("span", "title", words).textContent = readable(run ? `${run.plan_name || "run"}${run.scan_id != null ? ` · ${run.scan_id}` : ""}` : "Follow the newest", 80)
-    const detail = make("span", "detail", words)
-    if (run) {
-      const points = run.points == null ? "" : ` · ${whole.format(run.points)}${run.expected ? ` of ${whole.format(run.expected)}` : ""}`
-      detail.textContent = `${time.format(new Date(run.started * 1000))}${run.ended ? ` · ${lasted(run.ended - run.started)}` : ""}`
-      make("span", "detail state", words).textContent = `${run.status}${points}`
-      if (run.file) { const file = make("span", "detail file", words); file.textContent = readable(run.file, 60); file.title = readable(run.path ?? run.file, 600) }
-      if (run.picture) {
-        const picture = make("img", "picture", button)
-        picture.loading = "lazy"
-        picture.alt = ""
-        picture.src = `picture?run=${encodeURIComponent(uid)}&v=${run.picture}`
-        picture.addEventListener("error", () => picture.remove())
-      }
-      const tick = make("input", "tick", item)
-      tick.type = "checkbox"
-      tick.title = "tick two to compare"
-      tick.checked = ticked.includes(uid)
-      tick.addEventListener("change", () => {
-        ticked = tick.checked ? [...ticked, uid].slice(-2) : ticked.filter((one) => one !== uid)
-        fill()
-      })
-    } else detail.textContent = "whatever begins next is shown"
-    button.dataset.status = run?.status ?? ""
-    button.setAttribute("aria-pressed", String(uid === model.pinned))
+    for (const name of row.run ? ["title", "detail", "detail state", "detail file"] : ["title", "detail"]) make("span", name, words)
     button.addEventListener("click", () => { if (model.pinned === uid) model.again += 1; model.pinned = uid })
+    if (!row.run) return item
+    const tick = make("input", "tick", item)
+    tick.type = "checkbox"
+    tick.title = "tick two to compare"
+    tick.addEventListener("change", () => {
+      ticked = tick.checked ? [...ticked, uid].slice(-2) : ticked.filter((one) => one !== uid)
+      fill()
+    })
     return item
+  }
+  const update = (item, {run, sentence}) => {
+    if (sentence) { write(item, sentence); return }
+    const button = item.firstChild, [title, detail, state, file] = button.firstChild.children
+    button.setAttribute("aria-pressed", String((run?.uid ?? "") === model.pinned))
+    setData(button, "status", run?.status ?? "")
+    write(title, readable(run ? `${run.plan_name || "run"}${run.scan_id != null ? ` · ${run.scan_id}` : ""}` : "Follow the newest", 80))
+    if (!run) { write(detail, "whatever begins next is shown"); return }
+    const points = run.points == null ? "" : ` · ${whole.format(run.points)}${run.expected ? ` of ${whole.format(run.expected)}` : ""}`
+    write(detail, `${time.format(new Date(run.started * 1000))}${run.ended ? ` · ${lasted(run.ended - run.started)}` : ""}`)
+    write(state, `${run.status}${points}`)
+    write(file, readable(run.file ?? "", 60))
+    tip(file, readable(run.path ?? run.file ?? "", 600))
+    item.lastChild.checked = ticked.includes(run.uid)
+    draw(button, run)
+  }
+  // the picture is loaded again when there is another one, and not again when it could not be loaded
+  const draw = (button, run) => {
+    const wanted = run.picture ? `picture?run=${encodeURIComponent(run.uid)}&v=${run.picture}` : ""
+    if ((button.dataset.picture ?? "") === wanted) return
+    button.dataset.picture = wanted
+    const shown = button.querySelector("img")
+    if (!wanted) { shown?.remove(); return }
+    const picture = shown ?? make("img", "picture", button)
+    picture.loading = "lazy"
+    picture.alt = ""
+    picture.src = wanted
+    picture.onerror = () => picture.remove()
   }
   const fill = () => {
     const known = new Set(model.runs.map((run) => run.uid))
     ticked = ticked.filter((uid) => known.has(uid))
     const found = model.runs.filter(matches)
     const filtered = !!(search.value || status.value || day.value)
-    list.replaceChildren(...(filtered ? [] : [row(null)]), ...found.map(row))
-    if (filtered && !found.length) make("li", "none", list).textContent = "No run is like that."
-    if (model.more) make("li", "none", list).textContent = `${whole.format(model.more)} older runs are not listed; look for them above.`
+    const rows = [...(filtered ? [] : [{key: "newest"}]), ...found.map((run) => ({key: `run ${run.uid}`, run}))]
+    if (filtered && !found.length) rows.push({key: "none", sentence: "No run is like that."})
+    if (model.more) rows.push({key: "more", sentence: `${whole.format(model.more)} older runs are not listed; look for them above.`})
+    keyed(list, rows, (row) => row.key, create, update)
     bar.hidden = !ticked.length
-    words.textContent = ticked.length === 1 ? "tick one more to compare" : "two runs are ticked"
+    write(words, ticked.length === 1 ? "tick one more to compare" : "two runs are ticked")
     go.disabled = ticked.length !== 2
   }
   for (const node of [search, status, day]) node.addEventListener("input", () => { fill(); ask() })

@@ -18,7 +18,7 @@ export function render({model, el}) {
   const number = (value, format) => typeof value === "number" && Math.abs(value) < 1000 && !Number.isInteger(value) ? few.format(value) : value === null || value === undefined ? "–" : format.format(value)
   const fill = () => {
     const {rows = [], caption = ""} = model.state
-    note.textContent = caption
+    write(note, caption)
     while (body.rows.length > rows.length) body.deleteRow(-1)
     rows.forEach((row, i) => {
       const line = body.rows[i] ?? body.insertRow()
@@ -27,7 +27,7 @@ export function render({model, el}) {
         row.channel, number(row.minimum, whole), number(row.maximum, whole), number(row.mean, tenth),
         number(row.total, whole), row.at ?? "–", row.position ?? "–", number(row.points, whole),
       ]
-      texts.forEach((text, k) => { if (line.cells[k].textContent !== text) line.cells[k].textContent = text })
+      texts.forEach((text, k) => write(line.cells[k], text))
       line.cells[0].style.color = row.color
       line.cells[0].dataset.mark = row.mark ? "⚠" : ""
       line.cells[0].title = row.mark ?? ""

@@ -7,6 +7,8 @@ export function render({model, el}) {
   const view = make("div", "view", root)
   view.tabIndex = 0
   const table = make("table", "", view)
+  const top = make("tr", "", make("thead", "", table))
+  const body = make("tbody", "", table)
   const foot = make("div", "foot", root)
   const button = (text, title) => {
     const made = make("button", "", foot)
@@ -27,38 +29,39 @@ export function render({model, el}) {
   right.addEventListener("click", () => ask(model.state.row, model.state.column + model.state.columns_page))
   const fill = () => {
     const {heads = [], rows = [], row = 0, column = 0, of_rows = 0, of_columns = 0, columns_page = 1} = model.state
-    const body = document.createElement("tbody")
-    const top = document.createElement("tr")
-    for (const title of ["", ...heads]) {
-      const cell = document.createElement("th")
-      cell.textContent = readable(title)
-      top.append(cell)
-    }
-    const head = document.createElement("thead")
-    head.append(top)
-    rows.forEach((values, k) => {
-      const line = body.insertRow()
-      const count = document.createElement("th")
-      count.textContent = whole.format(row + k)
-      line.append(count)
-      for (const value of values) {
-        const cell = line.insertCell()
-        const text = readable(value, 2000)
-        cell.textContent = text.length > 120 ? `${text.slice(0, 120)}…` : text
-        if (text.length > 20) cell.title = text.slice(0, 2000)
-        if (typeof value === "number") cell.className = "number"
-      }
+    keyed(top, ["", ...heads], (_, k) => k, () => make("th", ""), (cell, title) => write(cell, readable(title)))
+    keyed(body, rows, (_, k) => row + k, () => {
+      const line = make("tr", "")
+      make("th", "", line)
+      return line
+    }, (line, values, k) => {
+      while (line.cells.length > values.length + 1) line.lastChild.remove()
+      while (line.cells.length < values.length + 1) make("td", "", line)
+      write(line.cells[0], whole.format(row + k))
+      values.forEach((value, j) => {
+        const cell = line.cells[j + 1], text = readable(value, 2000)
+        write(cell, text.length > 120 ? `${text.slice(0, 120)}…` : text)
+        tip(cell, text.length > 20 ? text.slice(0, 2000) : "")
+        cell.classList.toggle("number", typeof value === "number")
+      })
     })
-    table.replaceChildren(head, body)
-    said.textContent = of_rows ? `rows ${whole.format(row)} to ${whole.format(row + rows.length - 1)} of ${whole.format(of_rows)}` +
+    const words = of_rows ? `rows ${whole.format(row)} to ${whole.format(row + rows.length - 1)} of ${whole.format(of_rows)}` +
       (of_columns > columns_page ? `, columns ${whole.format(column)} to ${whole.format(column + heads.length - 1)} of ${whole.format(of_columns)}` : "") : ""
+    write(said, words)
     first.disabled = back.disabled = row <= 0
     next.disabled = last.disabled = row + rows.length >= of_rows
     left.style.display = right.style.display = of_columns > columns_page ? "" : "none"
     left.disabled = column <= 0
     right.disabled = column + heads.length >= of_columns
   }
-  model.on("state", () => { fill(); view.scrollTop = 0 })
+  // another page begins at its top; the same one, with new values, stays where it was scrolled to
+  let page = null
+  model.on("state", () => {
+    const {row = 0, column = 0, of_columns = 0} = model.state, now = JSON.stringify([row, column, of_columns])
+    fill()
+    if (now !== page) view.scrollTop = 0
+    page = now
+  })
   fill()
   el.classList.add("value-table")
   return root

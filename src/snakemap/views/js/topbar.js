@@ -1,11 +1,5 @@
 // The top bar: which run, how far it is, and whether what is shown can be trusted to be live.
 export function render({model, el}) {
-  const make = (tag, name, parent) => {
-    const node = document.createElement(tag)
-    node.className = name
-    parent.append(node)
-    return node
-  }
   const bar = document.createElement("header")
   const brand = make("div", "brand", bar)
   brand.innerHTML = model.logo
@@ -29,27 +23,23 @@ export function render({model, el}) {
   const theme = make("button", "theme", bar)
   theme.type = "button"
 
-  const text = (node, value) => { if (node.textContent !== value) node.textContent = value }
   const fill = () => {
     const state = model.state
-    text(plan, state.plan ?? "")
-    text(status, state.status ?? "")
-    status.dataset.status = state.status ?? ""
-    status.title = state.reason ?? ""
-    text(geometry, state.geometry ?? "")
+    write(plan, state.plan ?? "")
+    write(status, state.status ?? "")
+    setData(status, "status", state.status ?? "")
+    tip(status, state.reason ?? "")
+    write(geometry, state.geometry ?? "")
     const share = state.expected ? Math.min(1, state.points / state.expected) : state.points ? null : 0
     track.classList.toggle("unknown", share === null)
     done.style.width = `${100 * (share ?? 1)}%`
     track.setAttribute("aria-valuenow", String(Math.round(100 * (share ?? 0))))
-    text(figures, state.figures ?? "")
-    lights.replaceChildren(...(state.lights ?? []).map((light) => {
-      const node = document.createElement("span")
-      node.className = "light"
-      node.dataset.level = light.level
-      node.title = light.title
-      node.textContent = light.name
-      return node
-    }))
+    write(figures, state.figures ?? "")
+    keyed(lights, state.lights ?? [], (_, place) => place, () => make("span", "light"), (node, light) => {
+      setData(node, "level", light.level)
+      tip(node, light.title)
+      write(node, light.name)
+    })
   }
   const root = document.documentElement
   const wear = (name) => {

@@ -16,6 +16,8 @@ export function render({model, el}) {
   const list = make("div", "rows", root)
   list.setAttribute("role", "tree")
   const details = make("div", "details", root)
+  const title = make("div", "title", details)
+  const body = make("tbody", "", make("table", "facts", details))
 
   let timer = 0
   search.addEventListener("input", () => {
@@ -48,84 +50,89 @@ export function render({model, el}) {
   })
 
   const marks = {group: "▸", dataset: "▪", datatype: "T", broken: "⚠", refused: "⛔", more: "＋", trouble: "⚠", nothing: ""}
-  const draw = (row, i) => {
+  const create = () => {
     const line = make("div", "row")
     line.setAttribute("role", "treeitem")
+    for (const name of ["mark", "name", "star", "nx", "size"]) make("span", name, line)
+    line.firstChild.addEventListener("click", (event) => {
+      if (line.row.kind !== "group") return
+      event.stopPropagation()
+      at = rows().indexOf(line)
+      ask("toggle", {id: line.row.id})
+    })
+    line.addEventListener("click", () => {
+      focus(rows().indexOf(line))
+      if (!["broken", "refused", "trouble", "nothing"].includes(line.row.kind)) act(line.row)
+    })
+    return line
+  }
+  const update = (line, row, i) => {
+    line.tabIndex = i === at ? 0 : -1
+    const told = JSON.stringify(row)
+    line.row = row
+    if (line.told === told) return
+    line.told = told
     line.setAttribute("aria-level", row.depth + 1)
     line.setAttribute("aria-selected", String(row.chosen))
     if (row.kind === "group") line.setAttribute("aria-expanded", String(row.open))
-    line.dataset.kind = row.kind
-    line.tabIndex = i === at ? 0 : -1
+    setData(line, "kind", row.kind)
     line.style.paddingLeft = `${6 + 14 * Math.min(row.depth, 12)}px`
-    const mark = make("span", "mark", line)
-    mark.textContent = row.kind === "group" && row.open ? "▾" : marks[row.kind] ?? "▪"
-    const name = make("span", "name", line)
-    name.textContent = readable(row.name, row.found ? 200 : 90)
-    if (row.default) make("span", "star", line).textContent = "★"
-    if (row.nx) make("span", "nx", line).textContent = readable(row.nx, 30)
-    const size = make("span", "size", line)
-    if (row.dtype) size.textContent = `${row.shape}  ${readable(row.dtype, 40)}`
-    else if (row.link) size.textContent = `→ ${readable(row.link, 60)}`
-    line.title = [readable(row.name, 1000), row.link && `link to ${readable(row.link)}`, readable(row.why), row.default && "drawn by default"]
-      .filter(Boolean).join("\n")
-    mark.addEventListener("click", (event) => {
-      if (row.kind !== "group") return
-      event.stopPropagation()
-      at = i
-      ask("toggle", {id: row.id})
-    })
-    line.addEventListener("click", () => { focus(i); if (!["broken", "refused", "trouble", "nothing"].includes(row.kind)) act(row) })
-    return line
+    const [sign, name, star, nx, size] = line.children
+    write(sign, row.kind === "group" && row.open ? "▾" : marks[row.kind] ?? "▪")
+    write(name, readable(row.name, row.found ? 200 : 90))
+    write(star, row.default ? "★" : "")
+    write(nx, readable(row.nx ?? "", 30))
+    write(size, row.dtype ? `${row.shape}  ${readable(row.dtype, 40)}` : row.link ? `→ ${readable(row.link, 60)}` : "")
+    tip(line, [readable(row.name, 1000), row.link && `link to ${readable(row.link)}`, readable(row.why), row.default && "drawn by default"]
+      .filter(Boolean).join("\n"))
   }
-  let shown = []
+  // a row is known by its path; sentences between the rows by what they are about
+  const paths = (all) => {
+    const path = []
+    return all.map((row) => {
+      path.length = row.depth
+      path.push(row.name)
+      return ["more", "trouble", "nothing"].includes(row.kind) ? `${row.kind} ${JSON.stringify(path.slice(0, -1))}` : JSON.stringify(path)
+    })
+  }
   const fill = () => {
     const state = model.state
-    file.textContent = state.file ? readable(state.file.split("/").pop(), 60) : ""
-    file.title = readable(state.file ?? "")
+    write(file, state.file ? readable(state.file.split("/").pop(), 60) : "")
+    tip(file, readable(state.file ?? ""))
     let link = ""
     try { link = `file?path=${encodeURIComponent(state.file ?? "")}` } catch { /* a name that is no text */ }
-    download.textContent = state.download && link ? `download (${state.download})` : ""
+    write(download, state.download && link ? `download (${state.download})` : "")
     download.href = link || "#"
     search.style.display = state.file ? "" : "none"
     if (!search.matches(":focus") && search.value !== (state.search ?? "")) search.value = state.search ?? ""
-    note.textContent = state.trouble ? readable(state.trouble) : state.note || (state.file ? "" : "Choose a file, and what is in it is listed here.")
+    write(note, state.trouble ? readable(state.trouble) : state.note || (state.file ? "" : "Choose a file, and what is in it is listed here."))
     note.classList.toggle("bad", Boolean(state.trouble))
     const all = state.rows ?? []
     const focused = list.contains(list.getRootNode().activeElement)
-    at = Math.min(at, Math.max(0, all.length - 1))
-    // rows that are the same stay: nothing flickers while a dataset grows
-    all.forEach((row, i) => {
-      const text = JSON.stringify(row)
-      if (shown[i] === text && list.children[i]) return
-      const line = draw(row, i)
-      if (list.children[i]) list.replaceChild(line, list.children[i])
-      else list.append(line)
-      shown[i] = text
-    })
-    while (list.children.length > all.length) list.lastChild.remove()
-    shown.length = all.length
+    const keys = paths(all), keyOfFocus = rows()[at]?.keyed
+    at = keys.includes(keyOfFocus) ? keys.indexOf(keyOfFocus) : Math.min(at, Math.max(0, all.length - 1))
+    keyed(list, all, (_, i) => keys[i], create, update)
     if (focused) rows()[at]?.focus()
     facts(state)
   }
   const facts = (state) => {
-    const table = make("table", "facts")
-    const line = (name, value, kind) => {
-      const row = table.insertRow()
-      row.className = kind
-      row.insertCell().textContent = readable(name, 60)
-      const cell = row.insertCell()
-      cell.textContent = readable(value, 240)
-      cell.title = readable(value, 1000)
-    }
-    for (const [name, value] of state.facts ?? []) line(name, value, "fact")
+    const all = (state.facts ?? []).map(([name, value]) => ({name, value, kind: "fact"}))
     for (const one of state.attributes ?? []) {
       const value = Array.isArray(one.value) ? JSON.stringify(one.value) : one.value ?? `${one.dtype || "too large to be shown"}`
-      line(`@${one.name}`, `${value}${one.cut && Array.isArray(one.value) ? " …" : ""}`, "attribute")
+      all.push({name: `@${one.name}`, value: `${value}${one.cut && Array.isArray(one.value) ? " …" : ""}`, kind: "attribute"})
     }
-    const title = make("div", "title")
-    title.textContent = readable(state.title ?? "", 120)
-    title.title = readable(state.title ?? "", 1000)
-    details.replaceChildren(...(state.title ? [title, table] : []))
+    write(title, readable(state.title ?? "", 120))
+    tip(title, readable(state.title ?? "", 1000))
+    keyed(body, state.title ? all : [], (one) => `${one.kind} ${one.name}`, (one) => {
+      const row = make("tr", one.kind)
+      make("td", "", row)
+      make("td", "", row)
+      return row
+    }, (row, one) => {
+      write(row.cells[0], readable(one.name, 60))
+      write(row.cells[1], readable(one.value, 240))
+      tip(row.cells[1], readable(one.value, 1000))
+    })
     details.style.display = state.title ? "" : "none"
   }
   model.on("state", fill)

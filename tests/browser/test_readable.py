@@ -1,0 +1,172 @@
+"""Every text of every page can be read, by day and by night: its contrast is measured on the screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, expect
+from tests.support.beamline_rest import end, simulated
+from tests.support.browser import Shown, open_page
+from tests.support.contrast import faint
+from tests.support.made_up import MadeUpRun
+from tests.support.stack import Stack
+
+THEMES = ["dark", "light"]
+
+
+class Reader:
+    """Measures one state of a page after the other, and keeps what is too faint."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, int] = {}
+        self.found: list[str] = []
+
+    def read(self, shown: Shown, state: str, *, least: int) -> None:
+        """Measure what is on the screen; a state with fewer than ``least`` texts was not there."""
+        seen, found = faint(shown)
+        assert seen >= least, f"{state}: only {seen} texts are on the page"
+        self.found += [f"{state}: {text.contrast} {text.words!r} in {text.where}" for text in found]
+
+
+def dressed(browser: Browser, url: str, theme: str) -> Shown:
+    """The dashboard in a theme: as a new user has it, or after a press of the button."""
+    tab = open_page(browser, f"{url}/dashboard", width=1280, height=800)
+    if theme == "light":
+        tab.page.locator(".topbar .theme").click()
+        tab.page.wait_for_function("() => document.documentElement.dataset.theme === 'light'")
+    return tab
+
+
+@pytest.fixture
+def kinds(beamline: tuple[Stack, str]) -> Path:
+    """A file with something of each kind, in the data root."""
+    path = beamline[0].data_root / "kinds.h5"
+    if not path.exists():
+        with h5py.File(path, "w") as file:
+            file["stack"] = np.arange(3 * 8 * 9, dtype=np.uint16).reshape(3, 8, 9)
+            file["line"] = np.arange(20.0)
+            file["records"] = np.array([(number, number / 2) for number in range(150)], "i4,f8")
+            file["temperature"] = 293.15
+            file["temperature"].attrs["units"] = "K"
+            file["note"] = "a note that is rather long, as notes of scientists may well be"
+            file["gone"] = h5py.SoftLink("/nowhere")
+    return path
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_texts_of_runs_forms_and_confirmations_can_be_read(
+    beamline: tuple[Stack, str], chromium: Browser, theme: str
+) -> None:
+    stack, url = beamline
+    simulated(url)
+    simulated(url, "simulated_fly_scan", rows=3, seed=5)
+    reader, tab = Reader(), dressed(chromium, stack.url, theme)
+    tab.wait(lambda: tab.text(".status") == "complete" and tab.page.locator("li.run").count() >= 2)
+    reader.read(tab, "runs", least=60)
+    tab.page.locator("li.run .tick").first.click()
+    expect(tab.page.locator(".compare button")).to_be_disabled()
+    reader.read(tab, "one run ticked", least=60)
+    tab.page.locator("li.run .tick").nth(1).click()
+    tab.page.get_by_text("Compare", exact=True).click()
+    back = tab.page.locator(".bk-btn:visible", has_text="‹ Maps")
+    back.wait_for()
+    reader.read(tab, "two runs compared", least=50)
+    back.click()
+    tab.page.locator("button.link", has_text="Copy link").click()
+    reader.read(tab, "link", least=60)
+    tab.page.locator("input.bk-input[placeholder=shape]").fill("7 by nine")
+    tab.page.keyboard.press("Enter")
+    tab.page.locator(".notyf__message").first.wait_for()
+    reader.read(tab, "message", least=61)
+    tab.page.locator(".buttons .again").click()
+    tab.page.locator(".plan [name=rows]").fill("2.5")
+    tab.page.get_by_text("Actions", exact=True).click()
+    tab.wait(lambda: "whole number" in tab.text(".field:has([name=rows]) .fault"))
+    reader.read(tab, "form with a fault", least=70)
+    tab.page.locator(".plan [name=rows]").fill("30")
+    tab.page.locator(".plan [name=rate_hz]").fill("1")
+    tab.page.locator(".plan button.start").click()
+    tab.page.locator(".plan.confirming").wait_for()
+    reader.read(tab, "confirmation", least=70)
+    tab.page.locator(".plan.confirming button.start").click()
+    try:
+        tab.wait(lambda: tab.text(".status") == "running")
+        tab.page.locator(".bar .device").first.wait_for()
+        reader.read(tab, "running scan, actions", least=55)
+        tab.page.locator(".buttons .stop").click()
+        tab.page.locator("dialog[open]").wait_for()
+        reader.read(tab, "question before a stop", least=58)
+        tab.page.keyboard.press("Escape")
+        tab.page.get_by_text("Runs", exact=True).click()
+        other = dressed(chromium, stack.url, theme)
+        other.wait(lambda: "has control" in other.text(".baton"))
+        reader.read(other, "another tab has control", least=60)
+        other.page.close()
+    finally:
+        end(url)
+    tab.wait(lambda: tab.text(".status") == "aborted")
+    reader.read(tab, "aborted run", least=60)
+    assert reader.found == []
+    assert tab.errors == []
+    tab.page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_texts_of_files_and_datasets_can_be_read(
+    beamline: tuple[Stack, str], chromium: Browser, theme: str, kinds: Path
+) -> None:
+    stack, _ = beamline
+    reader, tab = Reader(), dressed(chromium, stack.url, theme)
+    tab.page.get_by_text("Files", exact=True).click()
+    tab.page.locator(".files .row", has_text=kinds.name).wait_for()
+    reader.read(tab, "files", least=25)
+    tab.page.locator(".files .row", has_text=kinds.name).click()
+    for name, there in (
+        ("stack", ".head .node"),
+        ("line", ".head .node"),
+        ("records", ".values td"),
+        ("temperature", ".scalar"),
+        ("note", ".text"),
+    ):
+        tab.page.locator(".tree .row .name", has_text=name).click()
+        tab.wait(lambda name=name: tab.page.locator(".head .node").first.inner_text() == f"/{name}")
+        tab.page.locator(there).first.wait_for()
+        reader.read(tab, f"dataset {name}", least=30)
+    assert reader.found == []
+    tab.page.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_texts_of_troubled_pages_of_panes_and_of_the_log_can_be_read(
+    pages: Stack, chromium: Browser, redis_url: str, theme: str
+) -> None:
+    reader = Reader()
+    run = MadeUpRun(redis_url)
+    run.add(1, 40)
+    tab = dressed(chromium, pages.url, theme)
+    tab.wait(lambda: "worker lost" in tab.lights() and np.isfinite(tab.image("total")).sum() == 40)
+    reader.read(tab, "no worker", least=50)
+    tab.page.close()
+    for name, there, least in (
+        ("maps", ".bk-panel-models-layout-Column", 0),
+        ("histogram", ".bk-panel-models-layout-Column", 0),
+        ("frame", ".bk-panel-models-layout-Column", 0),
+        ("summary", "table td", 20),
+        ("log", ".row .gist", 20),
+        ("dashboard", ".topbar .plan", 40),
+    ):
+        pane = chromium.new_page(viewport={"width": 1280, "height": 800})
+        shown = Shown(pane)
+        pane.goto(f"{pages.url}/{name}?theme={theme}")
+        pane.locator(there).first.wait_for()
+        reader.read(shown, name, least=least)
+        if name == "log":
+            pane.locator(".chip").first.click()
+            pane.locator(".row .gist").first.click()
+            pane.locator(".detail pre").wait_for()
+            reader.read(shown, "one event", least=30)
+        pane.close()
+    assert reader.found == []

@@ -1,0 +1,164 @@
+"""What can be pressed stays where it is while a scan runs: no update makes anew what is under the hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+from tests.support.beamline_rest import begin, end, simulated
+from tests.support.browser import Shown, open_page
+from tests.support.stack import Stack
+
+HELD_S = 3.0
+
+HOLD = """
+() => {
+  const all = 'button, input, select, option, a[href], li, tr, td, th, .row, .light, .bar'
+  window.held = []
+  const walk = (root) => {
+    for (const node of root.querySelectorAll('*')) {
+      if (node.shadowRoot) walk(node.shadowRoot)
+      if (node.matches(all) && node.checkVisibility({visibilityProperty: true})) window.held.push(node)
+    }
+  }
+  walk(document)
+  return window.held.length
+}
+"""
+LOST = """
+() => window.held.filter((node) => !node.isConnected)
+  .map((node) => `${node.localName}.${node.className} ${node.textContent.slice(0, 40)}`)
+"""
+FOCUS = """
+() => {
+  let node = document.activeElement
+  while (node?.shadowRoot?.activeElement) node = node.shadowRoot.activeElement
+  return node && `${node.localName}.${node.className} ${node.value ?? node.textContent}`
+}
+"""
+
+
+@pytest.fixture
+def running(beamline: tuple[Stack, str], chromium: Browser) -> Iterator[tuple[Shown, Stack]]:
+    """The dashboard over a scan that goes on for longer than any test, after one that has ended."""
+    stack, url = beamline
+    simulated(url)
+    begin(url, rows=100, columns=100, rate_hz=20)
+    try:
+        tab = open_page(chromium, f"{stack.url}/dashboard", width=1280, height=800)
+        tab.wait(lambda: tab.text(".status") == "running" and points(tab) > 0)
+        yield tab, stack
+        assert tab.errors == []
+        tab.page.close()
+    finally:
+        end(url)
+
+
+def points(tab: Shown) -> int:
+    """How many points the top bar counts."""
+    words = tab.text(".figures").split()
+    return int(words[0].replace(",", "")) if words and words[0].replace(",", "").isdigit() else 0
+
+
+def goes_on(tab: Shown, *, seconds: float = HELD_S) -> None:
+    """Waits while the scan goes on: at least so long, and until the words have changed three times."""
+    deadline, seen = time.monotonic() + seconds, {points(tab)}
+
+    def changed() -> bool:
+        seen.add(points(tab))
+        return time.monotonic() >= deadline and len(seen) > 3
+
+    tab.wait(changed)
+
+
+def test_nodes_of_all_lists_stay_while_a_scan_runs(running: tuple[Shown, Stack]) -> None:
+    tab, _ = running
+    press_and_wait(tab, "take")
+    tab.page.locator(".bar .device").first.wait_for(timeout=120_000)
+    for place, least in (("Runs", 50), ("Files", 40), ("Actions", 40)):
+        tab.page.get_by_text(place, exact=True).click()
+        tab.page.locator({"Runs": "li.run", "Files": ".files .row", "Actions": ".audit li"}[place]).first.wait_for()
+        assert tab.page.evaluate(HOLD) >= least
+        goes_on(tab)
+        assert tab.page.evaluate(LOST) == [], place
+    tab.page.get_by_text("Files", exact=True).click()
+    tab.page.locator(".files .row .live:not(:empty)").first.wait_for(timeout=120_000)
+    tab.page.locator(".files .row", has=tab.page.locator(".live:not(:empty)")).first.click()
+    tab.page.locator(".tree .row", has_text="entry").first.wait_for()
+    assert tab.page.evaluate(HOLD) >= 40
+    goes_on(tab)
+    assert tab.page.evaluate(LOST) == []
+
+
+def press_and_wait(tab: Shown, what: str) -> None:
+    """Takes control, or gives it up."""
+    if what == "take":
+        tab.page.locator(".baton button").first.click()
+        tab.wait(lambda: tab.text(".baton").startswith("you have control"))
+
+
+def test_focus_selection_and_scroll_position_stay(running: tuple[Shown, Stack]) -> None:
+    tab, stack = running
+    press_and_wait(tab, "take")
+    search = tab.page.locator(".history .search")
+    search.fill("simulated")
+    search.select_text()
+    goes_on(tab)
+    assert tab.page.evaluate(FOCUS) == "input.search simulated"
+    assert search.evaluate("(node) => [node.selectionStart, node.selectionEnd]") == [0, 9]
+    search.fill("")
+    for selector in ("li.run .choose", ".baton button", ".buttons .stop", ".topbar .theme"):
+        tab.page.locator(selector).first.focus()
+        before = tab.page.evaluate(FOCUS)
+        goes_on(tab, seconds=1.0)
+        assert tab.page.evaluate(FOCUS) == before
+    log = open_page_of_log(tab, stack)
+    view = log.page.locator(".view")
+    log.page.keyboard.press("Home")
+    log.page.mouse.move(500, 400)
+    log.page.mouse.wheel(0, 48)
+    log.wait(lambda: view.evaluate("(node) => node.scrollTop") == 48)
+    log.page.evaluate(HOLD)
+    note = log.text(".note")
+    log.wait(lambda: log.text(".note") != note)
+    assert view.evaluate("(node) => node.scrollTop") == 48
+    assert log.page.evaluate(LOST) == []
+    log.page.close()
+
+
+def open_page_of_log(tab: Shown, stack: Stack) -> Shown:
+    """The log, in a window beside the tab."""
+    page = tab.page.context.new_page()
+    log = Shown(page)
+    page.goto(f"{stack.url}/log")
+    page.locator(".row .gist").first.wait_for(timeout=120_000)
+    return log
+
+
+def test_a_press_that_lasts_longer_than_several_updates_is_a_click(running: tuple[Shown, Stack]) -> None:
+    tab, _ = running
+    press_and_wait(tab, "take")
+
+    def long_press(selector: str, number: int = 0) -> None:
+        node = tab.page.locator(selector).nth(number)
+        node.hover()
+        tab.page.mouse.down()
+        goes_on(tab, seconds=1.0)
+        tab.page.mouse.up()
+
+    long_press(".baton button")
+    tab.wait(lambda: not tab.text(".baton").startswith("you have control"))
+    long_press(".baton button")
+    tab.wait(lambda: tab.text(".baton").startswith("you have control"))
+    long_press(".buttons .stop")
+    expect(tab.page.locator("dialog[open]")).to_be_visible()
+    tab.page.keyboard.press("Escape")
+    tab.page.get_by_text("Files", exact=True).click()
+    tab.page.locator(".files .row").first.wait_for()
+    long_press(".files .row")
+    expect(tab.page.locator(".crumbs .crumb")).not_to_have_count(1)
+    tab.page.get_by_text("Runs", exact=True).click()
+    long_press("li.run .choose", 1)
+    tab.wait(lambda: tab.text(".status") == "complete")
