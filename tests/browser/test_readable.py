@@ -12,6 +12,7 @@ from tests.support.beamline_rest import end, simulated
 from tests.support.browser import Shown, open_page
 from tests.support.contrast import faint
 from tests.support.made_up import MadeUpRun
+from tests.support.patience import eventually
 from tests.support.stack import Stack
 
 THEMES = ["dark", "light"]
@@ -26,6 +27,7 @@ class Reader:
 
     def read(self, shown: Shown, state: str, *, least: int) -> None:
         """Measure what is on the screen; a state with fewer than ``least`` texts was not there."""
+        eventually(lambda: not faint(shown)[1], timeout_s=1)  # colors may be on their way from the server
         seen, found = faint(shown)
         assert seen >= least, f"{state}: only {seen} texts are on the page"
         self.found += [f"{state}: {text.contrast} {text.words!r} in {text.where}" for text in found]

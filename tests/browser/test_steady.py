@@ -15,7 +15,7 @@ HELD_S = 3.0
 
 HOLD = """
 () => {
-  const all = 'button, input, select, option, a[href], li, tr, td, th, .row, .light, .bar'
+  const all = 'button, input, select, option, a[href], li, tr, td, th, .row, .light'
   window.held = []
   const walk = (root) => {
     for (const node of root.querySelectorAll('*')) {
