@@ -66,6 +66,7 @@ REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "resource": {"uid": str},
     "datum": {"datum_id": str, "resource": str},
     "datum_page": {"datum_id": list, "resource": str},
+    "bulk_datum": {"datum_ids": list, "datum_kwarg_list": list, "resource": str},
     "stream_resource": {"uid": str, "data_key": str, "uri": str, "parameters": dict},
     "stream_datum": {"descriptor": str, "stream_resource": str, "seq_nums": dict, "indices": dict},
     "stop": {"run_start": str, "exit_status": str},
@@ -500,7 +501,22 @@ def _document(name: Any, doc: Any, task_id: str | None) -> Document:
         _check_stream_datum(doc)
     if name == "event_page" and not all(_whole(number) and number < SEQ_NUM_LIMIT for number in doc["seq_num"]):
         raise DocumentError("an event_page whose seq_num are not whole numbers within reason")
+    if name == "bulk_datum":
+        return Document("datum_page", _datum_page(doc), task_id=task_id)
     return Document(name, doc, task_id=task_id)
+
+
+def _datum_page(doc: dict[str, Any]) -> dict[str, Any]:
+    """What a bulk_datum has become: the same arguments, one column each."""
+    ids, rows = doc["datum_ids"], doc["datum_kwarg_list"]
+    if len(ids) != len(rows) or not all(isinstance(row, dict) for row in rows):
+        raise DocumentError(f"a bulk_datum of {len(ids)} ids with {len(rows)} sets of arguments")
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {
+        "resource": doc["resource"],
+        "datum_id": ids,
+        "datum_kwargs": {key: [row.get(key) for row in rows] for key in keys},
+    }
 
 
 def _check_stream_datum(doc: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +53,9 @@ class Resource:
             not tell.
         columns: points in one row of a dataset (rows, columns, height, width), as mapping files have it; 0 where a row
             of the dataset is a point or a part of one.
+        template: printf template of the files' names when every frame has a file of its own, like
+            ``"%s%s_%6.6d.h5"``; ``uri`` is then their directory. Empty where one file holds all.
+        filename: what the template puts after the directory.
     """
 
     uid: str
@@ -62,6 +65,21 @@ class Resource:
     frame_shape: tuple[int, int] | None
     point_shape: tuple[int, ...] = ()
     columns: int = 0
+    template: str = ""
+    filename: str = ""
+
+    def uri_of(self, frame: int) -> str:
+        """The URI of the file that holds a frame.
+
+        >>> names = {"template": "%s%s_%6.6d.h5", "filename": "im"}
+        >>> Resource("r", "file://localhost/data/a%20b", "/d", 1, None, **names).uri_of(7)
+        'file://localhost/data/a%20b/im_000007.h5'
+        """
+        if not self.template:
+            return self.uri
+        directory = unquote(urlsplit(self.uri).path, errors="surrogateescape").rstrip("/") + "/"
+        name = self.template % (directory, self.filename, frame)
+        return f"file://localhost{quote(name, errors='surrogateescape')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +213,7 @@ class FrameLedger:
             return
         mimetype = doc.get("mimetype", HDF5)
         if mimetype != HDF5:
-            if len(self.refused) < REFUSED_MAX:
-                self.refused[doc["uid"]] = f"its files are {_kind_of_file(mimetype)}, and only HDF5 is read"
+            self.refuse(doc["uid"], f"its files are {_kind_of_file(mimetype)}, and only HDF5 is read")
             return
         dataset = _dataset(doc)
         if len(self.resources) >= RESOURCES_MAX:
@@ -209,6 +226,30 @@ class FrameLedger:
             doc["uid"], doc["uri"], dataset, frames, _frame_shape(shape), shape,
             columns if type(columns) is int and 0 < columns <= SEQ_NUM_MAX and frames == 1 else 0,
         )  # fmt: skip
+
+    def add_known(self, resource: Resource) -> None:
+        """Takes a resource that has been read from a document already."""
+        if resource.uid in self.resources or len(self.resources) >= RESOURCES_MAX:
+            return
+        self._number[resource.uid] = len(self._number)
+        self.resources[resource.uid] = resource
+
+    def refuse(self, resource: str, reason: str) -> None:
+        """Notes why a resource is not read, in words for the page."""
+        if len(self.refused) < REFUSED_MAX:
+            self.refused[resource] = reason
+
+    def add_point(self, resource: str, row: int, seq_num: int) -> None:
+        """Takes the news that a row of a resource, in points, is a point of the scan.
+
+        Raises:
+            DocumentError: when either is beyond all bounds.
+        """
+        self._add(resource, Span(row, row + 1), Span(seq_num, seq_num + 1))
+
+    def rows_announced(self, resource: str) -> int:
+        """Rows of a resource, in points, up to the last one announced."""
+        return self._ends.get(resource, (0, 0))[0]
 
     def add_datum(self, doc: Mapping[str, Any]) -> None:
         """Takes a stream_datum; one that says nothing new changes nothing.
@@ -223,15 +264,17 @@ class FrameLedger:
         indices, seq_nums = Span.read(doc["indices"], "indices"), Span.read(doc["seq_nums"], "seq_nums")
         if seq_nums.size != indices.size or not seq_nums.size or seq_nums.start < 1:
             return
+        self._add(doc["stream_resource"], indices, seq_nums)
+
+    def _add(self, resource: str, indices: Span, seq_nums: Span) -> None:
         if seq_nums.stop > SEQ_NUM_MAX:
             raise DocumentError(f"a stream_datum for point {seq_nums.stop:,}; at most {SEQ_NUM_MAX:,} are kept")
         if indices.stop > INDEX_MAX:
             raise DocumentError(f"a stream_datum for row {indices.stop:,}; at most {INDEX_MAX:,} are kept")
-        self._announce_lost(doc["stream_resource"], indices.start, seq_nums.start)
-        self._announce(Piece(doc["stream_resource"], indices.start, seq_nums.start, seq_nums.size))
-        row, _ = self._ends.get(doc["stream_resource"], (0, 0))
-        if indices.stop > row:
-            self._ends[doc["stream_resource"]] = indices.stop, seq_nums.stop
+        self._announce_lost(resource, indices.start, seq_nums.start)
+        self._announce(Piece(resource, indices.start, seq_nums.start, seq_nums.size))
+        if indices.stop > self.rows_announced(resource):
+            self._ends[resource] = indices.stop, seq_nums.stop
         self._told[seq_nums.start : seq_nums.stop] = True
         self.announced = max(self.announced, seq_nums.stop - 1)
 

@@ -35,7 +35,12 @@ def _words(name: str, doc: Mapping[str, Any]) -> str:
         case "start":
             return f"{_text(doc.get('plan_name'))} {_text(doc.get('shape'))}"
         case "descriptor" | "resource" | "stream_resource":
-            return _text(doc.get("name") or doc.get("data_key"))
+            return _text(doc.get("name") or doc.get("data_key") or doc.get("spec"))
+        case "datum":
+            return _text(doc.get("datum_id"))
+        case "datum_page":
+            ids = doc.get("datum_id")
+            return f"{len(ids)} data" if isinstance(ids, list) else ""
         case "event":
             return f"seq_num {_text(doc.get('seq_num'))}"
         case "event_page":

@@ -220,6 +220,12 @@ class Reader:
         found = self._find(file, request)
         if request.get("columns"):
             return self._reduce_grid(file, found, request, until)
+        if (
+            found.dataset.shape
+            and list(found.dataset.shape) == request.get("point_shape")
+            and len(found.dataset.shape) == 2
+        ):
+            return self._reduce_frame(file, found, request)
         layout = _layout(found, request)
         per_point = layout.rows_per_point
         self.files.require(found, range(start * per_point, stop * per_point))
@@ -241,6 +247,34 @@ class Reader:
             "confined": self.confined,
         }
         return header, sums.tobytes() + (b"" if frame is None else frame.tobytes())
+
+    def _reduce_frame(self, file: HdfFile, found: Found, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        """As :meth:`_reduce`, of a dataset (height, width) that is one frame, the only one of its point."""
+        height, width = found.dataset.shape
+        if height * width * found.dataset.dtype.itemsize > CHUNK_BYTES_MAX or not height * width:
+            raise FrameError(f"{found} is no frame that can be read: its shape is {found.dataset.shape}")
+        size = found.file.size
+        self.files.require(found, range(height))
+        rois = _rois(found, request, Layout(1, (height, width)))
+        try:
+            frame = np.asarray(found.dataset[...])
+        except HDF5_ERRORS as error:
+            found.file.forget_handle()
+            raise FileBroken(f"{found} cannot be read: {shown(error)}") from error
+        if found.file.size < size:
+            raise FileBroken(f"{found.file} was cut short while it was being read")
+        sums = sum_frames(frame[np.newaxis], rois)
+        preview = shrink(frame) if request["preview"] else None
+        header = {
+            "points": 1,
+            "length": 1,
+            "bytes": frame.nbytes,
+            "identity": file.identity,
+            "dtype": sums.dtype.str,
+            "frame": None if preview is None else [preview.dtype.str, *preview.shape],
+            "confined": self.confined,
+        }
+        return header, sums.tobytes() + (b"" if preview is None else preview.tobytes())
 
     def _reduce_grid(
         self, file: HdfFile, found: Found, request: FrameRequest, until: float

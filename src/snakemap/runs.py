@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import numpy.typing as npt
 
+from snakemap.classic import Data, Pointer, refusal_of, resource_of
 from snakemap.derived import DERIVED, FRAME_INDEX, OPENED, Rectangle, Told
 from snakemap.documents import SETTLED, Document, position
 from snakemap.errors import DocumentError
@@ -54,6 +55,7 @@ class Run:
         cursor: of the last document folded in.
         began: when the store took the first document, in seconds since 1970.
         heard: when it took the last one.
+        pointed: the points of resources that the last document has announced.
     """
 
     def __init__(self, start: Mapping[str, Any], *, habits: Habits | None = None) -> None:
@@ -75,6 +77,9 @@ class Run:
         self._placing = placing
         self._by_descriptor: dict[str, Stream] = {}
         self._resources: dict[str, Mapping[str, Any]] = {}
+        self._classic: dict[str, Mapping[str, Any]] = {}
+        self._data = Data()
+        self.pointed: list[tuple[FrameLedger, Pointer]] = []
         self._derived: dict[str, Source | tuple[Stream, str]] = {}
         self._agreements: tuple[int, dict[str, list[Agreement]]] = (-1, {})
 
@@ -85,12 +90,19 @@ class Run:
             DocumentError: when it cannot be used; the run stays as it was.
         """
         name, doc = document.name, document.doc
+        self.pointed = []
         if name == "descriptor":
             self._descriptor(doc)
         elif name == "stream_resource":
             self._resource(doc)
         elif name == "stream_datum":
             self._datum(doc)
+        elif name == "resource":
+            if len(self._classic) < RESOURCES_MAX:
+                self._classic.setdefault(doc["uid"], doc)
+        elif name in ("datum", "datum_page"):
+            for (ledger, seq_num), pointer in self._data.add(name, doc):
+                self._point(ledger, pointer, seq_num)
         elif name in ("event", "event_page"):
             self._event(name, doc)
         elif name == "stop":
@@ -268,7 +280,7 @@ class Run:
         """Path of its first file, as the writer sees it."""
         for ledger in self.ledgers():
             for resource in ledger.resources.values():
-                return unquote(urlsplit(resource.uri).path)
+                return unquote(urlsplit(resource.uri_of(0)).path)
         return None
 
     @property
@@ -453,6 +465,46 @@ class Run:
             stream.count(seq_nums)
         if stream.take(seq_nums, data):
             self._begin_anew(stream)
+        if stream.pointed:
+            self._follow_pointers(stream, name, doc)
+
+    def _follow_pointers(self, stream: Stream, name: str, doc: Mapping[str, Any]) -> None:
+        """Announces the frames that an event, or a page of events, names by the ids of data."""
+        seq_nums = doc["seq_num"] if name == "event_page" else [doc["seq_num"]]
+        for key in stream.pointed & doc["data"].keys():
+            ledger = stream.ledger(key)
+            ids = doc["data"][key] if name == "event_page" else [doc["data"][key]]
+            if ledger is None or not isinstance(ids, list) or len(ids) != len(seq_nums):
+                continue
+            for seq_num, uid in zip(seq_nums, ids, strict=True):
+                pointer = self._data.find(uid, (ledger, seq_num)) if isinstance(uid, str) else None
+                if pointer is not None:
+                    self._point(ledger, pointer, seq_num)
+
+    def _point(self, ledger: FrameLedger, pointer: Pointer, seq_num: int) -> None:
+        """Announces one point of a resource."""
+        uid, row = pointer
+        if uid not in ledger.resources and uid not in ledger.refused:
+            self._add_classic(ledger, uid, row)
+        if uid in ledger.resources and row >= 0:
+            ledger.add_point(uid, row, seq_num)
+            self.pointed.append((ledger, pointer))
+
+    def _add_classic(self, ledger: FrameLedger, uid: str, row: int) -> None:
+        """Hands over a resource of which only an event tells whose it is."""
+        doc, before = self._classic.get(uid), ledger.hindrance
+        if doc is None:
+            return
+        reason = refusal_of(doc) or ("" if row >= 0 else "its documents do not say which frames a point has")
+        try:
+            if not reason:
+                ledger.add_known(resource_of(doc))
+        except DocumentError as trouble:
+            reason = str(trouble)
+        if reason:
+            ledger.refuse(uid, reason)
+        if ledger.hindrance != before and self._choose_main():
+            self.epoch += 1
 
     def _sums(self, source: Source, doc: Mapping[str, Any]) -> None:
         seq_nums, columns = _sums_of(doc, source.maps.channels)

@@ -145,6 +145,7 @@ class Stream:
         events: the highest seq_num of an event.
         came: how many different seq_nums events have had.
         in_events: whether something of it comes with events, so that each point has one.
+        pointed: data keys of which events hold the ids of data, not values.
     """
 
     def __init__(self, name: str, placing: Placing) -> None:
@@ -157,6 +158,7 @@ class Stream:
         self.events = 0
         self.came = 0
         self.in_events = False
+        self.pointed: set[str] = set()
         self._came = np.zeros(1024, dtype=bool)
         self._epoch = placing.epoch
         self._units: dict[str, str] = {}
@@ -172,6 +174,7 @@ class Stream:
         """Takes a descriptor; whether there is more to draw than before."""
         self.descriptors.add(doc["uid"])
         self.in_events |= any(_comes_with_events(key) for key in doc["data_keys"].values())
+        self.pointed |= {name for name, key in doc["data_keys"].items() if _is_pointed(key)}
         self.placing.descriptor(doc)
         changed = self.follow()
         for key in image_data_keys(doc):
@@ -342,6 +345,12 @@ def _sum_of(channel: str, camera: str, keys: Sequence[str]) -> str | None:
 
 def _plain(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
+
+
+def _is_pointed(key: Any) -> bool:
+    """Whether events hold the id of a datum for a data key, as before ophyd-async."""
+    external = key.get("external") if isinstance(key, Mapping) else None
+    return isinstance(external, str) and not external.startswith("STREAM")
 
 
 def _comes_with_events(key: Any) -> bool:

@@ -236,3 +236,137 @@ async def test_frames_whose_announcement_was_lost_are_read_while_the_run_goes_on
     assert "4 points that no document announced came from the file." in outcome.words
     assert "4 of 12 events never came." in outcome.words
     assert outcome.run.status == "incomplete"
+
+
+# documents from before ophyd-async
+
+
+def classic(
+    folder: Path,
+    spec: str,
+    resource_path: str,
+    *,
+    order: str = "datum first",
+    shape: tuple[int, ...] = (8, 8),
+    lost: tuple[int, ...] = (),
+    **kwargs: Any,
+) -> Documents:
+    """A snaked scan of 3 x 4 points whose events hold the ids of data, and the sum that the detector made itself."""
+    case = Documents(folder, 3, 4)
+    cam = image(*shape, external="FILESTORE:")
+    descriptor = case.descriptor(cam=cam, cam_total=number())
+    resource = case.resource(spec, resource_path, **kwargs)
+    ids = [f"{resource}/{point}" for point in range(12)]
+
+    def data() -> None:
+        for point in range(12):
+            case.datum(resource, point)
+
+    if order == "data first":
+        data()
+    if order == "page":
+        numbers = {"point_number": list(range(12))}
+        case.add("datum_page", datum_id=ids, resource=resource, datum_kwargs=numbers)
+    if order == "bulk":
+        arguments = [{"point_number": point} for point in range(12)]
+        case.add("bulk_datum", datum_ids=ids, resource=resource, datum_kwarg_list=arguments)
+    for point in range(12):
+        if order == "datum first":
+            case.datum(resource, point)
+        if point not in lost:
+            case.event(descriptor, point + 1, cam=ids[point], cam_total=64.0 * (point + 1))
+    if order == "data last":
+        data()
+    case.stop(primary=12)
+    return case
+
+
+SUMS = snaked(3, 4, [64.0 * (point + 1) for point in range(12)])
+
+
+@pytest.mark.parametrize("spec", ["AD_HDF5", "AD_HDF5_SWMR"])
+async def test_a_classic_area_detector_is_drawn_in_whatever_order_its_documents_come(
+    redis_url: str, tmp_path: Path, spec: str
+) -> None:
+    cases = []
+    for order in ("datum first", "data first", "data last", "page", "bulk"):
+        case = classic(tmp_path / order, spec, "ad.h5", order=order, frame_per_point=1)
+        write(case.folder / "ad.h5", ramp(12))
+        cases.append(case)
+    for outcome in await all_played(redis_url, tmp_path, *cases):
+        assert outcome.channel("total") == SUMS
+        assert outcome.channel("cam_total", "scalars") == SUMS
+        assert (outcome.run.status, outcome.words.strip()) == ("complete", "")
+        assert (outcome.run.file or "").endswith("/ad.h5")
+
+
+async def test_frames_a_point_and_shapes_that_are_wrong_in_a_classic_descriptor(redis_url: str, tmp_path: Path) -> None:
+    """The dataset decides: descriptors of ophyd have had depth 0, sides exchanged, and another number of frames."""
+    cases = []
+    for shape in ((8, 6, 0), (1, 6, 8), (0, 8, 6), (2, 8, 6)):
+        case = classic(tmp_path / str(shape), "AD_HDF5", "ad.h5", shape=shape, frame_per_point=2)
+        write(case.folder / "ad.h5", ramp(24, height=8, width=6))
+        cases.append(case)
+    expected = snaked(3, 4, [48.0 * (4 * point + 3) for point in range(12)])
+    for outcome in await all_played(redis_url, tmp_path, *cases):
+        assert outcome.channel("total") == expected
+        assert outcome.run.frame_shape == (8, 6)
+        assert outcome.run.status == "complete"
+
+
+@pytest.mark.parametrize("each", [1, 2])
+async def test_a_classic_detector_with_a_file_for_every_frame(redis_url: str, tmp_path: Path, each: int) -> None:
+    """In single mode areaDetector writes datasets of two dimensions; others write a stack of one frame."""
+    told = {"template": "%s%s_%6.6d.h5", "filename": "im age", "frame_per_point": each}
+    cases = []
+    for name in ("one frame", "a stack of one"):
+        case = classic(tmp_path / name, "AD_HDF5_SINGLE", "files", **told)
+        for frame, data in enumerate(ramp(12 * each)):
+            path = case.folder / "files" / f"im age_{frame:06d}.h5"
+            if name == "one frame":
+                write(path, data, compression=None)
+            else:
+                write(path, data[np.newaxis])
+        cases.append(case)
+    firsts = [each * point + 1 for point in range(12)]
+    expected = snaked(3, 4, [64.0 * sum(range(first, first + each)) for first in firsts])
+    for outcome in await all_played(redis_url, tmp_path, *cases):
+        assert outcome.channel("total") == expected
+        assert outcome.run.status == "complete"
+        assert (outcome.run.file or "").endswith("/files/im age_000000.h5")
+
+
+async def test_classic_files_that_are_not_read_leave_the_maps_to_the_scalars(redis_url: str, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    write(tmp_path / "elsewhere" / "ad.h5", ramp(12))
+    template = {"template": "%s%s_%6.6d.h5", "filename": "../../elsewhere/ad"}
+    cases = {
+        "its files are of the kind AD_TIFF; only AD_HDF5, AD_HDF5_SWMR and AD_HDF5_SINGLE are read": classic(
+            root / "tiff", "AD_TIFF", "files", template="%s%s_%d.tiff", filename="im"
+        ),
+        "its files are of the kind XSP3; only AD_HDF5, AD_HDF5_SWMR and AD_HDF5_SINGLE are read": classic(
+            root / "xsp3", "XSP3", "x.h5"
+        ),
+        "has 0 frames a point": classic(root / "none", "AD_HDF5", "ad.h5", frame_per_point=0),
+        "does not say how its files are called": classic(
+            root / "width", "AD_HDF5_SINGLE", "files", template="%s%s_%999999999d.h5", filename="im"
+        ),
+        "is not in the data root": classic(root / "outside", "AD_HDF5", str(tmp_path / "elsewhere" / "ad.h5")),
+        "..": classic(root / "up", "AD_HDF5_SINGLE", "files", **template),
+    }
+    for outcome, said in zip(await all_played(redis_url, root, *cases.values()), cases, strict=True):
+        assert outcome.channel("cam_total") == SUMS, said
+        assert outcome.run.main.key == "scalars", said
+        assert outcome.run.status == "complete", said
+        assert outcome.words.strip().startswith("cam is not drawn: "), outcome.words
+        assert said in outcome.words, outcome.words
+
+
+async def test_frames_of_lost_classic_events_are_read_from_the_file(redis_url: str, tmp_path: Path) -> None:
+    case = classic(tmp_path / "lost", "AD_HDF5", "ad.h5", lost=(4, 5, 6))
+    write(case.folder / "ad.h5", ramp(12))
+    outcome = await played(redis_url, tmp_path, case)
+    assert outcome.channel("total") == SUMS
+    assert outcome.run.filled == 3
+    assert "3 of 12 events never came." in outcome.words
+    assert outcome.run.status == "incomplete"

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from snakemap.derived import TOTAL, Rectangle, derived_descriptor, scalar_descriptor
 from snakemap.frames import FrameLedger, Piece, Resource, is_spectrum
-from snakemap.hdf5 import FrameBatch
+from snakemap.hdf5 import FrameBatch, Reduced
 from snakemap.hdf5_layout import Layout, layout_of, scalar_rows, spectra_layout
 from snakemap.ingest.readers import Reader
 from snakemap.ingest.regions import Regions, regions_of
@@ -35,7 +35,6 @@ class Feed(Protocol):
         key: the data key.
         stream: name of its stream.
         ledger: the account of its points.
-        piece_max: points to read in one go.
         period_s: between two readings, in seconds.
         shows: whether it has frames to be shown.
     """
@@ -43,13 +42,17 @@ class Feed(Protocol):
     key: str
     stream: str
     ledger: FrameLedger
-    piece_max: int
     period_s: float
     shows: bool
 
     @property
     def name(self) -> str:
         """What the page calls it."""
+        ...
+
+    @property
+    def piece_max(self) -> int:
+        """Points to read in one go."""
         ...
 
     @property
@@ -110,7 +113,6 @@ class Camera:
         regions: what is summed over; None before the first frame.
     """
 
-    piece_max = FRAMES_MAX
     period_s = 0.0
     shows = True
 
@@ -127,6 +129,11 @@ class Camera:
     def name(self) -> str:
         """As the page calls it; empty for the main source."""
         return "" if self.source is self.run.main else self.run.name_of(self.source)
+
+    @property
+    def piece_max(self) -> int:
+        """Points to read in one go: a single one where each frame has a file of its own."""
+        return 1 if any(resource.template for resource in self.ledger.resources.values()) else FRAMES_MAX
 
     @property
     def rank(self) -> int:
@@ -157,6 +164,8 @@ class Camera:
     async def read(self, reader: Reader, piece: Piece, *, show: bool) -> Summed:
         """Reads a piece once; raises what the reader says."""
         resource = self.ledger.resources[piece.resource]
+        if resource.template:
+            return await self._read_files(reader, resource, piece, show=show)
         layout = await self._layout(reader, resource)
         shape = layout.frame_shape
         if layout.colors == "spectra":
@@ -169,6 +178,33 @@ class Camera:
         frames = piece.count * resource.frames_per_point
         return Summed(self, piece, columns, shape, reduced.frame, frames, reduced.size_bytes)
 
+    async def _read_files(self, reader: Reader, resource: Resource, piece: Piece, *, show: bool) -> Summed:
+        """Reads the one point of a piece whose frames have a file each."""
+        first = piece.index * resource.frames_per_point
+        summed = [await self._read_file(reader, resource, first + n, show) for n in range(resource.frames_per_point)]
+        (regions, shape), parts = summed[-1][0], [reduced for _, reduced in summed]
+        self.regions = regions
+        sums = np.concatenate([part.sums for part in parts]).sum(axis=0, keepdims=True)
+        columns = {channel: sums[:, number] for number, channel in enumerate((*regions.rectangles, TOTAL))}
+        size_bytes = sum(part.size_bytes for part in parts)
+        return Summed(self, piece, columns, shape, parts[-1].frame, len(parts), size_bytes)
+
+    async def _read_file(
+        self, reader: Reader, resource: Resource, number: int, show: bool
+    ) -> tuple[tuple[Regions, tuple[int, int]], Reduced]:
+        """Sums all that the file of one frame holds."""
+        uri = resource.uri_of(number)
+        size = await reader.size(uri, resource.dataset)
+        frames = size[0] if len(size) != 2 else 1
+        layout = layout_of(size if len(size) != 2 else (1, *size), frames_per_point=frames)
+        shape = self.source.frame_shape or layout.frame_shape
+        regions = self.regions or regions_of(self.run, self.rois, frame_shape=shape, source=self.source)
+        batch = FrameBatch(
+            uri, resource.dataset, 0, 1, frames, tuple(regions.rectangles.values()), shape, show,
+            size if len(size) == 2 else (),
+        )  # fmt: skip
+        return (regions, shape), await reader.reduce(batch)
+
     async def _sum_spectra(self, reader: Reader, piece: Piece, layout: Layout) -> Summed:
         """Sums all values of each point."""
         resource = self.ledger.resources[piece.resource]
@@ -179,6 +215,8 @@ class Camera:
 
     async def points(self, reader: Reader, resource: Resource) -> int:
         """Points that a file holds now; raises what the reader says."""
+        if resource.template:
+            return self.ledger.rows_announced(resource.uid)
         if resource.columns:
             return (await reader.size(resource.uri, resource.dataset))[0] * resource.columns
         layout = await self._layout(reader, resource)

@@ -17,6 +17,7 @@ WHOLE = ("start", "descriptor", "resource", "stream_resource", "stop")
 """Documents that are kept as they came."""
 
 PAGE_MAX = 5000
+TEXT_MAX = 200
 
 
 class Kept:
@@ -25,6 +26,8 @@ class Kept:
     def __init__(self) -> None:
         self._documents: dict[str, Document] = {}
         self._spans: dict[tuple[str, str], list[Piece]] = {}
+        self._data: dict[str, tuple[list[str], list[Any]]] = {}
+        self._pointers: dict[tuple[str, str], tuple[list[int], list[Any]]] = {}
         self._events: dict[tuple[str, tuple[str, ...]], tuple[array[int], list[array[float]]]] = {}
 
     def take(self, document: Document) -> None:
@@ -34,10 +37,21 @@ class Kept:
             self._documents[f"{name} {doc.get('uid')}"] = document
         elif name == "stream_datum":
             self._announce(doc)
+        elif name == "datum":
+            ids, numbers = self._data.setdefault(doc["resource"], ([], []))
+            ids.append(doc["datum_id"])
+            numbers.append(_point_number(doc))
+        elif name == "datum_page":
+            told, (ids, numbers) = _point_number(doc), self._data.setdefault(doc["resource"], ([], []))
+            ids += doc["datum_id"]
+            numbers += told if isinstance(told, list) else [None] * len(doc["datum_id"])
         elif name == "event":
-            self._columns(doc["descriptor"], [doc["seq_num"]], {key: [value] for key, value in _data(doc).items()})
+            columns = {key: [value] for key, value in _data(doc).items()}
+            self._columns(doc["descriptor"], [doc["seq_num"]], columns)
+            self._point(doc["descriptor"], [doc["seq_num"]], columns)
         elif name == "event_page":
             self._columns(doc["descriptor"], doc["seq_num"], _data(doc))
+            self._point(doc["descriptor"], doc["seq_num"], _data(doc))
 
     def documents(self) -> list[Document]:
         """Enough to begin the run again from its files; in the order in which documents come."""
@@ -46,8 +60,9 @@ class Kept:
         if not others:
             return stop
         pages = [replace(others[0], name="event_page", doc=doc) for doc in self._pages()]
-        spans = [replace(others[0], name="stream_datum", doc=doc) for doc in self._data()]
-        return [*others, *pages, *spans, *stop]
+        spans = [replace(others[0], name="stream_datum", doc=doc) for doc in self._announced()]
+        data = [replace(others[0], name="datum_page", doc=doc) for doc in self._data_pages()]
+        return [*others, *data, *pages, *spans, *stop]
 
     def _announce(self, doc: Mapping[str, Any]) -> None:
         resource = doc["stream_resource"]
@@ -82,7 +97,25 @@ class Kept:
         for column, values in zip(columns, new, strict=True):
             column.extend(values)
 
-    def _data(self) -> Iterator[dict[str, Any]]:
+    def _point(self, descriptor: str, seq_nums: list[int], data: Mapping[str, Any]) -> None:
+        """Keeps the ids of data that events hold in place of values."""
+        for key, column in data.items():
+            if (
+                isinstance(column, list)
+                and len(column) == len(seq_nums)
+                and all(isinstance(uid, str) and len(uid) <= TEXT_MAX for uid in column)
+            ):
+                points, ids = self._pointers.setdefault((descriptor, key), ([], []))
+                points += seq_nums
+                ids += column
+
+    def _data_pages(self) -> Iterator[dict[str, Any]]:
+        for resource, (ids, numbers) in self._data.items():
+            for start in range(0, len(ids), PAGE_MAX):
+                part = slice(start, start + PAGE_MAX)
+                yield {"resource": resource, "datum_id": ids[part], "datum_kwargs": {"point_number": numbers[part]}}
+
+    def _announced(self) -> Iterator[dict[str, Any]]:
         for (descriptor, resource), spans in self._spans.items():
             for span in spans:
                 yield {
@@ -97,17 +130,30 @@ class Kept:
         for (descriptor, keys), (seq_nums, columns) in self._events.items():
             for start in range(0, len(seq_nums), PAGE_MAX):
                 part = slice(start, start + PAGE_MAX)
-                numbers = seq_nums[part].tolist()
-                times = [0.0] * len(numbers)
-                yield {
-                    "descriptor": descriptor,
-                    "seq_num": numbers,
-                    "uid": [f"{descriptor}/again-{number}" for number in numbers],
-                    "time": times,
-                    "data": {key: column[part].tolist() for key, column in zip(keys, columns, strict=True)},
-                    "timestamps": dict.fromkeys(keys, times),
-                    "filled": {},
-                }
+                told = {key: column[part].tolist() for key, column in zip(keys, columns, strict=True)}
+                yield _page(descriptor, seq_nums[part].tolist(), told)
+        for (descriptor, key), (points, ids) in self._pointers.items():
+            for start in range(0, len(points), PAGE_MAX):
+                part = slice(start, start + PAGE_MAX)
+                yield _page(descriptor, points[part], {key: ids[part]})
+
+
+def _page(descriptor: str, seq_nums: list[int], data: dict[str, Any]) -> dict[str, Any]:
+    times = [0.0] * len(seq_nums)
+    return {
+        "descriptor": descriptor,
+        "seq_num": seq_nums,
+        "uid": [f"{descriptor}/again-{number}" for number in seq_nums],
+        "time": times,
+        "data": data,
+        "timestamps": dict.fromkeys(data, times),
+        "filled": {},
+    }
+
+
+def _point_number(doc: Mapping[str, Any]) -> Any:
+    told = doc.get("datum_kwargs")
+    return told.get("point_number") if isinstance(told, Mapping) else None
 
 
 def _data(doc: Mapping[str, Any]) -> Mapping[str, Any]:

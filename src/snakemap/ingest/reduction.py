@@ -386,6 +386,17 @@ class Reduction:
                         self.pages.lags.announce(entry.doc["stream_resource"], rows.start, rows.stop, at=self.run.heard)
         elif not self._is_ours(entry):
             self._kept.take(entry.document)
+            for ledger, pointer in self.run.pointed:
+                self._announce_point(ledger, *pointer, live=live)
+
+    def _announce_point(self, ledger: FrameLedger, resource: str, row: int, *, live: bool) -> None:
+        """Has read what an event has announced together with a datum."""
+        for reading in self.readings.values():
+            if reading.ledger is ledger:
+                reading.announce(resource, row + 1, at=self.run.heard)
+                reading.wake()
+                if live and reading.feed.shows:
+                    self.pages.lags.announce(resource, row, row + 1, at=self.run.heard)
 
 
 def _speaks_of(datum: Mapping[str, Any], ledger: FrameLedger) -> bool:

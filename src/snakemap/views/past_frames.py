@@ -75,11 +75,14 @@ async def frame_at(room: FileRoom, resource: Resource, row: int) -> npt.NDArray[
         FileRefused: when the file may not be read, or
         FileBroken: cannot be.
     """
-    path = room.place_of(unquote(urlsplit(resource.uri).path))
+    last = resource.frames_per_point * (row + 1) - 1
+    path = room.place_of(unquote(urlsplit(resource.uri_of(last)).path))
     if not path:
         raise FrameError("the file is not in the data root")
     shape = (await room.looker.about(path, resource.dataset)).get("shape") or []
-    lead = divmod(row, resource.columns) if resource.columns else (resource.frames_per_point * (row + 1) - 1,)
+    lead = divmod(row, resource.columns) if resource.columns else (last,)
+    if resource.template:  # a file holds the one frame, or a stack of it
+        lead = (shape[0] - 1,) if len(shape) > 2 else ()
     sides = [[0, size, 1] for size in shape[len(lead) :]]
     if (len(sides) == 3 and sides[-1][1] != 3) or len(sides) not in (2, 3) or 0 in shape:
         raise FrameError(f"a dataset of the shape {shape} has no frames that can be shown")

@@ -165,7 +165,7 @@ def _reduced(run: Run, document: Document, files: Files) -> Iterator[Document]:
             for uid, resource in ledger.resources.items():
                 length = len(files.get((resource.uri, resource.dataset), ()))
                 ledger.fill(uid, length=length, expected=run.expected)
-    if document.name in ("stream_datum", "stop"):
+    if document.name in ("stream_datum", "stop", "event", "event_page", "datum", "datum_page"):
         for stream in list(run.streams.values()):
             for source in list(stream.images.values()):
                 yield from _sums(run, source, files)

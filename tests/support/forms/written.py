@@ -413,6 +413,31 @@ def more_points_than_places(name: str) -> Form:
     return _form(pen, name, "points beyond the shape are counted and drawn nowhere", expected)
 
 
+def classic(name: str, *, late: bool = False) -> Form:
+    """As ophyd made it: a resource, a datum a point, and its id in the event."""
+    pen = Pen(name, shape=[3, 4], snaking=[False, True], extents=[[3.0, 2.0], [0.5, 1.25]], motors=[Y, X])
+    camera = {"source": "PV:cam", "dtype": "array", "shape": [1, 4, 6], "external": "FILESTORE:"}
+    own = {"source": "PV:sum", "dtype": "number", "shape": [], "units": "counts"}
+    doc = {"uid": f"primary of {pen.uid}", "run_start": pen.uid, "name": "primary", "configuration": {}, "hints": {}}
+    pen.write("descriptor", {**doc, "data_keys": {"camera": camera, "camera-sum": own}, "object_keys": {}})
+    resource = f"r of {pen.uid}"
+    told = {"spec": "AD_HDF5", "root": "/data", "resource_path": "a b.h5", "resource_kwargs": {"frame_per_point": 1}}
+    pen.write("resource", {"uid": resource, "run_start": pen.uid, "path_semantics": "posix", **told})
+    pen.files["file://localhost/data/a%20b.h5", "/entry/data/data"] = COUNTS
+    ids = [f"{resource}/{point}" for point in range(12)]
+    for point in range(12):
+        if not late:
+            arguments = {"point_number": point}
+            pen.write("datum", {"datum_id": ids[point], "resource": resource, "datum_kwargs": arguments})
+        pen.event(point + 1, {"camera": ids[point], "camera-sum": COUNTS[point]})
+    if late:
+        page = {"datum_id": ids, "datum_kwargs": {"point_number": list(range(12))}}
+        pen.write("datum_page", {"resource": resource, **page})
+    pen.stop(num_events={"primary": 12})
+    expected = Expected(COUNTS, {X: GX, Y: GY}, expected=12, table=SNAKED, scalars={"camera-sum": COUNTS})
+    return _form(pen, name, "resource and datum, as before ophyd-async", expected)
+
+
 def with_blanks(counts: Numbers, points: int) -> Numbers:
     """The same with nothing after some points."""
     return np.where(np.arange(len(counts)) < points, counts, np.nan)
@@ -443,6 +468,8 @@ MAKERS: dict[str, Callable[[str], Form]] = {
     "two streams of frames": two_streams_of_frames,
     "described anew": described_anew,
     "announced before numbered": announced_before_numbered,
+    "classic": classic,
+    "classic, data last": lambda name: classic(name, late=True),
     "trembling readbacks": readbacks_that_tremble,
     "more points than places": more_points_than_places,
 }
