@@ -79,6 +79,7 @@ class Run:
         self._resources: dict[str, Mapping[str, Any]] = {}
         self._classic: dict[str, Mapping[str, Any]] = {}
         self._data = Data()
+        self._blank: Source | None = None
         self.pointed: list[tuple[FrameLedger, Pointer]] = []
         self._derived: dict[str, Source | tuple[Stream, str]] = {}
         self._agreements: tuple[int, dict[str, list[Agreement]]] = (-1, {})
@@ -229,7 +230,7 @@ class Run:
             return "lost"
         if self.stop["exit_status"] in ENDINGS:
             return ENDINGS[self.stop["exit_status"]]
-        if self.expected is not None and self.points >= self.expected and not any(self.lost_events.values()):
+        if self.expected is not None and self.points >= self.expected and not self._lacks:
             return "complete"
         return "incomplete" if self.settled is not None else "running"
 
@@ -249,6 +250,11 @@ class Run:
         return " ".join(told) if len(told) > 1 else reason or "".join(told)
 
     @property
+    def _lacks(self) -> bool:
+        """Whether something never came though the main source is whole: events, or all frames of a better source."""
+        return self._blank is not None or any(self.lost_events.values())
+
+    @property
     def lost_events(self) -> dict[str, int]:
         """Events that never came, by stream: those of the stop document, and gaps in seq_nums while it goes on."""
         return {name: stream.lost(self._told_events(name)) for name, stream in self.streams.items()}
@@ -262,6 +268,10 @@ class Run:
                 whole = max(self.streams[name].events, self._told_events(name) or 0)
                 of = "" if name == self.main.stream else f" of {name}"
                 told.append(f"{lost:,} of {whole:,} events{of} never came.")
+        if self._blank is not None:
+            told.append(
+                f"No frame of {self.name_of(self._blank)} could be read; the maps show {self.name_of(self.main)}."
+            )
         return [*told, *self.unused]
 
     @property
@@ -371,7 +381,14 @@ class Run:
             number = order.index(source.key) if source.key in order else len(order)
             return (bool(source.hindrance), max(source.rank, 1), not first, source.rank, number)
 
-        best = min(sources, key=place, default=None)
+        ranked = sorted(sources, key=place)
+        best = next(iter(ranked), None)
+        self._blank = None
+        if best is not None and self.settled is not None and not best.maps.visited:
+            drawn = next((source for source in ranked if source.maps.visited), best)
+            if drawn is not best and not best.hindrance:
+                self._blank = best
+            best = drawn
         if best is None:
             if streams and not self.main.key:
                 self.main.stream = streams[0].name
@@ -541,6 +558,8 @@ class Run:
             stream.placing.end(stream.points)
             if stream.follow():
                 self._begin_anew(stream)
+        if self.settled is not None and self._choose_main():
+            self.epoch += 1
 
     def _events(self) -> int | None:
         return self._told_events(self.main.stream)

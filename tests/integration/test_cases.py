@@ -317,7 +317,7 @@ async def test_frames_a_point_and_shapes_that_are_wrong_in_a_classic_descriptor(
 @pytest.mark.parametrize("each", [1, 2])
 async def test_a_classic_detector_with_a_file_for_every_frame(redis_url: str, tmp_path: Path, each: int) -> None:
     """In single mode areaDetector writes datasets of two dimensions; others write a stack of one frame."""
-    told = {"template": "%s%s_%6.6d.h5", "filename": "im age", "frame_per_point": each}
+    told: dict[str, Any] = {"template": "%s%s_%6.6d.h5", "filename": "im age", "frame_per_point": each}
     cases = []
     for name in ("one frame", "a stack of one"):
         case = classic(tmp_path / name, "AD_HDF5_SINGLE", "files", **told)
@@ -339,7 +339,7 @@ async def test_a_classic_detector_with_a_file_for_every_frame(redis_url: str, tm
 async def test_classic_files_that_are_not_read_leave_the_maps_to_the_scalars(redis_url: str, tmp_path: Path) -> None:
     root = tmp_path / "root"
     write(tmp_path / "elsewhere" / "ad.h5", ramp(12))
-    template = {"template": "%s%s_%6.6d.h5", "filename": "../../elsewhere/ad"}
+    template: dict[str, Any] = {"template": "%s%s_%6.6d.h5", "filename": "../../elsewhere/ad"}
     cases = {
         "its files are of the kind AD_TIFF; only AD_HDF5, AD_HDF5_SWMR and AD_HDF5_SINGLE are read": classic(
             root / "tiff", "AD_TIFF", "files", template="%s%s_%d.tiff", filename="im"
@@ -370,3 +370,27 @@ async def test_frames_of_lost_classic_events_are_read_from_the_file(redis_url: s
     assert outcome.run.filled == 3
     assert "3 of 12 events never came." in outcome.words
     assert outcome.run.status == "incomplete"
+
+
+async def test_a_camera_whose_file_never_came_leaves_the_maps_to_the_scalars_of_an_incomplete_run(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """It could have been read, so that the run is not complete without it."""
+    cases = []
+    for name in ("none", "no HDF5"):
+        case = Documents(tmp_path / name, 2, 2)
+        descriptor = case.descriptor(cam=image(1, 8, 8), i0=number("nA"))
+        resource = case.stream_resource("cam", case.folder / "cam.h5")
+        if name != "none":
+            (case.folder / "cam.h5").write_bytes(b"a picture")
+        for point in range(4):
+            case.stream_datum(descriptor, resource, point, point + 1)
+            case.event(descriptor, point + 1, i0=1.0 + point)
+        case.stop(primary=4)
+        cases.append(case)
+    for outcome in await all_played(redis_url, tmp_path, *cases, file_timeout_s=1):
+        assert outcome.run.main.key == "scalars"
+        assert outcome.channel("i0") == snaked(2, 2, [1, 2, 3, 4])
+        assert outcome.run.status == "incomplete"
+        assert "No frame of cam could be read; the maps show scalars." in outcome.words
+        assert "4 points of cam could not be read." in outcome.words

@@ -519,8 +519,11 @@ def test_the_file_is_the_path_as_the_writer_sees_it() -> None:
 def test_documents_of_no_concern_pass_without_a_trace() -> None:
     run = run_of(shape=[2, 3])
     before = state(run)
-    for name in ("start", "resource", "datum", "datum_page", "worker", "unheard of"):
+    for name in ("start", "worker", "unheard of"):
         apply(run, name, {"descriptor": "d", "seq_num": [1], "data": {"camera": [1]}})
+    apply(run, "resource", {"uid": "old", "spec": "AD_HDF5", "resource_path": "/data/old.h5"})
+    apply(run, "datum", {"datum_id": "old/0", "resource": "old", "datum_kwargs": {"point_number": 0}})
+    apply(run, "datum_page", {"datum_id": ["old/1"], "resource": "old", "datum_kwargs": {"point_number": [1]}})
     apply(run, "event", {"descriptor": "nobody's", "seq_num": 1, "data": {"camera": 1}})
     apply(run, "event_page", {"descriptor": "d", "seq_num": [1], "data": {"camera": [1]}})
     assert state(run) == before

@@ -285,7 +285,9 @@ class Tab:
         if maps.beyond:
             notes.append(f"{maps.beyond:,} points lie beyond the {maps.raster.rows} x {maps.raster.columns} shape.")
         notes += [f"{mark}." for one in run.agreements(self.pipeline.source) if (mark := one.described)]
-        notes += [str(told.get("trouble") or "") for told in self.live.summaries[:200] if told["uid"] == run.uid]
+        troubles = [str(told.get("trouble") or "") for told in self.live.summaries[:200] if told["uid"] == run.uid]
+        notes += [remark for remark in run.remarks if not any(remark in trouble for trouble in troubles)]
+        notes += troubles
         return " ".join(dict.fromkeys(note.strip() for note in notes if note.strip()))
 
     def _show_frame(self, run: Run, *, now: float) -> None:
