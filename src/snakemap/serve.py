@@ -51,6 +51,7 @@ def command(settings: Settings, *, dev: bool = False, log_level: str = "info") -
         *("--index", "dashboard"),
         *("--address", settings.host, "--port", str(settings.port)),
         *(part for origin in origins(settings) for part in ("--allow-websocket-origin", origin)),
+        *(("--use-xheaders",) if settings.proxied else ()),
         *("--session-ids", "signed"),
         *("--unused-session-lifetime", str(UNUSED_SESSION_MS), "--check-unused-sessions", str(UNUSED_SESSION_MS // 3)),
         *("--websocket-max-message-size", str(MESSAGE_BYTES_MAX)),

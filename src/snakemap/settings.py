@@ -16,6 +16,7 @@ from snakemap.errors import SettingsError
 __all__ = ["Settings", "grid_from_text", "load"]
 
 GRID_PATTERN = re.compile(r"^\s*(\d+)\s*[xX]\s*(\d+)\s*(?::\s*(snake|raster))?\s*$")
+ROOT_PATH_PATTERN = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
 
 def _state_home() -> Path:
@@ -105,6 +106,13 @@ class Settings(BaseSettings):
     api_requests_per_minute: int = Field(
         1200, ge=1, description="Requests to the API that one address may make in a minute; more are told to wait."
     )
+    api_root_path: str = Field(
+        "", description="Path that a proxy strips before the API, like `/snakemap-api`. Empty: none."
+    )
+    proxied: bool = Field(
+        False,
+        description="Pages take addresses and scheme from the headers of a proxy, which alone may reach their port.",
+    )
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Host names (`dashboard.beamline:5006`, several with commas) that pages may be opened from."
     )
@@ -162,6 +170,14 @@ class Settings(BaseSettings):
         if any("*" in origin for origin in origins):
             raise ValueError("`*` would let any web page read this one; name the hosts")
         return origins
+
+    @field_validator("api_root_path")
+    @classmethod
+    def _check_api_root_path(cls, value: str) -> str:
+        path = value.rstrip("/")
+        if path and not ROOT_PATH_PATTERN.fullmatch(path):
+            raise ValueError("it is no path like /snakemap-api")
+        return path
 
     @field_validator("rois")
     @classmethod

@@ -142,6 +142,11 @@ def test_pages_are_served_with_signed_sessions_to_whom_they_are_meant_for() -> N
     assert "--dev" in command(load(), dev=True)
 
 
+def test_the_headers_of_a_proxy_are_believed_only_where_a_setting_says_so() -> None:
+    assert "--use-xheaders" not in command(load())
+    assert "--use-xheaders" in command(load(proxied=True))
+
+
 @pytest.mark.parametrize(
     ("host", "named", "expected"),
     [

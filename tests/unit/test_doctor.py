@@ -146,6 +146,12 @@ BAD: dict[str, tuple[dict[str, str], Mark, str]] = {
     "api_requests_per_minute": ({"API_REQUESTS_PER_MINUTE": "60"}, Mark.NOTE, "needs 240, set it to that or more"),
     "host": ({"HOST": "host.invalid"}, Mark.WRONG, "set it to 127.0.0.1, or to 0.0.0.0"),
     "origins": ({"ORIGINS": "http://wall.beamline/"}, Mark.WRONG, "without http:// and path"),
+    "api_root_path": ({"API_ROOT_PATH": "/api"}, Mark.NOTE, "set another prefix"),
+    "proxied": (
+        {"PROXIED": "yes", "HOST": "0.0.0.0", "ORIGINS": "a:1"},
+        Mark.NOTE,
+        "make sure that only the proxy reaches the pages' port",
+    ),
     "secret_key": ({"SECRET_KEY": "short"}, Mark.WRONG, "take 32 or more, `python -c"),
     "max_sessions": ({"MAX_SESSIONS": "1000000000"}, Mark.WRONG, "`ulimit -n 2000000100` before the start"),
     "download_max_mb": ({"DOWNLOAD_MAX_MB": "50000"}, Mark.NOTE, "set it to 20000 or less"),
@@ -186,7 +192,7 @@ def test_a_setting_that_is_no_good_is_told_with_what_to_do(monkeypatch: pytest.M
 
 
 TEXTS = {name for name, field in Settings.model_fields.items() if field.annotation is str} - {"stomp_url"}
-READABLE = {*TEXTS, "data_root", "log_dir", "state_dir", "origins"} - {"blueapi_token_header"}
+READABLE = {*TEXTS, "data_root", "log_dir", "state_dir", "origins"} - {"blueapi_token_header", "api_root_path"}
 """Settings that any text can be read as."""
 
 

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from snakemap import __version__
 from snakemap.api.answers import INVALID, answer, answer_to, problems_of
@@ -86,6 +87,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         version=__version__,
         summary="Live maps of a beamline scan, for other programs.",
         lifespan=lifespan,
+        servers=[{"url": settings.api_root_path}] if settings.api_root_path else None,
         openapi_tags=[{"name": tag, "description": text} for tag, text in TAGS.items()],
     )
     app.state.service = service = Service(store, settings)
@@ -105,6 +107,8 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
 
 def _surround(app: FastAPI, settings: Settings) -> None:
     """Puts around an application what every request goes through, from the inside out."""
+    if settings.api_root_path:  # innermost: what is around counts and limits by our own paths
+        app.add_middleware(Rooted, root_path=settings.api_root_path)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN, compresslevel=GZIP_LEVEL)
     app.add_middleware(Variants)
     app.add_middleware(Bodies)
@@ -118,6 +122,27 @@ def _surround(app: FastAPI, settings: Settings) -> None:
             expose_headers=["ETag", "Retry-After", "Location"],
         )
     app.add_middleware(Counting, requests=app.state.metrics.requests)
+
+
+class Rooted:
+    """Puts back in front of every path what a proxy has stripped, so that links and redirects lead through the proxy.
+
+    Args:
+        app: what comes behind.
+        root_path: that is stripped, like ``"/snakemap-api"``.
+    """
+
+    def __init__(self, app: ASGIApp, *, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one connection on; in the same scope, where the router notes the route for those around."""
+        if scope["type"] in ("http", "websocket"):
+            scope["root_path"] = self._root_path
+            scope["path"] = self._root_path + scope["path"]
+            scope["raw_path"] = self._root_path.encode() + (scope.get("raw_path") or b"")
+        await self._app(scope, receive, send)
 
 
 class Origins(CORSMiddleware):

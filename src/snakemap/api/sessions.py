@@ -167,6 +167,7 @@ Ours = Depends(_page_of_ours)
 )
 async def begin(
     here: Here,
+    request: Request,
     response: Response,
     address: Annotated[str, Depends(address_of)],
     wanted: Annotated[Wanted | None, Body()] = None,
@@ -176,7 +177,7 @@ async def begin(
     It is forgotten when nobody has used it for a day.
     """
     visitor = await here.visitors.create(address, (wanted or Wanted()).told())
-    response.headers["Location"] = f"/api/sessions/{visitor.token}"
+    response.headers["Location"] = f"{request.scope['root_path']}/api/sessions/{visitor.token}"
     response.headers["Cache-Control"] = "no-store"
     return _model(visitor)
 

@@ -57,6 +57,7 @@ CHECKS = (
     Check(SERVING, "origins", ("origins",), serving.origins),
     Check(SERVING, "port", ("port",), serving.port),
     Check(SERVING, "API port", ("api_port",), serving.api_port),
+    Check(SERVING, "proxy", ("api_root_path", "proxied"), serving.proxy),
     Check(SERVING, "API requests", ("api_requests_per_minute",), serving.api_requests),
     Check(SERVING, "key", ("secret_key",), serving.secret_key),
 )

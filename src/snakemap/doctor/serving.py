@@ -12,13 +12,14 @@ from snakemap.doctor.finding import Found, Note, Scene, Wrong
 from snakemap.errors import SettingsError
 from snakemap.ports import authority, listen
 
-__all__ = ["api_port", "api_requests", "host", "origins", "port", "secret_key"]
+__all__ = ["api_port", "api_requests", "host", "origins", "port", "proxy", "secret_key"]
 
 ANSWER_TIMEOUT_S = 3.0
 KEY_MIN = 32
 REQUESTS_FEW, REQUESTS_MANY = 240, 100_000
 """A page that polls four maps every second makes so many in a minute; one client that makes more takes a core."""
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 EVERYWHERE = ("0.0.0.0", "::")
 MAKE = "`python -c 'import secrets; print(secrets.token_urlsafe(48))'` makes one"
 
@@ -58,6 +59,19 @@ def api_port(scene: Scene) -> Iterator[Found]:
         yield Wrong(f"{scene.settings.port} is the port of the pages, too; set one of the two to another")
         return
     yield from _port(scene, scene.settings.api_port, setting="SNAKEMAP_API_PORT", route="/api/runs")
+
+
+def proxy(scene: Scene) -> Iterator[Found]:
+    """Yield whether what is set for a proxy fits what it would reach."""
+    settings = scene.settings
+    if settings.api_root_path == "/api":
+        yield Note("the proxy strips /api, so the API's own paths begin with /api/api; set another prefix")
+    if settings.proxied and settings.host not in LOOPBACK:
+        yield Note(
+            "pages believe the headers of whatever connects; make sure that only the proxy reaches the pages' port"
+        )
+    pages = "its headers are used by pages" if settings.proxied else "its headers are not used by pages"
+    yield f"{pages}; the API's prefix is {settings.api_root_path or 'empty'}"
 
 
 def api_requests(scene: Scene) -> Iterator[Found]:
