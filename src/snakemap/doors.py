@@ -43,6 +43,7 @@ from snakemap.views.health_route import HealthHandler, ReadyHandler
 from snakemap.views.log import LogView, filter_from
 from snakemap.views.picture_route import PictureHandler
 from snakemap.views.pipeline import Levels
+from snakemap.views.session_owner import install, owner_of, refuse_adoption
 from snakemap.views.tab import Tab
 from snakemap.views.visit import FileRoom
 from snakemap.watch import Watch
@@ -121,7 +122,9 @@ def _begin() -> None:
 def _caller(document: Document, settings: Settings) -> Caller:
     """Who a tab is: a name of ours, where it came from, and the token that a proxy brought with it."""
     request = getattr(document.session_context, "request", None)
-    headers = {name.lower(): value for name, value in getattr(request, "headers", {}).items()}
+    owner = owner_of(request)
+    told = owner.headers if owner is not None else getattr(request, "headers", {})
+    headers = {name.lower(): value for name, value in told.items()}
     token = headers.get(settings.blueapi_token_header.lower(), "") if settings.blueapi_token_header else ""
     address = str(getattr(request, "remote_ip", "") or "")
     tab = uuid4().hex
@@ -148,6 +151,8 @@ ROUTES = [
     ("/events", EventsHandler, {"store": lambda: process().live.store}),
 ]
 """What the server of the pages answers beside them."""
+
+install()  # `panel serve --plugins` imports this module before it makes its server
 
 
 def page(name: str) -> None:
@@ -217,6 +222,7 @@ def _log(document: Document, place: Place) -> LogView:
 
 def _admitted(document: Document) -> Process:
     """What all tabs share, for a session that may have one more."""
+    refuse_adoption(getattr(document.session_context, "request", None))
     _refuse_made_up(document)
     shared = process()
     tabs = shared.live.watchers + shared.chronicle.watchers

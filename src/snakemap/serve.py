@@ -53,6 +53,8 @@ def command(settings: Settings, *, dev: bool = False, log_level: str = "info") -
         *(part for origin in origins(settings) for part in ("--allow-websocket-origin", origin)),
         *(("--use-xheaders",) if settings.proxied else ()),
         *("--session-ids", "signed"),
+        # the token in a page holds what is named here of the browser's request: no cookies, no tokens of a proxy
+        *("--include-headers", "User-Agent", "--include-cookies", "none"),
         *("--unused-session-lifetime", str(UNUSED_SESSION_MS), "--check-unused-sessions", str(UNUSED_SESSION_MS // 3)),
         *("--websocket-max-message-size", str(MESSAGE_BYTES_MAX)),
         *("--static-dirs", f"assets={assets_dir()}"),

@@ -109,10 +109,22 @@ export function render({model, el}) {
   // who holds control answers for as long as its page is there; nothing here waits for a clock, which a browser slows
   // down in tabs that are not in view
   model.on("beat", () => { model.answer = model.beat })
-  // what a tab knows again after a reload, and nobody else does
-  const kept = sessionStorage.getItem("snakemap-tab")
-  if (kept) ask("back", {key: kept})
-  else sessionStorage.setItem("snakemap-tab", model.key)
+  // A tab keeps its control over a reload: its key is in sessionStorage from the end of one page to the beginning of the
+  // next. While the page is open it is not there, because window.open and "duplicate tab" copy what is.
+  const KEY = "snakemap-tab", KEPT_MS = 60_000
+  let key = model.key
+  const take = () => {
+    const [kept, at] = (sessionStorage.getItem(KEY) ?? "").split(" ")
+    sessionStorage.removeItem(KEY)
+    return Math.abs(Date.now() - Number(at)) < KEPT_MS ? kept : ""
+  }
+  const kept = take()
+  if (kept) { key = kept; ask("back", {key}) }
+  const leave = () => sessionStorage.setItem(KEY, `${key} ${Date.now()}`)
+  const again = (event) => { if (event.persisted) take() }
+  window.addEventListener("pagehide", leave)
+  window.addEventListener("pageshow", again)
+  model.on("remove", () => { window.removeEventListener("pagehide", leave); window.removeEventListener("pageshow", again) })
   fill()
   el.classList.add("control-desk")
   return box
