@@ -28,12 +28,13 @@ from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import SessionRefused, SettingsError, SnakemapError
 from snakemap.geometry import Habits
 from snakemap.hdf5_look import FileLooker
+from snakemap.hosts import Hosts
 from snakemap.live import Live
 from snakemap.permalink import Place, parse
 from snakemap.settings import Settings, load
 from snakemap.store import Store
 from snakemap.telemetry import Reporter
-from snakemap.views import dataset_image
+from snakemap.views import dataset_image, page_server, session_owner
 from snakemap.views.arrival import Arrival
 from snakemap.views.dashboard import Dashboard, page_css
 from snakemap.views.embedded import style_from_here
@@ -43,7 +44,7 @@ from snakemap.views.health_route import HealthHandler, ReadyHandler
 from snakemap.views.log import LogView, filter_from
 from snakemap.views.picture_route import PictureHandler
 from snakemap.views.pipeline import Levels
-from snakemap.views.session_owner import install, owner_of, refuse_adoption
+from snakemap.views.session_owner import owner_of, refuse_adoption
 from snakemap.views.tab import Tab
 from snakemap.views.visit import FileRoom
 from snakemap.watch import Watch
@@ -143,6 +144,12 @@ def _downloads() -> tuple[Path, int]:
     return told.root, told.download_max_mb * 1_000_000
 
 
+def _hosts() -> Hosts:
+    """The names that the server of the pages answers to."""
+    told = load()
+    return Hosts(told.host, told.origins)
+
+
 ROUTES = [
     ("/file", FileHandler, {"allowed": _downloads}),
     ("/picture", PictureHandler, {"store": lambda: process().live.store}),
@@ -152,7 +159,9 @@ ROUTES = [
 ]
 """What the server of the pages answers beside them."""
 
-install()  # `panel serve --plugins` imports this module before it makes its server
+# `panel serve --plugins` imports this module before it makes its server
+session_owner.install()
+page_server.install(_hosts)
 
 
 def page(name: str) -> None:

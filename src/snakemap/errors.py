@@ -154,6 +154,13 @@ class OriginRefused(SnakemapError):
     code = "origin_refused"
 
 
+class HostRefused(SnakemapError):
+    """A request names a host that is no name of this server."""
+
+    status = 421
+    code = "host_refused"
+
+
 class RunNotFound(SnakemapError):
     """No run of that uid is in the store; it may have expired."""
 

@@ -114,7 +114,9 @@ class Settings(BaseSettings):
         description="Pages take addresses and scheme from the headers of a proxy, which alone may reach their port.",
     )
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        (), description="Host names (`dashboard.beamline:5006`, several with commas) that pages may be opened from."
+        (),
+        description="Host names (`dashboard.beamline:5006`, several with commas) that pages and API answer to, and "
+        "whose web pages may show ours.",
     )
     secret_key: str = Field(
         "", repr=False, description="Signs session ids. Default: made once, in the state directory."

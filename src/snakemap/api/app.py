@@ -28,6 +28,7 @@ from snakemap.api.h5 import h5
 from snakemap.api.limits import Bodies, Requests
 from snakemap.api.metrics import Metrics, metrics
 from snakemap.api.models import Tag
+from snakemap.api.origins import KnownHosts
 from snakemap.api.plans import plans
 from snakemap.api.random import random
 from snakemap.api.requests import Counting
@@ -38,6 +39,7 @@ from snakemap.api.sessions import sessions
 from snakemap.api.tokens import discreet
 from snakemap.api.visr import visr
 from snakemap.errors import OriginRefused, SnakemapError
+from snakemap.hosts import Hosts
 from snakemap.settings import Settings
 from snakemap.store import Store
 
@@ -118,9 +120,10 @@ def _surround(app: FastAPI, settings: Settings) -> None:
             Origins,
             allow_origin_regex=f"https?://(?:{'|'.join(map(re.escape, settings.origins))})",
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Content-Type", "If-None-Match", "Idempotency-Key", "Last-Event-ID"],
+            allow_headers=["Authorization", "Content-Type", "If-None-Match", "Idempotency-Key", "Last-Event-ID"],
             expose_headers=["ETag", "Retry-After", "Location"],
         )
+    app.add_middleware(KnownHosts, hosts=Hosts(settings.host, settings.origins))
     app.add_middleware(Counting, requests=app.state.metrics.requests)
 
 

@@ -7,10 +7,9 @@ come through it are one.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import math
 import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable
 
 import orjson
@@ -19,7 +18,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from snakemap.api.answers import answer_to
-from snakemap.errors import BodyTooLarge, BodyTooSlow, Busy, RequestRefused, SnakemapError, TooManyClients, TooOften
+from snakemap.connections import BODY_TIMEOUT_S, Places, block_of
+from snakemap.errors import BodyTooLarge, BodyTooSlow, RequestRefused, SnakemapError, TooOften
 
 __all__ = ["BODY_BYTES_MAX", "UNLIMITED", "Bodies", "Places", "Requests", "address_of", "block_of"]
 
@@ -28,28 +28,12 @@ UNLIMITED = frozenset(("/healthz", "/readyz", "/metrics"))
 
 ADDRESSES_MAX = 10_000
 BODY_BYTES_MAX = 1_000_000
-BODY_TIMEOUT_S = 20.0
 DIGITS_MAX = 20
 
 
 def address_of(connection: HTTPConnection) -> str:
     """Who asks, as far as anybody can tell; see :func:`block_of`."""
     return block_of(connection.client.host if connection.client else "")
-
-
-def block_of(address: str) -> str:
-    """An address as it is counted: of IPv6 the first half, as one machine has all that begin with it.
-
-    >>> block_of("10.0.0.7"), block_of("2001:db8::1:2"), block_of("::ffff:10.0.0.7")
-    ('10.0.0.7', '2001:db8::', '10.0.0.7')
-    """
-    try:
-        known = ipaddress.ip_address(address)
-    except ValueError:
-        return address[:100]
-    if isinstance(known, ipaddress.IPv4Address):
-        return str(known)
-    return str(known.ipv4_mapped or ipaddress.IPv6Address(int(known) >> 64 << 64))
 
 
 class Requests:
@@ -179,48 +163,3 @@ def _played_back(body: bytes, receive: Receive) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return read
-
-
-class Places:
-    """Connections that stay open: so many in all, and so many of one address.
-
-    Args:
-        most: in all.
-        each: of one address.
-
-    Attributes:
-        taken: how many are open.
-    """
-
-    def __init__(self, *, most: int, each: int) -> None:
-        self._most = most
-        self._each = each
-        self._addresses: Counter[str] = Counter()
-        self.taken = 0
-
-    def take(self, address: str) -> Callable[[], None]:
-        """Takes a place; returns what gives it back, once, however often it is called.
-
-        Raises:
-            TooManyClients: when the address has too many.
-            Busy: when there is none left.
-        """
-        if self._addresses[address] >= self._each:
-            raise TooManyClients("too many clients from this address; try again later")
-        if self.taken >= self._most:
-            raise Busy("too many clients; try again later")
-        self.taken += 1
-        self._addresses[address] += 1
-        given_back = False
-
-        def give_back() -> None:
-            nonlocal given_back
-            if given_back:
-                return
-            given_back = True
-            self.taken -= 1
-            self._addresses[address] -= 1
-            if not self._addresses[address]:
-                del self._addresses[address]
-
-        return give_back

@@ -8,13 +8,15 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import cast
+from typing import Any, cast
 
 import uvicorn
 from fastapi import FastAPI
 
 from snakemap.api.app import create_app
+from snakemap.api.protocol import protocol
 from snakemap.api.tokens import Discretion
+from snakemap.connections import Connections, OutOfDescriptors, raise_descriptors
 from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.ports import authority, listen
 from snakemap.settings import Settings
@@ -42,6 +44,17 @@ class Server(uvicorn.Server):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begins to listen; asyncio waits a second when there are no descriptors, and says so each time."""
+        exhausted = OutOfDescriptors()
+
+        def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            if not exhausted.is_it(context.get("exception")):
+                loop.default_exception_handler(context)
+
+        asyncio.get_running_loop().set_exception_handler(handle)
+        await super().startup(sockets)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Has the event streams end, which would never end by themselves, and then everything else."""
         cast("FastAPI", self.config.app).state.service.streams.end()
@@ -59,6 +72,7 @@ def run(settings: Settings) -> int:
     """
     with ExitStack() as stack:
         listening = stack.enter_context(listen(settings.host, settings.api_port, setting="SNAKEMAP_API_PORT"))
+        raise_descriptors()
         url = settings.redis_url or stack.enter_context(EmbeddedRedis(settings.state_dir))
         store = Store(url, documents_max=settings.documents_max, keep_days=settings.keep_days)
         log.info("the API is at http://%s", authority(*listening.getsockname()[:2]))
@@ -74,6 +88,7 @@ def configuration(settings: Settings, store: Store) -> uvicorn.Config:
             logger.addFilter(Discretion())
     return uvicorn.Config(
         create_app(settings, store),
+        http=protocol(Connections()),
         log_config=None,
         access_log=log.isEnabledFor(logging.DEBUG),
         lifespan="on",
