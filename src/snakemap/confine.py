@@ -25,7 +25,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote_to_bytes
 
-from snakemap.errors import FileNotReady, FileRefused
+from snakemap.errors import FileMissing, FileNotReady, FileRefused
 
 __all__ = ["DataRoot", "local_path", "restrict_process", "shown"]
 
@@ -83,7 +83,8 @@ class DataRoot:
 
         Raises:
             FileRefused: when the name leads out of the root, the file is no plain file, or may not be read.
-            FileNotReady: when there is no such file in the root, or it cannot be opened just now.
+            FileMissing: when there is no such file in the root.
+            FileNotReady: when it cannot be opened just now.
         """
         name = shown(path)
         with self._pinned(path, name) as fd:
@@ -97,7 +98,7 @@ class DataRoot:
 
         Raises:
             FileRefused: when the name leads out of the root, is no directory, or may not be read.
-            FileNotReady: when there is no such directory in the root.
+            FileMissing: when there is no such directory in the root.
         """
         name = shown(path)
         with self._pinned(path, name) as fd:
@@ -289,7 +290,7 @@ def _refusal(error: OSError | ValueError, name: str) -> FileRefused | FileNotRea
     """What an error of the kernel means to who asked for a file in the root."""
     number = error.errno if isinstance(error, OSError) else errno.EINVAL
     if number in (errno.ENOENT, errno.ENOTDIR):
-        return FileNotReady(f"{name} is not there (yet)")
+        return FileMissing(f"{name} is not there (yet)")
     if number in (errno.EACCES, errno.EPERM):
         return FileRefused(f"{name} may not be read by the account that snakemap runs under")
     if number in (errno.EXDEV, errno.ELOOP, errno.EINVAL, errno.ENAMETOOLONG, errno.ENXIO):

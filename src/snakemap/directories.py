@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from snakemap.confine import DataRoot, shown
-from snakemap.errors import FileNotReady, FileRefused, SnakemapError
+from snakemap.errors import FileMissing, FileNotReady, FileRefused, SnakemapError
 
 __all__ = ["ORDERS", "Directories", "Entry", "Page", "Scan"]
 
@@ -165,7 +165,8 @@ class Directories:
 
         Raises:
             FileRefused: it is not in the data root, or no directory.
-            FileNotReady: it is not there.
+            FileMissing: it is not there.
+            FileNotReady: it cannot be listed just now.
         """
         scan = await asyncio.to_thread(self._current, path)
         return await asyncio.to_thread(self._page, scan, order, search, offset, min(count, COUNT_MAX), around)
@@ -220,7 +221,7 @@ class Directories:
         found = known if fresh else self._look(path)
         if isinstance(found, Scan):
             return found
-        raise found or FileNotReady(f"{shown(path)} is not there (yet)")
+        raise found or FileMissing(f"{shown(path)} is not there (yet)")
 
     def _look(self, path: str) -> Scan | SnakemapError:
         """Lists a directory, and remembers what was found, or what was wrong."""

@@ -77,6 +77,13 @@ class FileNotReady(SnakemapError):
     code = "file_not_ready"
 
 
+class FileMissing(FileNotReady):
+    """Nothing of that name is in the data root, yet or any more."""
+
+    status = 404
+    code = "file_missing"
+
+
 class FileBroken(SnakemapError):
     """Not HDF5, truncated, shrunk, or it crashed or hung the reader: trying again will not help."""
 

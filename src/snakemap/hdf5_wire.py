@@ -13,6 +13,7 @@ from typing import NotRequired, TypedDict
 
 from snakemap.errors import (
     FileBroken,
+    FileMissing,
     FileNotReady,
     FileRefused,
     FrameError,
@@ -58,6 +59,7 @@ ERRORS: dict[str, type[SnakemapError]] = {
         WrongKind,
     )
 }
+ERRORS[FileMissing.code] = FileNotReady  # a reader of frames waits for a file that is not there yet
 """What a reader may answer instead, by code."""
 
 

@@ -243,7 +243,7 @@ def test_a_whole_file_can_be_taken_along_and_none_from_outside(files: Shown, vis
     for path in ("../secret", "/etc/passwd", "out.h5", "sub", ""):
         answer = httpx.get(f"{pages.url}/file", params={"path": path}, trust_env=False)
         assert (path, answer.status_code) == (path, 403)
-    assert httpx.get(f"{pages.url}/file", params={"path": "nothing"}, trust_env=False).status_code == 503
+    assert httpx.get(f"{pages.url}/file", params={"path": "nothing"}, trust_env=False).status_code == 404
 
 
 def test_a_stack_follows_the_file_while_it_is_written(files: Shown, visit: Path) -> None:

@@ -414,7 +414,7 @@ async def test_directories_are_listed_and_nothing_outside(
         assert len((await here.get("/api/files", params={"search": "scan*", "count": 1})).json()["entries"]) == 1
         for path in ("..", "../cm1-10", "out", "/etc", "scan.dat", "a\0b"):
             assert error_of(await here.get("/api/files", params={"path": path})) == (403, "file_refused")
-        assert error_of(await here.get("/api/files", params={"path": "nowhere"})) == (503, "file_not_ready")
+        assert error_of(await here.get("/api/files", params={"path": "nowhere"})) == (404, "file_missing")
         for wrong in ({"order": "oldest"}, {"count": 0}, {"count": 501}, {"offset": -1}, {"search": "x" * 201}):
             assert error_of(await here.get("/api/files", params=wrong)) == (422, "invalid_request")
 

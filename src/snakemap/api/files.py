@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from snakemap.api.answers import refusals
 from snakemap.api.models import Tag
 from snakemap.directories import Directories
-from snakemap.errors import FileNotReady, FileRefused
+from snakemap.errors import FileMissing, FileNotReady, FileRefused
 
 __all__ = ["EntryModel", "FilesModel", "files"]
 
@@ -21,7 +21,11 @@ files = APIRouter(
     prefix="/api",
     tags=[Tag.FILES],
     responses=refusals(
-        {FileRefused: "It is not in the data root, or no directory.", FileNotReady: "It is not there (yet)."}
+        {
+            FileRefused: "It is not in the data root, or no directory.",
+            FileMissing: "It is not there.",
+            FileNotReady: "It cannot be listed just now.",
+        }
     ),
 )
 

@@ -17,7 +17,8 @@ H5_ERROR = {"$ref": "#/components/schemas/H5ErrorModel"}
 FRAMEWORK = ("HTTPValidationError", "ValidationError")
 """Schemas of answers that the framework would give, and that we never do."""
 
-CODES = {408: "body_too_slow", 413: "body_too_large", 422: INVALID, 429: "too_often"}
+CODES = {408: "body_too_slow", 413: "body_too_large", 421: "host_refused", 422: INVALID, 429: "too_often"}
+OF_HOSTS = {421: "The request names a host that is no name of this server."}
 OF_ALL = {429: "Too many requests of this address in this minute; Retry-After says how long to wait."}
 OF_INPUT = {422: "A parameter or a body that cannot be used."}
 OF_BODIES = {413: "The body has too many bytes.", 408: "The body does not come."}
@@ -38,7 +39,7 @@ def described(app: FastAPI) -> dict[str, Any]:
 
 def _complete(operation: dict[str, Any], *, limited: bool) -> None:
     responses: dict[str, Any] = operation["responses"]
-    wanted = dict(OF_ALL) if limited else {}
+    wanted = OF_HOSTS | (OF_ALL if limited else {})
     if "requestBody" in operation:
         wanted |= OF_BODIES
     if "requestBody" in operation or operation.get("parameters"):

@@ -11,22 +11,22 @@ from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
 from snakemap.chronicle import CHUNK_FIRST, NO_RUN, Filter, next_size
+from snakemap.connections import Places, block_of
 from snakemap.errors import RunNotFound, SnakemapError
 from snakemap.store import Raw, Store
 from snakemap.views.log import filter_from
+from snakemap.views.sending import taken
 
 __all__ = ["EventsHandler"]
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 4
-"""Downloads of one process at one time."""
+PLACES = Places(most=4, each=2)
+"""Downloads of one process at one time, and of one address."""
 
 
 class EventsHandler(RequestHandler):
     """Answers ``GET events?run=&name=&name=&text=&until=`` with JSON lines, and ``?cursor=`` with one of them."""
-
-    serving = 0
 
     def initialize(self, store: Callable[[], Store]) -> None:
         """Is told the store when somebody asks."""
@@ -34,20 +34,24 @@ class EventsHandler(RequestHandler):
 
     async def get(self) -> None:
         """Sends what is there now, no faster than it is taken."""
-        if EventsHandler.serving >= AT_ONCE:
-            raise HTTPError(429, reason="Others are taking events along just now; try again in a moment")
-        EventsHandler.serving += 1
+        try:
+            give_back = PLACES.take(block_of(self.request.remote_ip or ""))
+        except SnakemapError as full:
+            self.set_status(full.status)
+            self.set_header("Retry-After", str(full.retry_after_s))
+            self.finish("Too many downloads of events at this moment; try again later.\n")
+            return
         try:
             await self._answer()
         except StreamClosedError:
-            log.debug("who took events along has had enough")
+            log.info("a client disconnected during a download of events, or took nothing for too long")
         except SnakemapError as trouble:
             if self._headers_written:
                 log.warning("events were not sent to their end: %s", trouble)
                 raise
             raise HTTPError(trouble.status, reason=type(trouble).__name__) from trouble
         finally:
-            EventsHandler.serving -= 1
+            give_back()
 
     async def _answer(self) -> None:
         cursor = self.get_query_argument("cursor", "")[:50]
@@ -98,7 +102,7 @@ class EventsHandler(RequestHandler):
             lines = [_line(raw) for raw in chunk if wanted.takes(raw) and wanted.takes_doc(raw.doc)]
             if lines:
                 self.write(b"".join(lines))
-                await self.flush()
+                await taken(self)
             elif self.request.connection.stream.closed():  # pyright: ignore - Tornado's annotations know no stream
                 raise StreamClosedError
             size = next_size(chunk, size)

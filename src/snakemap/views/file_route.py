@@ -14,6 +14,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from snakemap.confine import DataRoot
 from snakemap.errors import SnakemapError
+from snakemap.views.sending import taken
 
 __all__ = ["FileHandler"]
 
@@ -32,7 +33,8 @@ class FileHandler(RequestHandler):
     async def get(self) -> None:
         """Sends the file as it is now; one that grows meanwhile is sent as long as it was."""
         root, most = self.allowed()
-        path = self.get_query_argument("path", "")
+        # get_query_argument takes blanks and control characters out of names, and refuses those that are no text
+        path = os.fsdecode(self.request.query_arguments.get("path", [b""])[-1])
         with DataRoot(root) as gate:
             try:
                 fd = await asyncio.to_thread(gate.open, path)
@@ -63,7 +65,7 @@ class FileHandler(RequestHandler):
             sent += len(piece)
             self.write(piece)
             try:
-                await self.flush()
+                await taken(self)
             except StreamClosedError:
                 return
 
