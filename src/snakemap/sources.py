@@ -198,13 +198,18 @@ class Stream:
 
     def count(self, seq_nums: npt.NDArray[np.int64]) -> None:
         """Counts events, each seq_num once: a RunEngine that rewinds uses them again."""
-        self.events = max(self.events, int(seq_nums.max()))
-        seq_nums = np.unique(seq_nums[seq_nums < SEQ_NUM_MAX])
-        needed = int(seq_nums.max(initial=0)) + 1
-        if needed > len(self._came):
-            more = max(needed, 2 * len(self._came)) - len(self._came)
+        highest = int(seq_nums[0]) if len(seq_nums) == 1 else int(seq_nums.max())
+        self.events = max(self.events, highest)
+        if highest >= SEQ_NUM_MAX:
+            return
+        if highest >= len(self._came):
+            more = max(highest + 1, 2 * len(self._came)) - len(self._came)
             self._came = np.concatenate([self._came, np.zeros(more, dtype=bool)])
-        new = seq_nums[~self._came[seq_nums]]
+        if len(seq_nums) == 1:  # an event, which must cost little
+            self.came += not self._came[highest]
+            self._came[highest] = True
+            return
+        new = np.unique(seq_nums[~self._came[seq_nums]])
         self._came[new] = True
         self.came += len(new)
 

@@ -81,6 +81,28 @@ async def test_every_announced_frame_becomes_a_pixel_of_its_sums() -> None:
     assert beamline.summary()["points"] == 12
 
 
+async def test_lost_announcements_of_a_fly_scan_are_made_up_for_as_soon_as_later_ones_come() -> None:
+    """Two cameras with four frames a point, announced in batches; each loses another batch."""
+    scan = Scan(frames=some_frames(48), each=4, others={"side": some_frames(48, seed=1)})
+    async with Beamline() as beamline:
+        beamline.files.frames |= scan.files
+        beamline.publish(*scan.opening())
+        for key, batches in {"camera": ((0, 3), (6, 2)), "side": ((3, 5),)}.items():
+            beamline.publish(*(scan.datum(first, count, key=key) for first, count in batches))
+        began = beamline.clock.now()
+        await beamline.until(lambda: beamline.points() == 8 and not beamline.summary().get("waiting", 1))
+        assert beamline.clock.now() - began < 5
+        seen = {point + 1: point for point in range(8)}
+        run = folded(beamline.store.entries, "run")
+        for key in ("camera", "side"):
+            expected = expected_maps(scan, seen, BANDS, key=key)
+            np.testing.assert_array_equal(run.sources[key].maps.grids, expected, err_msg=key)
+        beamline.publish(*scan.data(8, 4), scan.stop())
+        await beamline.until_settled("run")
+    assert (beamline.summary()["status"], beamline.summary()["filled"]) == ("complete", 3)
+    np.testing.assert_array_equal(maps(beamline), expected_maps(scan, ALL, BANDS))
+
+
 async def test_documents_stand_in_the_store_verbatim_and_in_order() -> None:
     scan = Scan()
     beamline = await run_of(scan)
