@@ -216,7 +216,9 @@ class Control:
             except BlueapiFailed as failed:
                 raise BlueapiFailed(f"{failed}{LOST_BY_PAUSING if self.pausing else ''}") from failed
 
-        return await self._audited(action, {"reason": reason}, caller, change, came=lambda state: f"worker {state}")
+        return await self._audited(
+            action, {"reason": reason}, caller, change, came=lambda state: f"blueapi is {state.lower()}"
+        )
 
     async def _begin(self, name: str, params: dict[str, Any], *, instrument_session: str, caller: Caller) -> str:
         """Hands a task in and has it begun, while nobody else does; a task that cannot begin is taken back."""

@@ -17,7 +17,7 @@ COVERED = """
 () => {
   const controls = 'button, input, select, textarea, a[href], [role=button], [role=option], .bk-tab, .bk-ToolButton, li'
   const parent = (node) => node.assignedSlot ?? node.parentElement ?? node.getRootNode().host ?? null
-  const toasts = [...document.querySelectorAll('.notyf__toast')]
+  const toasts = [...document.querySelectorAll('.notyf__toast:not(.notyf__toast--disappear)')]
   const found = []
   const walk = (root) => {
     for (const node of root.querySelectorAll('*')) {
@@ -50,6 +50,24 @@ def shape(tab: Shown, text: str) -> None:
     """Types a shape over the maps."""
     tab.page.locator("input.bk-input[placeholder=shape]").fill(text)
     tab.page.keyboard.press("Enter")
+
+
+@pytest.mark.parametrize("size", [(1024, 768), (1280, 800)])
+def test_no_control_of_the_toolbar_is_cut_off(
+    pages: Stack, chromium: Browser, redis_url: str, size: tuple[int, int]
+) -> None:
+    diode = np.random.default_rng(0).random(80)
+    run = MadeUpRun(redis_url, scalars={"diode": diode})
+    run.add(1, 80)
+    tab = open_page(chromium, f"{pages.url}/dashboard", width=size[0], height=size[1])
+    tab.wait(lambda: tab.page.locator(".center select:visible").count() == 5)  # the source is one of them
+    pane: Any = tab.page.locator(".center:visible").first.bounding_box()
+    controls = tab.page.locator(".center select:visible, .center input:visible, .center button:visible").all()
+    assert len(controls) >= 9
+    boxes: list[Any] = [control.bounding_box() for control in controls]
+    assert [box for box in boxes if box["x"] < pane["x"] or box["x"] + box["width"] > pane["x"] + pane["width"]] == []
+    assert min(box["width"] for box in boxes) >= 30
+    tab.page.close()
 
 
 @pytest.mark.parametrize("size", [(1024, 768), (1280, 800), (1920, 1080)])

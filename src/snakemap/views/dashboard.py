@@ -220,14 +220,14 @@ class Dashboard(pn.viewable.Viewer):
                 description=None,
             )
             for parameter, options, width, least in (
-                (choices.param.limits, LIMITS, 160, 122),
-                (choices.param.scale, SCALES, 78, 76),
-                (choices.param.aspect, ASPECTS, 124, 122),
+                (choices.param.limits, LIMITS, 160, 78),
+                (choices.param.scale, SCALES, 78, 58),
+                (choices.param.aspect, ASPECTS, 124, 78),
             )
         ]  # fmt: skip
         layout = [self._source_choice(), *selects, self._shape_field(), *self._switches(), self._calling_off()]
         return pn.Row(
-            *layout, sizing_mode="stretch_width", height=28, margin=0, styles={"gap": "8px"}, stylesheets=[NARROW]
+            *layout, sizing_mode="stretch_width", height=28, margin=0, styles={"gap": "5px"}, stylesheets=[NARROW]
         )
 
     def _calling_off(self) -> pn.viewable.Viewable:
@@ -268,7 +268,7 @@ class Dashboard(pn.viewable.Viewer):
         """Which camera, or the scalars; out of the way while there is nothing to choose."""
         choices = self.tab.choices
         select = pn.widgets.Select(
-            options={"": ""}, value="", width=130, stylesheets=_shrinking(76), margin=0, visible=False
+            options={"": ""}, value="", width=130, stylesheets=_shrinking(58), margin=0, visible=False
         )
 
         def offer(names: list[str]) -> None:
@@ -291,7 +291,7 @@ class Dashboard(pn.viewable.Viewer):
     def _shape_field(self) -> pn.viewable.Viewable:
         """A shape typed for a run that does not tell one, for this tab alone."""
         choices = self.tab.choices
-        field = pn.widgets.TextInput(placeholder="shape", width=84, stylesheets=_shrinking(70), margin=0, max_length=40)
+        field = pn.widgets.TextInput(placeholder="shape", width=84, stylesheets=_shrinking(50), margin=0, max_length=40)
 
         reading = False
 
@@ -321,8 +321,8 @@ class Dashboard(pn.viewable.Viewer):
         return [
             pn.widgets.Toggle.from_param(parameter, label=label, width=width, stylesheets=css, margin=0)
             for parameter, label, width in (
-                (choices.param.exchanged, "x ⇄ y", 64),
-                (choices.param.trail, "path", 56),
+                (choices.param.exchanged, "x ⇄ y", 58),
+                (choices.param.trail, "path", 50),
             )
         ]
 
@@ -338,7 +338,7 @@ class Dashboard(pn.viewable.Viewer):
         on_click(clear, self.tab.document, self.tab.clear_selections)
         choices.param.watch(show, ["brush", "box"])
         channel = self._channel_choice()
-        hint = pn.pane.HTML("drag to brush", styles=FAINT, margin=(6, 8))
+        hint = pn.pane.HTML("drag to brush", styles={**FAINT, **CUT}, margin=(6, 8), stylesheets=[NARROW])
         return pn.Row(channel, hint, pn.HSpacer(), clear, sizing_mode="stretch_width", height=28, margin=0)
 
     def _channel_choice(self) -> pn.viewable.Viewable:
@@ -408,6 +408,7 @@ def _shrinking(least: int) -> list[str]:
 CONTROLS = "0 0 clamp(312px, 23vw, 520px)"
 LEFT = "0 0 clamp(210px, 19vw, 380px)"
 NARROW = ":host { min-width: 0 !important; }"
+CUT = {"flex": "0 1 auto", "overflow": "hidden", "white-space": "nowrap", "text-overflow": "ellipsis"}
 FAINT = {"color": "var(--sm-faint)", "font-size": "12px"}
 RIGHT = ":host { flex: 0 1 clamp(300px, 27vw, 760px) !important; gap: 8px; min-width: 0; min-height: 0; }"
 TABS = """

@@ -213,7 +213,7 @@ class Steering:
             if held.asking:
                 actions = [["let go", "hand it over"], ["deny", "keep it"]]
                 return {"shown": True, "words": f"{held.asking_name} asks for control", "actions": actions}
-            return {"shown": True, "words": f"you have control since {since}", "actions": [["let go", "let go"]]}
+            return {"shown": True, "words": f"you have control since {since}", "actions": [["let go", "give it up"]]}
         who = f"{held.name}{f' at {held.address}' if held.address else ''}"
         if held.asking == self.caller.tab:
             return {"shown": True, "words": f"{who} has control since {since}; asked", "actions": []}
@@ -263,14 +263,14 @@ class Steering:
             if held:
                 work()
             else:
-                warn(f"{self._held_by_another() or 'Somebody else has control'}; ask for it first.")
+                warn(f"{self._held_by_another() or 'Another tab has control'}; ask for it first.")
 
         self._take(then=go_on)
 
     def _pass_baton(self, what: str) -> None:
         caller, desk = self.caller, self.control.desk
         if what == "take":
-            self._take(then=lambda held: self._write() if held else warn("Somebody else was quicker."))
+            self._take(then=lambda held: self._write() if held else warn("Another tab took control first."))
             return
 
         async def pass_it() -> None:
