@@ -12,6 +12,8 @@ class SnakemapError(Exception):
     code = "error"
     retry_after_s: int | None = None
     """After how many seconds another try may have another answer; None where nobody knows."""
+    ready: int | None = None
+    """Of points that were to be read: how many come before the first that cannot be; None where that is not known."""
 
 
 class SettingsError(SnakemapError):
@@ -89,6 +91,12 @@ class FileBroken(SnakemapError):
 
     status = 422
     code = "file_broken"
+
+
+class FileReplaced(FileBroken):
+    """A file is not the one any more that was read before: replaced, rewritten, or cut below what was read."""
+
+    code = "file_replaced"
 
 
 class NotThere(SnakemapError):

@@ -377,7 +377,27 @@ class FrameLedger:
         """Points whose frames could not be read."""
         return int(np.count_nonzero(self._state == GIVEN_UP))
 
-    def fill(self, resource: str, *, length: int, expected: int | None) -> int:
+    def lacking(self, resource: str, *, length: int, expected: int | None) -> list[range]:
+        """Rows, in points, that a file may hold for points of the scan and that no document has announced.
+
+        Args:
+            resource: uid of the stream_resource.
+            length: frames in its dataset now.
+            expected: points in the whole scan; None when nobody knows.
+        """
+        wanted = self._rows(resource, length=length, expected=expected)[0]
+        edges = np.flatnonzero(np.diff(wanted.astype(np.int8), prepend=0, append=0))
+        return [range(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
+
+    def fill(
+        self,
+        resource: str,
+        *,
+        length: int,
+        expected: int | None,
+        written: npt.NDArray[np.bool_] | None = None,
+        again: bool = True,
+    ) -> int:
         """Queues the rows that a file holds and no document has announced, and those given up before.
 
         Rows after the last one announced go on where that one ends; those of the first resource, when none was
@@ -388,10 +408,25 @@ class FrameLedger:
             resource: uid of the stream_resource.
             length: frames in its dataset now.
             expected: points in the whole scan; None when nobody knows.
+            written: which of its rows (rows,), in points, were written for certain; None: all.
+            again: whether to ask once more for what was given up.
 
         Returns:
             How many points were queued.
         """
+        wanted, given_up, seq_nums = self._rows(resource, length=length, expected=expected)
+        if written is not None:
+            wanted[: len(written)] &= written[: len(wanted)]
+            wanted[len(written) :] = False
+        chosen = wanted | given_up if again else wanted
+        for piece in _pieces(Piece(resource, 0, 0, len(wanted)), chosen, seq_nums):
+            self._announce(piece, again=True)
+        return len(np.unique(seq_nums[chosen]))
+
+    def _rows(
+        self, resource: str, *, length: int, expected: int | None
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
+        """Of each row (rows,): whether it is lacking, whether it was given up, and the point that it belongs to."""
         last = min(expected or SEQ_NUM_MAX, SEQ_NUM_MAX)
         number = self._number[resource]
         announced = np.flatnonzero(self._where == number)
@@ -404,10 +439,8 @@ class FrameLedger:
         seq_nums = self._implied(rows, resource)
         seq_nums[self._index[announced]] = announced
         wanted = ~known & (seq_nums >= 1) & (seq_nums <= last) & ~self._is_announced(seq_nums)
-        again = known & (self._state[np.where(known, seq_nums, 0)] == GIVEN_UP) & (seq_nums <= last)
-        for piece in _pieces(Piece(resource, 0, 0, rows), wanted | again, seq_nums):
-            self._announce(piece, again=True)
-        return len(np.unique(seq_nums[wanted | again]))
+        given_up = known & (self._state[np.where(known, seq_nums, 0)] == GIVEN_UP) & (seq_nums <= last)
+        return wanted, given_up, seq_nums
 
     def _implied(self, rows: int, resource: str) -> npt.NDArray[np.int64]:
         """Seq_nums (rows,) of the rows of a resource after the last one that was announced; 0 of those before.

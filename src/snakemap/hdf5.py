@@ -7,9 +7,10 @@ What an error means:
 
 - ``FileNotReady``: no such file, dataset, or frame yet; locked; or there is something wrong with it that a file in the
   making may have (it is empty or cannot be opened, and somebody wrote to it within the last minute). Try again.
-- ``FileBroken``: no HDF5 file, or one that cannot be read and that nobody is writing to; deleted, replaced or cut short
-  since it was last read (told once: after that it is what it is now); frames that HDF5 cannot unpack; or whatever
+- ``FileBroken``: no HDF5 file, or one that cannot be read and that nobody is writing to; deleted or cut short since it
+  was last read (told once: after that it is what it is now); frames that HDF5 cannot unpack; or whatever
   ended the reader.
+- ``FileReplaced``: the file is not the one that was read before.
 - ``FileRefused``: the file, or something that it links to or draws on, is not in the data root.
 - ``FrameError``: there is no stack of frames (frames, rows, columns) of the promised shape that can be summed, or no
   column of numbers.
@@ -141,6 +142,21 @@ class FrameReader(ReaderProcess):
             start += len(parts[-1])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
+    async def written(self, batch: FrameBatch) -> npt.NDArray[np.bool_]:
+        """Which points (points,) of a dataset were written for certain, as their own chunks show.
+
+        Storage that is allotted at once proves nothing. Points beyond the end of the dataset were not written. ROIs and
+        preview of the batch mean nothing here. Raises as :meth:`reduce` does.
+        """
+        path = str(local_path(batch.uri, self.path_map))
+        parts: list[npt.NDArray[np.bool_]] = []
+        start = batch.start
+        while start < batch.stop:
+            read = functools.partial(_marks, points_max=batch.stop - start)
+            parts.append(await self._ask(_request("written", batch, path, start), read))
+            start += len(parts[-1])
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     async def length(self, uri: str, dataset: str) -> int:
         """Rows in a dataset now, of whatever it holds; raises as :meth:`reduce` does."""
         return (await self.size(uri, dataset))[0]
@@ -177,6 +193,14 @@ def _shape(header: dict[str, Any], _payload: bytearray) -> tuple[int, ...]:
     if not shape or min(shape) < 0:
         raise ValueError(f"a shape {shape}")
     return shape
+
+
+def _marks(header: dict[str, Any], payload: bytearray, *, points_max: int) -> npt.NDArray[np.bool_]:
+    """Whether points were written, of an answer; raises as :func:`_reduced`."""
+    points = int(header["points"])
+    if not 1 <= points <= points_max or len(payload) != points:
+        raise ValueError(f"{points} points in {len(payload):,} bytes")
+    return np.frombuffer(payload, np.uint8, points) != 0
 
 
 def _values(header: dict[str, Any], payload: bytearray, *, points_max: int) -> npt.NDArray[np.float64]:

@@ -24,8 +24,8 @@ import numpy.typing as npt
 from h5py import h5d, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from snakemap.confine import DataRoot, restrict_process, shown
-from snakemap.errors import FileBroken, FrameError, SnakemapError
-from snakemap.hdf5_files import CHUNK_BYTES_MAX, HDF5_ERRORS, FileReplaced, Found, HdfFile, OpenFiles
+from snakemap.errors import FileBroken, FileReplaced, FrameError, SnakemapError
+from snakemap.hdf5_files import CHUNK_BYTES_MAX, HDF5_ERRORS, FileDeleted, Found, HdfFile, OpenFiles, creation_of
 from snakemap.hdf5_grove import GROVE
 from snakemap.hdf5_layout import Layout, layout_of, scalar_rows
 from snakemap.hdf5_slices import read_slice
@@ -44,6 +44,9 @@ PORTION_BYTES = 2 << 20
 PREVIEW_BYTES_MAX = 512 * 512 * 3 * 8
 SCALARS_MAX = 500_000
 """Points whose scalars are read at one time."""
+
+WRITTEN_MAX = 100_000
+"""Points that are looked up at one time."""
 
 FILES_OPEN_MAX = 4096
 GRID_RANK = 4
@@ -94,7 +97,7 @@ class FrameSource:
                 self.dataset.id.read_direct_chunk((number, *self._corner), out=frame.reshape(-1).view(np.uint8))
         except HDF5_ERRORS as error:
             self.found.file.forget_handle()
-            frames_read = f"frame {start:,}" if stop - start == 1 else f"frames {start:,} to {stop - 1:,}"
+            frames_read = f"frame {stop:,}" if stop - start == 1 else f"frames {start + 1:,} to {stop:,}"
             raise FileBroken(f"{self.found}: {frames_read} cannot be read: {shown(error)}") from error
         return frames
 
@@ -119,7 +122,7 @@ class FrameSource:
 
     def _is_direct(self) -> bool:
         """Whether a chunk holds just the bytes of one frame."""
-        creation = self.dataset.id.get_create_plist()
+        creation = creation_of(self.dataset)
         return (
             creation.get_layout() == h5d.CHUNKED
             and creation.get_nfilters() == 0
@@ -159,12 +162,12 @@ class Reader:
             self._confine()
             self.files.begin()
             return self._asked(request)
-        except FileReplaced as error:
+        except (FileReplaced, FileDeleted) as error:
             if request["ask"] in LOOKS:  # who only looks round has nothing that does not hold any more
                 return self.answer(request)
             return {"error": error.code, "message": str(error)}, b""
         except SnakemapError as error:
-            return {"error": error.code, "message": str(error)}, b""
+            return {"error": error.code, "message": str(error), "ready": error.ready}, b""
         except MemoryError:
             message = f"{shown(request['path'])} needs more memory than {self.terms.memory_limit_bytes / 1e9:,.1f} GB"
             return {"error": FileBroken.code, "message": message}, b""
@@ -181,6 +184,7 @@ class Reader:
             header, payload = answer if isinstance(answer, tuple) else ({"json": True}, json.dumps(answer).encode())
             return {**header, "confined": self.confined}, payload
         answers = {"reduce": self._reduce, "scalars": self._scalars, "shape": self._shape, "size": self._size}
+        answers |= {"written": self._written}
         return answers[request["ask"]](request)
 
     def _confine(self) -> None:
@@ -191,12 +195,12 @@ class Reader:
 
     def _shape(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
         found = self._find(self.files.open(request["path"]), request)
-        self.files.require(found, None)
+        self.files.measure(found)
         return {"shape": found.dataset.shape, "confined": self.confined}, b""
 
     def _size(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
         found = self.files.find(self.files.open(request["path"]), request["dataset"])
-        self.files.require(found, None)
+        self.files.measure(found)
         return {"shape": found.dataset.shape, "confined": self.confined}, b""
 
     def _scalars(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
@@ -205,7 +209,7 @@ class Reader:
         found = self.files.find(file, request["dataset"])
         per_point = _scalar_rows(found, request)
         stop = min(stop, start + SCALARS_MAX)
-        self.files.require(found, range(start * per_point, stop * per_point))
+        self._require(found, points=range(start, stop), rows_per_point=per_point)
         size = found.file.size
         values = sum_scalars(found, points=range(start, stop), rows_per_point=per_point)
         if found.file.size < size:
@@ -228,7 +232,7 @@ class Reader:
             return self._reduce_frame(file, found, request)
         layout = _layout(found, request)
         per_point = layout.rows_per_point
-        self.files.require(found, range(start * per_point, stop * per_point))
+        self._require(found, points=range(start, stop), rows_per_point=per_point)
         rois = _rois(found, request, layout)
         room = max(1, (PAYLOAD_MAX - PREVIEW_BYTES_MAX) // (8 * (len(rois) + 1)))
         points, size = range(start, min(stop, start + room)), found.file.size
@@ -284,7 +288,7 @@ class Reader:
         if len(shape) != GRID_RANK or shape[1] != columns or not min(shape[2:]):
             raise FrameError(f"{found} is no grid of frames with {columns:,} columns: its shape is {shape}")
         start, stop, size = request["start"], request["stop"], found.file.size
-        self.files.require(found, range(start // columns, (stop - 1) // columns + 1))
+        self._require_grid(found, range(start, stop), columns)
         rois = _rois(found, request, Layout(1, (shape[2], shape[3])))
         sums, frame = sum_grid(found, rois, points=range(start, stop), until=until)
         if found.file.size < size:
@@ -300,6 +304,42 @@ class Reader:
             "confined": self.confined,
         }
         return header, sums.tobytes() + (b"" if preview is None else preview.tobytes())
+
+    def _written(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        """Which points of a dataset were written for certain."""
+        start, stop, columns = request["start"], request["stop"], request.get("columns", 0)
+        found = self.files.find(self.files.open(request["path"]), request["dataset"])
+        self.files.measure(found)
+        stop = min(stop, start + WRITTEN_MAX)
+        if columns:
+            rows = range(start // columns, (stop - 1) // columns + 1)
+            points = self.files.written(found, rows).repeat(columns)[start - rows.start * columns :][: stop - start]
+        else:
+            per_point = rows_per_point(found, request)
+            rows = range(start * per_point, stop * per_point)
+            points = np.logical_and.reduce(self.files.written(found, rows).reshape(-1, per_point), axis=1)
+        return {"points": len(points), "confined": self.confined}, points.tobytes()
+
+    def _require(self, found: Found, *, points: range, rows_per_point: int) -> None:
+        """Makes sure that some points are in the files; else the error says how many of the first are."""
+        try:
+            self.files.require(found, range(points.start * rows_per_point, points.stop * rows_per_point))
+        except SnakemapError as error:
+            error.ready = None if error.ready is None else error.ready // rows_per_point
+            raise
+
+    def _require_grid(self, found: Found, points: range, columns: int) -> None:
+        """The same of points that lie in rows and columns; of the first row, point by point."""
+        first, last = points.start // columns, (points.stop - 1) // columns
+        head = range(points.start - first * columns, min(points.stop - first * columns, columns))
+        self.files.require(found, range(first, first + 1), columns=head)
+        if first == last:
+            return
+        try:
+            self.files.require(found, range(first + 1, last + 1))
+        except SnakemapError as error:
+            error.ready = None if error.ready is None else len(head) + error.ready * columns
+            raise
 
     def _find(self, file: HdfFile, request: FrameRequest) -> Found:
         found = self.files.find(file, request["dataset"])
@@ -325,6 +365,17 @@ def _layout(found: Found, request: FrameRequest) -> Layout:
         )
     except FrameError as error:
         raise FrameError(f"{found} is {error}") from error
+
+
+def rows_per_point(found: Found, request: FrameRequest) -> int:
+    """Rows of a dataset that make one point, of frames or of numbers."""
+    if len(found.dataset.shape) in (3, 4) and request["frame_shape"]:
+        return _layout(found, request).rows_per_point
+    return scalar_rows(
+        found.dataset.shape,
+        frames_per_point=request["frames_per_point"],
+        point_shape=request.get("point_shape", ()),
+    )
 
 
 def _scalar_rows(found: Found, request: FrameRequest) -> int:
@@ -411,7 +462,7 @@ def sum_grid(found: Found, rois: list[Roi], *, points: range, until: float) -> t
             frames = np.asarray(dataset[row, column : column + end])
         except HDF5_ERRORS as error:
             found.file.forget_handle()
-            place = f"row {row:,}, column {column:,}"
+            place = f"row {row + 1:,}, column {column + 1:,}"
             raise FileBroken(f"{found}: frames from {place} on cannot be read: {shown(error)}") from error
         parts.append(sum_frames(frames, rois))
         number += end
@@ -435,7 +486,8 @@ def sum_scalars(found: Found, *, points: range, rows_per_point: int) -> npt.NDAr
             rows = dataset[start * rows_per_point : stop * rows_per_point]
         except HDF5_ERRORS as error:
             found.file.forget_handle()
-            raise FileBroken(f"{found}: its values from point {start:,} on cannot be read: {shown(error)}") from error
+            values_read = f"its values from point {start + 1:,} on"
+            raise FileBroken(f"{found}: {values_read} cannot be read: {shown(error)}") from error
         summed = rows.reshape(stop - start, -1).astype(np.float64).sum(axis=1)
         values[start - points.start : stop - points.start] = summed
     return values

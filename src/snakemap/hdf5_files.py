@@ -15,24 +15,38 @@ refreshed while a virtual one is open, and files are opened anew instead.
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import os
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import PurePosixPath
 from typing import Any
 
 import h5py
-from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t  # pyright: ignore[reportAttributeAccessIssue]
+import numpy as np
+import numpy.typing as npt
+from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from snakemap.confine import DataRoot, local_path, shown
-from snakemap.errors import FileBroken, FileNotReady, FileRefused, FrameError
+from snakemap.errors import FileBroken, FileNotReady, FileRefused, FileReplaced, FrameError, SnakemapError
+from snakemap.hdf5_virtual import Mapping, VirtualMap
 
-__all__ = ["CHUNK_BYTES_MAX", "FileReplaced", "Found", "HdfFile", "Node", "OpenFiles", "link_of", "reading"]
+__all__ = [
+    "CHUNK_BYTES_MAX",
+    "FileDeleted",
+    "Found",
+    "HdfFile",
+    "Node",
+    "OpenFiles",
+    "creation_of",
+    "link_of",
+    "reading",
+]
 
 CHUNK_BYTES_MAX = 256 << 20
 """Unpacked size of one chunk; a small file can declare a huge one."""
@@ -43,7 +57,15 @@ HOPS_MAX = 64
 
 DEPTH_MAX = 8
 SOURCES_MAX = 1_000
-"""Files that one virtual dataset may draw on, and how deep one may lie in another."""
+BLOCKS_MAX = 10_000
+"""Sources that one virtual dataset may draw on when it is looked at, files of one pattern, and how deep one may lie in
+another."""
+
+COLUMNS_MAX = 256
+"""Points in one row of a virtual dataset that are looked up one by one."""
+
+MAPS_MAX = 100
+"""Virtual datasets of one file whose mappings are kept."""
 
 YOUNG_S = 60.0
 """A file changed this lately may still be in the making, so that what is wrong with it may mend."""
@@ -54,6 +76,7 @@ each time, from a nanosecond on: 26 times take 0.1 s, and the 100 times that are
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 OPEN_FOR_WRITING, OPEN_FOR_SWMR = 0b001, 0b100
+Indices = npt.NDArray[np.int64]
 HDF5_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
 """All that h5py raises about a file."""
 
@@ -66,9 +89,12 @@ class HdfFile:
         name: where it is in the data root, like ``visit/scan-1.h5``.
         fd: pins it, whatever becomes of its name.
         identity: device and inode.
-        lengths: frames that its datasets had when last seen, by path.
+        lengths: rows of its datasets up to the last one that was found, by path.
         largest: bytes that it had when it was largest.
         sound: by path, a row that was found to lie in the file, and the bytes that the file had then.
+        maps: mappings of its virtual datasets, by address, with the state of the file that they are from.
+        virtuals: paths that led to virtual datasets.
+        allowed: addresses of virtual datasets whose sources are in the data root.
         handle: None when it has to be opened anew.
         loaded: its state when it was opened.
     """
@@ -79,6 +105,9 @@ class HdfFile:
     lengths: dict[str, int] = field(default_factory=dict)
     largest: int = 0
     sound: dict[str, tuple[int, int]] = field(default_factory=dict)
+    maps: dict[int, tuple[tuple[int, int], VirtualMap]] = field(default_factory=dict)
+    virtuals: set[str] = field(default_factory=set)
+    allowed: set[int] = field(default_factory=set)
     handle: h5py.File | None = None
     loaded: tuple[int, int] = (0, 0)
 
@@ -123,8 +152,8 @@ class HdfFile:
         os.close(self.fd)
 
 
-class FileReplaced(FileBroken):
-    """What was known of a file does not hold any more; asked again, it is what it is now."""
+class FileDeleted(FileBroken):
+    """A file is gone that was there before; asked again, it is not there yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +193,7 @@ class Found:
     @property
     def virtual(self) -> bool:
         """Whether it draws on other datasets."""
-        return self.dataset.id.get_create_plist().get_layout() == h5d.VIRTUAL
+        return creation_of(self.dataset).get_layout() == h5d.VIRTUAL
 
     def __str__(self) -> str:
         return f"{self.file}, {shown(self.path)}"
@@ -218,15 +247,21 @@ class OpenFiles:
             FileBroken: HDF5 cannot read what is on the path, or the links go round in circles.
             FrameError: the path ends at something else than a dataset.
         """
-        found = _dataset(self._walk(file, path, follow_files=True))
-        with reading(found.file, f"{shown(path)} cannot be looked at"):
-            virtual = found.virtual
-        if not virtual:
-            return found
-        del found
+        if path not in file.virtuals:
+            found = _dataset(self._walk(file, path, follow_files=True))
+            with reading(found.file, f"{shown(path)} cannot be looked at"):
+                virtual = found.virtual
+            if not virtual:
+                return found
+            if len(file.virtuals) < MAPS_MAX:
+                file.virtuals.add(path)
+            del found
         self._forget_handles()
         self._load(file)
-        return _dataset(self._walk(file, path, follow_files=True))
+        found = _dataset(self._walk(file, path, follow_files=True))
+        if found.virtual:
+            _Audit(self, found.file.name.parent).allow_unlimited(found)
+        return found
 
     def node(self, file: HdfFile, path: str) -> Node:
         """Walks to whatever a path leads to; raises as :meth:`find` does."""
@@ -252,30 +287,89 @@ class OpenFiles:
                 self._forget(path)
 
     def allow(self, found: Found) -> None:
-        """As :meth:`require` without rows, for a dataset of whatever shape that is only looked at."""
-        _Audit(self, found.file.name.parent, of_frames=False).check(found, None)
+        """Makes sure that a dataset of whatever shape draws on nothing outside the data root, and refreshes it."""
+        _Audit(self, found.file.name.parent).allow(found)
 
-    def require(self, found: Found, rows: range | None) -> None:
+    def measure(self, found: Found) -> None:
+        """Refreshes a dataset, so that its shape is what it is now; raises as :meth:`require` does.
+
+        Sources of a virtual one may be missing. They are looked at once: what is read of them is audited then.
+        """
+        audit = _Audit(self, found.file.name.parent)
+        if not found.virtual:
+            audit.allow(found)
+        else:
+            self.virtual_map(found)  # which forgets what was allowed when the file has changed
+            place = h5o.get_info(found.dataset.id).addr
+            if place not in found.file.allowed:
+                audit.allow_what_is_there(found)
+                found.file.allowed.add(place)
+        _check_length(found)
+
+    def require(self, found: Found, rows: range, *, columns: range | None = None) -> dict[str, Found]:
         """Refreshes a dataset and makes sure that its frames are in the file, and nowhere outside the data root.
 
         Args:
             found: the dataset; it has a row a frame.
-            rows: that must have been written; None: as many as there are.
+            rows: that must have been written.
+            columns: frames of the one row that must have been written, where a row holds many.
+
+        Returns:
+            Datasets that the frames come from, by name.
 
         Raises:
             FileRefused: it is, or draws on, something outside the root.
-            FileNotReady: some of them have not been written yet.
+            FileNotReady: some of them have not been written yet; `ready` says how many come before these.
             FileBroken: file or dataset were cut short, or it draws on itself, or its chunks are too large to unpack.
         """
-        _Audit(self, found.file.name.parent).check(found, rows)
+        audit = _Audit(self, found.file.name.parent)
+        backing = audit.back(found, _needed(found, rows, columns))
+        trouble = backing.trouble
+        if trouble is not None:
+            if found.virtual and isinstance(trouble, FileNotReady):
+                number = (columns or rows)[backing.leading] + 1
+                words = f"{_rows_are(found).capitalize()} {number:,} of {found} is not there (yet): {trouble}"
+                trouble = FileNotReady(words)
+            found.file.forget_handle()
+            trouble.ready = backing.leading
+            raise trouble
+        return audit.audited
+
+    def written(self, found: Found, rows: range) -> npt.NDArray[np.bool_]:
+        """Which rows (rows,) of a dataset were written for certain, as their own chunks show; raises as the others."""
+        backing = _Audit(self, found.file.name.parent, proved=True).back(found, _needed(found, rows, None))
+        return np.pad(backing.ok, (0, len(rows) - len(backing.ok)))
+
+    def virtual_map(self, found: Found) -> VirtualMap:
+        """The mappings of a virtual dataset, which are looked through once as long as its file stays as it is."""
+        address, state = h5o.get_info(found.dataset.id).addr, found.file.state
+        known = found.file.maps.get(address)
+        if known is None or known[0] != state:
+            with reading(found.file, f"the sources of {shown(found.path)} cannot be looked up"):
+                known = state, VirtualMap.of(_creation(found))
+            for name in {mapping.file for mapping in known[1].mappings if "%" not in mapping.file} - {"."}:
+                self._refuse_outside(found.file, name)
+            found.file.allowed.discard(address)
+            if len(found.file.maps) >= MAPS_MAX:
+                found.file.maps.clear()
+                found.file.allowed.clear()
+            found.file.maps[address] = known
+        return known[1]
+
+    def _refuse_outside(self, file: HdfFile, name: str) -> None:
+        with suppress(FileNotReady):
+            os.close(self.root.open(name if name.startswith("/") else self._place_beside(file, name)))
 
     def beside(self, file: HdfFile, name: str) -> HdfFile:
         """Opens a file named in another one, relative to its directory; raises as :meth:`open` does."""
+        return self.open(self._place_beside(file, name))
+
+    def _place_beside(self, file: HdfFile, name: str) -> PurePosixPath:
         directory, parts = file.name.parent, deque(PurePosixPath(name).parts)
         while parts and parts[0] == ".." and directory.parts:
             parts.popleft()
             directory = directory.parent
-        return self.open(directory.joinpath(*parts))
+        return directory.joinpath(*parts)
 
     def _current(self, path: str) -> HdfFile:
         """The file of that name, as the one it was when last read."""
@@ -285,7 +379,7 @@ class OpenFiles:
         except FileNotReady as error:
             if known is not None and isinstance(error.__cause__, FileNotFoundError):
                 self._forget(path)
-                raise FileReplaced(f"{known} was deleted while it was being read") from error
+                raise FileDeleted(f"{known} was deleted while it was being read") from error
             raise
         status = os.fstat(fd)
         identity = (status.st_dev, status.st_ino)
@@ -366,170 +460,395 @@ class OpenFiles:
         raise FrameError(f"{file}, {shown(path)} is no group, dataset or datatype")
 
 
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """Elements of a dataset, as the product of what is needed along each dimension.
+
+    Attributes:
+        axis: dimension along which rows are counted.
+        indices: along each dimension, in rising order.
+    """
+
+    axis: int
+    indices: tuple[Indices | range, ...]
+
+    @property
+    def rows(self) -> Indices:
+        """Those along the axis."""
+        return _array(self.indices[self.axis])
+
+    @property
+    def others(self) -> tuple[Indices, ...]:
+        """Those along the other dimensions."""
+        return tuple(_array(index) for index in (*self.indices[: self.axis], *self.indices[self.axis + 1 :]))
+
+    def only(self, row: int) -> _Need:
+        """One of its rows."""
+        return _Need(self.axis, (*self.indices[: self.axis], np.array([row]), *self.indices[self.axis + 1 :]))
+
+
+def _array(index: Indices | range) -> Indices:
+    if len(index) > CHUNK_BYTES_MAX:
+        raise FileBroken(f"{len(index):,} elements along one dimension are more than is looked through")
+    return np.arange(index.start, index.stop) if isinstance(index, range) else index
+
+
+def _starts(index: Indices | range, size: int) -> Sequence[int]:
+    """Where the chunks begin that hold some elements."""
+    if isinstance(index, range):
+        return range(index.start // size * size, index.stop, size)
+    return np.unique(index // size * size).tolist()
+
+
+class _Backing:
+    """Which rows of a need are in files.
+
+    Attributes:
+        ok: whether each row is (rows,).
+        trouble: why the first that is not is not; None when all are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.ok = np.ones(count, bool)
+        self.trouble: SnakemapError | None = None
+        self._first = count
+
+    def lack(self, missing: npt.NDArray[np.bool_], trouble: Callable[[int], SnakemapError]) -> None:
+        """Notes rows (rows,) that are missing, and of the first of them why."""
+        if not missing.any():
+            return
+        first = int(np.argmax(missing))
+        self.ok &= ~missing
+        if first < self._first:
+            self._first, self.trouble = first, trouble(first)
+
+    @property
+    def leading(self) -> int:
+        """How many rows come before the first that is missing."""
+        return self._first
+
+
 class _Audit:
     """Checks where the frames of one dataset come from, through all the files that it draws on.
 
     HDF5 opens the sources of virtual datasets itself, by name. So that it opens those that were checked, names must be
     absolute or lie in the one directory, and lead through no further files.
+
+    Args:
+        files: the gate.
+        directory: of the file that holds the dataset.
+        proved: whether only what was written for certain counts: storage that was allotted at once proves nothing.
     """
 
-    def __init__(self, files: OpenFiles, directory: PurePosixPath, *, of_frames: bool = True) -> None:
+    def __init__(self, files: OpenFiles, directory: PurePosixPath, *, proved: bool = False) -> None:
         self._files = files
-        self._of_frames = of_frames
         self._directory = directory
+        self._proved = proved
         self._within: list[tuple[tuple[int, int], int]] = []
-        self._sources = 0
+        self._looked_at: set[tuple[str, str]] = set()
+        self.audited: dict[str, Found] = {}
 
-    def check(self, found: Found, rows: range | None) -> None:
-        """As :meth:`OpenFiles.require`."""
-        with reading(found.file, f"{shown(found.path)} cannot be looked at"):
-            creation = found.dataset.id.get_create_plist()
-            external, layout = creation.get_external_count(), creation.get_layout()
-        if external:
-            raise FileRefused(f"{found} keeps its frames outside HDF5, which is not followed")
+    def allow(self, found: Found) -> None:
+        """Refuses what draws on anything outside the data root; raises as :meth:`OpenFiles.require` does."""
+        creation = _creation(found)
+        if creation.get_layout() == h5d.VIRTUAL:
+            with self._inside(found):
+                for mapping in self._files.virtual_map(found).mappings:
+                    self._allow_sources(found, mapping)
+            return
+        if not self._looked_at:
+            _refresh(found)
+        if creation.get_layout() == h5d.CHUNKED:
+            _check_chunk_size(found)
+
+    def allow_what_is_there(self, found: Found) -> None:
+        """The same for the first of very many sources, of which some may be missing."""
+        with self._inside(found):
+            for mapping in self._files.virtual_map(found).mappings:
+                if len(self._looked_at) >= SOURCES_MAX:
+                    return
+                with suppress(FileNotReady):
+                    self._allow_sources(found, mapping)
+
+    def allow_unlimited(self, found: Found) -> None:
+        """The same for those sources that HDF5 opens to see how long a virtual dataset is; they may be missing."""
+        with self._inside(found):
+            for mapping in self._files.virtual_map(found).unlimited:
+                with suppress(FileNotReady):
+                    self._allow_sources(found, mapping)
+
+    def back(self, found: Found, need: _Need) -> _Backing:
+        """Which rows of a need are in the files; raises as :meth:`OpenFiles.require` does."""
+        creation = _creation(found)
+        layout = creation.get_layout()
+        self.audited[str(found)] = found
+        if layout != h5d.VIRTUAL and not self._within:
+            _refresh(found)
+        backing = _Backing(len(need.rows))
+        _look_at_length(found, need, backing)
         if layout == h5d.VIRTUAL:
-            self._check_virtual(found, creation, rows)
-        elif not self._sources:
-            with reading(found.file, f"{shown(found.path)} cannot be refreshed"):
-                found.dataset.refresh()
-        if self._of_frames:
-            _check_length(found, rows)
-        if layout == h5d.CHUNKED:
-            _check_chunks(found, rows)
+            self._look_at_sources(found, need, backing)
+        elif layout == h5d.CHUNKED:
+            _check_chunk_size(found)
+            _look_at_chunks(found, need, backing, proved=self._proved, alone=_is_alone(creation))
+        elif self._proved:
+            backing.lack(backing.ok.copy(), lambda first: _unproved(found, int(need.rows[first])))
         elif layout == h5d.CONTIGUOUS:
-            _check_contiguous(found, rows)
+            _look_at_storage(found, need, backing)
+        if need.axis == 0 and backing.leading:
+            length = int(need.rows[backing.leading - 1]) + 1
+            found.file.lengths[found.path] = max(length, found.file.lengths.get(found.path, 0))
+        return backing
 
-    def _check_virtual(self, found: Found, creation: h5p.PropDCID, rows: range | None) -> None:
-        key = (found.file.identity, h5o.get_info(found.dataset.id).addr)
-        if key in self._within:
-            raise FileBroken(f"{found} is a virtual dataset that draws on itself")
-        if len(self._within) >= DEPTH_MAX:
-            raise FileBroken(f"{found} draws on virtual datasets too many levels deep")
-        self._within.append(key)
-        with reading(found.file, f"the sources of {shown(found.path)} cannot be looked up"):
-            count = creation.get_virtual_count()
-        self._sources += count
-        if self._sources > SOURCES_MAX:
-            raise FileBroken(f"{found} draws on more than {SOURCES_MAX:,} sources")
-        for number in range(count):
-            self._check_source(found, creation, number, rows)
-        self._within.pop()
+    def _look_at_sources(self, found: Found, need: _Need, backing: _Backing) -> None:
+        """Which rows are mapped as a whole, to sources that hold them."""
+        if need.axis > 0 and 1 < len(need.rows) <= COLUMNS_MAX:
+            for number, row in enumerate(need.rows):
+                one = _Backing(1)
+                self._look_at_sources(found, need.only(row), one)
+                missing = np.arange(len(need.rows)) == number
+                if one.trouble is not None:
+                    backing.lack(missing, lambda _first, trouble=one.trouble: trouble)
+            return
+        need = _Need(0, need.indices)
+        rows, shape = need.rows, found.dataset.shape
+        with self._inside(found):
+            virtual = self._files.virtual_map(found)
+            mapped = virtual.mapped(rows, need.others, shape)
+            _lack(backing, ~mapped, lambda first: _unmapped(found, int(rows[first])))
+            for mapping in virtual.touching(rows):
+                inside = mapping.has_part(rows, need.others, shape)
+                for block, *piece in mapping.pieces(rows, inside, shape):
+                    if len(piece[-1]):
+                        self._look_at_source(found, mapping.names(block), mapping, piece, backing, count=len(rows))
 
-    def _check_source(self, found: Found, creation: h5p.PropDCID, number: int, rows: range | None) -> None:
-        with reading(found.file, f"the sources of {shown(found.path)} cannot be looked up"):
-            name, path = creation.get_virtual_filename(number), creation.get_virtual_dsetname(number)
-            needed = _source_rows(creation, number, rows)
-        if "%" in name or "%" in path:
-            raise FileRefused(f"{found} has sources named by a pattern, which are not followed")
+    def _look_at_source(
+        self,
+        found: Found,
+        names: tuple[str, str],
+        mapping: Mapping,
+        piece: Sequence[Any],
+        backing: _Backing,
+        *,
+        count: int,
+    ) -> None:
+        """Which rows are in one source, that are drawn from it."""
+        stripes, index, at = piece
+        missing = np.zeros(count, bool)
+        try:
+            source = self._source(found, *names)
+            self._before_its_shape(source)
+            part = mapping.part(stripes, index, at, shape=found.dataset.shape, source_shape=source.dataset.shape)
+            inner = self.back(source, _Need(part.axis, part.indices))
+        except FileReplaced:
+            raise
+        except (FileNotReady, FileBroken, FrameError) as error:
+            missing[at] = True
+            trouble = FileBroken(str(error)) if isinstance(error, FrameError) else error
+            _lack(backing, missing, lambda _first: trouble)
+            return
+        if inner.trouble is not None:
+            missing[at if part.whole else part.at[~inner.ok]] = True
+            _lack(backing, missing, lambda _first: inner.trouble or FileNotReady(f"{source} is not there (yet)"))
+
+    def _before_its_shape(self, source: Found) -> None:
+        """HDF5 opens the sources of an unlimited virtual dataset when it is asked for its shape."""
+        if _creation(source).get_layout() == h5d.VIRTUAL:
+            _Audit(self._files, self._directory).allow_unlimited(source)
+
+    def _allow_sources(self, found: Found, mapping: Mapping) -> None:
+        """Refuses sources outside the root; of a pattern all those that there are."""
+        for block in range(BLOCKS_MAX if mapping.patterned else 1):
+            names = mapping.names(block)
+            if names in self._looked_at:
+                continue
+            if len(self._looked_at) >= SOURCES_MAX and not mapping.patterned:
+                raise FileBroken(f"{found} draws on more than {SOURCES_MAX:,} sources")
+            self._looked_at.add(names)
+            try:
+                self.allow(self._source(found, *names))
+            except FileNotReady:
+                if mapping.patterned:
+                    return
+                raise
+        if mapping.patterned:
+            raise FileBroken(f"{found} draws on more than {BLOCKS_MAX:,} sources")
+
+    def _source(self, found: Found, name: str, path: str) -> Found:
         if not name.startswith("/") and found.file.name.parent != self._directory:
             raise FileRefused(f"{found} has sources relative to another directory, which are not followed")
-        try:
-            file = self._file(found.file, name)
-            source = _dataset(self._files._walk(file, path, follow_files=False))
-            self.check(source, needed if source.dataset.ndim == found.dataset.ndim else None)
-        except FileNotReady:
-            # frames that are not asked for may come from a file that is not there yet
-            if needed is None or needed:
-                raise
+        return _dataset(self._files._walk(self._file(found.file, name), path, follow_files=False))
 
     def _file(self, file: HdfFile, name: str) -> HdfFile:
         if name == ".":
             return file
         return self._files.open(name) if name.startswith("/") else self._files.beside(file, name)
 
-
-@dataclass(frozen=True, slots=True)
-class _Stripes:
-    """Rows that a virtual dataset maps: blocks of neighbors, evenly spaced.
-
-    >>> stripes = _Stripes(start=4, stride=3, block=2, count=3)
-    >>> [(index, stripes.row(index)) for index in range(6)]
-    [(0, 4), (1, 5), (2, 7), (3, 8), (4, 10), (5, 11)]
-    >>> [(row, stripes.index(row)) for row in (0, 4, 6, 7, 11, 12, 99)]
-    [(0, 0), (4, 0), (6, 2), (7, 2), (11, 5), (12, 6), (99, 6)]
-    """
-
-    start: int
-    stride: int
-    block: int
-    count: int
-
-    def row(self, index: int) -> int:
-        """The row that comes at an index."""
-        return self.start + index // self.block * self.stride + index % self.block
-
-    def index(self, row: int) -> int:
-        """The index at which the first row comes that is not before this one."""
-        blocks, offset = divmod(max(row - self.start, 0), self.stride)
-        return min(blocks * self.block + min(offset, self.block), self.count * self.block)
-
-    @classmethod
-    def of(cls, space: h5s.SpaceID) -> _Stripes | None:
-        """Those of a selection; None when it is not a regular one."""
-        if space.get_select_type() == h5s.SEL_ALL:
-            return cls(0, 1, 1, h5s.UNLIMITED)
-        if space.get_select_type() != h5s.SEL_HYPERSLABS or not space.is_regular_hyperslab():
-            return None
-        start, stride, count, block = (sizes[0] for sizes in space.get_regular_hyperslab())
-        return cls(start, max(stride, 1), max(block, 1), count)
+    @contextmanager
+    def _inside(self, found: Found) -> Iterator[None]:
+        """While the sources of a virtual dataset are looked at: it is none of them itself."""
+        key = (found.file.identity, h5o.get_info(found.dataset.id).addr)
+        if key in self._within:
+            raise FileBroken(f"{found} is a virtual dataset that draws on itself")
+        if len(self._within) >= DEPTH_MAX:
+            raise FileBroken(f"{found} draws on virtual datasets too many levels deep")
+        self._within.append(key)
+        try:
+            yield
+        finally:
+            self._within.pop()
 
 
-def _source_rows(creation: h5p.PropDCID, number: int, rows: range | None) -> range | None:
-    """Rows of a source that some rows of the virtual dataset are drawn from; None when that cannot be told."""
-    try:
-        mapped = _Stripes.of(creation.get_virtual_vspace(number))
-        source = _Stripes.of(creation.get_virtual_srcspace(number))
-    except (RuntimeError, ValueError):
-        return None
-    if rows is None or mapped is None or source is None:
-        return None
-    first, stop = mapped.index(rows.start), mapped.index(rows.stop)
-    return range(source.row(first), source.row(stop - 1) + 1) if first < stop else range(0)
+def _lack(backing: _Backing, missing: npt.NDArray[np.bool_], trouble: Callable[[int], SnakemapError]) -> None:
+    """Notes what is missing; where all rows count as one, each is missing when one is."""
+    if len(missing) != len(backing.ok):
+        missing = np.full(len(backing.ok), missing.any())
+    backing.lack(missing, trouble)
 
 
-def _check_length(found: Found, rows: range | None) -> None:
-    """The dataset is as long as some rows need, and not shorter than it has been."""
+def _needed(found: Found, rows: range, columns: range | None) -> _Need:
+    """All of some rows, or of some columns of one row."""
+    shape = found.dataset.shape
+    if not shape:
+        raise FrameError(f"{found} is a single value, not a stack of frames")
+    whole = [range(size) for size in shape[1:]]
+    if columns is None:
+        stop = min(rows.stop, max(rows.start, shape[0]) + 1)  # what is beyond the end is missing, however much
+        return _Need(0, (np.arange(rows.start, stop), *whole))
+    return _Need(1, (np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop), *whole[1:]))
+
+
+def creation_of(dataset: h5py.Dataset) -> h5p.PropDCID:
+    """How a dataset was made, as h5py keeps it: to have it copied once more costs 50 ms for 10,000 mappings."""
+    return dataset._dcpl  # pyright: ignore[reportReturnType]
+
+
+def _creation(found: Found) -> h5p.PropDCID:
+    """How a dataset was made, when its numbers are in HDF5 files."""
+    with reading(found.file, f"{shown(found.path)} cannot be looked at"):
+        creation = creation_of(found.dataset)
+        external = creation.get_external_count()
+    if external:
+        raise FileRefused(f"{found} keeps its frames outside HDF5, which is not followed")
+    return creation
+
+
+def _refresh(found: Found) -> None:
+    with reading(found.file, f"{shown(found.path)} cannot be refreshed"):
+        found.dataset.refresh()
+
+
+def _is_alone(creation: h5p.PropDCID) -> bool:
+    """Whether a chunk is in the file only when it was written: chunks are allotted one by one, not all at once."""
+    return creation.get_alloc_time() == h5d.ALLOC_TIME_INCR
+
+
+def _rows_are(found: Found) -> str:
+    return "frame" if found.dataset.ndim > 2 else "value"
+
+
+def _unproved(found: Found, row: int) -> FileNotReady:
+    what = _rows_are(found)
+    return FileNotReady(f"{found}: storage is allotted for {what} {row + 1:,}, and nothing proves that it was written")
+
+
+def _unmapped(found: Found, row: int) -> FileBroken:
+    return FileBroken(f"{found}: no source holds all of {_rows_are(found)} {row + 1:,}, so that it has no number")
+
+
+def _check_length(found: Found) -> None:
+    """The dataset has rows, and no fewer than were read of it."""
     if not found.dataset.shape:
         raise FrameError(f"{found} is a single value, not a stack of frames")
-    length, lengths = found.dataset.shape[0], found.file.lengths
-    before = lengths.pop(found.path, 0)
-    rows_are = "frame" if found.dataset.ndim > 2 else "value"
+    length, before = found.dataset.shape[0], found.file.lengths.get(found.path, 0)
     if length < before:
+        del found.file.lengths[found.path]
         found.file.sound.pop(found.path, None)
-        raise FileReplaced(f"{found} had {before:,} {rows_are}s, and now has {length:,}")
-    lengths[found.path] = length
-    if rows and rows.stop > length:
-        found.file.forget_handle()
-        raise FileNotReady(f"{found} has {length:,} {rows_are}s (yet), and {rows_are} {rows.stop:,} is asked for")
+        raise FileReplaced(f"{found} had {before:,} {_rows_are(found)}s when it was read, and now has {length:,}")
 
 
-def _check_chunks(found: Found, rows: range | None) -> None:
-    """Chunks are small enough to unpack, and those of some rows are in the file."""
-    dataset, chunk_shape = found.dataset, found.dataset.chunks or (1,)
-    chunk_bytes = math.prod(chunk_shape) * dataset.id.get_type().get_size()
+def _look_at_length(found: Found, need: _Need, backing: _Backing) -> None:
+    """Which rows lie within the dataset."""
+    _check_length(found)
+    shape, what = found.dataset.shape, _rows_are(found)
+    if len(shape) != len(need.indices):
+        raise FileBroken(f"{found} has {len(shape)} dimensions, and {len(need.indices)} are needed of it")
+    length = shape[need.axis]
+    for number, (index, size) in enumerate(zip(need.indices, shape, strict=True)):
+        if number != need.axis and (not len(index) or index[-1] >= size):
+            backing.lack(np.ones(len(need.rows), bool), lambda _first: FileNotReady(f"{found} is too small: {shape}"))
+
+    def trouble(first: int) -> FileNotReady:
+        asked = int(need.rows[first]) + 1
+        return FileNotReady(f"{found} has {length:,} {what}s (yet), and {what} {asked:,} is asked for")
+
+    backing.lack(need.rows >= length, trouble)
+
+
+def _check_chunk_size(found: Found) -> None:
+    """Chunks are small enough to unpack."""
+    chunk_bytes = math.prod(found.dataset.chunks or ()) * found.dataset.id.get_type().get_size()
     if chunk_bytes > CHUNK_BYTES_MAX:
         raise FileBroken(
             f"{found} has chunks of {chunk_bytes / 1e6:,.0f} MB; more than {CHUNK_BYTES_MAX / 1e6:,.0f} MB are not read"
         )
-    if not rows:
+
+
+def _look_at_chunks(found: Found, need: _Need, backing: _Backing, *, proved: bool, alone: bool) -> None:
+    """Which of the rows have their chunks in the file."""
+    if proved and not alone:
+        backing.lack(backing.ok.copy(), lambda first: _unproved(found, int(need.rows[first])))
+    rows = need.rows[backing.ok] if not backing.ok.all() else need.rows
+    if not len(rows):
         return
-    step = chunk_shape[0]
-    starts = range(rows.start // step * step, rows.stop, step)
-    others = [range(0, size, chunk) for size, chunk in zip(dataset.shape[1:], chunk_shape[1:], strict=True)]
+    chunk_shape = found.dataset.chunks or (1,)
+    step = chunk_shape[need.axis]
+    starts = rows if step == 1 else np.unique(rows // step * step)
+    others = [_starts(index, size) for index, size in zip(need.indices, chunk_shape, strict=True)]
+
+    def corners(start: int) -> Iterator[tuple[int, ...]]:
+        return product(*others[: need.axis], (start,), *others[need.axis + 1 :])
+
     with reading(found.file, f"the frames of {shown(found.path)} cannot be looked up"):
-        stored = 0
-        for corner in product(starts, *others):
+        missing = _missing_chunks(found, starts, corners, need.axis)
+        lacking = np.isin(need.rows // step * step, list(missing))
+        backing.lack(lacking, lambda first: missing[int(need.rows[first] // step * step)])
+        if proved and step > 1:
+            _look_at_content(found, need, backing)
+
+
+def _missing_chunks(
+    found: Found, starts: Indices, corners: Callable[[int], Iterator[tuple[int, ...]]], axis: int
+) -> dict[int, SnakemapError]:
+    """Why chunks are not in the file, by the row at which they begin."""
+    dataset, stored = found.dataset, 0
+    missing: dict[int, SnakemapError] = {}
+    what = _rows_are(found)
+    for start in starts.tolist():
+        for corner in corners(start):
             chunk_bytes = _stored(dataset, corner)
-            if not chunk_bytes:
-                _check_chunk(found, corner)
+            # HDF5 may not be able to tell: then it goes through all chunks before this one
+            if not chunk_bytes and (missing or dataset.id.get_chunk_info_by_coord(corner).byte_offset is None):
+                words = f"{found} has not been written from {what} {start + 1:,} on (yet)"
+                missing[start] = FileNotReady(words)
+                break
             stored += chunk_bytes
-        if not _is_sound(found, starts[-1], stored // (len(starts) * step)):
-            for corner in product(starts[-1:], *others):
-                _check_chunk(found, corner)
-            # of a file that was written long ago all rows are found to be there at once
-            last = (dataset.shape[0] - 1) // step * step
-            there = last > starts[-1] and all(_is_there(found, corner) for corner in product([last], *others))
-            found.file.sound[found.path] = last if there else starts[-1], found.file.size
+    there = [start for start in starts.tolist() if start not in missing]
+    if not there:
+        return missing
+    step = (dataset.chunks or (1,))[0]
+    if axis or not _is_sound(found, there[-1], stored // (len(there) * step)):
+        ends = _ends(found, corners(there[-1]))
+        if ends > found.file.size:
+            short = {start: end for start in there if (end := _ends(found, corners(start))) > found.file.size}
+            return missing | {start: _end_trouble(found.file, end) for start, end in short.items()}
+        if axis:
+            return missing
+        # of a file that was written long ago all rows are found to be there at once
+        last = (dataset.shape[0] - 1) // step * step
+        whole = last > there[-1] and all(_is_there(found, corner) for corner in corners(last))
+        found.file.sound[found.path] = last if whole else there[-1], found.file.size
+    return missing
 
 
 def _is_sound(found: Found, row: int, row_bytes: int) -> bool:
@@ -544,12 +863,10 @@ def _is_sound(found: Found, row: int, row_bytes: int) -> bool:
     return row <= sound or found.file.size - size >= (row - sound) * row_bytes
 
 
-def _check_chunk(found: Found, corner: tuple[int, ...]) -> None:
-    """A chunk is in the file. To find it HDF5 goes through all chunks before it."""
-    chunk = found.dataset.id.get_chunk_info_by_coord(corner)
-    if chunk.byte_offset is None:
-        raise FileNotReady(f"{found} has not been written from frame {corner[0]:,} on (yet)")
-    _check_end(found.file, chunk.byte_offset + chunk.size)
+def _ends(found: Found, corners: Iterator[tuple[int, ...]]) -> int:
+    """Where the last of some chunks ends in the file. To find one HDF5 goes through all chunks before it."""
+    chunks = [found.dataset.id.get_chunk_info_by_coord(corner) for corner in corners]
+    return max((chunk.byte_offset or 0) + chunk.size for chunk in chunks)
 
 
 def _is_there(found: Found, corner: tuple[int, ...]) -> bool:
@@ -560,32 +877,60 @@ def _is_there(found: Found, corner: tuple[int, ...]) -> bool:
     return chunk.byte_offset is not None and chunk.byte_offset + chunk.size <= found.file.size
 
 
+def _look_at_content(found: Found, need: _Need, backing: _Backing) -> None:
+    """Of rows that share a chunk those count as written that hold something else than the fill value."""
+    dataset = found.dataset
+    fill = dataset.fillvalue
+    if creation_of(dataset).get_fill_time() == h5d.FILL_TIME_NEVER:
+        backing.lack(backing.ok.copy(), lambda first: _unproved(found, int(need.rows[first])))
+        return
+    at = np.flatnonzero(backing.ok)
+    empty = np.zeros(len(backing.ok), bool)
+    for stretch in np.split(at, np.flatnonzero(np.diff(need.rows[at]) != 1) + 1):
+        if len(stretch):
+            first, last = int(need.rows[stretch[0]]), int(need.rows[stretch[-1]])
+            where = (*(slice(None),) * need.axis, slice(first, last + 1))
+            values = np.moveaxis(np.asarray(dataset[where]), need.axis, 0).reshape(len(stretch), -1)
+            written = (values != fill) & ~((values != values) & (fill != fill))  # NaN is no other value than NaN
+            empty[stretch] = ~written.any(axis=1)
+    backing.lack(empty, lambda first: _unproved(found, int(need.rows[first])))
+
+
+@functools.cache
+def _storage_size() -> Any:
+    # not in h5py; the function is found in the very library that h5py uses
+    return ctypes.CDLL(h5f.__file__).H5Dget_chunk_storage_size
+
+
 def _stored(dataset: h5py.Dataset, corner: tuple[int, ...]) -> int:
     """Bytes of a chunk in its file, at the same cost wherever it is; 0 when it is not there, or HDF5 cannot tell."""
     sizes, stored = (ctypes.c_uint64 * len(corner))(*corner), ctypes.c_uint64()
-    # not in h5py; the function is found in the very library that h5py uses
-    ask = ctypes.CDLL(h5f.__file__).H5Dget_chunk_storage_size
-    return stored.value if ask(ctypes.c_int64(dataset.id.id), sizes, ctypes.byref(stored)) >= 0 else 0
+    answer = _storage_size()(ctypes.c_int64(dataset.id.id), sizes, ctypes.byref(stored))
+    return stored.value if answer >= 0 else 0
 
 
-def _check_contiguous(found: Found, rows: range | None) -> None:
+def _look_at_storage(found: Found, need: _Need, backing: _Backing) -> None:
+    """Which rows of storage in one piece lie before the end of the file."""
     dataset = found.dataset
-    if not rows:
-        return
     offset = dataset.id.get_offset()
     if offset is None:
-        raise FileNotReady(f"{found} has not been written (yet)")
-    row_bytes = math.prod(dataset.shape[1:]) * dataset.id.get_type().get_size()
-    _check_end(found.file, offset + rows.stop * row_bytes)
-
-
-def _check_end(file: HdfFile, end: int) -> None:
-    """Frames lie before the end of the file; beyond it HDF5 would read zeros."""
-    if end <= file.size:
+        backing.lack(np.ones(len(need.rows), bool), lambda _first: FileNotReady(f"{found} has not been written (yet)"))
         return
+    each = np.array([math.prod(dataset.shape[number + 1 :]) for number in range(dataset.ndim)], np.int64)
+    last = sum(
+        int(index[-1]) * int(step)
+        for number, (index, step) in enumerate(zip(need.indices, each, strict=True))
+        if number != need.axis and len(index)
+    )
+    ends = offset + (last + need.rows * each[need.axis] + 1) * dataset.id.get_type().get_size()
+    backing.lack(ends > found.file.size, lambda first: _end_trouble(found.file, int(ends[first])))
+
+
+def _end_trouble(file: HdfFile, end: int) -> FileNotReady | FileBroken:
+    """What it means that frames lie beyond the end of the file, where HDF5 would read zeros."""
     if file.young and end > file.largest:
-        raise FileNotReady(f"{file} is shorter than its frames need (yet)")
-    raise FileBroken(f"{file} was cut short: frames are missing at its end")
+        return FileNotReady(f"{file} is shorter than its frames need (yet)")
+    return FileBroken(f"{file} was cut short: frames are missing at its end")
 
 
 def _access(*, locking: bool) -> h5p.PropFAID:

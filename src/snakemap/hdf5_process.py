@@ -120,7 +120,7 @@ class ReaderProcess:
         try:
             async with asyncio.timeout(limit_s):
                 header, payload = await child.exchange(dict(request))
-            answer = ERRORS[header["error"]](str(header["message"])) if "error" in header else read(header, payload)
+            answer = _error(header) if "error" in header else read(header, payload)
             answered = True
             return header, answer
         except TimeoutError as error:
@@ -165,6 +165,14 @@ class ReaderProcess:
         self._ending = [child for child in self._ending if await child.ended(patience_s=patience_s) is None]
         for child in self._ending:
             logger.warning("the reader process %s does not end; its disk may hang", child.process.pid)
+
+
+def _error(header: Mapping[str, Any]) -> SnakemapError:
+    """The error that an answer tells of; raises as a reading of nonsense does."""
+    error = ERRORS[header["error"]](str(header["message"]))
+    ready = header.get("ready")
+    error.ready = max(0, int(ready)) if ready is not None else None
+    return error
 
 
 class ReaderChild:

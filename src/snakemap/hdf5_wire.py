@@ -16,6 +16,7 @@ from snakemap.errors import (
     FileMissing,
     FileNotReady,
     FileRefused,
+    FileReplaced,
     FrameError,
     NotThere,
     RoiError,
@@ -51,6 +52,7 @@ ERRORS: dict[str, type[SnakemapError]] = {
         FileBroken,
         FileNotReady,
         FileRefused,
+        FileReplaced,
         FrameError,
         NotThere,
         RoiError,
@@ -87,10 +89,11 @@ class Terms:
 
 
 class FrameRequest(TypedDict):
-    """One request; the ask is one of four words.
+    """One request; the ask is one of five words.
 
     - ``"reduce"``: sums of frames;
     - ``"scalars"``: numbers, one a point, for which ROIs and frames mean nothing;
+    - ``"written"``: for each point whether it was written for certain, as its own chunks show;
     - ``"shape"``: of a stack of frames, by path and dataset alone;
     - ``"size"``: the shape of any dataset, in the same way.
     """

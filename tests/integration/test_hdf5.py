@@ -305,7 +305,7 @@ async def test_a_frame_that_is_announced_and_not_written_is_not_taken_for_a_dark
     with SwmrWriter(path) as writer:
         writer.write(2)
         writer.announce(2)
-        with pytest.raises(FileNotReady, match="has not been written from frame 2 on"):
+        with pytest.raises(FileNotReady, match="has not been written from frame 3 on"):
             await reader.reduce(batch(path, 0, 4, DATASET))
         writer.write(1)
         with pytest.raises(FileNotReady):
@@ -493,7 +493,7 @@ async def test_a_dataset_that_shrinks_is_broken_once(reader, visit):
     await reader.reduce(batch(path, 0, 8))
     resize = f"import h5py; h5py.File({str(path)!r}, 'a')['d'].resize(3, axis=0)"
     subprocess.run([sys.executable, "-c", resize], check=True)
-    with pytest.raises(FileBroken, match="had 8 frames, and now has 3"):
+    with pytest.raises(FileBroken, match="had 8 frames when it was read, and now has 3"):
         await reader.reduce(batch(path, 0, 3))
     reduced = await reader.reduce(batch(path, 0, 3))
     assert reduced.sums.tolist() == plain_sums(pictures(0, 3)).tolist()
@@ -854,7 +854,7 @@ async def test_a_virtual_dataset_waits_for_the_sources_of_the_frames_asked_for(r
             with pytest.raises(FileNotReady, match=r"0\.h5, .* has 2 frames"):
                 await reader.reduce(batch(visit / "scan.h5", 0, 5))
             even.announce(1)
-            with pytest.raises(FileNotReady, match=r"0\.h5, .* has not been written from frame 2 on"):
+            with pytest.raises(FileNotReady, match=r"0\.h5, .* has not been written from frame 3 on"):
                 await reader.reduce(batch(visit / "scan.h5", 0, 5))
 
 

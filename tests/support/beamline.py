@@ -266,6 +266,7 @@ class FakeFiles:
         trouble: what reading a uri raises instead.
         broken: rows of a uri that cannot be read.
         hanging: uris whose reading never ends until :meth:`let_go`.
+        unproved: rows of a uri of which nothing proves that they were written.
         reads: every batch of frames that was asked for.
         scalar_reads: every batch of numbers that was asked for.
         launches: how often the process that reads was started.
@@ -276,6 +277,7 @@ class FakeFiles:
         self.frames: dict[str, npt.NDArray[Any]] = {}
         self.trouble: dict[str, SnakemapError] = {}
         self.broken: dict[str, set[int]] = {}
+        self.unproved: dict[str, set[int]] = {}
         self.hanging: set[str] = set()
         self.reads: list[FrameBatch] = []
         self.scalar_reads: list[FrameBatch] = []
@@ -300,6 +302,12 @@ class FakeFiles:
 
     async def shape(self, uri: str, dataset: str) -> tuple[int, ...]:
         return await self.size(uri, dataset)
+
+    async def written(self, batch: FrameBatch) -> npt.NDArray[np.bool_]:
+        await self._open(batch.uri)
+        unproved, each = self.unproved.get(batch.uri, set()), batch.frames_per_point
+        length = len(self.frames[batch.uri]) // each
+        return np.array([row < length and row not in unproved for row in range(batch.start, batch.stop)])
 
     async def scalars(self, batch: FrameBatch) -> npt.NDArray[np.float64]:
         self.scalar_reads.append(batch)

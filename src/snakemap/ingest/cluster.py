@@ -126,6 +126,10 @@ class ClusterReader:
         """As :meth:`snakemap.hdf5.FrameReader.scalars`."""
         return await self._ask("scalars", batch)
 
+    async def written(self, batch: FrameBatch) -> npt.NDArray[np.bool_]:
+        """As :meth:`snakemap.hdf5.FrameReader.written`."""
+        return await self._ask("written", batch)
+
     async def length(self, uri: str, dataset: str) -> int:
         """As :meth:`snakemap.hdf5.FrameReader.length`."""
         return await self._ask("length", uri, dataset)

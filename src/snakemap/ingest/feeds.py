@@ -77,6 +77,10 @@ class Feed(Protocol):
         """Points that a file holds now; raises what the reader says."""
         ...
 
+    async def written(self, reader: Reader, resource: Resource, rows: range) -> npt.NDArray[np.bool_]:
+        """Which of some points were written for certain; raises what the reader says."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Summed:
@@ -222,6 +226,14 @@ class Camera:
         layout = await self._layout(reader, resource)
         return await reader.length(resource.uri, resource.dataset) // layout.rows_per_point
 
+    async def written(self, reader: Reader, resource: Resource, rows: range) -> npt.NDArray[np.bool_]:
+        """Which of some points were written for certain; raises what the reader says."""
+        layout = await self._layout(reader, resource)
+        told: dict[str, Any] = {"frame_shape": layout.frame_shape}
+        if layout.colors == "spectra":
+            told = {"frames_per_point": math.prod(layout.frame_shape), "point_shape": layout.frame_shape}
+        return await reader.written(_batch(resource, _of(resource, rows), **told))
+
     async def _layout(self, reader: Reader, resource: Resource) -> Layout:
         """What the rows of its dataset are; the file is asked only where the descriptor leaves that open."""
         known = self._layouts.get(resource.uid)
@@ -307,9 +319,17 @@ class Scalar:
         each = resource.frames_per_point
         return size[0] // scalar_rows(size, frames_per_point=each, point_shape=resource.point_shape)
 
+    async def written(self, reader: Reader, resource: Resource, rows: range) -> npt.NDArray[np.bool_]:
+        """Which of some points were written for certain; raises what the reader says."""
+        return await reader.written(_batch(resource, _of(resource, rows)))
+
     def _descriptor(self, time: float) -> dict[str, Any]:
         units = self._of.scalars.units.get(self.key, "") if self._of.scalars else ""
         return scalar_descriptor(self.run, self, self.key, units=units, time=time)
+
+
+def _of(resource: Resource, rows: range) -> Piece:
+    return Piece(resource.uid, rows.start, 1, len(rows))
 
 
 def _batch(resource: Resource, piece: Piece, **options: Any) -> FrameBatch:

@@ -6,7 +6,9 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from snakemap.errors import FileBroken, FileNotReady, FileRefused, FrameError, SnakemapError
+import numpy as np
+
+from snakemap.errors import FileBroken, FileNotReady, FileRefused, FileReplaced, FrameError, SnakemapError
 from snakemap.frames import Piece, Resource
 from snakemap.ingest.feeds import Feed, Summed
 from snakemap.ingest.readers import Readers
@@ -93,6 +95,8 @@ class Reading:
         self._broken_s: dict[str, float] = {}
         self._lengths: dict[str, tuple[int, int]] = {}
         self._late: set[str] = set()
+        self._left: set[str] = set()
+        self._missing: dict[str, int] = {}
         self._point_s = 0.003
         self._last: Piece | None = None
         self._last_shown: str | None = None
@@ -142,6 +146,7 @@ class Reading:
         self._broken_s.clear()
         self._lengths.clear()
         self._late.clear()
+        self._missing.clear()
 
     def note(self, about: str, trouble: SnakemapError) -> None:
         """Counts a trouble, and keeps it for the page."""
@@ -151,23 +156,34 @@ class Reading:
     async def queue_rest(self) -> int:
         """Queues what the files hold and nobody announced, and once more what was given up; returns how many points.
 
-        A file is asked for again only when it has grown, or when more points of the scan are known.
+        Of what no document announced only that is read which was written for certain. What was given up is asked for
+        again only when the file has grown, or when more points of the scan are known.
         """
         queued = 0
         for resource in list(self.ledger.resources.values()):
+            if resource.uid in self._left:
+                continue
             try:
-                points = await self._points(resource)
+                queued += await self._queue_rest_of(resource)
             except SnakemapError as trouble:
                 self.note(resource.uid, trouble)
-                continue
-            length = (points, self.expected() or 0)
-            if length > self._lengths.get(resource.uid, (-1, 0)):
-                self._lengths[resource.uid] = length
-                frames = points * resource.frames_per_point
-                queued += self.ledger.fill(resource.uid, length=frames, expected=length[1] or None)
         if queued:
             self.wake()
         return queued
+
+    async def _queue_rest_of(self, resource: Resource) -> int:
+        points, expected = await self._points(resource), self.expected()
+        grown = (points, expected or 0) > self._lengths.get(resource.uid, (-1, 0))
+        length = points * resource.frames_per_point
+        written = np.zeros(points, bool)
+        for rows in self.ledger.lacking(resource.uid, length=length, expected=expected):
+            async with self.turns.take(self.feed.rank), self.readers.borrow(self.run.uid) as reader:
+                marks = await self.feed.written(reader, resource, rows)
+            written[rows.start : rows.stop] = marks[: len(rows)]
+        if not grown and not written.any():
+            return 0
+        self._lengths[resource.uid] = (points, expected or 0)
+        return self.ledger.fill(resource.uid, length=length, expected=expected, written=written, again=grown)
 
     async def read_pending(self) -> None:
         """Reads everything that waits; what cannot be read is given up when its time is up."""
@@ -210,6 +226,9 @@ class Reading:
 
     async def _read(self, piece: Piece) -> None:
         """Reads a piece, or as much of it as can be read."""
+        if piece.resource in self._left:
+            self.ledger.give_up(piece)
+            return
         blocked_until, _ = self._blocked.get(piece.resource, (0.0, 0.0))
         began = self.tally.clock.now()
         if began < blocked_until:
@@ -219,6 +238,8 @@ class Reading:
             summed = await self._sum_when_ready(piece)
         except FileNotReady as trouble:
             await self._read_part(piece, trouble)
+        except FileReplaced as trouble:
+            self._leave(piece, trouble)
         except FileBroken as trouble:
             self._broken_s[piece.resource] = self._broken_s.get(piece.resource, 0.0) + self.tally.clock.now() - began
             await self._read_around(piece, trouble)
@@ -228,6 +249,8 @@ class Reading:
                 await self.on_unreadable(self.feed, str(trouble))
         else:
             await self.put(summed)
+            if self._missing.get(piece.resource, -1) in range(piece.index, piece.index + piece.count):
+                del self._missing[piece.resource]
             await self._make_up(piece.resource)
 
     async def _make_up(self, resource: str) -> None:
@@ -254,7 +277,7 @@ class Reading:
             try:
                 summed = await self._sum(piece)
             except FileNotReady as trouble:
-                if clock.now() >= until or await self._points_there(piece):
+                if clock.now() >= until or await self._points_there(piece, trouble):
                     raise
                 if clock.now() - began > TELL_AFTER_S:
                     self.troubles["waiting"] = f"Waiting for the file: {trouble}"
@@ -285,7 +308,7 @@ class Reading:
 
     async def _read_part(self, piece: Piece, trouble: FileNotReady) -> None:
         """Reads as much of a piece as is there; the rest comes next."""
-        there = await self._points_there(piece)
+        there = await self._points_there(piece, trouble)
         if not there:
             self._late.add(piece.resource)
             self._give_up(piece, trouble, block=False)
@@ -293,8 +316,10 @@ class Reading:
         self.ledger.put_back(piece.part(there, piece.count - there))
         await self._read(piece.part(0, there))
 
-    async def _points_there(self, piece: Piece) -> int:
+    async def _points_there(self, piece: Piece, trouble: FileNotReady) -> int:
         """How many points of a piece are in the file, when it is some and not all."""
+        if trouble.ready is not None:
+            return trouble.ready if trouble.ready < piece.count else 0
         try:
             points = await self._points(self.ledger.resources[piece.resource])
         except SnakemapError:
@@ -303,8 +328,13 @@ class Reading:
 
     async def _read_around(self, piece: Piece, trouble: FileBroken) -> None:
         """Halves a piece in which something is broken until it is found; unless the file is no use at all."""
-        if self._broken_s[piece.resource] > self.tally.pace.broken_s or not await self._opens(piece.resource):
+        known = trouble.ready is not None
+        if self._broken_s[piece.resource] > self.tally.pace.broken_s or not (
+            known or await self._opens(piece.resource)
+        ):
             self._give_up(piece, trouble, block=True)
+        elif trouble.ready is not None and trouble.ready < piece.count:
+            await self._read_before(piece, trouble, trouble.ready)
         elif piece.count == 1:
             self._give_up(piece, trouble, block=False)
         else:
@@ -312,10 +342,34 @@ class Reading:
             await self._read(piece.part(0, half))
             await self._read(piece.part(half, piece.count - half))
 
-    def _give_up(self, piece: Piece, trouble: SnakemapError, *, block: bool) -> None:
-        """Gives a piece up and says why; a file that is no use is left alone for a while, longer each time."""
+    async def _read_before(self, piece: Piece, trouble: FileBroken, ready: int) -> None:
+        """Reads what comes before a point that cannot be read; what comes after it is next."""
+        if ready + 1 < piece.count:
+            self.ledger.put_back(piece.part(ready + 1, piece.count - ready - 1))
+        self._give_up(piece.part(ready, 1), trouble, block=False)
+        if ready:
+            await self._read(piece.part(0, ready))
+
+    def _leave(self, piece: Piece, trouble: FileReplaced) -> None:
+        """Reads no more of a file that is not the one any more that was read before: two would be mixed in one map."""
+        self._left.add(piece.resource)
+        self._missing[piece.resource] = -1
         self.troubles.pop("waiting", None)
-        self.note(piece.resource, trouble)
+        words = f"{trouble}; what was read before stays, and no more is read of it"
+        self.note(piece.resource, FileReplaced(words))
+        self.ledger.give_up(piece)
+
+    def _give_up(self, piece: Piece, trouble: SnakemapError, *, block: bool) -> None:
+        """Gives a piece up and says why; a file that is no use is left alone for a while, longer each time.
+
+        The page names the first point that is missing, not the one that was tried last.
+        """
+        self.troubles.pop("waiting", None)
+        if piece.resource not in self.troubles or piece.index <= self._missing.get(piece.resource, piece.index):
+            self._missing[piece.resource] = piece.index
+            self.note(piece.resource, trouble)
+        else:
+            self.tally.trouble(trouble, about=f"run {self.run.uid}")
         self.ledger.give_up(piece)
         if block:
             _, pause_s = self._blocked.get(piece.resource, (0.0, self.tally.pace.file_timeout_s / 2))
