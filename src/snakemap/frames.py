@@ -423,6 +423,10 @@ class FrameLedger:
             self._announce(piece, again=True)
         return len(np.unique(seq_nums[chosen]))
 
+    def untold(self, piece: Piece) -> npt.NDArray[np.bool_]:
+        """Which points (points,) of a piece no document has announced."""
+        return ~self._told[piece.seq_num : piece.seq_num + piece.count]
+
     def _rows(
         self, resource: str, *, length: int, expected: int | None
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:

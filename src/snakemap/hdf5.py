@@ -85,6 +85,7 @@ class Reduced:
             or (rows, columns, 3).
         identity: device and inode of the file; another one in the same run means that the file was replaced.
         size_bytes: of the frames that were read, unpacked.
+        rounded: whether sums of whole numbers did not fit into 64 bits, and are float64.
     """
 
     sums: npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -92,6 +93,7 @@ class Reduced:
     frame: npt.NDArray[Any] | None
     identity: tuple[int, int]
     size_bytes: int = 0
+    rounded: bool = False
 
 
 class FrameReader(ReaderProcess):
@@ -125,7 +127,8 @@ class FrameReader(ReaderProcess):
             if parts[-1].identity != parts[0].identity:
                 raise FileBroken(f"{shown(path)} was replaced by another file while it was being read")
         sums = parts[0].sums if len(parts) == 1 else np.concatenate([part.sums for part in parts])
-        return dataclasses.replace(parts[-1], sums=sums, size_bytes=sum(part.size_bytes for part in parts))
+        read, rounded = sum(part.size_bytes for part in parts), any(part.rounded for part in parts)
+        return dataclasses.replace(parts[-1], sums=sums, size_bytes=read, rounded=rounded)
 
     async def scalars(self, batch: FrameBatch) -> npt.NDArray[np.float64]:
         """Numbers (points,) of some points, from a dataset that holds one a point, or several to be summed.
@@ -235,4 +238,5 @@ def _reduced(header: dict[str, Any], payload: bytearray, *, rois: int, points_ma
         sums_bytes += frame.nbytes
     if len(payload) != sums_bytes:
         raise ValueError(f"{len(payload):,} bytes instead of {sums_bytes:,}")
-    return Reduced(sums, int(header["length"]), frame, (device, inode), max(0, int(header["bytes"])))
+    read, rounded = max(0, int(header["bytes"])), bool(header.get("rounded"))
+    return Reduced(sums, int(header["length"]), frame, (device, inode), read, rounded)

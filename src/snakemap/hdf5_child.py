@@ -31,7 +31,7 @@ from snakemap.hdf5_layout import Layout, layout_of, scalar_rows
 from snakemap.hdf5_slices import read_slice
 from snakemap.hdf5_tree import about, find_names, members
 from snakemap.hdf5_wire import LENGTHS, PAYLOAD_MAX, FrameRequest, GroveRequest, LookRequest, Terms
-from snakemap.roi import Roi, Sums, shrink, sum_colors, sum_frames, sums_dtype
+from snakemap.roi import Roi, Sums, fits, shrink, sum_colors, sum_frames, sums_dtype
 
 __all__ = ["FrameSource", "Reader", "main", "sum_points", "sum_scalars"]
 
@@ -247,6 +247,7 @@ class Reader:
             "bytes": len(sums) * per_point * source.frame_bytes,
             "identity": file.identity,
             "dtype": sums.dtype.str,
+            "rounded": sums.dtype.kind == "f" and found.dataset.dtype.kind != "f",
             "frame": None if frame is None else [frame.dtype.str, *frame.shape],
             "confined": self.confined,
         }
@@ -300,6 +301,7 @@ class Reader:
             "bytes": len(sums) * math.prod(shape[2:]) * found.dataset.dtype.itemsize,
             "identity": file.identity,
             "dtype": sums.dtype.str,
+            "rounded": sums.dtype.kind == "f" and found.dataset.dtype.kind != "f",
             "frame": None if preview is None else [preview.dtype.str, *preview.shape],
             "confined": self.confined,
         }
@@ -425,16 +427,24 @@ def sum_points(
         until: when to stop at the end of a point, by :func:`time.monotonic`; at least one point is read.
     """
     first, stop = points.start * frames_per_point, points.stop * frames_per_point
-    sums = np.zeros((len(points), len(rois) + 1), sums_dtype(source.dataset.dtype))
+    dtype = sums_dtype(source.dataset.dtype)
+    sums, floats = np.zeros((len(points), len(rois) + 1), dtype), np.zeros((len(points), len(rois) + 1))
+    wide, rounded = dtype.kind != "f" and source.dataset.dtype.itemsize == 8, False
     begin = first
     while True:
         end = source.stop(begin, stop)
         frames = source.read(begin, end)
         owners = np.arange(begin - first, end - first) // frames_per_point
-        np.add.at(sums, owners, source.sum(frames, rois))
+        summed = source.sum(frames, rois)
+        rounded = rounded or (wide and summed.dtype.kind == "f")
+        if wide:
+            np.add.at(floats, owners, summed.astype(np.float64))
+        if not rounded:
+            np.add.at(sums, owners, summed)
         done = (end - first) // frames_per_point
         if end == stop or (done and time.monotonic() > until):
-            return sums[:done], frames[-1]
+            fitting = not rounded and (not wide or fits(floats, dtype))
+            return (sums if fitting else floats)[:done], frames[-1]
         begin = end
 
 

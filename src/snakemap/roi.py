@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from snakemap.errors import FrameError, RoiError
 
-__all__ = ["BANDS", "Roi", "default_rois", "shrink", "sum_colors", "sum_frames", "sums_dtype"]
+__all__ = ["BANDS", "Roi", "add_up", "default_rois", "fits", "shrink", "sum_colors", "sum_frames", "sums_dtype"]
 
 BANDS = ("red", "green", "blue")
 """Names of the ROIs that serve where nobody has told any."""
@@ -35,7 +35,12 @@ BANDS = ("red", "green", "blue")
 CELL_WIDTH_MAX = 32_768
 """Pixels in one row of a cell, so that the sum of a row of 16-bit pixels fits into 32 bits."""
 
-SUMMABLE = frozenset(np.dtype(code) for code in ("?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f4", "f8"))
+SUMMABLE = frozenset(np.dtype(code) for code in ("?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"))
+WIDEST = {"u": 2**64 - 1, "i": 2**63 - 1}
+"""The largest sum that whole numbers of 64 bits can hold, by kind."""
+
+CLOSE = 1 - 1e-9
+"""Part of that from which on floating sums do not tell for certain whether the whole number would fit."""
 
 Sums = npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
@@ -106,6 +111,8 @@ def default_rois(frame_shape: tuple[int, int]) -> tuple[Roi, ...]:
 def sums_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """What sums of frames of that dtype are kept in: uint64, int64 for signed integers, float64 for floats.
 
+    Sums of frames of 64 bits a pixel that do not fit are float64, too; see :func:`fits`.
+
     Raises:
         FrameError: when such frames cannot be summed.
 
@@ -128,8 +135,8 @@ def sum_frames(frames: npt.NDArray[Any], rois: Sequence[Roi]) -> Sums:
         rois: rectangles, which may overlap.
 
     Returns:
-        (frames, ROIs + 1): each ROI in their order, then the total; dtype by :func:`sums_dtype`. Sums wrap beyond 64
-        bits, as those of numpy do; NaN pixels make the sums that hold them NaN.
+        (frames, ROIs + 1): each ROI in their order, then the total; dtype by :func:`sums_dtype`, and float64 where one
+        of them does not fit into 64 bits. NaN pixels make the sums that hold them NaN.
 
     Raises:
         RoiError: when an ROI does not lie within the frame.
@@ -138,10 +145,16 @@ def sum_frames(frames: npt.NDArray[Any], rois: Sequence[Roi]) -> Sums:
     >>> frames = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
     >>> sum_frames(frames, [Roi("red", 0, 1, 0, 4), Roi("dot", 2, 3, 3, 4)])
     array([[ 6, 11, 66]], dtype=uint64)
+    >>> sum_frames(np.full((1, 1, 2), 2**63, np.uint64), [])
+    array([[1.8446744e+19]])
     """
     dtype = sums_dtype(frames.dtype)
     if frames.ndim != 3:
         raise FrameError(f"a stack of frames has three dimensions; this has the shape {frames.shape}")
+    if _may_overflow(frames):
+        floats = sum_frames(frames.astype(np.float64), rois)
+        if not fits(floats, dtype):
+            return floats
     count, height, width = frames.shape
     cuts = _cuts(tuple(rois), (height, width))
     cells = _sum_cells(frames, cuts.rows, cuts.columns)
@@ -150,6 +163,23 @@ def sum_frames(frames: npt.NDArray[Any], rois: Sequence[Roi]) -> Sums:
         sums[:, number] = cells[:, rows, columns].sum(axis=(1, 2))
     sums[:, -1] = cells.sum(axis=(1, 2))
     return sums
+
+
+def fits(floats: npt.NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether sums that were added up as floats are small enough for whole numbers of 64 bits.
+
+    >>> fits(np.array([1e19]), np.dtype("u8")), fits(np.array([1e19]), np.dtype("i8"))
+    (True, False)
+    """
+    return bool(np.abs(floats).max(initial=0.0) < CLOSE * WIDEST[dtype.kind])
+
+
+def _may_overflow(frames: npt.NDArray[Any]) -> bool:
+    """Whether the largest pixel, had every pixel of a frame its value, would make a sum beyond 64 bits."""
+    if frames.dtype.kind not in WIDEST or frames.dtype.itemsize < 8 or not frames.size:
+        return False
+    largest = max(int(frames.max()), -int(frames.min()))
+    return largest * (frames.size // len(frames)) > WIDEST[frames.dtype.kind]
 
 
 def sum_colors(frames: npt.NDArray[Any], rois: Sequence[Roi], *, last: bool) -> Sums:
@@ -176,8 +206,27 @@ def sum_colors(frames: npt.NDArray[Any], rois: Sequence[Roi], *, last: bool) -> 
         wide = [replace(roi, x0=roi.x0 * colors, x1=roi.x1 * colors) for roi in rois]
         return sum_frames(frames.reshape(count, height, width * colors), wide)
     count, colors, height, width = frames.shape
-    sums = sum_frames(frames.reshape(count * colors, height, width), rois)
-    return sums.reshape(count, colors, -1).sum(axis=1)
+    sums = sum_frames(frames.reshape(count * colors, height, width), rois).reshape(count, colors, -1)
+    return add_up(sums, np.zeros(colors, np.intp), axis=1)[:, 0]
+
+
+def add_up(sums: Sums, owners: npt.NDArray[np.intp], *, axis: int = 0) -> Sums:
+    """Adds sums up for each of their owners; they become float64 where they do not fit into 64 bits.
+
+    >>> add_up(np.array([[1], [2], [4]], np.uint64), np.array([0, 0, 1])).tolist()
+    [[3], [4]]
+    >>> add_up(np.full((2, 1), 2**63, np.uint64), np.array([0, 0])).tolist()
+    [[1.8446744073709552e+19]]
+    """
+    along = np.moveaxis(sums, axis, 0)
+    shape = (int(owners[-1]) + 1, *along.shape[1:])
+    floats = np.zeros(shape, np.float64)
+    np.add.at(floats, owners, along.astype(np.float64))
+    if sums.dtype.kind in WIDEST and fits(floats, sums.dtype):
+        whole = np.zeros(shape, sums.dtype)
+        np.add.at(whole, owners, along)
+        return np.moveaxis(whole, 0, axis)  # pyright: ignore[reportReturnType]
+    return np.moveaxis(floats, 0, axis)
 
 
 def shrink(frame: npt.NDArray[Any], *, longest: int = 512) -> npt.NDArray[Any]:
@@ -189,8 +238,8 @@ def shrink(frame: npt.NDArray[Any], *, longest: int = 512) -> npt.NDArray[Any]:
 
     Returns:
         (rows / k, columns / k), rounded up, with colors as they came, in native byte order, with the least whole k that
-        makes it fit; the blocks at the far edges may be narrower. Same dtype: means of integers are rounded to the
-        nearest.
+        makes it fit; the blocks at the far edges may be narrower. Same dtype, but float32 of float16: means of
+        integers are rounded to the nearest.
 
     Raises:
         FrameError: when that is no frame, or of a dtype that cannot be summed.
@@ -198,6 +247,8 @@ def shrink(frame: npt.NDArray[Any], *, longest: int = 512) -> npt.NDArray[Any]:
     >>> shrink(np.array([[1, 2, 7], [3, 4, 9]], dtype=np.uint8), longest=2)
     array([[3, 8]], dtype=uint8)
     """
+    if frame.dtype.kind == "f" and frame.dtype.itemsize == 2:
+        frame = frame.astype(np.float32)
     dtype = sums_dtype(frame.dtype)
     if frame.ndim == 3 and 0 not in frame.shape:
         colors = np.moveaxis(frame, -1, 0)
@@ -209,6 +260,10 @@ def shrink(frame: npt.NDArray[Any], *, longest: int = 512) -> npt.NDArray[Any]:
     if step <= 1:
         return np.array(frame, dtype=native)
     rows, columns = (np.append(np.arange(0, size, step), size) for size in frame.shape)
+    if _may_overflow(frame[np.newaxis]):
+        ends = np.iinfo(native)
+        means = shrink(frame.astype(np.float64), longest=longest)
+        return np.clip(means, float(ends.min), np.nextafter(float(ends.max), 0.0)).astype(native)
     sums = _sum_cells(frame[np.newaxis], rows, columns)[0]
     pixels = np.outer(np.diff(rows), np.diff(columns))
     if dtype.kind == "f":
@@ -244,6 +299,8 @@ def _sum_cells(frames: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: np
     """Sums (frames, rows - 1, columns - 1) of the cells between the cuts."""
     if frames.dtype == np.bool_:
         frames = frames.view(np.uint8)
+    if frames.dtype.kind == "f" and frames.dtype.itemsize == 2:
+        frames = frames.astype(np.float32)  # no processor adds halves; a float holds each of them
     native = frames.dtype.newbyteorder("=")
     cells = np.zeros((len(frames), len(rows) - 1, len(columns) - 1), sums_dtype(native))
     if frames.flags.c_contiguous and frames.dtype == native:

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 import numpy.typing as npt
+import pytest
 from tests.support.cases import DATASET, Documents, Outcome, all_played, image, playing, ramp, snaked, write
 
 SOURCE = "data"
@@ -254,3 +255,49 @@ async def test_parts_named_by_a_pattern_come_one_after_the_other(redis_url: str,
         await chain.lab.until_points(case.uid, 7)
         outcome: Outcome = await chain.outcome(case)
     assert outcome.channel("total") == snaked(2, 4, sums(7))
+
+
+# sums that do not fit, and halves
+
+
+async def test_sums_beyond_64_bits_are_floats_and_that_is_said(redis_url: str, tmp_path: Path) -> None:
+    cases = []
+    for name, dtype, frames in (
+        ("unsigned", "<u8", np.full((4, 8, 9), 2**63, "u8")),
+        ("signed", "<i8", np.full((4, 8, 9), -(2**62), "i8")),
+        ("fits", "<u8", np.full((4, 8, 8), 2**57, "u8")),
+        ("halves", "<f2", np.full((4, 8, 9), 0.5, "f2")),
+    ):
+        case = Documents(tmp_path / name, 2, 2)
+        descriptor = case.descriptor(cam=image(1, *frames.shape[1:], dtype=dtype))
+        case.stream_datum(descriptor, case.stream_resource("cam", write(case.folder / "cam.h5", frames)), 0, 4)
+        case.stop(primary=4)
+        cases.append(case)
+    unsigned, signed, fits, halves = await all_played(redis_url, tmp_path, *cases)
+    assert unsigned.channel("total") == snaked(2, 2, [72 * 2.0**63] * 4)
+    assert signed.channel("total") == snaked(2, 2, [72 * -(2.0**62)] * 4)
+    assert fits.channel("total") == snaked(2, 2, [2.0**63] * 4)
+    assert halves.channel("total") == snaked(2, 2, [36.0] * 4)
+    said = "Sums of cam do not fit into 64 bits: they are kept as float64, rounded to 16 digits."
+    for outcome in (unsigned, signed):
+        assert outcome.words.strip() == said
+    assert not fits.words.strip()
+    assert not halves.words.strip()
+    assert {outcome.run.status for outcome in (unsigned, signed, fits, halves)} == {"complete"}
+
+
+@pytest.mark.parametrize(("name", "options", "shown"), [("allotted", {}, 8), ("chunked", {"chunks": (1, 8, 8)}, 12)])
+async def test_frames_whose_announcement_got_lost_are_shown_only_when_they_were_written_for_certain(
+    redis_url: str, tmp_path: Path, name: str, options: dict[str, Any], shown: int
+) -> None:
+    path = write(tmp_path / f"{name}.h5", ramp(12), **(options or {"chunks": None}))
+    case = Documents(tmp_path / name, 3, 4)
+    descriptor = case.descriptor(cam=image(1, 8, 8))
+    resource = case.stream_resource("cam", path)
+    case.stream_datum(descriptor, resource, 0, 4)
+    case.stream_datum(descriptor, resource, 8, 12)
+    case.stop(primary=12)
+    (outcome,) = await all_played(redis_url, tmp_path, case)
+    values = [None if shown == 8 and 4 <= point < 8 else value for point, value in enumerate(sums(12))]
+    assert outcome.channel("total") == snaked(3, 4, values)
+    assert ("nothing proves that frame 5 was written" in outcome.words) == (shown == 8), outcome.words

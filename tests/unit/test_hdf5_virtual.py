@@ -152,7 +152,7 @@ def mapped_files(draw: st.DrawFn) -> tuple[int, list[Any]]:
     return length, files
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(mapped_files())
 def test_a_row_may_be_read_exactly_where_all_of_it_is_written(mapping: tuple[int, list[Any]]) -> None:
     length, files = mapping
@@ -187,13 +187,13 @@ def test_a_row_may_be_read_exactly_where_all_of_it_is_written(mapping: tuple[int
         with h5py.File(root / "v.h5") as file:
             dataset = file["v"]
             assert isinstance(dataset, h5py.Dataset)
-            for row in np.flatnonzero(expected):
+            for row in np.flatnonzero(expected).tolist():
                 # where mappings overlap, each of them is right
                 frame = dataset[row]
                 assert set(np.unique(frame).tolist()) <= values[row], f"row {row}"
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_tiles_of_a_frame_are_all_needed(data: st.DataObject) -> None:
     """Each frame is cut into tiles at some columns and rows; tiles may be missing, and their files may be late."""
@@ -252,7 +252,7 @@ def test_an_unlimited_mapping_that_is_interleaved_with_another(tmp_path: Path) -
     """The dataset is as long as the longest source makes it; rows of the shorter one are not there."""
     source(tmp_path / "a.h5", 6)
     source(tmp_path / "b.h5", 3)
-    grows = {"maxshape": (UNLIMITED, *FRAME)}
+    grows: dict[str, Any] = {"maxshape": (UNLIMITED, *FRAME)}
     mappings = [
         (rows((1, *FRAME), start, 2, UNLIMITED, 1, **grows), name, "d", rows((1, *FRAME), 0, 1, UNLIMITED, 1, **grows))
         for start, name in ((0, "a.h5"), (1, "b.h5"))
@@ -264,14 +264,14 @@ def test_an_unlimited_mapping_that_is_interleaved_with_another(tmp_path: Path) -
 
 def test_an_unlimited_block(tmp_path: Path) -> None:
     source(tmp_path / "s.h5", 5, length=9)
-    grows = {"maxshape": (UNLIMITED, *FRAME)}
+    grows: dict[str, Any] = {"maxshape": (UNLIMITED, *FRAME)}
     here, there = (rows((1, *FRAME), 0, 1, 1, UNLIMITED, **grows) for _ in range(2))
     virtual(tmp_path / "v.h5", (1, *FRAME), [(here, "s.h5", "d", there)], **grows)
     assert audited(tmp_path, count=10) == [True] * 5 + [False] * 5
 
 
 def patterned(root: Path, name: str, *, block: int = 4, path: str = "d") -> None:
-    grows = {"maxshape": (UNLIMITED, *FRAME)}
+    grows: dict[str, Any] = {"maxshape": (UNLIMITED, *FRAME)}
     here = rows((block, *FRAME), 0, block, UNLIMITED, block, **grows)
     virtual(root / "v.h5", (block, *FRAME), [(here, name, path, h5s.create_simple((block, *FRAME)))], **grows)
 

@@ -115,6 +115,7 @@ class Camera:
 
     Attributes:
         regions: what is summed over; None before the first frame.
+        rounded: whether some sums of whole numbers did not fit into 64 bits.
     """
 
     period_s = 0.0
@@ -126,6 +127,7 @@ class Camera:
         self.key, self.stream, self.ledger = source.key, source.stream, source.ledger
         self.rois = rois
         self.regions: Regions | None = None
+        self.rounded = False
         self._layouts: dict[str, Layout] = {}
         self._spectra = False
 
@@ -177,7 +179,7 @@ class Camera:
         regions = self.regions or regions_of(self.run, self.rois, frame_shape=shape, source=self.source)
         batch = _batch(resource, piece, rois=tuple(regions.rectangles.values()), frame_shape=shape, preview=show)
         reduced = await reader.reduce(batch)
-        self.regions = regions
+        self.regions, self.rounded = regions, self.rounded or reduced.rounded
         columns = {channel: reduced.sums[:, number] for number, channel in enumerate((*regions.rectangles, TOTAL))}
         frames = piece.count * resource.frames_per_point
         return Summed(self, piece, columns, shape, reduced.frame, frames, reduced.size_bytes)

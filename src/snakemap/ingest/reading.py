@@ -11,7 +11,7 @@ import numpy as np
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FileReplaced, FrameError, SnakemapError
 from snakemap.frames import Piece, Resource
 from snakemap.ingest.feeds import Feed, Summed
-from snakemap.ingest.readers import Readers
+from snakemap.ingest.readers import Reader, Readers
 from snakemap.ingest.tally import Tally
 from snakemap.ingest.turns import Turns
 from snakemap.runs import Run
@@ -297,6 +297,7 @@ class Reading:
         async with self.turns.take(self.feed.rank), self.readers.borrow(self.run.uid) as reader:
             began, name = clock.now(), self.feed.name
             show = self.feed.shows and began - self._shown_at >= self.tally.pace.preview_s
+            await self._check_untold(reader, piece)
             summed = await self.feed.read(reader, piece, show=show)
         self._point_s += 0.2 * ((clock.now() - began) / piece.count - self._point_s)
         if self.feed.shows:
@@ -305,6 +306,25 @@ class Reading:
         self._last, self._last_shown = piece, name if show else None
         self._shown_at = clock.now() if show else self._shown_at
         return summed
+
+    async def _check_untold(self, reader: Reader, piece: Piece) -> None:
+        """Points that no document has announced are read only when it is certain that they were written.
+
+        Raises:
+            FileBroken: for some of them it is not.
+        """
+        untold = self.ledger.untold(piece)
+        if not untold.any():
+            return
+        resource = self.ledger.resources[piece.resource]
+        rows = range(piece.index, piece.index + piece.count)
+        doubtful = untold & ~(await self.feed.written(reader, resource, rows))
+        if doubtful.any():
+            first = int(np.argmax(doubtful))
+            words = f"nothing proves that frame {piece.index + first + 1:,} was written, which no document announced"
+            trouble = FileBroken(f"{resource.dataset}: {words}")
+            trouble.ready = first
+            raise trouble
 
     async def _read_part(self, piece: Piece, trouble: FileNotReady) -> None:
         """Reads as much of a piece as is there; the rest comes next."""
