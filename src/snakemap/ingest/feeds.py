@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.derived import TOTAL, Rectangle, derived_descriptor, scalar_descriptor
+from snakemap.errors import FileBroken, FileNotReady
 from snakemap.frames import FrameLedger, Piece, Resource, is_spectrum
 from snakemap.hdf5 import FrameBatch, Reduced
 from snakemap.hdf5_layout import Layout, layout_of, scalar_rows, spectra_layout
 from snakemap.ingest.readers import Reader
 from snakemap.ingest.regions import Regions, regions_of
+from snakemap.roi import add_up
 from snakemap.runs import Run
 from snakemap.sources import Source, Stream
 
@@ -190,7 +192,9 @@ class Camera:
         summed = [await self._read_file(reader, resource, first + n, show) for n in range(resource.frames_per_point)]
         (regions, shape), parts = summed[-1][0], [reduced for _, reduced in summed]
         self.regions = regions
-        sums = np.concatenate([part.sums for part in parts]).sum(axis=0, keepdims=True)
+        together: Any = np.concatenate([part.sums for part in parts])
+        sums = add_up(together, np.zeros(len(parts), np.intp))
+        self.rounded = self.rounded or any(part.rounded for part in parts) or sums.dtype != parts[0].sums.dtype
         columns = {channel: sums[:, number] for number, channel in enumerate((*regions.rectangles, TOTAL))}
         size_bytes = sum(part.size_bytes for part in parts)
         return Summed(self, piece, columns, shape, parts[-1].frame, len(parts), size_bytes)
@@ -229,12 +233,26 @@ class Camera:
         return await reader.length(resource.uri, resource.dataset) // layout.rows_per_point
 
     async def written(self, reader: Reader, resource: Resource, rows: range) -> npt.NDArray[np.bool_]:
-        """Which of some points were written for certain; raises what the reader says."""
+        """Which of some points were written for certain; raises what the reader says.
+
+        A file that was made for one frame alone counts as proof of it.
+        """
+        if resource.template:
+            return np.array([await self._has_files(reader, resource, row) for row in rows])
         layout = await self._layout(reader, resource)
         told: dict[str, Any] = {"frame_shape": layout.frame_shape}
         if layout.colors == "spectra":
             told = {"frames_per_point": math.prod(layout.frame_shape), "point_shape": layout.frame_shape}
         return await reader.written(_batch(resource, _of(resource, rows), **told))
+
+    async def _has_files(self, reader: Reader, resource: Resource, row: int) -> bool:
+        first = row * resource.frames_per_point
+        try:
+            for number in range(first, first + resource.frames_per_point):
+                await reader.size(resource.uri_of(number), resource.dataset)
+        except (FileNotReady, FileBroken):
+            return False
+        return True
 
     async def _layout(self, reader: Reader, resource: Resource) -> Layout:
         """What the rows of its dataset are; the file is asked only where the descriptor leaves that open."""
