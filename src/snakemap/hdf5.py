@@ -22,8 +22,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,11 +35,14 @@ from snakemap.hdf5_layout import COLORS
 from snakemap.hdf5_process import ReaderProcess
 from snakemap.hdf5_wire import FrameRequest
 
-__all__ = ["FrameBatch", "FrameReader", "Reduced"]
+__all__ = ["FrameBatch", "FrameReader", "Mark", "Reduced"]
 
 SUMS_DTYPES = frozenset(("<u8", "<i8", "<f8"))
 FRAME_DTYPES = frozenset(("|b1", "|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f4", "<f8"))
 FRAME_SIZE_MAX = 512
+MARKS_MAX, NAME_MAX = 200, 1_000
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,28 @@ class FrameBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """How a file is recognized.
+
+    Attributes:
+        name: of file and dataset, as messages have it.
+        inode: of the file; the same on all machines that share a disk, other than the device.
+        address: of the dataset in it.
+        checksum: of the first bytes of its first row; 0 where these may change.
+    """
+
+    name: str
+    inode: int
+    address: int
+    checksum: int
+
+    def fits(self, other: Mark) -> bool:
+        """Whether it may be the same file."""
+        same = (self.inode, self.address) == (other.inode, other.address)
+        return same and (not self.checksum or not other.checksum or self.checksum == other.checksum)
+
+
+@dataclass(frozen=True, slots=True)
 class Reduced:
     """What became of a batch.
 
@@ -105,7 +131,12 @@ class FrameReader(ReaderProcess):
         locking: whether HDF5 locks the files that it reads.
         time_limit_s: seconds that one request may take; long batches are read in several.
         memory_limit_bytes: address space of the reading process.
+
+    Attributes:
+        marks: of the files that frames or numbers were last read of.
     """
+
+    marks: tuple[Mark, ...] = ()
 
     async def reduce(self, batch: FrameBatch) -> Reduced:
         """Sums the frames of some points.
@@ -119,11 +150,13 @@ class FrameReader(ReaderProcess):
         """
         path = str(local_path(batch.uri, self.path_map))
         parts: list[Reduced] = []
-        start = batch.start
+        start, self.marks = batch.start, ()
         while start < batch.stop:
             read = functools.partial(_reduced, rois=len(batch.rois), points_max=batch.stop - start)
-            parts.append(await self._ask(_request("reduce", batch, path, start), read))
-            start += len(parts[-1].sums)
+            part, marks = await self._ask(_request("reduce", batch, path, start), functools.partial(_marked, read))
+            parts.append(part)
+            self.marks = (*self.marks, *marks)
+            start += len(part.sums)
             if parts[-1].identity != parts[0].identity:
                 raise FileBroken(f"{shown(path)} was replaced by another file while it was being read")
         sums = parts[0].sums if len(parts) == 1 else np.concatenate([part.sums for part in parts])
@@ -138,11 +171,13 @@ class FrameReader(ReaderProcess):
         """
         path = str(local_path(batch.uri, self.path_map))
         parts: list[npt.NDArray[np.float64]] = []
-        start = batch.start
+        start, self.marks = batch.start, ()
         while start < batch.stop:
             read = functools.partial(_values, points_max=batch.stop - start)
-            parts.append(await self._ask(_request("scalars", batch, path, start), read))
-            start += len(parts[-1])
+            part, marks = await self._ask(_request("scalars", batch, path, start), functools.partial(_marked, read))
+            parts.append(part)
+            self.marks = (*self.marks, *marks)
+            start += len(part)
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     async def written(self, batch: FrameBatch) -> npt.NDArray[np.bool_]:
@@ -196,6 +231,15 @@ def _shape(header: dict[str, Any], _payload: bytearray) -> tuple[int, ...]:
     if not shape or min(shape) < 0:
         raise ValueError(f"a shape {shape}")
     return shape
+
+
+def _marked(
+    read: Callable[[dict[str, Any], bytearray], T], header: dict[str, Any], payload: bytearray
+) -> tuple[T, tuple[Mark, ...]]:
+    """What an answer holds, and the files that it is from; raises as :func:`_reduced`."""
+    told = header.get("marks", [])
+    marks = (Mark(str(name)[:NAME_MAX], *(int(value) for value in values)) for name, *values in told[:MARKS_MAX])
+    return read(header, payload), tuple(marks)
 
 
 def _marks(header: dict[str, Any], payload: bytearray, *, points_max: int) -> npt.NDArray[np.bool_]:

@@ -209,12 +209,13 @@ class Reader:
         found = self.files.find(file, request["dataset"])
         per_point = _scalar_rows(found, request)
         stop = min(stop, start + SCALARS_MAX)
-        self._require(found, points=range(start, stop), rows_per_point=per_point)
+        audited = self._require(found, points=range(start, stop), rows_per_point=per_point)
         size = found.file.size
         values = sum_scalars(found, points=range(start, stop), rows_per_point=per_point)
         if found.file.size < size:
             raise FileBroken(f"{found.file} was cut short while it was being read")
         header = {"points": len(values), "length": found.dataset.shape[0], "identity": file.identity}
+        header["marks"] = self.files.marks(audited)
         return {**header, "confined": self.confined}, values.tobytes()
 
     def _reduce(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
@@ -232,7 +233,7 @@ class Reader:
             return self._reduce_frame(file, found, request)
         layout = _layout(found, request)
         per_point = layout.rows_per_point
-        self._require(found, points=range(start, stop), rows_per_point=per_point)
+        audited = self._require(found, points=range(start, stop), rows_per_point=per_point)
         rois = _rois(found, request, layout)
         room = max(1, (PAYLOAD_MAX - PREVIEW_BYTES_MAX) // (8 * (len(rois) + 1)))
         points, size = range(start, min(stop, start + room)), found.file.size
@@ -246,6 +247,7 @@ class Reader:
             "length": found.dataset.shape[0],
             "bytes": len(sums) * per_point * source.frame_bytes,
             "identity": file.identity,
+            "marks": self.files.marks(audited),
             "dtype": sums.dtype.str,
             "rounded": sums.dtype.kind == "f" and found.dataset.dtype.kind != "f",
             "frame": None if frame is None else [frame.dtype.str, *frame.shape],
@@ -259,7 +261,7 @@ class Reader:
         if height * width * found.dataset.dtype.itemsize > CHUNK_BYTES_MAX or not height * width:
             raise FrameError(f"{found} is no frame that can be read: its shape is {found.dataset.shape}")
         size = found.file.size
-        self.files.require(found, range(height))
+        audited = self._require(found, points=range(1), rows_per_point=height)
         rois = _rois(found, request, Layout(1, (height, width)))
         try:
             frame = np.asarray(found.dataset[...])
@@ -275,7 +277,9 @@ class Reader:
             "length": 1,
             "bytes": frame.nbytes,
             "identity": file.identity,
+            "marks": self.files.marks(audited),
             "dtype": sums.dtype.str,
+            "rounded": sums.dtype.kind == "f" and found.dataset.dtype.kind != "f",
             "frame": None if preview is None else [preview.dtype.str, *preview.shape],
             "confined": self.confined,
         }
@@ -289,7 +293,7 @@ class Reader:
         if len(shape) != GRID_RANK or shape[1] != columns or not min(shape[2:]):
             raise FrameError(f"{found} is no grid of frames with {columns:,} columns: its shape is {shape}")
         start, stop, size = request["start"], request["stop"], found.file.size
-        self._require_grid(found, range(start, stop), columns)
+        audited = self._require_grid(found, range(start, stop), columns)
         rois = _rois(found, request, Layout(1, (shape[2], shape[3])))
         sums, frame = sum_grid(found, rois, points=range(start, stop), until=until)
         if found.file.size < size:
@@ -300,6 +304,7 @@ class Reader:
             "length": shape[0] * columns,
             "bytes": len(sums) * math.prod(shape[2:]) * found.dataset.dtype.itemsize,
             "identity": file.identity,
+            "marks": self.files.marks(audited),
             "dtype": sums.dtype.str,
             "rounded": sums.dtype.kind == "f" and found.dataset.dtype.kind != "f",
             "frame": None if preview is None else [preview.dtype.str, *preview.shape],
@@ -322,23 +327,23 @@ class Reader:
             points = np.logical_and.reduce(self.files.written(found, rows).reshape(-1, per_point), axis=1)
         return {"points": len(points), "confined": self.confined}, points.tobytes()
 
-    def _require(self, found: Found, *, points: range, rows_per_point: int) -> None:
+    def _require(self, found: Found, *, points: range, rows_per_point: int) -> dict[str, Found]:
         """Makes sure that some points are in the files; else the error says how many of the first are."""
         try:
-            self.files.require(found, range(points.start * rows_per_point, points.stop * rows_per_point))
+            return self.files.require(found, range(points.start * rows_per_point, points.stop * rows_per_point))
         except SnakemapError as error:
             error.ready = None if error.ready is None else error.ready // rows_per_point
             raise
 
-    def _require_grid(self, found: Found, points: range, columns: int) -> None:
+    def _require_grid(self, found: Found, points: range, columns: int) -> dict[str, Found]:
         """The same of points that lie in rows and columns; of the first row, point by point."""
         first, last = points.start // columns, (points.stop - 1) // columns
         head = range(points.start - first * columns, min(points.stop - first * columns, columns))
-        self.files.require(found, range(first, first + 1), columns=head)
+        audited = self.files.require(found, range(first, first + 1), columns=head)
         if first == last:
-            return
+            return audited
         try:
-            self.files.require(found, range(first + 1, last + 1))
+            return audited | self.files.require(found, range(first + 1, last + 1))
         except SnakemapError as error:
             error.ready = None if error.ready is None else len(head) + error.ready * columns
             raise

@@ -19,6 +19,7 @@ import functools
 import math
 import os
 import time
+import zlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -64,6 +65,10 @@ another."""
 COLUMNS_MAX = 256
 """Points in one row of a virtual dataset that are looked up one by one."""
 
+CHECKSUM_BYTES = 16 << 10
+MARKS_MAX = 200
+"""Files that are recognized in one answer, and bytes of each that are looked at."""
+
 MAPS_MAX = 100
 """Virtual datasets of one file whose mappings are kept."""
 
@@ -92,6 +97,7 @@ class HdfFile:
         lengths: rows of its datasets up to the last one that was found, by path.
         largest: bytes that it had when it was largest.
         sound: by path, a row that was found to lie in the file, and the bytes that the file had then.
+        firsts: where the first rows of its datasets lie: offset and bytes, by path.
         maps: mappings of its virtual datasets, by address, with the state of the file that they are from.
         virtuals: paths that led to virtual datasets.
         allowed: addresses of virtual datasets whose sources are in the data root.
@@ -105,6 +111,7 @@ class HdfFile:
     lengths: dict[str, int] = field(default_factory=dict)
     largest: int = 0
     sound: dict[str, tuple[int, int]] = field(default_factory=dict)
+    firsts: dict[str, tuple[int, int]] = field(default_factory=dict)
     maps: dict[int, tuple[tuple[int, int], VirtualMap]] = field(default_factory=dict)
     virtuals: set[str] = field(default_factory=set)
     allowed: set[int] = field(default_factory=set)
@@ -334,6 +341,31 @@ class OpenFiles:
             trouble.ready = backing.leading
             raise trouble
         return audit.audited
+
+    def marks(self, audited: dict[str, Found]) -> list[list[Any]]:
+        """How the files that frames were just read of are recognized: name, inode, address of the dataset, checksum.
+
+        Raises:
+            FileReplaced: one of them was exchanged while it was read.
+            FileDeleted: one is not there any more.
+        """
+        told = []
+        for one in [*audited.values()][:MARKS_MAX]:
+            self._check_name(one.file)
+            address = h5o.get_info(one.dataset.id).addr
+            told.append([str(one), one.file.identity[1], address, _checksum(one)])
+        return told
+
+    def _check_name(self, file: HdfFile) -> None:
+        """A name stands for the file that is open under it."""
+        try:
+            fd = self.root.open(file.name)
+        except FileNotReady as error:
+            raise FileDeleted(f"{file} was deleted while it was being read") from error
+        status = os.fstat(fd)
+        os.close(fd)
+        if (status.st_dev, status.st_ino) != file.identity:
+            raise FileReplaced(f"{file} was replaced by another file while it was being read")
 
     def written(self, found: Found, rows: range) -> npt.NDArray[np.bool_]:
         """Which rows (rows,) of a dataset were written for certain, as their own chunks show; raises as the others."""
@@ -849,6 +881,27 @@ def _missing_chunks(
         whole = last > there[-1] and all(_is_there(found, corner) for corner in corners(last))
         found.file.sound[found.path] = last if whole else there[-1], found.file.size
     return missing
+
+
+def _checksum(found: Found) -> int:
+    """Of the bytes of the first row, which stay as they are once it is written; 0 where that is not certain.
+
+    A file that is written anew in place, with all in its old place, is recognized by it.
+    """
+    dataset, creation = found.dataset, creation_of(found.dataset)
+    layout, place = creation.get_layout(), found.file.firsts.get(found.path)
+    if place is None:
+        if layout == h5d.CHUNKED and (dataset.chunks or (0,))[0] == 1 and _is_alone(creation):
+            corner = (0,) * dataset.ndim
+            chunk = dataset.id.get_chunk_info_by_coord(corner) if _stored(dataset, corner) else None
+            place = (chunk.byte_offset, chunk.size) if chunk and chunk.byte_offset is not None else None
+        elif layout == h5d.CONTIGUOUS and not dataset.fillvalue and (offset := dataset.id.get_offset()) is not None:
+            place = offset, math.prod(dataset.shape[1:]) * dataset.id.get_type().get_size()
+        if place is None:
+            return 0
+        found.file.firsts[found.path] = place
+    head = os.pread(found.file.fd, min(place[1], CHECKSUM_BYTES), place[0])
+    return zlib.crc32(head) if head.strip(b"\0") else 0
 
 
 def _is_sound(found: Found, row: int, row_bytes: int) -> bool:

@@ -301,3 +301,65 @@ async def test_frames_whose_announcement_got_lost_are_shown_only_when_they_were_
     values = [None if shown == 8 and 4 <= point < 8 else value for point, value in enumerate(sums(12))]
     assert outcome.channel("total") == snaked(3, 4, values)
     assert ("nothing proves that frame 5 was written" in outcome.words) == (shown == 8), outcome.words
+
+
+# a file that is not the same any more
+
+
+def renamed(path: Path, frames: npt.NDArray[Any], dataset: str) -> None:
+    """Another file under the same name."""
+    write(path.with_suffix(".new"), frames, dataset).replace(path)
+
+
+def in_place(path: Path, frames: npt.NDArray[Any], dataset: str) -> None:
+    """The same file with all in its old place, but other frames."""
+    other = write(path.with_suffix(".new"), frames, dataset)
+    with path.open("r+b") as file:
+        file.write(other.read_bytes())
+    other.unlink()
+
+
+def rewritten(path: Path, frames: npt.NDArray[Any], dataset: str) -> None:
+    """The same inode, emptied and written anew."""
+    other = write(path.with_suffix(".new"), frames, dataset)
+    path.write_bytes(other.read_bytes())
+    other.unlink()
+
+
+@pytest.mark.parametrize("exchange", [renamed, in_place, rewritten])
+@pytest.mark.parametrize("source", [False, True], ids=["file", "source of a virtual dataset"])
+async def test_nothing_of_another_file_gets_into_the_maps(
+    redis_url: str, tmp_path: Path, exchange: Any, source: bool
+) -> None:
+    path, dataset = tmp_path / "s.h5", SOURCE if source else DATASET
+    write(path, ramp(6), dataset)
+    case = Documents(tmp_path / "run", 3, 4)
+    descriptor = case.descriptor(cam=image(1, 8, 8))
+    resource = case.stream_resource("cam", one_block(tmp_path / "v.h5", "s.h5", 12) if source else path)
+    case.stream_datum(descriptor, resource, 0, 6)
+    async with playing(redis_url, tmp_path) as chain:
+        await chain.play(case)
+        await chain.lab.until_points(case.uid, 6)
+        exchange(path, ramp(12, first=101), dataset)
+        case.stream_datum(descriptor, resource, 6, 12)
+        await chain.play(case)
+
+        async def said() -> bool:
+            return "what was read before stays" in str((await chain.lab.summary(case.uid)).get("note"))
+
+        await chain.lab.until(said)
+        case.stop(primary=12)
+        await chain.play(case)
+        await chain.lab.until_settled(case.uid)
+        outcome = await chain.outcome(case)
+        # a run that comes after it reads the new file
+        later = (
+            announced(tmp_path / "later", path, 3, 4, 0) if source else announced(tmp_path / "later", path, 3, 4, 12)
+        )
+        await chain.play(later)
+        await chain.lab.until_settled(later.uid)
+        if not source:
+            assert (await chain.outcome(later)).channel("total") == snaked(3, 4, sums(12, first=101))
+    assert outcome.channel("total") == snaked(3, 4, sums(6))
+    assert outcome.run.status == "incomplete"
+    assert outcome.words.count("what was read before stays") == 1

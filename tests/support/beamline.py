@@ -21,7 +21,7 @@ from snakemap.derived import Rectangle
 from snakemap.documents import WORKER, Document, Entry, Message, WorkerEvent, envelope, position
 from snakemap.errors import FileBroken, FileNotReady, FrameError, RunNotFound, SnakemapError, StoreUnavailable
 from snakemap.geometry import Habits
-from snakemap.hdf5 import FrameBatch, Reduced
+from snakemap.hdf5 import FrameBatch, Mark, Reduced
 from snakemap.ingest.events_log import EventsLog
 from snakemap.ingest.listener import Listener
 from snakemap.ingest.pace import Clock, Pace
@@ -274,6 +274,7 @@ class FakeFiles:
 
     def __init__(self) -> None:
         self.launches = 1
+        self.marks: tuple[Mark, ...] = ()
         self.frames: dict[str, npt.NDArray[Any]] = {}
         self.trouble: dict[str, SnakemapError] = {}
         self.broken: dict[str, set[int]] = {}

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.errors import SettingsError, SnakemapError
-from snakemap.hdf5 import FrameBatch, FrameReader, Reduced
+from snakemap.hdf5 import FrameBatch, FrameReader, Mark, Reduced
 from snakemap.hdf5_wire import Terms
 from snakemap.ingest.readers import Reader
 
@@ -109,6 +109,11 @@ class ClusterReader:
     def launches(self) -> int:
         """How often a process of our own was started."""
         return self._own.launches if self._own is not None else 0
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """Of the files that our own process read last; what the cluster reads is finished."""
+        return getattr(self._own, "marks", ())
 
     async def start(self) -> None:
         """Nothing is started before it is needed."""

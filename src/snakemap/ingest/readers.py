@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.hdf5 import FrameBatch, Reduced
+from snakemap.hdf5 import FrameBatch, Mark, Reduced
 
 __all__ = ["Readers"]
 
@@ -22,6 +22,8 @@ class Reader(Protocol):
 
     @property
     def launches(self) -> int: ...
+    @property
+    def marks(self) -> tuple[Mark, ...]: ...
     async def start(self) -> None: ...
     async def close(self) -> None: ...
     async def reduce(self, batch: FrameBatch) -> Reduced: ...

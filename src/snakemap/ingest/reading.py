@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import numpy as np
 
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FileReplaced, FrameError, SnakemapError
 from snakemap.frames import Piece, Resource
+from snakemap.hdf5 import Mark
 from snakemap.ingest.feeds import Feed, Summed
 from snakemap.ingest.readers import Reader, Readers
 from snakemap.ingest.tally import Tally
@@ -63,6 +64,7 @@ class Reading:
     Attributes:
         idle: set while nothing waits to be read.
         troubles: what went wrong, in words for the page, by what it is about.
+        marks: by resource and name, how the files are recognized that were read.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class Reading:
         self._lengths: dict[str, tuple[int, int]] = {}
         self._late: set[str] = set()
         self._left: set[str] = set()
+        self.marks: dict[str, dict[str, Mark]] = {}
         self._missing: dict[str, int] = {}
         self._point_s = 0.003
         self._last: Piece | None = None
@@ -239,7 +242,10 @@ class Reading:
         except FileNotReady as trouble:
             await self._read_part(piece, trouble)
         except FileReplaced as trouble:
-            self._leave(piece, trouble)
+            if piece.resource in self.marks:
+                self._leave(piece, trouble)
+            else:  # another run read the file that was there before; it is said once
+                self.ledger.put_back(piece)
         except FileBroken as trouble:
             self._broken_s[piece.resource] = self._broken_s.get(piece.resource, 0.0) + self.tally.clock.now() - began
             await self._read_around(piece, trouble)
@@ -299,6 +305,7 @@ class Reading:
             show = self.feed.shows and began - self._shown_at >= self.tally.pace.preview_s
             await self._check_untold(reader, piece)
             summed = await self.feed.read(reader, piece, show=show)
+            self._recognize(piece.resource, reader.marks)
         self._point_s += 0.2 * ((clock.now() - began) / piece.count - self._point_s)
         if self.feed.shows:
             self.tally.work.frames += summed.frames
@@ -306,6 +313,20 @@ class Reading:
         self._last, self._last_shown = piece, name if show else None
         self._shown_at = clock.now() if show else self._shown_at
         return summed
+
+    def _recognize(self, resource: str, marks: Iterable[Mark]) -> None:
+        """Makes sure that each file is the one that was read before; the first time it is noted.
+
+        Raises:
+            FileReplaced: one of them is not.
+        """
+        known = self.marks.setdefault(resource, {})
+        for mark in marks:
+            before = known.get(mark.name)
+            if before is not None and not mark.fits(before):
+                raise FileReplaced(f"{mark.name} is not the file any more that was read before")
+            if before is None or not before.checksum:
+                known[mark.name] = mark
 
     async def _check_untold(self, reader: Reader, piece: Piece) -> None:
         """Points that no document has announced are read only when it is certain that they were written.
