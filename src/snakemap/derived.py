@@ -80,6 +80,7 @@ class Told:
         trouble: why these are not the ROIs that were asked for, or why nothing can be read; empty when all is well.
         spectra: whether they are sums of spectra.
         unread: whether it says that nothing can be read.
+        files: how the files are recognized that were read first, as :func:`derived_descriptor` was given them.
     """
 
     uid: str
@@ -90,6 +91,7 @@ class Told:
     trouble: str = ""
     spectra: bool = False
     unread: bool = False
+    files: tuple[tuple[str, str, int, int, int], ...] = ()
 
     @classmethod
     def read(cls, doc: Mapping[str, Any]) -> Told:
@@ -108,9 +110,13 @@ class Told:
             rois = _rectangles(orjson.loads(told["rois"]))
             height, width = (_whole(size) for size in told["frame_shape"])
             spectra = bool(told.get("kind") == "spectra")
+            files = tuple(
+                (str(resource), str(name), _whole(inode), _whole(address), _whole(checksum))
+                for resource, name, inode, address, checksum in orjson.loads(told.get("files") or "[]")
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DocumentError(f"the derived descriptor {doc['uid']} does not tell its ROIs: {error}") from error
-        return cls(doc["uid"], source, key, rois, (height, width), trouble=trouble, spectra=spectra)
+        return cls(doc["uid"], source, key, rois, (height, width), trouble=trouble, spectra=spectra, files=files)
 
 
 def derived_descriptor(
@@ -123,6 +129,7 @@ def derived_descriptor(
     source: Origin | None = None,
     trouble: str = "",
     spectra: bool = False,
+    files: Sequence[tuple[str, str, int, int, int]] = (),
 ) -> dict[str, Any]:
     """The descriptor of a stream of sums; the same run, data key and ROIs always give the same uid.
 
@@ -135,6 +142,8 @@ def derived_descriptor(
         source: whose frames they are; by default the run's main source.
         trouble: why these are not the ROIs that were asked for.
         spectra: whether they are sums of spectra, not of frames.
+        files: that were read first: uid of the resource, name, inode, address of the dataset and checksum of its first
+            row, so that another worker recognizes them.
     """
     source = source or run.main
     told = orjson.dumps({name: list(rectangle) for name, rectangle in rois.items()}).decode()
@@ -147,6 +156,7 @@ def derived_descriptor(
         "frame_shape": list(frame_shape),
         **({"trouble": trouble} if trouble else {}),
         **({"kind": "spectra"} if spectra else {}),
+        **({"files": orjson.dumps(files).decode()} if files else {}),
     }
     channels = dict.fromkeys((*rois, TOTAL), key)
     uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} {_place(run, source)} {told}"))

@@ -84,7 +84,7 @@ class Mark:
 
     Attributes:
         name: of file and dataset, as messages have it.
-        inode: of the file; the same on all machines that share a disk, other than the device.
+        inode: of the file; the same on all machines that share a disk, other than the device. 0: any.
         address: of the dataset in it.
         checksum: of the first bytes of its first row; 0 where these may change.
     """
@@ -96,7 +96,7 @@ class Mark:
 
     def fits(self, other: Mark) -> bool:
         """Whether it may be the same file."""
-        same = (self.inode, self.address) == (other.inode, other.address)
+        same = self.address == other.address and (self.inode == other.inode or 0 in (self.inode, other.inode))
         return same and (not self.checksum or not other.checksum or self.checksum == other.checksum)
 
 

@@ -11,7 +11,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.support.cases import DATASET, Documents, Outcome, all_played, image, playing, ramp, snaked, write
+from tests.support.cases import DATASET, Documents, Outcome, Played, all_played, image, playing, ramp, snaked, write
+from tests.support.lab import Lab
 
 SOURCE = "data"
 
@@ -363,3 +364,26 @@ async def test_nothing_of_another_file_gets_into_the_maps(
     assert outcome.channel("total") == snaked(3, 4, sums(6))
     assert outcome.run.status == "incomplete"
     assert outcome.words.count("what was read before stays") == 1
+
+
+async def test_a_worker_that_comes_after_another_recognizes_the_file(redis_url: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "s.h5", ramp(6))
+    case = Documents(tmp_path / "run", 3, 4)
+    descriptor = case.descriptor(cam=image(1, 8, 8))
+    resource = case.stream_resource("cam", path)
+    case.stream_datum(descriptor, resource, 0, 6)
+    async with Lab(redis_url, root=tmp_path) as lab:
+        chain = Played(lab)
+        async with lab.worker():
+            await chain.play(case)
+            await lab.until_points(case.uid, 6)
+        renamed(path, ramp(12, first=101), DATASET)
+        case.stream_datum(descriptor, resource, 6, 12)
+        case.stop(primary=12)
+        await chain.play(case)
+        async with lab.worker():
+            await lab.until_settled(case.uid)
+            outcome = await chain.outcome(case)
+    assert outcome.channel("total") == snaked(3, 4, sums(6))
+    assert "what was read before stays" in outcome.words
+    assert outcome.run.status == "incomplete"

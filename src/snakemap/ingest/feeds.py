@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from snakemap.derived import TOTAL, Rectangle, derived_descriptor, scalar_descriptor
 from snakemap.errors import FileBroken, FileNotReady
 from snakemap.frames import FrameLedger, Piece, Resource, is_spectrum
-from snakemap.hdf5 import FrameBatch, Reduced
+from snakemap.hdf5 import FrameBatch, Mark, Reduced
 from snakemap.hdf5_layout import Layout, layout_of, scalar_rows, spectra_layout
 from snakemap.ingest.readers import Reader
 from snakemap.ingest.regions import Regions, regions_of
@@ -22,6 +23,9 @@ from snakemap.runs import Run
 from snakemap.sources import Source, Stream
 
 __all__ = ["Camera", "Feed", "Scalar", "Summed"]
+
+FILES_MAX = 20
+"""Files that our descriptor says how to recognize."""
 
 FRAMES_MAX, SCALARS_MAX = 64, 2000
 """Points that are read in one go, at most."""
@@ -71,6 +75,10 @@ class Feed(Protocol):
         """Our descriptor."""
         ...
 
+    def recorded(self, resource: str) -> dict[str, Mark]:
+        """How the files of a resource are recognized, as an earlier worker noted it, by name."""
+        ...
+
     async def read(self, reader: Reader, piece: Piece, *, show: bool) -> Summed:
         """Reads a piece once; raises what the reader says."""
         ...
@@ -96,6 +104,7 @@ class Summed:
         frame: the last frame of the piece, downsampled for the screen; None when nobody asked for it.
         frames: that were read for it.
         size_bytes: of these frames, unpacked.
+        marks: how the files are recognized that it was read of.
     """
 
     feed: Feed
@@ -105,6 +114,7 @@ class Summed:
     frame: npt.NDArray[Any] | None = None
     frames: int = 0
     size_bytes: int = 0
+    marks: tuple[Mark, ...] = ()
 
 
 class Camera:
@@ -153,6 +163,18 @@ class Camera:
         """Uid of our descriptor, when the run has it already."""
         return self.source.told.uid if self.source.told else None
 
+    def recorded(self, resource: str) -> dict[str, Mark]:
+        """How the files of a resource are recognized, as an earlier worker noted it, by name.
+
+        Where a checksum tells them apart, the inode may be another: files are moved and restored.
+        """
+        files = self.source.told.files if self.source.told else ()
+        return {
+            name: Mark(name, 0 if checksum else inode, address, checksum)
+            for of, name, inode, address, checksum in files
+            if of == resource
+        }
+
     def describe(self, summed: Summed, *, time: float) -> dict[str, Any]:
         """Our descriptor."""
         regions, frame_shape = self.regions, summed.frame_shape
@@ -167,6 +189,7 @@ class Camera:
             source=self.source,
             trouble=regions.trouble,
             spectra=self._spectra,
+            files=[(summed.piece.resource, *dataclasses.astuple(mark)) for mark in summed.marks[:FILES_MAX]],
         )
 
     async def read(self, reader: Reader, piece: Piece, *, show: bool) -> Summed:
@@ -307,6 +330,10 @@ class Scalar:
     def name(self) -> str:
         """As the page calls it."""
         return self.key if self.stream == self.run.main.stream else f"{self.stream}: {self.key}"
+
+    def recorded(self, resource: str) -> dict[str, Mark]:
+        """Nothing is noted of files of numbers."""
+        return {}
 
     @property
     def descriptor(self) -> str | None:

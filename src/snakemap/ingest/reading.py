@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -306,6 +307,7 @@ class Reading:
             await self._check_untold(reader, piece)
             summed = await self.feed.read(reader, piece, show=show)
             self._recognize(piece.resource, reader.marks)
+            summed = dataclasses.replace(summed, marks=reader.marks)
         self._point_s += 0.2 * ((clock.now() - began) / piece.count - self._point_s)
         if self.feed.shows:
             self.tally.work.frames += summed.frames
@@ -320,12 +322,14 @@ class Reading:
         Raises:
             FileReplaced: one of them is not.
         """
-        known = self.marks.setdefault(resource, {})
+        known = self.marks.get(resource)
+        if known is None:
+            known = self.marks[resource] = self.feed.recorded(resource)
         for mark in marks:
             before = known.get(mark.name)
             if before is not None and not mark.fits(before):
                 raise FileReplaced(f"{mark.name} is not the file any more that was read before")
-            if before is None or not before.checksum:
+            if before is None or not before.checksum or not before.inode:
                 known[mark.name] = mark
 
     async def _check_untold(self, reader: Reader, piece: Piece) -> None:
