@@ -22,6 +22,7 @@ from snakemap.live import Live
 from snakemap.settings import grid_from_text
 from snakemap.store import Store
 from snakemap.views.guest import Guest
+from snakemap.views.heartbeat import Heartbeat
 from snakemap.views.notebook import Wire
 from snakemap.views.pipeline import Levels
 from snakemap.views.tab import Tab
@@ -60,6 +61,7 @@ class Beamline:
         self.theme = _checked(theme)
         self.tabs_max = tabs_max
         self._levels = Levels()
+        self._heartbeat = Heartbeat()
         self._live: Live | None = self._new_live()
         self._seats: dict[tuple[BeamlineTab, Document], Tab] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -151,6 +153,7 @@ class Beamline:
         tab.on_close(lambda: self._left(of, document))
         if comm is None:
             document.on_session_destroyed(lambda session_context: tab.end())
+            self._heartbeat.follow(document)
             tab.start_when_ready()
         else:
             Wire.of(document, comm).when_ready(tab.start)

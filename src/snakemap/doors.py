@@ -7,6 +7,7 @@ import html
 import logging
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,9 +17,11 @@ from uuid import uuid4
 
 import panel as pn
 from bokeh.document import Document
+from bokeh.events import ConnectionLost
 from bokeh.io.doc import curdoc
 from bokeh.settings import settings
 from bokeh.util.token import check_session_id_signature
+from jinja2 import Template
 
 from snakemap import levels
 from snakemap.chronicle import Chronicle
@@ -36,12 +39,16 @@ from snakemap.store import Store
 from snakemap.telemetry import Reporter
 from snakemap.views import dataset_image, page_server, session_owner
 from snakemap.views.arrival import Arrival
+from snakemap.views.components import ConnectionLine, script_of
 from snakemap.views.dashboard import Dashboard, page_css
-from snakemap.views.embedded import style_from_here
+from snakemap.views.embedded import script_address, style_from_here
 from snakemap.views.event_route import EventsHandler
 from snakemap.views.file_route import FileHandler
+from snakemap.views.guest import under_line
 from snakemap.views.health_route import HealthHandler, ReadyHandler
+from snakemap.views.heartbeat import Heartbeat
 from snakemap.views.log import LogView, filter_from
+from snakemap.views.order import soon
 from snakemap.views.picture_route import PictureHandler
 from snakemap.views.pipeline import Levels
 from snakemap.views.session_owner import owner_of, refuse_adoption
@@ -52,6 +59,16 @@ from snakemap.watch import Watch
 __all__ = ["ROUTES", "Process", "page", "process"]
 
 log = logging.getLogger(__name__)
+
+TEMPLATE = Template(
+    "{% extends base %}{% block postamble %}<script>{% raw %}"
+    + script_of("opening")
+    + "{% endraw %}</script>{% endblock %}"
+)
+"""Panel's page, and a script that opens it again when its document does not come."""
+
+REFUSED_AGAIN_S = 20
+"""Seconds, and up to twice as many, after which a page that was refused is opened again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +82,7 @@ class Process:
         room: where files are looked at.
         watch: what blueapi does, and who holds control.
         chronicle: the newest events in a few words each.
+        heartbeat: by which their browsers know that they are connected.
         refused: tabs that were turned away, by the code of the error.
     """
 
@@ -74,6 +92,7 @@ class Process:
     room: FileRoom
     watch: Watch
     chronicle: Chronicle
+    heartbeat: Heartbeat = field(default_factory=Heartbeat)
     refused: Counter[str] = field(default_factory=Counter)
 
     def tell(self) -> dict[str, Any]:
@@ -170,6 +189,7 @@ def page(name: str) -> None:
     Args:
         name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"``, ``"summary"`` or ``"log"``.
     """
+    curdoc().template = TEMPLATE
     _show(name, title="snakemap" if name == "dashboard" else f"snakemap {name}")
     style_from_here(curdoc())
 
@@ -181,16 +201,18 @@ def _show(name: str, *, title: str) -> None:
     try:
         _begin()
         if name == "log":
-            _log(curdoc(), place).servable(title=title)
+            _alone(_log(curdoc(), place), background="page").servable(title=title)
             return
         made = _tab(curdoc(), place)
     except SnakemapError as refusal:
         log.warning("a session was refused: %s", refusal)
         if not isinstance(refusal, SettingsError):
             process().refused[refusal.code] += 1
-        pn.pane.Alert(html.escape(str(refusal)), alert_type="warning").servable(title=title)
+        alert = pn.pane.Alert(html.escape(str(refusal)), alert_type="warning")
+        pn.Column(_line(again=REFUSED_AGAIN_S), alert, sizing_mode="stretch_width").servable(title=title)
         return
     if name == "dashboard":
+        made.topbar.embedded = script_address(made.document)
         shared = process()
         told = shared.settings
         caller = _caller(made.document, told)
@@ -216,6 +238,7 @@ def _tab(document: Document, place: Place) -> Tab:
     shared = _admitted(document)
     made = Tab(shared.live, shared.levels, document=document, pinned=place.run, theme=place.theme or "dark")
     made.start_when_ready()
+    _free_when_left(document, made.end)
     return made
 
 
@@ -226,6 +249,7 @@ def _log(document: Document, place: Place) -> LogView:
     wanted = filter_from(asked.get("run", [""])[0][:200], asked.get("name", []), asked.get("text", [""])[0][:200])
     made = LogView(shared.chronicle, document=document, wanted=wanted, theme=place.theme or "")
     made.start_when_ready()
+    _free_when_left(document, made.close)
     return made
 
 
@@ -240,10 +264,36 @@ def _admitted(document: Document) -> Process:
     return shared
 
 
-def _alone(view: Any) -> pn.viewable.Viewable:
+def _free_when_left(document: Document, end: Callable[[], None]) -> None:
+    """Keep a beat going, and free the session as soon as its connection is gone.
+
+    A page that was cut off comes back with a new session, so nobody waits for the old one; its place is free for the
+    new one at once.
+    """
+
+    def leave() -> None:
+        session = getattr(document.session_context, "session", None)
+        if session is None or session.connection_count == 0:
+            end()
+            if session is not None:
+                session.request_expiration()
+
+    process().heartbeat.follow(document)
+    document.on_event(ConnectionLost, lambda _: soon(document, leave))
+
+
+def _line(*, again: float = 0) -> ConnectionLine:
+    """The line that says when the page of this session is cut off."""
+    return ConnectionLine(embedded=script_address(curdoc()), again=again, sizing_mode="stretch_width", margin=0)
+
+
+def _alone(view: Any, *, background: str = "panel") -> pn.viewable.Viewable:
     """One pane as a whole page, as high as the frame that embeds it."""
-    styles = {"height": "100vh", "background": "var(--sm-panel)", "padding": "8px", "box-sizing": "border-box"}
-    return pn.Column(view, sizing_mode="stretch_both", margin=0, styles=styles)
+    styles = {"height": "100vh", "background": f"var(--sm-{background})", "box-sizing": "border-box"}
+    styles["padding"] = "8px" if background == "panel" else "0"
+    page = under_line(view, _line(), sizing_mode="stretch_both")
+    page.styles = {**page.styles, **styles}
+    return page
 
 
 def _query() -> str:

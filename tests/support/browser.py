@@ -137,9 +137,9 @@ def open_page(browser: Browser | BrowserContext, url: str, *, width: int = 1440,
     shown = Shown(page)
     page.on("pageerror", lambda error: shown.errors.append(str(error)))
     page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)
+    page.add_init_script(SCRIPT)  # it is there again when the page is opened again
     page.goto(url)
     page.wait_for_function("() => window.Bokeh && Bokeh.documents.length")
-    page.evaluate(SCRIPT)
     figures = "sm.cells() || sm.named('histogram') || sm.named('frame') || location.pathname.endsWith('/summary')"
     page.wait_for_function(f"() => {figures}")
     return shown

@@ -10,6 +10,7 @@ from panel.custom import JSComponent
 __all__ = [
     "AddressBar",
     "AuditLog",
+    "ConnectionLine",
     "Controls",
     "PlanForm",
     "RunList",
@@ -18,6 +19,7 @@ __all__ = [
     "TopBar",
     "list_script",
     "page_stylesheet",
+    "script_of",
     "stylesheet",
 ]
 
@@ -37,18 +39,39 @@ def page_stylesheet() -> str:
 
 def list_script(name: str) -> str:
     """Return the script of a pane, behind what all panes share."""
-    return "\n".join((JS / f"{part}.js").read_text(encoding="utf-8") for part in ("text", name))
+    return script_of("text", name)
 
 
-class TopBar(JSComponent):
+def script_of(*names: str) -> str:
+    """Some of our scripts as one, in this order."""
+    return "\n".join((JS / f"{name}.js").read_text(encoding="utf-8") for name in names)
+
+
+class _Connected(JSComponent):
+    """A component that watches the connection of its page; see `connection.js`. A page has one."""
+
+    guest = param.Boolean(default=False, doc="Whether the page is that of others: it stays open, its colors too.")
+    embedded = param.String(default="", doc="Address of the script that put the page into another; empty: into none.")
+    again = param.Number(default=0, bounds=(0, None), doc="Seconds after which the page is opened again; 0: it stays.")
+
+    __abstract = True
+
+
+class ConnectionLine(_Connected):
+    """One line above panes without a top bar, there only while the page is cut off from its server."""
+
+    _esm = script_of("connection", "line")
+    _stylesheets = [stylesheet("line")]  # noqa: RUF012 - Panel reads it from the class
+
+
+class TopBar(_Connected):
     """Name, run, progress, connections, and the switch between day and night."""
 
     state = param.Dict(default={}, doc="What to show; see `topbar.js` for its keys.")
     theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page; the button sets it.")
     logo = param.String(default="", doc="The logo, as SVG of our own.")
-    guest = param.Boolean(default=False, doc="Whether the page is somebody else's: then its colors stay.")
 
-    _esm = list_script("topbar")
+    _esm = script_of("text", "connection", "topbar")
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class
 
 

@@ -24,7 +24,7 @@ from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
 from snakemap.views.steering import Steering
 from snakemap.views.tab import Tab
 from snakemap.views.theme import THEMES
-from snakemap.views.theming import FONT
+from snakemap.views.theming import FONT, STALE
 from snakemap.views.timebar import TimeControls
 from snakemap.views.visit import FileRoom, Visit
 from snakemap.watch import Watch
@@ -376,7 +376,10 @@ class Dashboard(pn.viewable.Viewer):
             *line,
             sizing_mode="stretch_width",
             margin=0,
-            styles={"background": "var(--sm-panel)", "border-top": "1px solid var(--sm-line)", "min-height": "168px"},
+            styles={
+                **{"background": "var(--sm-panel)", "border-top": "1px solid var(--sm-line)", "min-height": "168px"},
+                **STALE,
+            },
             stylesheets=[NARROW],
         )
 
@@ -395,6 +398,7 @@ def _pane(*objects: Any, classes: list[str], styles: dict[str, str] | None = Non
             "min-height": "0",
             "min-width": "0",
             "gap": "4px",
+            **STALE,
             **(styles or {}),
         },
     )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from bokeh.document import Document
 from panel.io.resources import patch_model_css
 
-__all__ = ["server_of", "style_from_here"]
+__all__ = ["script_address", "server_of", "style_from_here"]
 
+SESSION_ARGUMENTS = ("bokeh-session-id", "bokeh-token")
 LOADER = "/autoload.js"
 """What a page of others asks for, behind the path of the page that it embeds."""
 
@@ -40,3 +41,19 @@ def server_of(request: Any) -> str:
     # behind a proxy with TLS only the browser knows the scheme; nothing else of what it says is believed
     known = next((one for one in ("http", "https") if told.startswith(f"{one}://{request.host}/")), request.protocol)
     return f"{known}://{request.host}{path.removesuffix(LOADER).rpartition('/')[0]}"
+
+
+def script_address(document: Document) -> str:
+    """Address of the script that embeds a document in a page of others, without the session that it named; empty when
+    the page is ours.
+
+    Who asks for it again gets a new session with the same arguments.
+    """
+    request = getattr(document.session_context, "request", None)
+    server = server_of(request) if request is not None else ""
+    if request is None or not server:
+        return ""
+    asked = urlsplit(request.uri)
+    page = asked.path.removesuffix(LOADER).rpartition("/")[2]
+    query = [(name, value) for name, value in parse_qsl(asked.query) if name not in SESSION_ARGUMENTS]
+    return f"{server}/{page}{LOADER}?{urlencode(query)}"

@@ -11,11 +11,12 @@ from bokeh.document import Document
 from panel.custom import JSComponent
 from panel.viewable import Child
 
-from snakemap.views.components import JS
+from snakemap.views.components import JS, ConnectionLine
 from snakemap.views.dashboard import Dashboard, guest_css
 from snakemap.views.tab import Tab
+from snakemap.views.theming import STALE
 
-__all__ = ["GUESTS", "Guest", "laid_out"]
+__all__ = ["GUESTS", "Guest", "laid_out", "under_line"]
 
 HEIGHTS = {"maps": 560, "histogram": 320, "frame": 360, "summary": None, "dashboard": 860}
 GUESTS = tuple(HEIGHTS)
@@ -100,9 +101,25 @@ def laid_out(kind: str, tab: Tab, **layout: Any) -> pn.viewable.Viewable:
     if kind == "dashboard":
         styles = {**styles, "padding": "0"}
     css = guest_css(tab.choices.theme)
+    if kind != "dashboard":  # whose top bar says so
+        view = under_line(view, ConnectionLine(guest=True), sizing_mode=layout.get("sizing_mode") or "stretch_width")
     box = Box(view=pn.panel(view), stylesheets=[css], css_classes=["snakemap"], styles=styles, **layout)
     tab.choices.param.watch(lambda event: box.param.update(stylesheets=[guest_css(event.new)]), "theme")
     return box
+
+
+def under_line(view: Any, line: ConnectionLine, *, sizing_mode: str) -> pn.viewable.Viewable:
+    """Lay out a pane below the line that says when the page is cut off; the pane then looks faded.
+
+    Args:
+        view: the pane.
+        line: of the page.
+        sizing_mode: as Panel has it.
+    """
+    line.param.update(sizing_mode="stretch_width", margin=0)
+    styles = {**STALE, "min-height": "0", "flex": "1 1 0"} if sizing_mode == "stretch_both" else dict(STALE)
+    pane = pn.Column(view, sizing_mode=sizing_mode, margin=0, styles=styles)
+    return pn.Column(line, pane, sizing_mode=sizing_mode, margin=0, styles={"min-height": "0"})
 
 
 def _view(kind: str, tab: Tab) -> Any:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
+from bokeh.server.util import check_allowlist
 from tornado.web import RequestHandler
 
 from snakemap import __version__
@@ -28,6 +30,7 @@ class HealthHandler(RequestHandler):
 
     async def get(self) -> None:
         """Says that the process answers, or which setting keeps it from serving a page."""
+        _allow_embedding(self)
         try:
             self.begin()
         except SnakemapError as trouble:
@@ -55,6 +58,15 @@ class ReadyHandler(RequestHandler):
         if trouble:
             body["error"] = {"code": "not_ready", "message": trouble}
         _answer(self, body, status=503 if trouble else 200)
+
+
+def _allow_embedding(handler: RequestHandler) -> None:
+    """Let pages that may embed ours read the answer: a pane that is cut off asks from there whether we are back."""
+    origin = handler.request.headers.get("Origin", "")
+    allowed = getattr(handler.application, "websocket_origins", set())
+    handler.set_header("Vary", "Origin")
+    if origin and check_allowlist(urlsplit(origin).netloc.lower(), allowed):
+        handler.set_header("Access-Control-Allow-Origin", origin)
 
 
 def _answer(handler: RequestHandler, body: dict[str, Any], *, status: int = 200) -> None:

@@ -87,7 +87,7 @@ class LogView(pn.viewable.Viewer):
         self._waiting = self._gone = False
 
     def __panel__(self) -> pn.viewable.Viewable:
-        styles = {"height": "100vh", "background": "var(--sm-page)"}
+        styles = {"background": "var(--sm-page)"}
         return pn.Column(self.component, sizing_mode="stretch_both", margin=0, styles=styles)
 
     def start(self) -> None:

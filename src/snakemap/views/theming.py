@@ -10,7 +10,11 @@ from bokeh.models import CustomJSTickFormatter, SaveTool
 
 from snakemap.views.theme import Theme
 
-__all__ = ["counts_formatter", "dress", "save_tool", "tooltip"]
+__all__ = ["STALE", "counts_formatter", "dress", "save_tool", "tooltip"]
+
+STALE = {"filter": "var(--sm-stale, none)"}
+"""Style of what shows data; the browser sets the variable while the page is cut off from its server."""
+
 
 FONT = "Inter, 'Source Sans 3', 'Helvetica Neue', Arial, sans-serif"
 

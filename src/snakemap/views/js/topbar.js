@@ -1,5 +1,7 @@
 // The top bar: which run, how far it is, and whether what is shown can be trusted to be live.
-export function render({model, el}) {
+const CUT = [{name: "cut off", level: "bad", title: "nothing comes from the server of this page; what is shown is from before"}]
+
+export function render({model, view, el}) {
   const bar = document.createElement("header")
   const brand = make("div", "brand", bar)
   brand.innerHTML = model.logo
@@ -23,6 +25,7 @@ export function render({model, el}) {
   const theme = make("button", "theme", bar)
   theme.type = "button"
 
+  let cut = null
   const fill = () => {
     const state = model.state
     write(plan, state.plan ?? "")
@@ -34,8 +37,10 @@ export function render({model, el}) {
     track.classList.toggle("unknown", share === null)
     done.style.width = `${100 * (share ?? 1)}%`
     track.setAttribute("aria-valuenow", String(Math.round(100 * (share ?? 0))))
-    write(figures, state.figures ?? "")
-    keyed(lights, state.lights ?? [], (_, place) => place, () => make("span", "light"), (node, light) => {
+    write(figures, cut?.text ?? state.figures ?? "")
+    bar.toggleAttribute("data-cut", Boolean(cut))
+    bar.toggleAttribute("data-refused", Boolean(cut?.refused))
+    keyed(lights, cut ? CUT : state.lights ?? [], (_, place) => place, () => make("span", "light"), (node, light) => {
       setData(node, "level", light.level)
       tip(node, light.title)
       write(node, light.name)
@@ -59,6 +64,7 @@ export function render({model, el}) {
   if ((wanted === "dark" || wanted === "light") && wanted !== model.theme) model.theme = wanted
   wear(model.theme)
   fill()
+  followConnection({model, view, el, show: (told) => { cut = told; fill() }})
   el.classList.add("topbar")
   return bar
 }

@@ -1,0 +1,195 @@
+// Whether the page is connected to its server, by the browser's own clock. The server sends a beat every second; after
+// three seconds without one, or as soon as the socket closes, the page is cut off. It says so, takes no input, and asks
+// the server whether it is there, less often as time goes on. When beats come again over the old socket, the page goes
+// on. When the server answers but the old socket stays silent, the page is opened again at the same address.
+//
+// `show` gets `{text, refused}` while the page is cut off, and null when it is not.
+const BEAT = "snakemap-beat"
+const SILENT_MS = 2800, CHECK_MS = 150, LATE_MS = 1500
+const ANSWER_MS = 5000, SETTLE_MS = 3000, PAUSE_MS = 1000, PAUSE_MAX_MS = 8000
+const STEADY_MS = 10000, AGAIN_MAX_MS = 60000, EMBED_MS = 30000
+const REOPENED = "snakemap-reopened", STALE = "grayscale(0.85) opacity(0.55)"
+const ICON = "data:image/svg+xml," + encodeURIComponent(
+  '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#c8281e"/>' +
+  '<path d="M4 4l8 8M12 4l-8 8" stroke="#fff" stroke-width="2.4"/></svg>')
+const replaced = (globalThis[Symbol.for("snakemap.replaced")] ??= new Map())
+
+function followConnection({model, view, el, show}) {
+  const shown = view.model.document
+  const own = !model.guest && !model.embedded
+  const root = own ? document.documentElement : outermost(model, view, el)
+  const ends = new AbortController()
+  let last = performance.now(), checked = last, steady = last
+  let armed = !model.guest && !model.again, closed = false, lost = null, refused = false, leaving = false
+  let wake = () => {}
+  const pause = (ms) => new Promise((done) => { wake = done; setTimeout(done, ms) })
+
+  const say = () => {
+    if (!lost) return show(null)
+    const since = lost.toLocaleTimeString("en-GB")
+    const what = `No connection to the server since ${since}`
+    const then = model.guest ? "what is shown is from then" : "trying again"
+    show({refused, text: refused ? `Not sent. ${what}; ${then}` : `${what}; ${then}`})
+  }
+  const mark = () => {
+    root.style.setProperty("--sm-stale", lost ? STALE : "none")
+    if (own) markTab(lost)
+    say()
+  }
+  const cut = () => {
+    if (lost || ends.signal.aborted || leaving) return
+    lost = new Date(Date.now() - (closed ? 0 : performance.now() - last))
+    mark()
+    if (!model.guest) void comeBack()
+  }
+  const beat = () => {
+    last = performance.now()
+    armed = true
+    if (!lost) return
+    lost = null
+    refused = false
+    steady = last
+    mark()
+    wake()
+  }
+  const check = () => {
+    const now = performance.now(), late = now - checked > LATE_MS
+    checked = now
+    if (!lost && own && now - steady > STEADY_MS) sessionStorage.removeItem(REOPENED)
+    if (!armed || lost || now - last <= SILENT_MS) return
+    // a clock that was held up says nothing yet: beats may be waiting behind it
+    if (late) setTimeout(() => { if (performance.now() - last > SILENT_MS) cut() }, 500)
+    else cut()
+  }
+
+  const answers = async () => {
+    try {
+      const address = model.embedded ? new URL("../healthz", model.embedded) : new URL("healthz", location.href)
+      const options = {cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(ANSWER_MS)}
+      const answer = await fetch(address, options)
+      // who must sign in again does so on the page
+      if (own && (answer.type === "opaqueredirect" || answer.status === 401)) return true
+      return answer.ok && (await answer.json()).status === "ok"
+    } catch { return false }
+  }
+  const comeBack = async () => {
+    let wait = PAUSE_MS
+    while (lost && !ends.signal.aborted) {
+      await pause(wait * (0.7 + 0.6 * Math.random()))
+      wait = Math.min(wait * 1.6, PAUSE_MAX_MS)
+      if (!lost || !(await answers())) continue
+      if (!closed) {
+        // packets that were late may come over the old socket yet
+        await pause(SETTLE_MS)
+        if (!lost || !(await answers())) continue
+      }
+      if (own) await reopen()
+      else await embedAgain()
+    }
+  }
+  const reopen = async () => {
+    const before = Number(sessionStorage.getItem(REOPENED) ?? 0)
+    const spread = document.visibilityState === "visible" ? 1000 : 8000
+    await pause(before ? Math.min(2000 * 2 ** before, AGAIN_MAX_MS) : spread * Math.random())
+    if (!lost || ends.signal.aborted) return
+    sessionStorage.setItem(REOPENED, String(before + 1))
+    leaving = true
+    location.reload()
+    await pause(AGAIN_MAX_MS)
+    leaving = false
+  }
+  // a pane in a page of others: its script is run again beside it, and takes its place when it has drawn
+  const embedAgain = async () => {
+    const name = `snakemap-${Math.random().toString(36).slice(2)}`
+    const address = new URL(model.embedded)
+    address.searchParams.set("bokeh-autoload-element", name)
+    const script = document.createElement("script"), holder = document.createElement("div")
+    const place = view.root.el.parentElement ?? view.root.el
+    holder.className = place.className
+    holder.style.cssText = place.style.cssText
+    script.id = name
+    script.src = address.href
+    let done = false
+    replaced.set(name, () => {
+      done = true
+      ends.abort()
+      remove()
+      wake()
+    })
+    script.addEventListener("error", () => wake())
+    place.after(holder)
+    holder.append(script)
+    await pause(EMBED_MS)
+    replaced.delete(name)
+    if (!done) holder.remove()
+  }
+  const remove = () => {
+    const place = view.root.el.parentElement
+    for (const one of shown.views_manager?.roots ?? []) one.remove()
+    const at = Bokeh.documents.indexOf(shown)
+    if (at >= 0) Bokeh.documents.splice(at, 1)
+    place?.remove()
+  }
+
+  // nothing is sent while the page is cut off, and nothing later: what is pressed is refused, and the page says so
+  const harmless = (event) => event.composedPath().some((node) => node instanceof HTMLAnchorElement && node.href) ||
+    (event.type === "keydown" && (event.ctrlKey || event.metaKey || event.altKey || /^(Tab|Escape|Shift|F\d+)$/.test(event.key)))
+  let calm
+  const refuse = (event) => {
+    if (!lost || harmless(event)) return
+    event.preventDefault()
+    event.stopImmediatePropagation()
+    if (event.type !== "pointerdown" && event.type !== "keydown") return
+    refused = true
+    say()
+    clearTimeout(calm)
+    calm = setTimeout(() => { refused = false; say() }, 4000)
+  }
+  const guarded = own ? window : root
+  for (const kind of ["pointerdown", "mousedown", "click", "dblclick", "keydown", "beforeinput"]) {
+    guarded.addEventListener(kind, refuse, {capture: true, signal: ends.signal})
+  }
+  for (const kind of ["online", "visibilitychange"]) {
+    (kind === "online" ? window : document).addEventListener(kind, () => { if (lost) wake() }, {signal: ends.signal})
+  }
+  shown.on_message(BEAT, beat)
+  shown.on_event("connection_lost", () => { closed = true; cut() })
+  shown.on_event("client_reconnected", () => { closed = false; beat() })
+  addEventListener("beforeunload", () => { leaving = true; setTimeout(() => { leaving = false }, 5000) }, {signal: ends.signal})
+  const clock = setInterval(check, CHECK_MS)
+  ends.signal.addEventListener("abort", () => { clearInterval(clock); shown.remove_on_message(BEAT, beat) })
+  model.on("remove", () => ends.abort())
+  if (own) document.documentElement.dataset.opened = ""
+  // a page that was turned away asks again by itself
+  if (model.again) setTimeout(() => own ? location.reload() : embedAgain(), 1000 * model.again * (1 + Math.random()))
+  if (model.embedded) {
+    const name = new URL(model.embedded).searchParams.get("bokeh-autoload-element")
+    replaced.get(name)?.()
+  }
+}
+
+// the element of ours that everything else of ours is in
+function outermost(model, view, el) {
+  if (model.embedded) return view.root.el
+  for (let node = el; node; node = node.assignedSlot ?? node.parentNode ?? node.host) {
+    if (node.classList?.contains("snakemap")) return node
+  }
+  return el
+}
+
+// title and icon of the browser's tab
+function markTab(lost) {
+  const sign = "⚠ cut off · "
+  const title = document.title.startsWith(sign) ? document.title.slice(sign.length) : document.title
+  document.title = lost ? sign + title : title
+  let icons = [...document.querySelectorAll('link[rel~="icon"]')]
+  if (!icons.length) {
+    icons = [document.createElement("link")]
+    icons[0].rel = "icon"
+    document.head.append(icons[0])
+  }
+  for (const icon of icons) {
+    icon.dataset.href ??= icon.getAttribute("href") ?? "favicon.ico"
+    icon.href = lost ? ICON : icon.dataset.href
+  }
+}

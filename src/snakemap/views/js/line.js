@@ -1,0 +1,13 @@
+// One line that is there only while the page is cut off from its server, above a pane that has no top bar.
+export function render({model, view, el}) {
+  const line = document.createElement("div")
+  line.className = "line"
+  line.setAttribute("role", "status")
+  el.classList.add("connection")
+  followConnection({model, view, el, show: (cut) => {
+    el.toggleAttribute("data-cut", Boolean(cut))
+    line.toggleAttribute("data-refused", Boolean(cut?.refused))
+    line.textContent = cut?.text ?? ""
+  }})
+  return line
+}

@@ -1,0 +1,37 @@
+// Runs before the document of the page is there. A page whose document never comes, because the server was gone again or
+// the session token is too old, is opened again, less often as time goes on; `connection.js` takes over when it has come.
+(() => {
+  const FIRST_MS = 5000, FIRST_MAX_MS = 60000, BETWEEN_MS = 2000, ANSWERS = 3, REOPENED = "snakemap-reopened"
+  const root = document.documentElement
+  const opened = () => "opened" in root.dataset
+  const pause = (ms) => new Promise((done) => setTimeout(done, ms * (0.8 + 0.4 * Math.random())))
+  const answers = async () => {
+    const options = {cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(5000)}
+    try {
+      const answer = await fetch("healthz", options)
+      return answer.ok || answer.type === "opaqueredirect" || answer.status === 401
+    } catch { return false }
+  }
+  const say = (text) => {
+    const line = document.createElement("p")
+    line.setAttribute("role", "status")
+    line.style.cssText = "position: fixed; inset: 0 0 auto 0; margin: 0; padding: 12px 16px; font: 14px sans-serif"
+    line.textContent = text
+    document.body.append(line)
+    return line
+  }
+  addEventListener("load", async () => {
+    const before = Number(sessionStorage.getItem(REOPENED) ?? 0)
+    await pause(Math.min(FIRST_MS * 2 ** before, FIRST_MAX_MS))
+    if (opened()) return
+    const line = say("This page has no connection to its server; trying again")
+    // the server takes requests in turn: one that answers these has answered the older one for the document
+    for (let number = 0; number < ANSWERS && !opened();) {
+      number = (await answers()) ? number + 1 : 0
+      await pause(BETWEEN_MS)
+    }
+    if (opened()) return line.remove()
+    sessionStorage.setItem(REOPENED, String(before + 1))
+    location.reload()
+  })
+})()

@@ -1,0 +1,356 @@
+"""A page in Chromium that loses its server: it says so by its own clock, and comes back by itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import redis
+from bokeh.util.token import generate_jwt_token, get_session_id
+from playwright.sync_api import Browser, Error, Page, Route
+from tests.browser.test_embedding import files_at
+from tests.support.browser import SCRIPT, Shown, open_page
+from tests.support.documented import block
+from tests.support.made_up import MadeUpRun
+from tests.support.patience import eventually
+from tests.support.proxy import Proxy
+from tests.support.rabbitmq import free_port
+from tests.support.stack import Stack
+
+PANES = ("maps", "histogram", "frame", "summary", "log")
+BACK_S = 30.0
+"""A page is opened again by a busy machine in that time."""
+
+SILENCE_S, SLACK_S = 3.0, 1.0
+WATCH = """
+window.cutAt = window.beatAt = 0
+const seen = new MutationObserver(() => { if (!cutAt && document.title.startsWith('⚠')) cutAt = performance.now() })
+const all = {subtree: true, childList: true, characterData: true}
+addEventListener('DOMContentLoaded', () => seen.observe(document.head, all))
+"""
+
+
+@pytest.fixture
+def served(tmp_path: Path, redis_url: str) -> Iterator[Stack]:
+    """Pages that may be killed."""
+    stack = Stack(tmp_path, redis_url=redis_url).serve()
+    try:
+        yield stack
+    finally:
+        if stack.pages.process is not None and stack.pages.process.poll() is None:
+            os.kill(stack.pages.pid, signal.SIGCONT)
+        stack.end()
+
+
+@pytest.fixture
+def proxy(pages: Stack) -> Iterator[Proxy]:
+    with Proxy(pages.port) as between:
+        yield between
+
+
+@pytest.fixture
+def run(redis_url: str) -> MadeUpRun:
+    run = MadeUpRun(redis_url)
+    run.add(1, 33)
+    return run
+
+
+@contextmanager
+def opened(chromium: Browser, url: str) -> Iterator[Shown]:
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    context.add_init_script(WATCH)
+    shown = open_page(context, url)
+    try:
+        yield shown
+    finally:
+        context.close()
+
+
+def safely(look: Callable[[], Any]) -> Callable[[], Any]:
+    """What is looked for in a page that may be opened again at the same moment."""
+
+    def looked() -> Any:
+        try:
+            return look()
+        except Error:
+            return False
+
+    return looked
+
+
+def holds(look: Callable[[], Any], *, timeout_s: float = BACK_S) -> bool:
+    return eventually(safely(look), timeout_s=timeout_s)
+
+
+def shows(shown: Shown, run: MadeUpRun, last: int) -> bool:
+    return all(np.array_equal(shown.image(name), grid, equal_nan=True) for name, grid in run.expected(last).items())
+
+
+def is_cut(page: Page) -> bool:
+    said = [text for selector in (".figures", ".line") for text in page.locator(selector).all_inner_texts()]
+    return any("No connection to the server since" in text for text in said)
+
+
+def is_back(page: Page) -> bool:
+    return page.evaluate("() => 'opened' in document.documentElement.dataset") and not is_cut(page)
+
+
+def ours(shown: Shown) -> list[str]:
+    """What the page complained of, but for requests that could not be answered."""
+    expected = ("Failed to load resource", "WebSocket", "not connected so cannot send")
+    return [error for error in shown.errors if not any(part in error for part in expected)]
+
+
+def tabs_of(redis_url: str) -> int:
+    """Tabs that the pages' process reports."""
+    with redis.Redis.from_url(redis_url) as client:
+        keys: Any = client.keys("snakemap:report:pages:*")
+        texts: Any = client.mget(keys) if keys else []
+    return sum(json.loads(text).get("tabs", 0) for text in texts if text)
+
+
+def test_silence_is_seen_within_three_seconds_and_the_same_session_goes_on(
+    proxy: Proxy, chromium: Browser, run: MadeUpRun, redis_url: str
+) -> None:
+    """5 s of packets that come late: the old socket carries on, and nothing is opened again."""
+    with opened(chromium, f"{proxy.url}/dashboard") as shown:
+        shown.wait(lambda: shows(shown, run, 33))
+        page = shown.page
+        session = page.evaluate("() => { window.mark = 1; return Bokeh.documents[0].roots().length }")
+        # the page's own clock begins with the last beat, which it notes
+        page.evaluate(
+            "() => Bokeh.documents[0].on_message('snakemap-beat', () => { beatAt = performance.now(); cutAt = 0 })"
+        )
+        page.wait_for_function("() => window.beatAt")
+        proxy.hold()
+        page.wait_for_function("() => cutAt", timeout=120_000)
+        silent = page.evaluate("() => cutAt - beatAt")
+        assert 2_500 < silent < 1000 * (SILENCE_S + SLACK_S), silent
+        assert shown.lights() == ["cut off"]
+        assert page.title() == "⚠ cut off · snakemap"
+        assert page.evaluate("() => document.querySelector('link[rel~=icon]').href").startswith("data:image/svg")
+        assert re.search(r"since \d\d:\d\d:\d\d; trying again$", shown.text(".figures"))
+        run.add(34, 47)
+        page.wait_for_timeout(2000)
+        proxy.release()
+        shown.wait(lambda: "cut off" not in shown.lights() and shows(shown, run, 47), timeout_s=BACK_S)
+        assert page.evaluate("() => [window.mark, Bokeh.documents[0].roots().length]") == [1, session]
+        assert page.title() == "snakemap"
+        assert page.evaluate("() => document.querySelector('link[rel~=icon]').href").endswith("favicon.ico")
+        assert ours(shown) == []
+
+
+def test_a_connection_that_never_carries_again_is_replaced_and_its_session_is_freed(
+    proxy: Proxy, chromium: Browser, run: MadeUpRun, redis_url: str
+) -> None:
+    """60 s of dropped packets: TCP is given up by nobody, so the page opens a new connection itself."""
+    with opened(chromium, f"{proxy.url}/dashboard?theme=light") as shown:
+        shown.wait(lambda: shows(shown, run, 33))
+        page = shown.page
+        before = tabs_of(redis_url)
+        page.evaluate("() => { window.mark = 1 }")
+        address = page.url
+        proxy.lose()
+        assert holds(lambda: is_cut(page))
+        began = time.monotonic()
+        while time.monotonic() - began < 60:
+            page.wait_for_timeout(1000)
+            assert shown.lights() == ["cut off"]
+        run.add(34, 47)
+        proxy.release()
+        assert holds(lambda: is_back(page) and page.evaluate("() => window.mark === undefined"))
+        assert holds(lambda: shows(shown, run, 47))
+        assert page.url == address
+        assert ours(shown) == []
+        assert eventually(lambda: tabs_of(redis_url) <= max(before, 1), timeout_s=60)
+
+
+@pytest.mark.parametrize("path", ["dashboard?theme=light", "maps", "log"])
+def test_a_reset_connection_comes_back_at_the_same_address_with_the_truth(
+    proxy: Proxy, chromium: Browser, run: MadeUpRun, path: str
+) -> None:
+    with opened_any(chromium, f"{proxy.url}/{path}") as shown:
+        page = shown.page
+        assert holds(lambda: is_back(page))
+        page.evaluate("() => { window.mark = 1 }")
+        address = page.url
+        proxy.reset()
+        run.add(34, 47)
+        assert holds(lambda: page.evaluate("() => window.mark === undefined") and is_back(page))
+        assert page.url == address
+        if path != "log":
+            assert holds(lambda: shows(shown, run, 47))
+        else:
+            assert holds(lambda: "seq_num 34..47" in page.locator(".EventList, .event-list, body").first.inner_text())
+        assert ours(shown) == []
+
+
+@contextmanager
+def opened_any(chromium: Browser, url: str) -> Iterator[Shown]:
+    """A page of ours, whatever is on it."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    shown = Shown(page)
+    page.on("pageerror", lambda error: shown.errors.append(str(error)))
+    page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)
+    page.add_init_script(SCRIPT)
+    page.goto(url)
+    page.wait_for_function("() => 'opened' in document.documentElement.dataset", timeout=120_000)
+    try:
+        yield shown
+    finally:
+        context.close()
+
+
+def test_every_pane_says_that_it_is_cut_off_while_the_server_stands_still(
+    served: Stack, chromium: Browser, run: MadeUpRun
+) -> None:
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    pages: list[Page] = []
+    for name in PANES:
+        page = context.new_page()
+        page.goto(f"{served.url}/{name}")
+        page.wait_for_function("() => 'opened' in document.documentElement.dataset", timeout=120_000)
+        page.evaluate("() => { window.mark = 1 }")
+        pages.append(page)
+    os.kill(served.pages.pid, signal.SIGSTOP)
+    try:
+        for page in pages:
+            assert holds(lambda page=page: is_cut(page)), page.url
+            assert page.title().startswith("⚠ cut off · snakemap")
+            stale = "() => getComputedStyle(document.documentElement).getPropertyValue('--sm-stale')"
+            assert "grayscale" in page.evaluate(stale)
+    finally:
+        os.kill(served.pages.pid, signal.SIGCONT)
+    for page in pages:
+        assert holds(lambda page=page: is_back(page)), page.url
+        assert page.evaluate("() => window.mark") == 1, f"{page.url} was opened again, though its session lived"
+    context.close()
+
+
+def test_what_is_pressed_while_cut_off_is_refused_and_never_sent_later(
+    proxy: Proxy, chromium: Browser, run: MadeUpRun
+) -> None:
+    with opened(chromium, f"{proxy.url}/dashboard") as shown:
+        shown.wait(lambda: shows(shown, run, 33) and sum(shown.bars()) == 33)
+        page = shown.page
+        proxy.hold()
+        assert holds(lambda: is_cut(page))
+        box = page.get_by_role("button", name="green").bounding_box()
+        assert box is not None
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        assert shown.text(".figures").startswith("Not sent. No connection to the server since")
+        proxy.release()
+        shown.wait(lambda: "cut off" not in shown.lights(), timeout_s=BACK_S)
+        run.add(34, 47)
+        shown.wait(lambda: shows(shown, run, 47))
+        assert page.evaluate("() => sm.named('histogram').title.text").startswith("total")
+        page.get_by_role("button", name="green").click()
+        shown.wait(lambda: page.evaluate("() => sm.named('histogram').title.text").startswith("green"))
+
+
+def test_a_server_that_was_killed_and_started_with_another_key_gets_its_pages_back(
+    served: Stack, chromium: Browser, run: MadeUpRun
+) -> None:
+    with opened(chromium, f"{served.url}/dashboard") as shown:
+        shown.wait(lambda: shows(shown, run, 33))
+        page = shown.page
+        page.evaluate("() => { window.mark = 1 }")
+        served.pages.kill()
+        assert holds(lambda: is_cut(page))
+        run.add(34, 47)
+        served.pages.environment["SNAKEMAP_SECRET_KEY"] = "another key " * 4
+        served.serve()
+        assert holds(lambda: page.evaluate("() => window.mark === undefined") and is_back(page))
+        assert holds(lambda: shows(shown, run, 47))
+        assert ours(shown) == []
+
+
+def test_a_page_whose_token_is_too_old_is_opened_again(
+    served: Stack, chromium: Browser, run: MadeUpRun, tmp_path: Path
+) -> None:
+    """As a browser has it that restores a tab from its cache."""
+    key = (tmp_path / "state" / "secret-key").read_text().strip().encode()
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    opened_times: list[str] = []
+
+    def age(route: Route) -> None:
+        answer = route.fetch()
+        text = answer.text()
+        opened_times.append(answer.url)
+        if len(opened_times) == 1:
+            found = re.search(r'"token":"([^"]+)"', text)
+            assert found is not None
+            old = generate_jwt_token(get_session_id(found[1]), secret_key=key, signed=True, expiration=-10)
+            text = text.replace(found[1], old)
+        route.fulfill(response=answer, body=text)
+
+    page.route("**/dashboard", age)
+    page.goto(f"{served.url}/dashboard")
+    assert holds(lambda: "no connection to its server" in page.locator("p[role=status]").inner_text())
+    assert holds(lambda: is_back(page))
+    assert len(opened_times) == 2
+    context.close()
+
+
+def test_a_page_of_a_server_that_develops_is_opened_again_and_goes_on_beating(
+    tmp_path: Path, redis_url: str, chromium: Browser, run: MadeUpRun
+) -> None:
+    served = Stack(tmp_path, redis_url=redis_url)
+    served.pages.arguments.append("--dev")
+    served.serve()
+    try:
+        with opened(chromium, f"{served.url}/dashboard") as shown:
+            shown.wait(lambda: shows(shown, run, 33))
+            page = shown.page
+            page.evaluate("() => { window.mark = 1 }")
+            os.utime(Path(__file__).parents[2] / "app" / "dashboard.py")
+            assert holds(lambda: page.evaluate("() => window.mark === undefined") and is_back(page))
+            run.add(34, 47)
+            assert holds(lambda: shows(shown, run, 47))
+            page.wait_for_timeout(1000 * SILENCE_S + 1000)
+            assert "cut off" not in shown.lights()
+    finally:
+        served.end()
+
+
+def test_a_pane_in_a_page_of_others_comes_back_in_its_place(
+    tmp_path: Path, redis_url: str, chromium: Browser, run: MadeUpRun
+) -> None:
+    """The page around it is never opened again, and keeps its title."""
+    port = free_port()
+    served = Stack(tmp_path, redis_url=redis_url, ORIGINS=f"localhost:{port}").serve()
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "index.html").write_text(block("embedding.md", "html", "<!doctype", pages=served.url))
+    try:
+        with files_at(site, port), opened(chromium, f"http://localhost:{port}/") as shown:
+            shown.wait(lambda: shows(shown, run, 33))
+            page = shown.page
+            page.evaluate("() => { window.mark = 1 }")
+            served.pages.kill()
+            assert holds(lambda: is_cut(page))
+            assert page.title() == "Overview"
+            run.add(34, 47)
+            served.serve()
+            assert holds(lambda: not is_cut(page) and shows(shown, run, 47))
+            assert page.evaluate("() => window.mark") == 1
+            assert page.evaluate("() => Bokeh.documents.length") == 1
+            assert page.locator("h1").count() == 1
+            assert page.locator(".line").count() == 1
+            assert page.evaluate("() => document.querySelector('h1').nextElementSibling.children.length") == 1
+            run.add(48, 60)
+            assert holds(lambda: shows(shown, run, 60))
+            assert ours(shown) == []
+    finally:
+        served.end()
