@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import redis
@@ -354,3 +355,12 @@ def test_a_pane_in_a_page_of_others_comes_back_in_its_place(
             assert ours(shown) == []
     finally:
         served.end()
+
+
+def test_only_pages_that_may_embed_ours_can_read_whether_we_are_there(pages: Stack) -> None:
+    with httpx.Client(base_url=pages.url, trust_env=False, timeout=60) as client:
+        allowed = client.get("/healthz", headers={"Origin": pages.url})
+        other = client.get("/healthz", headers={"Origin": "http://elsewhere:8000"})
+    assert allowed.headers["Access-Control-Allow-Origin"] == pages.url
+    assert other.status_code == 200
+    assert "Access-Control-Allow-Origin" not in other.headers
