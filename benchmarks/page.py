@@ -43,12 +43,13 @@ def ours(size: int, done: int) -> tuple[Any, Any]:
     from snakemap.levels import warm_up
     from snakemap.live import Live
     from snakemap.views.dashboard import Dashboard
+    from snakemap.views.heartbeat import Heartbeat
     from snakemap.views.order import soon
     from snakemap.views.pipeline import Levels
     from snakemap.views.tab import Tab
 
     warm_up()
-    live, levels = Live(Silence()), Levels()  # type: ignore[arg-type]
+    live, levels, heartbeat = Live(Silence()), Levels(), Heartbeat()  # type: ignore[arg-type]
     sums = pictures(size)
     count = 0
 
@@ -90,6 +91,7 @@ def ours(size: int, done: int) -> tuple[Any, Any]:
     def page() -> Any:
         tab = Tab(live, levels, document=curdoc())
         soon(tab.document, tab.start)  # this may be a thread
+        heartbeat.follow(tab.document)
         return Dashboard(tab)
 
     return page, point

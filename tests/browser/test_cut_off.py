@@ -18,14 +18,17 @@ import pytest
 import redis
 from bokeh.util.token import generate_jwt_token, get_session_id
 from playwright.sync_api import Browser, Error, Page, Route
+from tests.browser.test_chain import maps_of_file, scan
 from tests.browser.test_embedding import files_at
-from tests.support.browser import SCRIPT, Shown, open_page
+from tests.support.browser import CHANNELS, SCRIPT, Shown, open_page
 from tests.support.documented import block
 from tests.support.made_up import MadeUpRun
 from tests.support.patience import eventually
 from tests.support.proxy import Proxy
-from tests.support.rabbitmq import free_port
-from tests.support.stack import Stack
+from tests.support.rabbitmq import RabbitMQ, free_port
+from tests.support.stack import Program, Stack
+
+from snakemap.simulator.beamline import ScanRequest
 
 PANES = ("maps", "histogram", "frame", "summary", "log")
 BACK_S = 30.0
@@ -364,3 +367,37 @@ def test_only_pages_that_may_embed_ours_can_read_whether_we_are_there(pages: Sta
     assert allowed.headers["Access-Control-Allow-Origin"] == pages.url
     assert other.status_code == 200
     assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_every_pixel_of_the_open_page_is_that_of_the_file_and_the_api_though_the_pages_were_killed_in_mid_scan(
+    tmp_path: Path, redis_url: str, rabbitmq: RabbitMQ, chromium: Browser
+) -> None:
+    request = ScanRequest(shape=(20, 30), mode="fly", rate_hz=20, frame_shape=(48, 64), flush_period_s=0.2)
+    api_port = free_port()
+    stack = Stack(tmp_path, redis_url=redis_url, stomp_url=rabbitmq.stomp_url, API_PORT=str(api_port)).serve()
+    api = Program(["api"], environment=stack.pages.environment, log=tmp_path / "api.log").start()
+    stack.ingest.start()
+    try:
+        assert eventually(lambda: "Listening" in stack.ingest.log.read_text(), timeout_s=30)
+        with opened(chromium, f"{stack.url}/dashboard") as shown:
+            thread, files = scan(stack, rabbitmq, request)
+            shown.wait(lambda: np.isfinite(shown.image("total")).sum() > 60)
+            shown.page.evaluate("() => { window.mark = 1 }")
+            stack.pages.kill()
+            assert holds(lambda: is_cut(shown.page))
+            assert np.isfinite(shown.image("total")).sum() < request.points
+            stack.serve()
+            thread.join(240)
+            assert holds(lambda: shown.text(".status") == "complete")
+            assert shown.page.evaluate("() => window.mark === undefined")
+            expected, drawn = maps_of_file(files[0], request), shown.maps()
+            with httpx.Client(base_url=f"http://127.0.0.1:{api_port}", trust_env=False, timeout=60) as client:
+                (run,) = client.get("/api/runs").json()
+                channels = client.get(f"/api/runs/{run['uid']}/maps").json()["channels"]
+            for name in CHANNELS:
+                np.testing.assert_array_equal(drawn[name], expected[name], err_msg=name)
+                np.testing.assert_array_equal(drawn[name], np.array(channels[name], float), err_msg=name)
+            assert ours(shown) == []
+    finally:
+        api.end()
+        stack.end()
