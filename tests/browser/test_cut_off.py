@@ -19,7 +19,7 @@ import redis
 from bokeh.util.token import generate_jwt_token, get_session_id
 from playwright.sync_api import Browser, Error, Page, Route
 from tests.browser.test_chain import maps_of_file, scan
-from tests.browser.test_embedding import files_at
+from tests.browser.test_embedding import files_at, program_at
 from tests.support.browser import CHANNELS, SCRIPT, Shown, open_page
 from tests.support.documented import block
 from tests.support.made_up import MadeUpRun
@@ -176,6 +176,40 @@ def test_a_connection_that_never_carries_again_is_replaced_and_its_session_is_fr
         assert page.url == address
         assert ours(shown) == []
         assert eventually(lambda: tabs_of(redis_url) <= max(before, 1), timeout_s=60)
+
+
+def test_only_pages_that_may_embed_ours_can_read_whether_we_are_there(pages: Stack) -> None:
+    with httpx.Client(base_url=pages.url, trust_env=False, timeout=60) as client:
+        allowed = client.get("/healthz", headers={"Origin": pages.url})
+        other = client.get("/healthz", headers={"Origin": "http://elsewhere:8000"})
+    assert allowed.headers["Access-Control-Allow-Origin"] == pages.url
+    assert other.status_code == 200
+    assert "Access-Control-Allow-Origin" not in other.headers
+
+
+def test_a_pane_of_the_library_says_so_while_its_host_stands_still(
+    redis_url: str, chromium: Browser, run: MadeUpRun, tmp_path: Path
+) -> None:
+    """The page belongs to the host: nothing is asked of its server, and it keeps its title."""
+    port = free_port()
+    code = block("embedding.md", "python", "# panel:", redis=redis_url, port=f"port={port}")
+    (tmp_path / "overview.py").write_text(code)
+    url = f"http://localhost:{port}/"
+    with program_at(["overview.py"], tmp_path, url) as host, opened(chromium, url) as shown:
+        shown.wait(lambda: shows(shown, run, 33))
+        page, width = shown.page, shown.frame("map-total")["width"]
+        assert width > 100
+        title = page.title()
+        os.kill(host.pid, signal.SIGSTOP)
+        try:
+            assert holds(lambda: is_cut(page))
+            assert page.locator(".line").first.inner_text().endswith("; what is shown is from then")
+            assert page.title() == title
+            run.add(34, 47)
+        finally:
+            os.kill(host.pid, signal.SIGCONT)
+        assert holds(lambda: not is_cut(page) and shows(shown, run, 47))
+        assert ours(shown) == []
 
 
 @pytest.mark.parametrize("path", ["dashboard?theme=light", "maps", "log"])
@@ -358,15 +392,6 @@ def test_a_pane_in_a_page_of_others_comes_back_in_its_place(
             assert ours(shown) == []
     finally:
         served.end()
-
-
-def test_only_pages_that_may_embed_ours_can_read_whether_we_are_there(pages: Stack) -> None:
-    with httpx.Client(base_url=pages.url, trust_env=False, timeout=60) as client:
-        allowed = client.get("/healthz", headers={"Origin": pages.url})
-        other = client.get("/healthz", headers={"Origin": "http://elsewhere:8000"})
-    assert allowed.headers["Access-Control-Allow-Origin"] == pages.url
-    assert other.status_code == 200
-    assert "Access-Control-Allow-Origin" not in other.headers
 
 
 def test_every_pixel_of_the_open_page_is_that_of_the_file_and_the_api_though_the_pages_were_killed_in_mid_scan(

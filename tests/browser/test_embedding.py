@@ -83,7 +83,7 @@ def flask_at(code: str, port: int) -> Iterator[None]:
 
 
 @contextmanager
-def program_at(arguments: list[str], directory: Path, url: str) -> Iterator[None]:
+def program_at(arguments: list[str], directory: Path, url: str) -> Iterator[subprocess.Popen[bytes]]:
     """A program that serves a page."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAP_")}
     log = directory / "log"
@@ -94,7 +94,7 @@ def program_at(arguments: list[str], directory: Path, url: str) -> Iterator[None
         )  # fmt: skip
     try:
         assert eventually(lambda: answers(url), timeout_s=START_TIMEOUT_S), log.read_text()[-2000:]
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(20 * PATIENCE)

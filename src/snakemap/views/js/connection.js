@@ -7,8 +7,8 @@
 const BEAT = "snakemap-beat"
 const SILENT_MS = 2800, CHECK_MS = 150, LATE_MS = 1500
 const ANSWER_MS = 5000, SETTLE_MS = 3000, PAUSE_MS = 1000, PAUSE_MAX_MS = 8000
-const STEADY_MS = 10000, AGAIN_MAX_MS = 60000, EMBED_MS = 30000
-const REOPENED = "snakemap-reopened", STALE = "grayscale(0.85) opacity(0.55)"
+const STEADY_MS = 10000, AGAIN_MAX_MS = 60000, EMBED_MS = 120000
+const REOPENED = "snakemap-reopened", AGAIN = "snakemap-again-", STALE = "grayscale(0.85) opacity(0.55)"
 const ICON = "data:image/svg+xml," + encodeURIComponent(
   '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#c8281e"/>' +
   '<path d="M4 4l8 8M12 4l-8 8" stroke="#fff" stroke-width="2.4"/></svg>')
@@ -100,7 +100,7 @@ function followConnection({model, view, el, show}) {
   }
   // a pane in a page of others: its script is run again beside it, and takes its place when it has drawn
   const embedAgain = async () => {
-    const name = `snakemap-${Math.random().toString(36).slice(2)}`
+    const name = AGAIN + Math.random().toString(36).slice(2)
     const address = new URL(model.embedded)
     address.searchParams.set("bokeh-autoload-element", name)
     const script = document.createElement("script"), holder = document.createElement("div")
@@ -124,11 +124,10 @@ function followConnection({model, view, el, show}) {
     if (!done) holder.remove()
   }
   const remove = () => {
-    const place = view.root.el.parentElement
-    for (const one of shown.views_manager?.roots ?? []) one.remove()
-    const at = Bokeh.documents.indexOf(shown)
+    const at = Bokeh.documents.indexOf(shown), place = view.root.el.parentElement
     if (at >= 0) Bokeh.documents.splice(at, 1)
     place?.remove()
+    for (const one of shown.views_manager?.roots ?? []) one.remove()
   }
 
   // nothing is sent while the page is cut off, and nothing later: what is pressed is refused, and the page says so
@@ -163,8 +162,10 @@ function followConnection({model, view, el, show}) {
   // a page that was turned away asks again by itself
   if (model.again) setTimeout(() => own ? location.reload() : embedAgain(), 1000 * model.again * (1 + Math.random()))
   if (model.embedded) {
-    const name = new URL(model.embedded).searchParams.get("bokeh-autoload-element")
-    replaced.get(name)?.()
+    const name = new URL(model.embedded).searchParams.get("bokeh-autoload-element") ?? ""
+    const waiting = replaced.get(name)
+    if (waiting) waiting()
+    else if (name.startsWith(AGAIN)) setTimeout(() => { ends.abort(); remove() })  // too late: another one was asked for
   }
 }
 
