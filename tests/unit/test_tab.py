@@ -120,6 +120,35 @@ async def test_a_tab_draws_the_newest_run_and_follows_it() -> None:
     assert sum(tab.page.news["bars"]) == 7
 
 
+async def test_a_tab_turns_to_the_scalars_when_the_camera_turns_out_to_be_no_use() -> None:
+    run = Run({"uid": "a", "time": 1.0, "shape": [2, 2]})
+    camera = {"shape": [1, 8, 8], "dtype": "array", "external": "STREAM:"}
+    keys = {"cam": camera, "diode": {"shape": [], "dtype": "number", "units": "nA"}}
+    apply(run, "descriptor", {"uid": "d", "run_start": "a", "name": "primary", "data_keys": keys})
+    apply(run, "event", {"descriptor": "d", "seq_num": 1, "data": {"diode": 1.0}})
+    tab = tab_of(RunsInMemory(run))
+    await settle(tab)
+    assert tab.maps.channels == ("red", "green", "blue", "total")
+    resource = {"uid": "r", "run_start": "a", "data_key": "cam", "uri": "file:///d", "parameters": {}}
+    apply(run, "stream_resource", {**resource, "mimetype": "image/tiff"})
+    for seq_num in (2, 4):
+        apply(run, "event", {"descriptor": "d", "seq_num": seq_num, "data": {"diode": float(seq_num)}})
+    tab._words_at = 0.0
+    tab.wake()
+    await settle(tab)
+    assert (tab.choices.source, tab.maps.channels) == ("", ("diode",))
+    np.testing.assert_array_equal(tab.maps.cells.data["diode"][0], run.sources["scalars"].maps.grids[0])
+    remarks = "1 of 4 events never came. cam is not drawn: its files are TIFF (image/tiff), and only HDF5 is read."
+    assert remarks in str(tab.maps.page.idle)
+    trouble = "cam is not drawn: its files are TIFF (image/tiff), and only HDF5 is read."
+    tab.live.summaries = [{"uid": "a", "trouble": trouble}]
+    assert tab._notes(run).count(trouble) == 1
+
+
+def apply(run: Run, name: str, doc: dict[str, Any]) -> None:
+    run.apply(BlueskyDocument(name, doc, run=run.uid))
+
+
 async def test_a_tab_that_is_woken_often_ticks_once() -> None:
     tab = tab_of(RunsInMemory(run_of("a")))
     for _ in range(10):
