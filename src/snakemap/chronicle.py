@@ -24,9 +24,9 @@ from typing import Any
 import orjson
 
 from snakemap.documents import position
-from snakemap.errors import SnakemapError, StoreUnavailable, TooOften
+from snakemap.errors import SnakemapError, StoreRewound, StoreUnavailable, TooOften
 from snakemap.gist import gist
-from snakemap.store import Raw, Store
+from snakemap.store import Place, Raw, Store
 
 __all__ = ["NO_RUN", "Chronicle", "Filter", "Found", "Row", "Selection", "next_size", "row_of"]
 
@@ -232,6 +232,7 @@ class Chronicle:
         loaded: whether as many have been read back from the store as are kept.
         older: whether the store has events that are older than the rows.
         trouble: why nothing comes; empty when all is well.
+        lives: grows when the store was emptied or restored; numbers begin again, and selections must be made again.
     """
 
     def __init__(self, store: Store, *, rows_max: int = ROWS_MAX, period_s: float = 0.25) -> None:
@@ -243,6 +244,7 @@ class Chronicle:
         self._news = asyncio.Event()
         self._grown = asyncio.Event()
         self._searches = asyncio.Semaphore(SEARCHES_AT_ONCE)
+        self.lives = 1
         self._empty()
 
     def _empty(self) -> None:
@@ -406,21 +408,27 @@ class Chronicle:
         return [*self._tasks, *filling]
 
     async def _follow(self) -> None:
-        cursor: str | None = None
+        place: Place | None = None
         back: asyncio.Task[None] | None = None
         try:
             while True:
                 try:
-                    if cursor is None:
-                        cursor = await self.store.latest()
+                    if place is None:
+                        latest = await self.store.latest()
+                        place = Place(latest, read=latest != "0-0")
                     if back is None:
-                        back = asyncio.create_task(self._read_back(cursor), name="chronicle back")
-                    async with aclosing(self.store.follow_raw(cursor)) as batches:
+                        back = asyncio.create_task(self._read_back(place.cursor), name="chronicle back")
+                    async with aclosing(self.store.follow_raw(place)) as batches:
                         async for batch in batches:
                             self._well()
-                            cursor = batch[-1].cursor if batch else cursor
                             if batch:
                                 self._take(batch)
+                except StoreRewound as trouble:
+                    log.warning("the log of events is read again: %s", trouble)
+                    if back is not None:
+                        back.cancel()
+                    place = back = None
+                    self._start_over()
                 except StoreUnavailable as trouble:
                     self.trouble = str(trouble)
                     self._news.set()
@@ -428,6 +436,15 @@ class Chronicle:
         finally:
             if back is not None:
                 back.cancel()
+
+    def _start_over(self) -> None:
+        """Forgets what was read from a store that is not the same any more."""
+        for selection in self.selections.values():
+            if selection.task is not None:
+                selection.task.cancel()
+        self._empty()
+        self.lives += 1
+        self._news.set()
 
     def _well(self) -> None:
         if self.trouble:

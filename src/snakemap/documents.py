@@ -121,7 +121,7 @@ class WorkerEvent:
             DocumentError: when the state is not text or the task's status is not an object.
         """
         status = body.get("task_status") or {}
-        if not isinstance(body["state"], str) or not isinstance(status, dict):
+        if not isinstance(body.get("state"), str) or not isinstance(status, dict):
             raise DocumentError("a worker event whose state is not text or whose task_status is not an object")
         errors, warnings = body.get("errors") or [], body.get("warnings") or []
         if not isinstance(errors, list) or not isinstance(warnings, list):

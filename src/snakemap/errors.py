@@ -141,6 +141,13 @@ class StoreUnavailable(SnakemapError):
     code = "store_unavailable"
 
 
+class StoreRewound(StoreUnavailable):
+    """Documents that were read are no longer in Redis: it was emptied, or restored from an earlier state."""
+
+    status = 503
+    code = "store_rewound"
+
+
 class NotTheWorker(StoreUnavailable):
     """Another worker has the lease of this store, so that nothing of this one is stored."""
 

@@ -13,7 +13,7 @@ import typer
 
 from snakemap.documents import Entry
 from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.errors import CursorError, RunNotFound, SettingsError, StoreUnavailable
+from snakemap.errors import CursorError, RunNotFound, SettingsError, StoreRewound, StoreUnavailable
 from snakemap.gist import gist
 from snakemap.settings import Settings
 from snakemap.store import Store
@@ -109,6 +109,9 @@ async def _entries(store: Store, wanted: Wanted) -> AsyncGenerator[Entry]:
                         cursor = entry.cursor
                         if wanted.takes(entry):
                             yield entry
+        except StoreRewound as trouble:
+            typer.echo(f"snakemap: {trouble}", err=True)
+            cursor = "0"
         except StoreUnavailable as trouble:
             typer.echo(f"snakemap: {trouble}; trying again", err=True)
             await asyncio.sleep(RETRY_S)

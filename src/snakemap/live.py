@@ -16,11 +16,11 @@ from typing import Any
 import numpy.typing as npt
 
 from snakemap.documents import WORKER, Entry, joined, position
-from snakemap.errors import BeamlineClosed, DocumentError, RunNotFound, StoreUnavailable
+from snakemap.errors import BeamlineClosed, DocumentError, RunNotFound, StoreRewound, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.past import Past
 from snakemap.runs import Run
-from snakemap.store import Store
+from snakemap.store import Place, Store
 
 __all__ = ["Live"]
 
@@ -35,6 +35,7 @@ FRAME_LATE_S = 2.0
 """How long after its point a frame may come; so long it is asked for."""
 
 
+NOWHERE = "0-0"
 Shown = tuple[str, str]
 """Uid of a run, and the name of a camera of it; empty for the main one."""
 
@@ -75,7 +76,8 @@ class Live:
         self._tasks: list[asyncio.Task[None]] = []
         self._loading: dict[str, asyncio.Task[Run]] = {}
         self._arrived: dict[str, list[Entry]] = {}
-        self._cursor: str | None = None
+        self._place: Place | None = None
+        self._restarts = 0
         self._news = asyncio.Event()
         self._frames: dict[Shown, tuple[npt.NDArray[Any], int | None]] = {}
         self._frames_shown: dict[object, Shown] = {}
@@ -229,8 +231,12 @@ class Live:
         """Folds a run from its beginning, and what the follower came by meanwhile, so that there is no gap between."""
         self._arrived[uid] = []
         try:
-            await self._begin_at()
-            run = await self._stored(uid)
+            while True:
+                restarts, self._arrived[uid] = self._restarts, []
+                await self._begin_at()
+                run = await self._stored(uid)
+                if restarts == self._restarts:  # else the store is another one by now
+                    break
             for entry in [entry for entry in self._arrived[uid] if position(entry.cursor) > position(run.cursor)]:
                 self._apply(run, entry)
         finally:
@@ -261,25 +267,47 @@ class Live:
                         self._found()
                         if entries:
                             self.fold(entries)
-                            self._cursor = entries[-1].cursor
                             await asyncio.sleep(0)
+            except StoreRewound as trouble:
+                log.warning("all runs are folded again: %s", trouble)
+                self._start_over()
             except StoreUnavailable as trouble:
                 self._lost(str(trouble))
                 await asyncio.sleep(RETRY_S)
 
-    async def _begin_at(self) -> str:
+    async def _begin_at(self) -> Place:
         """The cursor to follow from: fixed before anything is read, so that no run that is read misses what follows."""
-        if self._cursor is None:
+        if self._place is None:
             latest = await self.store.latest()
-            self._cursor = self._cursor or latest
-        return self._cursor
+            self._place = self._place or Place(latest, read=latest != NOWHERE)
+        return self._place
+
+    def _start_over(self) -> None:
+        """Forgets all that was read from a store that is not the same any more; what is in use is read again."""
+        self._place, self.newest = None, None
+        self._restarts += 1
+        self.runs.clear()
+        self.summaries, self.progress = [], []
+        self._frames.clear()
+        self._frames_at.clear()
+        self.past.forget()
+        self._news.set()
 
     async def _catch_up(self) -> None:
         """Opens the newest run."""
         await self._begin_at()
         self.summaries = await self.store.summaries()
         await self._open_newest()
+        for uid in [uid for uid in self._users if uid not in self.runs]:
+            await self._reopen(uid)
         self._found()
+
+    async def _reopen(self, uid: str) -> None:
+        """Reads a run in use again; one that the store has no more is shown again when it comes back."""
+        try:
+            await self._load(uid)
+        except (RunNotFound, DocumentError) as trouble:
+            log.warning("a run that is in use has gone: %s", trouble)
 
     async def _open_newest(self) -> None:
         """Turns to the newest run of the list, whose beginning the follower may have come too late for."""

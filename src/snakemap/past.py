@@ -80,6 +80,10 @@ class Past:
         self.habits = habits
         self._chapters: OrderedDict[str, Chapters] = OrderedDict()
 
+    def forget(self) -> None:
+        """Drops all that was folded, because the store is not the same any more."""
+        self._chapters.clear()
+
     async def run_at(self, uid: str, moment_ms: int, *, onward: Run | None = None) -> Run:
         """A run with what the store had of it at a moment; a state of its own, that no document changes any more.
 

@@ -4,6 +4,7 @@ Whoever wants to know something reads the stream from a cursor and folds. Beside
 that cheap, all under ``snakemap:``::
 
     documents      the stream: {name, run, task, doc}, doc being JSON, verbatim
+    life           random, made with the first document, and another one after the store was emptied
     owners         uid of every start, descriptor and resource -> uid of its run
     runs           uids of the runs, in the order in which the store came to know them
     run:<uid>      first and last cursor, how many entries, the summary as JSON, a small picture as PNG
@@ -30,6 +31,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -47,10 +49,11 @@ from snakemap.errors import (
     NotTheWorker,
     RunNotFound,
     SettingsError,
+    StoreRewound,
     StoreUnavailable,
 )
 
-__all__ = ["Entry", "Raw", "Store"]
+__all__ = ["Entry", "Place", "Raw", "Store"]
 
 STREAM = "snakemap:documents"
 OWNERS = "snakemap:owners"
@@ -58,6 +61,7 @@ RUNS = "snakemap:runs"
 PARTS = "snakemap:parts"
 PROGRESS = "snakemap:progress"
 WORKER_LEASE = "snakemap:lease:ingest"
+LIFE = "snakemap:life"
 PROGRESS_KEPT_MS = 2500
 
 BATCH_ENTRIES = 1000
@@ -76,8 +80,9 @@ OWNING = frozenset(("start", "descriptor", "resource", "stream_resource"))
 APPEND = """
 local holder = ARGV[1] ~= '' and redis.call('GET', KEYS[4])
 if holder and holder ~= ARGV[1] then return false end
+redis.call('SET', KEYS[5], ARGV[2], 'NX')
 local cursors, runs = {}, {}
-for i = 2, #ARGV, 5 do
+for i = 3, #ARGV, 5 do
   local run, uid = ARGV[i + 1], ARGV[i + 4]
   local cursor = redis.call('XADD', KEYS[1], '*', 'name', ARGV[i], 'run', run, 'task', ARGV[i + 2], 'doc', ARGV[i + 3])
   cursors[#cursors + 1] = cursor
@@ -108,6 +113,20 @@ if holder and holder ~= ARGV[1] and holder ~= ARGV[3] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
+
+STATE = """
+local life = redis.call('GET', KEYS[2]) or ''
+if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) > 0 then return {life, ARGV[1], 1} end
+local newest = '0-0'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local told = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #told, 2 do
+    if told[i] == 'last-generated-id' then newest = told[i + 1] end
+  end
+end
+return {life, newest, 0}
+"""
+"""The life of the store, a cursor that was generated at or after the one asked for, and whether that entry is there."""
 
 SPAN = """
 local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
@@ -145,6 +164,23 @@ class Raw:
     name: str
     run: str
     doc: bytes
+
+
+@dataclass(slots=True)
+class Place:
+    """How far a reader of the stream has come.
+
+    A reader keeps it while Redis is away, so that afterwards the store can be seen to be another one.
+
+    Attributes:
+        cursor: of the last entry that was read, or after which reading begins.
+        life: of the store that it was read from; empty before the first answer.
+        read: whether the entry at the cursor was read, so that it must be there.
+    """
+
+    cursor: str
+    life: str = ""
+    read: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +256,8 @@ class Store:
         cursors: list[bytes] = []
         async with self._translated():
             for batch in _batches(rows):
-                arguments = [self.worker, *(field for row in batch for field in row)]
-                appended = await self._append(keys=[STREAM, OWNERS, RUNS, WORKER_LEASE], args=arguments)
+                arguments = [self.worker, uuid4().hex, *(field for row in batch for field in row)]
+                appended = await self._append(keys=[STREAM, OWNERS, RUNS, WORKER_LEASE, LIFE], args=arguments)
                 if appended is None:
                     raise NotTheWorker("another worker has taken over this store")
                 cursors += appended
@@ -238,16 +274,24 @@ class Store:
             rows = await self._client.xrange(STREAM, min=f"({_written(_numbers(after))}", max=beyond, count=count)
         return [_entry(row) for row in rows]
 
-    async def follow(self, after: str, *, block_ms: int = 1000, count: int = 500) -> AsyncGenerator[list[Entry]]:
+    async def follow(
+        self, after: str | Place, *, block_ms: int = 1000, count: int = 500
+    ) -> AsyncGenerator[list[Entry]]:
         """Batches of what comes after a cursor, for ever: first what is there already, then what arrives.
 
         Entries wait in Redis, not here, for a reader that is slow. Each follower has a connection of its own.
+
+        Args:
+            after: a cursor; or a place, which is kept up to date, and given again after Redis was away.
+            block_ms: milliseconds after which an empty batch says that nothing has come.
+            count: entries in a batch at most.
 
         Yields:
             At most ``count`` entries, or an empty list when ``block_ms`` milliseconds have brought nothing.
 
         Raises:
             CursorError: when the cursor is none.
+            StoreRewound: when what was read up to there is no longer in the store; see :meth:`check`.
         """
         async with aclosing(self._follow(after, block_ms=block_ms, count=count)) as batches:
             async for rows in batches:
@@ -276,7 +320,9 @@ class Store:
                 rows = await self._client.xrange(STREAM, min=least, max=most, count=count)
         return [_raw(row) for row in rows]
 
-    async def follow_raw(self, after: str, *, block_ms: int = 1000, count: int = 500) -> AsyncGenerator[list[Raw]]:
+    async def follow_raw(
+        self, after: str | Place, *, block_ms: int = 1000, count: int = 500
+    ) -> AsyncGenerator[list[Raw]]:
         """As :meth:`follow`, of entries as they are stored."""
         async with aclosing(self._follow(after, block_ms=block_ms, count=count)) as batches:
             async for rows in batches:
@@ -294,15 +340,43 @@ class Store:
             raise RunNotFound(f"No run {uid[:100]!r} is in the store; it may have expired.")
         return first.decode(), last.decode()
 
-    async def _follow(self, after: str, *, block_ms: int, count: int) -> AsyncGenerator[list[Any]]:
-        cursor = _written(_numbers(after))
+    async def check(self, place: Place) -> None:
+        """Makes sure that what was read up to a place is still what the store has.
+
+        A store that was emptied has another life; one that was restored from a backup, or has lost its last writes,
+        lacks the entry that was read last. An entry of a run that was evicted is missing too: then a reader begins
+        again for nothing, which costs time and no data.
+
+        Raises:
+            StoreRewound: when it is not; the reader begins again.
+        """
+        async with self._translated():
+            state = await self._client.eval(STATE, 2, STREAM, LIFE, _written(_numbers(place.cursor)))
+        self._compare(place, state, resumed=True)
+
+    def _compare(self, place: Place, state: Sequence[Any], *, resumed: bool) -> None:
+        life, newest, there = state[0].decode(), state[1].decode(), bool(state[2])
+        other = bool(place.life) and life != place.life
+        if other or _numbers(newest) < _numbers(place.cursor) or (resumed and place.read and not there):
+            raise StoreRewound(f"Redis at {self.address} was emptied or restored: begin again with its first document")
+        place.life = life
+
+    async def _follow(self, after: str | Place, *, block_ms: int, count: int) -> AsyncGenerator[list[Any]]:
+        place = after if isinstance(after, Place) else Place(after)
+        place.cursor = _written(_numbers(place.cursor))
         client = self._connect(timeout_s=block_ms / 1000 + ANSWER_TIMEOUT_S)
         try:
+            await self.check(place)
             while True:
-                async with self._translated(client):
-                    answer = await client.xread({STREAM: cursor}, count=count, block=block_ms)
+                # the state is asked for behind the entries, so that no entry of another life is taken for one of this
+                async with self._translated(client), client.pipeline(transaction=False) as pipeline:
+                    pipeline.xread({STREAM: place.cursor}, count=count, block=block_ms)
+                    pipeline.eval(STATE, 2, STREAM, LIFE, place.cursor)
+                    answer, state = _answers(await pipeline.execute(raise_on_error=False))
+                self._compare(place, state, resumed=False)
                 rows = answer[0][1] if answer else []
-                cursor = rows[-1][0].decode() if rows else cursor
+                if rows:
+                    place.cursor, place.read = rows[-1][0].decode(), True
                 yield rows
         finally:
             await client.aclose()
@@ -645,6 +719,18 @@ def _indexed(uid: str, known_ms: int, row: Sequence[bytes | None]) -> _Indexed:
         entries=int(entries or 0),
         status=str(orjson.loads(summary).get("status")) if summary else None,
     )
+
+
+def _answers(answers: list[Any]) -> list[Any]:
+    """The answers to a pipeline.
+
+    Raises:
+        RedisError: the first one, in the words of Redis alone.
+    """
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 def _batches(rows: Sequence[tuple[str, str, str, bytes, str]]) -> Iterator[Sequence[tuple[str, str, str, bytes, str]]]:

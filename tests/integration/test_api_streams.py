@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 from tests.integration.test_api import Api, farewell, heard, serving, until, worker
 from tests.support import scans
 from tests.support.beamline import Scan
@@ -242,6 +243,28 @@ async def test_a_cursor_whose_documents_have_left_the_store_is_told_to_begin_aga
         lines = (await api.get("/api/documents?after=0")).text.splitlines()
         assert [json.loads(line)["cursor"] for line in lines] == kept
         assert (await api.get("/api/runs/old/documents?after=0")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/documents", "/runs/run/documents"])
+async def test_streams_of_a_store_that_was_emptied_end_and_say_from_where_to_go_on(
+    api: Api, redis_url: str, path: str
+) -> None:
+    await api.store.append(scans.documents(Scan("run"), points=2))
+    async with listening(api, f"{path}/events?after=0") as events, api.socket(f"{path}?after=0") as socket:
+        await next_documents(events, 6)
+        async with patiently(TIMEOUT_S):
+            for _ in range(6):
+                await socket.recv()
+        with redis.Redis.from_url(redis_url) as client:
+            client.flushall()
+        code, reason = await farewell(socket)
+        assert (code, "emptied or restored" in reason) == (1013, True)
+        async with patiently(TIMEOUT_S):
+            last = [event async for event in events][-1]
+        assert (last.id, last.data, "emptied or restored" in last.comments[0]) == ("0", "", True)
+    await api.store.append(scans.documents(Scan("run"), points=1))
+    async with listening(api, "/documents/events", Last_Event_ID=last.id) as events:
+        assert next(event.name for event in await next_documents(events, 5)) == "start"
 
 
 async def test_a_cursor_is_good_as_long_as_nothing_after_it_has_gone(api: Api, redis_url: str) -> None:

@@ -19,7 +19,15 @@ import orjson
 from snakemap.broker import Frame
 from snakemap.derived import Rectangle
 from snakemap.documents import WORKER, Document, Entry, Message, WorkerEvent, envelope, position
-from snakemap.errors import FileBroken, FileNotReady, FrameError, RunNotFound, SnakemapError, StoreUnavailable
+from snakemap.errors import (
+    FileBroken,
+    FileNotReady,
+    FrameError,
+    RunNotFound,
+    SnakemapError,
+    StoreRewound,
+    StoreUnavailable,
+)
 from snakemap.geometry import Habits
 from snakemap.hdf5 import FrameBatch, Mark, Reduced
 from snakemap.ingest.events_log import EventsLog
@@ -32,6 +40,7 @@ from snakemap.ingest.tally import Tally
 from snakemap.ingest.worker import Worker
 from snakemap.roi import Roi, sum_frames
 from snakemap.runs import Run
+from snakemap.store import Place
 
 __all__ = [
     "Beamline",
@@ -125,6 +134,7 @@ class FakeStore:
         self.down = False
         self._news = asyncio.Event()
         self._owners: dict[str, str] = {}
+        self._lives = 1
 
     def fail(self) -> None:
         """Goes down, and cuts off whoever waits for news."""
@@ -134,6 +144,7 @@ class FakeStore:
     def flush(self) -> None:
         """Loses everything, as a Redis without persistence does when it is killed."""
         self.entries, self.runs, self.frames, self._owners, self.leases = [], {}, {}, {}, {}
+        self._lives += 1
 
     async def append(self, messages: Sequence[Message]) -> list[str]:
         self._check()
@@ -147,12 +158,23 @@ class FakeStore:
         found = [entry for entry in self.entries if position(entry.cursor) > position(after)]
         return [entry for entry in found if until == "+" or position(entry.cursor) <= position(until)][:count]
 
-    async def follow(self, after: str, *, block_ms: int = 1000, count: int = 100) -> AsyncIterator[list[Entry]]:
+    async def check(self, place: Place) -> None:
+        self._check()
+        life = str(self._lives)
+        there = not place.read or any(entry.cursor == place.cursor for entry in self.entries)
+        if (place.life and place.life != life) or not there:
+            raise StoreRewound("it was emptied")
+        place.life = life
+
+    async def follow(self, after: str | Place, *, block_ms: int = 1000, count: int = 100) -> AsyncIterator[list[Entry]]:
+        place = after if isinstance(after, Place) else Place(after)
         while True:
             news = self._news
-            entries = await self.read(after, count=count)
+            await self.check(place)
+            entries = await self.read(place.cursor, count=count)
+            if entries:
+                place.cursor, place.read = entries[-1].cursor, True
             yield entries
-            after = entries[-1].cursor if entries else after
             if not entries:
                 await news.wait()
 

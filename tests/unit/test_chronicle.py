@@ -16,7 +16,7 @@ from snakemap.chronicle import NO_RUN, SELECTIONS_MAX, Chronicle, Filter, Number
 from snakemap.documents import position
 from snakemap.errors import StoreUnavailable, TooOften
 from snakemap.excerpt import excerpt
-from snakemap.store import Raw
+from snakemap.store import Place, Raw
 
 NAMES = ("start", "event", "stream_datum", "stop", "worker")
 
@@ -65,12 +65,12 @@ class FakeStore:
         self.largest = max(self.largest, sum(len(raw.doc) for raw in taken))
         return taken
 
-    async def follow_raw(self, after: str) -> AsyncGenerator[list[Raw]]:
+    async def follow_raw(self, place: Place) -> AsyncGenerator[list[Raw]]:
         while True:
             self._check()
             news = self._news
-            found = [entry for entry in self.entries if position(entry.cursor) > position(after)][:500]
-            after = found[-1].cursor if found else after
+            found = [entry for entry in self.entries if position(entry.cursor) > position(place.cursor)][:500]
+            place.cursor = found[-1].cursor if found else place.cursor
             yield found
             if not found:
                 await news.wait()

@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from snakemap.api.maps import Form, written
 from snakemap.documents import joined
-from snakemap.errors import DocumentError, RunNotFound
+from snakemap.errors import DocumentError, RunNotFound, StoreRewound
 from snakemap.geometry import Habits
 from snakemap.runs import Run
-from snakemap.store import Entry, Store
+from snakemap.store import Entry, Place, Store
 
 __all__ = ["Folds", "Written", "uid_of"]
 
@@ -65,11 +65,13 @@ class Fold:
         lock: held while documents are folded in and while maps are written, so that neither sees half of the other.
         run: None before its start document.
         written: the last of each form.
+        place: how far the run has been read; None before its start document.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     run: Run | None = None
     written: dict[tuple[Form, str], Written] = field(default_factory=dict)
+    place: Place | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -153,6 +155,7 @@ class Folds:
         return answer
 
     async def _catch_up(self, uid: str, fold: Fold) -> Run:
+        await self._check(uid, fold)
         try:
             async for entries in self._store.run_entries(uid, after=fold.run.cursor if fold.run else "0"):
                 for start in range(0, len(entries), ENTRIES_AT_ONCE):
@@ -164,6 +167,20 @@ class Folds:
             self._folds.pop(uid, None)
             raise
         return fold.run
+
+    async def _check(self, uid: str, fold: Fold) -> None:
+        """Begins a run again when the store is not the one that it was read from any more."""
+        if fold.run is None:
+            fold.place = Place("0-0")
+        elif fold.place is not None:
+            fold.place.cursor, fold.place.read = fold.run.cursor, True
+        if fold.place is None:
+            return
+        try:
+            await self._store.check(fold.place)
+        except StoreRewound as trouble:
+            log.warning("run %s is folded again: %s", uid, trouble)
+            fold.run, fold.written, fold.place = None, {}, Place("0-0")
 
     def _apply(self, entries: list[Entry], uid: str, fold: Fold) -> None:
         for entry in joined(entries):

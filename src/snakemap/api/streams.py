@@ -21,7 +21,7 @@ from snakemap.api.folds import uid_of
 from snakemap.api.limits import Places, address_of
 from snakemap.api.origins import check_origin
 from snakemap.documents import position
-from snakemap.errors import CursorError, CursorGone, SnakemapError
+from snakemap.errors import CursorError, CursorGone, SnakemapError, StoreRewound
 from snakemap.store import Entry, Store
 
 __all__ = ["EventStream", "Stream", "Streams", "lines", "message", "page_lines", "refuse"]
@@ -168,6 +168,8 @@ class EventStream(Stream):
             await self._parts.aclose()
             self._leave()
             last = format_sse_event(comment="too slow: begin again after the last id that came")
+        except StoreRewound as trouble:
+            last = format_sse_event(comment=str(trouble), id="0")  # a browser that asks again begins again
         except SnakemapError as trouble:
             last = format_sse_event(comment=str(trouble))
         async with asyncio.timeout(GOODBYE_TIMEOUT_S):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from snakemap.derived import Rectangle
 from snakemap.documents import WORKER, Entry, WorkerEvent, joined, position
-from snakemap.errors import DocumentError, RunNotFound, SnakemapError, StoreUnavailable
+from snakemap.errors import DocumentError, RunNotFound, SnakemapError, StoreRewound, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.ingest.closing import lost_because
 from snakemap.ingest.pace import end_if_cancelled
@@ -21,6 +21,7 @@ from snakemap.ingest.readers import Readers
 from snakemap.ingest.reduction import Reduction, just_before
 from snakemap.ingest.tally import Tally
 from snakemap.runs import Run
+from snakemap.store import Place
 from snakemap.thumbnail import thumbnail
 
 __all__ = ["Reducer"]
@@ -39,7 +40,7 @@ class Store(PagesStore, Protocol):
     """What the reducer needs of :class:`snakemap.store.Store`."""
 
     async def read(self, after: str = "0", *, count: int = 1000, until: str = "+") -> list[Entry]: ...
-    def follow(self, after: str, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]: ...
+    def follow(self, after: Place, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]: ...
     def run_entries(self, uid: str, *, after: str = "0") -> AsyncIterator[list[Entry]]: ...
     async def save_summary(self, uid: str, summary: dict[str, Any]) -> None: ...
     async def save_picture(self, uid: str, png: bytes) -> None: ...
@@ -134,20 +135,37 @@ class Reducer:
         return min(open_runs, key=position) if open_runs else max(self._left.values(), key=position, default="0-0")
 
     async def _follow(self, cursor: str) -> None:
+        place = Place(cursor)
         while True:
             try:
-                async for entries in self.store.follow(cursor):
+                async for entries in self.store.follow(place):
                     end_if_cancelled()
                     self.tally.store_found()
                     for entry in entries:
                         await self._take(entry)
-                        cursor = entry.cursor
                     self._up_to_date = len(entries) < BEHIND
                     await asyncio.sleep(0)
+            except StoreRewound as trouble:
+                self._up_to_date = False
+                self.tally.trouble(trouble, about="all runs are folded again")
+                place = Place(await self._start_over())
             except StoreUnavailable as trouble:
                 self._up_to_date = False
                 self.tally.store_lost(trouble)
                 await self.tally.clock.sleep(self.tally.pace.store_retry_s)
+
+    async def _start_over(self) -> str:
+        """Takes everything up again from a store that was emptied or restored; returns the cursor to follow from.
+
+        A run that is open and that the store has lost, all of it or its last documents, begins again from its files.
+        """
+        for reduction in list(self.reductions.values()):
+            if not reduction.settled:
+                await self._restore_if_lost(reduction)
+        for uid in list(self.reductions):
+            self._leave(uid)
+        self._saved.clear()
+        return await self._resume()
 
     async def _take(self, entry: Entry) -> None:
         self.tally.work.documents[entry.name] += 1
@@ -263,8 +281,8 @@ class Reducer:
 
     async def _look_after(self) -> None:
         for reduction in list(self.reductions.values()):
-            if not reduction.settled and not await self._holds(reduction):
-                await self._restore(reduction)
+            if not reduction.settled:
+                await self._restore_if_lost(reduction)
         if self._up_to_date:
             await self._close_lost()
         if self.tally.clock.now() - self._evicted_at >= self.tally.pace.evict_s:
@@ -293,6 +311,11 @@ class Reducer:
             if not await self.store.read(just_before(cursor), count=1, until=cursor):
                 return False
         return True
+
+    async def _restore_if_lost(self, reduction: Reduction) -> None:
+        held = await self.tally.insist(lambda: self._holds(reduction))
+        if not held and self.reductions.get(reduction.run.uid) is reduction:
+            await self._restore(reduction)
 
     async def _restore(self, reduction: Reduction) -> None:
         """Begins a run again in a store that has lost it; its sums are read from its files once more."""

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from snakemap.documents import Entry, position
-from snakemap.errors import StoreUnavailable
+from snakemap.errors import StoreRewound, StoreUnavailable
 from snakemap.ingest.events_log import EventsLog, Received
 from snakemap.ingest.pace import end_if_cancelled
 from snakemap.ingest.tally import Tally
+from snakemap.store import Place
 
 __all__ = ["Scribe"]
 
@@ -32,7 +33,7 @@ class Store(Protocol):
     """What the scribe needs of :class:`snakemap.store.Store`."""
 
     async def latest(self) -> str: ...
-    def follow(self, after: str, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]: ...
+    def follow(self, after: Place, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]: ...
 
 
 class Scribe:
@@ -63,7 +64,7 @@ class Scribe:
         self.tally = tally
         self.aside = aside
         self.working = True
-        self._cursor = "0-0"
+        self._place = Place("0-0")
         self._up_to_date = False
         self._swept_at = 0.0
         self._written = asyncio.Event()
@@ -74,7 +75,7 @@ class Scribe:
         try:
             begun = await self._insist(self.events_log.begin)
             # a Redis that has lost its last entries may give their cursors to others
-            self._cursor = min(begun, await self.tally.insist(self.store.latest), key=position)
+            self._place = Place(min(begun, await self.tally.insist(self.store.latest), key=position))
             while True:
                 await self._follow()
                 await self.tally.clock.sleep(self.tally.pace.store_retry_s)
@@ -98,7 +99,7 @@ class Scribe:
         """Returns when the log has what was stored up to a cursor, or when that cannot be waited for."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while self.working and self._up_to_date and position(self._cursor) < position(cursor):
+                while self.working and self._up_to_date and position(self._place.cursor) < position(cursor):
                     self._written.clear()
                     await self._written.wait()
         except TimeoutError:
@@ -107,18 +108,21 @@ class Scribe:
     async def _follow(self) -> None:
         """Writes what comes, until the store is away."""
         try:
-            async for entries in self.store.follow(self._cursor):
+            async for entries in self.store.follow(self._place):
                 end_if_cancelled()
                 self.tally.store_found()
                 now = self.tally.clock.now()
                 if entries:
                     await self._insist(lambda entries=entries, now=now: self.events_log.write(entries, now=now))
-                    self._cursor = entries[-1].cursor
                 else:
                     await self._insist(lambda now=now: self.events_log.sync(now=now))
                 self._up_to_date = len(entries) < BEHIND
                 self._written.set()
                 await self._sweep(now)
+        except StoreRewound as trouble:
+            self._up_to_date = False
+            self.tally.trouble(trouble, about="the log of events goes on with what the store has now")
+            self._place = Place(min(self._place.cursor, await self.tally.insist(self.store.latest), key=position))
         except StoreUnavailable as trouble:
             self._up_to_date = False
             self.tally.store_lost(trouble)

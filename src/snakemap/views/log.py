@@ -76,6 +76,7 @@ class LogView(pn.viewable.Viewer):
         self.errands = Errands(document)
         self.selection: Selection | None = None
         self._epoch = 0
+        self._lives = chronicle.lives
         self._frozen: int | None = None
         self._old: Found | None = None
         self._tail = True
@@ -125,8 +126,17 @@ class LogView(pn.viewable.Viewer):
         if self._gone:
             return
         with set_curdoc(self.document):
-            self._tell_state()
-            self._tell_news()
+            if not self._choose_again():
+                self._tell_state()
+                self._tell_news()
+
+    def _choose_again(self) -> bool:
+        """Lists the same again after the store was emptied or restored, which makes every place another one."""
+        if self._lives == self.chronicle.lives:
+            return False
+        self._lives, self._old, self._frozen = self.chronicle.lives, None, None
+        self._choose(self.wanted)
+        return True
 
     def _on_destroyed(self, _: object) -> None:
         self.close()
@@ -151,7 +161,7 @@ class LogView(pn.viewable.Viewer):
             "later": self._later,
             "live": self._live,
         }.get(str(asked.get("what")))
-        if does is not None and self.selection is not None and not self._gone:
+        if does is not None and self.selection is not None and not self._gone and not self._choose_again():
             does(asked)
 
     def _choose(self, wanted: Filter) -> None:

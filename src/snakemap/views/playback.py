@@ -52,6 +52,9 @@ class Playback:
         """What is drawn of the run that a tab shows: the run itself, or that run as it was; another run is live."""
         if run is None or self._live is None or run.uid != self._live.uid:
             self.end()
+        elif run is not self._live:  # folded again, from a store that is not the same any more
+            self._then = None
+            self._asked.set()
         self._live = run
         return self._then if self.moment is not None and self._then is not None else run
 
@@ -115,10 +118,12 @@ class Playback:
             while self.moment is not None and self._live is not None:
                 self._asked.clear()
                 begun = time.monotonic()
-                moment = self.moment
+                moment, live = self.moment, self._live
                 then = await self._past.run_at(self._live.uid, moment, onward=self._then)
                 if self._working is not asyncio.current_task():
                     return  # ended, by somebody whose word was lost on the way
+                if self._live is not live:
+                    continue
                 self._then = then
                 self._on_change()
                 if not self.playing:
