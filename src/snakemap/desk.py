@@ -146,7 +146,9 @@ class Desk:
             "take": TAKE, "seen": SEEN, "ask": ASK, "let_go": LET_GO, "deny": DENY, "held": HELD, "add": ADD,
             "last": LAST, "press": PRESS, "put": PUT, "get": GET, "delete": DELETE, "count": COUNT,
         }  # fmt: skip
-        self._scripts = {name: store.script(text) for name, text in scripts.items()}
+        self._scripts = {
+            name: store.script(text, changes=name not in ("held", "last", "get")) for name, text in scripts.items()
+        }
 
     async def baton(self) -> Baton | None:
         """Who holds control; None while nobody does."""

@@ -118,7 +118,7 @@ def process() -> Process:
         redis = EmbeddedRedis(told.state_dir)
         url = redis.join()
         atexit.register(redis.leave)
-    store = Store(url, documents_max=told.documents_max, keep_days=told.keep_days)
+    store = Store(url, documents_max=told.documents_max, keep_days=told.keep_days, read_only=told.read_only)
     threading.Thread(target=_warm_up, name="warm up", daemon=True).start()
     looker = FileLooker(told.root, path_map=told.path_map)
     room = FileRoom(Directories(told.root), looker, tuple(told.path_map), told.rois, told.download_max_mb * 1_000_000)

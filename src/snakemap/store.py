@@ -47,6 +47,7 @@ from snakemap.errors import (
     DocumentError,
     FrameError,
     NotTheWorker,
+    ReadOnly,
     RunNotFound,
     SettingsError,
     StoreRewound,
@@ -221,6 +222,7 @@ class Store:
         documents_max: entries that the stream may hold before whole runs go.
         keep_days: days after its last document that a run stays.
         worker: holder of the worker's lease, for the worker itself: while another has it, nothing is appended.
+        read_only: whether everything that changes something raises ReadOnly.
 
     Attributes:
         address: where Redis is, without user and password, for messages.
@@ -229,7 +231,16 @@ class Store:
         SettingsError: the URL is none that Redis knows.
     """
 
-    def __init__(self, url: str, *, documents_max: int = 2_000_000, keep_days: float = 7.0, worker: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        documents_max: int = 2_000_000,
+        keep_days: float = 7.0,
+        worker: str = "",
+        read_only: bool = False,
+    ) -> None:
+        self.read_only = read_only
         self.documents_max = documents_max
         self.worker = worker
         self.keep_s = keep_days * 86_400
@@ -252,6 +263,7 @@ class Store:
             DocumentError: when one cannot be written as JSON (nested deeper than 254, say); then none is appended.
             NotTheWorker: when another worker has the lease.
         """
+        self.may_change()
         rows = [_row(message) for message in messages]
         cursors: list[bytes] = []
         async with self._translated():
@@ -550,6 +562,7 @@ class Store:
         Returns:
             Whether ``holder`` has it now.
         """
+        self.may_change()
         async with self._translated():
             arguments = [holder, _milliseconds(ttl_s), instead_of or holder]
             return bool(await self._lease(keys=[f"snakemap:lease:{name}"], args=arguments))
@@ -589,11 +602,27 @@ class Store:
                 await self._drop(runs, excess, now_s)
         return [run.uid for run in (*aged, *excess)]
 
-    def script(self, text: str) -> Callable[..., Awaitable[Any]]:
-        """A script of Redis's own language as a function of keys and arguments, for what must be done as one."""
+    def may_change(self) -> None:
+        """Looks whether anything may be changed through this store.
+
+        Raises:
+            ReadOnly: when not.
+        """
+        if self.read_only:
+            raise ReadOnly("this dashboard is read-only (SNAKEMAP_READ_ONLY)")
+
+    def script(self, text: str, *, changes: bool = True) -> Callable[..., Awaitable[Any]]:
+        """A script of Redis's own language as a function of keys and arguments, for what must be done as one.
+
+        Args:
+            text: of the script.
+            changes: whether it changes what others see, which a read-only store refuses.
+        """
         registered = self._client.register_script(text)
 
         async def call(keys: Sequence[str], *arguments: str | bytes | int | float) -> Any:
+            if changes:
+                self.may_change()
             async with self._translated():
                 return await registered(keys=list(keys), args=list(arguments))
 

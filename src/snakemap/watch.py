@@ -116,7 +116,7 @@ class Watch:
             task = await self.control.blueapi.task(task_id, token=token)
         except PlanNotFound:
             return None
-        if known is None or known.task_id != task_id:
+        if (known is None or known.task_id != task_id) and not self.control.read_only:
             kept = {"name": task.name, "params": task.params, "instrument_session": task.instrument_session}
             await self.control.desk.keep_task(task_id, kept)
         return task

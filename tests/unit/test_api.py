@@ -49,7 +49,7 @@ class ApiStore(FakeStore):
             self.read_entries += len(entries)
             yield entries
 
-    def script(self, text: str) -> Any:
+    def script(self, text: str, *, changes: bool = True) -> Any:
         async def call(keys: Any, *arguments: Any) -> Any:
             raise StoreUnavailable("no scripts in memory")
 

@@ -55,7 +55,7 @@ class MetricsStore(FakeStore):
         self._check()
         return ANSWERS.get(str(words[0]))
 
-    def script(self, text: str) -> Any:
+    def script(self, text: str, *, changes: bool = True) -> Any:
         async def call(keys: Any, *arguments: Any) -> Any:
             raise StoreUnavailable("no scripts in memory")
 

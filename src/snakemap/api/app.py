@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.requests import HTTPConnection
 from fastapi_offline import FastAPIOffline
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -89,6 +90,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         version=__version__,
         summary="Live maps of a beamline scan, for other programs.",
         lifespan=lifespan,
+        dependencies=[Depends(check_writing)],
         servers=[{"url": settings.api_root_path}] if settings.api_root_path else None,
         openapi_tags=[{"name": tag, "description": text} for tag, text in TAGS.items()],
     )
@@ -105,6 +107,18 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.openapi = lambda: described(app)
     _surround(app, settings)
     return app
+
+
+def check_writing(connection: HTTPConnection) -> None:
+    """Refuses every request that changes something when nothing may be changed; a session is its client's own.
+
+    Raises:
+        ReadOnly: when it does.
+    """
+    scope = connection.scope
+    reads = scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS")
+    if not reads and Tag.SESSIONS not in getattr(scope.get("route"), "tags", ()):
+        connection.app.state.service.control.may_change()
 
 
 def _surround(app: FastAPI, settings: Settings) -> None:

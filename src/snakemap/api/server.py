@@ -74,7 +74,12 @@ def run(settings: Settings) -> int:
         listening = stack.enter_context(listen(settings.host, settings.api_port, setting="SNAKEMAP_API_PORT"))
         raise_descriptors()
         url = settings.redis_url or stack.enter_context(EmbeddedRedis(settings.state_dir))
-        store = Store(url, documents_max=settings.documents_max, keep_days=settings.keep_days)
+        store = Store(
+            url,
+            documents_max=settings.documents_max,
+            keep_days=settings.keep_days,
+            read_only=settings.read_only,
+        )
         log.info("the API is at http://%s", authority(*listening.getsockname()[:2]))
         Server(configuration(settings, store)).run(sockets=[listening])
     return 0

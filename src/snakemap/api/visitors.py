@@ -97,9 +97,9 @@ class Visitors:
     """
 
     def __init__(self, store: Store) -> None:
-        self._create = store.script(CREATE)
-        self._use = store.script(USE)
-        self._forget = store.script(FORGET)
+        self._create = store.script(CREATE, changes=False)  # a session is the state of its client alone
+        self._use = store.script(USE, changes=False)
+        self._forget = store.script(FORGET, changes=False)
 
     async def create(self, address: str, told: Mapping[str, Any]) -> Visitor:
         """Begins a session.

@@ -235,7 +235,13 @@ class Steering:
 
     def _come_back(self, key: Any) -> None:
         """A tab that was loaded anew has what it had."""
-        if not isinstance(key, str) or len(key) != KEY_LETTERS or not key.isalnum() or self._came_back:
+        if (
+            not isinstance(key, str)
+            or len(key) != KEY_LETTERS
+            or not key.isalnum()
+            or self._came_back
+            or self.control.read_only
+        ):
             return
         self._came_back = True
         self.key = key
