@@ -12,6 +12,7 @@ Older events are read from the store when somebody asks for them.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from array import array
 from bisect import bisect_left
@@ -280,7 +281,10 @@ class Chronicle:
         self._wakes[key] = wake
         if not self._tasks:
             works = (self._follow, self._wake)
-            self._tasks = [asyncio.create_task(work(), name=f"chronicle {work.__name__}") for work in works]
+            self._tasks = [
+                asyncio.create_task(work(), name=f"chronicle {work.__name__}", context=contextvars.Context())
+                for work in works
+            ]
         self._news.set()
 
     def unwatch(self, key: object) -> None:
@@ -584,6 +588,7 @@ class Chronicle:
                 except Exception:
                     log.exception("a tab of the log cannot be woken; it is left alone from now on")
                     self._wakes.pop(key, None)
+                del key, wake  # or the last tab would live as long as this coroutine sleeps
             await asyncio.sleep(self.period_s)
 
 

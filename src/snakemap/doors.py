@@ -51,6 +51,7 @@ from snakemap.views.log import LogView, filter_from
 from snakemap.views.order import soon
 from snakemap.views.picture_route import PictureHandler
 from snakemap.views.pipeline import Levels
+from snakemap.views.release import release_with_session
 from snakemap.views.session_owner import owner_of, refuse_adoption
 from snakemap.views.tab import Tab
 from snakemap.views.visit import FileRoom
@@ -196,6 +197,7 @@ def page(name: str) -> None:
 
 def _show(name: str, *, title: str) -> None:
     place, notes = parse(_query())
+    release_with_session(curdoc())
     # Panel's own theme stays as it is: it would follow the address, but not the button that changes the colors
     pn.extension(raw_css=[page_css(place.theme or "dark")], notifications=True, theme="default")
     try:

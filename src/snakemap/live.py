@@ -7,6 +7,7 @@ it happens on the server's event loop, so that nothing is locked and nothing is 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -93,7 +94,10 @@ class Live:
             self.check_loop()
             return
         works = (self._follow, self._look, self._watch_frames, self._wake)
-        self._tasks = [asyncio.create_task(work(), name=f"live {work.__name__}") for work in works]
+        # in a context of their own, or the session that happens to start them lives as long as they do
+        self._tasks = [
+            asyncio.create_task(work(), name=f"live {work.__name__}", context=contextvars.Context()) for work in works
+        ]
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -222,7 +226,7 @@ class Live:
 
     async def _load(self, uid: str) -> Run:
         if uid not in self._loading:
-            task = asyncio.create_task(self._read(uid), name=f"live load {uid}")
+            task = asyncio.create_task(self._read(uid), name=f"live load {uid}", context=contextvars.Context())
             self._loading[uid] = task
             task.add_done_callback(lambda _: self._loading.pop(uid, None))
         return await asyncio.shield(self._loading[uid])
@@ -408,4 +412,5 @@ class Live:
                 except Exception:
                     log.exception("a tab cannot be woken; it is left alone from now on")
                     self.unwatch(key)
+                del key, wake  # or the last tab would live as long as this coroutine sleeps
             await asyncio.sleep(self.period_s)

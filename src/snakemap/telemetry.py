@@ -7,6 +7,7 @@ counts of several processes are never added up, or the end of one would look lik
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import os
 import socket
@@ -153,7 +154,7 @@ class Reporter:
     def start(self) -> None:
         """Begins; calling it again does nothing. Needs a running event loop."""
         if self._task is None:
-            self._task = asyncio.create_task(self._beat(), name=f"report of {self.part}")
+            self._task = asyncio.create_task(self._beat(), name=f"report of {self.part}", context=contextvars.Context())
 
     async def close(self) -> None:
         """Ends it; what was said last is forgotten soon."""

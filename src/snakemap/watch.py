@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ class Watch:
             works = [self._look_at_desk()]
             if self.control.connected:
                 works.append(self._look_at_worker())
-            self._tasks = [asyncio.create_task(work, name="watch") for work in works]
+            self._tasks = [asyncio.create_task(work, name="watch", context=contextvars.Context()) for work in works]
 
     def leave(self, user: object) -> None:
         """Somebody looks no more."""

@@ -20,10 +20,17 @@ REQUESTS = (
 
 
 async def _tab(url: str, *, messages: int) -> int:
-    answer = await AsyncHTTPClient().fetch(f"{url}/dashboard", request_timeout=60 * PATIENCE)
+    answer = await AsyncHTTPClient().fetch(
+        f"{url}/dashboard", connect_timeout=60 * PATIENCE, request_timeout=60 * PATIENCE
+    )
     token = re.search(r'"token":"([^"]+)"', answer.body.decode())
     assert token is not None
-    address = HTTPRequest(f"{url.replace('http', 'ws')}/dashboard/ws", headers={"Origin": url})
+    address = HTTPRequest(
+        f"{url.replace('http', 'ws')}/dashboard/ws",
+        headers={"Origin": url},
+        connect_timeout=60 * PATIENCE,
+        request_timeout=60 * PATIENCE,
+    )
     socket = await websocket_connect(address, subprotocols=["bokeh", token[1]], max_message_size=2**28)
     try:
         for _ in range(3):  # the server's greeting: header, metadata, content
