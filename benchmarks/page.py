@@ -16,6 +16,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -230,6 +231,9 @@ def serve(kind: str, size: int, tabs: int, seconds: float) -> None:
 def listen(port: int, tabs: int) -> None:
     """Opens tabs as Bokeh's client does; between two lines on standard input counts what the first one receives."""
     from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from tests.support.tabs import cookies_of
     from tornado.websocket import websocket_connect
 
     counted = {"bytes": 0, "messages": 0}
@@ -238,7 +242,8 @@ def listen(port: int, tabs: int) -> None:
         answer = await AsyncHTTPClient().fetch(f"http://localhost:{port}/page")
         found = re.search(r'"token":"([^"]+)"', answer.body.decode())
         assert found, "the page has no session token"
-        request = HTTPRequest(f"ws://localhost:{port}/page/ws", headers={"Origin": f"http://localhost:{port}"})
+        headers = {"Origin": f"http://localhost:{port}", "Cookie": cookies_of(answer)}
+        request = HTTPRequest(f"ws://localhost:{port}/page/ws", headers=headers)
         socket = await websocket_connect(request, subprotocols=["bokeh", found[1]], max_message_size=2**30)
         for _ in range(3):  # the server's greeting: header, metadata, content
             await socket.read_message()

@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 from redis import exceptions
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -71,6 +71,9 @@ BATCH_BYTES = 4 * 1024 * 1024
 
 CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 10.0
+CONNECTIONS_MAX = 8
+"""Connections for short requests, beside one for each follower; those that are in use at one time stay open."""
+
 FRAME_KEPT_S = 86_400.0
 ORPHAN_KEPT_S = 3600.0
 """How long a run without a summary counts as just begun."""
@@ -245,7 +248,7 @@ class Store:
         self.worker = worker
         self.keep_s = keep_days * 86_400
         self._url = url
-        self._client = self._connect(timeout_s=ANSWER_TIMEOUT_S)
+        self._client = self._connect(timeout_s=ANSWER_TIMEOUT_S, connections_max=CONNECTIONS_MAX)
         self.address = _address(url)
         self._append = self._client.register_script(APPEND)
         self._lease = self._client.register_script(LEASE)
@@ -645,16 +648,19 @@ class Store:
         """Lets the connections go."""
         await self._client.aclose()
 
-    def _connect(self, *, timeout_s: float) -> Any:  # redis-py's annotations know nothing of decode_responses=False
+    def _connect(self, *, timeout_s: float, connections_max: int = 1) -> Any:  # redis-py has no type for raw bytes
         try:
-            return Redis.from_url(
+            pool = BlockingConnectionPool.from_url(
                 self._url,
+                max_connections=connections_max,
+                timeout=ANSWER_TIMEOUT_S,
                 protocol=2,
                 socket_connect_timeout=CONNECT_TIMEOUT_S,
                 socket_timeout=timeout_s,
                 health_check_interval=15,
                 retry=Retry(NoBackoff(), 0),
             )
+            return Redis.from_pool(pool)
         except ValueError as error:
             raise SettingsError(f"SNAKEMAP_REDIS_URL: {error}") from None
 

@@ -1,7 +1,8 @@
-"""What ended sessions leave in a server of pages, while a scan runs."""
+"""What sessions and clients that have ended leave in a server, while a scan runs."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -12,12 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 from tests.support import census
 from tests.support.made_up import MadeUpRun
 from tests.support.patience import PATIENCE, eventually
-from tests.support.stack import Stack, die_with_parent
+from tests.support.rabbitmq import free_port
+from tests.support.stack import Program, Stack, die_with_parent
 from tests.support.tabs import open_and_close
+from websockets.asyncio.client import connect
 
 from snakemap.serve import command
 from snakemap.settings import load
@@ -81,3 +86,42 @@ def test_ended_sessions_leave_no_document_behind_during_a_scan(
         server.kill()
         server.wait()
     assert sys.executable == python
+
+
+async def test_two_hundred_stream_clients_leave_the_api_few_descriptors(tmp_path: Path, redis_url: str) -> None:
+    run = MadeUpRun(redis_url)
+    run.add(1, 40)
+    port = free_port()
+    environment = {
+        "SNAKEMAP_REDIS_URL": redis_url,
+        "SNAKEMAP_API_PORT": str(port),
+        "SNAKEMAP_STATE_DIR": str(tmp_path / "state"),
+    }
+    with Program(["api"], environment=environment, log=tmp_path / "api.log") as api:
+        async with httpx.AsyncClient(trust_env=False, base_url=f"http://localhost:{port}") as client:
+            assert await answers(client), api.log.read_text()
+        process = psutil.Process(api.pid)
+        before = process.num_fds()
+        url = f"ws://localhost:{port}/api/runs/{run.uid}/documents"
+        for _ in range(5):  # one address may have so many open at one time
+            async with asyncio.TaskGroup() as group:
+                for _ in range(40):
+                    group.create_task(taken(url))
+        assert eventually(lambda: process.num_fds() <= before + 12, timeout_s=20), process.num_fds() - before
+
+
+async def answers(client: httpx.AsyncClient) -> bool:
+    """Whether the API answers in time."""
+    for _ in range(int(600 * PATIENCE)):
+        try:
+            return (await client.get("/healthz")).status_code == 200
+        except httpx.TransportError:
+            await asyncio.sleep(0.1)
+    return False
+
+
+async def taken(url: str) -> None:
+    """Connect, take some documents, and leave."""
+    async with connect(url, open_timeout=60 * PATIENCE) as socket:
+        for _ in range(3):
+            await socket.recv()

@@ -7,16 +7,21 @@ import json
 import re
 
 from tests.support.patience import PATIENCE
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
 from tornado.websocket import websocket_connect
 
-__all__ = ["open_and_close"]
+__all__ = ["cookies_of", "open_and_close"]
 
 READY = {"type": "event", "name": "document_ready", "values": {"type": "map", "entries": []}}
 REQUESTS = (
     ("PULL-DOC-REQ", {}),
     ("PATCH-DOC", {"events": [{"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": READY}]}),
 )
+
+
+def cookies_of(answer: HTTPResponse) -> str:
+    """The cookies that an answer sets, as the next request brings them."""
+    return "; ".join(cookie.partition(";")[0] for cookie in answer.headers.get_list("Set-Cookie"))
 
 
 async def _tab(url: str, *, messages: int) -> int:
@@ -27,7 +32,7 @@ async def _tab(url: str, *, messages: int) -> int:
     assert token is not None
     address = HTTPRequest(
         f"{url.replace('http', 'ws')}/dashboard/ws",
-        headers={"Origin": url},
+        headers={"Origin": url, "Cookie": cookies_of(answer)},
         connect_timeout=60 * PATIENCE,
         request_timeout=60 * PATIENCE,
     )
