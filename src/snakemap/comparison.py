@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.errors import GeometryError
-from snakemap.maps import Maps
+from snakemap.maps import Maps, span_of
 from snakemap.pictures import picture_of
 from snakemap.raster import Axis, Raster
 
@@ -41,10 +41,12 @@ class Comparison:
     note: str
 
     @property
-    def highest(self) -> float:
-        """The highest count of both, 0 when there is none."""
-        found = [float(np.nanmax(grid)) for grid in (self.first, self.second) if np.isfinite(grid).any()]
-        return max(found, default=0.0)
+    def limits(self) -> tuple[float, float]:
+        """Range of the values of both: from 0, or from the lowest where one is negative, to the highest."""
+        known = [grid[np.isfinite(grid)] for grid in (self.first, self.second)]
+        low = min((float(values.min()) for values in known if values.size), default=0.0)
+        high = max((float(values.max()) for values in known if values.size), default=0.0)
+        return span_of(low, high)
 
 
 def compared(first: Maps, second: Maps, channel: str) -> Comparison:

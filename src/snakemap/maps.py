@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from snakemap.raster import Raster
 
-__all__ = ["BINS", "ChannelSummary", "Maps", "histogram", "summarize"]
+__all__ = ["BINS", "ChannelSummary", "Maps", "histogram", "span_of", "summarize", "value_at"]
 
 BEYOND_MAX = 100_000
 BINS = 64
-"""Bars of a histogram, from 0 to the reference."""
+"""Bars of a histogram over the range of a channel, see :func:`span_of`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class ChannelSummary:
 
     Attributes:
         minimum: smallest value of a visited pixel, like ``1_024.0``; NaN before the first.
-        maximum: the largest one, which is the reference of the histogram; NaN before the first.
+        maximum: the largest one; NaN before the first.
         mean: mean over visited pixels; NaN before the first.
         total: sum over visited pixels.
         row: row of the maximum, or -1 before the first.
@@ -79,7 +79,8 @@ class Maps:
         self._sum = np.zeros(len(self.channels))
         self._filled = np.zeros(len(self.channels), dtype=np.int64)
         self._peak = np.full(len(self.channels), -1, dtype=np.int64)
-        self._histograms: dict[int, tuple[int, float, npt.NDArray[np.int64]]] = {}
+        self._least_positive = np.full(len(self.channels), np.nan)
+        self._histograms: dict[int, tuple[int, tuple[float, float], npt.NDArray[np.int64]]] = {}
         self._rewritten = 0
 
     def _flattened(self) -> npt.NDArray[np.float64]:
@@ -155,18 +156,27 @@ class Maps:
         cells, inside = self.raster.cells(seq_nums)
         return seq_nums[inside][~self._seen[cells]]
 
+    def span(self, channel: int) -> tuple[float, float]:
+        """Range of one channel's histogram and brush, see :func:`span_of`; NaN before the first value."""
+        return span_of(float(self._minimum[channel]), float(self.reference[channel]))
+
+    def least_positive(self, channel: int) -> float:
+        """The smallest value of one channel above zero, where a log scale can begin; NaN while there is none."""
+        return float(self._least_positive[channel])
+
     def histogram(self, channel: int) -> npt.NDArray[np.int64]:
-        """Pixels a bar (BINS,) of one channel's intensities relative to its reference, kept by increments."""
-        version, reference, counts = self._histograms.get(channel, (0, np.nan, np.zeros(BINS, dtype=np.int64)))
-        current = float(self.reference[channel])
+        """Pixels a bar (BINS,) of one channel over its range, kept by increments."""
+        nothing = (0, (np.nan, np.nan), np.zeros(BINS, dtype=np.int64))
+        version, span, counts = self._histograms.get(channel, nothing)
+        current = self.span(channel)
         if version == self.version:
             return counts
         flat = self._flat[channel]
-        if reference == current and version >= self._rewritten:
+        if span == current and version >= self._rewritten:
             new = self.changed(version)
-            counts = counts + histogram(flat[new], current)
+            counts = counts + histogram(flat[new], *current)
         else:
-            counts = histogram(flat, current)
+            counts = histogram(flat, *current)
         self._histograms[channel] = (self.version, current, counts)
         return counts
 
@@ -206,6 +216,7 @@ class Maps:
         self._sum[channel] += np.sum(values)
         self._filled[channel] += len(values)
         self._minimum[channel] = np.fmin(self._minimum[channel], values.min())
+        self._least_positive[channel] = np.fmin(self._least_positive[channel], _least_above_zero(values))
         top = values.max()
         if top < self.reference[channel]:
             return
@@ -221,6 +232,7 @@ class Maps:
             summary = summarize(flat, self.raster.columns)
             self.reference[channel] = summary.maximum
             self._minimum[channel] = summary.minimum
+            self._least_positive[channel] = _least_above_zero(flat)
             self._sum[channel] = summary.total
             self._filled[channel] = summary.points
             self._peak[channel] = summary.row * self.raster.columns + summary.column if summary.row >= 0 else -1
@@ -268,28 +280,69 @@ def summarize(values: npt.NDArray[np.float64], columns: int) -> ChannelSummary:
     )
 
 
-def histogram(values: npt.NDArray[np.float64], reference: float) -> npt.NDArray[np.int64]:
-    """Counts values by their share of a reference.
+def span_of(minimum: float, maximum: float) -> tuple[float, float]:
+    """The range of a histogram and of a brush, whose ends are their 0 and 1.
+
+    It begins at zero, or at the minimum where that is negative, and ends at the maximum. Where all values are one
+    negative number it ends at zero, and where all are zero it ends at one, so that it always has a width.
 
     Args:
-        values: counts (n,); NaN and what lies outside 0 to the reference are left out.
-        reference: the running maximum; nothing is counted while it is not finite or not above zero.
+        minimum: of the values; NaN without any.
+        maximum: of the values; NaN without any.
+
+    >>> span_of(2.0, 5.0), span_of(-3.0, 5.0), span_of(-3.0, -1.0), span_of(-3.0, -3.0), span_of(0.0, 0.0)
+    ((0.0, 5.0), (-3.0, 5.0), (-3.0, -1.0), (-3.0, 0.0), (0.0, 1.0))
+    """
+    if not minimum <= maximum:
+        return float("nan"), float("nan")
+    if minimum >= 0:
+        return 0.0, maximum or 1.0
+    return minimum, maximum if maximum > minimum else 0.0
+
+
+def value_at(share: float, low: float, high: float) -> float:
+    """The value at a share of a range, exact at both ends; the page computes the same.
+
+    >>> value_at(0.25, 0.0, 8.0), value_at(0.5, -3.0, -1.0), value_at(1.0, -0.1, 0.3)
+    (2.0, -2.0, 0.3)
+    """
+    return low * (1 - share) + high * share
+
+
+def histogram(values: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.int64]:
+    """Counts values by their place in a range.
+
+    Args:
+        values: counts (n,); NaN and what lies outside the range are left out.
+        low: lower end of the range.
+        high: upper end; nothing is counted while the range is not finite or has no width.
 
     Returns:
         int64 (BINS,): bar ``i`` holds shares from ``i / BINS`` up to ``(i + 1) / BINS``, the last one including 1.
 
-    >>> histogram(np.array([0.0, 1.0, 50.0, 100.0, np.nan]), 100.0)[[0, 32, 63]]
+    >>> histogram(np.array([0.0, 1.0, 50.0, 100.0, np.nan]), 0.0, 100.0)[[0, 32, 63]]
     array([2, 1, 1])
+    >>> histogram(np.array([-3.0, -2.0, 1.0]), -3.0, 1.0)[[0, 16, 63]]
+    array([1, 1, 1])
     """
     counts = np.zeros(BINS, dtype=np.int64)
-    if 0 < reference < np.inf:
-        _count(np.ascontiguousarray(values), reference, counts)
+    if -np.inf < low < high < np.inf:
+        _count(np.ascontiguousarray(values), low, high, counts)
     return counts
 
 
+def _least_above_zero(values: npt.NDArray[np.float64]) -> float:
+    """The smallest of some values that is above zero; NaN while none is."""
+    positive = values[values > 0]
+    return float(positive.min()) if len(positive) else float("nan")
+
+
 @numba.njit(cache=True, nogil=True)
-def _count(values, reference, counts):  # pragma: no cover - compiled
+def _count(values, low, high, counts):  # pragma: no cover - compiled
     bins = len(counts)
+    # a width beyond the largest number is halved, with all that it is compared to
+    part = 1.0 if high - low < np.inf else 0.5
+    width = high * part - low * part
     for value in values:
-        if 0 <= value <= reference:
-            counts[min(int(value / reference * bins), bins - 1)] += 1
+        if low <= value <= high:
+            counts[min(int((value * part - low * part) / width * bins), bins - 1)] += 1

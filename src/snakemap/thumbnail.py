@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from snakemap.maps import Maps
+from snakemap.maps import Maps, span_of
 from snakemap.pictures import picture_of
 
 __all__ = ["palette", "thumbnail"]
@@ -63,8 +63,9 @@ def _small(grid: npt.NDArray[np.float64], name: str, number: int) -> npt.NDArray
     scale = max(1, SIDE // max(small.shape))
     small = np.repeat(np.repeat(small, scale, axis=0), scale, axis=1)
     visited = np.isfinite(small)
-    high = float(np.nanmax(small)) if visited.any() else 0.0
-    share = np.where(visited, small, 0.0) / high if high > 0 else np.zeros(small.shape)
+    known = small[visited]
+    low, high = span_of(float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    share = np.where(visited, small - low, 0.0) / (high - low)
     colors = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in palette(name, number)], np.uint8)
     rgba = np.zeros((*small.shape, 4), np.uint8)
     rgba[..., :3] = colors[np.clip(share * 255, 0, 255).astype(np.uint8)]

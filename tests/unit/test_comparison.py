@@ -32,7 +32,7 @@ def test_the_same_places_are_compared_cell_by_cell() -> None:
     np.testing.assert_array_equal(told.difference, [[2, 0], [-2, np.nan]])
     np.testing.assert_array_equal(told.ratio, [[3, 1], [0.5, np.nan]])
     assert told.note == ""
-    assert told.highest == 4
+    assert told.limits == (0.0, 4.0)
 
 
 def test_nothing_is_divided_by_nothing() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.properties import examples
 
-from snakemap.maps import BEYOND_MAX, BINS, ChannelSummary, Maps, histogram, summarize
+from snakemap.maps import BEYOND_MAX, BINS, ChannelSummary, Maps, histogram, summarize, value_at
 from snakemap.raster import Raster
 
 CHANNELS = ("red", "green", "total")
@@ -48,10 +48,23 @@ def alike(values: list[float]) -> dict[str, list[float]]:
 def plain_histogram(grid: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """The histogram of a grid, by numpy alone."""
     known = grid[~np.isnan(grid)]
-    if not len(known) or known.max() <= 0:
+    if not len(known):
         return np.zeros(BINS, dtype=np.int64)
-    shares = known[known >= 0] / known.max()
+    low, high = plain_span(grid)
+    shares = (known - low) / (high - low)
     return np.bincount(np.minimum((shares * BINS).astype(int), BINS - 1), minlength=BINS)
+
+
+def plain_span(grid: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """The range of a histogram, from the values themselves."""
+    known = grid[~np.isnan(grid)].tolist()
+    if not known:
+        return NAN, NAN
+    if not any(known):
+        return 0.0, 1.0
+    if len(set(known)) == 1:
+        return min(known[0], 0.0), max(known[0], 0.0)
+    return min(*known, 0.0), max(known)
 
 
 def plain_summary(grid: npt.NDArray[np.float64]) -> tuple[float, ...]:
@@ -69,6 +82,9 @@ def check(of: Maps) -> None:
         np.testing.assert_array_equal(of.histogram(number), plain_histogram(grid))
         np.testing.assert_allclose(astuple(of.summary(number)), plain_summary(grid), rtol=1e-12, atol=1e-6)
         np.testing.assert_array_equal(of.reference[number], plain_summary(grid)[1])
+        np.testing.assert_array_equal(of.span(number), plain_span(grid))
+        positive = grid[grid > 0]
+        np.testing.assert_array_equal(of.least_positive(number), positive.min() if len(positive) else NAN)
 
 
 @examples(80)
@@ -273,27 +289,64 @@ def test_large_counts_are_summed_without_loss() -> None:
 # histogram and summarize
 
 
-def test_a_value_at_the_reference_falls_into_the_last_bar() -> None:
-    bars = histogram(np.array([100.0, 99.9, 0.0, 100.0 / BINS, np.nextafter(100.0 / BINS, 0)]), 100.0)
+def test_a_value_at_the_upper_end_falls_into_the_last_bar() -> None:
+    bars = histogram(np.array([100.0, 99.9, 0.0, 100.0 / BINS, np.nextafter(100.0 / BINS, 0)]), 0.0, 100.0)
     assert (bars[-1], bars[0], bars[1], bars.sum()) == (2, 2, 1, 5)
 
 
-def test_what_is_negative_blank_or_above_the_reference_is_left_out() -> None:
-    assert histogram(np.array([-1.0, NAN, 101.0, math.inf, -math.inf]), 100.0).sum() == 0
+@pytest.mark.parametrize(("low", "high"), [(0.0, 100.0), (-100.0, -1.0), (-3e-7, 4e-9), (-1.0, 0.0)])
+def test_what_is_blank_or_outside_the_range_is_left_out(low: float, high: float) -> None:
+    outside = np.array([low - abs(low) - 1, NAN, high + abs(high) + 1, math.inf, -math.inf])
+    assert histogram(outside, low, high).sum() == 0
+    assert histogram(np.array([low, (low + high) / 2, high]), low, high)[[0, BINS // 2, -1]].tolist() == [1, 1, 1]
 
 
-@pytest.mark.parametrize("reference", [NAN, 0.0, -1.0, math.inf, -math.inf])
-def test_nothing_is_counted_without_a_reference_above_zero(reference: float) -> None:
-    assert histogram(np.array([0.0, 1.0, math.inf, NAN, -1.0]), reference).tolist() == [0] * BINS
+@pytest.mark.parametrize("high", [NAN, 0.0, -1.0, math.inf, -math.inf])
+def test_nothing_is_counted_over_a_range_without_a_width(high: float) -> None:
+    assert histogram(np.array([0.0, 1.0, math.inf, NAN, -1.0]), 0.0, high).tolist() == [0] * BINS
 
 
-@pytest.mark.parametrize("reference", [5e-324, 1e-300, 1.7e308])
-def test_the_smallest_and_the_largest_references_count_as_well(reference: float) -> None:
-    assert histogram(np.array([0.0, reference]), reference)[[0, -1]].tolist() == [1, 1]
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 5e-324), (0.0, 1e-300), (0.0, 1.7e308), (-1.7e308, 1.7e308), (-1e-300, 0.0), (-5e-324, 0)]
+)
+def test_the_smallest_and_the_largest_ranges_count_as_well(low: float, high: float) -> None:
+    assert histogram(np.array([low, high]), low, high)[[0, -1]].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("values", "span", "bars"),
+    [
+        ([-3.03e-7 * number for number in range(1, 13)], (-3.636e-6, -3.03e-7), {0: 1, 63: 1}),
+        ([-1.0, 0.0, 3.0], (-1.0, 3.0), {0: 1, 16: 1, 63: 1}),
+        ([-2.0, -2.0], (-2.0, 0.0), {0: 2}),
+        ([0.0, 0.0, 0.0], (0.0, 1.0), {0: 3}),
+        ([5.0, 5.0], (0.0, 5.0), {63: 2}),
+        ([-0.0], (0.0, 1.0), {0: 1}),
+        ([7e287], (0.0, 7e287), {63: 1}),
+        ([NAN, NAN], (NAN, NAN), {}),
+        ([NAN, math.inf, -math.inf, -4.0, 2.0], (-4.0, 2.0), {0: 1, 63: 1}),
+    ],
+)
+def test_a_histogram_runs_over_all_values_of_its_channel(
+    values: list[float], span: tuple[float, float], bars: dict[int, int]
+) -> None:
+    one = maps(channels=("it",))
+    for number, value in enumerate(values, 1):
+        one.assign([number], {"it": [value]})
+        one.histogram(0)
+    assert one.span(0) == pytest.approx(span, rel=1e-12, nan_ok=True)
+    counts = one.histogram(0)
+    assert {bar: int(counts[bar]) for bar in bars} == bars
+    assert counts.sum() == np.count_nonzero(np.isfinite(values))
+
+
+def test_the_ends_of_a_range_are_exactly_its_lowest_and_highest_values() -> None:
+    for low, high in ((-0.1, 0.3), (0.0, 7e287), (-1.7e308, 1.7e308), (-3.636e-6, -3.03e-7)):
+        assert (value_at(0.0, low, high), value_at(1.0, low, high)) == (low, high)
 
 
 def test_a_selection_of_pixels_need_not_lie_side_by_side_in_memory() -> None:
-    assert histogram(np.arange(20.0)[::2], 18.0).sum() == 10
+    assert histogram(np.arange(20.0)[::2], 0.0, 18.0).sum() == 10
 
 
 @examples(100)

@@ -283,11 +283,92 @@ def test_limits_by_hand_are_those_of_the_chosen_channel_alone() -> None:
     assert told == [(1.0, 2.0), (0.0, 90.0)]
 
 
-@pytest.mark.parametrize(("low", "high"), [(2.0, 1.0), (1.0, 1.0), (math.nan, 1.0), (0.0, math.inf), (-5.0, -6.0)])
+@pytest.mark.parametrize(
+    ("low", "high", "why"),
+    [
+        (2.0, 1.0, "above the lowest"),
+        (1.0, 1.0, "above the lowest"),
+        (-5.0, -6.0, "above the lowest"),
+        (math.nan, 1.0, "both be numbers"),
+        (0.0, math.inf, "both be numbers"),
+        (None, 1.0, "both be numbers"),
+        (1.0, None, "both be numbers"),
+    ],
+)
 @pytest.mark.parametrize("scale", ["linear", "log"])
-def test_limits_by_hand_that_make_no_sense_still_rise(low: float, high: float, scale: str) -> None:
-    for bottom, top in limits(three_points(), limits="by hand", low=low, high=high, scale=scale):
-        assert bottom < top < math.inf
+def test_limits_by_hand_that_cannot_be_drawn_are_refused_with_a_reason(
+    low: float | None, high: float | None, why: str, scale: str
+) -> None:
+    pipeline = pipeline_of(three_points())
+    pipeline.choices.param.update(scale=scale)
+    usual = pipeline.limits()
+    pipeline.choices.param.update(limits="by hand", low=low, high=high)
+    assert why in pipeline.refusal
+    assert pipeline.limits() == usual
+    pipeline.choices.limits = "0 to maximum"
+    assert pipeline.refusal == ""
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-12, 1e-5), (1e-9, 4e-3), (5e-324, 1e300), (100.0, 101.0)])
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_limits_by_hand_are_kept_as_they_are_typed(low: float, high: float, scale: str) -> None:
+    assert limits(three_points(), limits="by hand", low=low, high=high, scale=scale)[1] == (low, high)
+
+
+@pytest.mark.parametrize("low", [0.0, -0.0, -1e-9, -5.0])
+def test_a_lowest_color_that_has_no_logarithm_is_refused_on_a_log_scale_alone(low: float) -> None:
+    pipeline = pipeline_of(three_points())
+    pipeline.choices.param.update(limits="by hand", low=low, high=60.0)
+    assert (pipeline.refusal, pipeline.limits()[1]) == ("", (low, 60.0))
+    pipeline.choices.scale = "log"
+    assert pipeline.refusal == "on a log scale the lowest color must be above 0"
+    bottom, top = pipeline.limits()[1]
+    assert 0 < bottom < top == 90.0
+    pipeline.choices.scale = "linear"
+    assert (pipeline.refusal, pipeline.limits()[1]) == ("", (low, 60.0))
+
+
+def log_limits(values: list[float], mode: str) -> tuple[float, float]:
+    run = run_of()
+    assign(run, [(number, value, value) for number, value in enumerate(values, 1)])
+    return limits(run, limits=mode, scale="log")[0]
+
+
+def test_on_a_log_scale_six_decades_have_colors_from_the_smallest_value_on() -> None:
+    values = [1e-9 * 4.0**k for k in range(12)]
+    for mode in ("minimum to maximum", "0 to maximum"):
+        low, high = log_limits(values, mode)
+        assert (low, high) == (values[0], values[-1])
+        colors = {min(255, math.floor(256 * math.log(value / low) / math.log(high / low))) for value in values}
+        assert len(colors) == 12
+
+
+@pytest.mark.parametrize(
+    ("values", "mode", "expected"),
+    [
+        ([0.0, 3.0, 1e6], "0 to maximum", (1.0, 1e6)),
+        ([0.0, 3.0, 1e6], "minimum to maximum", (3.0, 1e6)),
+        ([-4.0, 0.0, 2e-3, 8.0], "minimum to maximum", (2e-3, 8.0)),
+        ([1e-300, 5.0], "0 to maximum", (5e-12, 5.0)),
+        ([1e-300, 5.0], "minimum to maximum", (1e-300, 5.0)),
+        ([-4.0, -1.0], "minimum to maximum", (0.1, 1.0)),
+        ([-4.0, 0.0], "0 to maximum", (0.1, 1.0)),
+        ([7.0, 7.0], "minimum to maximum", (7.0, 7.07)),
+        ([5e-324], "0 to maximum", (5e-324, 1e-323)),
+    ],
+)
+def test_a_log_scale_begins_above_zero(values: list[float], mode: str, expected: tuple[float, float]) -> None:
+    assert log_limits(values, mode) == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+def test_locked_limits_stay_on_a_log_scale_too_when_smaller_values_come() -> None:
+    run = three_points()
+    pipeline = pipeline_of(run)
+    pipeline.limits()
+    pipeline.choices.param.update(limits="locked", scale="log")
+    before = pipeline.limits()
+    assign(run, [(4, 1e-9, 1e-9)])
+    assert pipeline.limits() == before
 
 
 def test_locked_limits_stay_as_they_were_when_more_comes() -> None:
@@ -369,6 +450,31 @@ def test_brushed_summaries_equal_numpys() -> None:
         row, column = np.argwhere(chosen & (grid == values.max()))[0]
         expected = (values.min(), values.max(), values.mean(), values.sum(), row, column, len(values))
         assert astuple(summary) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "brush", "chosen"),
+    [
+        ([-3.03e-7 * number for number in range(1, 13)], (0.0, 1.0), range(12)),
+        ([-3.03e-7 * number for number in range(1, 13)], (0.5, 1.0), range(6)),
+        ([-1.0, 0.0, 1.0, 3.0], (0.25, 0.5), [1, 2]),
+        ([-2.0, -2.0], (0.0, 0.1), range(2)),
+        ([0.0, 0.0], (0.0, 0.1), range(2)),
+        ([0.1, 0.3, math.nan], (0.9, 1.0), [1]),
+        ([math.nan], (0.0, 1.0), []),
+    ],
+)
+def test_a_brush_is_a_part_of_the_range_of_its_channel(
+    values: list[float], brush: tuple[float, float], chosen: Any
+) -> None:
+    run = run_of()
+    assign(run, [(number, value, value) for number, value in enumerate(values, 1)])
+    pipeline = pipeline_of(run)
+    pipeline.choices.param.update(channel="red", brush=brush)
+    mask = pipeline.brushed()
+    assert mask is not None
+    cells, _ = run.raster.cells(np.arange(1, len(values) + 1))
+    assert np.flatnonzero(mask[cells]).tolist() == list(chosen)
 
 
 def test_summaries_without_a_brush_are_those_of_all_pixels() -> None:

@@ -223,3 +223,24 @@ def test_the_caption_says_which_pixels_are_brushed() -> None:
     told = table(pipeline, pipeline.summaries(), theme=LIGHT, brushed=brushed, marks={})["caption"]
     assert told == "brushed pixels only: red from 25% to 50% of its maximum"
     assert table(pipeline, pipeline.summaries(), theme=LIGHT, brushed=None, marks={})["caption"] == ""
+
+
+@pytest.mark.parametrize(
+    ("unit", "values", "told"),
+    [
+        ("A", [1e-10, 4e-10], "red from 100.0 pA to 200.0 pA"),
+        ("", [-3.0, 1.0], "red from -2 to -1"),
+        ("<b>", [1.0, 2.0], "red from 0.5000 <b> to 1 <b>"),
+        ("counts", [1.0, 2.0], "red from 25% to 50% of its maximum"),
+    ],
+)
+def test_the_caption_names_brushed_values_in_the_unit_of_the_channel(unit: str, values: list[float], told: str) -> None:
+    run = run_of()
+    run.main.units["red"] = unit
+    run.maps.assign([1, 2], {"red": values})
+    pipeline = Pipeline(Choices(channel="red"), Levels())
+    pipeline.look_at(run)
+    brushed = {"channel": "red", "range": (0.25, 0.5)}
+    shown = table(pipeline, pipeline.summaries(), theme=LIGHT, brushed=brushed, marks={})
+    assert shown["caption"] == f"brushed pixels only: {told}"
+    assert shown["rows"][0]["unit"] == unit

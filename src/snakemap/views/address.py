@@ -134,7 +134,8 @@ class Address:
     def place(self) -> Place:
         """Where the page is, or will be when all that was asked for is there."""
         tab, choices, channels = self.tab, self.tab.choices, self.tab.maps.channels
-        by_hand = (choices.low, choices.high) if choices.limits == BY_HAND else None
+        typed = choices.limits == BY_HAND and None not in (choices.low, choices.high)
+        by_hand = (choices.low, choices.high) if typed else None
         here = Place(
             run=choices.pinned,
             source=choices.source,

@@ -32,10 +32,11 @@ from snakemap.views.components import stylesheet
 from snakemap.views.errands import Errands
 from snakemap.views.order import on_click, soon
 from snakemap.views.page import fitted, resettable
+from snakemap.views.quantities import unit_text
 from snakemap.views.slices import complain
 from snakemap.views.tab import Tab
 from snakemap.views.theme import THEMES, Theme
-from snakemap.views.theming import counts_formatter, dress, tooltip
+from snakemap.views.theming import dress, tooltip, value_formatter, value_hover
 
 __all__ = ["CompareView"]
 
@@ -70,9 +71,11 @@ class CompareView(pn.viewable.Viewer):
             "first": LinearColorMapper(palette=palette("total"), nan_color=CLEAR),
             "second": LinearColorMapper(palette=palette("total"), nan_color=CLEAR),
             "difference": LinearColorMapper(palette=list(colorcet.palette["CET_D1A"]), nan_color=CLEAR),
-            "ratio": LogColorMapper(palette=list(colorcet.palette["CET_D1A"]), nan_color=CLEAR),
+            # a logarithmic mapper without limits complains of values that are not there yet
+            "ratio": LogColorMapper(palette=list(colorcet.palette["CET_D1A"]), low=0.5, high=2, nan_color=CLEAR),
         }
         self.x_range, self.y_range = Range1d(start=0, end=1), Range1d(start=0, end=1)
+        self._units: dict[str, str] = {}
         self.figures = {part: self._figure(part) for part in PARTS}
         self.page = fitted(self.figures["first"])
         self.restyle(THEMES[tab.choices.theme])
@@ -170,7 +173,8 @@ class CompareView(pn.viewable.Viewer):
             for source in self.sources.values():
                 source.data = {"image": [], "x": [], "y": [], "dw": [], "dh": []}
             return
-        self.note.object = html.escape(told.note)
+        units = [unit_text(run.main.units.get(self.channel.value)) for run in (first, second)]
+        self.note.object = html.escape("; ".join(filter(None, (told.note, _unlike(*units)))))
         self._place(told)
         self._color(told)
         for part in PARTS:
@@ -186,7 +190,8 @@ class CompareView(pn.viewable.Viewer):
             "difference": "B − A",
             "ratio": "B / A",
         }
-        for part, plot in self.figures.items():
+        for part, plot, unit in zip(PARTS, self.figures.values(), (*units, _common(*units), ""), strict=True):
+            self._set_unit(part, plot, unit)
             plot.title.text = names[part]
             plot.yaxis.axis_label, plot.xaxis.axis_label = told.labels
 
@@ -213,7 +218,8 @@ class CompareView(pn.viewable.Viewer):
         """The same limits for both; differences and ratios around 0 and 1, as far on either side."""
         number = list(self.channel.options).index(self.channel.value)
         for part in ("first", "second"):
-            self.mappers[part].update(palette=palette(self.channel.value, number), low=0, high=told.highest or 1.0)
+            low, high = told.limits
+            self.mappers[part].update(palette=palette(self.channel.value, number), low=low, high=high)
         finite = np.abs(told.difference[np.isfinite(told.difference)])
         far = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
         self.mappers["difference"].update(low=-far, high=far)
@@ -234,14 +240,31 @@ class CompareView(pn.viewable.Viewer):
         glyph = plot.image(
             "image", x="x", y="y", dw="dw", dh="dh", source=self.sources[part], color_mapper=self.mappers[part]
         )
-        plot.add_tools(
-            HoverTool(tooltips=tooltip([("x", "$x"), ("y", "$y"), ("value", "@image{0,0.[000]}")]), renderers=[glyph])
-        )
-        bar = ColorBar(color_mapper=self.mappers[part], width=9, padding=4)
-        if part != "ratio":
-            bar.formatter = counts_formatter()
-        plot.add_layout(bar, "right")
+        tooltips = tooltip([("x", "$x"), ("y", "$y"), ("value", "@image{custom}")])
+        plot.add_tools(HoverTool(tooltips=tooltips, renderers=[glyph]))
+        plot.add_layout(ColorBar(color_mapper=self.mappers[part], width=9, padding=4), "right")
+        self._set_unit(part, plot, "")
         return plot
+
+    def _set_unit(self, part: str, plot: Any, unit: str) -> None:
+        """Writes the values of a figure in a unit."""
+        if self._units.get(part) == unit:
+            return
+        self._units[part] = unit
+        plot.select_one(HoverTool).formatters = {"@image": value_hover(unit)}
+        plot.right[0].formatter = value_formatter(unit)
+
+
+def _common(unit: str, other: str) -> str:
+    """The unit of a difference; none where two runs have different ones."""
+    return unit if unit == other else ""
+
+
+def _unlike(unit: str, other: str) -> str:
+    """A word about units that differ."""
+    if unit == other:
+        return ""
+    return f"the first is in {unit or 'no unit'}, the second in {other or 'no unit'}; numbers are compared as they are"
 
 
 def _name(run: Run) -> str:

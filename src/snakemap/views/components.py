@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import param
@@ -42,6 +43,7 @@ def list_script(name: str) -> str:
     return script_of("text", name)
 
 
+@cache
 def script_of(*names: str) -> str:
     """Some of our scripts as one, in this order."""
     return "\n".join((JS / f"{name}.js").read_text(encoding="utf-8") for name in names)
@@ -90,7 +92,7 @@ class SummaryTable(JSComponent):
 
     state = param.Dict(default={}, doc="`rows` and `caption`; see `summary.js`.")
 
-    _esm = list_script("summary")
+    _esm = script_of("text", "quantity", "summary")
     _stylesheets = [stylesheet("summary")]  # noqa: RUF012
 
 

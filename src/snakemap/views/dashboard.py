@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -252,7 +253,7 @@ class Dashboard(pn.viewable.Viewer):
             pn.widgets.FloatInput.from_param(parameter, width=130, stylesheets=css, margin=0, name="", description=None)
             for parameter in (choices.param.low, choices.param.high)
         ]
-        said = pn.pane.HTML("lowest and highest color", styles=FAINT, margin=(6, 0))
+        said = pn.pane.HTML("", styles=FAINT, margin=(6, 0))
         line = pn.Row(*fields, said, height=28, margin=0, styles={"gap": "8px"}, visible=False)
 
         def show_bounds(event: Any) -> None:
@@ -261,7 +262,16 @@ class Dashboard(pn.viewable.Viewer):
                 choices.param.update(low=low, high=high)
             line.visible = event.new == "by hand"
 
+        def say(*_: Any) -> None:
+            refusal = tab.pipeline.refusal
+            unit = tab.pipeline.unit if tab.pipeline.run is not None else ""
+            words = f"lowest and highest color{f' in {unit}' if unit else ''}"
+            said.object = html.escape(f"⚠ not used: {refusal}" if refusal else words)
+            for field in fields:
+                field.css_classes = ["invalid"] if refusal else []
+
         choices.param.watch(show_bounds, "limits")
+        choices.param.watch(say, ["limits", "low", "high", "scale", "channel"])
         return line
 
     def _source_choice(self) -> pn.viewable.Viewable:

@@ -59,7 +59,7 @@ class ImagePane:
         self.source, self.color_source = ColumnDataSource(NOTHING), ColumnDataSource(COLORLESS)
         self.mappers = {
             False: LinearColorMapper(palette=Cividis256, nan_color="rgba(0, 0, 0, 0)"),
-            True: LogColorMapper(palette=Cividis256, nan_color="rgba(0, 0, 0, 0)"),
+            True: LogColorMapper(palette=Cividis256, low=1, high=10, nan_color="rgba(0, 0, 0, 0)"),
         }
         self.figure = self._figure()
         self.page = fitted(self.figure)

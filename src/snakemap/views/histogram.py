@@ -1,4 +1,4 @@
-"""The histogram of one channel's intensities relative to the running maximum, and the brush on it."""
+"""The histogram of one channel over its range, and the brush on it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from bokeh.models import (
     BoxAnnotation,
     BoxSelectTool,
     ColumnDataSource,
+    CustomJSTicker,
+    CustomJSTickFormatter,
     NumeralTickFormatter,
     Range1d,
     ResetTool,
@@ -20,7 +22,10 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from snakemap.maps import BINS
+from snakemap.views.components import script_of
 from snakemap.views.order import on_events
+from snakemap.views.page import ValueRange
+from snakemap.views.quantities import takes_prefix
 from snakemap.views.theme import Theme, channel_color
 from snakemap.views.theming import dress, save_tool
 
@@ -30,11 +35,14 @@ Brush = tuple[float, float]
 
 
 class HistogramView(pn.viewable.Viewer):
-    """Bars from 0 to the reference; what is brushed on them stands out in the maps.
+    """Bars over the range of a channel; what is brushed on them stands out in the maps.
+
+    The axis of the figure always goes from 0 to 1, as brushes and addresses do; its labels are values between the ends
+    of the range, or percent of the maximum for counts.
 
     Args:
         theme: the colors of the page.
-        on_brush: called with the brushed range, relative to the reference, or None when it was cleared.
+        on_brush: called with the brushed range, in shares of the range of the channel, or None when it was cleared.
     """
 
     def __init__(self, *, theme: Theme, on_brush: Callable[[Brush | None], None], **params: Any) -> None:
@@ -44,6 +52,7 @@ class HistogramView(pn.viewable.Viewer):
         self.channels: tuple[str, ...] = ()
         self.source = ColumnDataSource({"left": edges[:-1], "right": edges[1:], "top": np.zeros(BINS)})
         self.count_range = Range1d(start=0, end=1.04)
+        self.value_range = ValueRange()
         self.brushed = BoxAnnotation(visible=False)
         self.figure = self._figure()
         on_events(self.figure, SelectionGeometry, tell=lambda event: _brushed(event, on_brush))
@@ -61,8 +70,18 @@ class HistogramView(pn.viewable.Viewer):
         """Says whose histogram it is, of all channels that there are."""
         self.channel, self.channels = channel, tuple(channels) or self.channels
         self.figure.title.text = f"{channel}{', pixels in the box' if of_box else ', all pixels'}"
-        self.figure.xaxis.axis_label = f"{channel} / its maximum so far"
+        self._label()
         self._color()
+
+    def show_unit(self, unit: str, *, in_shares: bool) -> None:
+        """Labels the axis with values in a unit, or with shares of the maximum."""
+        self.value_range.update(unit=unit, in_shares=in_shares)
+        self._label()
+
+    def _label(self) -> None:
+        unit = self.value_range.unit
+        told = f"{self.channel} ({unit})" if unit and not takes_prefix(unit) else self.channel
+        self.figure.xaxis.axis_label = f"{self.channel} / its maximum so far" if self.value_range.in_shares else told
 
     def show_brush(self, brush: Brush | None) -> None:
         """Marks the brushed range, or takes the mark away."""
@@ -106,7 +125,9 @@ class HistogramView(pn.viewable.Viewer):
         plot.yaxis.axis_label = "pixels"
         plot.yaxis.ticker = BasicTicker(min_interval=1)  # there are no half pixels
         plot.yaxis.formatter = NumeralTickFormatter(format="0,0")
-        plot.xaxis.formatter = NumeralTickFormatter(format="0%")
+        plot.xaxis.ticker = CustomJSTicker(major_code=script_of("range_ticks"), args={"range": self.value_range})
+        code = script_of("quantity", "range_labels")
+        plot.xaxis.formatter = CustomJSTickFormatter(code=code, args={"range": self.value_range})
         return plot
 
 

@@ -40,15 +40,19 @@ from snakemap.trail import Trail
 from snakemap.views.components import stylesheet
 from snakemap.views.order import on_events
 from snakemap.views.page import Page, resettable, script
-from snakemap.views.pipeline import Pipeline
-from snakemap.views.theme import THEMES, Theme, channel_color
-from snakemap.views.theming import counts_formatter, dress, save_tool
+from snakemap.views.pipeline import SMALLEST, Pipeline
+from snakemap.views.quantities import takes_prefix, unit_text
+from snakemap.views.theme import NO_LOGARITHM, THEMES, Theme, channel_color
+from snakemap.views.theming import dress, save_tool, value_formatter
 
 __all__ = ["MapsView"]
 
 CLEAR = "rgba(0, 0, 0, 0)"
 GRID = ":host { background-color: var(--sm-panel); }"
 """What is behind the figures, also in the picture that is saved of them."""
+
+BAR_WIDTH, BAR_WIDTH_WITH_UNIT = 58, 72
+"""Pixels beside a map for its color bar, whatever its labels are, so that the map keeps its width."""
 
 Corners = tuple[float, float, float, float]
 
@@ -80,9 +84,14 @@ class MapsView(pn.viewable.Viewer):
         self.x_range, self.y_range = Range1d(start=0, end=1), Range1d(start=0, end=1)
         self.readout = Div(text="&nbsp;", sizing_mode="stretch_width", css_classes=["readout-line"], height=34)
         self._cross = (Span(dimension="width"), Span(dimension="height"))
+        self.units = ("",) * len(self.channels)
+        self._formatters: dict[str, Any] = {}
+        self._below: list[Any] = []
         self.mappers = [LinearColorMapper(palette=palette(name, k), nan_color=CLEAR) for k, name in enumerate(channels)]
         self.veil = LinearColorMapper(palette=[CLEAR, self.theme.veil], low=0, high=1)
-        self.bars = [self._bar(mapper, BasicTicker(desired_num_ticks=4)) for mapper in self.mappers]
+        # what a log scale cannot show is none of its colors: an image over the other colors what is not above zero
+        self._no_log = LinearColorMapper(palette=[CLEAR], low=SMALLEST, high=1, high_color=CLEAR, nan_color=CLEAR)
+        self.bars = [self._bar(number) for number in range(len(self.channels))]
         self.boxes = [BoxAnnotation(visible=False) for _ in channels]
         self.way = {name: ColumnDataSource({"x": [], "y": []}) for name in ("done", "ahead")}
         self.way |= {name: ColumnDataSource({"x": [], "y": [], "angle": []}) for name in ("arrows", "here")}
@@ -100,18 +109,19 @@ class MapsView(pn.viewable.Viewer):
     def draw(self, run: Run) -> None:
         """Fills the maps as a whole: another run, another window, or a difference that did not fit."""
         images = self.pipeline.everything()
-        picture, maps = self.pipeline.picture, self.pipeline.maps
+        picture = self.pipeline.picture
         shape = self.pipeline.window.shape
         data = {name: [images[name]] for name in self.channels}
         self.cells.data = {**data, "veil": [np.zeros(shape, dtype=np.uint8)]}
         left, bottom, width, height = self.pipeline.frame()
-        for image in self.images:
+        for image in [*self.images, *self._below]:
             image.glyph.update(x=left, y=bottom, dw=width, dh=height)
-        reference = [None if value != value else float(value) for value in maps.reference]
         # with a number, so that what is drawn anew is told even where all else is as before
         version = self.pipeline.shown.version
         drawing = self.pipeline.counts["everything"]
-        self.page.base = {"uid": run.uid, "drawing": drawing, "version": version, "reference": reference}
+        spans = self.pipeline.spans()
+        self.page.base = {"uid": run.uid, "drawing": drawing, "version": version, "spans": spans}
+        self._set_units([unit_text(self.pipeline.source.units.get(name)) for name in self.channels])
         self._set_place(run, picture.raster)
         for tool in self.saves:
             tool.filename = file_stem(run.start)
@@ -141,6 +151,7 @@ class MapsView(pn.viewable.Viewer):
             "slow": {"name": raster.slow.name, "unit": raster.slow.unit, "known": raster.slow.known},
             "fast_falls": raster.fast.decreases,
             "slow_falls": raster.slow.decreases,
+            "units": list(self.units),
             "exchanged": self.pipeline.choices.exchanged,
             "indexed": self.pipeline.indexed,
             "uid": run.uid,
@@ -150,6 +161,19 @@ class MapsView(pn.viewable.Viewer):
             self.page.place = place
         for edge in self.edges:
             edge.update(left=left, right=right, bottom=bottom, top=top, visible=True)
+
+    def _set_units(self, units: Sequence[str]) -> None:
+        """Labels the color bars in the units of the channels."""
+        if self.units == tuple(units):
+            return
+        self.units = tuple(units)
+        for unit, plot in zip(self.units, self.figures, strict=True):
+            plot.min_border_right = BAR_WIDTH_WITH_UNIT if takes_prefix(unit) else BAR_WIDTH
+        self._renew_bars()
+
+    def _formatter(self, unit: str) -> Any:
+        """One formatter for all channels of a unit: its script is longer than all else of a color bar."""
+        return self._formatters.setdefault(unit, value_formatter(unit))
 
     def set_scale(self, scale: str, limits: Sequence[tuple[float, float]]) -> None:
         """Draws linear or logarithmic; the mappers are new ones, with the limits of now.
@@ -161,21 +185,31 @@ class MapsView(pn.viewable.Viewer):
             kind(palette=palette(name, number), low=low, high=high, nan_color=CLEAR)
             for number, (name, (low, high)) in enumerate(zip(self.channels, limits, strict=True))
         ]
-        ticker = LogTicker if scale == "log" else BasicTicker
+        before, self._below = self._below, []
         for number, (mapper, plot) in enumerate(zip(self.mappers, self.figures, strict=True)):
             glyph = self.images[2 * number].glyph.clone(color_mapper=mapper)
             self.images[2 * number] = GlyphRenderer(data_source=self.cells, glyph=glyph)
-            plot.renderers = [self.images[2 * number], *plot.renderers[1:]]
-            self.bars[number] = self._bar(mapper, ticker(desired_num_ticks=4))
+            over = [one for one in plot.renderers[1:] if one not in before]
+            if scale == "log":
+                self._below.append(GlyphRenderer(data_source=self.cells, glyph=glyph.clone(color_mapper=self._no_log)))
+            plot.renderers = [self.images[2 * number], *self._below[number:], *over]
+        self._renew_bars()
+
+    def _renew_bars(self) -> None:
+        """Draws the color bars anew: a browser takes neither another mapper nor another formatter of one."""
+        for number, plot in enumerate(self.figures):
+            self.bars[number] = self._bar(number)
             plot.right = [self.bars[number]]
         self._color_bars()
 
-    def _bar(self, mapper: Any, ticker: Any) -> ColorBar:
+    def _bar(self, number: int) -> ColorBar:
         """The color bar beside a map."""
+        mapper = self.mappers[number]
+        ticker = LogTicker if isinstance(mapper, LogColorMapper) else BasicTicker
         return ColorBar(
             color_mapper=mapper,
-            ticker=ticker,
-            formatter=counts_formatter(),
+            ticker=ticker(desired_num_ticks=4),
+            formatter=self._formatter(self.units[number]),
             width=9,
             padding=4,
             label_standoff=5,
@@ -256,6 +290,7 @@ class MapsView(pn.viewable.Viewer):
         """Wears the colors of a theme."""
         self.theme = theme
         self.veil.palette = [CLEAR, theme.veil]
+        self._no_log.low_color = NO_LOGARITHM[theme.name]
         for number, plot in enumerate(self.figures):
             color = channel_color(self.channels[number], theme, channels=self.channels)
             dress(plot, theme)
@@ -283,7 +318,7 @@ class MapsView(pn.viewable.Viewer):
             min_width=160,
             min_border_left=64,
             min_border_bottom=42,
-            min_border_right=58,
+            min_border_right=BAR_WIDTH,
             toolbar_location=None,
             name=f"map-{name}",
             lod_threshold=None,

@@ -7,18 +7,18 @@ server keeps no copy of what the screen shows.
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from bokeh.core.properties import Any as AnyProperty
+from bokeh.core.properties import Bool, Int, Nullable, String, Tuple
 from bokeh.core.properties import Float as FloatProperty
-from bokeh.core.properties import Int, Nullable, String, Tuple
 from bokeh.events import DoubleTap, MouseEnter, MouseLeave
 from bokeh.model import DataModel
 from bokeh.models import CustomJS
 
-__all__ = ["Page", "fitted", "resettable", "script"]
+from snakemap.views.components import script_of
+
+__all__ = ["Page", "ValueRange", "fitted", "resettable", "script"]
 
 
 class Page(DataModel):
@@ -41,6 +41,19 @@ class Page(DataModel):
     zoom: Any = AnyProperty(default=None)
 
 
+class ValueRange(DataModel):
+    """The values between the ends, 0 and 1, of the histogram's axis.
+
+    ``low`` and ``high`` are set in the browser while data grow; ``unit`` is that of the values; ``in_shares`` says that
+    the axis is labeled in percent of ``high``.
+    """
+
+    low = FloatProperty(default=0.0)
+    high = FloatProperty(default=1.0)
+    unit = String(default="")
+    in_shares = Bool(default=True)
+
+
 def fitted(figure: Any) -> Page:
     """A page of its own for a figure, whose ``place`` its ranges are fitted to, whatever the size of the screen."""
     page = Page()
@@ -58,11 +71,10 @@ def resettable(figure: Any) -> None:
         figure.js_on_event(event, reset)
 
 
-@cache
-def _code(name: str) -> str:
-    return (Path(__file__).parent / "js" / f"{name}.js").read_text(encoding="utf-8")
+WITH_NUMBERS = ("readout",)
+"""Scripts that write values with their units."""
 
 
 def script(name: str, **arguments: Any) -> CustomJS:
     """A script of ``js/`` as a callback over some models."""
-    return CustomJS(args=arguments, code=_code(name))
+    return CustomJS(args=arguments, code=script_of(*(["quantity"] if name in WITH_NUMBERS else []), name))

@@ -6,6 +6,7 @@ the whole map is counted once a process.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,13 @@ import numpy.typing as npt
 import param
 
 from snakemap.levels import Level, step_for
-from snakemap.maps import ChannelSummary, Maps, histogram, summarize
+from snakemap.maps import ChannelSummary, Maps, histogram, summarize, value_at
 from snakemap.pictures import Picture, View, picture_of
 from snakemap.raster import Raster
 from snakemap.runs import Run
 from snakemap.sources import Source
 from snakemap.trail import Trail, trail_of
+from snakemap.views.quantities import counted, unit_text
 
 __all__ = ["Choices", "Levels", "Pipeline", "Window"]
 
@@ -31,6 +33,11 @@ VIEWS_KEPT = 8
 
 LIMITS = ["0 to maximum", "minimum to maximum", "locked", "by hand"]
 SCALES = ["linear", "log"]
+
+EMPTY = (0.0, 1.0, 0.1)
+"""Limits of a channel without a value, and where its log scale begins."""
+
+SMALLEST = 5e-324
 
 
 class Choices(param.Parameterized):
@@ -43,8 +50,12 @@ class Choices(param.Parameterized):
     channel = param.String(default="total", doc="The channel of the histogram and of the brush.")
     scale = param.Selector(default="linear", objects=SCALES, doc="How counts become colors.")
     limits = param.Selector(default=LIMITS[0], objects=LIMITS, doc="Where the colors begin and end.")
-    low = param.Number(default=0.0, doc="Lowest color in counts of the chosen channel, when limits are set by hand.")
-    high = param.Number(default=1.0, doc="Highest color in counts of the chosen channel, when limits are set by hand.")
+    low = param.Number(
+        default=0.0, allow_None=True, doc="Lowest color in units of the chosen channel, when limits are set by hand."
+    )
+    high = param.Number(
+        default=1.0, allow_None=True, doc="Highest color in units of the chosen channel, when limits are set by hand."
+    )
     shape = param.Tuple(
         default=None,
         length=3,
@@ -60,7 +71,7 @@ class Choices(param.Parameterized):
         default=None,
         length=2,
         allow_None=True,
-        doc="Range of the chosen channel, relative to its running maximum, whose pixels stand out; None for all.",
+        doc="Shares of the range of the chosen channel between which pixels stand out; None for all.",
     )
     box = param.Tuple(
         default=None,
@@ -189,7 +200,7 @@ class Pipeline:
         self.window = Window(1, 0, 1, 0, 1)
         self.shown = Shown()
         self.counts = dict.fromkeys(("update", "everything", "histogram", "limits", "summaries"), 0)
-        self._held: list[tuple[float, float]] = []
+        self._held: list[tuple[float, float, float]] = []
         self._pixels = (400.0, 400.0)
         self._view: tuple[float, float, float, float] | None = None
 
@@ -318,23 +329,36 @@ class Pipeline:
         return told
 
     def histogram(self) -> npt.NDArray[np.int64]:
-        """Points a bar of the chosen channel, of the whole map or of the box, relative to the running maximum."""
+        """Points a bar of the chosen channel over its range, of the whole map or of the box."""
         maps = self.maps
         if self.choices.box is None:
             return maps.histogram(self.channel)
         self.counts["histogram"] += 1
         values = maps.values(self.channel, self.picture.points(*self.choices.box))
-        return histogram(values, float(maps.reference[self.channel]))
+        return histogram(values, *self.span)
 
     def limits(self) -> list[tuple[float, float]]:
-        """Lowest and highest color of each channel, in counts."""
+        """Lowest and highest color of each channel, in its unit; both above zero on a log scale."""
         maps = self.maps
         self.counts["limits"] += 1
         limits = self._held
         if self.choices.limits != "locked" or len(limits) != len(maps.channels):
             limits = [self._limit(maps, number) for number in range(len(maps.channels))]
             self._held = limits if maps.visited else []
-        return [self._drawable(low, high) for low, high in limits]
+        return [self._drawable(*limit) for limit in limits]
+
+    @property
+    def refusal(self) -> str:
+        """Why limits that are set by hand cannot be used; empty while they can, and while there are none."""
+        choices = self.choices
+        if choices.limits != "by hand":
+            return ""
+        low, high = choices.low, choices.high
+        if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+            return "the lowest and the highest color must both be numbers"
+        if low >= high:
+            return "the highest color must be above the lowest one"
+        return "on a log scale the lowest color must be above 0" if choices.scale == "log" and low <= 0 else ""
 
     def summaries(self) -> list[ChannelSummary]:
         """One summary a channel, of the brushed points or, without a brush, of all; places are those in the maps."""
@@ -346,16 +370,35 @@ class Pipeline:
         columns = maps.raster.columns
         return [summarize(np.where(chosen, grid.ravel(), np.nan), columns) for grid in maps.grids]
 
+    def spans(self) -> list[tuple[float, float] | None]:
+        """Range of every channel; None before its first value."""
+        spans = [self.maps.span(number) for number in range(len(self.maps.channels))]
+        return [None if low != low else (low, high) for low, high in spans]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Range of the histogram of the chosen channel; NaN before the first value."""
+        return self.maps.span(self.channel)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the chosen channel."""
+        return unit_text(self.source.units.get(self.maps.channels[self.channel]))
+
+    @property
+    def in_shares(self) -> bool:
+        """Whether the histogram is labeled in shares of the maximum: that of counts, which begins at zero."""
+        return counted(self.unit) and not self.span[0] < 0
+
     def brushed(self) -> npt.NDArray[np.bool_] | None:
         """Mask (rows * columns,) of the pixels within the brush; None without one."""
         maps = self.maps
         if self.choices.brush is None:
             return None
-        low, high = self.choices.brush
-        reference = maps.reference[self.channel]
+        low, high = (value_at(share, *self.span) for share in self.choices.brush)
         grid = maps.grids[self.channel].ravel()
         with np.errstate(invalid="ignore"):
-            return (grid >= low * reference) & (grid <= high * reference)
+            return (grid >= low) & (grid <= high)
 
     def frame(self) -> tuple[float, float, float, float]:
         """Where the window lies: left, bottom, width and height in the units of the axes."""
@@ -392,20 +435,26 @@ class Pipeline:
         along = columns - window.column0 if right > 0 else window.column1 - 1 - columns
         return down * window.shape[1] + along
 
-    def _limit(self, maps: Maps, channel: int) -> tuple[float, float]:
+    def _limit(self, maps: Maps, channel: int) -> tuple[float, float, float]:
+        """Lowest and highest color of a channel, and where a log scale begins if the lowest is not above zero."""
         choices, summary = self.choices, maps.summary(channel)
-        low, high = min(0.0, summary.minimum), summary.maximum
+        if choices.limits == "by hand" and channel == self.channel and not self.refusal:
+            low, high = float(choices.low or 0), float(choices.high or 0)
+            return low, high, low
+        low, high, least = summary.minimum, summary.maximum, maps.least_positive(channel)
+        if low != low:
+            return EMPTY
         if choices.limits == "minimum to maximum":
-            low = summary.minimum
-        if choices.limits == "by hand" and channel == self.channel:
-            low, high = choices.low, choices.high
-        return (low, high) if np.isfinite(low) and np.isfinite(high) else (0.0, 1.0)
+            return low, high, least
+        return min(0.0, low), high, _log_begin(least, high)
 
-    def _drawable(self, low: float, high: float) -> tuple[float, float]:
+    def _drawable(self, low: float, high: float, log_low: float) -> tuple[float, float]:
         """Limits that the scale can draw: the higher above the lower, and on a log scale both above zero."""
         if self.choices.scale == "log":
-            low = max(low, min(high / 1e4, 1.0) if high > 0 else 1e-3)
-        return (low, high) if high > low else (low, low + max(abs(low) * 1e-6, 1e-6))
+            low = low if low > 0 else log_low
+            if not high > 0:
+                return EMPTY[2], EMPTY[1]
+        return (low, high) if high > low else _widened(low)
 
     def _window(self, picture: Picture) -> Window:
         """The level and the cells for what the screen shows, with a margin so that a small pan needs nothing new."""
@@ -453,6 +502,31 @@ class Pipeline:
 def _directions(raster: Raster) -> tuple[int, int]:
     """1 or -1 for rows and columns: whether their coordinate rises along the index."""
     return (-1 if raster.slow.decreases else 1), (-1 if raster.fast.decreases else 1)
+
+
+def _log_begin(least: float, high: float) -> float:
+    """Where a log scale up to a maximum begins: four decades below it, or at 1, or lower where there are values.
+
+    Args:
+        least: the smallest value above zero; values beyond twelve decades below the maximum do not count.
+        high: the maximum.
+
+    >>> _log_begin(3.0, 1e6), _log_begin(500.0, 1e3), _log_begin(1e-9, 4e-3)
+    (1.0, 0.1, 1e-09)
+    """
+    usual = min(high / 1e4, 1.0)
+    return max(min(usual if usual > 0 else least, least), high / 1e12)
+
+
+def _widened(value: float) -> tuple[float, float]:
+    """Limits around a single value, which has the lowest color.
+
+    >>> _widened(0.0), _widened(200.0), _widened(-100.0)
+    ((0.0, 1.0), (200.0, 202.0), (-100.0, -99.0))
+    """
+    part = abs(value) / 100
+    higher = value + (part if part > 0 else SMALLEST if value else 1.0)
+    return (value, higher) if value < higher < math.inf else (value - part, value)
 
 
 def step_limit(pixels: float) -> float:

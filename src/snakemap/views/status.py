@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snakemap.live import Live
-from snakemap.maps import ChannelSummary
+from snakemap.maps import ChannelSummary, value_at
 from snakemap.raster import Axis
 from snakemap.readiness import broker_of
 from snakemap.runs import Run
 from snakemap.views.pipeline import Pipeline
+from snakemap.views.quantities import quantity, unit_text
 from snakemap.views.theme import Theme, channel_color
 from snakemap.watch import WorkerStatus
 
@@ -199,6 +200,7 @@ def table(
         rows.append(
             {
                 "channel": name,
+                "unit": unit_text(pipeline.source.units.get(name)),
                 "color": channel_color(name, theme, channels=maps.channels),
                 "mark": marks.get(name, ""),
                 **{key: _finite(getattr(summary, key)) for key in ("minimum", "maximum", "mean")},
@@ -209,9 +211,16 @@ def table(
         )
     caption = ""
     if brushed:
-        low, high = brushed["range"]
-        caption = f"brushed pixels only: {brushed['channel']} from {low:.0%} to {high:.0%} of its maximum"
+        caption = f"brushed pixels only: {brushed['channel']} {_range_words(pipeline, *brushed['range'])}"
     return {"rows": rows, "caption": caption}
+
+
+def _range_words(pipeline: Pipeline, low: float, high: float) -> str:
+    """A brushed range: in shares of the maximum for counts, else in values."""
+    if pipeline.in_shares:
+        return f"from {low:.0%} to {high:.0%} of its maximum"
+    unit, span = pipeline.unit, pipeline.span
+    return f"from {quantity(value_at(low, *span), unit)} to {quantity(value_at(high, *span), unit)}"
 
 
 def _peak(pipeline: Pipeline, summary: ChannelSummary) -> dict[str, str | None]:

@@ -30,6 +30,7 @@ from snakemap.views.order import later, on_change, soon, unsent
 from snakemap.views.page import Page, script
 from snakemap.views.pipeline import Choices, Levels, Pipeline
 from snakemap.views.playback import Playback
+from snakemap.views.quantities import unit_text
 from snakemap.views.status import RUNS_SHOWN, Pace, history, lights, progress, sought, table
 from snakemap.views.theme import THEMES
 from snakemap.watch import WorkerStatus
@@ -84,7 +85,8 @@ class Tab:
         self.pictures = True
         self.shown_limits: list[tuple[float, float]] = []
         self._bars: Any = None
-        self._reference: list[float | None] = []
+        self._spans: list[tuple[float, float] | None] = []
+        self._range: tuple[Any, ...] = ()
         self._words_at = 0.0
         self._frame_at = 0.0
         self._waiting = False
@@ -178,9 +180,10 @@ class Tab:
             self.shown_limits = []
         elif told["cells"] or told["from"] != told["to"]:
             self._news.update(told)
-        reference = [None if value != value else float(value) for value in maps.reference]
-        if reference != self._reference:
-            self._news["reference"] = self._reference = reference
+        spans = self.pipeline.spans()
+        if spans != self._spans:
+            self._news["spans"] = self._spans = spans
+        self._name_range()
         limits = self.pipeline.limits()
         if limits != self.shown_limits:
             self._news["limits"] = self.shown_limits = limits
@@ -190,6 +193,18 @@ class Tab:
             self._news["bars"] = bars.tolist()
         if self.choices.trail:
             self._lead(maps)
+
+    def _name_range(self) -> None:
+        """Which values the histogram goes over; its ends come with other news, as they change while data grow."""
+        pipeline = self.pipeline
+        range_ = (pipeline.span, pipeline.unit, pipeline.in_shares)
+        if range_ == self._range:
+            return
+        if range_[1:] != self._range[1:]:
+            self.histogram.show_unit(pipeline.unit, in_shares=pipeline.in_shares)
+        self._range = range_
+        if pipeline.span[0] == pipeline.span[0]:
+            self._news["range"] = pipeline.span
 
     def _lead(self, maps: Maps) -> None:
         """Where the stage is now; and its way, when that is another one."""
@@ -231,7 +246,7 @@ class Tab:
 
     def _titles(self, marks: dict[str, str]) -> dict[str, str]:
         """What stands beside the name of each map: its unit, and that the detector's own sum is another."""
-        units = self.pipeline.source.units
+        units = {channel: unit_text(unit) for channel, unit in self.pipeline.source.units.items()}
         words = {channel: f"({unit})" for channel, unit in units.items() if unit}
         return words | {channel: f"⚠ {mark}" for channel, mark in marks.items() if mark}
 
@@ -274,14 +289,32 @@ class Tab:
         return self.pipeline.picture.raster if typed else self.pipeline.maps.raster
 
     def _remark(self) -> str:
-        """A note that is no warning: how a path was drawn."""
+        """A note that is no warning: how a path was drawn, and what a log scale cannot show."""
         raster = self._drawn_raster()
-        return raster.note if self.pipeline.maps.raster.path is not None else ""
+        path = raster.note.strip() if self.pipeline.maps.raster.path is not None else ""
+        return " ".join(filter(None, (path, self._log_remark())))
+
+    def _log_remark(self) -> str:
+        """Which pixels have no color of a log scale."""
+        maps = self.pipeline.maps
+        if self.choices.scale != "log" or not any(maps.summary(k).minimum <= 0 for k in range(len(maps.channels))):
+            return ""
+        return "Gray pixels are 0 or negative: they have no logarithm."
+
+    def _limits_note(self) -> str:
+        """Why limits that are set by hand are not used."""
+        refusal = self.pipeline.refusal
+        return f"The limits that are set by hand are not used: {refusal}." if refusal else ""
 
     def _notes(self, run: Run) -> str:
         """All that has to be said of a run, in one line."""
         maps = self.pipeline.maps
-        notes = [self._drawn_raster().note, run.reason if run.status != "complete" or run.filled else ""]
+        notes = [
+            self._drawn_raster().note,
+            self._log_remark(),
+            self._limits_note(),
+            run.reason if run.status != "complete" or run.filled else "",
+        ]
         if maps.beyond:
             notes.append(f"{maps.beyond:,} points lie beyond the {maps.raster.rows} x {maps.raster.columns} shape.")
         notes += [f"{mark}." for one in run.agreements(self.pipeline.source) if (mark := one.described)]
@@ -420,7 +453,7 @@ class Tab:
 
     def _forget_shown(self) -> None:
         """Has everything beside the cells told again."""
-        self._bars, self.shown_limits, self._reference = None, [], []
+        self._bars, self.shown_limits, self._spans, self._range = None, [], [], ()
         self._trail, self._trail_at, self._at = UNTOLD, 0.0, -1
 
     @property
@@ -432,6 +465,7 @@ class Tab:
         self._connect_maps()
         self.choices.param.watch(self._on_channel, "channel")
         self.choices.param.watch(self._on_scale, "scale")
+        self.choices.param.watch(self._on_limits, "scale")  # the note under the maps depends on it
         self.choices.param.watch(self._on_limits, ["limits", "low", "high"])
         self.choices.param.watch(self._on_aspect, "aspect")
         self.choices.param.watch(self._on_layout, ["source", "shape", "exchanged"])
@@ -447,6 +481,7 @@ class Tab:
         arguments = {"page": self.page, "cells": self.maps.cells, "names": list(self.maps.channels)}
         bars, count_range = self.histogram.source, self.histogram.count_range
         arguments |= {"bars": bars, "count_range": count_range, "mappers": self.maps.mappers}
+        arguments["value_range"] = self.histogram.value_range
         arguments["trail"] = self.maps.trail_script
         self._update = script("update", **arguments)
         self.page.js_on_change("news", self._update)

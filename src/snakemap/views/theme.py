@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["DARK", "LIGHT", "THEMES", "Theme", "channel_color"]
+__all__ = ["DARK", "LIGHT", "NO_LOGARITHM", "THEMES", "Theme", "channel_color"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,9 @@ LIGHT = Theme(
     accent="#0a63c2",
 )
 THEMES = {theme.name: theme for theme in (DARK, LIGHT)}
+
+NO_LOGARITHM = {"dark": "#76808f", "light": "#98a1ae"}
+"""Pixels that are 0 or negative, on a log scale: neither a color of any scale nor that of what is not visited yet."""
 
 CHANNEL_COLORS = {
     "dark": {"red": "#ff6b61", "green": "#43c463", "blue": "#5b9dff", "total": "#f2c14e"},

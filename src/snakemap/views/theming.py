@@ -6,11 +6,12 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from bokeh.models import CustomJSTickFormatter, SaveTool
+from bokeh.models import CustomJSHover, CustomJSTickFormatter, SaveTool
 
+from snakemap.views.components import script_of
 from snakemap.views.theme import Theme
 
-__all__ = ["STALE", "counts_formatter", "dress", "save_tool", "tooltip"]
+__all__ = ["STALE", "counts_formatter", "dress", "save_tool", "tooltip", "value_formatter", "value_hover"]
 
 STALE = {"filter": "var(--sm-stale, none)"}
 """Style of what shows data; the browser sets the variable while the page is cut off from its server."""
@@ -18,16 +19,26 @@ STALE = {"filter": "var(--sm-stale, none)"}
 
 FONT = "Inter, 'Source Sans 3', 'Helvetica Neue', Arial, sans-serif"
 
+HOVER_VALUE = "\nreturn quantity(value, unit).replace(/[&<>\"']/g, (one) => `&#${one.charCodeAt(0)};`)"
+TICK_LABEL = "\nreturn (this.labels ??= tickLabels(ticks, unit))[index]"
 
-SI_PREFIXES = """
-const [factor, prefix] = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]].find(([f]) => Math.abs(tick) >= f) ?? [1, ""]
-return `${+(tick / factor).toPrecision(4)}${prefix}`
-"""
+
+def value_formatter(unit: str = "") -> CustomJSTickFormatter:
+    """Labels of values in a unit, with one SI prefix for all of an axis: 250k, 1.5 nA."""
+    return CustomJSTickFormatter(code=script_of("quantity") + TICK_LABEL, args={"unit": unit})
 
 
 def counts_formatter() -> CustomJSTickFormatter:
-    """Counts with SI prefixes: 250k, 1.5M."""
-    return CustomJSTickFormatter(code=SI_PREFIXES)
+    """Labels of counts with SI prefixes: 250k, 500k."""
+    return value_formatter()
+
+
+def value_hover(unit: str = "") -> CustomJSHover:
+    """A value with its unit beside the pointer: the formatter of a ``{custom}`` field of a :func:`tooltip`.
+
+    The tooltip is markup, and units come from documents, so what is written is escaped.
+    """
+    return CustomJSHover(code=script_of("quantity") + HOVER_VALUE, args={"unit": unit})
 
 
 def save_tool(what: str) -> SaveTool:

@@ -23,14 +23,15 @@ export default ({page, cells, readout, names}, event) => {
   const [center_x, center_y] = [place.left + (column + 0.5) * place.dx, place.bottom + (row + 0.5) * place.dy]
   if (place.fast_falls) column = place.columns - 1 - column
   if (place.slow_falls) row = place.rows - 1 - row
-  const count = new Intl.NumberFormat("en-US", {maximumFractionDigits: 1})
-  const digits = (value, step) => value.toFixed(Math.min(6, Math.max(0, Math.ceil(-Math.log10(Math.abs(step))) + 1)))
-  const item = (name, value, unit = "") =>
-    `<span class="item"><span class="name">${escaped(name)}</span> <span class="value">${value}${unit ? " " + escaped(unit) : ""}</span></span>`
-  const counts = names.map((name) => {
-    const v = inside ? cells.data[name][0][number] : NaN
-    return item(name, Number.isNaN(v) ? "–" : count.format(v))
-  })
+  // coordinates as fine as a tenth of a step; steps that no six decimals show are written with a power of ten
+  const digits = (value, step) => {
+    const decimals = Math.ceil(-Math.log10(Math.abs(step))) + 1
+    if (decimals <= 6 || value === 0) return value.toFixed(Math.min(6, Math.max(0, decimals)))
+    return value.toExponential(Math.min(9, Math.max(1, decimals + Math.floor(Math.log10(Math.abs(value))))))
+  }
+  const item = (name, value, unit = "", kind = "") =>
+    `<span class="item"><span class="name">${escaped(name)}</span> <span class="value ${kind}">${value}${unit ? " " + escaped(unit) : ""}</span></span>`
+  const counts = names.map((name, k) => item(name, escaped(quantity(inside ? cells.data[name][0][number] : NaN, place.units[k])), "", place.units[k] && "unit"))
   const where = []
   if (place.fast.known) where.push(item(place.fast.name, digits(center_x, place.dx), place.fast.unit))
   if (place.slow.known) where.push(item(place.slow.name, digits(center_y, place.dy), place.slow.unit))

@@ -1,7 +1,5 @@
 // The summary table: one row a channel. Text only ever goes in as text.
 export function render({model, el}) {
-  const whole = new Intl.NumberFormat("en-US", {maximumFractionDigits: 0})
-  const tenth = new Intl.NumberFormat("en-US", {minimumFractionDigits: 1, maximumFractionDigits: 1})
   const heads = ["channel", "minimum", "maximum", "mean", "sum", "at row, column", "position of the maximum", "pixels"]
   const table = document.createElement("table")
   const head = table.createTHead().insertRow()
@@ -14,8 +12,6 @@ export function render({model, el}) {
   const note = document.createElement("caption")
   table.append(note)
 
-  const few = new Intl.NumberFormat("en-US", {maximumSignificantDigits: 4})
-  const number = (value, format) => typeof value === "number" && Math.abs(value) < 1000 && !Number.isInteger(value) ? few.format(value) : value === null || value === undefined ? "–" : format.format(value)
   const fill = () => {
     const {rows = [], caption = ""} = model.state
     write(note, caption)
@@ -24,10 +20,13 @@ export function render({model, el}) {
       const line = body.rows[i] ?? body.insertRow()
       while (line.cells.length < heads.length) line.insertCell()
       const texts = [
-        row.channel, number(row.minimum, whole), number(row.maximum, whole), number(row.mean, tenth),
-        number(row.total, whole), row.at ?? "–", row.position ?? "–", number(row.points, whole),
+        row.channel, ...[row.minimum, row.maximum, row.mean, row.total].map((value) => quantity(value, row.unit)),
+        row.at ?? "–", row.position ?? "–", quantity(row.points),
       ]
-      texts.forEach((text, k) => write(line.cells[k], text))
+      texts.forEach((text, k) => {
+        write(line.cells[k], text)
+        if (k) tip(line.cells[k], text)  // a narrow column cuts off long ones
+      })
       line.cells[0].style.color = row.color
       line.cells[0].dataset.mark = row.mark ? "⚠" : ""
       line.cells[0].title = row.mark ?? ""

@@ -1,5 +1,5 @@
 // Puts what has come from the server into the page. Nothing here is sent back, but for one word when something was missed.
-export default ({page, cells, bars, mappers, count_range, names, trail}) => {
+export default ({page, cells, bars, mappers, count_range, value_range, names, trail}) => {
   const told = page.news
   if (!told) return
   const state = (page._shown ??= {number: 0})
@@ -10,7 +10,7 @@ export default ({page, cells, bars, mappers, count_range, names, trail}) => {
   if (state.base !== page.base) {
     state.base = page.base
     state.version = page.base.version
-    state.reference = page.base.reference
+    state.spans = page.base.spans
   }
   const quietly = (model, changes) => model.setv(changes, {sync: false})
 
@@ -20,16 +20,17 @@ export default ({page, cells, bars, mappers, count_range, names, trail}) => {
     if (!page.brush) { veiled.fill(0); return }
     const [channel, low, high] = page.brush
     const values = cells.data[names[channel]][0]
-    const top = state.reference[channel]
-    const one = (i) => { const v = values[i]; veiled[i] = Number.isNaN(v) || (v >= low * top && v <= high * top) ? 0 : 1 }
+    const [first, last] = state.spans[channel] ?? [NaN, NaN]
+    const [from, to] = [low, high].map((share) => first * (1 - share) + last * share)
+    const one = (i) => { const v = values[i]; veiled[i] = Number.isNaN(v) || (v >= from && v <= to) ? 0 : 1 }
     if (numbers) numbers.forEach(one)
     else for (let i = 0; i < veiled.length; i++) one(i)
   }
 
   let all = Boolean(told.veil)
-  if (told.reference) {
-    all ||= page.brush !== null && told.reference.some((value, k) => value !== state.reference[k])
-    state.reference = told.reference
+  if (told.spans) {
+    all ||= page.brush !== null && String(told.spans) !== String(state.spans)
+    state.spans = told.spans
   }
   if (told.cells) {
     // values are absolute: what overlaps does no harm, what leaves a gap is asked for again as a whole
@@ -47,6 +48,11 @@ export default ({page, cells, bars, mappers, count_range, names, trail}) => {
   if (told.at !== undefined) {
     page._at = told.at
     if (page.trail) trail.execute(page)
+  }
+  if (told.range && value_range) {
+    const [low, high] = told.range
+    quietly(value_range, {low, high})
+    if (!told.bars) bars.change.emit()
   }
   if (told.bars && bars) {
     const top = bars.data.top
