@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from snakemap import __version__
+from snakemap import __version__, logs
 from snakemap.errors import SettingsError, SnakemapError
 from snakemap.settings import load
 
@@ -110,6 +110,7 @@ def common(
     context.obj = log_level or QUIET.get(context.invoked_subcommand or "", LogLevel.INFO)
     level = logging.getLevelNamesMapping()[context.obj.upper()]
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
+    logs.install()
     for noisy in ("httpx", "httpcore", "numba", "asyncio", "bluesky"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, level))
 

@@ -33,6 +33,7 @@ from snakemap.embedded_redis import EmbeddedRedis
 from snakemap.errors import BlueapiUnavailable, SnakemapError, WorkerBusy
 from snakemap.plans import Blueapi
 from snakemap.ports import authority, free_port, listen
+from snakemap.private import make_private
 from snakemap.settings import Settings
 from snakemap.simulator.rest import ENDED_EARLY
 from snakemap.specimen.request import ScanRequest, shape_from_text
@@ -248,7 +249,10 @@ class Demo:
 
     def _environment_of(self, state_dir: Path, redis_url: str) -> dict[str, str]:
         data_root = self.settings.data_root or state_dir / "data"
-        data_root.mkdir(parents=True, exist_ok=True)
+        if self.settings.data_root is None:
+            make_private(data_root)
+        else:
+            data_root.mkdir(parents=True, exist_ok=True)
         return {
             **os.environ,
             "PYTHONUNBUFFERED": "1",

@@ -23,7 +23,7 @@ from bokeh.settings import settings
 from bokeh.util.token import check_session_id_signature
 from jinja2 import Template
 
-from snakemap import levels
+from snakemap import levels, logs
 from snakemap.chronicle import Chronicle
 from snakemap.control import Caller, control_of
 from snakemap.directories import Directories
@@ -113,6 +113,7 @@ def process() -> Process:
     Raises:
         SettingsError: when a setting cannot be used.
     """
+    logs.install()
     told = load()
     url = told.redis_url
     if not url:

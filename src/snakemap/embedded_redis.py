@@ -34,6 +34,7 @@ from typing import Self
 from urllib.parse import quote
 
 from snakemap.errors import SettingsError, StoreUnavailable
+from snakemap.private import make_private, open_private, write_private
 
 __all__ = ["EmbeddedRedis", "redis_binary"]
 
@@ -121,7 +122,7 @@ class EmbeddedRedis:
             SettingsError: there is no redis-server, or the directory cannot be made or is not ours.
             StoreUnavailable: the server does not start; the message ends with its last words.
         """
-        _make_private(self.directory)
+        _make_ours(self.directory)
         with _Door(self.directory):
             users = self._users if self._users is not None else _open(self.directory / "users")
             fcntl.flock(users, fcntl.LOCK_SH)
@@ -163,9 +164,10 @@ class EmbeddedRedis:
         binary = redis_binary()
         path = _choose_socket(self.directory)
         within = path.name if path.parent == self.directory else path
-        (self.directory / "redis.conf").write_text(CONFIGURATION.format(socket=within))
+        write_private(self.directory / "redis.conf", CONFIGURATION.format(socket=within))
         guardian = _Guardian(self.directory)
-        with guardian, (self.directory / "redis.log").open("wb") as output:
+        log_file = open_private(self.directory / "redis.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        with guardian, os.fdopen(log_file, "wb") as output:
             # the lock goes over to the guardian with the descriptor; it is free again when the guardian has died
             subprocess.run(
                 [sys.executable, "-P", "-m", __name__, binary, self.directory, str(guardian.descriptor)],
@@ -313,12 +315,15 @@ def _pid_namespace() -> str:
         return "here"
 
 
-def _make_private(directory: Path) -> None:
+def _make_ours(directory: Path) -> None:
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(directory.parent)
+        make_private(directory)
         if directory.stat().st_uid != os.geteuid():
-            raise SettingsError(f"{directory} belongs to somebody else; set SNAKEMAP_STATE_DIR to a directory of yours")
-        directory.chmod(0o700)
+            raise SettingsError(f"{directory} belongs to another user; set SNAKEMAP_STATE_DIR to a directory of yours")
+        for path in directory.iterdir():
+            if path.is_file() and not path.is_symlink() and path.stat().st_mode & 0o077:
+                path.chmod(0o600)
     except OSError as error:
         raise SettingsError(
             f"{directory} cannot be used ({error.strerror}); set SNAKEMAP_STATE_DIR to a directory of yours"
@@ -326,7 +331,7 @@ def _make_private(directory: Path) -> None:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return open_private(path, os.O_RDWR | os.O_CREAT)
 
 
 def _locked(descriptor: int) -> bool:
@@ -343,7 +348,7 @@ def _choose_socket(directory: Path) -> Path:
     path = directory / "sock"
     if len(os.fsencode(path)) > SOCKET_PATH_MAX:
         path = Path(tempfile.mkdtemp(prefix="snakemap-", dir="/tmp")) / "sock"
-    (directory / "socket").write_text(str(path))
+    write_private(directory / "socket", str(path))
     return path
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from snakemap.errors import SettingsError
 from snakemap.ports import authority, listen
+from snakemap.private import make_private, open_private
 from snakemap.resources import app_dir, assets_dir
 from snakemap.settings import Settings
 
@@ -81,10 +82,10 @@ def _kept_key(state_dir: Path) -> str:
     """The key of this state directory, made on first use, whole from the first moment, and readable by us alone."""
     path, new = state_dir / "secret-key", state_dir / f"secret-key.{os.getpid()}"
     try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(state_dir)
         if not path.exists():
             new.unlink(missing_ok=True)
-            descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = open_private(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(secrets.token_urlsafe(48))
             _name(new, path)

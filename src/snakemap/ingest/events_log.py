@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import orjson
 
 from snakemap.documents import SETTLED, WORKER, Entry, envelope, position
+from snakemap.private import make_private, open_private, write_private
 
 __all__ = ["EventsLog"]
 
@@ -130,7 +131,7 @@ class EventsLog:
         """Looks at what is there; returns the cursor after which entries may be missing."""
         with self._lock:
             self._let_go()
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_private(self.directory)
             try:
                 told = (self.directory / POSITION).read_text(encoding="ascii", errors="replace").strip()
             except FileNotFoundError:
@@ -146,7 +147,7 @@ class EventsLog:
             now: seconds since 1970.
         """
         with self._lock:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_private(self.directory)
             try:
                 for entry in entries:
                     self._add(entry)
@@ -164,7 +165,7 @@ class EventsLog:
     def write_unread(self, messages: Iterable[tuple[Received, str]], *, now: float) -> None:
         """Adds messages that are not in the store, each with the reason why."""
         with self._lock:
-            self.directory.mkdir(parents=True, exist_ok=True)
+            make_private(self.directory)
             file = self._file("", _day(now), "-")
             try:
                 for message, why in messages:
@@ -303,8 +304,7 @@ class EventsLog:
         if file.fd is None:
             path = self.directory / file.name
             new = not path.exists()
-            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            file.fd = os.open(path, flags, 0o640)
+            file.fd = open_private(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW)
             file.size = os.fstat(file.fd).st_size
             if new:
                 _sync_directory(self.directory)
@@ -319,7 +319,7 @@ class EventsLog:
             self._fsync(file)
         self._synced_at = now
         new = self.directory / f"{POSITION}.new"
-        new.write_text(f"{self._cursor}\n", encoding="ascii")
+        write_private(new, f"{self._cursor}\n")
         new.replace(self.directory / POSITION)
 
     def _fsync(self, file: _File) -> None:

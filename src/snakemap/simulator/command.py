@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from snakemap.broker import Publisher
 from snakemap.embedded_redis import EmbeddedRedis
+from snakemap.private import make_private
 from snakemap.settings import Settings
 from snakemap.simulator.beamline import Beamline, simulate
 from snakemap.simulator.publish import Sink
@@ -47,7 +48,11 @@ def run(
             instrument_session=settings.instrument_session or "cm12345-1",
         )
 
-    settings.root.mkdir(parents=True, exist_ok=True)
+    if settings.data_root is None:
+        make_private(settings.state_dir.expanduser())
+        make_private(settings.root)
+    else:
+        settings.root.mkdir(parents=True, exist_ok=True)
     if settings.stomp_url:
         with Publisher(settings.stomp_url, destination=settings.stomp_destination) as broker:
             return scan(broker)
