@@ -41,10 +41,10 @@ from snakemap.views import dataset_image, page_server, session_owner
 from snakemap.views.arrival import Arrival
 from snakemap.views.components import ConnectionLine, script_of
 from snakemap.views.dashboard import Dashboard, page_css
-from snakemap.views.embedded import script_address, style_from_here
+from snakemap.views.embedded import script_address, server_of, style_from_here
 from snakemap.views.event_route import EventsHandler
 from snakemap.views.file_route import FileHandler
-from snakemap.views.guest import under_line
+from snakemap.views.guest import HEIGHTS_ALONE, boxed, colored, under_line
 from snakemap.views.health_route import HealthHandler, ReadyHandler
 from snakemap.views.heartbeat import Heartbeat
 from snakemap.views.log import LogView, filter_from
@@ -192,19 +192,30 @@ def page(name: str) -> None:
         name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"``, ``"summary"`` or ``"log"``.
     """
     curdoc().template = TEMPLATE
-    _show(name, title="snakemap" if name == "dashboard" else f"snakemap {name}")
+    host = server_of(getattr(curdoc().session_context, "request", None))
+    _show(name, title="snakemap" if name == "dashboard" else f"snakemap {name}", base=f"{host}/" if host else "")
     style_from_here(curdoc())
 
 
-def _show(name: str, *, title: str) -> None:
+def _show(name: str, *, title: str, base: str) -> None:
+    """Fill the document of the session.
+
+    Args:
+        name: as :func:`page` has it.
+        title: of a page of ours.
+        base: our address, as the browser knows it, when a page of others embeds this one; else empty.
+    """
     place, notes = parse(_query())
     release_with_session(curdoc())
+    css = [] if base else [page_css(place.theme or "dark")]  # a page of others keeps its own style
     # Panel's own theme stays as it is: it would follow the address, but not the button that changes the colors
-    pn.extension(raw_css=[page_css(place.theme or "dark")], notifications=True, theme="default")
+    pn.extension(raw_css=css, notifications=True, theme="default")
     try:
         _begin()
         if name == "log":
-            _alone(_log(curdoc(), place), background="page").servable(title=title)
+            events = _log(curdoc(), place)
+            events.component.base = base
+            _serve(_alone(events, background="page"), title=title, base=base, place=place, name=name)
             return
         made = _tab(curdoc(), place)
     except SnakemapError as refusal:
@@ -219,16 +230,32 @@ def _show(name: str, *, title: str) -> None:
         shared = process()
         told = shared.settings
         caller = _caller(made.document, told)
+        made.topbar.base = base
+        made.pictures = not base
         dashboard = Dashboard(
             made, room=shared.room, watch=shared.watch, caller=caller, session=told.instrument_session, place=place,
             notes=notes,
         )  # fmt: skip
-        dashboard.servable(title=title)
+        if base:
+            Arrival(made).go(place, notes)
+            if dashboard.visit is not None:
+                dashboard.visit.tree.component.base = base
+        _serve(dashboard, title=title, base=base, place=place, name=name, tab=made)
         return
     Arrival(made).go(place, notes)
     if name == "histogram":
         made.stand_alone()
-    _alone(made.maps_place if name == "maps" else getattr(made, name)).servable(title=title)
+    view = _alone(made.maps_place if name == "maps" else getattr(made, name))
+    _serve(view, title=title, base=base, place=place, name=name, tab=made)
+
+
+def _serve(view: Any, *, name: str, title: str, base: str, place: Place, tab: Tab | None = None) -> None:
+    """Make a page of the session: all of it, or a box in a page of others that keeps its own style."""
+    if not base:
+        view.servable(title=title)
+        return
+    box = boxed(view, theme=place.theme or "dark", height=HEIGHTS_ALONE[name])
+    (colored(box, tab) if tab is not None else box).servable()
 
 
 def _tab(document: Document, place: Place) -> Tab:
@@ -292,7 +319,8 @@ def _line(*, again: float = 0) -> ConnectionLine:
 
 def _alone(view: Any, *, background: str = "panel") -> pn.viewable.Viewable:
     """One pane as a whole page, as high as the frame that embeds it."""
-    styles = {"height": "100vh", "background": f"var(--sm-{background})", "box-sizing": "border-box"}
+    styles = {"height": "var(--sm-height, 100vh)", "box-sizing": "border-box"}
+    styles["background"] = f"var(--sm-{background})"
     styles["padding"] = "8px" if background == "panel" else "0"
     page = under_line(view, _line(), sizing_mode="stretch_both")
     page.styles = {**page.styles, **styles}

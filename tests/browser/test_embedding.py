@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 from tests.support.browser import SCRIPT, Shown, open_page
 from tests.support.documented import block
 from tests.support.made_up import MadeUpRun
@@ -227,3 +229,171 @@ def test_a_notebook_shows_live_maps_while_other_cells_run(
         shown.wait(lambda: drawn(47))
     page.close()
     assert shown.errors == []
+
+
+HOST_STYLE = """
+  html { background: rgb(250, 240, 230); scroll-padding: 7px; }
+  body { font: italic 21px/1.7 Georgia, serif; color: rgb(10, 60, 30); margin: 31px; padding: 3px; max-width: 1100px; }
+  h1 { color: rgb(120, 0, 60); } a { color: rgb(0, 90, 160); } label { letter-spacing: 2px; }
+"""
+HOST = """<!doctype html>
+<html lang="en" class="host" data-theme="corporate"><head><title>Overview</title><style>{style}</style></head>
+<body class="overview">
+  <h1>Overview</h1> <p>Words with <a href="#end">a link</a>, <code>code</code> and <label>a label</label>.</p>
+  <input value="x"> <select><option>one</option></select> <button>Press</button> <textarea>text</textarea>
+  <table><thead><tr><th>a</th></tr></thead><tbody><tr><th>b</th><td>1</td></tr></tbody></table>
+  <div id="place" style="height: 360px">{pane}</div>
+  <p id="after">after</p> <div style="height: 3000px">long</div> <header id="end">end</header>
+</body></html>"""
+HOST = re.sub(r"<(?!/|!|html|head|body|title|style)(\w+)", r"<\1 data-own", HOST)
+"""A page of others; its own elements are marked."""
+
+HOST_STATE = """() => {
+  const styles = {}
+  const note = (element, pseudo) => {
+    const style = getComputedStyle(element, pseudo)
+    return Object.fromEntries(Array.from(style, (name) => [name, style.getPropertyValue(name)]))
+  }
+  for (const [number, element] of document.querySelectorAll("html, body, [data-own]").entries()) {
+    styles[`${element.tagName} ${number}`] = {own: note(element), before: note(element, "::before")}
+  }
+  const root = document.documentElement
+  return {
+    styles, title: document.title, href: location.href, theme: root.dataset.theme,
+    kept: Object.keys(localStorage).join(),
+    attributes: [root, document.body].map((one) => Array.from(one.attributes, (a) => `${a.name}=${a.value}`).join(" ")),
+    icons: document.querySelectorAll("link[rel~=icon]").length, height: root.scrollHeight, width: root.scrollWidth,
+  }
+}"""
+
+
+def pane_script(url: str, name: str, query: str = "") -> str:
+    """The script that embeds a page of ours."""
+    asked = f"bokeh-autoload-element=pane&bokeh-app-path=/{name}&bokeh-absolute-url={url}/{name}{query}"
+    return f'<script id="pane" src="{url}/{name}/autoload.js?{asked}"></script>'
+
+
+def state_of(page: Page) -> dict[str, Any]:
+    return page.evaluate(HOST_STATE)
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """What is not the same, by its name."""
+    found = {name: (before[name], after[name]) for name in before if name != "styles" and before[name] != after[name]}
+    for element, styles in before["styles"].items():
+        for part, told in styles.items():
+            for name, value in told.items():
+                now = after["styles"].get(element, {}).get(part, {}).get(name)
+                if now != value:
+                    found[f"{element} {part} {name}"] = (value, now)
+    return found
+
+
+@pytest.mark.parametrize("style", [HOST_STYLE, ""], ids=["styled", "plain"])
+@pytest.mark.parametrize("name", ["maps", "dashboard", "log"])
+def test_a_pane_changes_nothing_of_a_page_of_plain_html(
+    served: Stack, ports: dict[str, int], chromium: Browser, run: MadeUpRun, tmp_path: Path, name: str, style: str
+) -> None:
+    (tmp_path / "without.html").write_text(HOST.format(style=style, pane=""))
+    (tmp_path / "with.html").write_text(HOST.format(style=style, pane=pane_script(served.url, name)))
+    with files_at(tmp_path, ports["html"]):
+        page = chromium.new_page(viewport={"width": 1280, "height": 800})
+        page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
+        page.goto(f"http://localhost:{ports['html']}/without.html")
+        before = state_of(page)
+        page.goto(f"http://localhost:{ports['html']}/with.html")
+        shown = Shown(page)
+        page.wait_for_function("() => window.Bokeh && Bokeh.documents.length", timeout=60_000)
+        page.evaluate(SCRIPT)
+        if name == "log":
+            page.wait_for_function("() => sm.models().some((model) => model.news?.rows?.length)", timeout=60_000)
+        else:
+            shown.wait(lambda: shows(shown, run, 33), timeout_s=60)
+        after = state_of(page)
+        before["href"] = before["href"].replace("without", "with")
+        assert differences(before, after) == {}
+        place, pane = (page.locator(where).first.bounding_box() for where in ("#place", "#place > div > *"))
+        assert place is not None
+        assert pane == place  # as high and wide as its element, and over nothing else
+        page.mouse.move(5, 5)
+        page.mouse.wheel(0, 900)
+        page.wait_for_function("() => scrollY > 500")
+        page.keyboard.press("Home")
+        page.wait_for_function("() => scrollY === 0")
+        page.close()
+
+
+def test_a_pane_in_an_element_without_a_height_has_one_of_its_own(
+    served: Stack, ports: dict[str, int], chromium: Browser, run: MadeUpRun, tmp_path: Path
+) -> None:
+    (tmp_path / "index.html").write_text(f"<!doctype html><h1>Overview</h1>{pane_script(served.url, 'maps')}")
+    with files_at(tmp_path, ports["html"]), opened(chromium, f"http://localhost:{ports['html']}/") as shown:
+        grows(shown, run)
+        assert shown.page.evaluate("() => [...Bokeh.index.roots][0].el.parentElement.clientHeight") == 560
+
+
+def test_links_of_an_embedded_page_lead_to_our_server(
+    served: Stack, ports: dict[str, int], chromium: Browser, run: MadeUpRun, tmp_path: Path
+) -> None:
+    (tmp_path / "index.html").write_text(HOST.format(style="", pane=pane_script(served.url, "dashboard")))
+    with files_at(tmp_path, ports["html"]), opened(chromium, f"http://localhost:{ports['html']}/") as shown:
+        grows(shown, run)
+        link = shown.page.locator("a.events").evaluate("(link) => link.href")
+        assert link == f"{served.url}/log"
+        assert shown.page.locator("img.picture").count() == 0
+        colors = "() => getComputedStyle(document.querySelector('#place > div > *')).getPropertyValue('--sm-page')"
+        dark = shown.page.evaluate(colors)
+        shown.page.locator("button.theme").click()
+        shown.wait(lambda: shown.page.evaluate(colors) != dark)
+        assert shown.page.evaluate("() => document.documentElement.dataset.theme") == "corporate"
+
+
+PAGE_STATE = HOST_STATE.replace("html, body, [data-own]", "html, body")
+HOST_ADDS = """() => { document.body.append(Object.assign(document.createElement("div"), {id: "long"}))
+  document.querySelector("#long").style.cssText = "height: 3000px; width: 10px" }"""
+
+
+def styles_at(page: Page, url: str, *, ready: Callable[[Shown], bool]) -> dict[str, Any]:
+    """The state of a page when it is ready; it scrolls."""
+    page.goto(url)
+    page.wait_for_function("() => window.Bokeh && Bokeh.documents.length", timeout=60_000)
+    page.evaluate(SCRIPT)
+    shown = Shown(page)
+    shown.wait(lambda: ready(shown), timeout_s=60)
+    page.evaluate(HOST_ADDS)
+    told = page.evaluate(PAGE_STATE)
+    page.evaluate("() => window.scrollTo(0, 500)")
+    assert page.evaluate("() => scrollY") == 500
+    return {**told, "height": 0}
+
+
+@pytest.mark.parametrize("host", ["bokeh server"])
+def test_a_pane_changes_nothing_of_a_page_of_bokeh_or_panel(
+    served: Stack, ports: dict[str, int], redis_url: str, chromium: Browser, run: MadeUpRun, tmp_path: Path, host: str
+) -> None:
+    port, path = (ports["bokeh"], "overview") if host == "bokeh server" else (free_port(), "")
+    told: dict[str, str] = {"pages": served.url} if host == "bokeh server" else {"redis": redis_url}
+    begins = {"bokeh server": "# bokeh:", "panel library": "# panel:", "bokeh library": "# bokeh library:"}[host]
+    pane = {
+        "bokeh server": ("{{ maps }}", ""),
+        "panel library": ('pn.Row(tab.maps, pn.Column("## Notes", tab.histogram))', 'pn.Row(pn.Column("## Notes"))'),
+        "bokeh library": ("    beamline.maps(height=560).server_doc(document)\n", ""),
+    }[host]
+    code = block("embedding.md", "python", begins, **told).replace("port=8000", f"port={port}")
+    assert pane[0] in code
+    arguments = ["-m", "bokeh", "serve", "overview.py", "--port", str(port)] if path else ["overview.py"]
+    url = f"http://localhost:{port}/{path}"
+    page = chromium.new_page(viewport={"width": 1280, "height": 800})
+    states: list[dict[str, Any]] = []
+    for variant, ready in (
+        (code.replace(*pane), lambda shown: True),
+        (code, lambda shown: shows(shown, run, 33)),
+    ):
+        (tmp_path / "overview.py").write_text(variant)
+        with program_at(arguments, tmp_path, url):
+            states.append(styles_at(page, url, ready=ready))
+            page.goto("about:blank")
+    page.close()
+    sizes = re.compile("size|height|width|origin|bottom|top|right")  # a page with more in it is longer
+    changed = {name: told for name, told in differences(*states).items() if not sizes.search(name)}
+    assert changed == {}

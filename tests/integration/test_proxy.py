@@ -42,6 +42,20 @@ def test_all_that_a_page_loads_comes_through_the_proxy(proxy: Proxy, run: MadeUp
             assert client.get(f"{proxy.url}/snakemap/{path}").status_code == 200, path
 
 
+@pytest.mark.parametrize("name", ["maps", "dashboard", "log", "histogram", "frame", "summary"])
+def test_the_script_of_a_page_for_pages_of_others_has_no_style_for_them(proxy: Proxy, name: str) -> None:
+    ours = "html, body {"
+    address = f"{proxy.url}/snakemap/{name}"
+    asked = {"bokeh-autoload-element": "a", "bokeh-app-path": f"/snakemap/{name}", "bokeh-absolute-url": address}
+    with proxy.client() as client:
+        page, script = client.get(address), client.get(f"{address}/autoload.js", params=asked)
+    assert (page.status_code, script.status_code) == (200, 200)
+    assert ours in page.text
+    assert ours not in script.text
+    assert "data-theme" not in script.text
+    assert "Traceback" not in proxy.stack.pages.log.read_text()
+
+
 def test_a_browser_of_another_origin_gets_no_session(proxy: Proxy) -> None:
     async def refused(url: str) -> int:
         origin = "https://elsewhere"

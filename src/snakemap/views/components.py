@@ -72,6 +72,7 @@ class TopBar(_Connected):
     state = param.Dict(default={}, doc="What to show; see `topbar.js` for its keys.")
     theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page; the button sets it.")
     logo = param.String(default="", doc="The logo, as SVG of our own.")
+    base = param.String(default="", doc="Where links lead from; empty on our own page, which they are relative to.")
 
     _esm = script_of("text", "connection", "topbar")
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class

@@ -119,7 +119,7 @@ class Dashboard(pn.viewable.Viewer):
         tab, center = self.tab, self._center()
         lists = self._lists()
         top: list[Any] = [tab.topbar]
-        if not tab.topbar.guest:  # the address of somebody else's page is theirs
+        if not (tab.topbar.guest or tab.topbar.base):  # the address of somebody else's page is theirs
             self.address = Address(tab, self.center, lists, names=self._list_names)
             self.address.go(place, notes)
             top.append(self.address.bar)
@@ -138,7 +138,12 @@ class Dashboard(pn.viewable.Viewer):
             self._bottom(),
             sizing_mode="stretch_both",
             margin=0,
-            styles={"height": "100vh", "width": "100vw", "background": "var(--sm-page)", "overflow": "hidden"},
+            styles={
+                "height": "var(--sm-height, 100vh)",
+                "width": "var(--sm-width, 100vw)",
+                "background": "var(--sm-page)",
+                "overflow": "hidden",
+            },
             stylesheets=[NARROW],
         )
 

@@ -22,7 +22,7 @@ def style_from_here(document: Document) -> None:
     beamline's network may not reach.
     """
     request = getattr(document.session_context, "request", None)
-    server = server_of(request) if request is not None else ""
+    server = server_of(request)
     if server:
         for root in document.roots:
             patch_model_css(root, dist_url=f"{server}/static/extensions/panel/")
@@ -32,8 +32,10 @@ def server_of(request: Any) -> str:
     """Where a page of others found us, as its browser knows it; empty when it is no such page.
 
     Args:
-        request: of the session, with ``uri``, ``host``, ``protocol`` and ``arguments``.
+        request: of the session, with ``uri``, ``host``, ``protocol`` and ``arguments``; None where there is none.
     """
+    if request is None:
+        return ""
     path = urlsplit(request.uri).path
     if not path.endswith(LOADER):
         return ""

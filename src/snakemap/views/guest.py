@@ -16,10 +16,13 @@ from snakemap.views.dashboard import Dashboard, guest_css
 from snakemap.views.tab import Tab
 from snakemap.views.theming import STALE
 
-__all__ = ["GUESTS", "Guest", "laid_out", "under_line"]
+__all__ = ["GUESTS", "HEIGHTS_ALONE", "Guest", "boxed", "colored", "laid_out", "under_line"]
 
 HEIGHTS = {"maps": 560, "histogram": 320, "frame": 360, "summary": None, "dashboard": 860}
 GUESTS = tuple(HEIGHTS)
+HEIGHTS_ALONE = {**HEIGHTS, "summary": 240, "log": 560}
+"""Pixels, of a page of ours in an element that has no height of its own."""
+
 LAYOUT = (
     *("width", "height", "min_width", "min_height", "max_width", "max_height"),
     *("sizing_mode", "margin", "align", "visible"),
@@ -30,10 +33,18 @@ BOX = {
 }
 
 
+EMBEDDED = ":host { --sm-height: 100%; --sm-width: 100%; }"
+"""What is as high and wide as the window on a page of ours, is so as its element in a page of others."""
+
+
 class Box(JSComponent):
     """What panes are in: their colors end here, and so does what their host's layout does not see to."""
 
     view = Child(doc="The pane.")
+    alone = param.Integer(
+        default=0,
+        doc="Height in pixels of a page of ours where its element in the page has none; 0: it is in a layout.",
+    )
 
     _esm = JS / "guest.js"
     # Panel gives it the height of the whole, borders and padding included
@@ -100,11 +111,33 @@ def laid_out(kind: str, tab: Tab, **layout: Any) -> pn.viewable.Viewable:
     view, styles = _view(kind, tab), dict(BOX)
     if kind == "dashboard":
         styles = {**styles, "padding": "0"}
-    css = guest_css(tab.choices.theme)
     if kind != "dashboard":  # whose top bar says so
         view = under_line(view, ConnectionLine(guest=True), sizing_mode=layout.get("sizing_mode") or "stretch_width")
-    box = Box(view=pn.panel(view), stylesheets=[css], css_classes=["snakemap"], styles=styles, **layout)
-    tab.choices.param.watch(lambda event: box.param.update(stylesheets=[guest_css(event.new)]), "theme")
+    box = Box(view=pn.panel(view), css_classes=["snakemap"], styles=styles, **layout)
+    return colored(box, tab)
+
+
+def boxed(view: Any, *, theme: str, height: int) -> Box:
+    """Return a page of ours for the element of a page of others that it is embedded into.
+
+    Args:
+        view: all of the page.
+        theme: ``"dark"`` or ``"light"``.
+        height: pixels, where the element around it has no height of its own.
+    """
+    css = f"{guest_css(theme)} {EMBEDDED}"
+    return Box(view=pn.panel(view), alone=height, stylesheets=[css], sizing_mode="stretch_both", margin=0)
+
+
+def colored(box: Box, tab: Tab) -> Box:
+    """Give a box the colors of a tab, now and whenever they change."""
+    more = EMBEDDED if box.alone else ""
+
+    def color(theme: str) -> None:
+        box.stylesheets = [f"{guest_css(theme)} {more}"]
+
+    color(tab.choices.theme)
+    tab.choices.param.watch(lambda event: color(event.new), "theme")
     return box
 
 

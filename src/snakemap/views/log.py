@@ -43,6 +43,7 @@ class EventList(JSComponent):
     chosen = param.Dict(default={}, doc="The event that is looked into.")
     ask = param.Dict(default={}, doc="What the user did last: `asked`, each `number`, `what`, and what that needs.")
     theme = param.String(default="", doc="Colors that the address of the page asks for; empty: those used last.")
+    base = param.String(default="", doc="Where links lead from; empty on our own page, which they are relative to.")
 
     _esm = list_script("log")
     _stylesheets = [stylesheet("log")]  # noqa: RUF012 - Panel reads it from the class

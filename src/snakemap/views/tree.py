@@ -31,6 +31,7 @@ class TreeList(JSComponent):
 
     state = param.Dict(default={}, doc="What to show; see `tree.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user did: `number`, `what`, `id`, `text`.")
+    base = param.String(default="", doc="Where links lead from; empty on our own page, which they are relative to.")
 
     _esm = list_script("tree")
     _stylesheets = [stylesheet("tree")]  # noqa: RUF012 - Panel reads it from the class

@@ -18,13 +18,13 @@ export function render({model, el}) {
     model.ask = {asked}
   }
 
-  const theme = model.theme || localStorage.getItem("snakemap-theme")
+  const theme = model.base ? "" : model.theme || localStorage.getItem("snakemap-theme")
   if (theme === "dark" || theme === "light") document.documentElement.dataset.theme = theme
 
   const root = make("div", "log")
   const bar = make("header", "", root)
   const home = make("a", "home", bar)
-  home.href = "dashboard"
+  home.href = `${model.base}dashboard`
   home.textContent = "snakemap"
   home.title = "the dashboard"
   make("span", "title", bar).textContent = "log"
@@ -191,7 +191,7 @@ export function render({model, el}) {
   let there = false
   const onKey = (event) => {
     if (root.isConnected) there = true
-    else if (there) { document.removeEventListener("keydown", onKey); return }
+    else if (there) { keys.removeEventListener("keydown", onKey); return }
     if (event.ctrlKey || event.metaKey || event.altKey || ["INPUT", "SELECT", "PRE"].includes(event.composedPath()[0]?.tagName)) return
     ours = performance.now()
     const page = Math.max(1, Math.floor(view.clientHeight / HEIGHT) - 1)
@@ -212,8 +212,9 @@ export function render({model, el}) {
     else return
     event.preventDefault()
   }
-  // wherever the focus is, unless it is where somebody writes
-  document.addEventListener("keydown", onKey)
+  // on our own page wherever the focus is, unless it is where text goes in; in a page of others only in the log
+  const keys = model.base ? root : document
+  keys.addEventListener("keydown", onKey)
 
   // filters
   // what was asked for counts until it is so: two clicks may be quicker than the server
@@ -304,7 +305,7 @@ export function render({model, el}) {
     for (const name of now.names ?? []) query.append("name", name)
     if (now.text) query.set("text", now.text)
     if (frozen) query.set("until", frozen)
-    save.href = `events?${query}`
+    save.href = `${model.base}events?${query}`
   }
   let wasOld = null
   const fillState = () => {
@@ -364,7 +365,7 @@ export function render({model, el}) {
       const copy = act("button", "Copy", "copy what is shown")
       copy.addEventListener("click", () => navigator.clipboard?.writeText(told.text).then(() => { copy.textContent = "Copied" }, () => {}))
       const link = act("a", "Download", "the whole document")
-      link.href = `events?cursor=${encodeURIComponent(told.cursor)}`
+      link.href = `${model.base}events?cursor=${encodeURIComponent(told.cursor)}`
       link.setAttribute("download", `snakemap-${told.cursor}.jsonl`)
     }
     act("button", "✕", "close").addEventListener("click", close)

@@ -21,7 +21,7 @@ export function render({model, view, el}) {
   events.textContent = "Log"
   events.title = "all events, as they come"
   events.target = "_blank"
-  events.href = "log"
+  events.href = `${model.base}log`
   const theme = make("button", "theme", bar)
   theme.type = "button"
 
@@ -46,20 +46,20 @@ export function render({model, view, el}) {
       write(node, light.name)
     })
   }
-  const root = document.documentElement
+  const root = document.documentElement, foreign = model.guest || model.base !== ""
   const wear = (name) => {
-    if (!model.guest) root.dataset.theme = name
+    if (!foreign) root.dataset.theme = name
     theme.textContent = name === "dark" ? "☀" : "☾"
     theme.title = name === "dark" ? "Light colors" : "Dark colors"
   }
   theme.addEventListener("click", () => {
     model.theme = model.theme === "dark" ? "light" : "dark"
-    if (!model.guest) localStorage.setItem("snakemap-theme", model.theme)
+    if (!foreign) localStorage.setItem("snakemap-theme", model.theme)
   })
   model.on("theme", () => wear(model.theme))
   model.on("state", fill)
-  const asked = model.guest ? null : new URLSearchParams(location.search).get("theme")
-  const kept = model.guest ? null : localStorage.getItem("snakemap-theme")
+  const asked = foreign ? null : new URLSearchParams(location.search).get("theme")
+  const kept = foreign ? null : localStorage.getItem("snakemap-theme")
   const wanted = asked ?? kept ?? model.theme
   if ((wanted === "dark" || wanted === "light") && wanted !== model.theme) model.theme = wanted
   wear(model.theme)

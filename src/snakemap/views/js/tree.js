@@ -100,7 +100,7 @@ export function render({model, el}) {
     write(file, state.file ? readable(state.file.split("/").pop(), 60) : "")
     tip(file, readable(state.file ?? ""))
     let link = ""
-    try { link = `file?path=${encodeURIComponent(state.file ?? "")}` } catch { /* a name that is no text */ }
+    try { link = `${model.base}file?path=${encodeURIComponent(state.file ?? "")}` } catch { /* a name that is no text */ }
     write(download, state.download && link ? `download (${state.download})` : "")
     download.href = link || "#"
     search.style.display = state.file ? "" : "none"
