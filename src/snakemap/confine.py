@@ -15,7 +15,6 @@ import ctypes
 import errno
 import logging
 import os
-import re
 import stat
 import struct
 from collections import deque
@@ -23,11 +22,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import Self
-from urllib.parse import unquote_to_bytes
 
 from snakemap.errors import FileMissing, FileNotReady, FileRefused
+from snakemap.file_uri import readings
 
-__all__ = ["DataRoot", "local_path", "restrict_process", "shown"]
+__all__ = ["DataRoot", "local_path", "local_paths", "restrict_process", "shown"]
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +38,6 @@ PINNED = os.O_PATH | os.O_CLOEXEC
 READABLE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 OPENAT2 = 437
 RESOLVE_NO_MAGICLINKS, RESOLVE_BENEATH = 0x02, 0x08
-FILE_URI = re.compile(r"file:(?://[^/]*(?=/)|(?=/[^/]))", re.IGNORECASE)
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -215,7 +213,16 @@ class DataRoot:
 
 
 def local_path(uri: str, path_map: Sequence[tuple[str, str]] = ()) -> Path:
-    """Where a file that the writer calls ``uri`` is on this machine.
+    """Where a file that the writer calls ``uri`` is on this machine, by its first reading; see :func:`local_paths`.
+
+    >>> str(local_path("file://localhost/writer/a%20b.h5", [("/writer", "/mnt/visit")]))
+    '/mnt/visit/a b.h5'
+    """
+    return _local(readings(uri)[0], path_map)
+
+
+def local_paths(uri: str, path_map: Sequence[tuple[str, str]] = ()) -> tuple[Path, ...]:
+    """Where a file that the writer calls ``uri`` may be on this machine: the first of these that is there.
 
     The longest prefix of ``path_map`` that fits is replaced; whole parts are compared, so ``/data`` is no prefix of
     ``/database``. A host in the URI is the writer's business and is not looked at.
@@ -224,15 +231,19 @@ def local_path(uri: str, path_map: Sequence[tuple[str, str]] = ()) -> Path:
         uri: ``file://localhost/dls/x.h5``, ``file:///dls/x.h5`` (percent-encoded), or a plain absolute path.
         path_map: pairs of the writer's prefix and ours.
 
+    Returns:
+        One path, or two where decoding makes a difference: the decoded one, then the one as it stands.
+
     Raises:
         FileRefused: when that is no absolute path of a file, or goes back by ``..``.
 
-    >>> str(local_path("file://localhost/writer/a%20b.h5", [("/writer", "/mnt/visit")]))
-    '/mnt/visit/a b.h5'
+    >>> [str(path) for path in local_paths("file:///writer/10%25", [("/writer", "/mnt/visit")])]
+    ['/mnt/visit/10%', '/mnt/visit/10%25']
     """
-    path = uri
-    if scheme := FILE_URI.match(uri):
-        path = os.fsdecode(unquote_to_bytes(uri[scheme.end() :]))
+    return tuple(_local(path, path_map) for path in readings(uri))
+
+
+def _local(path: str, path_map: Sequence[tuple[str, str]]) -> Path:
     name = shown(path)
     if not path.startswith("/") or "\0" in path:
         raise FileRefused(f"{name} is no absolute path and no file:// URI")

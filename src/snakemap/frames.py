@@ -11,13 +11,14 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
 
 from snakemap.documents import Span
 from snakemap.errors import DocumentError
+from snakemap.file_uri import readings
 
 __all__ = ["COLUMNS", "FrameLedger", "Piece", "Resource", "image_data_key", "image_data_keys", "is_spectrum"]
 
@@ -77,7 +78,7 @@ class Resource:
         """
         if not self.template:
             return self.uri
-        directory = unquote(urlsplit(self.uri).path, errors="surrogateescape").rstrip("/") + "/"
+        directory = readings(self.uri)[0].rstrip("/") + "/"
         name = self.template % (directory, self.filename, frame)
         return f"file://localhost{quote(name, errors='surrogateescape')}"
 

@@ -22,14 +22,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.confine import local_path, shown
+from snakemap.confine import local_paths, shown
 from snakemap.errors import FileBroken, FrameError
 from snakemap.hdf5_layout import COLORS
 from snakemap.hdf5_process import ReaderProcess
@@ -148,17 +148,17 @@ class FrameReader(ReaderProcess):
             FrameError: frames of another shape, or that cannot be summed.
             RoiError: an ROI reaches beyond the frame.
         """
-        path = str(local_path(batch.uri, self.path_map))
+        paths = self._paths(batch.uri)
         parts: list[Reduced] = []
         start, self.marks = batch.start, ()
         while start < batch.stop:
             read = functools.partial(_reduced, rois=len(batch.rois), points_max=batch.stop - start)
-            part, marks = await self._ask(_request("reduce", batch, path, start), functools.partial(_marked, read))
+            part, marks = await self._ask(_request("reduce", batch, paths, start), functools.partial(_marked, read))
             parts.append(part)
             self.marks = (*self.marks, *marks)
             start += len(part.sums)
             if parts[-1].identity != parts[0].identity:
-                raise FileBroken(f"{shown(path)} was replaced by another file while it was being read")
+                raise FileBroken(f"{shown(paths[0])} was replaced by another file while it was being read")
         sums = parts[0].sums if len(parts) == 1 else np.concatenate([part.sums for part in parts])
         read, rounded = sum(part.size_bytes for part in parts), any(part.rounded for part in parts)
         return dataclasses.replace(parts[-1], sums=sums, size_bytes=read, rounded=rounded)
@@ -169,12 +169,12 @@ class FrameReader(ReaderProcess):
         ROIs, frame shape and preview of the batch mean nothing here. NaN stays NaN; whole numbers beyond 2**53 are
         rounded. Raises as :meth:`reduce` does.
         """
-        path = str(local_path(batch.uri, self.path_map))
+        paths = self._paths(batch.uri)
         parts: list[npt.NDArray[np.float64]] = []
         start, self.marks = batch.start, ()
         while start < batch.stop:
             read = functools.partial(_values, points_max=batch.stop - start)
-            part, marks = await self._ask(_request("scalars", batch, path, start), functools.partial(_marked, read))
+            part, marks = await self._ask(_request("scalars", batch, paths, start), functools.partial(_marked, read))
             parts.append(part)
             self.marks = (*self.marks, *marks)
             start += len(part)
@@ -186,12 +186,12 @@ class FrameReader(ReaderProcess):
         Storage that is allotted at once proves nothing. Points beyond the end of the dataset were not written. ROIs and
         preview of the batch mean nothing here. Raises as :meth:`reduce` does.
         """
-        path = str(local_path(batch.uri, self.path_map))
+        paths = self._paths(batch.uri)
         parts: list[npt.NDArray[np.bool_]] = []
         start = batch.start
         while start < batch.stop:
             read = functools.partial(_marks, points_max=batch.stop - start)
-            parts.append(await self._ask(_request("written", batch, path, start), read))
+            parts.append(await self._ask(_request("written", batch, paths, start), read))
             start += len(parts[-1])
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
@@ -201,19 +201,24 @@ class FrameReader(ReaderProcess):
 
     async def size(self, uri: str, dataset: str) -> tuple[int, ...]:
         """Shape of a dataset now, of whatever it holds; raises as :meth:`reduce` does."""
-        path = str(local_path(uri, self.path_map))
-        return await self._ask(_request("size", FrameBatch(uri, dataset, 0, 1), path, 0), _shape)
+        paths = self._paths(uri)
+        return await self._ask(_request("size", FrameBatch(uri, dataset, 0, 1), paths, 0), _shape)
 
     async def shape(self, uri: str, dataset: str) -> tuple[int, ...]:
         """Shape of a stack of frames now: frames, rows and columns, or with colors; raises as :meth:`reduce` does."""
-        path = str(local_path(uri, self.path_map))
-        return await self._ask(_request("shape", FrameBatch(uri, dataset, 0, 1), path, 0), _shape)
+        paths = self._paths(uri)
+        return await self._ask(_request("shape", FrameBatch(uri, dataset, 0, 1), paths, 0), _shape)
+
+    def _paths(self, uri: str) -> list[str]:
+        """Where the file may be, in the order in which it is looked for."""
+        return [str(path) for path in local_paths(uri, self.path_map)]
 
 
-def _request(ask: str, batch: FrameBatch, path: str, start: int) -> FrameRequest:
+def _request(ask: str, batch: FrameBatch, paths: Sequence[str], start: int) -> FrameRequest:
     return {
         "ask": ask,
-        "path": path,
+        "path": paths[0],
+        "instead": [*paths[1:]],
         "dataset": batch.dataset,
         "start": start,
         "stop": batch.stop,

@@ -6,6 +6,7 @@ up what it does not need: memory beyond a limit, files outside the data root, wr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from h5py import h5d, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from snakemap.confine import DataRoot, restrict_process, shown
-from snakemap.errors import FileBroken, FileReplaced, FrameError, SnakemapError
+from snakemap.errors import FileBroken, FileMissing, FileReplaced, FrameError, SnakemapError
 from snakemap.hdf5_files import CHUNK_BYTES_MAX, HDF5_ERRORS, FileDeleted, Found, HdfFile, OpenFiles, creation_of
 from snakemap.hdf5_grove import GROVE
 from snakemap.hdf5_layout import Layout, layout_of, scalar_rows
@@ -193,19 +194,29 @@ class Reader:
         if self.confined is None:
             self.confined = restrict_process([self.root.root, *_python_paths()])
 
+    def _open(self, request: FrameRequest) -> HdfFile:
+        """The file of a request, under the first of its names that is there."""
+        try:
+            return self.files.open(request["path"])
+        except FileMissing:
+            for path in request.get("instead", ()):
+                with contextlib.suppress(FileMissing):
+                    return self.files.open(path)
+            raise
+
     def _shape(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
-        found = self._find(self.files.open(request["path"]), request)
+        found = self._find(self._open(request), request)
         self.files.measure(found)
         return {"shape": found.dataset.shape, "confined": self.confined}, b""
 
     def _size(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
-        found = self.files.find(self.files.open(request["path"]), request["dataset"])
+        found = self.files.find(self._open(request), request["dataset"])
         self.files.measure(found)
         return {"shape": found.dataset.shape, "confined": self.confined}, b""
 
     def _scalars(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
         start, stop = request["start"], request["stop"]
-        file = self.files.open(request["path"])
+        file = self._open(request)
         found = self.files.find(file, request["dataset"])
         per_point = _scalar_rows(found, request)
         stop = min(stop, start + SCALARS_MAX)
@@ -221,7 +232,7 @@ class Reader:
     def _reduce(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
         until = time.monotonic() + self.terms.time_limit_s / 2
         start, stop = request["start"], request["stop"]
-        file = self.files.open(request["path"])
+        file = self._open(request)
         found = self._find(file, request)
         if request.get("columns"):
             return self._reduce_grid(file, found, request, until)
@@ -315,7 +326,7 @@ class Reader:
     def _written(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
         """Which points of a dataset were written for certain."""
         start, stop, columns = request["start"], request["stop"], request.get("columns", 0)
-        found = self.files.find(self.files.open(request["path"]), request["dataset"])
+        found = self.files.find(self._open(request), request["dataset"])
         self.files.measure(found)
         stop = min(stop, start + WRITTEN_MAX)
         if columns:

@@ -15,7 +15,7 @@ import math
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import h5py
@@ -35,9 +35,10 @@ from h5grove.utils import (
 )
 from h5py import h5a, h5l  # pyright: ignore[reportAttributeAccessIssue]
 
-from snakemap.confine import local_path, shown
+from snakemap.confine import local_paths, shown
 from snakemap.errors import (
     FileBroken,
+    FileMissing,
     FileNotReady,
     FrameError,
     NotThere,
@@ -46,6 +47,7 @@ from snakemap.errors import (
     TooLarge,
     WrongKind,
 )
+from snakemap.file_uri import is_file_uri
 from snakemap.hdf5_files import CHUNK_BYTES_MAX, Found, HdfFile, Node, OpenFiles, link_of, reading
 from snakemap.hdf5_slices import UNPACKED_MAX, check_written, unpacked_bytes
 from snakemap.hdf5_types import dtype_of, values_of
@@ -186,10 +188,14 @@ GROVE: dict[str, Callable[[OpenFiles, Any], Answer]] = {
 
 
 def _open(files: OpenFiles, path: str) -> HdfFile:
-    """Opens a file by its name in the data root, or by the writer's."""
-    name = str(local_path(path, files.path_map)) if path.startswith("/") else path
+    """Opens a file by its name in the data root, or by the writer's name or URI."""
+    outside = path.startswith("/") or is_file_uri(path)
+    names = [str(name) for name in local_paths(path, files.path_map)] if outside else [path]
     try:
-        return files.open_afresh(name)
+        for name in names[:-1]:
+            with suppress(FileMissing):
+                return files.open_afresh(name)
+        return files.open_afresh(names[-1])
     except FileNotReady as error:
         if _is_missing(error):
             raise NotThere(f"File not found: {shown(path)} is not in the data root") from error

@@ -96,10 +96,13 @@ class FrameRequest(TypedDict):
     - ``"written"``: for each point whether it was written for certain, as its own chunks show;
     - ``"shape"``: of a stack of frames, by path and dataset alone;
     - ``"size"``: the shape of any dataset, in the same way.
+
+    A file that is not at ``path`` is read at the first of ``instead`` where one is.
     """
 
     ask: str
     path: str
+    instead: NotRequired[list[str]]
     dataset: str
     start: int
     stop: int

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Literal
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from snakemap.classic import Data, Pointer, refusal_of, resource_of
 from snakemap.derived import DERIVED, FRAME_INDEX, OPENED, Rectangle, Told
 from snakemap.documents import SETTLED, Document, position
 from snakemap.errors import DocumentError
+from snakemap.file_uri import path_of
 from snakemap.frames import FrameLedger
 from snakemap.geometry import Habits
 from snakemap.maps import Maps
@@ -289,8 +289,9 @@ class Run:
     def file(self) -> str | None:
         """Path of its first file, as the writer sees it."""
         for ledger in self.ledgers():
-            for resource in ledger.resources.values():
-                return unquote(urlsplit(resource.uri_of(0)).path)
+            for uid, resource in ledger.resources.items():
+                read = (one for source in self.sources.values() if source.told for one in source.told.files)
+                return path_of(resource.uri_of(0), [name.rpartition(", ")[0] for of, name, *_ in read if of == uid])
         return None
 
     @property

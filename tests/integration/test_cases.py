@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -394,3 +395,51 @@ async def test_a_camera_whose_file_never_came_leaves_the_maps_to_the_scalars_of_
         assert outcome.run.status == "incomplete"
         assert "No frame of cam could be read; the maps show scalars." in outcome.words
         assert "4 points of cam could not be read." in outcome.words
+
+
+# names of files
+
+
+async def test_files_are_found_whether_or_not_their_uri_is_encoded(redis_url: str, tmp_path: Path) -> None:
+    names = ["10%Fe/sample #5/det.h5", "what?/det.h5", "a%20b.h5", "100%.h5", "a%2Fb.h5", " ends .h5 ", "é/%C3%A9.h5"]
+    cases = []
+    for number_of_case, name in enumerate(names):
+        for encoded in (False, True):
+            folder = tmp_path / f"{number_of_case}{'encoded' if encoded else ''}"
+            path = write(folder / name, ramp(4))
+            uri = f"file:///{quote(str(path))[1:]}" if encoded else f"file://control-7{path}"
+            case = Documents(folder, 2, 2)
+            descriptor = case.descriptor(cam=image(1, 8, 8))
+            case.stream_datum(descriptor, case.stream_resource("cam", path, uri=uri), 0, 4)
+            case.stop(primary=4)
+            cases.append((case, path))
+    outcomes = await all_played(redis_url, tmp_path, *(case for case, _ in cases))
+    for outcome, (_, path) in zip(outcomes, cases, strict=True):
+        assert outcome.channel("total") == snaked(2, 2, RAMP), path
+        assert (outcome.summary["file"], outcome.summary["status"]) == (str(path), "complete")
+
+
+async def test_of_two_files_that_a_uri_may_mean_the_decoded_one_is_read(redis_url: str, tmp_path: Path) -> None:
+    write(tmp_path / "both" / "a%20b.h5", ramp(4, first=100))
+    path = write(tmp_path / "both" / "a b.h5", ramp(4))
+    case = Documents(tmp_path / "both", 2, 2)
+    descriptor = case.descriptor(cam=image(1, 8, 8))
+    resource = case.stream_resource("cam", path, uri=f"file://localhost{tmp_path}/both/a%20b.h5")
+    case.stream_datum(descriptor, resource, 0, 4)
+    case.stop(primary=4)
+    outcome = await played(redis_url, tmp_path, case)
+    assert outcome.channel("total") == snaked(2, 2, RAMP)
+    assert outcome.summary["file"] == str(path)
+
+
+async def test_the_path_of_a_classic_resource_is_not_decoded(redis_url: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "10%Fe" / "what? #5 a%20b.h5", ramp(4))
+    case = Documents(tmp_path / "classic", 2, 2)
+    descriptor = case.descriptor(cam=image(8, 8, external="FILESTORE:"))
+    resource = case.resource("AD_HDF5", path.name, root=path.parent, frame_per_point=1)
+    for point in range(4):
+        case.event(descriptor, point + 1, cam=case.datum(resource, point))
+    case.stop(primary=4)
+    outcome = await played(redis_url, tmp_path, case)
+    assert outcome.channel("total") == snaked(2, 2, RAMP)
+    assert outcome.summary["file"] == str(path)

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import h5py
 import httpx
@@ -207,6 +208,21 @@ async def test_a_file_is_known_by_the_name_that_its_writer_gives_it(ours: httpx.
     write(visit / "scan.h5", pictures(0, 3))
     answer = await ask(ours, "data", f"/writer/{visit.name}/scan.h5", "/d", selection="1", format="bin")
     assert answer.content == pictures(1, 2).tobytes()
+
+
+async def test_a_file_is_known_by_its_uri_whether_or_not_that_is_encoded(ours: httpx.AsyncClient, visit: Path) -> None:
+    for name in ("10%Fe sample #5.h5", "what?.h5", "a%20b.h5", "é 100%.h5"):
+        write(visit / name, pictures(0, 3))
+        writer = f"/writer/{visit.name}"
+        for spelling in (f"{writer}/{name}", f"file://localhost{writer}/{name}", f"file://{quote(f'{writer}/{name}')}"):
+            answer = await ask(ours, "data", spelling, "/d", selection="1", format="bin")
+            assert answer.content == pictures(1, 2).tobytes(), spelling
+    write(visit / "a b.h5", pictures(3, 6))
+    for spelling, first in ((f"file://{writer}/a%20b.h5", 3), (f"{writer}/a%20b.h5", 0)):
+        answer = await ask(ours, "data", spelling, "/d", selection="1", format="bin")
+        assert answer.content == pictures(first + 1, first + 2).tobytes()
+    refused = await ask(ours, "data", "file:///writer/%2e%2e/secret.h5", "/d")
+    assert refusal(refused) == (403, "file_refused")
 
 
 async def test_a_file_that_is_being_written_is_told_as_it_is_now(ours: httpx.AsyncClient, visit: Path) -> None:

@@ -53,6 +53,21 @@ async def test_the_frame_of_a_row_is_read_wherever_the_writer_says_that_it_is(ro
     np.testing.assert_array_equal(colors, np.stack([FRAMES[2]] * 3, axis=-1))
 
 
+async def test_a_frame_is_found_by_either_reading_of_its_uri(room: FileRoom) -> None:
+    root = room.looker.root
+    with h5py.File(root / "10%Fe a%20b #5.h5", "w") as file:
+        file["frames"] = FRAMES
+    for name in ("10%Fe a%20b #5.h5", "10%25Fe%20a%2520b%20%235.h5"):
+        found = await frame_at(room, resource("/frames", uri=f"file://localhost/beamline/{name}"), 4)
+        np.testing.assert_array_equal(found, FRAMES[4])
+    assert room.place_of("file:///beamline/a%20b.h5") == "a b.h5"
+    (root / "a%20b.h5").write_bytes(b"")
+    assert room.place_of("file:///beamline/a%20b.h5") == "a%20b.h5"
+    (root / "a b.h5").write_bytes(b"")
+    assert room.place_of("file:///beamline/a%20b.h5") == "a b.h5"
+    assert room.place_of("file:///elsewhere/a%20b.h5") == ""
+
+
 async def test_a_broad_frame_comes_as_small_as_a_screen_needs_it(room: FileRoom) -> None:
     frame = await frame_at(room, resource("/broad"), 3)
     assert max(frame.shape) <= 512

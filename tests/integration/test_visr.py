@@ -184,6 +184,8 @@ async def test_a_map_is_found_by_the_name_of_its_file_there_and_here_and_what_is
 
         there = await ask("/data/run.h5", BASE + "RedTotal")
         assert (await ask(lab.root / "run.h5", BASE + "RedTotal")).json() == there.json()
+        for uri in ("file://localhost/data/run.h5", "file:///data/%72un.h5", "file://control-7/data/run.h5"):
+            assert (await ask(uri, BASE + "RedTotal")).json() == there.json()
         total = (await ask("/data/run.h5", "/Total")).json()["values"]
         assert sum(map(sum, total)) == scan.frames.sum()
         known = there.headers["etag"]
@@ -192,6 +194,7 @@ async def test_a_map_is_found_by_the_name_of_its_file_there_and_here_and_what_is
         for filepath, datapath in [
             ("/data/other.h5", BASE + "RedTotal"),
             ("run.h5", BASE + "RedTotal"),
+            ("/data/%72un.h5", BASE + "RedTotal"),
             ("/etc/passwd", BASE + "RedTotal"),
             ("/data/run.h5", BASE + "PinkTotal"),
             ("/data/run.h5", "/entry/data/data"),

@@ -28,7 +28,7 @@ from snakemap.api.models import Tag
 from snakemap.api.routes import NOT_MODIFIED, UID_MAX, UNUSABLE, IfNoneMatch, versioned
 from snakemap.api.service import Service
 from snakemap.api.streams import EventStream
-from snakemap.confine import local_path
+from snakemap.confine import local_paths
 from snakemap.errors import FileRefused, NotThere, RunNotFound, StoreUnavailable
 from snakemap.runs import Run
 from snakemap.store import Store
@@ -92,7 +92,7 @@ class RunsByFile:
             if time.monotonic() - self._looked_at >= LOOK_S:
                 self._uids = self._index(await self._store.summaries())
                 self._looked_at = time.monotonic()
-        found = self._uids.get(asked) if asked else None
+        found = next((self._uids[path] for path in asked if path in self._uids), None)
         if found is None:
             raise NotThere(f"no run in the store has the file {filepath[:200]!r}")
         return found
@@ -100,16 +100,16 @@ class RunsByFile:
     def _index(self, summaries: list[dict[str, Any]]) -> dict[str, str]:
         index: dict[str, str] = {}
         for summary in sorted(summaries, key=lambda summary: bool(summary.get("opened"))):  # else the newest first
-            if path := self._local(str(summary.get("file") or "")):
+            for path in self._local(str(summary.get("file") or "")):
                 index.setdefault(path, str(summary["uid"]))
         return index
 
-    def _local(self, path: str) -> str:
-        """Where a file is on this machine; empty when that is no absolute path."""
+    def _local(self, path: str) -> list[str]:
+        """Where a file may be on this machine, by its path or URI; empty when that is not absolute."""
         try:
-            return str(local_path(path, self._path_map))
+            return [str(one) for one in local_paths(path, self._path_map)]
         except FileRefused:
-            return ""
+            return []
 
 
 class ChannelMaps:

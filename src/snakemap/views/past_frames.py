@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import numpy.typing as npt
@@ -76,7 +75,7 @@ async def frame_at(room: FileRoom, resource: Resource, row: int) -> npt.NDArray[
         FileBroken: cannot be.
     """
     last = resource.frames_per_point * (row + 1) - 1
-    path = room.place_of(unquote(urlsplit(resource.uri_of(last)).path))
+    path = room.place_of(resource.uri_of(last))
     if not path:
         raise FrameError("the file is not in the data root")
     shape = (await room.looker.about(path, resource.dataset)).get("shape") or []

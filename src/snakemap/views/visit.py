@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from snakemap.confine import local_path
+from snakemap.confine import local_paths
 from snakemap.derived import Rectangle
 from snakemap.directories import Directories
 from snakemap.errors import FileRefused, FrameError, SnakemapError
@@ -45,8 +45,13 @@ class FileRoom:
     download_max: int = 0
 
     def place_of(self, file: str | None) -> str:
-        """Where in the data root a file is that a document names; empty when it is not there by its name."""
-        return _place(file or "", str(self.looker.root), self.path_map)
+        """Where in the data root a file is that a document names; empty when it is not there by its name.
+
+        A URI that has two readings is looked up in the data root.
+        """
+        places = _places(file or "", str(self.looker.root), self.path_map)
+        there = (place for place in places if len(places) > 1 and (self.looker.root / place).exists())
+        return next(there, places[0] if places else "")
 
 
 class Visit:
@@ -192,12 +197,12 @@ class Visit:
 
 
 @lru_cache(maxsize=10_000)
-def _place(file: str, root: str, path_map: Sequence[tuple[str, str]]) -> str:
+def _places(file: str, root: str, path_map: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Paths in the data root that a path or URI may mean, in the order in which they are tried."""
     try:
-        path = local_path(file, path_map)
+        paths = local_paths(file, path_map)
     except FileRefused:
-        return ""
-    for spelling in dict.fromkeys((root, os.path.realpath(root))):
-        if path.is_relative_to(spelling):
-            return str(path.relative_to(Path(spelling)))
-    return ""
+        return ()
+    spellings = [Path(spelling) for spelling in dict.fromkeys((root, os.path.realpath(root)))]
+    places = ([path.relative_to(one) for one in spellings if path.is_relative_to(one)][:1] for path in paths)
+    return tuple(str(place) for found in places for place in found)
