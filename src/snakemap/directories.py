@@ -24,6 +24,7 @@ from typing import Literal
 
 from snakemap.confine import DataRoot, shown
 from snakemap.errors import FileMissing, FileNotReady, FileRefused, SnakemapError
+from snakemap.hdf5_signature import HEAD_BYTES, head_of
 
 __all__ = ["ORDERS", "Directories", "Entry", "Page", "Scan"]
 
@@ -44,10 +45,6 @@ SCANS_MAX = 32
 KINDS_MAX = 20_000
 LIVE_S, SURELY_LIVE_S = 60.0, 10.0
 """A file is live when its writer has it open and wrote lately; or, whoever has it open, a moment ago."""
-
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-USER_BLOCKS = (0, 512, 1024, 2048)
-"""Where HDF5 files begin, behind a block of the user's; larger ones are not looked for."""
 
 DIGITS = re.compile(r"(\d+)")
 
@@ -314,10 +311,9 @@ class Directories:
         except FileNotReady:
             return "file", False
         try:
-            for block in USER_BLOCKS:
-                head = os.pread(fd, 12, block)
-                if head[:8] == SIGNATURE:
-                    return "hdf5", len(head) == 12 and head[8] >= 3 and bool(head[11] & 1)
+            head = head_of(fd)
+            if head is not None:
+                return "hdf5", len(head) == HEAD_BYTES and head[8] >= 3 and bool(head[11] & 1)
         except OSError as error:
             log.info("%s cannot be recognized: %s", shown(place), error)
         finally:

@@ -35,6 +35,7 @@ from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5t  # pyright: ignore[reportAttr
 
 from snakemap.confine import DataRoot, local_path, shown
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FileReplaced, FrameError, SnakemapError
+from snakemap.hdf5_signature import HEAD_BYTES, head_of
 from snakemap.hdf5_virtual import Mapping, VirtualMap
 
 __all__ = [
@@ -79,7 +80,6 @@ READ_ATTEMPTS = 26
 """How often HDF5 reads something again whose checksum is wrong, as a live writer may be at it. It waits twice as long
 each time, from a nanosecond on: 26 times take 0.1 s, and the 100 times that are usual never end."""
 
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 OPEN_FOR_WRITING, OPEN_FOR_SWMR = 0b001, 0b100
 Indices = npt.NDArray[np.int64]
 HDF5_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
@@ -998,27 +998,21 @@ def _access(*, locking: bool) -> h5p.PropFAID:
 
 def _unopened(file: HdfFile, error: BaseException) -> FileNotReady | FileBroken:
     """What it means that HDF5 cannot open a file, by what is in it and how old it is."""
-    head = os.pread(file.fd, 12, 0)
-    if not _has_signature(file):
-        if head.strip(b"\0"):
+    head = head_of(file.fd)
+    if head is None:
+        if os.pread(file.fd, HEAD_BYTES, 0).strip(b"\0"):
             return FileBroken(f"{file} is no HDF5 file")
         if file.young:
             return FileNotReady(f"{file} is still empty")
         return FileBroken(f"{file} is empty, and nobody is writing to it")
     if file.shrunk:
         return FileBroken(f"{file} was cut short: {_words(error)}")
-    flags = head[11] if len(head) == 12 and head[8] >= 3 else 0
+    flags = head[11] if len(head) == HEAD_BYTES and head[8] >= 3 else 0
     if flags & OPEN_FOR_WRITING and not flags & OPEN_FOR_SWMR:
         return FileNotReady(f"{file} is open in its writer, which lets nobody else read yet (SWMR is not on)")
     if file.young:
         return FileNotReady(f"{file} cannot be read (yet): {_words(error)}")
     return FileBroken(f"{file} cannot be opened as HDF5: {_words(error)}")
-
-
-def _has_signature(file: HdfFile) -> bool:
-    """HDF5 files begin at 0 or, behind a block of the user's, at 512, 1024, 2048 and so on."""
-    places = [0, *(512 << power for power in range(40) if 512 << power < file.size)]
-    return any(os.pread(file.fd, len(SIGNATURE), place) == SIGNATURE for place in places)
 
 
 @contextmanager

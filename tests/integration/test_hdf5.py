@@ -327,6 +327,24 @@ async def test_a_file_that_its_writer_has_not_opened_to_readers_is_not_ready(rea
         assert reduced.sums.tolist() == plain_sums(pictures(0, 4)).tolist()
 
 
+@pytest.mark.parametrize("block", [512, 4096, 8192, 1 << 20])
+async def test_a_file_behind_a_user_block_is_read_like_any_other(reader, visit, block):
+    frames = pictures(0, 5)
+    for name, options in (("raw", {"chunks": (1, *SHAPE)}), ("gzip", LAYOUTS["gzip"]), ("contiguous", {})):
+        path = visit / f"{name}.h5"
+        with h5py.File(path, "w", libver="latest", userblock_size=block) as file:
+            file.create_dataset("d", data=frames, **options)
+        age(path)
+        assert (await reader.reduce(batch(path, 0, 5))).sums.tolist() == plain_sums(frames).tolist()
+        assert (await reader.written(batch(path, 0, 5))).all() == (name != "contiguous")
+    with h5py.File(visit / "held.h5", "w", libver="latest", userblock_size=block) as file:
+        file["d"] = frames
+        file.flush()
+        path = age(visit / "held.h5")
+        with pytest.raises(FileNotReady, match="SWMR is not on"):
+            await reader.reduce(batch(path, 0, 5))
+
+
 async def test_a_file_of_the_old_format_can_be_read_once_it_is_closed(reader, visit):
     path = visit / "scan.h5"
     with SwmrWriter(path, plain=True, swmr=False) as writer:

@@ -4,6 +4,8 @@ import socket
 import time
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 from tests.support.patience import patiently
 
@@ -56,6 +58,29 @@ async def test_what_a_file_is_is_told_by_its_content(root: Path, directories: Di
         "sub": "directory", "scan.h5": "file", "scan.nxs": "hdf5", "noend": "hdf5", "behind.dat": "hdf5",
         "empty.h5": "file", "pipe": "other", "sock": "other",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("block", [0, *(512 << power for power in range(12))])
+async def test_hdf5_behind_a_user_block_of_any_power_of_two_is_recognized(
+    root: Path, directories: Directories, block: int
+) -> None:
+    with h5py.File(made(root / "file.mat", b""), "w", userblock_size=block, libver="latest") as file:
+        file["x"] = np.arange(5)
+        file.flush()
+        then = time.time() - 30
+        os.utime(root / "file.mat", (then, then))
+        assert [(entry.kind, entry.live) for entry in (await directories.page()).entries] == [("hdf5", True)]
+    then = time.time() - 31
+    os.utime(root / "file.mat", (then, then))
+    directories = Directories(root)
+    assert [(entry.kind, entry.live) for entry in (await directories.page()).entries] == [("hdf5", False)]
+
+
+async def test_a_signature_elsewhere_makes_no_hdf5(root: Path, directories: Directories) -> None:
+    for place in (256, 511, 513, 768, 1536, 6144, 12288, 8191):
+        made(root / f"{place}.dat", bytes(place) + HDF5)
+    made(root / "cut.dat", bytes(8192) + HDF5[:7])
+    assert set(kinds(await directories.page()).values()) == {"file"}
 
 
 async def test_links_that_stay_inside_are_followed_and_others_look_all_the_same(
