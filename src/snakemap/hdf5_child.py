@@ -25,10 +25,11 @@ import numpy.typing as npt
 from h5py import h5d, h5t  # pyright: ignore[reportAttributeAccessIssue]
 
 from snakemap.confine import DataRoot, restrict_process, shown
-from snakemap.errors import FileBroken, FileMissing, FileReplaced, FrameError, SnakemapError
+from snakemap.errors import FileBroken, FileMissing, FileNotReady, FileReplaced, FrameError, SnakemapError
 from snakemap.hdf5_files import CHUNK_BYTES_MAX, HDF5_ERRORS, FileDeleted, Found, HdfFile, OpenFiles, creation_of
 from snakemap.hdf5_grove import GROVE
 from snakemap.hdf5_layout import Layout, layout_of, scalar_rows
+from snakemap.hdf5_parts import Parts, parts_of
 from snakemap.hdf5_slices import read_slice
 from snakemap.hdf5_tree import about, find_names, members
 from snakemap.hdf5_wire import LENGTHS, PAYLOAD_MAX, FrameRequest, GroveRequest, LookRequest, Terms
@@ -186,13 +187,49 @@ class Reader:
             return {**header, "confined": self.confined}, payload
         answers = {"reduce": self._reduce, "scalars": self._scalars, "shape": self._shape, "size": self._size}
         answers |= {"written": self._written}
-        return answers[request["ask"]](request)
+        try:
+            return answers[request["ask"]](request)
+        except FrameError:
+            parts = self._parts(request)
+            if parts is None:
+                raise
+        return self._of_part(request, parts)
 
     def _confine(self) -> None:
         """Gives up all files outside the root, once there is a root."""
         self.root.hold()
         if self.confined is None:
             self.confined = restrict_process([self.root.root, *_python_paths()])
+
+    def _parts(self, request: FrameRequest) -> Parts | None:
+        """The stack in several files that a request is for; None when it is for a dataset."""
+        try:
+            return parts_of(self.files, self.files.node(self._open(request), request["dataset"]))
+        except SnakemapError:
+            return None
+
+    def _of_part(self, request: FrameRequest, parts: Parts) -> tuple[dict[str, Any], bytes]:
+        """The answer for points of a stack in several files: of those that lie in the file of the first."""
+        frames = parts.stretches[-1][1]
+        if request["ask"] in ("shape", "size"):
+            return {"shape": (frames, *parts.shape[1:]), "confined": self.confined}, b""
+        each = request["frames_per_point"]
+        first, stop = request["start"] * each, request["stop"] * each
+        if first >= frames:
+            raise FileNotReady(f"{shown(request['dataset'])} has {frames:,} frames (yet). {parts.missing}".strip())
+        part = parts.at(first)
+        if part.start % each or (part.stop < stop and part.count % each):
+            raise FrameError(f"{shown(request['dataset'])}: the {each} frames of a point lie in two files")
+        start = (first - part.start) // each
+        stop = min(request["stop"] - request["start"], (part.stop - first) // each) + start
+        if request["ask"] == "written" and not part.there:
+            return {"points": stop - start, "confined": self.confined}, bytes(stop - start)
+        if not part.there:
+            raise FileNotReady(parts.missing)
+        inside: FrameRequest = {**request, "dataset": part.path, "start": start, "stop": stop}
+        inside["preview"] = request["preview"] and start + request["stop"] - request["start"] == stop
+        header, payload = self._asked(inside)
+        return {**header, **({"length": frames} if "length" in header else {})}, payload
 
     def _open(self, request: FrameRequest) -> HdfFile:
         """The file of a request, under the first of its names that is there."""

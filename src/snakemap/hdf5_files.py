@@ -213,12 +213,16 @@ class OpenFiles:
         root: the gate.
         path_map: pairs of the writer's prefix and ours, for absolute names in external links.
         locking: whether HDF5 locks them.
+
+    Attributes:
+        parts: what :mod:`snakemap.hdf5_parts` has found of late.
     """
 
     def __init__(self, root: DataRoot, *, path_map: tuple[tuple[str, str], ...] = (), locking: bool = False) -> None:
         self.root = root
         self.path_map = path_map
         self.locking = locking
+        self.parts: dict[Any, tuple[float, Any]] = {}
         self._files: OrderedDict[str, HdfFile] = OrderedDict()
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from h5py import h5d  # pyright: ignore[reportAttributeAccessIssue]
 
 from snakemap.errors import FileNotReady, FrameError
 from snakemap.hdf5_files import Found, OpenFiles, reading
+from snakemap.hdf5_parts import Parts, parts_of
 from snakemap.hdf5_types import dtype_of, plain, values_of
 from snakemap.hdf5_wire import LOOK_PAYLOAD_MAX, LookRequest
 
@@ -38,7 +39,14 @@ def read_slice(files: OpenFiles, request: LookRequest) -> tuple[dict[str, Any], 
         FrameError: the selection is out of range or more than is read at one time, or there is nothing to read.
         FileNotReady, FileRefused, FileBroken: as :meth:`OpenFiles.find` and :meth:`OpenFiles.require` do.
     """
-    found = files.find(files.open_afresh(request["path"]), request["node"])
+    file = files.open_afresh(request["path"])
+    try:
+        found = files.find(file, request["node"])
+    except FrameError:
+        parts = parts_of(files, files.node(files.again(file), request["node"]))
+        if parts is None:
+            raise
+        return _read_part(files, request, parts)
     files.allow(found)
     dataset = found.dataset
     with reading(found.file, "its values cannot be looked at"):
@@ -66,6 +74,35 @@ def read_slice(files: OpenFiles, request: LookRequest) -> tuple[dict[str, Any], 
     if len(text) > LOOK_PAYLOAD_MAX:
         raise FrameError(f"{found}: so many long values are not read at one time; ask for fewer")
     return {**header, "json": True}, text
+
+
+def _read_part(files: OpenFiles, request: LookRequest, parts: Parts) -> tuple[dict[str, Any], bytes]:
+    """Values of one frame of a stack in several files; NaN where its file is missing.
+
+    Raises:
+        FrameError: several frames are asked for, or one that there is not.
+    """
+    selection = request.get("selection", [])
+    frame, rest = (selection[0], selection[1:]) if selection else ([], [])
+    if not isinstance(frame, int):
+        raise FrameError(f"{request['node']} is a stack in several files: its frames are read one at a time")
+    if not 0 <= frame < parts.shape[0]:
+        raise FrameError(f"{request['node']} has {parts.shape[0]:,} frames of what number {frame:,} is asked for")
+    part = parts.at(frame)
+    if part.there:
+        inside: LookRequest = {**request, "node": part.path, "selection": [frame - part.start, *rest]}
+        header, payload = read_slice(files, inside)
+        return {**header, "of": list(parts.shape)}, payload
+    asked = [*rest, *([0, size, 1] for size in parts.shape[1 + len(rest) :])]
+    sizes = [
+        len(range(*slice(*one).indices(size)))
+        for one, size in zip(asked, parts.shape[1:], strict=True)
+        if not isinstance(one, int)
+    ]
+    if math.prod(sizes) > ELEMENTS_MAX:
+        raise FrameError(f"{request['node']}: {math.prod(sizes):,} values are more than are read at one time")
+    blank = np.full(sizes, np.nan, "<f4")
+    return {"shape": sizes, "of": list(parts.shape), "dtype": blank.dtype.str}, blank.tobytes()
 
 
 def _selection(found: Found, shape: Sequence[int], asked: Sequence[int | Sequence[int]]) -> list[int | range]:

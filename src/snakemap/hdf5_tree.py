@@ -18,6 +18,7 @@ from snakemap.confine import shown
 from snakemap.errors import FileRefused, FrameError, SnakemapError
 from snakemap.hdf5_files import HDF5_ERRORS, Found, HdfFile, Node, OpenFiles, link_of, reading
 from snakemap.hdf5_nexus import axes_of, class_of, default_of, errors_of, signal_of, text_attribute
+from snakemap.hdf5_parts import parts_of
 from snakemap.hdf5_types import described, dtype_of, enum_of, fields_of, plain, values_of
 from snakemap.hdf5_wire import LookRequest
 
@@ -159,6 +160,7 @@ def about(files: OpenFiles, request: LookRequest) -> dict[str, Any]:
         with reading(node.file, f"{shown(node.path)} cannot be looked at"):
             told["members"] = item.id.get_num_objs()
         told["nexus"] = _quietly(node.file, lambda: _group_plot(files, node))
+        told |= _stack(files, files.node(files.again(file), request["node"]))
     else:
         told |= _typed(dtype_of(item.id)) | {"kind": "datatype"}
     if not item:  # HDF5 has let the file go over what a plot needs
@@ -168,6 +170,18 @@ def about(files: OpenFiles, request: LookRequest) -> dict[str, Any]:
         told["attributes"] = list(_attributes(item))
         told["attributes_total"] = h5a.get_num_attrs(item.id)
     return told
+
+
+def _stack(files: OpenFiles, node: Node) -> dict[str, Any]:
+    """What a group is as a stack of frames in several files; nothing when it is none."""
+    parts = parts_of(files, node)
+    if parts is None:
+        return {}
+    with_frames = {"shape": list(parts.shape), "maxshape": list(parts.shape), "dtype": described(parts.dtype)}
+    size = math.prod(parts.shape) * parts.dtype.itemsize
+    plot = {"default": None, "signal": None, "axes": [], "errors": None, "title": ""}
+    about = {"values": values_of(parts.dtype), "bytes": size, "stretches": parts.stretches, "missing": parts.missing}
+    return {**with_frames, **about, "nexus": plot}
 
 
 def _quietly(file: HdfFile, plot: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -182,7 +196,16 @@ def _quietly(file: HdfFile, plot: Callable[[], dict[str, Any]]) -> dict[str, Any
 def _nothing() -> dict[str, Any]:
     """What every answer has, of a node that has none of it."""
     empty = {"shape": None, "maxshape": None, "chunks": None, "bytes": 0, "stored": None, "members": None}
-    return {"kind": "group", "nx": "", **_typed(None), "values": "none", "layout": "", "filters": [], **empty}
+    return {
+        "kind": "group",
+        "nx": "",
+        **_typed(None),
+        "values": "none",
+        "layout": "",
+        "filters": [],
+        **empty,
+        "missing": "",
+    }
 
 
 def _typed(dtype: Any) -> dict[str, Any]:

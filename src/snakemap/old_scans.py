@@ -80,6 +80,8 @@ class Stack:
         grid: rows, columns and whether it snakes, when the positions of two axes lie on one.
         extents: first and last position of the slow and of the fast axis of the grid.
         axes: names of both, where positions are not told point by point.
+        stretches: frames that can be read, as half-open ranges; empty for all.
+        missing: a sentence about those that cannot.
     """
 
     path: str
@@ -92,6 +94,8 @@ class Stack:
     grid: tuple[int, int, bool] | None = None
     extents: tuple[tuple[float, float], tuple[float, float]] | None = None
     axes: tuple[str, str] = ("", "")
+    stretches: tuple[tuple[int, int], ...] = ()
+    missing: str = ""
 
     @property
     def columns(self) -> int:
@@ -165,6 +169,9 @@ async def stack_of(
     positions = await _positions(looker, path, about)
     shape, dtype = tuple(about["shape"]), about["dtype"].partition(",")[0]
     stack = Stack(path, uri, about["node"], shape, dtype, tuple(about["identified"]), positions)
+    if "stretches" in about:
+        stretches = tuple((int(start), int(stop)) for start, stop in about["stretches"])
+        stack = replace(stack, stretches=stretches, missing=about["missing"])
     return await (_in_rows(looker, stack, about) if stack.columns else _on_grid(looker, stack))
 
 
@@ -177,6 +184,8 @@ def documents_of(stack: Stack, *, rois: Mapping[str, Rectangle] | None = None, a
         attempt: how often it was begun before, and called off or failed.
     """
     told = f"{stack.identified} {stack.path} {stack.node} {stack.shape} {sorted((rois or {}).items())} {attempt}"
+    if stack.missing:
+        told += f" {stack.stretches}"
     uid = str(uuid.uuid5(NAMESPACE, told))
     names = [position.name for position in stack.positions]
     start: dict[str, Any] = {
@@ -184,7 +193,7 @@ def documents_of(stack: Stack, *, rois: Mapping[str, Rectangle] | None = None, a
         "time": time.time(),
         "plan_name": PurePosixPath(stack.path).name,
         "num_points": stack.points,
-        OPENED: {"path": stack.path, "dataset": stack.node},
+        OPENED: {"path": stack.path, "dataset": stack.node, "missing": stack.missing},
     }
     if names:
         start |= {"motors": names, "hints": {"dimensions": [[[name], "primary"] for name in names]}}
@@ -212,15 +221,17 @@ def documents_of(stack: Stack, *, rois: Mapping[str, Rectangle] | None = None, a
             "parameters": {"dataset": node, "chunk_shape": [1], **_told_columns(stack, node)},
         }
         documents.append(Document("stream_resource", resource, run=uid))
-    for name in nodes:
-        datum = {
-            "uid": _uid(uid, f"{name} all"),
-            "stream_resource": _uid(uid, name),
-            "descriptor": descriptor,
-            "indices": {"start": 0, "stop": stack.points},
-            "seq_nums": {"start": 1, "stop": stack.points + 1},
-        }
-        documents.append(Document("stream_datum", datum, run=uid))
+    whole = ((0, stack.points),)
+    for name, (node, _) in nodes.items():
+        for number, (first, last) in enumerate((stack.stretches or whole) if node == stack.node else whole):
+            datum = {
+                "uid": _uid(uid, f"{name} {number or 'all'}"),
+                "stream_resource": _uid(uid, name),
+                "descriptor": descriptor,
+                "indices": {"start": first, "stop": last},
+                "seq_nums": {"start": first + 1, "stop": last + 1},
+            }
+            documents.append(Document("stream_datum", datum, run=uid))
     return documents
 
 

@@ -33,6 +33,7 @@ NOWHERE = "0-0"
 NO_MAPS = ("baseline", DERIVED)
 STREAMS_MAX = 32
 RESOURCES_MAX = 10_000
+MISSING_MAX = 1_000
 ENDINGS: dict[str, Status] = {"abort": "aborted", "fail": "failed"}
 
 
@@ -272,6 +273,10 @@ class Run:
             told.append(
                 f"No frame of {self.name_of(self._blank)} could be read; the maps show {self.name_of(self.main)}."
             )
+        opened = self.start.get(OPENED)
+        missing = opened.get("missing") if isinstance(opened, Mapping) else None
+        if isinstance(missing, str) and missing:
+            told.append(missing[:MISSING_MAX])
         return [*told, *self.unused]
 
     @property

@@ -613,6 +613,7 @@ class DatasetView(pn.viewable.Viewer):
         facts = [shape_text(about["shape"]), about["dtype"], about["units"], ", ".join(about["filters"])]
         facts += [bytes_text(about["bytes"])] if shown.shape else []
         facts += ["live"] if about["live"] else []
+        facts += [about["missing"]] if about["missing"] else []
         told = " · ".join(html.escape(fact) for fact in facts if fact)
         name = html.escape(_printable(shown.node))
         place = html.escape(_printable(shown.file))

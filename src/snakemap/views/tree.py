@@ -129,7 +129,7 @@ class Tree:
     def _tell(self, file: str, about: dict[str, Any], signal: dict[str, Any] | None) -> None:
         self._about, self._trouble = about, ""
         self._fill()
-        if signal is not None or about["kind"] == "dataset":
+        if signal is not None or about["kind"] == "dataset" or about["values"] == "number":
             self.on_node(file, signal or about)
 
     def _no_about(self, error: SnakemapError) -> None:
@@ -304,6 +304,9 @@ def _facts(about: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [("file", about["file"]), ("class", about["nx"])]
     if about["kind"] == "group":
         facts += [("members", f"{about['members'] or 0:,}"), ("default plot", about["nexus"]["default"] or "")]
+        if about["shape"]:
+            facts += [("stack of frames", shape_text(about["shape"])), ("datatype", about["dtype"])]
+            facts += [("size", bytes_text(about["bytes"])), ("data files", about["missing"] or "all are there")]
         return [(name, text) for name, text in facts if text]
     growing = about["maxshape"] is not None and None in about["maxshape"]
     facts += [
