@@ -26,8 +26,8 @@ from tests.support.tabs import open_and_close
 from snakemap.embedded_redis import EmbeddedRedis
 
 TABS = 40
-REST_S = 22
-"""Longer than the server keeps a session that nobody uses."""
+REST_S = 10
+"""After which the sessions of closed tabs are gone."""
 
 
 def scanning(run: MadeUpRun, first: int, end: threading.Event) -> None:
@@ -54,7 +54,7 @@ def main() -> None:
             scan.start()
             first = 0.0
             for number in range(1, told.rounds + 1):
-                open_and_close(stack.url, tabs=TABS, messages=20)
+                open_and_close(stack.url, tabs=TABS, together=5, messages=20)
                 time.sleep(REST_S)
                 memory = psutil.Process(stack.pages.pid).memory_info().rss / 1e6
                 first = first or memory

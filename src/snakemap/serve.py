@@ -15,7 +15,9 @@ from snakemap.settings import Settings
 
 __all__ = ["command", "environment", "serve"]
 
-UNUSED_SESSION_MS = 15_000
+UNUSED_SESSION_MS, CHECK_SESSIONS_MS = 60_000, 5_000
+"""How long a page may take to connect; many that open at the same moment wait for each other."""
+
 MESSAGE_BYTES_MAX = 1_000_000
 """What a browser may send at once: choices and mouse events, nothing large."""
 
@@ -56,7 +58,7 @@ def command(settings: Settings, *, dev: bool = False, log_level: str = "info") -
         *("--session-ids", "signed"),
         # the token in a page holds what is named here of the browser's request: no cookies, no tokens of a proxy
         *("--include-headers", "User-Agent", "--include-cookies", "none"),
-        *("--unused-session-lifetime", str(UNUSED_SESSION_MS), "--check-unused-sessions", str(UNUSED_SESSION_MS // 3)),
+        *("--unused-session-lifetime", str(UNUSED_SESSION_MS), "--check-unused-sessions", str(CHECK_SESSIONS_MS)),
         *("--websocket-max-message-size", str(MESSAGE_BYTES_MAX)),
         *("--static-dirs", f"assets={assets_dir()}"),
         *("--plugins", "snakemap.doors"),

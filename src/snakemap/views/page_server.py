@@ -23,6 +23,7 @@ from snakemap.connections import (
     raise_descriptors,
 )
 from snakemap.hosts import HOST_HEADERS, REFUSAL, Hosts
+from snakemap.views.server_end import end_in_time
 
 __all__ = ["PageServer", "install"]
 
@@ -61,6 +62,7 @@ class PageServer(HTTPServer):
         self.open = connections or Connections()
         self.exhausted = OutOfDescriptors()
         raise_descriptors()
+        end_in_time()
 
     def add_sockets(self, sockets: Any) -> None:
         """Accepts connections on sockets that listen already."""

@@ -156,17 +156,18 @@ class Tab:
             return
         self.document.hold("combine")
         try:
-            if run is not None:
-                self._draw(run)
-            if now - self._words_at >= WORDS_PERIOD_S:
-                self._write(shown, now=now)
-            if run is not None and now - self._frame_at >= FRAME_PERIOD_S:
-                self._show_frame(run, now=now)
-            for tell in self._tell_tick:
-                tell()
-            if self._news:
-                self._told += 1
-                self.page.news, self._news = {**self._news, "number": self._told}, {}
+            with self.document.models.freeze():  # each change would walk all models of the page
+                if run is not None:
+                    self._draw(run)
+                if now - self._words_at >= WORDS_PERIOD_S:
+                    self._write(shown, now=now)
+                if run is not None and now - self._frame_at >= FRAME_PERIOD_S:
+                    self._show_frame(run, now=now)
+                for tell in self._tell_tick:
+                    tell()
+                if self._news:
+                    self._told += 1
+                    self.page.news, self._news = {**self._news, "number": self._told}, {}
         finally:
             self.document.unhold()
 
