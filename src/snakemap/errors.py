@@ -141,6 +141,22 @@ class StoreUnavailable(SnakemapError):
     code = "store_unavailable"
 
 
+class StoreRefuses(StoreUnavailable):
+    """Redis answers, and can be read, but refuses to store anything: it is full, say, or a replica.
+
+    Args:
+        message: the sentence for people.
+        word: the code word that Redis answered with, like ``"OOM"``.
+    """
+
+    status = 503
+    code = "store_refuses"
+
+    def __init__(self, message: str, word: str) -> None:
+        super().__init__(message)
+        self.word = word
+
+
 class StoreRewound(StoreUnavailable):
     """Documents that were read are no longer in Redis: it was emptied, or restored from an earlier state."""
 
@@ -368,3 +384,8 @@ class FrameNotFound(SnakemapError):
 
     status = 404
     code = "frame_not_found"
+
+
+def kinds(of: type[SnakemapError] = SnakemapError) -> list[type[SnakemapError]]:
+    """Every class of errors, itself among them."""
+    return [of, *(kind for direct in of.__subclasses__() for kind in kinds(direct))]

@@ -20,8 +20,10 @@ from snakemap.documents import WORKER, Entry, joined, position
 from snakemap.errors import BeamlineClosed, DocumentError, RunNotFound, StoreRewound, StoreUnavailable
 from snakemap.geometry import Habits
 from snakemap.past import Past
+from snakemap.readiness import refuses_of
 from snakemap.runs import Run
 from snakemap.store import Place, Store
+from snakemap.vitals import Condition, condition
 
 __all__ = ["Live"]
 
@@ -57,6 +59,7 @@ class Live:
         reports: what the other processes say of themselves, by name, like ``reports["ingest"]["broker"]``.
         progress: how far the devices are that the plan waits for; empty when nothing was heard lately.
         store_lost_since: seconds since 1970, or None while Redis answers.
+        condition: whether a Redis that answers stores what is new; read with the reports.
     """
 
     def __init__(self, store: Store, *, habits: Habits | None = None, period_s: float = 0.1) -> None:
@@ -71,6 +74,7 @@ class Live:
         self.progress: list[dict[str, Any]] = []
         self.store_lost_since: float | None = None
         self.store_trouble = ""
+        self.condition = Condition()
         self.ready = asyncio.Event()
         self._wakes: dict[object, Callable[[], None]] = {}
         self._users: dict[str, int] = {}
@@ -351,6 +355,7 @@ class Live:
                 continue
             try:
                 self.reports = await self.store.reports()
+                self.condition = refuses_of(self.reports, await condition(self.store))
                 self.summaries = await self.store.summaries()
                 await self._open_newest()
             except StoreUnavailable as trouble:

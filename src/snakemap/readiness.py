@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 from snakemap.errors import StoreUnavailable
+from snakemap.refusals import WRITES, words_of
+from snakemap.vitals import Condition, condition
 
-__all__ = ["broker_of", "checks", "checks_of", "wrong"]
+__all__ = ["broker_of", "checks", "checks_of", "refuses_of", "wrong"]
 
 TIMEOUT_S = 3.0
 HELD_MAX_S = 10.0
 """Longest time in seconds that a message from the broker may take until it is stored and acknowledged."""
 
 OK = "ok"
+SOUND = Condition()
 
 
 class Store(Protocol):
@@ -23,21 +26,24 @@ class Store(Protocol):
     address: str
 
     async def reports(self) -> dict[str, dict[str, Any]]: ...
+    def command(self, *words: str | int) -> Awaitable[Any]: ...
 
 
 async def checks(store: Store) -> dict[str, str]:
     """``"ok"``, or what is wrong, of Redis, the worker, and the worker's broker where it has one."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            return checks_of(await store.reports())
+            return checks_of(await store.reports(), await condition(store))
     except TimeoutError:
         return {"redis": f"Redis at {store.address} does not answer in time"}
     except StoreUnavailable as trouble:
         return {"redis": str(trouble)}
 
 
-def checks_of(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The same, of what the parts have reported to a Redis that answers.
+def checks_of(reports: Mapping[str, Mapping[str, Any]], told_by_redis: Condition = SOUND) -> dict[str, str]:
+    """The same, of what the parts have reported to a Redis that answers, and of what that says of itself.
+
+    A Redis that evicts is ready, because data come through; doctor and the lights warn of it.
 
     >>> checks_of({"ingest": {"broker": "connected"}})
     {'redis': 'ok', 'worker': 'ok', 'broker': 'ok'}
@@ -45,11 +51,31 @@ def checks_of(reports: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     {'redis': 'ok', 'worker': 'no word from it; `snakemap ingest` does not run on this store'}
     """
     worker = reports.get("ingest")
+    if refuses := refuses_of(reports, told_by_redis).refuses:
+        # a worker that cannot report to this Redis may be alive: nothing is claimed of it
+        return {"redis": refuses, **({} if worker is None else _others(worker))}
     if worker is None:
         return {"redis": OK, "worker": "no word from it; `snakemap ingest` does not run on this store"}
-    told = {"redis": OK, "worker": OK}
+    return {"redis": OK, **_others(worker)}
+
+
+def refuses_of(reports: Mapping[str, Mapping[str, Any]], told_by_redis: Condition) -> Condition:
+    """The condition of Redis, with what was refused to the worker just now.
+
+    Redis counts what it is being sent as memory: a document can be refused by one that seems to have room.
+
+    >>> refuses_of({"ingest": {"refused": "OOM"}}, Condition()).refuses.partition(":")[0]
+    'Redis is full'
+    """
+    word = str(reports.get("ingest", {}).get("refused") or "")
+    if told_by_redis.word or word not in WRITES:
+        return told_by_redis
+    return Condition(word, f"Redis {words_of(word)}", told_by_redis.evicts)
+
+
+def _others(worker: Mapping[str, Any]) -> dict[str, str]:
     broker = broker_of(worker)
-    return told if broker == "none" else {**told, "broker": OK if broker == "connected" else broker}
+    return {"worker": OK} if broker == "none" else {"worker": OK, "broker": OK if broker == "connected" else broker}
 
 
 def broker_of(worker: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ Whoever wants to know something reads the stream from a cursor and folds. Beside
 that cheap, all under ``snakemap:``::
 
     documents      the stream: {name, run, task, doc}, doc being JSON, verbatim
-    life           random, made with the first document, and another one after the store was emptied
+    life           random, made with the stream, and another one after the store or the stream alone was emptied
     owners         uid of every start, descriptor and resource -> uid of its run
     runs           uids of the runs, in the order in which the store came to know them
     run:<uid>      first and last cursor, how many entries, the summary as JSON, a small picture as PNG
@@ -18,6 +18,9 @@ that cheap, all under ``snakemap:``::
 
 Appending is one script: all entries of a batch, their owners and their run's index are written, or none is. An append
 that was cut off may have happened; whoever repeats it may store a document twice, which every fold ignores.
+
+A Redis that is full refuses documents. The lease and the reports are written all the same: they replace keys of the
+same size, and without them the worker could neither say what is wrong nor remove old runs.
 Needs Redis 6.2 or later, or Valkey.
 """
 
@@ -50,9 +53,11 @@ from snakemap.errors import (
     ReadOnly,
     RunNotFound,
     SettingsError,
+    StoreRefuses,
     StoreRewound,
     StoreUnavailable,
 )
+from snakemap.refusals import WRITES, word_of, words_of
 
 __all__ = ["Entry", "Place", "Raw", "Store"]
 
@@ -84,7 +89,11 @@ OWNING = frozenset(("start", "descriptor", "resource", "stream_resource"))
 APPEND = """
 local holder = ARGV[1] ~= '' and redis.call('GET', KEYS[4])
 if holder and holder ~= ARGV[1] then return false end
-redis.call('SET', KEYS[5], ARGV[2], 'NX')
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  redis.call('SET', KEYS[5], ARGV[2], 'NX')
+else
+  redis.call('SET', KEYS[5], ARGV[2])
+end
 local cursors, runs = {}, {}
 for i = 3, #ARGV, 5 do
   local run, uid = ARGV[i + 1], ARGV[i + 4]
@@ -114,9 +123,21 @@ return cursors
 LEASE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] and holder ~= ARGV[3] then return 0 end
+redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
+"""DEL is allowed when Redis is full, and a script that has begun to write may go on: so SET is allowed too."""
+
+REPORT = """
+redis.call('DEL', KEYS[1])
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('SADD', KEYS[2], ARGV[1])
+for _, part in ipairs(redis.call('SMEMBERS', KEYS[2])) do
+  if redis.call('EXISTS', 'snakemap:report:' .. part) == 0 then redis.call('SREM', KEYS[2], part) end
+end
+"""
+"""Writes a report, whether Redis is full or not (see LEASE), and forgets the parts that are silent."""
 
 STATE = """
 local life = redis.call('GET', KEYS[2]) or ''
@@ -145,12 +166,6 @@ return {oldest[1] and oldest[1][1] or newest, newest}
 """
 
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end return 0"
-
-FORGET_PARTS = """
-for _, part in ipairs(ARGV) do
-  if redis.call('EXISTS', 'snakemap:report:' .. part) == 0 then redis.call('SREM', KEYS[1], part) end
-end
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +233,7 @@ class Store:
     """All documents, in order, and what is derived from them for those who will not fold themselves.
 
     Every method raises StoreUnavailable, promptly, when Redis cannot be reached or refuses; nothing is retried here,
-    and the next call tries anew.
+    and the next call tries anew. A Redis that can be read and stores nothing makes it StoreRefuses.
 
     Args:
         url: ``redis://user:password@host:6379/0``, ``rediss://...`` or ``unix:///path/of/socket``.
@@ -254,7 +269,7 @@ class Store:
         self._lease = self._client.register_script(LEASE)
         self._release = self._client.register_script(RELEASE)
         self._span = self._client.register_script(SPAN)
-        self._forget_parts = self._client.register_script(FORGET_PARTS)
+        self._report = self._client.register_script(REPORT)
 
     async def append(self, messages: Sequence[Message]) -> list[str]:
         """Adds documents (with their ``run`` set) and worker events at the end of the stream, in order.
@@ -358,9 +373,9 @@ class Store:
     async def check(self, place: Place) -> None:
         """Makes sure that what was read up to a place is still what the store has.
 
-        A store that was emptied has another life; one that was restored from a backup, or has lost its last writes,
-        lacks the entry that was read last. An entry of a run that was evicted is missing too: then a reader begins
-        again for nothing, which costs time and no data.
+        A store that was emptied, or whose stream Redis has evicted, has another life; one that was restored from a
+        backup, or has lost its last writes, lacks the entry that was read last. An entry of a run that was evicted is
+        missing too: then a reader begins again for nothing, which costs time and no data.
 
         Raises:
             StoreRewound: when it is not; the reader begins again.
@@ -506,10 +521,9 @@ class Store:
 
     async def report(self, part: str, state: dict[str, Any], *, ttl_s: float) -> None:
         """Says how a part of snakemap is; forgotten after ``ttl_s`` seconds, so that a dead part falls silent."""
-        async with self._translated(), self._client.pipeline(transaction=False) as pipeline:
-            pipeline.set(f"snakemap:report:{part}", _json(state, "a report"), px=_milliseconds(ttl_s))
-            pipeline.sadd(PARTS, part)
-            await pipeline.execute()
+        arguments = [part, _json(state, "a report"), _milliseconds(ttl_s)]
+        async with self._translated():
+            await self._report(keys=[f"snakemap:report:{part}", PARTS], args=arguments)
 
     async def save_progress(self, progress: list[dict[str, Any]]) -> None:
         """Keeps how far the devices are that are waited for, for a few seconds."""
@@ -545,12 +559,10 @@ class Store:
         raise RunNotFound(f"The beginning of run {uid[:100]!r} is no longer in the store.")
 
     async def reports(self) -> dict[str, dict[str, Any]]:
-        """How the parts are that have said so lately, by name; those that are silent are forgotten."""
+        """How the parts are that have said so lately, by name; those that are silent are left out."""
         async with self._translated():
             parts = sorted(part.decode() for part in await self._client.smembers(PARTS))
             texts = await self._client.mget([f"snakemap:report:{part}" for part in parts]) if parts else []
-            if silent := [part for part, text in zip(parts, texts, strict=True) if text is None]:
-                await self._forget_parts(keys=[PARTS], args=silent)
         return {part: orjson.loads(text) for part, text in zip(parts, texts, strict=True) if text is not None}
 
     async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool:
@@ -657,7 +669,7 @@ class Store:
                 protocol=2,
                 socket_connect_timeout=CONNECT_TIMEOUT_S,
                 socket_timeout=timeout_s,
-                health_check_interval=15,
+                health_check_interval=0,  # PING is refused as writes are, by a Redis that cannot save
                 retry=Retry(NoBackoff(), 0),
             )
             return Redis.from_pool(pool)
@@ -674,7 +686,11 @@ class Store:
             await (client or self._client).connection_pool.disconnect(inuse_connections=False)
             raise StoreUnavailable(f"Redis at {self.address} {_trouble(error)}") from error
         except exceptions.RedisError as error:
-            raise StoreUnavailable(f"Redis at {self.address} answers with an error: {error}") from error
+            word = word_of(error)
+            text = words_of(word, error=error) or f"answers with an error: {error}"
+            if word in WRITES:
+                raise StoreRefuses(f"Redis at {self.address} {text}", word) from error
+            raise StoreUnavailable(f"Redis at {self.address} {text}") from error
 
     async def _fields(self, uids: Iterable[bytes | str], *names: str) -> list[list[bytes | None]]:
         async with self._client.pipeline(transaction=False) as pipeline:

@@ -1,21 +1,39 @@
-"""What Redis tells of itself, as far as it lets us ask: its version, its memory, whether it persists, its clock."""
+"""What Redis tells of itself, as far as it lets us ask: its version, memory, persistence, clock, what it refuses."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from snakemap.refusals import words_of
 from snakemap.store import STREAM
 
-__all__ = ["Vitals", "vitals"]
+__all__ = ["Condition", "Vitals", "condition", "vitals"]
 
 
 class Store(Protocol):
     """What is needed of :class:`snakemap.store.Store`."""
 
+    address: str
+
     def command(self, *words: str | int) -> Awaitable[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Whether Redis stores what is new, and keeps what it has.
+
+    Attributes:
+        word: the code word that it refuses writes with, like ``"OOM"``; empty while it stores.
+        refuses: the sentence for people about that; empty too.
+        evicts: its policy, where it removes keys of its own accord when its memory is full; empty where it does not.
+    """
+
+    word: str = ""
+    refuses: str = ""
+    evicts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +51,7 @@ class Vitals:
         appends: whether every write is kept in a file.
         saves: whether snapshots are kept.
         ahead_s: by how much its clock is ahead of ours, in seconds, to within what it takes to ask.
+        condition: whether it stores what is new, and keeps what it has.
     """
 
     version: str | None
@@ -45,6 +64,16 @@ class Vitals:
     appends: bool | None
     saves: bool | None
     ahead_s: float | None
+    condition: Condition = Condition()
+
+
+async def condition(store: Store) -> Condition:
+    """Asks whether Redis stores what is new; one that does not let us ask counts as sound.
+
+    Raises:
+        StoreUnavailable: when Redis is away.
+    """
+    return await _condition(store, await _info(store))
 
 
 async def vitals(store: Store) -> Vitals:
@@ -53,7 +82,7 @@ async def vitals(store: Store) -> Vitals:
     Raises:
         StoreUnavailable: when Redis is away.
     """
-    info = {key: value for key, value in ((await store.command("INFO")) or {}).items() if isinstance(key, str)}
+    info = await _info(store)
     entries, size = await store.command("XLEN", STREAM), await store.command("MEMORY", "USAGE", STREAM)
     appends = info.get("aof_enabled")
     return Vitals(
@@ -67,7 +96,50 @@ async def vitals(store: Store) -> Vitals:
         appends=None if appends is None else bool(appends),
         saves=await _saves(store),
         ahead_s=await _ahead_s(store),
+        condition=await _condition(store, info),
     )
+
+
+async def _info(store: Store) -> dict[str, Any]:
+    told = await store.command("INFO")
+    return {key: value for key, value in told.items() if isinstance(key, str)} if isinstance(told, dict) else {}
+
+
+async def _condition(store: Store, info: Mapping[str, Any]) -> Condition:
+    word, limit = await _refused(store, info), _number(info.get("maxmemory"))
+    policy = _text(info.get("maxmemory_policy")) or "noeviction"
+    return Condition(
+        word=word,
+        refuses=f"Redis at {store.address} {words_of(word, limit_bytes=limit)}" if word else "",
+        evicts=policy if limit and policy != "noeviction" else "",
+    )
+
+
+async def _refused(store: Store, info: Mapping[str, Any]) -> str:
+    """The code word that a write would be refused with; empty when Redis would take it.
+
+    Redis asks itself the same, in the same order; a setting that we may not ask for counts as it is by default.
+    """
+    if info.get("role") == "slave" and info.get("slave_read_only", 1):
+        return "READONLY"
+    if info.get("aof_enabled") and info.get("aof_last_write_status") == "err":
+        return "MISCONF"
+    if info.get("rdb_last_bgsave_status") == "err" and info.get("role") != "slave":
+        stops = await _configured(store, "stop-writes-on-bgsave-error") != "no"
+        if stops and await _saves(store) is not False:
+            return "MISCONF"
+    replicas = _number(info.get("min_slaves_good_slaves"))
+    if replicas is not None and replicas < int(await _configured(store, "min-replicas-to-write") or 0):
+        return "NOREPLICAS"
+    used, limit = _number(info.get("used_memory")), _number(info.get("maxmemory"))
+    if used and limit and info.get("maxmemory_policy") == "noeviction":
+        return "OOM" if used - (_number(info.get("mem_not_counted_for_evict")) or 0) > limit else ""
+    return ""
+
+
+async def _configured(store: Store, name: str) -> str | None:
+    told = await store.command("CONFIG GET", name)
+    return _text(told.get(name)) if isinstance(told, dict) else None
 
 
 async def _saves(store: Store) -> bool | None:

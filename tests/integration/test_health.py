@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import redis
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.beamline import Scan
 from tests.support.lab import Lab, write_frames
@@ -109,6 +110,16 @@ def test_readiness_follows_redis_the_broker_and_the_worker_both_ways(
     assert watched.metric("snakemap_worker_up") is None
     own_redis.start()
     watched.until(True)
+
+    with redis.Redis.from_url(own_redis.url) as client:
+        client.config_set("maxmemory", "800000")
+        watched.until(False, "redis")
+        assert "is full (maxmemory 1 MB reached)" in watched.get("/readyz", pages=True).json()["checks"]["redis"]
+        assert eventually(lambda: watched.metric("snakemap_redis_refuses_writes") == 1)
+        assert watched.metric("snakemap_redis_up") == watched.metric("snakemap_worker_up") == 1
+        client.config_set("maxmemory", "0")
+    watched.until(True)
+    assert eventually(lambda: watched.metric("snakemap_redis_refuses_writes") == 0)
 
     rabbitmq.kill()
     watched.until(False, "broker")

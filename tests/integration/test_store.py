@@ -20,7 +20,15 @@ from tests.support.rabbitmq import free_port
 from snakemap import store as store_module
 from snakemap.documents import Document, WorkerEvent
 from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.errors import CursorError, DocumentError, FrameError, RunNotFound, SettingsError, StoreUnavailable
+from snakemap.errors import (
+    CursorError,
+    DocumentError,
+    FrameError,
+    RunNotFound,
+    SettingsError,
+    StoreRefuses,
+    StoreUnavailable,
+)
 from snakemap.store import Entry, Store
 
 DEADLINE_S = 20.0
@@ -575,7 +583,7 @@ async def test_a_redis_that_is_full_is_unavailable_and_then_well_again(store: St
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory", "1")
         try:
-            with pytest.raises(StoreUnavailable, match="answers with an error"):
+            with pytest.raises(StoreRefuses, match="is full: new documents wait in the broker; raise its maxmemory"):
                 await store.append([started("a")])
         finally:
             client.config_set("maxmemory", "0")

@@ -30,7 +30,7 @@ from snakemap.doctor.machine import room_on_disk
 from snakemap.doctor.show import as_json, columns
 from snakemap.errors import SnakemapError, StoreUnavailable
 from snakemap.settings import Settings, load
-from snakemap.vitals import Vitals
+from snakemap.vitals import Condition, Vitals
 
 SOUND = Vitals(
     version="7.2.4",
@@ -251,6 +251,11 @@ def test_a_redis_that_would_lose_documents_is_told(changes: dict[str, Any], mark
 )
 def test_a_redis_that_does_not_tell_or_has_no_bound_is_fine(changes: dict[str, Any]) -> None:
     assert [mark for mark, _ in found("redis_url", in_store(dataclasses.replace(SOUND, **changes)))] == [Mark.OK]
+
+
+def test_a_redis_that_stores_nothing_new_is_wrong_and_of_a_silent_worker_nothing_is_claimed() -> None:
+    refusing = dataclasses.replace(SOUND, condition=Condition("READONLY", "Redis at here is a read-only replica"))
+    assert found("redis_url", in_store(refusing)) == [(Mark.WRONG, "Redis at here is a read-only replica")]
 
 
 def test_documents_that_do_not_fit_into_redis_are_told_with_how_many_would() -> None:

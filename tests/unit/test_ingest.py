@@ -33,7 +33,7 @@ from tests.support.patience import patiently
 from tests.support.properties import examples
 
 from snakemap.documents import Document, envelope
-from snakemap.errors import DocumentError, FileBroken, FileRefused, FrameError, SettingsError
+from snakemap.errors import DocumentError, FileBroken, FileRefused, FrameError, SettingsError, StoreRefuses
 from snakemap.ingest import ingest
 from snakemap.ingest.pace import Pace
 from snakemap.ingest.pages import still_wanted
@@ -1496,3 +1496,52 @@ def test_the_tally_keeps_a_bounded_memory() -> None:
         tally.trouble(DocumentError("bad"), about=f"run {number}")
     assert len(tally.heard) == 100
     assert tally.errors == {"document": 10_000}
+
+
+async def test_a_store_that_refuses_is_said_once_a_minute_and_once_when_it_takes_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    clock = FakeClock()
+    tally = Tally(clock, Pace())
+    full = StoreRefuses("Redis is full", "OOM")
+    for _ in range(600):  # five minutes in which the stream can be read and nothing can be appended
+        tally.store_lost(full)
+        tally.store_found()
+        assert tally.refused == "OOM"
+        clock.time += 0.5
+    assert tally.errors == {"store_refuses": 1}
+    assert [record.message for record in caplog.records] == [
+        f"nothing new is stored for {seconds} s, nothing is lost: Redis is full" for seconds in (0, 60, 120, 180, 240)
+    ]
+    caplog.clear()
+    tally.store_found(takes=True)
+    assert tally.refused == ""
+    assert [record.message for record in caplog.records] == ["the store takes what is new again, after 299.5 s"]
+
+
+async def test_a_refusal_that_nothing_repeats_is_over_after_a_while() -> None:
+    clock = FakeClock()
+    tally = Tally(clock, Pace())
+    tally.store_lost(StoreRefuses("Redis is full", "OOM"))
+    clock.time += 6
+    assert tally.refused == ""
+    tally.store_found()
+    tally.store_lost(StoreRefuses("Redis is full", "OOM"))
+    assert tally.errors == {"store_refuses": 2}
+
+
+async def test_what_was_refused_is_asked_again_until_it_is_taken() -> None:
+    clock = FakeClock()
+    tally = Tally(clock, Pace())
+    answers: list[Any] = [StoreRefuses("Redis is full", "OOM"), StoreRefuses("Redis is full", "OOM"), "taken"]
+
+    async def call() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    task = asyncio.create_task(tally.insist(call))
+    await clock.until(task.done)
+    assert (await task, tally.refused, answers) == ("taken", "", [])

@@ -16,6 +16,7 @@ from snakemap.runs import Run
 from snakemap.views.pipeline import Choices, Levels, Pipeline
 from snakemap.views.status import STALE_AFTER_S, Pace, duration, lights, progress, table
 from snakemap.views.theme import DARK, LIGHT
+from snakemap.vitals import Condition
 from snakemap.watch import WorkerStatus
 
 NOW = 10_000.0
@@ -131,6 +132,25 @@ def test_a_lost_worker_is_told() -> None:
     live = live_of()
     live.reports = {}
     assert shown(live, run_of()) == [("live", "good"), ("Redis", "good"), ("worker lost", "bad")]
+
+
+@pytest.mark.parametrize(
+    ("told", "light"),
+    [
+        (Condition("OOM", "Redis is full"), ("Redis full", "bad")),
+        (Condition("READONLY", "Redis is a replica"), ("Redis read-only", "bad")),
+        (Condition("MISCONF", "Redis cannot save", "allkeys-lru"), ("Redis cannot save", "bad")),
+        (Condition("NOREPLICAS", "Redis lacks replicas"), ("Redis lacks replicas", "bad")),
+        (Condition(evicts="allkeys-lru"), ("Redis evicts", "warn")),
+    ],
+)
+def test_a_redis_that_stores_nothing_new_or_evicts_has_its_own_light(told: Condition, light: tuple[str, str]) -> None:
+    live = live_of()
+    live.condition = told
+    assert shown(live, run_of()) == [("live", "good"), light, ("worker", "good"), ("broker", "good")]
+    assert (told.refuses or told.evicts) in lights(live, run_of(), now=NOW)[1]["title"]
+    live.reports = {}
+    assert shown(live, run_of())[-1] == (("worker unknown", "warn") if told.word else ("worker lost", "bad"))
 
 
 def test_a_lost_broker_is_told_with_its_reason() -> None:

@@ -28,12 +28,12 @@ from snakemap import __version__
 from snakemap.api.models import Tag
 from snakemap.api.requests import Requests
 from snakemap.documents import SETTLED, WORKER
-from snakemap.errors import BlueapiForbids, SnakemapError, StoreUnavailable
+from snakemap.errors import BlueapiForbids, SnakemapError, StoreUnavailable, kinds
 from snakemap.readiness import checks_of, wrong
 from snakemap.settings import Settings
 from snakemap.store import Store
 from snakemap.telemetry import Histogram, Reporter
-from snakemap.vitals import Vitals, vitals
+from snakemap.vitals import Condition, Vitals, vitals
 
 __all__ = ["Metrics", "metrics"]
 
@@ -191,7 +191,7 @@ class Metrics(Collector):
 
 
 PYTHON = platform.python_version()
-CODES = frozenset(kind.code for kind in SnakemapError.__subclasses__()) | {SnakemapError.code, "restored"}
+CODES = frozenset(kind.code for kind in kinds()) | {"restored"}
 
 
 @dataclass(slots=True)
@@ -214,7 +214,8 @@ class _Samples:
 
 
 def _checks(reading: Reading) -> dict[str, str]:
-    return checks_of(reading.reports or {})
+    told = reading.vitals
+    return checks_of(reading.reports or {}, told.condition if told else Condition())
 
 
 def _of_parts(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
@@ -307,6 +308,10 @@ def _of_store(told: Vitals, *, entries_max: int) -> Iterator[Metric]:
     yield _gauge("stream_entries_max", text, entries_max)
     yield from _told(GaugeMetricFamily, "stream_bytes", "Memory of Redis that the stream takes.", told.stream_bytes)
     yield from _told(GaugeMetricFamily, "redis_memory_bytes", "Memory that Redis uses.", told.memory_bytes)
+    text = "1 while Redis refuses to store anything new, be it full, a replica, or unable to save."
+    yield _gauge("redis_refuses_writes", text, bool(told.condition.word))
+    text = "1 when Redis removes keys of its own accord once its memory is full."
+    yield _gauge("redis_evicts", text, bool(told.condition.evicts))
     text = "Memory that Redis may use; 0: as much as there is."
     yield from _told(GaugeMetricFamily, "redis_memory_max_bytes", text, told.memory_max_bytes)
 

@@ -17,7 +17,7 @@ import orjson
 
 from snakemap.api.tokens import kept_as, new_token
 from snakemap.derived import Rectangle
-from snakemap.errors import Busy, SessionNotFound, TooManySessions
+from snakemap.errors import Busy, SessionNotFound, StoreRefuses, TooManySessions
 from snakemap.store import Store
 
 __all__ = ["KEPT_S", "Visitor", "Visitors"]
@@ -62,6 +62,7 @@ renew(KEYS[1], of)
 return redis.call('HGETALL', KEYS[1])
 """
 )
+READ = "return redis.call('EXISTS', KEYS[1]) == 1 and redis.call('HGETALL', KEYS[1])"
 FORGET = """
 local of = redis.call('HGET', KEYS[1], 'of')
 if not of then return 0 end
@@ -99,6 +100,7 @@ class Visitors:
     def __init__(self, store: Store) -> None:
         self._create = store.script(CREATE, changes=False)  # a session is the state of its client alone
         self._use = store.script(USE, changes=False)
+        self._read = store.script(READ, changes=False)
         self._forget = store.script(FORGET, changes=False)
 
     async def create(self, address: str, told: Mapping[str, Any]) -> Visitor:
@@ -128,7 +130,12 @@ class Visitors:
         Raises:
             SessionNotFound: when there is none of that id (any more).
         """
-        flat = await self._use([_key(token)], 1000 * KEPT_S, *_fields(told or {}))
+        try:
+            flat = await self._use([_key(token)], 1000 * KEPT_S, *_fields(told or {}))
+        except StoreRefuses:
+            if told:
+                raise
+            flat = await self._read([_key(token)])  # it is read, and not kept for longer
         if flat is None:
             raise _not_found()
         return _visitor(token, flat)

@@ -33,6 +33,8 @@ def redis(scene: Scene) -> Iterator[Found]:
         return
     told = asked.vitals
     wrong = [*_old(told.version), *_evicts(asked)]
+    if told.condition.refuses:
+        wrong.append(Wrong(told.condition.refuses))
     if told.appends is False and not asked.whose:
         text = "`appendonly yes` in its configuration keeps them"
         what = "all documents are lost" if not told.saves else "the documents since its last snapshot are lost"
@@ -124,6 +126,9 @@ def worker(scene: Scene) -> Iterator[Found]:
         yield Note(AWAY)
         return
     told = asked.reports.get("ingest")
+    if told is None and asked.vitals.condition.refuses:
+        yield Note("it cannot report while Redis stores nothing; see what is said of Redis here")
+        return
     if told is None:
         yield Note("no word from it; `snakemap ingest` with the same settings starts it")
         return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from snakemap.derived import Rectangle
@@ -236,19 +236,27 @@ class Reducer:
         self._tasks.pop(uid).cancel()
 
     async def _keep_books(self) -> None:
-        """Four times a second: summaries; once a second: what was lost, what can go."""
+        """Four times a second: summaries; once a second: what can go, what was lost.
+
+        Each is done whether the others could be or not: a Redis that is full takes no summary until old runs are gone.
+        """
         clock, pace = self.tally.clock, self.tally.pace
         while True:
-            try:
-                await self._save_summaries()
-                if clock.now() - self._looked_at >= pace.report_s:
-                    self._looked_at = clock.now()
-                    await self._look_after()
-                self._leave_some()
-            except StoreUnavailable as trouble:
-                self.tally.store_lost(trouble)
+            await self._unless_away(self._save_summaries)
+            if clock.now() - self._looked_at >= pace.report_s:
+                self._looked_at = clock.now()
+                await self._unless_away(self._evict)
+                await self._unless_away(self._look_after)
+            self._leave_some()
             end_if_cancelled()
             await clock.sleep(pace.summary_s)
+
+    async def _unless_away(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except StoreUnavailable as trouble:
+            self.tally.store_lost(trouble)
+        end_if_cancelled()
 
     async def _save_summaries(self) -> None:
         """Saves what has changed, runs that have none yet before the others: see :meth:`_resume`."""
@@ -285,6 +293,8 @@ class Reducer:
                 await self._restore_if_lost(reduction)
         if self._up_to_date:
             await self._close_lost()
+
+    async def _evict(self) -> None:
         if self.tally.clock.now() - self._evicted_at >= self.tally.pace.evict_s:
             self._evicted_at = self.tally.clock.now()
             for uid in await self.store.evict():

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from snakemap.documents import WorkerEvent
-from snakemap.errors import SnakemapError, StoreUnavailable
+from snakemap.errors import SnakemapError, StoreRefuses, StoreUnavailable
 from snakemap.ingest.pace import Clock, Pace, end_if_cancelled
 from snakemap.telemetry import Work
 
@@ -20,6 +20,11 @@ Result = TypeVar("Result")
 
 REPEAT_S = 10.0
 TASKS_KEPT = 100
+REFUSED_AGAIN_S = 60.0
+"""Between two lines of the log about a store that refuses what is new."""
+
+REFUSED_HOLDS_S = 5.0
+"""How long a refusal counts, unless the same call succeeds before; whoever has something to store asks more often."""
 
 
 class Tally:
@@ -49,6 +54,8 @@ class Tally:
         self.ended: OrderedDict[str, float] = OrderedDict()
         self._told: OrderedDict[str, tuple[float, int]] = OrderedDict()
         self._store_lost_since: float | None = None
+        self._refused = ""
+        self._refused_since = self._refused_at = self._refused_said_at = 0.0
 
     def trouble(self, error: SnakemapError, *, about: str) -> None:
         """Counts what went wrong, and logs it; the same kind about the same thing once in ten seconds."""
@@ -85,27 +92,53 @@ class Tally:
 
     async def insist(self, call: Callable[[], Awaitable[Result]]) -> Result:
         """Asks the store until it answers; its absence is said once, and so is its return."""
+        refused = False
         while True:
             try:
                 result = await call()
             except StoreUnavailable as trouble:
                 end_if_cancelled()
+                refused = refused or isinstance(trouble, StoreRefuses)
                 self.store_lost(trouble)
                 await self.clock.sleep(self.pace.store_retry_s)
             else:
                 end_if_cancelled()
-                self.store_found()
+                self.store_found(takes=refused)
                 return result
 
     def store_lost(self, trouble: StoreUnavailable) -> None:
-        """Notes that the store is away."""
-        if self._store_lost_since is None:
+        """Notes that the store is away, or that it can be read and refuses what is new."""
+        if isinstance(trouble, StoreRefuses):
+            self._store_refuses(trouble)
+        elif self._store_lost_since is None:
             self._store_lost_since = self.clock.now()
             self.errors[trouble.code] += 1
             log.warning("waiting for the store, nothing is lost: %s", trouble)
 
-    def store_found(self) -> None:
-        """Notes that the store answers."""
+    @property
+    def refused(self) -> str:
+        """The code word that the store refuses documents with just now, like ``"OOM"``; empty while it takes them."""
+        return self._refused if self.clock.now() - self._refused_at < REFUSED_HOLDS_S else ""
+
+    def _store_refuses(self, trouble: StoreRefuses) -> None:
+        now = self.clock.now()
+        if not self._refused:
+            self.errors[trouble.code] += 1
+            self._refused_since = now
+        if not self._refused or now - self._refused_said_at >= REFUSED_AGAIN_S:
+            self._refused_said_at = now
+            log.warning("nothing new is stored for %.0f s, nothing is lost: %s", now - self._refused_since, trouble)
+        self._refused, self._refused_at = trouble.word, now
+
+    def store_found(self, *, takes: bool = False) -> None:
+        """Notes that the store answers.
+
+        Args:
+            takes: whether it has taken what it refused before.
+        """
+        if self._refused and (takes or not self.refused):
+            log.info("the store takes what is new again, after %.1f s", self._refused_at - self._refused_since)
+            self._refused = ""
         if self._store_lost_since is not None:
             log.info("the store is back after %.1f s", self.clock.now() - self._store_lost_since)
             self._store_lost_since = None

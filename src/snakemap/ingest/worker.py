@@ -213,6 +213,7 @@ class Worker:
             "oversized": self.broker.oversized if self.broker else 0,
             "held": self.broker.held if self.broker else 0,
             "held_s": round(self.broker.held_s, 1) if self.broker else 0.0,
+            "refused": self.tally.refused,
             "worker_state": self.tally.worker_state,
             "task_id": self.tally.task_id,
             "waiting": self.reducer.waiting,

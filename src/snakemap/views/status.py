@@ -11,10 +11,12 @@ from snakemap.live import Live
 from snakemap.maps import ChannelSummary, value_at
 from snakemap.raster import Axis
 from snakemap.readiness import broker_of
+from snakemap.refusals import LIGHTS
 from snakemap.runs import Run
 from snakemap.views.pipeline import Pipeline
 from snakemap.views.quantities import quantity, unit_text
 from snakemap.views.theme import Theme, channel_color
+from snakemap.vitals import Condition
 from snakemap.watch import WorkerStatus
 
 __all__ = ["RUNS_SHOWN", "Pace", "duration", "history", "lights", "progress", "sought", "table"]
@@ -100,9 +102,11 @@ def lights(
     if live.store_lost_since is not None:
         ago = duration(now - live.store_lost_since)
         return [*shown, _light("Redis lost", "bad", f"for {ago}: {live.store_trouble}")]
-    shown.append(_light("Redis", "good", "the store answers"))
+    shown.append(_redis_light(live.condition))
     shown += _blueapi_light(worker)
     ingest = live.reports.get("ingest")
+    if ingest is None and live.condition.word:
+        return [*shown, _light("worker unknown", "warn", "`snakemap ingest` cannot report while Redis stores nothing")]
     if ingest is None:
         return [*shown, _light("worker lost", "bad", "no word from `snakemap ingest`: nothing new can come")]
     shown.append(_light("worker", "good", f"on {ingest.get('host', '?')}, {ingest.get('waiting', 0):,} frames to read"))
@@ -112,6 +116,16 @@ def lights(
         name = "broker" if level == "good" else "broker held up" if state == "connected" else "broker lost"
         shown.append(_light(name, level, broker))
     return shown
+
+
+def _redis_light(told: Condition) -> dict[str, str]:
+    """The lamp of Redis while it answers: whether it stores what is new, and keeps what it has."""
+    if told.word:
+        return _light(LIGHTS.get(told.word, "Redis refuses"), "bad", told.refuses)
+    if told.evicts:
+        what = f"its policy is {told.evicts}: when its memory is full it removes documents; set it to noeviction"
+        return _light("Redis evicts", "warn", what)
+    return _light("Redis", "good", "the store answers")
 
 
 def _blueapi_light(worker: WorkerStatus | None) -> list[dict[str, str]]:
