@@ -25,11 +25,12 @@ from bokeh.models import (
 from bokeh.palettes import Cividis256
 from bokeh.plotting import figure
 
+from snakemap.views.axes import Scale, resampled
 from snakemap.views.displays import color_limits, rgba
 from snakemap.views.order import later, on_change
-from snakemap.views.page import fitted, resettable
+from snakemap.views.page import fitted, inner_size, resettable
 from snakemap.views.theme import Theme
-from snakemap.views.theming import counts_formatter, dress, save_tool, tooltip
+from snakemap.views.theming import counts_formatter, dress, save_tool, tooltip, value_hover
 
 __all__ = ["ImagePane", "warm_up"]
 
@@ -70,11 +71,13 @@ class ImagePane:
         self.restyle(theme)
         self._values: npt.NDArray[Any] | None = None
         self._origin, self._step, self._shape = (0, 0), 1, (1, 1)
+        self._scales = Scale.numbered(1, "row"), Scale.numbered(1, "column")
         self._held = False
 
     def draw(
-        self, values: npt.NDArray[Any], *, origin: tuple[int, int], step: int, shape: tuple[int, int], title: str = ""
-    ) -> None:
+        self, values: npt.NDArray[Any], *, origin: tuple[int, int], step: int, shape: tuple[int, int], title: str = "",
+        scales: tuple[Scale, Scale] | None = None, unit: str = "",
+    ) -> None:  # fmt: skip
         """Draws an image, or a part of one.
 
         Args:
@@ -83,8 +86,12 @@ class ImagePane:
             step: of so many rows and columns one was read.
             shape: rows and columns of the whole image.
             title: over it; text, not markup.
+            scales: where its rows and its columns lie; None: at their numbers.
+            unit: of its values.
         """
         self._values, self._origin, self._step, self._shape = values, origin, step, shape
+        self._scales = scales or (Scale.numbered(shape[0], "row"), Scale.numbered(shape[1], "column"))
+        self._name_axes(unit)
         self.figure.title.text = title
         self._place()
         self._render(anew=True)
@@ -102,19 +109,28 @@ class ImagePane:
             self._place()
             self._render(anew=True)
 
-    def name_axes(self, column: str, row: str) -> None:
-        """Says what goes along the axes."""
-        self.figure.xaxis.axis_label, self.figure.yaxis.axis_label = column, row
+    def _name_axes(self, unit: str) -> None:
+        """Say what goes along the axes, and what stands beside the pointer."""
+        y, x = self._scales
+        self.figure.xaxis.axis_label, self.figure.yaxis.axis_label = x.title, y.title
+        fields = [(one.name, f"{at}{{custom}}" if one.valued else f"{at}{{0,0}}") for at, one in (("$x", x), ("$y", y))]
+        told = tooltip([*fields, ("value", "@image{0,0.[0000]}" if not unit else "@image{custom}")])
+        if told != self.hover.tooltips or self._units != (x.unit, y.unit, unit):
+            self._units = x.unit, y.unit, unit
+            formatters = {"$x": value_hover(x.unit), "$y": value_hover(y.unit), "@image": value_hover(unit)}
+            self.hover.update(tooltips=told, formatters=formatters)
 
     def _place(self) -> None:
+        (first, last), (left, right) = ((float(one.edges[0]), float(one.edges[-1])) for one in self._scales)
+        bottom, top = (first, last) if self.flipped else (last, first)
+        left, right = sorted((left, right))
         rows, columns = self._shape
-        bottom, top = (0, rows) if self.flipped else (rows, 0)
-        place = {"left": 0, "right": columns, "bottom": bottom, "top": top, "dx": 1, "dy": 1}
-        place["aspect"] = "fill" if max(rows, columns) > 20 * min(rows, columns) else "true distances"  # pyright: ignore[reportArgumentType]
+        place: dict[str, Any] = {"left": left, "right": right, "bottom": bottom, "top": top}
+        place |= {"dx": (right - left) / columns, "dy": abs(top - bottom) / rows, "aspect": self._aspect()}
         if place != self.page.place:
             self.page.place = place
             # the script in the browser has the last word; until then all of it is in view
-            self.figure.x_range.update(start=0, end=columns)
+            self.figure.x_range.update(start=left, end=right)
             self.figure.y_range.update(start=bottom, end=top)
 
     def _render(self, *, anew: bool) -> None:
@@ -123,8 +139,9 @@ class ImagePane:
         if values is None:
             return
         rows, columns, told = self._seen(values)
-        y, x = self._origin[0] + rows.start * self._step, self._origin[1] + columns.start * self._step
-        box = {"x": [x], "y": [y], "dw": [len(columns) * self._step], "dh": [len(rows) * self._step]}
+        told, y, dh = self._laid(told, rows, 0)
+        told, x, dw = self._laid(told, columns, 1)
+        box = {"x": [x], "y": [y], "dw": [dw], "dh": [dh]}
         colored = values.ndim == 3
         if colored:
             self.color_source.data = {"image": [rgba(told)], **box}
@@ -138,6 +155,39 @@ class ImagePane:
         for log, glyph in self.glyphs.items():
             glyph.visible = self.bars[log].visible = not colored and log == self.log
         self.colors.visible = colored
+
+    def _aspect(self) -> str:
+        """Square pixels, or true distances where both axes have one unit; as much as fits where these are a thread."""
+        y, x = self._scales
+        sides = self._shape
+        same = x.valued == y.valued and x.unit == y.unit and (bool(x.unit) or not x.valued)
+        if same and x.valued:
+            sides = abs(float(y.edges[-1] - y.edges[0])), abs(float(x.edges[-1] - x.edges[0]))
+        if max(sides) > 20 * min(sides):
+            return "fill"
+        return "true distances" if same else "square pixels"
+
+    def _laid(self, told: npt.NDArray[Any], cells: range, axis: int) -> tuple[npt.NDArray[Any], float, float]:
+        """An image whose pixels are equally wide along an axis, where its first pixel begins, and how far all reach.
+
+        Uneven cells are put on the pixels of the screen.
+        """
+        scale, count = self._scales[axis], told.shape[axis]
+        start = self._origin[axis] + cells.start * self._step
+        stop = (
+            min(start + len(cells) * self._step, len(scale.edges) - 1)
+            if scale.valued
+            else start + len(cells) * self._step
+        )
+        edges = scale.at(np.linspace(start, stop, count + 1)) if scale.valued else np.array([start, stop], np.float64)
+        if scale.falling:
+            told, edges = np.flip(told, axis), edges[::-1]
+        if not scale.valued or scale.even:
+            return told, float(edges[0]), float(edges[-1] - edges[0])
+        seen = (self.figure.y_range, self.figure.x_range)[axis]
+        low, high = sorted((float(seen.start), float(seen.end)))
+        numbers, low, high = resampled(edges, low, high, self._pixels()[1 - axis])
+        return np.take(told, numbers, axis), low, high - low
 
     def _seen(self, values: npt.NDArray[Any]) -> tuple[range, range, npt.NDArray[Any]]:
         """The part that is on the screen, averaged over what falls on one of its pixels."""
@@ -154,17 +204,23 @@ class ImagePane:
 
     def _pixels(self) -> tuple[int, int]:
         """Columns and rows of the figure on the screen."""
-        width, height = self.figure.inner_width or PIXELS[0], self.figure.inner_height or PIXELS[1]
+        width, height = inner_size(self.figure, PIXELS)
         return max(32, min(4000, int(width))), max(32, min(4000, int(height)))
 
     def _in_view(self, shape: tuple[int, ...]) -> tuple[range, range]:
         sides: list[range] = []
         axes = (self.figure.y_range, self.figure.x_range)
-        for axis, origin, size in zip(axes, self._origin, shape, strict=False):
-            low, high = sorted((float(axis.start), float(axis.end)))
+        for axis, scale, origin, size in zip(axes, self._scales, self._origin, shape, strict=False):
+            low, high = self._numbers(axis, scale)
             start = int(np.clip((low - origin) // self._step, 0, size - 1))
             sides.append(range(start, int(np.clip(-((origin - high) // self._step), start + 1, size))))
         return sides[0], sides[1]
+
+    def _numbers(self, axis: Any, scale: Scale) -> tuple[float, float]:
+        """The first and the last cell number that are in view."""
+        ends = float(axis.start), float(axis.end)
+        low, high = sorted((scale.number(end) for end in ends) if scale.valued else ends)
+        return low, high
 
     def _on_range(self, attribute: str, old: Any, new: Any) -> None:
         if not self._held and self._values is not None:
@@ -175,10 +231,9 @@ class ImagePane:
         self._held = False
         if self._values is None or not self.pane.visible:
             return
-        x, y = self.figure.x_range, self.figure.y_range
-        (left, right), (low, high) = sorted((x.start, x.end)), sorted((y.start, y.end))
+        y, x = self._scales
         self._render(anew=False)
-        self.on_view((low, high, left, right))
+        self.on_view((*self._numbers(self.figure.y_range, y), *self._numbers(self.figure.x_range, x)))
 
     def _figure(self) -> Any:
         plot = figure(
@@ -196,11 +251,9 @@ class ImagePane:
             for log, mapper in self.mappers.items()
         }
         self.colors = plot.image_rgba(**common, source=self.color_source, visible=False)
-        hover = HoverTool(
-            tooltips=tooltip([("column", "$x{0,0}"), ("row", "$y{0,0}"), ("value", "@image{0,0.[0000]}")]),
-            renderers=list(self.glyphs.values()),
-        )
-        plot.add_tools(hover)
+        self.hover = HoverTool(tooltips="", renderers=list(self.glyphs.values()))
+        self._units: tuple[str, ...] = ()
+        plot.add_tools(self.hover)
         self.bars = {log: ColorBar(color_mapper=mapper, width=9, padding=4) for log, mapper in self.mappers.items()}
         for bar in self.bars.values():
             bar.formatter = counts_formatter()

@@ -20,11 +20,12 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
+from snakemap.views.axes import stepped
 from snakemap.views.displays import envelope
 from snakemap.views.order import later, on_change, on_events
-from snakemap.views.page import resettable
+from snakemap.views.page import inner_size, resettable
 from snakemap.views.theme import Theme
-from snakemap.views.theming import dress, save_tool, tooltip
+from snakemap.views.theming import dress, save_tool, tooltip, value_hover
 
 __all__ = ["LinePane"]
 
@@ -49,10 +50,13 @@ class LinePane:
         self.theme = theme
         self.source, self.marks = ColumnDataSource(EMPTY), ColumnDataSource(EMPTY)
         self.band = ColumnDataSource({"x": [], "low": [], "high": []})
+        self.hovers: dict[bool, HoverTool] = {}
         self.figures = {log: self._figure(log=log) for log in (False, True)}
         self.picture = pn.pane.Bokeh(self.figures[False], sizing_mode="stretch_both")
         self.pane = pn.Column(self.picture, sizing_mode="stretch_both", margin=0, visible=False)
         self.restyle(theme)
+        self._points: tuple[Numbers, Numbers] | None = None
+        self._units = ("", "")
         self._x: Numbers = np.zeros(0)
         self._y: Numbers = np.zeros(0)
         self._errors: Numbers | None = None
@@ -60,27 +64,48 @@ class LinePane:
         self._held = False
 
     def draw(
-        self, x: Numbers, y: Numbers, *, errors: Numbers | None, titles: tuple[str, str, str], key: object
-    ) -> None:
+        self, x: Numbers, y: Numbers, *, errors: Numbers | None, titles: tuple[str, str, str], key: object,
+        units: tuple[str, str] = ("", ""),
+    ) -> None:  # fmt: skip
         """Draws a line.
 
         Args:
-            x: (points,) along the axis; drawn in rising order.
+            x: (points,) along the axis, drawn in rising order; or (points + 1,), the edges of bins.
             y: (points,).
             errors: (points,), or None.
             titles: over it, of the axis, of the values; text, not markup.
             key: what it is of: the zoom stays while that stays.
+            units: of the axis, and of the values.
         """
-        if len(x) and np.any(np.diff(x) < 0):
+        centers, values = x, y
+        if len(x) == len(y) + 1:
+            if x[0] > x[-1]:
+                x, y, errors = x[::-1], y[::-1], None if errors is None else errors[::-1]
+            centers, values = (x[1:] + x[:-1]) / 2, y
+            errors = None if errors is None else np.repeat(errors, 2)
+            x, y = stepped(x, y)
+        elif len(x) and np.any(np.diff(x) < 0):
             order = np.argsort(x, kind="stable")
             x, y, errors = x[order], y[order], None if errors is None else errors[order]
+            centers, values = x, y
         self._x, self._y, self._errors = x, y, errors
+        self._points = (centers, values) if len(centers) <= MARKED_MAX else None
+        self._point_at(units)
         for plot in self.figures.values():
             plot.title.text, plot.xaxis.axis_label, plot.yaxis.axis_label = titles
         if key != self._shown:
             self._shown = key
             self._whole()
         self._render()
+
+    def _point_at(self, units: tuple[str, str]) -> None:
+        """The pointer finds points where they are marked, else the line; both coordinates have their units."""
+        for plot, hover in zip(self.figures.values(), self.hovers.values(), strict=True):
+            line, marks, _ = plot.renderers
+            hover.renderers = [line if self._points is None else marks]
+            if units != self._units:
+                hover.formatters = {"@x": value_hover(units[0]), "@y": value_hover(units[1])}
+        self._units = units
 
     def set_log(self, log: bool) -> None:
         """Draws the values on a logarithmic axis, or on a linear one."""
@@ -117,12 +142,11 @@ class LinePane:
 
     def _render(self) -> None:
         plot = self.figures[self.picture.object is self.figures[True]]
-        bins = max(100, min(4000, int(plot.inner_width or 800)))
+        bins = max(100, min(4000, inner_size(plot, (800, 480))[0]))
         view = {"start": float(plot.x_range.start), "stop": float(plot.x_range.end), "bins": bins}
         x, y = envelope(self._x, self._y, **view)
         self.source.data = {"x": x, "y": y}
-        few = len(self._x) <= MARKED_MAX
-        self.marks.data = {"x": x, "y": y} if few else EMPTY
+        self.marks.data = EMPTY if self._points is None else dict(zip("xy", self._points, strict=True))
         if self._errors is None:
             self.band.data = {"x": [], "low": [], "high": []}
         else:
@@ -157,9 +181,12 @@ class LinePane:
         line = plot.line("x", "y", source=self.source, line_width=1.5)
         plot.scatter("x", "y", source=self.marks, size=4)
         plot.varea("x", "low", "high", source=self.band)
-        plot.add_tools(
-            HoverTool(tooltips=tooltip([("at", "@x{0,0.[0000]}"), ("value", "@y{0,0.[0000]}")]), renderers=[line])
+        self.hovers[log] = HoverTool(
+            tooltips=tooltip([("at", "@x{custom}"), ("value", "@y{custom}")]),
+            formatters={"@x": value_hover(), "@y": value_hover()},
+            renderers=[line],
         )
+        plot.add_tools(self.hovers[log])
         on_events(plot, Reset, DoubleTap, tell=self._on_reset)
         on_change(plot.x_range, "start", "end", tell=self._on_range)
         return plot

@@ -12,13 +12,14 @@ from typing import Any
 from bokeh.core.properties import Any as AnyProperty
 from bokeh.core.properties import Bool, Int, Nullable, String, Tuple
 from bokeh.core.properties import Float as FloatProperty
+from bokeh.core.property.descriptors import UnsetValueError
 from bokeh.events import DoubleTap, MouseEnter, MouseLeave
 from bokeh.model import DataModel
 from bokeh.models import CustomJS
 
 from snakemap.views.components import script_of
 
-__all__ = ["Page", "ValueRange", "fitted", "resettable", "script"]
+__all__ = ["Page", "ValueRange", "fitted", "inner_size", "resettable", "script"]
 
 
 class Page(DataModel):
@@ -62,6 +63,14 @@ def fitted(figure: Any) -> Page:
     for name in ("inner_width", "inner_height"):
         figure.js_on_change(name, fit)
     return page
+
+
+def inner_size(figure: Any, default: tuple[int, int]) -> tuple[int, int]:
+    """Columns and rows of the screen inside a figure; the default before the browser has sent them."""
+    try:
+        return int(figure.inner_width or default[0]), int(figure.inner_height or default[1])
+    except UnsetValueError:
+        return default
 
 
 def resettable(figure: Any) -> None:

@@ -19,6 +19,7 @@ from panel.custom import JSComponent
 
 from snakemap.errors import FileNotReady, SnakemapError
 from snakemap.hdf5_look import Block, FileLooker
+from snakemap.views.axes import Scale, edges_of
 from snakemap.views.components import list_script, stylesheet
 from snakemap.views.dataset_image import ImagePane
 from snakemap.views.dataset_line import LinePane
@@ -59,6 +60,29 @@ class ValueTable(JSComponent):
     _stylesheets = [stylesheet("table")]  # noqa: RUF012 - Panel reads it from the class
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AxisRead:
+    """What was read of an axis.
+
+    Attributes:
+        values: as many as the dimension has cells, or one more, which are edges; None when they are none of it.
+        name: of the axis.
+        unit: of the values.
+    """
+
+    values: npt.NDArray[np.float64] | None = None
+    name: str = ""
+    unit: str = ""
+
+    @property
+    def title(self) -> str:
+        """Name and unit; empty without a name."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+
+NO_AXIS = AxisRead()
+
+
 @dataclass
 class Shown:
     """What is shown of which dataset.
@@ -70,7 +94,7 @@ class Shown:
         index: number chosen in each leading dimension.
         row: first row of a table, and its first column.
         view: rows and columns of a large image that are in view; None: all of them.
-        axes: paths of axes, with what was read of them: values, or None, and their title.
+        axes: paths of axes, with what was read of them.
         values: what is on the screen, for who wants to download it.
     """
 
@@ -80,7 +104,7 @@ class Shown:
     index: list[int] = field(default_factory=list)
     row: tuple[int, int] = (0, 0)
     view: tuple[float, float, float, float] | None = None
-    axes: dict[str, tuple[npt.NDArray[np.float64] | None, str]] = field(default_factory=dict)
+    axes: dict[str, AxisRead] = field(default_factory=dict)
     values: Any = None
 
     @property
@@ -396,17 +420,17 @@ class DatasetView(pn.viewable.Viewer):
         for number, path in list(enumerate(axes[: len(shown.shape)]))[len(shown.shape) - count :]:
             if path is None or path in shown.axes:
                 continue
-            shown.axes[path] = (None, "")
+            shown.axes[path] = NO_AXIS
             try:
                 about = await self.looker.about(shown.file, path)
-                title = about["long_name"] or PurePosixPath(path).name
-                title += f" ({about['units']})" if about["units"] else ""
-                values = None
-                if about["shape"] == [shown.shape[number]] and about["values"] == "number":
-                    step = line_step(shown.shape[number])
-                    read = await self.looker.read(shown.file, path, [[0, shown.shape[number], step]])
+                values, size = None, shown.shape[number]
+                if about["shape"] in ([size], [size + 1]) and about["values"] == "number":
+                    step = line_step(size) if count == 1 else 1
+                    length = about["shape"][0] if step == 1 else size
+                    read = await self.looker.read(shown.file, path, [[0, length, step]], most=4_000_000)
                     values = np.asarray(read.values, np.float64)
-                shown.axes[path] = (values, title)
+                name = about["long_name"] or PurePosixPath(path).name
+                shown.axes[path] = AxisRead(values, name, about["units"])
             except SnakemapError:
                 continue
 
@@ -457,9 +481,12 @@ class DatasetView(pn.viewable.Viewer):
         shown.values = block.values
         y = np.asarray(part_of(block.values, self.part.value), np.float64)
         axis = shown.about["nexus"]["axes"][len(shown.shape) - 1 : len(shown.shape)]
-        x, title = shown.axes.get(axis[0] or "", (None, "")) if axis else (None, "")
-        if x is None or len(x) != len(y):
-            x, title = np.arange(len(y), dtype=np.float64) * step, title and f"number along {title}"
+        read = shown.axes.get(axis[0] or "", NO_AXIS) if axis else NO_AXIS
+        x, title, unit = read.values, read.title, read.unit
+        if x is not None and len(x) == len(y) + 1:
+            x = edges_of(x, len(y))
+        if x is None or len(x) not in (len(y), len(y) + 1):
+            x, title, unit = np.arange(len(y), dtype=np.float64) * step, read.name and f"number along {read.name}", ""
         low = np.asarray(errors.values, np.float64) if errors is not None and errors.values.shape == y.shape else None
         name = PurePosixPath(shown.node).name
         label = shown.about["long_name"] or name
@@ -469,6 +496,7 @@ class DatasetView(pn.viewable.Viewer):
         self.line.draw(
             x, y, errors=low, titles=(shown.about["nexus"]["title"] or "", title or "number", label),
             key=(shown.file, shown.node, self.part.value, len(y) if not shown.about["live"] else 0),
+            units=(unit, shown.about["units"] if shown.about["values"] != "complex" else ""),
         )  # fmt: skip
         self._only(self.line.pane)
 
@@ -477,18 +505,23 @@ class DatasetView(pn.viewable.Viewer):
         shown.values = block.values
         count = len(shown.index)
         values = block.values if shown.display == "color image" else part_of(block.values, self.part.value)
-        titles = []
-        for number in (count + 1, count):
-            path = (shown.about["nexus"]["axes"][number : number + 1] or [None])[0]
-            title = shown.axes.get(path or "", (None, ""))[1]
-            titles.append(f"number along {title}" if title else ("column" if number > count else "row"))
-        self.image.name_axes(titles[0], titles[1])
+        scales = self._scale(shown, count, "row"), self._scale(shown, count + 1, "column")
         step = rows[2]
         self.image.draw(
             values, origin=(rows[0], columns[0]), step=step, shape=(shown.shape[count], shown.shape[count + 1]),
             title=f"1 of {step} rows and columns; zoom in for all of them" if step > 1 else "",
+            scales=scales, unit=shown.about["units"] if shown.about["values"] != "complex" else "",
         )  # fmt: skip
         self._only(self.image.pane)
+
+    def _scale(self, shown: Shown, number: int, plain: str) -> Scale:
+        """Where the rows or columns of an image lie: at the values of their axis, or at their numbers."""
+        path = (shown.about["nexus"]["axes"][number : number + 1] or [None])[0]
+        read, count = shown.axes.get(path or "", NO_AXIS), shown.shape[number]
+        edges = edges_of(read.values, count) if read.values is not None else None
+        if edges is None:
+            return Scale.numbered(count, f"number along {read.name}" if read.name else plain)
+        return Scale(edges, read.title, read.name, read.unit)
 
     def _redraw(self) -> None:
         """Another part of complex numbers."""
