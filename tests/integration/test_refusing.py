@@ -55,10 +55,7 @@ class Fault:
             client.config_set("min-replicas-to-write", "1")
         else:
             client.config_set("save", "3600 1")
-            # a directory in the way of the snapshot; file permissions do not stop the root user
-            directory = Path(str(client.config_get("dir")["dir"]), "taken.rdb")
-            directory.mkdir(exist_ok=True)
-            client.config_set("dbfilename", directory.name)
+            self._in_the_way(client).mkdir()  # file permissions would not stop the root user
             client.bgsave()
             self._until_saved(client, "err")
 
@@ -71,9 +68,14 @@ class Fault:
         elif self.word == "NOREPLICAS":
             client.config_set("min-replicas-to-write", "0")
         else:
-            client.config_set("dbfilename", "free.rdb")
+            self._in_the_way(client).rmdir()
             client.bgsave()
             self._until_saved(client, "ok")
+
+    @staticmethod
+    def _in_the_way(client: redis.Redis) -> Path:
+        """A directory where Redis puts its snapshot."""
+        return Path(str(client.config_get("dir")["dir"]), str(client.config_get("dbfilename")["dbfilename"]))
 
     @staticmethod
     def _until_saved(client: redis.Redis, status: str) -> None:
