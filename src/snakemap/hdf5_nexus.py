@@ -10,7 +10,7 @@ from h5py import h5a, h5d, h5o  # pyright: ignore[reportAttributeAccessIssue]
 
 from snakemap.hdf5_files import link_of
 
-__all__ = ["axes_of", "class_of", "default_of", "errors_of", "signal_of", "text_attribute"]
+__all__ = ["auxiliary_of", "axes_of", "class_of", "default_of", "errors_of", "signal_of", "text_attribute"]
 
 ATTRIBUTE_BYTES_MAX = 4096
 NAMES_MAX = 16
@@ -39,6 +39,13 @@ def signal_of(group: h5py.Group) -> str:
         if dataset is not None and str(_attribute(dataset, "signal") or "") == "1":
             return name
     return ""
+
+
+def auxiliary_of(group: h5py.Group) -> list[str]:
+    """The members that ``@auxiliary_signals`` names: they lie over the same axes as the signal."""
+    told = _attribute(group, "auxiliary_signals")
+    names = [told] if isinstance(told, str) else told or []
+    return [name for name in dict.fromkeys(names[:NAMES_MAX]) if _there(group, name)]
 
 
 def default_of(group: h5py.Group) -> list[str]:

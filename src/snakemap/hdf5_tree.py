@@ -17,7 +17,7 @@ from h5py import h5a, h5d, h5g, h5o, h5z  # pyright: ignore[reportAttributeAcces
 from snakemap.confine import shown
 from snakemap.errors import FileRefused, FrameError, SnakemapError
 from snakemap.hdf5_files import HDF5_ERRORS, Found, HdfFile, Node, OpenFiles, link_of, reading
-from snakemap.hdf5_nexus import axes_of, class_of, default_of, errors_of, signal_of, text_attribute
+from snakemap.hdf5_nexus import auxiliary_of, axes_of, class_of, default_of, errors_of, signal_of, text_attribute
 from snakemap.hdf5_parts import parts_of
 from snakemap.hdf5_types import described, dtype_of, enum_of, fields_of, plain, values_of
 from snakemap.hdf5_wire import LookRequest
@@ -65,14 +65,15 @@ def members(files: OpenFiles, request: LookRequest) -> dict[str, Any]:
     with reading(node.file, "its members cannot be listed"):
         total = group.id.get_num_objs()
         names, found = _names(group, offset, count, search, total)
-        default = default_of(group)
+        default, auxiliary = default_of(group), auxiliary_of(group)
     told: list[dict[str, Any]] = []
     until = time.monotonic() + LOOK_S
     for name in names:
         if not group:  # HDF5 has let the file go over a bad member
             node = files.node(files.again(node.file), node.place)
             group = _group(node)
-        told.append({**_member(files, node, group, name), "default": name in default})
+        marks = {"default": name in default, "auxiliary": name in auxiliary}
+        told.append({**_member(files, node, group, name), **marks})
         files.trim(node.file)
         if time.monotonic() > until:
             break
@@ -179,7 +180,7 @@ def _stack(files: OpenFiles, node: Node) -> dict[str, Any]:
         return {}
     with_frames = {"shape": list(parts.shape), "maxshape": list(parts.shape), "dtype": described(parts.dtype)}
     size = math.prod(parts.shape) * parts.dtype.itemsize
-    plot = {"default": None, "signal": None, "axes": [], "errors": None, "title": ""}
+    plot = {"default": None, "signal": None, "signals": [], "axes": [], "errors": None, "title": ""}
     about = {"values": values_of(parts.dtype), "bytes": size, "stretches": parts.stretches, "missing": parts.missing}
     return {**with_frames, **about, "nexus": plot}
 
@@ -307,20 +308,21 @@ def _signal_plot(files: OpenFiles, file: HdfFile, path: str) -> dict[str, Any]:
     if not isinstance(group.item, h5py.Group):
         return _plot(None, "", "", "")
     with reading(group.file, f"{shown(place)} cannot be looked at"):
-        signal = signal_of(group.item)
+        signal, auxiliary = signal_of(group.item), auxiliary_of(group.item)
         title = _title(files, group) if signal == parts[-1] else ""
-        return _plot(group.item, place, signal if signal == parts[-1] else "", title)
+        return _plot(group.item, place, parts[-1] if parts[-1] in (signal, *auxiliary) else "", title)
 
 
 def _plot(group: h5py.Group | None, place: str, signal: str, title: str) -> dict[str, Any]:
     """What a group says of how to draw its signal; nothing without one."""
     base = place.rstrip("/")
     if group is None or not signal:
-        return {"default": None, "signal": None, "axes": [], "errors": None, "title": ""}
+        return {"default": None, "signal": None, "signals": [], "axes": [], "errors": None, "title": ""}
     errors = errors_of(group, signal)
     return {
         "default": None,
         "signal": f"{base}/{signal}",
+        "signals": [f"{base}/{name}" for name in dict.fromkeys((signal_of(group), *auxiliary_of(group))) if name],
         "axes": [f"{base}/{name}" if name else None for name in axes_of(group, signal)],
         "errors": f"{base}/{errors}" if errors else None,
         "title": title,

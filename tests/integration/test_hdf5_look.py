@@ -208,6 +208,7 @@ async def test_nexus_defaults_signals_axes_and_errors_are_found(looker, visit):
         old["angle"] = np.arange(5.0)
     expected = {
         "signal": "/entry/plot/y",
+        "signals": ["/entry/plot/y"],
         "axes": ["/entry/plot/x", None],
         "errors": "/entry/plot/y_errors",
         "title": "A <b>plot</b>",
@@ -218,6 +219,26 @@ async def test_nexus_defaults_signals_axes_and_errors_are_found(looker, visit):
     assert (await looker.about(str(path), "/entry/linked/data"))["nexus"]["signal"] == "/entry/linked/data"
     old_plot = (await looker.about(str(path), "/old/counts"))["nexus"]
     assert (old_plot["signal"], old_plot["axes"]) == ("/old/counts", ["/old/angle"])
+
+
+@pytest.mark.parametrize("told", ["model", ["model", "gone", "residue"], np.array(["model"], h5py.string_dtype())])
+async def test_auxiliary_signals_are_told_beside_the_signal_and_have_its_axes(looker, visit, told):
+    path = visit / "scan.nxs"
+    with h5py.File(path, "w") as file:
+        plot = file.create_group("plot")
+        plot.attrs.update({"NX_class": "NXdata", "signal": "y", "axes": ["x"], "auxiliary_signals": told})
+        for name in ("model", "other", "residue", "x", "y"):
+            plot[name] = np.arange(4.0)
+    auxiliary = [name for name in ("model", "residue") if name in told]
+    signals = [f"/plot/{name}" for name in ("y", *auxiliary)]
+    members = named(await looker.members(str(path), "/plot"))
+    assert [name for name, member in members.items() if member["auxiliary"]] == auxiliary
+    assert [name for name, member in members.items() if member["default"]] == ["y"]
+    for name in ("y", *auxiliary):
+        plot = (await looker.about(str(path), f"/plot/{name}"))["nexus"]
+        assert (plot["signal"], plot["signals"], plot["axes"]) == (f"/plot/{name}", signals, ["/plot/x"])
+    assert (await looker.about(str(path), "/plot/other"))["nexus"]["signals"] == []
+    assert (await looker.about(str(path), "/plot"))["nexus"]["signals"] == signals
 
 
 async def test_a_dataset_that_grows_is_told_as_it_is_now(looker, visit):

@@ -15,15 +15,17 @@ from snakemap.views.dataset_line import LinePane
 from snakemap.views.theme import THEMES
 
 VALUES = np.arange(30.0).reshape(5, 6)
+UNEVEN_Y: Any
+UNEVEN_X: Any
 UNEVEN_Y, UNEVEN_X = (low + 0.5 * np.arange(count) ** 1.3 for low, count in ((10.0, 6), (-2.0, 7)))
 """Edges of 5 rows and of 6 columns."""
 
 
-def pane() -> ImagePane:
+def pane() -> Any:
     return ImagePane(document=Document(), theme=next(iter(THEMES.values())), on_view=lambda _: None)
 
 
-def drawn(image: ImagePane, y: float, x: float) -> float:
+def drawn(image: Any, y: float, x: float) -> float:
     """The value of the pixel that is drawn over a place."""
     box = {name: values[0] for name, values in image.source.data.items()}
     pixels = box["image"]
@@ -32,7 +34,7 @@ def drawn(image: ImagePane, y: float, x: float) -> float:
     return float(pixels[row, column])
 
 
-def draw(image: ImagePane, values: npt.NDArray[Any], y: npt.NDArray[Any], x: npt.NDArray[Any], **options: Any) -> None:
+def draw(image: Any, values: npt.NDArray[Any], y: npt.NDArray[Any], x: npt.NDArray[Any], **options: Any) -> None:
     edges = [edges_of(axis, count) for axis, count in zip((y, x), values.shape, strict=True)]
     scales = [Scale(one, name, name, "um") for one, name in zip(edges, "yx", strict=True) if one is not None]
     whole = {"origin": (0, 0), "step": 1, "shape": values.shape, **options}
@@ -104,7 +106,7 @@ def test_a_closer_look_at_uneven_cells_is_as_sharp_as_the_screen() -> None:
 
 def test_the_part_of_a_large_image_that_is_in_view_is_asked_for_by_its_numbers() -> None:
     views: list[tuple[float, ...]] = []
-    image = ImagePane(document=Document(), theme=next(iter(THEMES.values())), on_view=views.append)
+    image: Any = ImagePane(document=Document(), theme=next(iter(THEMES.values())), on_view=views.append)
     x = np.geomspace(1, 1024, 11)
     draw(image, np.zeros((10, 10)), np.linspace(20, 10, 11), x)
     image.figure.x_range.update(start=2, end=8)
@@ -153,7 +155,7 @@ def test_a_screen_beyond_all_cells_shows_them_all() -> None:
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_a_line_with_edges_is_drawn_along_its_bins(turned: bool) -> None:
-    line = LinePane(document=Document(), theme=next(iter(THEMES.values())))
+    line: Any = LinePane(document=Document(), theme=next(iter(THEMES.values())))
     edges, counts = np.geomspace(1, 100, 10), np.arange(9.0)
     step = -1 if turned else 1
     line.draw(

@@ -234,6 +234,7 @@ class DatasetView(pn.viewable.Viewer):
             self.as_maps, self.document, lambda: on_maps(shown.file, shown.about) if (shown := self.shown) else None
         )
         self.display = pn.widgets.RadioButtonGroup(options=["image"], **css)
+        self.signal = pn.widgets.Select(options=[], width=130, visible=False, **css)
         self.part = pn.widgets.Select(options=list(COMPLEX_PARTS), width=130, **css)
         self.limits = pn.widgets.Select(options=list(LIMITS), width=110, **css)
         self.low = pn.widgets.FloatInput(value=0, width=90, **css)
@@ -248,13 +249,14 @@ class DatasetView(pn.viewable.Viewer):
         )
         self.sliders = pn.Column(sizing_mode="stretch_width", margin=0)
         tools = (
-            self.display, self.part, self.limits, self.low, self.high, self.log, self.flip, self.play, self.follow,
-            pn.HSpacer(), self.form, self.download,
+            self.display, self.signal, self.part, self.limits, self.low, self.high, self.log, self.flip,
+            self.play, self.follow, pn.HSpacer(), self.form, self.download,
         )  # fmt: skip
         self.tools = pn.Row(
             *tools, sizing_mode="stretch_width", height=30, margin=0, styles={"gap": "6px"}, stylesheets=[NARROW]
         )
         self.display.param.watch(self._on_display, "value")
+        self.signal.param.watch(self._on_signal, "value")
         self.part.param.watch(lambda _: self._redraw(), "value")
         for widget in (self.limits, self.low, self.high, self.log, self.flip):
             widget.param.watch(self._on_colors, "value")
@@ -288,6 +290,9 @@ class DatasetView(pn.viewable.Viewer):
         shown = self._must()
         drawn, image = shown.display in ("image", "line", "color image"), shown.display == "image"
         growing = bool(shown.index) and (shown.about["maxshape"] or [0])[0] is None
+        signals = {PurePosixPath(path).name: path for path in shown.about["nexus"]["signals"]}
+        chosen = next((path for path in signals.values() if path == shown.node), None)
+        self.signal.param.update(options=signals, value=chosen, visible=len(signals) > 1 and chosen is not None)
         self.part.visible = drawn and shown.about["values"] == "complex"
         self.limits.visible = image
         self.low.visible = self.high.visible = image and self.limits.value == "by hand"
@@ -536,6 +541,20 @@ class DatasetView(pn.viewable.Viewer):
         self.shown.display = event.new
         self._lay_out(tuple(self.display.options))
         self._load()
+
+    def _on_signal(self, event: Any) -> None:
+        """Another signal of the same plot."""
+        shown = self.shown
+        if self._filling or shown is None or not event.new or event.new == shown.node:
+            return
+        display, index = shown.display, tuple(shown.index)
+
+        def tell(about: dict[str, Any]) -> None:
+            if self.shown is shown:
+                self.look_at(shown.file, about, stack=self.as_maps.visible, display=display, index=index)
+
+        work = functools.partial(self.looker.about, shown.file, event.new)
+        self.errands.run("signal", work, tell, failed=self._fail)
 
     def _on_colors(self, _: Any) -> None:
         hand = self.limits.value == "by hand"

@@ -290,6 +290,7 @@ class Tree:
             "dtype": member.get("dtype", ""),
             "nx": member.get("nx", ""),
             "default": bool(member.get("default")),
+            "auxiliary": bool(member.get("auxiliary")),
             "link": member.get("target", "") if member.get("link", "hard") != "hard" else "",
             "why": member.get("why", ""),
             "chosen": path == self._chosen,

@@ -80,10 +80,10 @@ export function render({model, el}) {
     const [sign, name, star, nx, size] = line.children
     write(sign, row.kind === "group" && row.open ? "▾" : marks[row.kind] ?? "▪")
     write(name, readable(row.name, row.found ? 200 : 90))
-    write(star, row.default ? "★" : "")
+    write(star, row.default ? "★" : row.auxiliary ? "☆" : "")
     write(nx, readable(row.nx ?? "", 30))
     write(size, row.dtype ? `${row.shape}  ${readable(row.dtype, 40)}` : row.link ? `→ ${readable(row.link, 60)}` : "")
-    tip(line, [readable(row.name, 1000), row.link && `link to ${readable(row.link)}`, readable(row.why), row.default && "drawn by default"]
+    tip(line, [readable(row.name, 1000), row.link && `link to ${readable(row.link)}`, readable(row.why), row.default ? "drawn by default" : row.auxiliary && "auxiliary signal"]
       .filter(Boolean).join("\n"))
   }
   // a row is known by its path; sentences between the rows by what they are about
