@@ -175,7 +175,10 @@ def about(files: OpenFiles, request: LookRequest) -> dict[str, Any]:
 
 def _stack(files: OpenFiles, node: Node) -> dict[str, Any]:
     """What a group is as a stack of frames in several files; nothing when it is none."""
-    parts = parts_of(files, node)
+    try:
+        parts = parts_of(files, node)
+    except SnakemapError:  # what is wrong with its links spoils nothing else
+        parts = None
     if parts is None:
         return {}
     with_frames = {"shape": list(parts.shape), "maxshape": list(parts.shape), "dtype": described(parts.dtype)}
