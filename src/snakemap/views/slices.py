@@ -234,7 +234,7 @@ class DatasetView(pn.viewable.Viewer):
             self.as_maps, self.document, lambda: on_maps(shown.file, shown.about) if (shown := self.shown) else None
         )
         self.display = pn.widgets.RadioButtonGroup(options=["image"], **css)
-        self.signal = pn.widgets.Select(options=[], width=130, visible=False, **css)
+        self.signal = pn.widgets.Select(options=[], width=76, visible=False, **css)
         self.part = pn.widgets.Select(options=list(COMPLEX_PARTS), width=130, **css)
         self.limits = pn.widgets.Select(options=list(LIMITS), width=110, **css)
         self.low = pn.widgets.FloatInput(value=0, width=90, **css)
