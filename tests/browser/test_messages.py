@@ -127,14 +127,14 @@ def test_the_save_tool_downloads_the_maps_as_they_are_seen(
 
     tab.page.on("dialog", dismiss)
     with tab.page.expect_download(timeout=20_000) as download:
-        tab.page.locator(".maps .bk-tool-icon-save").first.click()
+        tab.page.locator(".bk-tool-icon-save").first.click()
     assert download.value.suggested_filename == f"snakemap-made_up-7-{run.uid[:8]}.png"
     assert asked == []
     picture = Image.open(download.value.path()).convert("RGB")
     screen = Image.open(io.BytesIO(tab.page.screenshot())).convert("RGB")
     frames = {name: tab.frame(f"map-{name}") for name in ("red", "green", "blue", "total")}
     left, top = min(f["x"] for f in frames.values()), min(f["y"] for f in frames.values())
-    grid: Any = tab.page.locator(".maps .bk-GridPlot").first.bounding_box()
+    grid: Any = tab.page.locator(".bk-GridPlot").first.bounding_box()
     assert picture.size == (pytest.approx(grid["width"], abs=1), pytest.approx(grid["height"], abs=1))
     assert left > grid["x"]
     assert top > grid["y"]

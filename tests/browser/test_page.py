@@ -143,8 +143,8 @@ def test_cells_are_square_on_the_screen_and_the_readout_says_where_the_pointer_i
 def test_colors_follow_the_running_maximum_or_stay_or_are_set_by_hand(tab: Shown, redis_url: str) -> None:
     run = MadeUpRun(redis_url)
     run.add(1, 40)
-    colors = "m.type.endsWith('ColorMapper') && m.palette.length === 256 && m.nan_color === 'rgba(0, 0, 0, 0)'"
-    script = f"() => sm.models().filter((m) => {colors}).map((m) => [m.type, m.low, m.high])"
+    mapper = "sm.named(`map-${name}`).renderers[0].glyph.color_mapper"
+    script = f"() => {[*CHANNELS]}.map((name) => {mapper}).map((m) => [m.type, m.low, m.high])"
 
     def highs() -> list[float]:
         return sorted(mapper[2] for mapper in tab.page.evaluate(script) if mapper[2] is not None)
