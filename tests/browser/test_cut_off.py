@@ -72,7 +72,7 @@ def run(redis_url: str) -> MadeUpRun:
 def opened(chromium: Browser, url: str) -> Iterator[Shown]:
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
     context.add_init_script(WATCH)
-    shown = open_page(context, url)
+    shown = open_page(context, url, silent_s=0)
     try:
         yield shown
     finally:

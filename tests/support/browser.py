@@ -126,8 +126,19 @@ class Shown:
             raise AssertionError(f"it did not happen; lights {self.lights()}, errors {self.errors}")
 
 
-def open_page(browser: Browser | BrowserContext, url: str, *, width: int = 1440, height: int = 900) -> Shown:
-    """Opens a tab and returns when its document is there."""
+def open_page(
+    browser: Browser | BrowserContext, url: str, *, width: int = 1440, height: int = 900, silent_s: float = 60.0
+) -> Shown:
+    """Opens a tab and returns when its document is there.
+
+    Args:
+        browser: or a context of it.
+        url: of the page.
+        width: of the window, in pixels.
+        height: likewise.
+        silent_s: of the server, after which the page counts as cut off; 0: as for users. On a busy machine the server
+            may be silent for longer than users should wait for a word.
+    """
     page = (
         browser.new_page(viewport={"width": width, "height": height})
         if isinstance(browser, Browser)
@@ -137,6 +148,8 @@ def open_page(browser: Browser | BrowserContext, url: str, *, width: int = 1440,
     shown = Shown(page)
     page.on("pageerror", lambda error: shown.errors.append(str(error)))
     page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)
+    if silent_s:
+        page.add_init_script(f"window.snakemapSilentMs = {1000 * silent_s}")
     page.add_init_script(SCRIPT)  # it is there again when the page is opened again
     page.goto(url)
     page.wait_for_function("() => window.Bokeh && Bokeh.documents.length")

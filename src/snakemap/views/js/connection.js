@@ -5,7 +5,8 @@
 //
 // `show` gets `{text, refused}` while the page is cut off, and null when it is not.
 const BEAT = "snakemap-beat"
-const SILENT_MS = 2800, CHECK_MS = 150, LATE_MS = 1500
+// a page that is driven by a program on a busy machine may set a longer silence before it loads
+const SILENT_MS = globalThis.snakemapSilentMs ?? 2800, CHECK_MS = 150, LATE_MS = 1500
 const ANSWER_MS = 5000, SETTLE_MS = 3000, PAUSE_MS = 1000, PAUSE_MAX_MS = 8000
 const STEADY_MS = 10000, AGAIN_MAX_MS = 60000, EMBED_MS = 120000
 const REOPENED = "snakemap-reopened", AGAIN = "snakemap-again-", STALE = "grayscale(0.85) opacity(0.55)"
