@@ -65,6 +65,10 @@ class ApiStore(FakeStore):
         self._check()
         return self.reported
 
+    async def command(self, *_words: str | int) -> None:
+        """Answers nothing, like a Redis that does not let anybody ask."""
+        self._check()
+
     async def close(self) -> None:
         self.closed = True
 
