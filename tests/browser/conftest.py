@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 from tests.support.browser import ARGUMENTS, CHROMIUM, Shown, open_page
+from tests.support.patience import PATIENCE
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Program, Stack
+
+expect.set_options(timeout=20_000 * PATIENCE)
 
 
 @pytest.fixture(scope="module")

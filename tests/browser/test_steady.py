@@ -75,7 +75,7 @@ def goes_on(tab: Shown, *, seconds: float = HELD_S) -> None:
 
 def test_nodes_of_all_lists_stay_while_a_scan_runs(running: tuple[Shown, Stack]) -> None:
     tab, _ = running
-    press_and_wait(tab, "take")
+    take_control(tab)
     tab.page.locator(".bar .device").first.wait_for(timeout=120_000)
     for place, least in (("Runs", 50), ("Files", 40), ("Actions", 40)):
         tab.page.get_by_text(place, exact=True).click()
@@ -92,16 +92,15 @@ def test_nodes_of_all_lists_stay_while_a_scan_runs(running: tuple[Shown, Stack])
     assert tab.page.evaluate(LOST) == []
 
 
-def press_and_wait(tab: Shown, what: str) -> None:
-    """Takes control, or gives it up."""
-    if what == "take":
-        tab.page.locator(".baton button").first.click()
-        tab.wait(lambda: tab.text(".baton").startswith("you have control"))
+def take_control(tab: Shown) -> None:
+    """Takes control, once the tab of the test before has lost it."""
+    tab.page.locator(".baton button", has_text="take it").click()
+    tab.wait(lambda: tab.text(".baton").startswith("you have control"))
 
 
 def test_focus_selection_and_scroll_position_stay(running: tuple[Shown, Stack]) -> None:
     tab, stack = running
-    press_and_wait(tab, "take")
+    take_control(tab)
     search = tab.page.locator(".history .search")
     search.fill("simulated")
     search.select_text()
@@ -139,7 +138,7 @@ def open_page_of_log(tab: Shown, stack: Stack) -> Shown:
 
 def test_a_press_that_lasts_longer_than_several_updates_is_a_click(running: tuple[Shown, Stack]) -> None:
     tab, _ = running
-    press_and_wait(tab, "take")
+    take_control(tab)
 
     def long_press(selector: str, number: int = 0) -> None:
         node = tab.page.locator(selector).nth(number)
