@@ -56,7 +56,7 @@ def fill(tab: Shown, values: dict[str, str]) -> None:
 
 
 def until_button(tab: Shown, name: str, *, timeout_s: float = 20) -> None:
-    expect(tab.page.locator(f".buttons .{name}")).to_be_enabled(timeout=timeout_s * 1000)
+    expect(tab.page.locator(f".buttons .{name}")).to_be_enabled(timeout=timeout_s * 1000 * PATIENCE)
 
 
 def press(tab: Shown, name: str) -> None:
@@ -291,7 +291,7 @@ def test_faulty_fields_are_counted_and_the_first_is_scrolled_to(beamline: tuple[
     tab.page.get_by_text("Check and start").click()
     tab.wait(lambda: seed.evaluate(inside))
     expect(seed).to_be_focused()
-    expect(tab.page.locator(".plan")).not_to_have_class(re.compile("confirming"))
+    expect(tab.page.locator("form.plan")).not_to_have_class(re.compile("confirming"))
     fill(tab, {"seed": "3"})
     tab.wait(lambda: tab.page.locator(".plan .count").is_hidden())
     assert tab.errors == []

@@ -83,13 +83,6 @@ def test_nodes_of_all_lists_stay_while_a_scan_runs(running: tuple[Shown, Stack])
         assert tab.page.evaluate(HOLD) >= least
         goes_on(tab)
         assert tab.page.evaluate(LOST) == [], place
-    tab.page.get_by_text("Files", exact=True).click()
-    tab.page.locator(".files .row .live:not(:empty)").first.wait_for(timeout=120_000)
-    tab.page.locator(".files .row", has=tab.page.locator(".live:not(:empty)")).first.click()
-    tab.page.locator(".tree .row", has_text="entry").first.wait_for()
-    assert tab.page.evaluate(HOLD) >= 40
-    goes_on(tab)
-    assert tab.page.evaluate(LOST) == []
 
 
 def take_control(tab: Shown) -> None:
@@ -129,7 +122,9 @@ def test_focus_selection_and_scroll_position_stay(running: tuple[Shown, Stack]) 
 
 def open_page_of_log(tab: Shown, stack: Stack) -> Shown:
     """The log, in a window beside the tab."""
-    page = tab.page.context.new_page()
+    browser = tab.page.context.browser
+    assert browser is not None
+    page = browser.new_page()
     log = Shown(page)
     page.goto(f"{stack.url}/log")
     page.locator(".row .gist").first.wait_for(timeout=120_000)
