@@ -222,66 +222,6 @@ def test_every_kind_of_dataset_is_drawn(files: Shown) -> None:
         files.wait(lambda text=text: text in files.page.locator(".scalar, .text, .message").inner_text())
 
 
-def axes(path: Path) -> Path:
-    """NXdata with uneven axes: centers, edges of an image, and edges of a line."""
-    with h5py.File(path, "w") as file:
-        for name, more in (("centers", 0), ("edges", 1)):
-            group = file.create_group(name)
-            group.attrs.update({"NX_class": "NXdata", "signal": "data", "axes": ["y", "x"]})
-            group["data"] = np.arange(30.0).reshape(5, 6)
-            group["model"] = 2 * np.arange(30.0).reshape(5, 6)
-            group.attrs["auxiliary_signals"] = ["model"]
-            for axis, count, low in (("y", 5, 10.0), ("x", 6, -2.0)):
-                group[axis] = low + 0.5 * np.arange(count + more) ** 1.3
-                group[axis].attrs["units"] = "um"
-        group = file.create_group("line")
-        group.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["tof"]})
-        group["counts"], group["tof"] = np.arange(9.0), np.geomspace(1, 100, 10)
-        group["tof"].attrs["units"] = "us"
-    return aged(path)
-
-
-def pointed(tab: Shown, figure: str, x: float, y: float) -> str:
-    """What stands beside the pointer over a place, given in the coordinates of a figure."""
-    at = tab.page.evaluate(
-        """([name, x, y]) => {
-          const view = sm.view(name), box = view.canvas_view.el.getBoundingClientRect()
-          return [box.x + view.frame.x_scale.compute(x), box.y + view.frame.y_scale.compute(y)]
-        }""",
-        [figure, x, y],
-    )
-    tab.page.mouse.move(at[0] - 1, at[1] - 1)
-    tab.page.mouse.move(*at)
-    return " ".join(tab.page.locator(".bk-Tooltip").all_inner_texts())
-
-
-def test_images_and_lines_lie_at_the_values_of_their_axes(files: Shown, visit: Path) -> None:
-    axes(visit / "axes.nxs")
-    files.wait(lambda: "axes.nxs" in listed(files))
-    files.page.locator("[role=option]", has_text="axes.nxs").click()
-    files.wait(lambda: "edges" in tree(files))
-    click(files, "edges")
-    files.wait(lambda: set(np.unique(data(files, "dataset image", 0, "image"))) == set(range(30)))
-    y, x = (low + 0.5 * np.arange(count) ** 1.3 for low, count in ((10.0, 6), (-2.0, 7)))
-    image = data(files, "dataset image", 0, "image")
-    reach = [data(files, "dataset image", 0, name)[0] for name in ("x", "dw", "y", "dh")]
-    np.testing.assert_allclose(reach, [x[0], x[-1] - x[0], y[0], y[-1] - y[0]])
-    widths = [np.count_nonzero(image[0] == column) / image.shape[1] for column in range(6)]
-    np.testing.assert_allclose(widths, np.diff(x) / (x[-1] - x[0]), atol=2 / image.shape[1])
-    files.wait(
-        lambda: "8" in (told := pointed(files, "dataset image", (x[2] + x[3]) / 2, (y[1] + y[2]) / 2)) and "um" in told
-    )
-    files.page.locator("select").filter(has_text="model").select_option("model")
-    files.wait(lambda: data(files, "dataset image", 0, "image").max() == 58)
-    assert data(files, "dataset image", 0, "x")[0] == x[0]
-    click(files, "centers")
-    files.wait(lambda: data(files, "dataset image", 0, "x")[0] == -2.25)
-    click(files, "line")
-    steps = np.repeat(np.geomspace(1, 100, 10), 2)[1:-1].tolist()
-    files.wait(lambda: data(files, "dataset line", 0, "x").tolist() == steps)
-    assert data(files, "dataset line", 0, "y").tolist() == np.repeat(np.arange(9.0), 2).tolist()
-
-
 def test_a_slice_can_be_taken_along(files: Shown, tmp_path: Path) -> None:
     open_kinds(files)
     click(files, "stack")
