@@ -47,7 +47,7 @@ test-integration: $(READY) $(BLUEAPI)/.ready
 	$(BIN)/pytest -n 2 --dist loadfile tests/integration
 
 test-browser: $(READY) $(BLUEAPI)/.ready
-	$(BIN)/pytest -n 2 --dist loadfile tests/browser
+	$(BIN)/pytest -n 2 --dist loadfile --reruns 1 tests/browser  # what is run again is listed
 
 system:  ## Debian packages that the tests talk to: a real RabbitMQ, a real Chromium
 	tests/support/install-system-packages
