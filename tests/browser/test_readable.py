@@ -11,7 +11,6 @@ from playwright.sync_api import Browser, expect
 from tests.support.beamline_rest import end, simulated
 from tests.support.browser import Shown, open_page
 from tests.support.contrast import faint
-from tests.support.made_up import MadeUpRun
 from tests.support.patience import eventually
 from tests.support.stack import Stack
 
@@ -135,36 +134,3 @@ def test_texts_of_files_and_datasets_can_be_read(
         reader.read(tab, f"dataset {name}", least=30)
     assert reader.found == []
     tab.page.close()
-
-
-@pytest.mark.parametrize("theme", THEMES)
-def test_texts_of_troubled_pages_of_panes_and_of_the_log_can_be_read(
-    pages: Stack, chromium: Browser, redis_url: str, theme: str
-) -> None:
-    reader = Reader()
-    run = MadeUpRun(redis_url)
-    run.add(1, 40)
-    tab = dressed(chromium, pages.url, theme)
-    tab.wait(lambda: np.isfinite(tab.image("total")).sum() == 40)
-    reader.read(tab, "stale", least=50)
-    tab.page.close()
-    for name, there, least in (
-        ("maps", ".bk-panel-models-layout-Column", 0),
-        ("histogram", ".bk-panel-models-layout-Column", 0),
-        ("frame", ".bk-panel-models-layout-Column", 0),
-        ("summary", "table td", 20),
-        ("log", ".row .gist", 20),
-        ("dashboard", ".topbar .plan", 40),
-    ):
-        pane = chromium.new_page(viewport={"width": 1280, "height": 800})
-        shown = Shown(pane)
-        pane.goto(f"{pages.url}/{name}?theme={theme}")
-        pane.locator(there).first.wait_for()
-        reader.read(shown, name, least=least)
-        if name == "log":
-            pane.locator(".chip").first.click()
-            pane.locator(".row .gist").first.click()
-            pane.locator(".detail pre").wait_for()
-            reader.read(shown, "one event", least=30)
-        pane.close()
-    assert reader.found == []

@@ -119,5 +119,5 @@ def test_a_new_browser_with_two_tabs_at_once_shows_both(steered: Stack, chromium
     for tab in tabs:
         tab.evaluate(f"() => {{ setTimeout(() => {{ location.href = '{steered.url}/dashboard' }}, 0) }}")
     for tab in tabs:
-        says(tab, "nobody has control")
+        says(tab, "No tab has control")
     context.close()
