@@ -36,7 +36,7 @@ def said() -> Iterator[io.StringIO]:
 @pytest.mark.parametrize("name", ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"])
 def test_a_name_with_a_line_break_is_one_line(said: io.StringIO, name: str) -> None:
     logging.getLogger("snakemap.test").warning("not opened: %s", f"a{name}b")
-    logging.getLogger("another.library").warning(f"GET /a{name}b")
+    logging.getLogger("another.package").warning(f"GET /a{name}b")
     lines = said.getvalue().splitlines()
     assert len(lines) == 2
     assert lines[0].endswith(f"not opened: a{name.encode('unicode_escape').decode()}b")
