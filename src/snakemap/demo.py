@@ -311,11 +311,16 @@ class Demo:
     async def _scan_again_and_again(self, blueapi: Blueapi) -> None:
         """Scan after scan; ends when it is interrupted, or when somebody has taken over.
 
+        A scan that fails, or finds no beamline, is made again before the next one.
+
         Raises:
             DemoFailed: when scans fail one after the other.
         """
         failures, mine, answered = 0, "", time.monotonic()
-        for number, mode in enumerate(self._modes()):
+        turns = enumerate(self._modes())
+        turn = next(turns, None)
+        while turn is not None:
+            number, mode = turn
             try:
                 if mine and not await self._is_left_alone(blueapi, mine):
                     return
@@ -328,7 +333,7 @@ class Demo:
                 errors = (await blueapi.task(mine)).errors
                 if errors and errors[-1] != ENDED_EARLY:
                     raise DemoFailed(errors[-1])
-                failures, answered = 0, time.monotonic()
+                failures, answered, turn = 0, time.monotonic(), next(turns, None)
             except WorkerBusy:
                 return
             except BlueapiUnavailable as trouble:

@@ -289,6 +289,23 @@ async def test_one_address_cannot_take_all_places(api: Api, monkeypatch: pytest.
     assert (await api.get("/api/documents")).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/documents?after=0", "/runs/run/documents", "/random/documents?rate_hz=1"])
+async def test_clients_that_disconnect_may_connect_again_at_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.setattr(api.service.streams, "places", Places(most=40, each=40))
+    await api.store.append(scans.documents(Scan("run"), points=1))
+
+    async def visit() -> None:
+        async with api.socket(path) as socket:
+            await heard(socket, 2)
+
+    for _ in range(3):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(40):
+                group.create_task(visit())
+
+
 async def test_events_end_when_the_server_does_and_it_says_nothing_of_it(
     redis_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -71,8 +71,8 @@ class Page:
             self.seen.add(sum(value is not None for row in self.grids["red"] for value in row))
 
     async def follow(self) -> None:
-        """Polls while a run goes on, and once more when it has ended."""
-        await until(lambda: self.running)
+        """Polls while a run goes on, and once more when it has ended; a short run ends before the first poll."""
+        await until(lambda: self.said)
         while self.running:
             await self.poll()
             await asyncio.sleep(0.02)

@@ -17,7 +17,7 @@ from snakemap.keeper import clean_up, groups_left
 from snakemap.settings import Settings, load
 
 PART = """
-import http.server, json, os, signal, sys, time
+import http.server, json, os, signal, socket, sys, time
 name = sys.argv[3]
 behavior = os.environ.get(name.upper(), "live")
 if behavior == "die":
@@ -56,6 +56,9 @@ if name == "simulate":
             self.answer({"task_id": str(Beamline.count)} if self.path.endswith("/worker/task") else done)
         def log_message(self, *arguments):
             pass
+    if behavior == "late":  # the demo's first request finds no beamline
+        with socket.create_server(("127.0.0.1", int(sys.argv[5]))) as listening:
+            listening.accept()[0].close()
     http.server.HTTPServer(("127.0.0.1", int(sys.argv[5])), Beamline).serve_forever()
 time.sleep(600)
 """
@@ -68,20 +71,21 @@ from snakemap.settings import load
 demo.END_TIMEOUT_S, demo.PAUSE_S, demo.RESTART_DELAY_S, demo.RESTART_DELAY_MAX_S = 0.5, 0.01, 0.01, 0.01
 demo.READY_TIMEOUT_S = float(sys.argv[2])
 try:
-    sys.exit(demo.Demo(load(), demo.Wishes(port=0), program=(sys.executable, sys.argv[1])).run())
+    wishes = demo.Wishes(port=0, once=sys.argv[3] == "once")
+    sys.exit(demo.Demo(load(), wishes, program=(sys.executable, sys.argv[1])).run())
 except SnakemapError as error:
     print("error:", error)
     sys.exit(1)
 """
 
 
-def demo(directory: Path, *, ready_timeout_s: float = 60.0, **behavior: str) -> Tree:
+def demo(directory: Path, *, ready_timeout_s: float = 60.0, once: bool = False, **behavior: str) -> Tree:
     """A demo whose parts behave in their own ways; it needs no Redis."""
     part = directory / "part.py"
     part.write_text(PART)
     environment = {name.upper(): value for name, value in behavior.items()}
     return Tree(
-        (sys.executable, "-c", DEMO, str(part), str(ready_timeout_s)),
+        (sys.executable, "-c", DEMO, str(part), str(ready_timeout_s), "once" if once else ""),
         directory / "tree",
         {"SNAKEMAP_REDIS_URL": "redis://nowhere", **environment},
     )
@@ -98,14 +102,22 @@ def nothing_left(tree: Tree) -> bool:
     return not tree.living() and not list(tree.temporary.iterdir())
 
 
-def test_it_scans_in_turns_once_the_page_answers_and_ends_without_a_trace(tmp_path: Path) -> None:
-    with demo(tmp_path) as tree:
+@pytest.mark.parametrize("beamline", ["live", "late"])
+def test_it_scans_in_turns_once_the_page_answers_and_ends_without_a_trace(tmp_path: Path, beamline: str) -> None:
+    with demo(tmp_path, simulate=beamline) as tree:
         tree.until(lambda: "simulated_fly_scan" in tree.said)
         said = tree.said
         assert tree.end(signal.SIGINT) == 0
         assert nothing_left(tree)
     assert said.index("snakemap is ready:  http://localhost:") < said.index("step_scan") < said.index("fly_scan")
     assert "'rows': 60, 'columns': 60, 'rate_hz': 20.0, 'frame_shape': [1216, 1936]" in said
+
+
+def test_one_scan_that_finds_no_beamline_at_first_is_made_all_the_same(tmp_path: Path) -> None:
+    with demo(tmp_path, once=True, simulate="late") as tree:
+        tree.until(lambda: "scanning simulated_step_scan" in tree.said)
+        assert tree.end(signal.SIGINT) == 0
+    assert tree.said.count("scanning") == 1
 
 
 def test_a_part_that_dies_again_and_again_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:
@@ -124,7 +136,7 @@ def test_a_beamline_that_keeps_dying_ends_the_demo(tmp_path: Path) -> None:
 
 
 def test_a_page_that_never_answers_ends_the_demo(tmp_path: Path) -> None:
-    with demo(tmp_path, ready_timeout_s=0.5, serve="talk") as tree:
+    with demo(tmp_path, ready_timeout_s=3.0, serve="talk") as tree:
         assert tree.process.wait(60 * PATIENCE) == 1
         assert nothing_left(tree)
     assert "error: the page does not answer at http://localhost:" in tree.said

@@ -285,7 +285,7 @@ class Streams:
             return
         try:
             async with aclosing(batches):
-                goodbye = await self._begin(socket, batches) or await self._until_gone(socket, batches)
+                goodbye = await self._begin(socket, batches) or await self._until_gone(socket, batches, leave)
         finally:
             leave()
         if goodbye is not None:
@@ -305,13 +305,21 @@ class Streams:
         await socket.accept()
         return goodbye
 
-    async def _until_gone(self, socket: WebSocket, batches: AsyncGenerator[list[Entry]]) -> tuple[int, str] | None:
-        """Sends until the client has gone, or has to; then returns code and reason."""
+    async def _until_gone(
+        self, socket: WebSocket, batches: AsyncGenerator[list[Entry]], leave: Callable[[], None]
+    ) -> tuple[int, str] | None:
+        """Sends until the client has gone, or has to; then returns code and reason.
+
+        A client that disconnects frees its place before its connection to the store is closed, which takes up to 0.1 s:
+        the same client may connect again at once.
+        """
         sending = asyncio.create_task(_send(socket, batches), name="websocket")
         leaving = asyncio.create_task(_left(socket), name="websocket client")
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
             gone = leaving.done()
+            if gone:
+                leave()
         finally:
             await _end(sending, leaving)
         # asked for even where nobody is there to hear it, or asyncio complains that it was not
