@@ -27,6 +27,7 @@ __all__ = [
     "derived_page",
     "lost_stop",
     "opened_stop",
+    "remark_descriptor",
     "rois_of",
     "scalar_descriptor",
     "unread_descriptor",
@@ -80,6 +81,7 @@ class Told:
         trouble: why these are not the ROIs that were asked for, or why nothing can be read; empty when all is well.
         spectra: whether they are sums of spectra.
         unread: whether it says that nothing can be read.
+        remark: whether it holds no sums and only says something of them, in `trouble`.
         files: how the files are recognized that were read first, as :func:`derived_descriptor` was given them.
     """
 
@@ -91,6 +93,7 @@ class Told:
     trouble: str = ""
     spectra: bool = False
     unread: bool = False
+    remark: bool = False
     files: tuple[tuple[str, str, int, int, int], ...] = ()
 
     @classmethod
@@ -104,16 +107,13 @@ class Told:
             told = doc["configuration"][DERIVED]["data"]
             source, key = (told[of] if isinstance(told.get(of), str) else "" for of in ("source", "data_key"))
             trouble = str(told.get("trouble") or "")
-            if told.get("kind") in ("scalar", "unread"):
-                unread = bool(told["kind"] == "unread")
-                return cls(doc["uid"], source, key, None, None, trouble=trouble, unread=unread)
+            kind, files = told.get("kind"), _files(told)
+            if kind in ("scalar", "unread", "remark"):
+                says: dict[str, Any] = {"unread": kind == "unread", "remark": kind == "remark"}
+                return cls(doc["uid"], source, key, None, None, trouble=trouble, files=files, **says)
             rois = _rectangles(orjson.loads(told["rois"]))
             height, width = (_whole(size) for size in told["frame_shape"])
-            spectra = bool(told.get("kind") == "spectra")
-            files = tuple(
-                (str(resource), str(name), _whole(inode), _whole(address), _whole(checksum))
-                for resource, name, inode, address, checksum in orjson.loads(told.get("files") or "[]")
-            )
+            spectra = kind == "spectra"
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DocumentError(f"the derived descriptor {doc['uid']} does not tell its ROIs: {error}") from error
         return cls(doc["uid"], source, key, rois, (height, width), trouble=trouble, spectra=spectra, files=files)
@@ -163,10 +163,32 @@ def derived_descriptor(
     return _descriptor(uid, run.uid, {**channels, FRAME_INDEX: index}, configuration, time=time, hinted=list(channels))
 
 
-def scalar_descriptor(run: Owner, source: Origin, data_key: str, *, units: str, time: float) -> dict[str, Any]:
-    """The descriptor of a stream of scalars that were read from a file; the same run and data key give the same uid."""
+def scalar_descriptor(
+    run: Owner,
+    source: Origin,
+    data_key: str,
+    *,
+    units: str,
+    time: float,
+    files: Sequence[tuple[str, str, int, int, int]] = (),
+) -> dict[str, Any]:
+    """The descriptor of a stream of scalars that were read from a file; the same run and data key give the same uid.
+
+    Args:
+        run: that it belongs to.
+        source: the detector's own descriptor and its stream.
+        data_key: that was read.
+        units: of the values.
+        time: now, in seconds since 1970.
+        files: that were read first, as for :func:`derived_descriptor`.
+    """
     key = {"source": DERIVED, "dtype": "number", "shape": [], "dtype_numpy": "<f8"}
-    configuration = {"kind": "scalar", "data_key": data_key, "source": source.descriptor}
+    configuration = {
+        "kind": "scalar",
+        "data_key": data_key,
+        "source": source.descriptor,
+        **({"files": orjson.dumps(files).decode()} if files else {}),
+    }
     uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} scalar {source.stream} {data_key}"))
     keys = {data_key: {**key, **({"units": units} if units else {})}}
     return _descriptor(uid, run.uid, keys, configuration, time=time, hinted=[])
@@ -183,6 +205,21 @@ def unread_descriptor(run: Owner, source: Origin, reason: str, *, time: float) -
     """
     configuration = {"kind": "unread", "data_key": source.key, "source": source.descriptor, "trouble": reason}
     uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} unread {_place(run, source)}"))
+    return _descriptor(uid, run.uid, {}, configuration, time=time, hinted=[])
+
+
+def remark_descriptor(run: Owner, source: Origin, about: str, words: str, *, time: float) -> dict[str, Any]:
+    """The descriptor that says something of the sums of a data key; its uid depends on run, data key and subject.
+
+    Args:
+        run: that it belongs to.
+        source: whose sums they are.
+        about: subject, one word; there is one remark on each.
+        words: a sentence for the page.
+        time: now, in seconds since 1970.
+    """
+    configuration = {"kind": "remark", "data_key": source.key, "source": source.descriptor, "trouble": words}
+    uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} remark {about} {_place(run, source)}"))
     return _descriptor(uid, run.uid, {}, configuration, time=time, hinted=[])
 
 
@@ -303,6 +340,14 @@ def _descriptor(
         "configuration": {DERIVED: told},
         "hints": {DERIVED: {"fields": hinted}},
     }
+
+
+def _files(told: Mapping[str, Any]) -> tuple[tuple[str, str, int, int, int], ...]:
+    """How files are recognized, as the configuration of a descriptor has it."""
+    return tuple(
+        (str(resource), str(name), _whole(inode), _whole(address), _whole(checksum))
+        for resource, name, inode, address, checksum in orjson.loads(told.get("files") or "[]")
+    )
 
 
 def _rectangles(told: Any) -> dict[str, Rectangle]:

@@ -112,6 +112,7 @@ class Reduced:
         identity: device and inode of the file; another one in the same run means that the file was replaced.
         size_bytes: of the frames that were read, unpacked.
         rounded: whether sums of whole numbers did not fit into 64 bits, and are float64.
+        gaps: pixels of a frame that no source ever has, which are left out of the sums.
     """
 
     sums: npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -120,6 +121,7 @@ class Reduced:
     identity: tuple[int, int]
     size_bytes: int = 0
     rounded: bool = False
+    gaps: int = 0
 
 
 class FrameReader(ReaderProcess):
@@ -288,4 +290,5 @@ def _reduced(header: dict[str, Any], payload: bytearray, *, rois: int, points_ma
     if len(payload) != sums_bytes:
         raise ValueError(f"{len(payload):,} bytes instead of {sums_bytes:,}")
     read, rounded = max(0, int(header["bytes"])), bool(header.get("rounded"))
-    return Reduced(sums, int(header["length"]), frame, (device, inode), read, rounded)
+    gaps = max(0, int(header.get("gaps", 0)))
+    return Reduced(sums, int(header["length"]), frame, (device, inode), read, rounded, gaps)

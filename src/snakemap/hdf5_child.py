@@ -32,6 +32,7 @@ from snakemap.hdf5_layout import Layout, layout_of, scalar_rows
 from snakemap.hdf5_parts import Parts, parts_of
 from snakemap.hdf5_slices import read_slice
 from snakemap.hdf5_tree import about, find_names, members
+from snakemap.hdf5_virtual import Gaps
 from snakemap.hdf5_wire import LENGTHS, PAYLOAD_MAX, FrameRequest, GroveRequest, LookRequest, Terms
 from snakemap.roi import Roi, Sums, fits, shrink, sum_colors, sum_frames, sums_dtype
 
@@ -52,6 +53,8 @@ WRITTEN_MAX = 100_000
 
 FILES_OPEN_MAX = 4096
 GRID_RANK = 4
+FRAME_RANK = 2
+"""Dimensions of a frame without colors."""
 
 LOOKS = {"members": members, "find": find_names, "about": about, "slice": read_slice, **GROVE}
 """What somebody may ask who looks round in a file."""
@@ -63,13 +66,15 @@ class FrameSource:
     Args:
         found: a dataset (frames, rows, columns), or one with colors, whose frames have been required.
         layout: what its dimensions mean; None: as they look.
+        gaps: pixels of a frame, the last dimensions, that no source has; they read as 0, whatever the fill value is.
 
     Attributes:
         portion: frames to read at one time, whole chunks where that is possible.
     """
 
-    def __init__(self, found: Found, layout: Layout | None = None) -> None:
+    def __init__(self, found: Found, layout: Layout | None = None, gaps: Gaps | None = None) -> None:
         self.found = found
+        self.gaps = gaps
         self.dataset = found.dataset
         self.layout = layout or layout_of(self.dataset.shape)
         self.frame_bytes = math.prod(self.dataset.shape[1:]) * self.dataset.dtype.itemsize
@@ -94,7 +99,7 @@ class FrameSource:
         try:
             if not self.direct:
                 self.dataset.read_direct(frames, np.s_[start:stop])
-                return frames
+                return _without_gaps(frames, self.gaps)
             for number, frame in enumerate(frames, start):
                 self.dataset.id.read_direct_chunk((number, *self._corner), out=frame.reshape(-1).view(np.uint8))
         except HDF5_ERRORS as error:
@@ -137,6 +142,13 @@ class FrameSource:
         step = (self.dataset.chunks or (1,))[0]
         whole = math.ceil(wanted / step) * step
         return whole if whole * self.frame_bytes <= CHUNK_BYTES_MAX else max(1, CHUNK_BYTES_MAX // self.frame_bytes)
+
+
+def _without_gaps(frames: npt.NDArray[Any], gaps: Gaps | None) -> npt.NDArray[Any]:
+    """Frames whose gaps are set to 0 in place."""
+    if gaps is not None:
+        np.copyto(frames, 0, where=gaps)
+    return frames
 
 
 class Reader:
@@ -281,27 +293,37 @@ class Reader:
             return self._reduce_frame(file, found, request)
         layout = _layout(found, request)
         per_point = layout.rows_per_point
-        audited = self._require(found, points=range(start, stop), rows_per_point=per_point)
+        rank = _frame_rank(found, layout)
+        audited = self._require(found, points=range(start, stop), rows_per_point=per_point, frame_rank=rank)
         rois = _rois(found, request, layout)
         room = max(1, (PAYLOAD_MAX - PREVIEW_BYTES_MAX) // (8 * (len(rois) + 1)))
         points, size = range(start, min(stop, start + room)), found.file.size
-        source = FrameSource(found, layout)
+        source = FrameSource(found, layout, self.files.gaps(found, rank))
         sums, last = sum_points(source, rois, points=points, frames_per_point=per_point, until=until)
         if found.file.size < size:
             raise FileBroken(f"{found.file} was cut short while it was being read")
         frame = shrink(source.shown(last)) if request["preview"] and start + len(sums) == stop else None
         header = {
-            "points": len(sums),
             "length": found.dataset.shape[0],
             "bytes": len(sums) * per_point * source.frame_bytes,
-            "identity": file.identity,
             "marks": self.files.marks(audited),
+            "gaps": _count(source.gaps),
+        }
+        return self._summed(file, found, header, sums, frame)
+
+    def _summed(
+        self, file: HdfFile, found: Found, header: dict[str, Any], sums: Sums, frame: npt.NDArray[Any] | None
+    ) -> tuple[dict[str, Any], bytes]:
+        """The answer with sums (points, ROIs + 1) and the frame for the screen, if one was asked for."""
+        about = {
+            "points": len(sums),
+            "identity": file.identity,
             "dtype": sums.dtype.str,
             "rounded": sums.dtype.kind == "f" and found.dataset.dtype.kind != "f",
             "frame": None if frame is None else [frame.dtype.str, *frame.shape],
             "confined": self.confined,
         }
-        return header, sums.tobytes() + (b"" if frame is None else frame.tobytes())
+        return {**about, **header}, sums.tobytes() + (b"" if frame is None else frame.tobytes())
 
     def _reduce_frame(self, file: HdfFile, found: Found, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
         """As :meth:`_reduce`, of a dataset (height, width) that is one frame, the only one of its point."""
@@ -320,18 +342,8 @@ class Reader:
             raise FileBroken(f"{found.file} was cut short while it was being read")
         sums = sum_frames(frame[np.newaxis], rois)
         preview = shrink(frame) if request["preview"] else None
-        header = {
-            "points": 1,
-            "length": 1,
-            "bytes": frame.nbytes,
-            "identity": file.identity,
-            "marks": self.files.marks(audited),
-            "dtype": sums.dtype.str,
-            "rounded": sums.dtype.kind == "f" and found.dataset.dtype.kind != "f",
-            "frame": None if preview is None else [preview.dtype.str, *preview.shape],
-            "confined": self.confined,
-        }
-        return header, sums.tobytes() + (b"" if preview is None else preview.tobytes())
+        header = {"length": 1, "bytes": frame.nbytes, "marks": self.files.marks(audited)}
+        return self._summed(file, found, header, sums, preview)
 
     def _reduce_grid(
         self, file: HdfFile, found: Found, request: FrameRequest, until: float
@@ -343,22 +355,18 @@ class Reader:
         start, stop, size = request["start"], request["stop"], found.file.size
         audited = self._require_grid(found, range(start, stop), columns)
         rois = _rois(found, request, Layout(1, (shape[2], shape[3])))
-        sums, frame = sum_grid(found, rois, points=range(start, stop), until=until)
+        gaps = self.files.gaps(found, FRAME_RANK)
+        sums, frame = sum_grid(found, rois, points=range(start, stop), until=until, gaps=gaps)
         if found.file.size < size:
             raise FileBroken(f"{found.file} was cut short while it was being read")
         preview = shrink(frame) if request["preview"] and start + len(sums) == stop else None
         header = {
-            "points": len(sums),
             "length": shape[0] * columns,
             "bytes": len(sums) * math.prod(shape[2:]) * found.dataset.dtype.itemsize,
-            "identity": file.identity,
             "marks": self.files.marks(audited),
-            "dtype": sums.dtype.str,
-            "rounded": sums.dtype.kind == "f" and found.dataset.dtype.kind != "f",
-            "frame": None if preview is None else [preview.dtype.str, *preview.shape],
-            "confined": self.confined,
+            "gaps": _count(gaps),
         }
-        return header, sums.tobytes() + (b"" if preview is None else preview.tobytes())
+        return self._summed(file, found, header, sums, preview)
 
     def _written(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
         """Which points of a dataset were written for certain."""
@@ -368,17 +376,21 @@ class Reader:
         stop = min(stop, start + WRITTEN_MAX)
         if columns:
             rows = range(start // columns, (stop - 1) // columns + 1)
-            points = self.files.written(found, rows).repeat(columns)[start - rows.start * columns :][: stop - start]
+            written = self.files.written(found, rows, frame_rank=FRAME_RANK)
+            points = written.repeat(columns)[start - rows.start * columns :][: stop - start]
         else:
             per_point = rows_per_point(found, request)
+            rank = _frame_rank(found, _layout(found, request)) if _has_frames(found, request) else 0
             rows = range(start * per_point, stop * per_point)
-            points = np.logical_and.reduce(self.files.written(found, rows).reshape(-1, per_point), axis=1)
+            written = self.files.written(found, rows, frame_rank=rank)
+            points = np.logical_and.reduce(written.reshape(-1, per_point), axis=1)
         return {"points": len(points), "confined": self.confined}, points.tobytes()
 
-    def _require(self, found: Found, *, points: range, rows_per_point: int) -> dict[str, Found]:
+    def _require(self, found: Found, *, points: range, rows_per_point: int, frame_rank: int = 0) -> dict[str, Found]:
         """Makes sure that some points are in the files; else the error says how many of the first are."""
+        rows = range(points.start * rows_per_point, points.stop * rows_per_point)
         try:
-            return self.files.require(found, range(points.start * rows_per_point, points.stop * rows_per_point))
+            return self.files.require(found, rows, frame_rank=frame_rank)
         except SnakemapError as error:
             error.ready = None if error.ready is None else error.ready // rows_per_point
             raise
@@ -387,11 +399,11 @@ class Reader:
         """The same of points that lie in rows and columns; of the first row, point by point."""
         first, last = points.start // columns, (points.stop - 1) // columns
         head = range(points.start - first * columns, min(points.stop - first * columns, columns))
-        audited = self.files.require(found, range(first, first + 1), columns=head)
+        audited = self.files.require(found, range(first, first + 1), columns=head, frame_rank=FRAME_RANK)
         if first == last:
             return audited
         try:
-            return audited | self.files.require(found, range(first + 1, last + 1))
+            return audited | self.files.require(found, range(first + 1, last + 1), frame_rank=FRAME_RANK)
         except SnakemapError as error:
             error.ready = None if error.ready is None else len(head) + error.ready * columns
             raise
@@ -422,9 +434,23 @@ def _layout(found: Found, request: FrameRequest) -> Layout:
         raise FrameError(f"{found} is {error}") from error
 
 
+def _frame_rank(found: Found, layout: Layout) -> int:
+    """Dimensions of a frame, its colors among them."""
+    return len(found.dataset.shape) - 1 if layout.colors in ("first", "last") else FRAME_RANK
+
+
+def _has_frames(found: Found, request: FrameRequest) -> bool:
+    return len(found.dataset.shape) in (3, 4) and bool(request["frame_shape"])
+
+
+def _count(gaps: Gaps | None) -> int:
+    """Pixels that are gaps."""
+    return 0 if gaps is None else int(np.count_nonzero(gaps))
+
+
 def rows_per_point(found: Found, request: FrameRequest) -> int:
     """Rows of a dataset that make one point, of frames or of numbers."""
-    if len(found.dataset.shape) in (3, 4) and request["frame_shape"]:
+    if _has_frames(found, request):
         return _layout(found, request).rows_per_point
     return scalar_rows(
         found.dataset.shape,
@@ -501,7 +527,9 @@ def sum_points(
         begin = end
 
 
-def sum_grid(found: Found, rois: list[Roi], *, points: range, until: float) -> tuple[Sums, npt.NDArray[Any]]:
+def sum_grid(
+    found: Found, rois: list[Roi], *, points: range, until: float, gaps: Gaps | None = None
+) -> tuple[Sums, npt.NDArray[Any]]:
     """Sums (points, ROIs + 1) of points that lie in rows and columns of a dataset, and the frame that was read last.
 
     Args:
@@ -509,6 +537,7 @@ def sum_grid(found: Found, rois: list[Roi], *, points: range, until: float) -> t
         rois: in the frame.
         points: consecutive ones, row by row.
         until: when to stop, by :func:`time.monotonic`; at least one portion is read.
+        gaps: pixels of a frame that no source has.
     """
     dataset, columns = found.dataset, found.dataset.shape[1]
     frame_bytes = math.prod(dataset.shape[2:]) * dataset.dtype.itemsize
@@ -522,7 +551,7 @@ def sum_grid(found: Found, rois: list[Roi], *, points: range, until: float) -> t
         row, column = divmod(number, columns)
         end = min(points.stop - number, columns - column, portion)
         try:
-            frames = np.asarray(dataset[row, column : column + end])
+            frames = _without_gaps(np.asarray(dataset[row, column : column + end]), gaps)
         except HDF5_ERRORS as error:
             found.file.forget_handle()
             place = f"row {row + 1:,}, column {column + 1:,}"

@@ -36,7 +36,7 @@ from h5py import h5d, h5f, h5g, h5l, h5o, h5p, h5t  # pyright: ignore[reportAttr
 from snakemap.confine import DataRoot, local_path, shown
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FileReplaced, FrameError, SnakemapError
 from snakemap.hdf5_signature import HEAD_BYTES, head_of
-from snakemap.hdf5_virtual import Mapping, VirtualMap
+from snakemap.hdf5_virtual import Gaps, Mapping, VirtualMap
 
 __all__ = [
     "CHUNK_BYTES_MAX",
@@ -317,13 +317,16 @@ class OpenFiles:
                 found.file.allowed.add(place)
         _check_length(found)
 
-    def require(self, found: Found, rows: range, *, columns: range | None = None) -> dict[str, Found]:
+    def require(
+        self, found: Found, rows: range, *, columns: range | None = None, frame_rank: int = 0
+    ) -> dict[str, Found]:
         """Refreshes a dataset and makes sure that its frames are in the file, and nowhere outside the data root.
 
         Args:
             found: the dataset; it has a row a frame.
             rows: that must have been written.
             columns: frames of the one row that must have been written, where a row holds many.
+            frame_rank: dimensions of a frame, the last ones, when it may have gaps between modules, see :meth:`gaps`.
 
         Returns:
             Datasets that the frames come from, by name.
@@ -334,7 +337,7 @@ class OpenFiles:
             FileBroken: file or dataset were cut short, or it draws on itself, or its chunks are too large to unpack.
         """
         audit = _Audit(self, found.file.name.parent)
-        backing = audit.back(found, _needed(found, rows, columns))
+        backing = audit.back(found, _needed(found, rows, columns), frame_rank)
         trouble = backing.trouble
         if trouble is not None:
             if found.virtual and isinstance(trouble, FileNotReady):
@@ -371,9 +374,19 @@ class OpenFiles:
         if (status.st_dev, status.st_ino) != file.identity:
             raise FileReplaced(f"{file} was replaced by another file while it was being read")
 
-    def written(self, found: Found, rows: range) -> npt.NDArray[np.bool_]:
+    def gaps(self, found: Found, frame_rank: int) -> Gaps | None:
+        """Pixels of a frame that no source ever has, in a dataset that was required; None when there are none.
+
+        Args:
+            found: the dataset.
+            frame_rank: dimensions of a frame, the last ones.
+        """
+        return _Audit(self, found.file.name.parent).gaps(found, frame_rank) if found.virtual else None
+
+    def written(self, found: Found, rows: range, *, frame_rank: int = 0) -> npt.NDArray[np.bool_]:
         """Which rows (rows,) of a dataset were written for certain, as their own chunks show; raises as the others."""
-        backing = _Audit(self, found.file.name.parent, proved=True).back(found, _needed(found, rows, None))
+        audit = _Audit(self, found.file.name.parent, proved=True)
+        backing = audit.back(found, _needed(found, rows, None), frame_rank)
         return np.pad(backing.ok, (0, len(rows) - len(backing.ok)))
 
     def virtual_map(self, found: Found) -> VirtualMap:
@@ -613,8 +626,32 @@ class _Audit:
                 with suppress(FileNotReady):
                     self._allow_sources(found, mapping)
 
-    def back(self, found: Found, need: _Need) -> _Backing:
-        """Which rows of a need are in the files; raises as :meth:`OpenFiles.require` does."""
+    def gaps(self, found: Found, rank: int) -> Gaps | None:
+        """Pixels of a frame that no source ever has, through the levels that have a single mapping."""
+        virtual, shape = self._files.virtual_map(found), found.dataset.shape
+        own, deeper = virtual.gaps(shape, rank), self._gaps_of_source(found, virtual, rank)
+        return own if deeper is None else deeper if own is None else own | deeper
+
+    def _gaps_of_source(self, found: Found, virtual: VirtualMap, rank: int) -> Gaps | None:
+        """Gaps in the frames of the one source of a virtual dataset, where they lie in its own frames.
+
+        Where there are several sources, a pixel that is a gap in one may be written in another.
+        """
+        if len(virtual.mappings) != 1 or not 0 < rank < found.dataset.ndim or virtual.mappings[0].patterned:
+            return None
+        (mapping,) = virtual.mappings
+        with self._inside(found):
+            source = self._source(found, *mapping.names())
+            if _creation(source).get_layout() != h5d.VIRTUAL:
+                return None
+            self._before_its_shape(source)
+            gaps = self.gaps(source, rank)
+            if gaps is None:
+                return None
+            return mapping.place(gaps, shape=found.dataset.shape, source_shape=source.dataset.shape)
+
+    def back(self, found: Found, need: _Need, rank: int = 0) -> _Backing:
+        """Which rows of a need are in the files, but for gaps of their frames; raises as :meth:`OpenFiles.require`."""
         creation = _creation(found)
         layout = creation.get_layout()
         self.audited[str(found)] = found
@@ -623,7 +660,7 @@ class _Audit:
         backing = _Backing(len(need.rows))
         _look_at_length(found, need, backing)
         if layout == h5d.VIRTUAL:
-            self._look_at_sources(found, need, backing)
+            self._look_at_sources(found, need, backing, rank)
         elif layout == h5d.CHUNKED:
             _check_chunk_size(found)
             _look_at_chunks(found, need, backing, proved=self._proved, alone=_is_alone(creation))
@@ -636,12 +673,12 @@ class _Audit:
             found.file.lengths[found.path] = max(length, found.file.lengths.get(found.path, 0))
         return backing
 
-    def _look_at_sources(self, found: Found, need: _Need, backing: _Backing) -> None:
+    def _look_at_sources(self, found: Found, need: _Need, backing: _Backing, rank: int) -> None:
         """Which rows are mapped as a whole, to sources that hold them."""
         if need.axis > 0 and 1 < len(need.rows) <= COLUMNS_MAX:
             for number, row in enumerate(need.rows):
                 one = _Backing(1)
-                self._look_at_sources(found, need.only(row), one)
+                self._look_at_sources(found, need.only(row), one, rank)
                 missing = np.arange(len(need.rows)) == number
                 if one.trouble is not None:
                     backing.lack(missing, lambda _first, trouble=one.trouble: trouble)
@@ -650,13 +687,15 @@ class _Audit:
         rows, shape = need.rows, found.dataset.shape
         with self._inside(found):
             virtual = self._files.virtual_map(found)
-            mapped = virtual.mapped(rows, need.others, shape)
+            mapped = virtual.mapped(rows, need.others, shape, rank=rank)
             _lack(backing, ~mapped, lambda first: _unmapped(found, int(rows[first])))
             for mapping in virtual.touching(rows):
                 inside = mapping.has_part(rows, need.others, shape)
                 for block, *piece in mapping.pieces(rows, inside, shape):
                     if len(piece[-1]):
-                        self._look_at_source(found, mapping.names(block), mapping, piece, backing, count=len(rows))
+                        names, alone = mapping.names(block), len(virtual.mappings) == 1
+                        inner = rank if alone else 0
+                        self._look_at_source(found, names, mapping, piece, backing, count=len(rows), rank=inner)
 
     def _look_at_source(
         self,
@@ -667,15 +706,16 @@ class _Audit:
         backing: _Backing,
         *,
         count: int,
+        rank: int,
     ) -> None:
-        """Which rows are in one source, that are drawn from it."""
+        """Which rows are in one source, that are drawn from it; its frames may have gaps when it is the only one."""
         stripes, index, at = piece
         missing = np.zeros(count, bool)
         try:
             source = self._source(found, *names)
             self._before_its_shape(source)
             part = mapping.part(stripes, index, at, shape=found.dataset.shape, source_shape=source.dataset.shape)
-            inner = self.back(source, _Need(part.axis, part.indices))
+            inner = self.back(source, _Need(part.axis, part.indices), self._rank_of(found, source, mapping, rank))
         except FileReplaced:
             raise
         except (FileNotReady, FileBroken, FrameError) as error:
@@ -686,6 +726,16 @@ class _Audit:
         if inner.trouble is not None:
             missing[at if part.whole else part.at[~inner.ok]] = True
             _lack(backing, missing, lambda _first: inner.trouble or FileNotReady(f"{source} is not there (yet)"))
+
+    def _rank_of(self, found: Found, source: Found, mapping: Mapping, rank: int) -> int:
+        """Dimensions of a frame in a source whose gaps are those of the frames that draw on it, else 0."""
+        if not rank or _creation(source).get_layout() != h5d.VIRTUAL:
+            return 0
+        gaps = self.gaps(source, rank)
+        if gaps is None:
+            return 0
+        placed = mapping.place(gaps, shape=found.dataset.shape, source_shape=source.dataset.shape)
+        return 0 if placed is None else rank
 
     def _before_its_shape(self, source: Found) -> None:
         """HDF5 opens the sources of an unlimited virtual dataset when it is asked for its shape."""

@@ -28,6 +28,7 @@ from snakemap.errors import FileBroken, FileRefused
 __all__ = ["Mapping", "Part", "Stripes", "VirtualMap"]
 
 Indices = npt.NDArray[np.int64]
+Gaps = npt.NDArray[np.bool_]
 
 ENDLESS = 1 << 40
 """Blocks, or elements of one block, of an unlimited selection."""
@@ -237,6 +238,25 @@ class Mapping:
             here = blocks == block
             yield block, (along.only(block), *stripes[1:]), index[here] % along.block, at[here]
 
+    def place(self, gaps: Gaps, *, shape: Sequence[int], source_shape: Sequence[int]) -> Gaps | None:
+        """Where gaps in the frames of its source lie in the frames of the virtual dataset; False elsewhere.
+
+        Returns:
+            None when frames are not mapped pixel by pixel.
+        """
+        if self.virtual.boxes is not None or self.source.boxes is not None or self.patterned:
+            return None
+        rank = gaps.ndim
+        here, there = self.virtual.along(shape)[-rank:], self.source.along(source_shape)[-rank:]
+        if rank >= len(source_shape) or any(a.unlimited or b.unlimited for a, b in zip(here, there, strict=True)):
+            return None
+        if [along.size for along in here] != [along.size for along in there]:
+            return None
+        placed = np.zeros(tuple(shape[-rank:]), bool)
+        to, of = (np.ix_(*(along.rows(np.arange(along.size)) for along in tile)) for tile in (here, there))
+        placed[to] = gaps[of]
+        return placed
+
     def part(
         self,
         stripes: tuple[Stripes, ...],
@@ -291,6 +311,7 @@ class VirtualMap:
     last: Indices
     unlimited: list[Mapping]
     _covering: dict[object, bool] = field(default_factory=dict)
+    _gaps: dict[tuple[int, ...], Gaps | None] = field(default_factory=dict)
 
     @classmethod
     def of(cls, creation: h5p.PropDCID) -> VirtualMap:
@@ -320,20 +341,48 @@ class VirtualMap:
         for number in np.flatnonzero((self.first <= rows[-1]) & (self.last >= rows[0])).tolist():
             yield self.mappings[number]
 
-    def mapped(self, rows: Indices, others: Sequence[Indices], shape: Sequence[int]) -> npt.NDArray[np.bool_]:
-        """Whether the mappings cover all that is needed of each row.
+    def gaps(self, shape: Sequence[int], rank: int) -> Gaps | None:
+        """Positions in a frame that no mapping covers in any row: the gaps between the modules of a detector.
+
+        Args:
+            shape: of the virtual dataset.
+            rank: dimensions of a frame, the last ones; 0 where the dataset has no frames.
+
+        Returns:
+            Whether each position (height, width) is a gap; None when none is, or when nothing is mapped.
+        """
+        if not 0 < rank < len(shape):
+            return None
+        frame = tuple(shape[-rank:])
+        if frame not in self._gaps:
+            tiles = {tile[-rank:] for mapping in self.mappings for tile in _regular(mapping.virtual, shape)}
+            covered = np.zeros(frame, bool)
+            for tile in tiles:
+                if covered.all():
+                    break
+                inside = [along.find(np.arange(size))[1] for along, size in zip(tile, frame, strict=True)]
+                covered |= functools.reduce(np.logical_and.outer, inside)
+            self._gaps[frame] = None if covered.all() or not covered.any() else ~covered
+        return self._gaps[frame]
+
+    def mapped(
+        self, rows: Indices, others: Sequence[Indices], shape: Sequence[int], *, rank: int = 0
+    ) -> npt.NDArray[np.bool_]:
+        """Whether the mappings cover all that is needed of each row, gaps of its frames left out.
 
         Args:
             rows: of the virtual dataset, rising.
             others: what is needed along its other dimensions.
             shape: its shape.
+            rank: dimensions of a frame, the last ones; 0: every element must be mapped.
         """
+        gaps = self.gaps(shape, rank)
         covered = np.zeros(len(rows), bool)
         partial: list[tuple[npt.NDArray[np.bool_], tuple[Stripes, ...]]] = []
         for mapping in self.touching(rows):
             for stripes in _regular(mapping.virtual, shape):
                 inside = stripes[0].find(rows)[1]
-                if self._covers((stripes[1:],), others):
+                if self._covers((stripes[1:],), others, gaps):
                     covered |= inside
                 elif inside.any():
                     partial.append((inside, stripes[1:]))
@@ -343,12 +392,15 @@ class VirtualMap:
             )
             for number, first in enumerate(firsts):
                 tiles = tuple(dict.fromkeys(tile for inside, tile in partial if inside[first]))
-                covered |= (alike.reshape(-1) == number) & self._covers(tiles, others)
+                covered |= (alike.reshape(-1) == number) & self._covers(tiles, others, gaps)
         return covered
 
-    def _covers(self, tiles: tuple[tuple[Stripes, ...], ...], others: Sequence[Indices]) -> bool:
-        """Whether tiles of a row cover all that is needed of it."""
-        key = (tiles, tuple((len(index), int(index[0]), int(index[-1])) for index in others if len(index)))
+    def _covers(
+        self, tiles: tuple[tuple[Stripes, ...], ...], others: Sequence[Indices], gaps: Gaps | None = None
+    ) -> bool:
+        """Whether tiles of a row cover all that is needed of it, gaps left out."""
+        needed = tuple((len(index), int(index[0]), int(index[-1])) for index in others if len(index))
+        key = (tiles, needed, 0 if gaps is None else gaps.ndim)
         plain = all(len(index) and index[-1] - index[0] + 1 == len(index) for index in others)
         if plain and key in self._covering:
             return self._covering[key]
@@ -356,6 +408,8 @@ class VirtualMap:
         for tile in tiles:
             inside = [along.find(index)[1] for along, index in zip(tile, others, strict=True)]
             covered |= functools.reduce(np.logical_and.outer, inside) if inside else np.True_
+        if gaps is not None:
+            covered |= gaps[np.ix_(*others[-gaps.ndim :])]
         answer = bool(covered.all())
         if plain and len(self._covering) < MAPPINGS_MAX:
             self._covering[key] = answer

@@ -34,6 +34,7 @@ NO_MAPS = ("baseline", DERIVED)
 STREAMS_MAX = 32
 RESOURCES_MAX = 10_000
 MISSING_MAX = 1_000
+REMARK_MAX = 500
 ENDINGS: dict[str, Status] = {"abort": "aborted", "fail": "failed"}
 
 
@@ -262,8 +263,8 @@ class Run:
 
     @property
     def remarks(self) -> list[str]:
-        """What is missing of it, and what is not drawn, a sentence each."""
-        told = []
+        """What is missing of it, what its sums leave out, and what is not drawn, a sentence each."""
+        told: list[str] = []
         for name, lost in self.lost_events.items():
             if lost:
                 whole = max(self.streams[name].events, self._told_events(name) or 0)
@@ -277,6 +278,8 @@ class Run:
         missing = opened.get("missing") if isinstance(opened, Mapping) else None
         if isinstance(missing, str) and missing:
             told.append(missing[:MISSING_MAX])
+        for source in self.sources.values():
+            told += source.remarks.values()
         return [*told, *self.unused]
 
     @property
@@ -458,11 +461,15 @@ class Run:
                 ledger.unreadable = told.trouble
                 self.epoch += self._choose_main()
             return
+        source = stream.images.get(told.data_key, self.main) if stream else self.main
+        if told.remark:
+            source.remarks[told.uid] = told.trouble[:REMARK_MAX]
+            return
         if told.rois is None:
             if stream is not None:
                 self._derived[told.uid] = (stream, told.data_key)
+                stream.told[told.data_key] = told
             return
-        source = stream.images.get(told.data_key, self.main) if stream else self.main
         self._derived = {uid: of for uid, of in self._derived.items() if of is not source}
         self._derived[told.uid] = source
         source.describe(told)

@@ -49,6 +49,7 @@ class Source:
         frame_shape: rows and columns of a frame, or None before that is known.
         units: by channel, like ``{"diode": "nA"}``; sums are in counts.
         told: what our own descriptor says; None before it came.
+        remarks: what is to be said of its sums, a sentence each, by uid of our descriptor.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Source:
         self.frame_shape: tuple[int, int] | None = None
         self.units: dict[str, str] = {}
         self.told: Told | None = None
+        self.remarks: dict[str, str] = {}
 
     @property
     def kind(self) -> Literal["frames", "spectra", "scalars"]:
@@ -142,6 +144,7 @@ class Stream:
         images: its cameras, by data key.
         scalars: the source of its scalars; None while there are none.
         files: the account of each scalar that is in a file, by data key.
+        told: what our descriptor says of each of these, by data key.
         events: the highest seq_num of an event.
         came: how many different seq_nums events have had.
         in_events: whether something of it comes with events, so that each point has one.
@@ -155,6 +158,7 @@ class Stream:
         self.images: dict[str, Source] = {}
         self.scalars: Source | None = None
         self.files: dict[str, FrameLedger] = {}
+        self.told: dict[str, Told] = {}
         self.events = 0
         self.came = 0
         self.in_events = False

@@ -11,7 +11,19 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.support.cases import DATASET, Documents, Outcome, Played, all_played, image, playing, ramp, snaked, write
+from tests.support.cases import (
+    DATASET,
+    Documents,
+    Outcome,
+    Played,
+    all_played,
+    image,
+    number,
+    playing,
+    ramp,
+    snaked,
+    write,
+)
 from tests.support.lab import Lab
 
 SOURCE = "data"
@@ -143,6 +155,31 @@ async def test_a_frame_of_which_no_source_holds_a_part_is_blank_and_that_is_said
     assert in_part.channel("total") == snaked(2, 2, sums(2))
     assert (whole.run.status, in_part.run.status) == ("complete", "incomplete")
     assert "no source holds all of frame 3, so that it has no number" in in_part.words
+
+
+@pytest.mark.parametrize("fill", [0, 65_535])
+async def test_gaps_between_modules_are_left_out_of_the_sums_and_that_is_said(
+    redis_url: str, tmp_path: Path, fill: int
+) -> None:
+    """Two modules with two columns between them that no file has; beside it, a module that is mapped too late."""
+    write(tmp_path / "left.h5", ramp(4)[:, :, :3], SOURCE)
+    write(tmp_path / "right.h5", ramp(4)[:, :, 5:], SOURCE)
+    for name, first in (("gaps", 0), ("late", 1)):
+        with h5py.File(tmp_path / f"{name}.h5", "w", libver="latest") as file:
+            layout = h5py.VirtualLayout((4, 8, 8), "u2")
+            layout[:, :, :3] = h5py.VirtualSource("left.h5", SOURCE, shape=(4, 8, 3))
+            layout[first:, :, 5:] = h5py.VirtualSource("right.h5", SOURCE, shape=(4, 8, 3))[first:]
+            file.create_virtual_dataset(DATASET, layout, fillvalue=fill)
+    cases = [announced(tmp_path / f"of {name}", tmp_path / f"{name}.h5", 2, 2, 4) for name in ("gaps", "late")]
+    gaps, late = await all_played(redis_url, tmp_path, *cases)
+    values = [8 * 6 * frame for frame in range(1, 5)]
+    assert gaps.channel("total") == snaked(2, 2, values)
+    assert gaps.run.status == "complete"
+    said = "16 pixels of each frame of cam lie in gaps between its modules: no file ever has them, and sums leave"
+    assert gaps.words.strip() == f"{said} them out."
+    assert late.channel("total") == snaked(2, 2, [None, *values[1:]])
+    assert late.run.status == "incomplete"
+    assert "no source holds all of frame 1" in late.words
 
 
 # announced before it was written
@@ -387,3 +424,73 @@ async def test_a_worker_that_comes_after_another_recognizes_the_file(redis_url: 
     assert outcome.channel("total") == snaked(3, 4, sums(6))
     assert "what was read before stays" in outcome.words
     assert outcome.run.status == "incomplete"
+
+
+async def test_a_worker_that_comes_after_another_recognizes_the_file_of_scalars(redis_url: str, tmp_path: Path) -> None:
+    """Numbers beside a camera, in a file of their own that is exchanged between two workers."""
+    camera = write(tmp_path / "cam.h5", ramp(12))
+
+    def column(first: int, count: int) -> Path:
+        with h5py.File(tmp_path / "new.h5", "w", libver="latest") as file:
+            file.create_dataset(
+                "/sum", data=np.arange(first, first + count, dtype=float), maxshape=(None,), chunks=(1,)
+            )
+        return (tmp_path / "new.h5").replace(tmp_path / "sums.h5")
+
+    numbers = column(1, 6)
+    case = Documents(tmp_path / "run", 3, 4)
+    descriptor = case.descriptor(cam=image(1, 8, 8), det={**number(), "dtype": "number", "external": "STREAM:"})
+    frames, values = case.stream_resource("cam", camera), case.stream_resource("det", numbers, "/sum")
+    for resource in (frames, values):
+        case.stream_datum(descriptor, resource, 0, 6)
+    async with Lab(redis_url, root=tmp_path) as lab:
+        chain = Played(lab)
+        async with lab.worker():
+            await chain.play(case)
+            await lab.until_points(case.uid, 6)
+
+            async def written() -> bool:
+                return (await lab.run(case.uid)).source("scalars").maps.visited == 6
+
+            await lab.until(written)
+        column(101, 12)
+        for resource in (frames, values):
+            case.stream_datum(descriptor, resource, 6, 12)
+        case.stop(primary=12)
+        await chain.play(case)
+        async with lab.worker():
+            await lab.until_settled(case.uid)
+            outcome = await chain.outcome(case)
+    assert outcome.channel("total") == snaked(3, 4, sums(12))
+    assert outcome.channel("det", "scalars") == snaked(3, 4, [1, 2, 3, 4, 5, 6])
+    assert "what was read before stays" in outcome.words
+
+
+async def test_that_sums_are_rounded_is_still_said_when_another_process_reads_the_store(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """The worker ends in mid-run, after the first sums that did not fit; the rest fits."""
+    frames = np.ones((8, 8, 9), "u8")
+    frames[2:4] = 2**63
+    case = Documents(tmp_path / "run", 2, 4)
+    descriptor = case.descriptor(cam=image(1, 8, 9, dtype="<u8"))
+    resource = case.stream_resource("cam", write(tmp_path / "cam.h5", frames))
+    said = "Sums of cam do not fit into 64 bits: they are kept as float64, rounded to 16 digits."
+    async with Lab(redis_url, root=tmp_path) as lab:
+        chain = Played(lab)
+        async with lab.worker():
+            for first in (0, 2):  # the descriptor tells of whole numbers when the first sums come
+                case.stream_datum(descriptor, resource, first, first + 2)
+                await chain.play(case)
+                await lab.until_points(case.uid, first + 2)
+        assert said in (await chain.outcome(case)).run.remarks
+        case.stream_datum(descriptor, resource, 4, 8)
+        case.stop(primary=8)
+        await chain.play(case)
+        async with lab.worker():
+            await lab.until_settled(case.uid)
+            outcome = await chain.outcome(case)
+            note = str((await lab.summary(case.uid)).get("note"))
+    assert outcome.run.status == "complete"
+    assert note.count(said) == 1
+    assert outcome.run.remarks == [said]

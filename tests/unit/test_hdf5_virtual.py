@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 
 from snakemap.confine import DataRoot
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, SnakemapError
+from snakemap.hdf5_child import Reader
 from snakemap.hdf5_files import OpenFiles
 from snakemap.hdf5_virtual import Stripes, VirtualMap
+from snakemap.hdf5_wire import Terms
 
 FRAME = (4, 6)
 FILL = 65_535
@@ -224,6 +226,154 @@ def test_tiles_of_a_frame_are_all_needed(data: st.DataObject) -> None:
         assert audited(root, count=length) == expected.tolist()
         if mappings:
             assert really(root) == expected.tolist()
+
+
+@contextmanager
+def answering(root: Path) -> Iterator[Reader]:
+    reader = Reader(Terms(str(root)), confine=False)
+    yield reader
+    reader.close()
+
+
+def request(ask: str, row: int, *, columns: int = 0, path: str = "v.h5") -> Any:
+    return {
+        "ask": ask, "path": path, "instead": [], "dataset": "v", "start": row, "stop": row + 1, "frames_per_point": 1,
+        "rois": [[0, 2, 0, 3]], "frame_shape": list(FRAME), "preview": True, "point_shape": [], "columns": columns,
+    }  # fmt: skip
+
+
+def summed(root: Path, *, count: int, columns: int = 0, path: str = "v.h5") -> list[tuple[float, ...] | None]:
+    """Sums over ROI and frame of each point, asked for by itself; None where it has none."""
+    sums: list[tuple[float, ...] | None] = []
+    with answering(root) as reader:
+        for row in range(count):
+            header, payload = reader.answer(request("reduce", row, columns=columns, path=path))
+            values = None if "error" in header else tuple(np.frombuffer(payload, header["dtype"], 2).tolist())
+            sums.append(values)
+    return sums
+
+
+def by_numpy(root: Path, points: list[bool], *, path: str = "v.h5") -> list[tuple[float, ...] | None]:
+    """The same of what HDF5 reads, pixels that have the fill value left out."""
+    with h5py.File(root / path) as file:
+        dataset = file["v"]
+        assert isinstance(dataset, h5py.Dataset)
+        frames = dataset[:].reshape(-1, *FRAME).astype(np.uint64)
+    frames[frames == FILL] = 0
+    each = zip(frames, points, strict=True)
+    return [(int(frame[:2, :3].sum()), int(frame.sum())) if good else None for frame, good in each]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_pixels_that_no_mapping_covers_in_any_row_are_gaps_and_all_others_are_needed(data: st.DataObject) -> None:
+    """Tiles of a frame are mapped in all rows, in some, or in none, and their files may be late."""
+    length = data.draw(st.integers(1, 5))
+    cuts = [0, *sorted(data.draw(st.sets(st.integers(1, FRAME[1] - 1), max_size=2))), FRAME[1]]
+    bands = [0, *sorted(data.draw(st.sets(st.integers(1, FRAME[0] - 1), max_size=1))), FRAME[0]]
+    expected, mapped_at_all = np.ones(length, bool), False
+    with tempfile.TemporaryDirectory() as directory:
+        root, mappings = Path(directory), []
+        for number, (y0, y1, x0, x1) in enumerate(
+            (y0, y1, x0, x1) for y0, y1 in pairwise(bands) for x0, x1 in pairwise(cuts)
+        ):
+            first, stop = sorted(data.draw(st.tuples(*[st.integers(0, length)] * 2)))
+            if data.draw(st.booleans()):
+                first, stop = 0, length
+            if first == stop:
+                continue  # a gap
+            mapped_at_all = True
+            written = data.draw(st.one_of(st.just(stop - first), st.integers(0, stop - first)))
+            tile = (stop - first, y1 - y0, x1 - x0)
+            with h5py.File(root / f"t{number}.h5", "w", libver="latest") as file:
+                shape = (max(written, 1), *tile[1:])
+                dataset = file.create_dataset("d", shape, "u2", maxshape=(None, *tile[1:]), chunks=(1, *tile[1:]))
+                for row in range(written):
+                    dataset[row] = 1 + row + 10 * number
+            rows_there = np.arange(length)
+            expected &= (rows_there >= first) & (rows_there < first + written)
+            here = stripes((length, *FRAME), (first, 1, 1, stop - first), (y0, 1, 1, y1 - y0), (x0, 1, 1, x1 - x0))
+            mappings.append((here, f"t{number}.h5", "d", rows(tile, 0, 1, 1, stop - first)))
+        expected &= mapped_at_all
+        virtual(root / "v.h5", (length, *FRAME), mappings)
+        assert summed(root, count=length) == by_numpy(root, expected.tolist())
+        with answering(root) as reader:
+            proved = [reader.answer(request("written", row)) for row in range(length)]
+        assert [payload == b"\1" for _, payload in proved] == expected.tolist()
+
+
+def two_modules(root: Path, *, rows_of_second: int = 4, name: str = "v.h5") -> None:
+    """Four frames of two modules, columns 0 to 1 and 4 to 5, with a gap between them."""
+    mappings = []
+    for number, (x, count) in enumerate(((0, 4), (4, rows_of_second))):
+        with h5py.File(root / f"m{number}.h5", "w", libver="latest") as file:
+            dataset = file.create_dataset("d", (count, FRAME[0], 2), "u2", chunks=(1, FRAME[0], 2))
+            dataset[:] = np.arange(1, count + 1)[:, None, None]
+        here = stripes((4, *FRAME), (0, 1, 1, count), (0, 1, 1, FRAME[0]), (x, 1, 1, 2))
+        mappings.append((here, f"m{number}.h5", "d", h5s.create_simple((count, FRAME[0], 2))))
+    virtual(root / name, (4, *FRAME), mappings)
+
+
+def test_gaps_are_counted_and_read_as_0_in_sums_and_in_the_frame_for_the_screen(tmp_path: Path) -> None:
+    two_modules(tmp_path)
+    with answering(tmp_path) as reader:
+        header, payload = reader.answer(request("reduce", 2))
+    assert header["gaps"] == FRAME[0] * 2
+    assert np.frombuffer(payload, header["dtype"], 2).tolist() == [2 * 2 * 3, 4 * FRAME[0] * 3]
+    shown = np.frombuffer(payload, header["frame"][0], offset=16).reshape(FRAME)
+    assert shown.tolist() == [[3, 3, 0, 0, 3, 3]] * FRAME[0]
+
+
+def test_a_module_that_is_mapped_for_some_frames_only_is_missing_in_the_others(tmp_path: Path) -> None:
+    two_modules(tmp_path, rows_of_second=2)
+    assert summed(tmp_path, count=4) == by_numpy(tmp_path, [True, True, False, False])
+
+
+def test_numbers_and_records_have_no_gaps(tmp_path: Path) -> None:
+    two_modules(tmp_path)
+    with answering(tmp_path) as reader:
+        asked: Any = {**request("scalars", 0), "frames_per_point": 24, "frame_shape": None, "point_shape": list(FRAME)}
+        header, _ = reader.answer(asked)
+    assert "no source holds all" in header["message"]
+
+
+def test_gaps_of_the_one_source_of_a_virtual_dataset_are_its_gaps(tmp_path: Path) -> None:
+    """A view of frames with gaps, whole or of a part, and one that picks every other frame."""
+    two_modules(tmp_path, name="inner.h5")
+    for name, here, there, right in (
+        ("whole", rows((4, *FRAME), 0, 1, 1, 4), rows((4, *FRAME), 0, 1, 1, 4), [1, 2, 3, 4]),
+        ("every other", rows((2, *FRAME), 0, 1, 1, 2), rows((4, *FRAME), 1, 2, 2, 1), [2, 4]),
+    ):
+        virtual(tmp_path / f"{name}.h5", (len(right), *FRAME), [(here, "inner.h5", "v", there)])
+        sums = summed(tmp_path, count=len(right), path=f"{name}.h5")
+        assert [sum_ and sum_[1] for sum_ in sums] == [4 * FRAME[0] * value for value in right]
+    here = stripes((4, *FRAME), (0, 1, 1, 4), (0, 1, 1, FRAME[0]), (1, 1, 1, 4))
+    there = stripes((4, *FRAME), (0, 1, 1, 4), (0, 1, 1, FRAME[0]), (2, 1, 1, 4))
+    virtual(tmp_path / "part.h5", (4, *FRAME), [(here, "inner.h5", "v", there)])
+    assert summed(tmp_path, count=4, path="part.h5") == by_numpy(tmp_path, [True] * 4, path="part.h5")
+
+
+def test_of_several_sources_with_gaps_none_can_be_told_from_a_missing_module(tmp_path: Path) -> None:
+    two_modules(tmp_path, name="inner.h5")
+    whole = h5s.create_simple((4, *FRAME))
+    mappings = [(rows((8, *FRAME), start, 1, 1, 4), "inner.h5", "v", whole) for start in (0, 4)]
+    virtual(tmp_path / "v.h5", (8, *FRAME), mappings)
+    assert summed(tmp_path, count=8) == [None] * 8
+
+
+def test_gaps_in_frames_that_lie_in_rows_and_columns(tmp_path: Path) -> None:
+    """(rows, columns, height, width): a point that no mapping covers is missing, a pixel of every frame is a gap."""
+    shape = (2, 3, *FRAME)
+    with h5py.File(tmp_path / "s.h5", "w", libver="latest") as file:
+        dataset = file.create_dataset("d", (2, 3, FRAME[0], 4), "u2", chunks=(1, 1, FRAME[0], 4))
+        dataset[:] = np.arange(1, 7).reshape(2, 3, 1, 1)
+    for columns, right in ((3, [True] * 6), (2, [True, True, False] * 2)):
+        selected = (0, 1, 1, 2), (0, 1, 1, columns), (0, 1, 1, FRAME[0])
+        here, there = stripes(shape, *selected, (1, 1, 1, 4)), stripes((2, 3, FRAME[0], 4), *selected, (0, 1, 1, 4))
+        virtual(tmp_path / f"{columns}.h5", shape, [(here, "s.h5", "d", there)])
+        sums = summed(tmp_path, count=6, columns=3, path=f"{columns}.h5")
+        # of a row that is asked for as a whole all columns are needed, of single points only these
+        assert sums == by_numpy(tmp_path, right, path=f"{columns}.h5")
 
 
 # kinds of mappings, one by one

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.derived import TOTAL, Rectangle, derived_descriptor, scalar_descriptor
+from snakemap.derived import TOTAL, Rectangle, Told, derived_descriptor, remark_descriptor, scalar_descriptor
 from snakemap.errors import FileBroken, FileNotReady
 from snakemap.frames import FrameLedger, Piece, Resource, is_spectrum
 from snakemap.hdf5 import FrameBatch, Mark, Reduced
@@ -75,6 +75,10 @@ class Feed(Protocol):
         """Our descriptor."""
         ...
 
+    def remark(self, *, time: float) -> list[dict[str, Any]]:
+        """Descriptors that say what the run does not say yet of what was read."""
+        ...
+
     def recorded(self, resource: str) -> dict[str, Mark]:
         """How the files of a resource are recognized, as an earlier worker noted it, by name."""
         ...
@@ -127,7 +131,7 @@ class Camera:
 
     Attributes:
         regions: what is summed over; None before the first frame.
-        rounded: whether some sums of whole numbers did not fit into 64 bits.
+        remarks: what is to be said of its sums, a sentence each, by subject.
     """
 
     period_s = 0.0
@@ -139,7 +143,7 @@ class Camera:
         self.key, self.stream, self.ledger = source.key, source.stream, source.ledger
         self.rois = rois
         self.regions: Regions | None = None
-        self.rounded = False
+        self.remarks: dict[str, str] = {}
         self._layouts: dict[str, Layout] = {}
         self._spectra = False
 
@@ -164,16 +168,15 @@ class Camera:
         return self.source.told.uid if self.source.told else None
 
     def recorded(self, resource: str) -> dict[str, Mark]:
-        """How the files of a resource are recognized, as an earlier worker noted it, by name.
+        """How the files of a resource are recognized, as an earlier worker noted it, by name."""
+        return _recorded(self.source.told, resource)
 
-        Where a checksum tells them apart, the inode may be another: files are moved and restored.
-        """
-        files = self.source.told.files if self.source.told else ()
-        return {
-            name: Mark(name, 0 if checksum else inode, address, checksum)
-            for of, name, inode, address, checksum in files
-            if of == resource
-        }
+    def remark(self, *, time: float) -> list[dict[str, Any]]:
+        """Descriptors that say what the run does not say yet of its sums."""
+        if not self.remarks:
+            return []
+        each = (remark_descriptor(self.run, self.source, *remark, time=time) for remark in self.remarks.items())
+        return [doc for doc in each if doc["uid"] not in self.source.remarks]
 
     def describe(self, summed: Summed, *, time: float) -> dict[str, Any]:
         """Our descriptor."""
@@ -189,7 +192,7 @@ class Camera:
             source=self.source,
             trouble=regions.trouble,
             spectra=self._spectra,
-            files=[(summed.piece.resource, *dataclasses.astuple(mark)) for mark in summed.marks[:FILES_MAX]],
+            files=_files_of(summed),
         )
 
     async def read(self, reader: Reader, piece: Piece, *, show: bool) -> Summed:
@@ -204,7 +207,8 @@ class Camera:
         regions = self.regions or regions_of(self.run, self.rois, frame_shape=shape, source=self.source)
         batch = _batch(resource, piece, rois=tuple(regions.rectangles.values()), frame_shape=shape, preview=show)
         reduced = await reader.reduce(batch)
-        self.regions, self.rounded = regions, self.rounded or reduced.rounded
+        self.regions = regions
+        self._note(reduced)
         columns = {channel: reduced.sums[:, number] for number, channel in enumerate((*regions.rectangles, TOTAL))}
         frames = piece.count * resource.frames_per_point
         return Summed(self, piece, columns, shape, reduced.frame, frames, reduced.size_bytes)
@@ -217,10 +221,25 @@ class Camera:
         self.regions = regions
         together: Any = np.concatenate([part.sums for part in parts])
         sums = add_up(together, np.zeros(len(parts), np.intp))
-        self.rounded = self.rounded or any(part.rounded for part in parts) or sums.dtype != parts[0].sums.dtype
+        for part in parts:
+            self._note(part)
+        if sums.dtype != parts[0].sums.dtype:
+            self._note_rounding()
         columns = {channel: sums[:, number] for number, channel in enumerate((*regions.rectangles, TOTAL))}
         size_bytes = sum(part.size_bytes for part in parts)
         return Summed(self, piece, columns, shape, parts[-1].frame, len(parts), size_bytes)
+
+    def _note(self, reduced: Reduced) -> None:
+        """Keeps what is to be said of some sums."""
+        if reduced.rounded:
+            self._note_rounding()
+        if reduced.gaps:
+            words = f"{reduced.gaps:,} pixels of each frame of {self.key} lie in gaps between its modules"
+            self.remarks["gaps"] = f"{words}: no file ever has them, and sums leave them out."
+
+    def _note_rounding(self) -> None:
+        words = f"Sums of {self.key} do not fit into 64 bits: they are kept as float64, rounded to 16 digits."
+        self.remarks["rounded"] = words
 
     async def _read_file(
         self, reader: Reader, resource: Resource, number: int, show: bool
@@ -331,9 +350,13 @@ class Scalar:
         """As the page calls it."""
         return self.key if self.stream == self.run.main.stream else f"{self.stream}: {self.key}"
 
+    def remark(self, *, time: float) -> list[dict[str, Any]]:
+        """Nothing is to be said of numbers."""
+        return []
+
     def recorded(self, resource: str) -> dict[str, Mark]:
-        """Nothing is noted of files of numbers."""
-        return {}
+        """How the files of a resource are recognized, as an earlier worker noted it, by name."""
+        return _recorded(self._of.told.get(self.key), resource)
 
     @property
     def descriptor(self) -> str | None:
@@ -347,7 +370,7 @@ class Scalar:
 
     def describe(self, summed: Summed, *, time: float) -> dict[str, Any]:
         """Our descriptor."""
-        return self._descriptor(time)
+        return self._descriptor(time, files=_files_of(summed))
 
     async def read(self, reader: Reader, piece: Piece, *, show: bool) -> Summed:
         """Reads a piece once; raises what the reader says.
@@ -370,9 +393,27 @@ class Scalar:
         """Which of some points were written for certain; raises what the reader says."""
         return await reader.written(_batch(resource, _of(resource, rows)))
 
-    def _descriptor(self, time: float) -> dict[str, Any]:
+    def _descriptor(self, time: float, *, files: Sequence[tuple[str, str, int, int, int]] = ()) -> dict[str, Any]:
         units = self._of.scalars.units.get(self.key, "") if self._of.scalars else ""
-        return scalar_descriptor(self.run, self, self.key, units=units, time=time)
+        return scalar_descriptor(self.run, self, self.key, units=units, time=time, files=files)
+
+
+def _files_of(summed: Summed) -> list[tuple[str, str, int, int, int]]:
+    """How the files of a piece are recognized, for our descriptor."""
+    marks = (dataclasses.astuple(mark) for mark in summed.marks[:FILES_MAX])
+    return [(summed.piece.resource, *mark) for mark in marks]
+
+
+def _recorded(told: Told | None, resource: str) -> dict[str, Mark]:
+    """How the files of a resource are recognized, as our descriptor has it, by name.
+
+    Where a checksum tells them apart, the inode may be another: files are moved and restored.
+    """
+    return {
+        name: Mark(name, 0 if checksum else inode, address, checksum)
+        for of, name, inode, address, checksum in (told.files if told else ())
+        if of == resource
+    }
 
 
 def _of(resource: Resource, rows: range) -> Piece:

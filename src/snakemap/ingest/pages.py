@@ -106,13 +106,14 @@ class Pages:
                 self.lags.written(summed.piece, at=at)
 
     def _documents(self, group: Sequence[Summed]) -> list[Document]:
-        """Our descriptor, as long as the run has none, and one page of what is still wanted; or nothing at all."""
+        """Our descriptor, as long as the run has none, one page of what is still wanted, and remarks that are new."""
         feed, time = group[0].feed, self.tally.clock.now()
         uid = feed.described
         descriptor = None if uid else feed.describe(group[0], time=time)
         page = self._page(group, uid or (descriptor or {})["uid"], time)
-        described = [] if descriptor is None else [self._document("descriptor", descriptor)]
-        return described if page is None else [*described, self._document("event_page", page)]
+        described = [] if descriptor is None else [descriptor]
+        documents = [self._document("descriptor", doc) for doc in (*described, *feed.remark(time=time))]
+        return documents if page is None else [*documents, self._document("event_page", page)]
 
     def _page(self, group: Sequence[Summed], descriptor: str, time: float) -> dict[str, Any] | None:
         seq_nums: list[int] = []

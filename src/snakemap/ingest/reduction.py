@@ -156,7 +156,6 @@ class Reduction:
     def trouble(self) -> str:
         """What went wrong with this run, in words for the page; empty when nothing did."""
         told = [*self.run.remarks, *(self._asked_for(reading.feed) for reading in self.readings.values())]
-        told += [self._rounded(reading.feed) for reading in self.readings.values()]
         told += self.troubles.values()
         for reading in self.readings.values():
             if reading.ledger.hindrance:
@@ -290,12 +289,6 @@ class Reduction:
             return ""
         told = feed.source.told
         return told.trouble if told else feed.regions.trouble if feed.regions else ""
-
-    def _rounded(self, feed: Feed) -> str:
-        """That sums of a camera are not exact, in words."""
-        if not isinstance(feed, Camera) or not feed.rounded:
-            return ""
-        return f"Sums of {feed.key} do not fit into 64 bits: they are kept as float64, rounded to 16 digits."
 
     async def _is_quiet(self) -> bool:
         """Whether a while brings nothing: a run that was closed too early is settled again when it has really ended."""
