@@ -24,6 +24,8 @@ from snakemap.errors import (
     PlanNotFound,
     ReadOnly,
     SnakemapError,
+    StoreRefuses,
+    StoreUnavailable,
     TooOften,
     WorkerBusy,
 )
@@ -32,11 +34,14 @@ from snakemap.plans import Blueapi, Plan
 from snakemap.settings import Settings
 from snakemap.store import Store
 
-__all__ = ["SESSION", "Action", "Caller", "Control", "Known", "told_by"]
+__all__ = ["SAFE", "SESSION", "Action", "Caller", "Control", "Known", "told_by"]
 
 log = logging.getLogger(__name__)
 
 Action = Literal["stop", "abort", "pause", "resume"]
+SAFE: frozenset[Action] = frozenset(("stop", "abort", "pause"))
+"""Actions that end movement. They need nothing that Redis would have to store."""
+
 NEW_STATES: dict[Action, str] = {"stop": "STOPPING", "abort": "ABORTING", "pause": "PAUSED", "resume": "RUNNING"}
 
 SESSION = re.compile(r"[a-z]{2}\d{1,8}-\d{1,4}")
@@ -202,6 +207,8 @@ class Control:
     async def change(self, action: Action, *, reason: str, caller: Caller) -> str:
         """Stops, aborts, pauses or resumes what runs; returns the state of the worker afterwards.
 
+        All but "resume" are also done while Redis refuses to store anything.
+
         Raises:
             SnakemapError: in words, when it was not done.
         """
@@ -217,7 +224,12 @@ class Control:
                 raise BlueapiFailed(f"{failed}{LOST_BY_PAUSING if self.pausing else ''}") from failed
 
         return await self._audited(
-            action, {"reason": reason}, caller, change, came=lambda state: f"blueapi is {state.lower()}"
+            action,
+            {"reason": reason},
+            caller,
+            change,
+            came=lambda state: f"blueapi is {state.lower()}",
+            safe=action in SAFE,
         )
 
     async def _begin(self, name: str, params: dict[str, Any], *, instrument_session: str, caller: Caller) -> str:
@@ -269,16 +281,31 @@ class Control:
         work: Callable[[], Awaitable[str]],
         *,
         came: Callable[[str], str],
+        safe: bool = False,
     ) -> str:
-        """Does something that is logged, whatever comes of it."""
-        who = caller.address or caller.name
-        if not await self.desk.allow(who, per_minute=self.per_minute):
-            raise TooOften(f"more than {self.per_minute} requests in a minute; wait for the next")
+        """Does something that is logged, whatever comes of it.
+
+        Args:
+            what: the action, one word.
+            about: its parameters, for the audit log.
+            caller: who asks.
+            work: does it.
+            came: what came of it, in words.
+            safe: whether it is done also while Redis refuses the entry of the audit log.
+        """
         entry = {"who": caller.name, "address": caller.address, "what": what, **about}
-        number = await self.desk.note(entry)
+        try:
+            await self._limit(caller)
+            number = await self.desk.note(entry)
+        except StoreRefuses as refusal:
+            if not safe:
+                raise
+            number = ""
+            words = "%s by %s from %s (%s): Redis refuses the entry of the audit log: %s"
+            log.warning(words, what, caller.name, caller.address, about, refusal)
         result = "it was cut off"
         try:
-            await self._must_hold(caller)
+            await self._must_hold(caller, taking=bool(number))
             told = await work()
             result = came(told)
         except SnakemapError as refusal:
@@ -291,10 +318,35 @@ class Control:
             return told
         finally:
             log.info("%s by %s from %s: %s", what, caller.name, caller.address, result)
-            await self.desk.note({"answers": number, "came": result})
+            await self._note_result(number, entry, result)
 
-    async def _must_hold(self, caller: Caller) -> None:
+    async def _limit(self, caller: Caller) -> None:
+        """Counts what somebody asks for.
+
+        Raises:
+            TooOften: it is too much for one minute.
+        """
+        if not await self.desk.allow(caller.address or caller.name, per_minute=self.per_minute):
+            raise TooOften(f"more than {self.per_minute} requests in a minute; wait for the next")
+
+    async def _note_result(self, number: str, entry: dict[str, Any], result: str) -> None:
+        """Adds what came of an action to the audit log, or keeps it for later: the action is done."""
+        answer = {"answers": number, "came": result} if number else {**entry, "came": result}
+        if not number:
+            self.desk.keep(answer)
+            return
+        try:
+            await self.desk.note(answer)
+        except StoreUnavailable as trouble:
+            log.warning("the audit log has no result of %s (%s) yet: %s", entry["what"], result, trouble)
+            self.desk.keep(answer)
+
+    async def _must_hold(self, caller: Caller, *, taking: bool = True) -> None:
         """Control must be with who asks; for the API, with nobody who is there.
+
+        Args:
+            caller: who asks.
+            taking: whether control can be taken. While Redis refuses that, what counts is whether it would be given.
 
         Raises:
             ControlHeld: when it is not.
@@ -302,6 +354,8 @@ class Control:
         if not self.baton:
             return
         held = await self.desk.baton()
+        if not taking and (held is None or held.gone):
+            return
         if caller.tab and (held is None or held.tab != caller.tab):
             raise ControlHeld(f"{_holder(held)} has control; take it first" if held else "take control first")
         if not caller.tab and held is not None and not held.gone:

@@ -13,12 +13,15 @@ task::
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from snakemap.errors import StoreUnavailable
 from snakemap.store import Store
 
 __all__ = ["GONE_S", "Baton", "Desk"]
@@ -30,6 +33,9 @@ ASKED_S = 120.0
 PRESS_KEPT_S = 86_400
 PRESSING_S = 60
 AUDIT_MAX = 5000
+KEPT_MAX = 100
+"""Entries of the audit log that a process keeps while Redis refuses them."""
+
 TASK_KEPT_S = 90 * 86_400
 
 NOW = "local time = redis.call('TIME') local now = tonumber(time[1]) + tonumber(time[2]) / 1000000 "
@@ -131,6 +137,10 @@ class Baton:
     asking_name: str = ""
 
 
+def _dated(entry: dict[str, Any]) -> bytes:
+    return orjson.dumps({"time": time.time(), **entry})
+
+
 class Desk:
     """Keeps it all in the store; every method raises StoreUnavailable when that is away.
 
@@ -146,6 +156,7 @@ class Desk:
             "take": TAKE, "seen": SEEN, "ask": ASK, "let_go": LET_GO, "deny": DENY, "held": HELD, "add": ADD,
             "last": LAST, "press": PRESS, "put": PUT, "get": GET, "delete": DELETE, "count": COUNT,
         }  # fmt: skip
+        self._kept: deque[bytes] = deque(maxlen=KEPT_MAX)
         self._scripts = {
             name: store.script(text, changes=name not in ("held", "last", "get")) for name, text in scripts.items()
         }
@@ -198,11 +209,29 @@ class Desk:
 
     async def note(self, entry: dict[str, Any]) -> str:
         """Adds to the audit log; returns the number of the entry."""
-        told = {"time": time.time(), **entry}
-        return (await self._scripts["add"]([self.AUDIT], orjson.dumps(told), AUDIT_MAX)).decode()
+        await self._add_kept()
+        return await self._add(_dated(entry))
+
+    def keep(self, entry: dict[str, Any]) -> None:
+        """Keeps an entry that Redis has refused, until it is added to the audit log by the next one or by a look."""
+        self._kept.append(_dated(entry))
+
+    async def _add(self, entry: bytes) -> str:
+        return (await self._scripts["add"]([self.AUDIT], entry, AUDIT_MAX)).decode()
+
+    async def _add_kept(self) -> None:
+        while self._kept:
+            entry = self._kept.popleft()
+            try:
+                await self._add(entry)
+            except BaseException:
+                self._kept.appendleft(entry)
+                raise
 
     async def audit(self, *, count: int = 100) -> list[dict[str, Any]]:
         """Who asked for what, newest first; ``came`` is what came of it, empty while nobody knows."""
+        with contextlib.suppress(StoreUnavailable):
+            await self._add_kept()
         rows = await self._scripts["last"]([self.AUDIT], 2 * count)
         came: dict[str, str] = {}
         asked: list[dict[str, Any]] = []

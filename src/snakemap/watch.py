@@ -119,7 +119,10 @@ class Watch:
             return None
         if (known is None or known.task_id != task_id) and not self.control.read_only:
             kept = {"name": task.name, "params": task.params, "instrument_session": task.instrument_session}
-            await self.control.desk.keep_task(task_id, kept)
+            try:
+                await self.control.desk.keep_task(task_id, kept)
+            except StoreUnavailable as trouble:
+                log.debug("what task %s was started with is not kept: %s", task_id, trouble)
         return task
 
     async def _look_at_worker(self) -> None:

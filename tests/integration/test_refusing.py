@@ -9,12 +9,14 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import redis
 from tests.integration.test_api import serving
+from tests.integration.test_steering import Page, Server
 from tests.support import scans
 from tests.support.beamline import Scan, some_frames
 from tests.support.lab import Lab, maps_of_frames, write_frames
@@ -22,13 +24,18 @@ from tests.support.own_redis import OwnRedis
 from tests.support.patience import patiently
 from tests.support.rabbitmq import RabbitMQ
 
+from snakemap import desk
+from snakemap.control import Caller, Control
+from snakemap.desk import Desk
 from snakemap.documents import Document
-from snakemap.errors import StoreRefuses, StoreRewound
+from snakemap.errors import ControlHeld, StoreRefuses, StoreRewound
 from snakemap.live import Live
+from snakemap.plans import Blueapi
 from snakemap.readiness import checks
 from snakemap.store import STREAM, Place, Store
 from snakemap.views.status import lights
 from snakemap.vitals import vitals
+from snakemap.watch import Watch
 
 NOBODY = ("127.0.0.1", "1")
 
@@ -276,7 +283,7 @@ async def test_the_api_answers_reading_and_refuses_writing_with_the_reason(
     server: OwnRedis, client: redis.Redis
 ) -> None:
     fault = FAULTS[1]
-    async with serving(server.url, blueapi_url="http://127.0.0.1:1") as api:
+    async with serving(server.url, blueapi_url="http://127.0.0.1:1", pausing=True) as api:
         await api.store.append(scans.documents(Scan("run"), points=3))
         await api.store.save_summary("run", {"uid": "run"})
         async with httpx.AsyncClient(base_url=f"http://{api.authority}", trust_env=False, timeout=60) as http:
@@ -287,15 +294,111 @@ async def test_the_api_answers_reading_and_refuses_writing_with_the_reason(
             asked: list[httpx.Response] = [
                 await http.post("/api/sessions", json={}),
                 await http.patch(f"/api/sessions/{session}", json={"view": {"zoom": 1}}),
-                await http.post("/api/worker/stop"),
+                await http.post("/api/worker/resume"),
             ]
+            stopping = await http.post("/api/worker/stop")
             ready = await http.get("/readyz")
             metrics = (await http.get("/metrics")).text
     told = [(answer.status_code, answer.json()["error"]["code"]) for answer in asked]
     assert told == 3 * [(503, "store_refuses")]
     assert all(fault.says in answer.json()["error"]["message"] for answer in asked)
+    # it gets as far as blueapi, which is away
+    assert (stopping.status_code, stopping.json()["error"]["code"]) == (503, "blueapi_unavailable")
     assert (ready.status_code, fault.says in ready.json()["error"]["message"]) == (503, True)
     assert "snakemap_redis_refuses_writes 1.0" in metrics
+
+
+# what can be done at the beamline meanwhile
+
+HOLDER, OTHER = Caller("a", "tab a", "10.0.0.1"), Caller("b", "tab b", "10.0.0.2")
+PROGRAM = Caller("", "API", "10.0.0.3")
+
+
+def control_of(store: Store, blueapi: Server, **settings: Any) -> Control:
+    return Control(Desk(store), Blueapi("http://blueapi", transport=httpx.MockTransport(blueapi)), **settings)
+
+
+async def taken(control: Control, caller: Caller) -> bool:
+    return await control.desk.take(caller.tab, key=f"key of {caller.tab}", name=caller.name, address=caller.address)
+
+
+@every_fault
+async def test_what_runs_is_stopped_while_redis_refuses_and_the_audit_log_has_it_later(
+    store: Store, client: redis.Redis, fault: Fault, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blueapi = Server()
+    control = control_of(store, blueapi, pausing=True)
+    monkeypatch.setattr(desk, "GONE_S", 600.0)
+    assert await taken(control, HOLDER)
+    fault.begin(client)
+    blueapi.state = "RUNNING"
+    with pytest.raises(StoreRefuses):
+        await control.start("grid", {"rows": 1}, instrument_session="cm12345-1", caller=HOLDER)
+    with pytest.raises(StoreRefuses):
+        await control.change("resume", reason="", caller=HOLDER)
+    for caller in (OTHER, PROGRAM):
+        with pytest.raises(ControlHeld, match=r"tab a at .* has control"):
+            await control.change("abort", reason="not mine", caller=caller)
+    assert (blueapi.state, blueapi.tasks) == ("RUNNING", [])
+    caplog.clear()
+    assert await control.change("abort", reason="wrong sample", caller=HOLDER) == "ABORTING"
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert ["abort by tab a from 10.0.0.1" in words and "wrong sample" in words for words in told] == [True]
+    # its signs of life cannot be stored: after a while it counts as gone, and whoever would be given control may stop
+    monkeypatch.setattr(desk, "GONE_S", 0.0)
+    for caller in (OTHER, PROGRAM):
+        blueapi.state = "RUNNING"
+        assert await control.change("stop", reason="", caller=caller) == "STOPPING"
+    assert await control.desk.audit() == []
+    fault.end(client)
+    entries = await control.desk.audit()
+    assert [(one["what"], one["who"], one["came"]) for one in reversed(entries)] == [
+        ("abort", "tab b", "refused: tab a at 10.0.0.1 has control; take it first"),
+        ("abort", "API", "refused: tab a at 10.0.0.1 has control"),
+        ("abort", "tab a", "blueapi is aborting"),
+        ("stop", "tab b", "blueapi is stopping"),
+        ("stop", "API", "blueapi is stopping"),
+    ]
+    assert len(await control.desk.audit()) == 5
+
+
+async def test_an_action_that_was_done_is_no_failure_when_redis_refuses_what_came_of_it(
+    store: Store, client: redis.Redis
+) -> None:
+    """Redis fills up while blueapi is at it."""
+    blueapi = Server()
+
+    class Filling(Server):
+        def __call__(self, request: httpx.Request) -> httpx.Response:
+            FAULTS[0].begin(client)
+            return blueapi(request)
+
+    control = control_of(store, Filling(), baton=False)
+    blueapi.state = "RUNNING"
+    assert await control.change("stop", reason="", caller=PROGRAM) == "STOPPING"
+    assert [one["came"] for one in await control.desk.audit()] == [""]
+    FAULTS[0].end(client)
+    assert [one["came"] for one in await control.desk.audit()] == ["blueapi is stopping"]
+
+
+@pytest.mark.parametrize("holder", ["nobody", "itself"])
+async def test_a_page_stops_a_scan_while_redis_is_full(store: Store, client: redis.Redis, holder: str) -> None:
+    """The scan began after Redis was full, so that nothing could be kept of it."""
+    blueapi = Server()
+    control = control_of(store, blueapi)
+    page = Page(Watch(control), "a")
+    if holder == "itself":
+        assert await taken(control, HOLDER)
+    FAULTS[0].begin(client)
+    blueapi.state = "RUNNING"
+    blueapi.tasks.append({"params": {}})
+    await page.look()
+    assert page.controls["buttons"]["abort"] == {"shown": True, "why": ""}
+    page.press("new")
+    page.press("abort", reason="enough")
+    await page.until(lambda: blueapi.state == "IDLE")
+    assert page.forms == []
+    page.steering.close()
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-ttl"])

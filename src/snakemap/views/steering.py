@@ -9,8 +9,8 @@ from hashlib import sha256
 from typing import Any
 from uuid import uuid4
 
-from snakemap.control import SESSION, Caller, Control, Known
-from snakemap.errors import NothingToRepeat, ParamsRefused, PlanNotFound, SnakemapError
+from snakemap.control import SAFE, SESSION, Caller, Control, Known
+from snakemap.errors import NothingToRepeat, ParamsRefused, PlanNotFound, SnakemapError, StoreRefuses
 from snakemap.plan_estimate import Estimate, estimate
 from snakemap.plan_estimate import Known as OldRun
 from snakemap.plan_form import Field, fields_of, read
@@ -229,7 +229,7 @@ class Steering:
         elif what in ("again", "new"):
             self._with_control(self._open_again if what == "again" else self._open_new)
         elif what in ("stop", "abort", "pause", "resume"):
-            self._with_control(lambda: self._change(what, reason if isinstance(reason, str) else ""))
+            self._with_control(lambda: self._change(what, reason if isinstance(reason, str) else ""), safe=what in SAFE)
         elif what in ("take", "ask", "let go", "deny"):
             self._pass_baton(what)
 
@@ -247,7 +247,13 @@ class Steering:
         self.key = key
         self._take(back=True, then=lambda _: self._write())
 
-    def _take(self, *, then: Callable[[bool], None], back: bool = False) -> None:
+    def _take(
+        self,
+        *,
+        then: Callable[[bool], None],
+        back: bool = False,
+        failed: Callable[[SnakemapError], None] = complain,
+    ) -> None:
         caller, desk = self.caller, self.control.desk
 
         async def take() -> bool:
@@ -256,10 +262,15 @@ class Steering:
             await self.watch.look_at_desk()
             return held
 
-        self.errands.run("take", take, then, failed=complain)
+        self.errands.run("take", take, then, failed=failed)
 
-    def _with_control(self, work: Callable[[], None]) -> None:
-        """Does something with control, which is taken where nobody has it."""
+    def _with_control(self, work: Callable[[], None], *, safe: bool = False) -> None:
+        """Does something with control, which is taken where nobody has it.
+
+        Args:
+            work: what is done.
+            safe: whether it is tried also when Redis refuses to store who has control.
+        """
         if not self.control.baton:
             work()
             return
@@ -271,7 +282,13 @@ class Steering:
             else:
                 warn(f"{self._held_by_another() or 'Another tab has control'}; ask for it first.")
 
-        self._take(then=go_on)
+        def go_on_without(error: SnakemapError) -> None:
+            if safe and isinstance(error, StoreRefuses):
+                work()
+            else:
+                complain(error)
+
+        self._take(then=go_on, failed=go_on_without)
 
     def _pass_baton(self, what: str) -> None:
         caller, desk = self.caller, self.control.desk
