@@ -141,6 +141,48 @@ def test_the_pointer_tells_values_with_their_units() -> None:
     assert [image.hover.formatters[at].args["unit"] for at in ("$x", "$y")] == ["um", "um"]
 
 
+@pytest.mark.parametrize("unit", ["", "nA"])
+def test_the_pointer_tells_a_value_by_its_digits_be_it_ever_so_small(unit: str) -> None:
+    """A fixed number of decimals would show 1e-9 as 0."""
+    image = pane()
+    image.draw(VALUES * 1e-9, origin=(0, 0), step=1, shape=(5, 6), unit=unit)
+    assert "@image{custom}" in image.hover.tooltips
+    assert image.hover.formatters["@image"].args["unit"] == unit
+    assert "0.[" not in image.hover.tooltips
+    line: Any = LinePane(document=Document(), theme=next(iter(THEMES.values())))
+    line.draw(np.arange(3.0), np.arange(3.0) * 1e-9, errors=None, titles=("", "", ""), key=1, units=("", unit))
+    for hover in line.hovers.values():
+        assert "@y{custom}" in hover.tooltips
+        assert hover.formatters["@y"].args["unit"] == unit
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "log", "reason"),
+    [
+        ((1e-12, 1e-9), False, ""),
+        ((1e-12, 1e-9), True, ""),
+        ((0.0, 5.0), False, ""),
+        ((0.0, 5.0), True, "on a log scale the lowest color must be above 0"),
+        ((-3.0, -1.0), True, "on a log scale the lowest color must be above 0"),
+        ((5.0, 5.0), False, "the highest color must be above the lowest one"),
+        ((5.0, 1.0), True, "the highest color must be above the lowest one"),
+        ((None, 1.0), False, "the lowest and the highest color must both be numbers"),
+        ((0.0, np.inf), False, "the lowest and the highest color must both be numbers"),
+    ],
+)
+def test_limits_that_are_typed_are_kept_or_refused_with_a_reason(by_hand: Any, log: bool, reason: str) -> None:
+    image = pane()
+    image.draw(VALUES, origin=(0, 0), step=1, shape=(5, 6))
+    image.rescale(limits="by hand", by_hand=by_hand, log=log, flipped=False)
+    mapper = image.mappers[log]
+    assert image.refusal == reason
+    assert ((mapper.low, mapper.high) == by_hand) == (not reason)
+    assert 0 <= mapper.low < mapper.high <= max(29.0, by_hand[1] or 0)
+    assert mapper.low > 0 or not log
+    image.rescale(limits="full range", by_hand=by_hand, log=log, flipped=False)
+    assert image.refusal == ""
+
+
 @pytest.mark.parametrize(
     ("values", "count"),
     [([1, 1, 2], 3), ([1, np.nan, 2], 3), ([1, 2], 4), ([1, 3, 2, 4], 3), ([[1, 2]], 2), ([], 0), ([1, np.inf], 2)],

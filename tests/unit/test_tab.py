@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import panel as pn
 import pytest
+from bokeh.core.property.descriptors import UnsetValueError
 from bokeh.document import Document
 from bokeh.document.events import ModelChangedEvent
 from bokeh.protocol import Protocol
@@ -118,6 +119,26 @@ async def test_a_tab_draws_the_newest_run_and_follows_it() -> None:
     assert (tab.page.news["from"], tab.page.news["to"]) == (5, 7)
     assert len(tab.page.news["cells"]) == 2
     assert sum(tab.page.news["bars"]) == 7
+
+
+async def test_a_zoom_before_the_browser_has_sent_its_size_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    tab = tab_of(RunsInMemory(run_of("a")))
+    await settle(tab)
+    asked: list[tuple[float, float]] = []
+
+    def resize(*, view: Any, pixels: tuple[float, float]) -> bool:
+        asked.append(pixels)
+        return False
+
+    monkeypatch.setattr(tab.pipeline, "resize", resize)
+    for figure in tab.maps.figures:
+        with pytest.raises(UnsetValueError):
+            _ = figure.inner_width
+    tab._look_closer()
+    assert asked == []
+    monkeypatch.setattr("snakemap.views.tab.inner_size", lambda _figure, _default: (400, 300))
+    tab._look_closer()
+    assert asked == [(300.0, 400.0)]
 
 
 async def test_a_tab_turns_to_the_scalars_when_the_camera_turns_out_to_be_no_use() -> None:

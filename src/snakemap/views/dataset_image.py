@@ -26,7 +26,7 @@ from bokeh.palettes import Cividis256
 from bokeh.plotting import figure
 
 from snakemap.views.axes import Scale, resampled
-from snakemap.views.displays import color_limits, rgba
+from snakemap.views.displays import color_limits, limits_refusal, rgba
 from snakemap.views.order import later, on_change
 from snakemap.views.page import fitted, inner_size, resettable
 from snakemap.views.theme import Theme
@@ -102,19 +102,24 @@ class ImagePane:
         for bar in self.bars.values():
             bar.update(background_fill_color=None, major_label_text_color=theme.faint)
 
-    def rescale(self, *, limits: str, by_hand: tuple[float, float], log: bool, flipped: bool) -> None:
+    def rescale(self, *, limits: str, by_hand: tuple[float | None, float | None], log: bool, flipped: bool) -> None:
         """Draws what there is in other colors, or upside down."""
         self.limits, self.by_hand, self.log, self.flipped = limits, by_hand, log, flipped
         if self._values is not None:
             self._place()
             self._render(anew=True)
 
+    @property
+    def refusal(self) -> str:
+        """Why limits that were typed are not used, so that colors go from 1 % to 99 %; empty when there are none."""
+        return limits_refusal(*self.by_hand, log=self.log) if self.limits == "by hand" else ""
+
     def _name_axes(self, unit: str) -> None:
         """Say what goes along the axes, and what stands beside the pointer."""
         y, x = self._scales
         self.figure.xaxis.axis_label, self.figure.yaxis.axis_label = x.title, y.title
         fields = [(one.name, f"{at}{{custom}}" if one.valued else f"{at}{{0,0}}") for at, one in (("$x", x), ("$y", y))]
-        told = tooltip([*fields, ("value", "@image{0,0.[0000]}" if not unit else "@image{custom}")])
+        told = tooltip([*fields, ("value", "@image{custom}")])
         if told != self.hover.tooltips or self._units != (x.unit, y.unit, unit):
             self._units = x.unit, y.unit, unit
             formatters = {"$x": value_hover(x.unit), "$y": value_hover(y.unit), "@image": value_hover(unit)}
@@ -147,10 +152,9 @@ class ImagePane:
             self.color_source.data = {"image": [rgba(told)], **box}
         else:
             if anew:
-                low, high = (
-                    self.by_hand if self.limits == "by hand" else color_limits(values, self.limits, log=self.log)
-                )
-                self.mappers[self.log].update(low=low, high=high if high > low else low + 1)
+                by_hand = self.limits == "by hand" and not self.refusal
+                low, high = self.by_hand if by_hand else color_limits(values, self.limits, log=self.log)
+                self.mappers[self.log].update(low=low, high=high)
             self.source.data = {"image": [np.ascontiguousarray(told)], **box}
         for log, glyph in self.glyphs.items():
             glyph.visible = self.bars[log].visible = not colored and log == self.log

@@ -18,6 +18,7 @@ __all__ = [
     "envelope",
     "image_window",
     "leading",
+    "limits_refusal",
     "line_step",
     "part_of",
     "rgba",
@@ -158,6 +159,19 @@ def color_limits(values: npt.NDArray[Any], limits: str, *, log: bool = False) ->
         if low == high:  # a few bright pixels on nothing
             low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low, low + (abs(low) or 1.0))
+
+
+def limits_refusal(low: float | None, high: float | None, *, log: bool) -> str:
+    """Say why limits of colors that were typed cannot be used; empty when they can.
+
+    >>> limits_refusal(0.0, 5.0, log=False), limits_refusal(0.0, 5.0, log=True)
+    ('', 'on a log scale the lowest color must be above 0')
+    """
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return "the lowest and the highest color must both be numbers"
+    if low >= high:
+        return "the highest color must be above the lowest one"
+    return "on a log scale the lowest color must be above 0" if log and low <= 0 else ""
 
 
 def envelope(

@@ -23,6 +23,7 @@ from snakemap.raster import Raster
 from snakemap.runs import Run
 from snakemap.sources import Source
 from snakemap.trail import Trail, trail_of
+from snakemap.views.displays import limits_refusal
 from snakemap.views.quantities import counted, unit_text
 
 __all__ = ["Choices", "Levels", "Pipeline", "Window"]
@@ -353,12 +354,7 @@ class Pipeline:
         choices = self.choices
         if choices.limits != "by hand":
             return ""
-        low, high = choices.low, choices.high
-        if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-            return "the lowest and the highest color must both be numbers"
-        if low >= high:
-            return "the highest color must be above the lowest one"
-        return "on a log scale the lowest color must be above 0" if choices.scale == "log" and low <= 0 else ""
+        return limits_refusal(choices.low, choices.high, log=choices.scale == "log")
 
     def summaries(self) -> list[ChannelSummary]:
         """One summary a channel, of the brushed points or, without a brush, of all; places are those in the maps."""

@@ -562,8 +562,11 @@ class DatasetView(pn.viewable.Viewer):
             mapper = self.image.mappers[self.log.value]
             self.low.value, self.high.value = float(mapper.low), float(mapper.high)
         self.low.visible = self.high.visible = hand and self.limits.visible
-        by_hand = (float(self.low.value or 0), float(self.high.value or 0))
+        by_hand, before = (self.low.value, self.high.value), self.image.refusal
         self.image.rescale(limits=self.limits.value, by_hand=by_hand, log=self.log.value, flipped=self.flip.value)
+        refusal = self.image.refusal if hand and self.limits.visible else ""
+        if refusal and refusal != before:
+            warn(f"The limits that are set by hand are not used: {refusal}.")
         self.line.set_log(self.log.value)
 
     def _on_view(self, view: tuple[float, float, float, float]) -> None:

@@ -27,7 +27,7 @@ from snakemap.views.histogram import HistogramView
 from snakemap.views.maps import MapsView
 from snakemap.views.messages import warn
 from snakemap.views.order import later, on_change, soon, unsent
-from snakemap.views.page import Page, script
+from snakemap.views.page import Page, inner_size, script
 from snakemap.views.pipeline import Choices, Levels, Pipeline
 from snakemap.views.playback import Playback
 from snakemap.views.quantities import unit_text
@@ -583,10 +583,11 @@ class Tab:
         self._held = False
         run, plot = self.pipeline.run, self.maps.figures[0]
         x, y = self.maps.x_range, self.maps.y_range
-        if run is None or plot.inner_width is None:
-            return
+        width, height = inner_size(plot, (0, 0))
+        if run is None or not width or not height:
+            return  # the browser has not sent the size yet
         view = self.pipeline.cells_in(x.start, x.end, y.start, y.end)
-        if self.pipeline.resize(view=view, pixels=(float(plot.inner_height), float(plot.inner_width))):
+        if self.pipeline.resize(view=view, pixels=(float(height), float(width))):
             self._soon()
 
     def _on_missed(self, attribute: str, old: int, new: int) -> None:
