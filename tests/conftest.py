@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from tests.support.made_up import MadeUpRun
+from tests.support.nginx import Proxy, proxied
 from tests.support.rabbitmq import RabbitMQ
 
 from snakemap.embedded_redis import EmbeddedRedis
@@ -41,3 +43,18 @@ def rabbitmq(rabbitmq_server: RabbitMQ) -> RabbitMQ:
     """A private RabbitMQ that runs when the test begins, whatever the test before did to it."""
     rabbitmq_server.start()
     return rabbitmq_server
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[Proxy]:
+    """Pages and API behind nginx, with TLS and a prefix each."""
+    with proxied(tmp_path_factory.mktemp("proxy"), redis_server) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def run_behind_proxy(proxy: Proxy, redis_url: str) -> MadeUpRun:
+    """A run of 33 points in the store of the pages behind nginx."""
+    run = MadeUpRun(redis_url)
+    run.add(1, 33)
+    return run

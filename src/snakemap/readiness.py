@@ -10,13 +10,14 @@ from snakemap.errors import StoreUnavailable
 from snakemap.refusals import WRITES, words_of
 from snakemap.vitals import Condition, condition
 
-__all__ = ["broker_of", "checks", "checks_of", "refuses_of", "wrong"]
+__all__ = ["NO_WORKER", "broker_of", "checks", "checks_of", "refuses_of", "wrong"]
 
 TIMEOUT_S = 3.0
 HELD_MAX_S = 10.0
 """Longest time in seconds that a message from the broker may take until it is stored and acknowledged."""
 
 OK = "ok"
+NO_WORKER = "No worker holds the lease: no documents are stored. Start `snakemap ingest`."
 SOUND = Condition()
 
 
@@ -48,14 +49,14 @@ def checks_of(reports: Mapping[str, Mapping[str, Any]], told_by_redis: Condition
     >>> checks_of({"ingest": {"broker": "connected"}})
     {'redis': 'ok', 'worker': 'ok', 'broker': 'ok'}
     >>> checks_of({})
-    {'redis': 'ok', 'worker': 'no word from it; `snakemap ingest` does not run on this store'}
+    {'redis': 'ok', 'worker': 'No worker holds the lease: no documents are stored. Start `snakemap ingest`.'}
     """
     worker = reports.get("ingest")
     if refuses := refuses_of(reports, told_by_redis).refuses:
         # a worker that cannot report to this Redis may be alive: nothing is claimed of it
         return {"redis": refuses, **({} if worker is None else _others(worker))}
     if worker is None:
-        return {"redis": OK, "worker": "no word from it; `snakemap ingest` does not run on this store"}
+        return {"redis": OK, "worker": NO_WORKER}
     return {"redis": OK, **_others(worker)}
 
 

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import pytest
 from playwright.sync_api import Browser
 from tests.support.browser import open_page
 from tests.support.made_up import MadeUpRun
-from tests.support.nginx import Proxy, proxied
+from tests.support.nginx import Proxy
 from tests.support.patience import PATIENCE
 
 TIMEOUT_S = 30.0 * PATIENCE
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[Proxy]:
-    with proxied(tmp_path_factory.mktemp("proxy"), redis_server) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def run(proxy: Proxy, redis_url: str) -> MadeUpRun:
-    run = MadeUpRun(redis_url)
-    run.add(1, 33)
-    return run
-
-
-def test_the_dashboard_is_live_behind_the_prefix(proxy: Proxy, chromium: Browser, run: MadeUpRun) -> None:
+def test_the_dashboard_is_live_behind_the_prefix(proxy: Proxy, chromium: Browser, run_behind_proxy: MadeUpRun) -> None:
+    run = run_behind_proxy
     context = chromium.new_context(viewport={"width": 1280, "height": 800}, ignore_https_errors=True)
     asked: list[str] = []
     context.on("request", lambda request: asked.append(request.url))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 from tests.support.made_up import MadeUpRun
-from tests.support.nginx import Proxy, proxied, trusting
+from tests.support.nginx import Proxy, trusting
 from tests.support.patience import PATIENCE
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -17,20 +16,7 @@ from websockets.exceptions import InvalidStatus
 TIMEOUT_S = 30.0 * PATIENCE
 
 
-@pytest.fixture(scope="module")
-def proxy(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[Proxy]:
-    with proxied(tmp_path_factory.mktemp("proxy"), redis_server) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def run(proxy: Proxy, redis_url: str) -> MadeUpRun:
-    run = MadeUpRun(redis_url)
-    run.add(1, 33)
-    return run
-
-
-def test_all_that_a_page_loads_comes_through_the_proxy(proxy: Proxy, run: MadeUpRun) -> None:
+def test_all_that_a_page_loads_comes_through_the_proxy(proxy: Proxy, run_behind_proxy: MadeUpRun) -> None:
     with proxy.client() as client:
         page = client.get(f"{proxy.url}/snakemap/maps")
         loaded = [page.url.join(found) for found in re.findall(r'(?:src|href)="([^"]+\.(?:js|css)[^"]*)"', page.text)]
@@ -68,7 +54,7 @@ def test_a_browser_of_another_origin_gets_no_session(proxy: Proxy) -> None:
         assert asyncio.run(refused(secure + path)) == 403, path
 
 
-def test_the_api_answers_behind_the_prefix(proxy: Proxy, run: MadeUpRun) -> None:
+def test_the_api_answers_behind_the_prefix(proxy: Proxy, run_behind_proxy: MadeUpRun) -> None:
     with proxy.client() as client:
         schema = client.get(f"{proxy.api}/openapi.json").json()
         assert schema["servers"] == [{"url": "/snakemap-api"}]
@@ -84,12 +70,12 @@ def test_the_api_answers_behind_the_prefix(proxy: Proxy, run: MadeUpRun) -> None
         assert moved.headers["location"].startswith((proxy.url, "/"))
 
 
-def test_streams_of_the_api_come_at_once_behind_the_prefix(proxy: Proxy, run: MadeUpRun) -> None:
+def test_streams_of_the_api_come_at_once_behind_the_prefix(proxy: Proxy, run_behind_proxy: MadeUpRun) -> None:
     with proxy.client() as client, client.stream("GET", f"{proxy.api}/api/data/events") as answer:
         assert next(answer.iter_lines()).startswith("retry:")
 
     async def first() -> dict[str, object]:
-        url = f"{proxy.api.replace('https', 'wss')}/api/runs/{run.uid}/documents?after=0"
+        url = f"{proxy.api.replace('https', 'wss')}/api/runs/{run_behind_proxy.uid}/documents?after=0"
         async with asyncio.timeout(TIMEOUT_S), connect(url, ssl=trusting(proxy.directory)) as socket:
             return json.loads(await socket.recv())
 

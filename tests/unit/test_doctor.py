@@ -295,7 +295,7 @@ def test_what_the_worker_reports_is_told(report: dict[str, Any], marks: list[Mar
 
 def test_a_worker_that_is_silent_is_told_with_how_to_start_it() -> None:
     ((mark, text),) = found("worker", in_store(reports={}))
-    assert (mark, "`snakemap ingest` with the same settings starts it" in text) == (Mark.NOTE, True)
+    assert (mark, "Start `snakemap ingest` with the same settings." in text) == (Mark.NOTE, True)
 
 
 # files

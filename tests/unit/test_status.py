@@ -132,6 +132,8 @@ def test_a_lost_worker_is_told() -> None:
     live = live_of()
     live.reports = {}
     assert shown(live, run_of()) == [("live", "good"), ("Redis", "good"), ("worker lost", "bad")]
+    said = lights(live, run_of(), now=100.0)[-1]["title"]
+    assert said == "No worker holds the lease: no documents are stored. Start `snakemap ingest`."
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,9 @@ def worker(scene: Scene) -> Iterator[Found]:
         yield Note("it cannot report while Redis stores nothing; see what is said of Redis here")
         return
     if told is None:
-        yield Note("no word from it; `snakemap ingest` with the same settings starts it")
+        yield Note(
+            "No worker holds the lease: no documents are stored. Start `snakemap ingest` with the same settings."
+        )
         return
     broker, version = broker_of(told), told.get("version")
     where = f"at work on {told.get('host')}, process {told.get('pid')}; its broker: {broker}"

@@ -10,7 +10,7 @@ from typing import Any
 from snakemap.live import Live
 from snakemap.maps import ChannelSummary, value_at
 from snakemap.raster import Axis
-from snakemap.readiness import broker_of
+from snakemap.readiness import NO_WORKER, broker_of
 from snakemap.refusals import LIGHTS
 from snakemap.runs import Run
 from snakemap.views.pipeline import Pipeline
@@ -108,7 +108,7 @@ def lights(
     if ingest is None and live.condition.word:
         return [*shown, _light("worker unknown", "warn", "`snakemap ingest` cannot report while Redis stores nothing")]
     if ingest is None:
-        return [*shown, _light("worker lost", "bad", "no word from `snakemap ingest`: nothing new can come")]
+        return [*shown, _light("worker lost", "bad", NO_WORKER)]
     shown.append(_light("worker", "good", f"on {ingest.get('host', '?')}, {ingest.get('waiting', 0):,} frames to read"))
     state, broker = str(ingest.get("broker") or "none"), broker_of(ingest)
     if state != "none":
