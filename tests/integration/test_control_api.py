@@ -21,14 +21,20 @@ SMALL = {"shape": "3x4", "rate_hz": 0, "frame_shape": "16x16"}
 SLOW = {"shape": "30x30", "rate_hz": 10, "frame_shape": "16x16"}
 
 
-@pytest.fixture
-def beamline(tmp_path: Path, redis_url: str) -> Iterator[str]:
-    port = free_port()
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data root of all tests: the simulated beamline starts once."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def beamline(tmp_path_factory: pytest.TempPathFactory, redis_server: str, root: Path) -> Iterator[str]:
+    port, directory = free_port(), tmp_path_factory.mktemp("beamline")
     environment = {
-        "SNAKEMAP_REDIS_URL": redis_url, "SNAKEMAP_DATA_ROOT": str(tmp_path), "SNAKEMAP_STATE_DIR": str(tmp_path),
+        "SNAKEMAP_REDIS_URL": redis_server, "SNAKEMAP_DATA_ROOT": str(root), "SNAKEMAP_STATE_DIR": str(directory),
     }  # fmt: skip
-    with Program(["simulate", "--rest", str(port)], environment=environment, log=tmp_path / "log"):
-        assert eventually(lambda: "simulated at" in (tmp_path / "log").read_text(), timeout_s=30)
+    with Program(["simulate", "--rest", str(port)], environment=environment, log=directory / "log") as program:
+        assert eventually(lambda: "simulated at" in program.log.read_text(), timeout_s=30), program.log.read_text()
         yield f"http://127.0.0.1:{port}"
 
 
@@ -61,13 +67,14 @@ class Client:
 
 
 @pytest.fixture
-async def client(beamline: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Client]:
+async def client(beamline: str, redis_url: str, root: Path) -> AsyncIterator[Client]:
     async with (
-        Lab(redis_url, root=tmp_path) as lab,
+        Lab(redis_url, root=root) as lab,
         lab.worker(),
         serving(redis_url, blueapi_url=beamline, origins="ours:1", actions_per_minute=12) as api,
     ):
         client = Client(api.authority)
+        await client.until_idle()
         yield client
         await client.client.aclose()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,22 @@ BASE = "/entry/instrument/spectroscopy_detector/"
 COLORS = {"red": "RedTotal", "green": "GreenTotal", "blue": "BlueTotal"}
 
 
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data root of all tests: the simulated beamline starts once."""
+    return tmp_path_factory.mktemp("data")
+
+
 @pytest.fixture
-async def lab(redis_url: str, tmp_path: Path) -> AsyncIterator[Lab]:
+async def lab(redis_url: str, root: Path) -> AsyncIterator[Lab]:
     """A worker to which documents come through the store."""
-    async with Lab(redis_url, root=tmp_path, file_timeout_s=1) as lab, lab.worker():
+    async with Lab(redis_url, root=root, file_timeout_s=1) as lab, lab.worker():
         yield lab
 
 
 @pytest.fixture
-async def api(redis_url: str, tmp_path: Path) -> AsyncIterator[Served]:
-    async with serving(redis_url, data_root=tmp_path, path_map=f"/data={tmp_path}") as api:
+async def api(redis_url: str, root: Path) -> AsyncIterator[Served]:
+    async with serving(redis_url, data_root=root, path_map=f"/data={root}") as api:
         yield api
 
 
@@ -274,21 +280,25 @@ class Buttons:
         await self._client.aclose()
 
 
-@pytest.fixture
-async def buttons(redis_url: str, tmp_path: Path) -> AsyncIterator[Buttons]:
-    """They control the simulated beamline, which has a process of its own."""
-    port = free_port()
+@pytest.fixture(scope="module")
+def beamline(tmp_path_factory: pytest.TempPathFactory, redis_server: str, root: Path) -> Iterator[str]:
+    """URL of the simulated beamline, which has a process of its own."""
+    port, directory = free_port(), tmp_path_factory.mktemp("beamline")
     environment = {
-        "SNAKEMAP_REDIS_URL": redis_url, "SNAKEMAP_DATA_ROOT": str(tmp_path), "SNAKEMAP_STATE_DIR": str(tmp_path),
+        "SNAKEMAP_REDIS_URL": redis_server, "SNAKEMAP_DATA_ROOT": str(root), "SNAKEMAP_STATE_DIR": str(directory),
     }  # fmt: skip
-    with Program(["simulate", "--rest", str(port)], environment=environment, log=tmp_path / "log"):
-        begun = await asyncio.to_thread(
-            eventually, lambda: "simulated at" in (tmp_path / "log").read_text(), timeout_s=60
-        )
-        assert begun, (tmp_path / "log").read_text()
-        buttons = Buttons(f"http://127.0.0.1:{port}")
-        yield buttons
-        await buttons.close()
+    with Program(["simulate", "--rest", str(port)], environment=environment, log=directory / "log") as program:
+        begun = eventually(lambda: "simulated at" in program.log.read_text(), timeout_s=60)
+        assert begun, program.log.read_text()
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+async def buttons(beamline: str) -> AsyncIterator[Buttons]:
+    """They control the simulated beamline."""
+    buttons = Buttons(beamline)
+    yield buttons
+    await buttons.close()
 
 
 @pytest.mark.parametrize("params", [{}, {"fly": False}, {"fly": True}], ids=["Run", "Step Scan", "Fly Scan"])
