@@ -272,6 +272,15 @@ class CausalOrder:
         """Documents that wait for another."""
         return len(self._waiting)
 
+    @property
+    def newest_waiting(self) -> int:
+        """Number of the document that had to wait last, from 1 on; 0 while none had to."""
+        return self._count
+
+    def waits(self, number: int) -> bool:
+        """Whether a document, by its number, still waits for another."""
+        return number in self._waiting
+
     def accept(self, document: Document) -> list[Document]:
         """Takes one document in and returns those that can go on now, in order; an empty list when it must wait.
 

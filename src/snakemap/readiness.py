@@ -86,15 +86,32 @@ def broker_of(worker: Mapping[str, Any]) -> str:
     '812 messages were delivered to the worker and are not stored; the oldest waits for 42 s'
     >>> broker_of({"broker": "connected", "held": 3, "held_s": 0.2})
     'connected'
+    >>> broker_of({"broker": "connected", "orphans": 7, "subscription": "maps"}).partition(":")[0]
+    '7 documents refer to others that never came'
     """
     state, held, held_s = str(worker.get("broker", "none")), worker.get("held"), worker.get("held_s")
-    if state != "connected" or not isinstance(held, int) or not isinstance(held_s, int | float):
+    if state != "connected":
         return state
+    if not isinstance(held, int) or not isinstance(held_s, int | float):
+        return _missing(worker) or state
     if not held or held_s <= HELD_MAX_S:
-        return state
+        return _missing(worker) or state
     words = "message was" if held == 1 else "messages were"
     verb = "is" if held == 1 else "are"
     return f"{held:,} {words} delivered to the worker and {verb} not stored; the oldest waits for {held_s:.0f} s"
+
+
+def _missing(worker: Mapping[str, Any]) -> str:
+    """That documents are missing though the broker is connected, in words; empty when none are."""
+    orphans = worker.get("orphans")
+    if not isinstance(orphans, int) or not orphans:
+        return ""
+    refer = "1 document refers to one" if orphans == 1 else f"{orphans:,} documents refer to others"
+    queue = str(worker.get("subscription") or "")
+    return (
+        f"{refer} that never came: another program may read the queue {queue}, or the scan began before the queue "
+        "was there. Give each program a queue of its own (SNAKEMAP_STOMP_SUBSCRIPTION)."
+    )
 
 
 def wrong(told: Mapping[str, str]) -> str:

@@ -15,8 +15,11 @@ from tests.support.lab import Lab, WorkerProcess, maps_of_frames, write_frames
 from tests.support.own_redis import OwnRedis
 from tests.support.rabbitmq import RabbitMQ
 
+from snakemap.broker import Broker, Frame
 from snakemap.documents import Document
 from snakemap.errors import NotTheWorker, StoreUnavailable
+from snakemap.ingest import listener
+from snakemap.readiness import checks
 from snakemap.store import Store
 
 TAKEOVER_S = 60.0
@@ -158,3 +161,40 @@ async def test_only_the_holder_of_the_lease_can_append(redis_url: str) -> None:
 
 def start_of(uid: str) -> Document:
     return Document("start", {"uid": uid, "time": 1.0}, run=uid)
+
+
+async def test_another_program_that_reads_the_queue_is_noticed(
+    lab: Lab, scan: Scan, rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker shares the messages of a queue out among its consumers, and acknowledged is acknowledged."""
+    monkeypatch.setattr(listener, "ORPHAN_S", 0.2)
+    queue = lab.environment["stomp_subscription"]
+    other, taken = Broker(rabbitmq.stomp_url, destination=lab.destination, subscription=queue), list[Frame]()
+
+    async def take() -> None:
+        async for frames in other.frames():
+            taken.extend(frames)
+            other.ack(frames)
+
+    async def told() -> bool:
+        said = (await checks(lab.store)).get("broker", "")
+        return f"another program may read the queue {queue}," in said
+
+    async def ready() -> bool:
+        return await checks(lab.store) == {"redis": "ok", "worker": "ok", "broker": "ok"}
+
+    async with lab, lab.worker():
+        lab.publish(*scan.whole())
+        await assert_whole(lab, scan)
+        assert await ready()
+        taking = asyncio.create_task(take())
+        try:
+            await lab.until(lambda: asyncio.sleep(0, other.state == "connected"))
+            lab.publish(*Scan("shared", shape=(10, 10), frames=scan.frames).whole())
+            await lab.until(told)
+            assert taken
+        finally:
+            await other.close()
+            await taking
+        monkeypatch.setattr(listener, "ORPHANS_KEPT_S", 0.0)
+        await lab.until(ready)

@@ -381,7 +381,7 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.state, self.since, self.queued, self.oversized = "connected", 0.0, 0, 0
-        self.held, self.held_s, self.consumers = 0, 0.0, 0
+        self.held, self.held_s, self.consumers, self.subscription = 0, 0.0, 0, "test"
         self.unacknowledged: dict[str, Frame] = {}
         self._numbers = itertools.count()
         self._news = asyncio.Event()

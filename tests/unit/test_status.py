@@ -172,6 +172,16 @@ def test_messages_that_are_delivered_and_not_stored_are_said_however_well_the_br
     assert shown(live_of(held="x", held_s=None), run_of())[-1] == ("broker", "good")
 
 
+def test_documents_that_refer_to_others_that_never_came_are_said_with_the_name_of_the_queue() -> None:
+    live = live_of(held=0, held_s=0.0, orphans=3, subscription="maps")
+    assert shown(live, run_of())[-1] == ("broker held up", "bad")
+    said = lights(live, run_of(), now=NOW)[-1]["title"]
+    assert said.startswith("3 documents refer to others that never came: another program may read the queue maps, or")
+    for odd in ({"orphans": 0}, {"orphans": "x"}, {"orphans": None}):
+        assert shown(live_of(held=0, held_s=0.0, **odd), run_of())[-1] == ("broker", "good")
+    assert shown(live_of(broker="lost: refused", orphans=3), run_of())[-1] == ("broker lost", "bad")
+
+
 @pytest.mark.parametrize("broker", ["none", "", None])
 def test_without_a_broker_there_is_no_light_for_one(broker: str | None) -> None:
     assert shown(live_of(broker=broker), run_of())[-1] == ("worker", "good")

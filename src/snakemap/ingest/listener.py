@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
@@ -18,6 +19,14 @@ __all__ = ["Listener"]
 log = logging.getLogger(__name__)
 
 PROGRESS_PERIOD_S = 0.25
+
+ORPHAN_S = 10.0
+"""A document that has waited for so long waits for one that will not come."""
+
+ORPHANS_KEPT_S = 60.0
+"""So long after it came, a document that waits is a sign that others are missing now."""
+
+ORPHANS_MAX = 10_000
 
 
 class Broker(Protocol):
@@ -60,6 +69,7 @@ class Listener:
         self.received = 0
         self._order = CausalOrder()
         self._late: list[Document] = []
+        self._early: deque[tuple[float, int]] = deque(maxlen=ORPHANS_MAX)
         self._progress: bytes | str = b""
         self._progress_at = 0.0
 
@@ -79,6 +89,19 @@ class Listener:
                     await self._take(frames)
         finally:
             await self.broker.leave()
+
+    @property
+    def orphans(self) -> int:
+        """Documents of the last minute that refer to others which did not come within 10 s.
+
+        The broker delivers in order and keeps what is not acknowledged, so that these went to another program, or were
+        sent before the queue was there.
+        """
+        now = self.tally.clock.now()
+        while self._early and now - self._early[0][0] > ORPHANS_KEPT_S:
+            self._early.popleft()
+        old = (number for came, number in self._early if now - came > ORPHAN_S)
+        return sum(self._order.waits(number) for number in old)
 
     async def _take(self, frames: Sequence[Frame]) -> None:
         """Stores what a batch says, and then acknowledges it."""
@@ -113,6 +136,7 @@ class Listener:
                 ready = self._order.accept(message) if isinstance(message, Document) else [message]
                 if not ready:
                     unread.append((frame, "it came before what it refers to, and waits"))
+                    self._early.append((self.tally.clock.now(), self._order.newest_waiting))
                 messages += ready
                 self._late += [one for one in ready[1:] if isinstance(one, Document)]
             except DocumentError as trouble:

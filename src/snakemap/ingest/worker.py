@@ -55,6 +55,8 @@ class BrokerState(Protocol):
     def held(self) -> int: ...
     @property
     def held_s(self) -> float: ...
+    @property
+    def subscription(self) -> str: ...
 
 
 class LeaseStore(Protocol):
@@ -213,6 +215,8 @@ class Worker:
             "oversized": self.broker.oversized if self.broker else 0,
             "held": self.broker.held if self.broker else 0,
             "held_s": round(self.broker.held_s, 1) if self.broker else 0.0,
+            "orphans": self.listener.orphans if self.listener else 0,
+            "subscription": self.broker.subscription if self.broker else "",
             "refused": self.tally.refused,
             "worker_state": self.tally.worker_state,
             "task_id": self.tally.task_id,
