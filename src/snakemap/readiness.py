@@ -109,8 +109,8 @@ def _missing(worker: Mapping[str, Any]) -> str:
     refer = "1 document refers to one" if orphans == 1 else f"{orphans:,} documents refer to others"
     queue = str(worker.get("subscription") or "")
     return (
-        f"{refer} that never came: another program may read the queue {queue}, or the scan began before the queue "
-        "was there. Give each program a queue of its own (SNAKEMAP_STOMP_SUBSCRIPTION)."
+        f"{refer} that never came: another program may read the queue {queue}, or the broker lost them or had no such "
+        "queue yet. Give each program a queue of its own (SNAKEMAP_STOMP_SUBSCRIPTION)."
     )
 
 
