@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
@@ -328,6 +327,8 @@ def _add(
 
 @functools.cache
 def _compiled(python: Callable[..., None], *, cache: bool) -> Callable[..., None]:
+    import numba  # here, as a process that sums nothing starts in half the time without it
+
     options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "nsz"}}
     try:
         return numba.njit(python, cache=cache, **options)

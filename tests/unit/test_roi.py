@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -189,13 +192,18 @@ def test_a_small_frame_is_copied_and_not_changed():
     assert not np.shares_memory(small, frame)
 
 
+def test_a_reading_process_that_sums_nothing_starts_without_a_compiler():
+    code = "import sys, snakemap.hdf5_child; sys.exit('numba' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_without_any_place_for_compiled_code_sums_are_the_same(monkeypatch):
     def njit(python, *, cache=False, **_options):
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
         return python
 
-    monkeypatch.setattr(roi.numba, "njit", njit)
+    monkeypatch.setattr("numba.njit", njit)
     roi._compiled.cache_clear()
     try:
         assert sum_frames(np.ones((1, 3, 4), np.uint8), []).tolist() == [[12]]
