@@ -22,6 +22,7 @@ from bokeh.io.doc import curdoc
 from bokeh.settings import settings
 from bokeh.util.token import check_session_id_signature
 from jinja2 import Template
+from tornado.httputil import parse_cookie
 
 from snakemap import levels, logs
 from snakemap.chronicle import Chronicle
@@ -54,6 +55,7 @@ from snakemap.views.pipeline import Levels
 from snakemap.views.release import release_with_session
 from snakemap.views.session_owner import owner_of, refuse_adoption
 from snakemap.views.tab import Tab
+from snakemap.views.theme import THEMES
 from snakemap.views.visit import FileRoom
 from snakemap.watch import Watch
 
@@ -67,6 +69,8 @@ TEMPLATE = Template(
     + "{% endraw %}</script>{% endblock %}"
 )
 """Panel's page, and a script that opens it again when its document does not come."""
+
+THEME_COOKIE = "snakemap-theme"
 
 REFUSED_AGAIN_S = 20
 """Seconds, and up to twice as many, after which a page that was refused is opened again."""
@@ -207,7 +211,8 @@ def _show(name: str, *, title: str, base: str) -> None:
     """
     place, notes = parse(_query())
     release_with_session(curdoc())
-    css = [] if base else [page_css(place.theme or "dark")]  # a page of others keeps its own style
+    theme = place.theme or ("" if base else _kept_theme(curdoc())) or "dark"
+    css = [] if base else [page_css(theme)]  # a page of others keeps its own style
     # Panel's own theme stays as it is: it would follow the address, but not the button that changes the colors
     pn.extension(raw_css=css, notifications=True, theme="default")
     try:
@@ -217,7 +222,7 @@ def _show(name: str, *, title: str, base: str) -> None:
             events.component.base = base
             _serve(_alone(events, background="page"), title=title, base=base, place=place, name=name)
             return
-        made = _tab(curdoc(), place)
+        made = _tab(curdoc(), place, theme=theme)
     except SnakemapError as refusal:
         log.warning("a session was refused: %s", refusal)
         if not isinstance(refusal, SettingsError):
@@ -258,7 +263,7 @@ def _serve(view: Any, *, name: str, title: str, base: str, place: Place, tab: Ta
     (colored(box, tab) if tab is not None else box).servable()
 
 
-def _tab(document: Document, place: Place) -> Tab:
+def _tab(document: Document, place: Place, *, theme: str) -> Tab:
     """The tab of a session.
 
     Raises:
@@ -266,7 +271,7 @@ def _tab(document: Document, place: Place) -> Tab:
         SettingsError: when a setting cannot be used.
     """
     shared = _admitted(document)
-    made = Tab(shared.live, shared.levels, document=document, pinned=place.run, theme=place.theme or "dark")
+    made = Tab(shared.live, shared.levels, document=document, pinned=place.run, theme=theme)
     made.start_when_ready()
     _free_when_left(document, made.end)
     return made
@@ -325,6 +330,13 @@ def _alone(view: Any, *, background: str = "panel") -> pn.viewable.Viewable:
     page = under_line(view, _line(), sizing_mode="stretch_both")
     page.styles = {**page.styles, **styles}
     return page
+
+
+def _kept_theme(document: Document) -> str:
+    """The theme that the user chose last in this browser, which `topbar.js` keeps in a cookie; empty when none."""
+    owner = owner_of(getattr(document.session_context, "request", None))
+    kept = parse_cookie(owner.headers.get("cookie", "")).get(THEME_COOKIE, "") if owner is not None else ""
+    return kept if kept in THEMES else ""
 
 
 def _query() -> str:

@@ -21,7 +21,7 @@
       const style = getComputedStyle(chain[k])
       const own = over(parsed(style.backgroundColor), below)
       const [text, back] = k === chain.length - 1 ? [over(color, own), own] : paint(k + 1, own)
-      const share = Number(style.opacity)
+      const share = Number(style.opacity) * [...style.filter.matchAll(/opacity\(([\d.]+)\)/g)].reduce((all, one) => all * Number(one[1]), 1)
       return [mixed(text, below, share), mixed(back, below, share)]
     }
     return paint(0, [255, 255, 255])

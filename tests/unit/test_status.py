@@ -13,9 +13,10 @@ from snakemap.live import Live
 from snakemap.maps import Maps
 from snakemap.raster import Axis, Raster
 from snakemap.runs import Run
+from snakemap.views.dashboard import guest_css, page_css
 from snakemap.views.pipeline import Choices, Levels, Pipeline
 from snakemap.views.status import STALE_AFTER_S, Pace, duration, lights, progress, table
-from snakemap.views.theme import DARK, LIGHT
+from snakemap.views.theme import CHANNEL_COLORS
 from snakemap.vitals import Condition
 from snakemap.watch import WorkerStatus
 
@@ -221,7 +222,16 @@ def test_blueapis_state_is_told_where_there_is_one(worker: WorkerStatus, told: t
 def rows_of(run: Run, **choices: Any) -> list[dict[str, Any]]:
     pipeline = Pipeline(Choices(**choices), Levels())
     pipeline.look_at(run)
-    return table(pipeline, pipeline.summaries(), theme=DARK, brushed=None, marks={})["rows"]
+    return table(pipeline, pipeline.summaries(), brushed=None, marks={})["rows"]
+
+
+def test_rows_name_variables_that_every_theme_has_for_their_colors() -> None:
+    rows = rows_of(run_of())
+    assert [row["color"] for row in rows] == [f"var(--sm-channel-{name})" for name in ("red", "total")]
+    for theme, colors in CHANNEL_COLORS.items():
+        for name, color in colors.items():
+            assert f"--sm-channel-{name}: {color};" in guest_css(theme)
+            assert f"--sm-channel-{name}: {color};" in page_css(theme)
 
 
 def test_the_table_has_a_row_a_channel_with_where_its_maximum_is() -> None:
@@ -252,9 +262,9 @@ def test_the_caption_says_which_pixels_are_brushed() -> None:
     pipeline = Pipeline(Choices(), Levels())
     pipeline.look_at(run)
     brushed = {"channel": "red", "range": (0.25, 0.5)}
-    told = table(pipeline, pipeline.summaries(), theme=LIGHT, brushed=brushed, marks={})["caption"]
+    told = table(pipeline, pipeline.summaries(), brushed=brushed, marks={})["caption"]
     assert told == "brushed pixels only: red from 25% to 50% of its maximum"
-    assert table(pipeline, pipeline.summaries(), theme=LIGHT, brushed=None, marks={})["caption"] == ""
+    assert table(pipeline, pipeline.summaries(), brushed=None, marks={})["caption"] == ""
 
 
 @pytest.mark.parametrize(
@@ -273,6 +283,6 @@ def test_the_caption_names_brushed_values_in_the_unit_of_the_channel(unit: str, 
     pipeline = Pipeline(Choices(channel="red"), Levels())
     pipeline.look_at(run)
     brushed = {"channel": "red", "range": (0.25, 0.5)}
-    shown = table(pipeline, pipeline.summaries(), theme=LIGHT, brushed=brushed, marks={})
+    shown = table(pipeline, pipeline.summaries(), brushed=brushed, marks={})
     assert shown["caption"] == f"brushed pixels only: {told}"
     assert shown["rows"][0]["unit"] == unit

@@ -24,7 +24,7 @@ from snakemap.views.past_frames import PastFrames
 from snakemap.views.pipeline import ASPECTS, LIMITS, SCALES
 from snakemap.views.steering import Steering
 from snakemap.views.tab import Tab
-from snakemap.views.theme import THEMES
+from snakemap.views.theme import CHANNEL_COLORS, THEMES
 from snakemap.views.theming import FONT, STALE
 from snakemap.views.timebar import TimeControls
 from snakemap.views.visit import FileRoom, Visit
@@ -72,6 +72,7 @@ def guest_css(worn: str) -> str:
 def _variables(name: str) -> str:
     """The colors of a theme, for our own style sheets and for those of Panel, which apply after ours in every pane."""
     colors = {key: value for key, value in asdict(THEMES[name]).items() if key != "name"} | STATUS_COLORS[name]
+    colors |= {f"channel-{key}": value for key, value in CHANNEL_COLORS[name].items()}
     parts = [f"--sm-{key}: {value};" for key, value in colors.items()]
     parts += [f"--design-{key}: var(--sm-{ours});" for key, ours in DESIGN.items()]
     return f"color-scheme: {name}; " + " ".join(parts)

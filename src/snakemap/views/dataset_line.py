@@ -177,7 +177,7 @@ class LinePane:
         plot.add_tools(PanTool(), wheel, ResetTool(), save_tool("line"))
         plot.toolbar.active_scroll = wheel
         resettable(plot)
-        plot.xaxis.formatter = BasicTickFormatter(use_scientific=False)
+        plot.xaxis.formatter = BasicTickFormatter(power_limit_high=7)  # energies in eV stay whole
         line = plot.line("x", "y", source=self.source, line_width=1.5)
         plot.scatter("x", "y", source=self.marks, size=4)
         plot.varea("x", "low", "high", source=self.band)

@@ -148,8 +148,9 @@ class FrameView(pn.viewable.Viewer):
             fill_color=None, line_color="color", line_width=2,
         )  # fmt: skip
         labels = LabelSet(
-            x="left", y="top", text="name", text_color="color", source=self.outlines, text_font_size="12px", y_offset=3,
+            x="left", y="top", text="name", text_color="color", source=self.outlines, text_font_size="12px",
             text_font_style="bold", background_fill_color="black", background_fill_alpha=0.7,
+            text_baseline="top", x_offset=3, y_offset=-3,  # inside: above the first row there is no room
         )  # fmt: skip
         self.bar = ColorBar(color_mapper=self.mapper, width=9, padding=4, label_standoff=5)
         self.bar.formatter = counts_formatter()

@@ -15,7 +15,7 @@ from snakemap.refusals import LIGHTS
 from snakemap.runs import Run
 from snakemap.views.pipeline import Pipeline
 from snakemap.views.quantities import quantity, unit_text
-from snakemap.views.theme import Theme, channel_color
+from snakemap.views.theme import channel_hue
 from snakemap.vitals import Condition
 from snakemap.watch import WorkerStatus
 
@@ -194,7 +194,6 @@ def table(
     pipeline: Pipeline,
     summaries: Sequence[ChannelSummary],
     *,
-    theme: Theme,
     brushed: Mapping[str, Any] | None,
     marks: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -203,7 +202,6 @@ def table(
     Args:
         pipeline: of the tab.
         summaries: one a channel.
-        theme: the colors of the page.
         brushed: ``range`` and ``channel`` of the brush; None without one.
         marks: what is wrong with a channel, by its name.
     """
@@ -215,7 +213,7 @@ def table(
             {
                 "channel": name,
                 "unit": unit_text(pipeline.source.units.get(name)),
-                "color": channel_color(name, theme, channels=maps.channels),
+                "color": f"var(--sm-channel-{channel_hue(name, channels=maps.channels)})",
                 "mark": marks.get(name, ""),
                 **{key: _finite(getattr(summary, key)) for key in ("minimum", "maximum", "mean")},
                 "total": summary.total if found else None,

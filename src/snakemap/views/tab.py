@@ -221,7 +221,7 @@ class Tab:
     def _write(self, run: Run | None, *, now: float) -> None:
         """Words and numbers: of the run as it is now in the top bar, and of what is drawn of it in the table."""
         self._words_at = now
-        theme, drawn = THEMES[self.choices.theme], self.pipeline.run
+        drawn = self.pipeline.run
         if run is not None:
             self.pace.note(run.points, now=now)
         brush = self.choices.brush
@@ -233,7 +233,7 @@ class Tab:
                 found = drawn.agreements(self.pipeline.source)
                 marks = {one.channel: one.described for one in found}
                 self.maps.name_channels(self._titles({one.channel: one.short for one in found}))
-                told = table(self.pipeline, self.pipeline.summaries(), theme=theme, brushed=brushed, marks=marks)
+                told = table(self.pipeline, self.pipeline.summaries(), brushed=brushed, marks=marks)
                 self._set(self.summary, state=told)
                 self._name_sources(drawn)
             found = sought(self.live.summaries, self.run_list.wanted)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["DARK", "LIGHT", "NO_LOGARITHM", "THEMES", "Theme", "channel_color"]
+__all__ = ["CHANNEL_COLORS", "DARK", "LIGHT", "NO_LOGARITHM", "THEMES", "Theme", "channel_color", "channel_hue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,17 @@ CHANNEL_COLORS = {
 
 def channel_color(channel: str, theme: Theme, *, channels: Sequence[str] = ()) -> str:
     """The color of a channel's title, frame and outline, readable on the theme's background."""
-    colors = CHANNEL_COLORS[theme.name]
-    if channel in colors:
-        return colors[channel]
+    return CHANNEL_COLORS[theme.name][channel_hue(channel, channels=channels)]
+
+
+def channel_hue(channel: str, *, channels: Sequence[str] = ()) -> str:
+    """The key of a channel's color in every theme; a page has it as the variable ``--sm-channel-KEY``.
+
+    >>> channel_hue("total"), channel_hue("i0", channels=["it", "i0"])
+    ('total', 'green')
+    """
+    hues = CHANNEL_COLORS["dark"]
+    if channel in hues:
+        return channel
     number = list(channels).index(channel) if channel in channels else 0
-    return list(colors.values())[number % 3]
+    return list(hues)[number % 3]

@@ -9,7 +9,7 @@ const BEAT = "snakemap-beat"
 const SILENT_MS = globalThis.snakemapSilentMs ?? 2800, CHECK_MS = 150, LATE_MS = 1500
 const ANSWER_MS = 5000, SETTLE_MS = 3000, PAUSE_MS = 1000, PAUSE_MAX_MS = 8000
 const STEADY_MS = 10000, AGAIN_MAX_MS = 60000, EMBED_MS = 120000
-const REOPENED = "snakemap-reopened", AGAIN = "snakemap-again-", STALE = "grayscale(0.85) opacity(0.55)"
+const REOPENED = "snakemap-reopened", AGAIN = "snakemap-again-", STALE = "grayscale(1)"
 const ICON = "data:image/svg+xml," + encodeURIComponent(
   '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#c8281e"/>' +
   '<path d="M4 4l8 8M12 4l-8 8" stroke="#fff" stroke-width="2.4"/></svg>')

@@ -110,6 +110,21 @@ export function render({model, el}) {
   }
   const wantSoon = () => { clearTimeout(wantSoon.timer); wantSoon.timer = setTimeout(want, 30) }
 
+  // Where this script last left the list. A scroll position that differs is the user's: at the newest event the list
+  // follows, elsewhere the text under the eyes stays where it is while events come and go before and after it.
+  let left = 0
+  const noticeScroll = () => {
+    if (Math.abs(view.scrollTop - left) < 1) return
+    left = view.scrollTop
+    if (!old()) follow = left + view.clientHeight >= view.scrollHeight - HEIGHT / 2
+  }
+  const scrollTo = (top) => { view.scrollTop = top; left = view.scrollTop }
+  const fitSpace = () => {
+    noticeScroll()
+    space.style.height = `${count() * HEIGHT}px`
+    left = view.scrollTop  // a shorter list is cut by the browser
+  }
+
   const draw = (row, place) => {
     const line = make("div", "row")
     line.style.top = `${(place - from()) * HEIGHT}px`
@@ -136,8 +151,8 @@ export function render({model, el}) {
     line.setAttribute("aria-selected", String(is))
   }
   const paint = () => {
-    space.style.height = `${count() * HEIGHT}px`
-    if (follow && !old()) view.scrollTop = view.scrollHeight
+    fitSpace()
+    if (follow && !old()) scrollTo(view.scrollHeight)
     const [first, last] = span(), base = old() ? `old ${old().begins}` : `${epoch}`
     if (base !== drawn) { drawn = base; nodes.clear(); space.replaceChildren() }
     for (const [place, node] of nodes) {
@@ -158,21 +173,15 @@ export function render({model, el}) {
   }
   const paintSoon = () => { if (!paintSoon.waits) { paintSoon.waits = true; requestAnimationFrame(() => { paintSoon.waits = false; paint() }) } }
 
-  let ours = 0
   view.addEventListener("scroll", () => {
-    // rows that come before these move the list; only a hand on it decides whether the end is followed
-    const end = view.scrollTop + view.clientHeight >= view.scrollHeight - HEIGHT / 2
-    if (performance.now() - ours > 400) { /* nobody has touched it */ } else if (!old()) follow = end
+    noticeScroll()
     paintSoon()
     wantSoon()
   })
-  for (const touch of ["wheel", "pointerdown", "pointermove", "keydown", "touchmove"]) {
-    view.addEventListener(touch, (event) => { if (touch !== "pointermove" || event.buttons) ours = performance.now() }, {passive: true})
-  }
   const toEnd = () => { follow = true; told = ""; ask("live"); paintSoon() }
   const show = (place) => {
     follow = false
-    view.scrollTop = Math.max(0, (place - from()) * HEIGHT - view.clientHeight / 3)
+    scrollTo(Math.max(0, (place - from()) * HEIGHT - view.clientHeight / 3))
     paintSoon()
   }
 
@@ -193,19 +202,18 @@ export function render({model, el}) {
     if (root.isConnected) there = true
     else if (there) { keys.removeEventListener("keydown", onKey); return }
     if (event.ctrlKey || event.metaKey || event.altKey || ["INPUT", "SELECT", "PRE"].includes(event.composedPath()[0]?.tagName)) return
-    ours = performance.now()
     const page = Math.max(1, Math.floor(view.clientHeight / HEIGHT) - 1)
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       const here = placeOf(), place = (here ?? span()[0] + 4) + (event.key === "ArrowDown" ? 1 : -1)
       if (here !== null && (place < from() || place >= from() + count())) return
       const top = (place - from()) * HEIGHT
-      if (top < view.scrollTop) view.scrollTop = top
-      else if (top + HEIGHT > view.scrollTop + view.clientHeight) view.scrollTop = top + HEIGHT - view.clientHeight
+      if (top < view.scrollTop) scrollTo(top)
+      else if (top + HEIGHT > view.scrollTop + view.clientHeight) scrollTo(top + HEIGHT - view.clientHeight)
       follow = false
       paint()
       pick(place)
     } else if (event.key === "End") toEnd()
-    else if (event.key === "Home") { follow = false; view.scrollTop = 0 }
+    else if (event.key === "Home") { follow = false; scrollTo(0); paintSoon() }
     else if (event.key === "PageDown" || event.key === "PageUp") view.scrollTop += (event.key === "PageDown" ? 1 : -1) * page * HEIGHT
     else if (event.key === "Escape") close()
     else if (event.key === "/") search.focus()
@@ -322,27 +330,30 @@ export function render({model, el}) {
     if (now !== wasOld) {
       wasOld = now
       told = ""
-      if (now !== null) { follow = false; requestAnimationFrame(() => { view.scrollTop = 0 }) }
+      if (now !== null) { follow = false; requestAnimationFrame(() => scrollTo(0)) }
     }
     paintSoon()
   }
   const fillNews = () => {
     const news = model.news
     if (news.epoch === undefined) return
+    noticeScroll()
     if (news.epoch !== epoch) { epoch = news.epoch; cache = new Map(); follow = !old(); told = ""; start = news.start }
     const moved = start - news.start
     ;({start, stop, fresh, searched} = news)
     news.rows.forEach((row, k) => cache.set(news.from + k, row))
     if (moved && !follow && !old()) {
-      space.style.height = `${count() * HEIGHT}px`
-      view.scrollTop += moved * HEIGHT
+      const top = view.scrollTop + moved * HEIGHT
+      fitSpace()
+      scrollTo(top)
     }
     if (news.go?.number && news.go.number !== gone) {
       gone = news.go.number
-      space.style.height = `${count() * HEIGHT}px`
+      fitSpace()
       show(news.go.place)
     }
-    paintSoon()
+    if (moved) paint()  // at once: lines and scroll position belong together
+    else paintSoon()
   }
 
   // one event
@@ -390,7 +401,10 @@ export function render({model, el}) {
   model.on("chosen", fillDetail)
   fillState()
   fillNews()
-  const resized = new ResizeObserver(() => { if (root.isConnected) paintSoon() })
+  const resized = new ResizeObserver(() => {
+    left = view.scrollTop  // a higher list shows more of what there is
+    if (root.isConnected) paintSoon()
+  })
   resized.observe(view)
   el.classList.add("event-log")
   return root

@@ -15,7 +15,8 @@
   const say = (text) => {
     const line = document.createElement("p")
     line.setAttribute("role", "status")
-    line.style.cssText = "position: fixed; inset: 0 0 auto 0; margin: 0; padding: 12px 16px; font: 14px sans-serif"
+    line.style.cssText = "position: fixed; inset: 0 0 auto 0; z-index: 1000; margin: 0; padding: 12px 16px; font: 14px sans-serif; " +
+      "background: var(--sm-panel, #fff); color: var(--sm-text, #1a1f27); border-bottom: 2px solid var(--sm-bad, #c8281e)"
     line.textContent = text
     document.body.append(line)
     return line

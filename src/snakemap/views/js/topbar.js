@@ -52,9 +52,14 @@ export function render({model, view, el}) {
     theme.textContent = name === "dark" ? "☀" : "☾"
     theme.title = name === "dark" ? "Light colors" : "Dark colors"
   }
+  // the cookie lets the server draw the next page in these colors from the start
+  const keep = (name) => {
+    localStorage.setItem("snakemap-theme", name)
+    document.cookie = `snakemap-theme=${name}; max-age=31536000; samesite=lax${location.protocol === "https:" ? "; secure" : ""}`
+  }
   theme.addEventListener("click", () => {
     model.theme = model.theme === "dark" ? "light" : "dark"
-    if (!foreign) localStorage.setItem("snakemap-theme", model.theme)
+    if (!foreign) keep(model.theme)
   })
   model.on("theme", () => wear(model.theme))
   model.on("state", fill)
@@ -62,6 +67,7 @@ export function render({model, view, el}) {
   const kept = foreign ? null : localStorage.getItem("snakemap-theme")
   const wanted = asked ?? kept ?? model.theme
   if ((wanted === "dark" || wanted === "light") && wanted !== model.theme) model.theme = wanted
+  if (kept === "dark" || kept === "light") keep(kept)
   wear(model.theme)
   fill()
   followConnection({model, view, el, show: (told) => { cut = told; fill() }})
