@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import param
 from panel.custom import JSComponent
@@ -13,6 +14,7 @@ __all__ = [
     "AuditLog",
     "ConnectionLine",
     "Controls",
+    "Part",
     "PlanForm",
     "RunList",
     "SummaryTable",
@@ -49,7 +51,27 @@ def script_of(*names: str) -> str:
     return "\n".join((JS / f"{name}.js").read_text(encoding="utf-8") for name in names)
 
 
-class _Connected(JSComponent):
+class Part(JSComponent):
+    """A component whose script writes only the parameters that it names.
+
+    Panel reads every parameter back from the browser unless a component says otherwise. It also takes a change that the
+    server itself made while its document was held for one of the browser, and repeats it 50 ms later. A change made in
+    between is lost then.
+
+    Attributes:
+        written: parameters that the script assigns to; only these are read from the browser.
+    """
+
+    written: ClassVar[tuple[str, ...]] = ()
+
+    __abstract = True
+
+    @property
+    def _linked_properties(self) -> tuple[str, ...]:
+        return self.written
+
+
+class _Connected(Part):
     """A component that watches the connection of its page; see `connection.js`. A page has one."""
 
     guest = param.Boolean(default=False, doc="Whether the page is that of others: it stays open, its colors too.")
@@ -74,21 +96,23 @@ class TopBar(_Connected):
     logo = param.String(default="", doc="The logo, as SVG of our own.")
     base = param.String(default="", doc="Where links lead from; empty on our own page, which they are relative to.")
 
+    written = ("theme",)
     _esm = script_of("text", "connection", "topbar")
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class
 
 
-class AddressBar(JSComponent):
+class AddressBar(Part):
     """Keeps the address of the page to what is shown, hears of back and forward, and copies a link."""
 
     state = param.Dict(default={}, doc="What the address holds; see `address.js` for its keys.")
     asked = param.Dict(default={}, doc="Where back or forward led: `number`, which grows, and `query`.")
 
+    written = ("asked",)
     _esm = JS / "address.js"
     _stylesheets = [stylesheet("address")]  # noqa: RUF012
 
 
-class SummaryTable(JSComponent):
+class SummaryTable(Part):
     """One row a channel: least, most, mean, sum, and where the most is."""
 
     state = param.Dict(default={}, doc="`rows` and `caption`; see `summary.js`.")
@@ -97,17 +121,18 @@ class SummaryTable(JSComponent):
     _stylesheets = [stylesheet("summary")]  # noqa: RUF012
 
 
-class TimeBar(JSComponent):
+class TimeBar(Part):
     """From the first document of a run to the last: where one is, and the way back and forward."""
 
     state = param.Dict(default={}, doc="What to show; see `timebar.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, `what` and `value`.")
 
+    written = ("ask",)
     _esm = list_script("timebar")
     _stylesheets = [stylesheet("timebar")]  # noqa: RUF012
 
 
-class RunList(JSComponent):
+class RunList(Part):
     """The runs in the store, newest first, to search, to follow the newest or stay with one, and to compare two."""
 
     runs = param.List(default=[], item_type=dict, doc="What is listed; see :func:`snakemap.views.status.history`.")
@@ -117,11 +142,12 @@ class RunList(JSComponent):
     again = param.Integer(default=0, doc="Grows when the run that is shown already is chosen once more.")
     compare = param.Dict(default={}, doc="Which runs to compare: `number`, which grows, and `runs`, two uids.")
 
+    written = ("pinned", "wanted", "again", "compare")
     _esm = list_script("runs")
     _stylesheets = [stylesheet("runs")]  # noqa: RUF012
 
 
-class Controls(JSComponent):
+class Controls(Part):
     """What blueapi's worker does, the buttons that change it, and who holds control."""
 
     state = param.Dict(default={}, doc="What to show; see `controls.js` for its keys.")
@@ -130,21 +156,23 @@ class Controls(JSComponent):
     answer = param.Integer(default=0, doc="The last `beat` that the browser has answered.")
     key = param.String(default="", doc="What the tab knows again after a reload; nobody else is told.")
 
+    written = ("ask", "answer")
     _esm = list_script("controls")
     _stylesheets = [stylesheet("controls")]  # noqa: RUF012
 
 
-class PlanForm(JSComponent):
+class PlanForm(Part):
     """The form of a plan."""
 
     state = param.Dict(default={}, doc="What to show; see `form.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, `what`, `values` and `session`.")
 
+    written = ("ask",)
     _esm = list_script("form")
     _stylesheets = [stylesheet("form")]  # noqa: RUF012
 
 
-class AuditLog(JSComponent):
+class AuditLog(Part):
     """Who asked for what, and what came of it."""
 
     entries = param.List(default=[], item_type=dict, doc="Newest first: `what`, `who`, `time`, `detail`, `came`.")

@@ -8,11 +8,10 @@ from typing import Any, cast, get_args
 
 import param
 from bokeh.document import Document
-from panel.custom import JSComponent
 
 from snakemap.directories import ORDERS, Directories, Entry, Order, Page
 from snakemap.errors import SnakemapError
-from snakemap.views.components import list_script, stylesheet
+from snakemap.views.components import Part, list_script, stylesheet
 from snakemap.views.errands import Errands
 
 __all__ = ["FileList", "Files"]
@@ -23,12 +22,13 @@ COUNT = 120
 SEARCH_MAX = 200
 
 
-class FileList(JSComponent):
+class FileList(Part):
     """A directory. What is asked for comes as one dictionary with a growing number."""
 
     state = param.Dict(default={}, doc="What to show; see `files.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user did: `number`, `what`, `id`, `text`, `offset`.")
 
+    written = ("ask",)
     _esm = list_script("files")
     _stylesheets = [stylesheet("files")]  # noqa: RUF012 - Panel reads it from the class
 

@@ -8,10 +8,9 @@ from typing import Any
 import panel as pn
 import param
 from bokeh.document import Document
-from panel.custom import JSComponent
 from panel.viewable import Child
 
-from snakemap.views.components import JS, ConnectionLine
+from snakemap.views.components import JS, ConnectionLine, Part
 from snakemap.views.dashboard import Dashboard, guest_css
 from snakemap.views.tab import Tab
 from snakemap.views.theming import STALE
@@ -37,7 +36,7 @@ EMBEDDED = ":host { --sm-height: 100%; --sm-width: 100%; }"
 """What is as high and wide as the window on a page of ours, is so as its element in a page of others."""
 
 
-class Box(JSComponent):
+class Box(Part):
     """What panes are in: their colors end here, and so does what their host's layout does not see to."""
 
     view = Child(doc="The pane.")

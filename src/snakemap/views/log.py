@@ -10,14 +10,13 @@ import panel as pn
 import param
 from bokeh.document import Document
 from bokeh.events import DocumentReady
-from panel.custom import JSComponent
 from panel.io.state import set_curdoc
 
 from snakemap.chronicle import NAMES_TOLD, TEXT_MAX, Chronicle, Filter, Found, Row, Selection
 from snakemap.errors import CursorError, SnakemapError
 from snakemap.excerpt import excerpt
 from snakemap.store import Raw
-from snakemap.views.components import list_script, stylesheet
+from snakemap.views.components import Part, list_script, stylesheet
 from snakemap.views.errands import Errands
 from snakemap.views.order import soon
 
@@ -35,7 +34,7 @@ RUNS_TOLD = 100
 TIME_MAX_MS = 2**62
 
 
-class EventList(JSComponent):
+class EventList(Part):
     """The list of events. What is asked for comes with the few things that were asked before, each with its number."""
 
     state = param.Dict(default={}, doc="Filters, what there is to choose from, what is going on; see `log.js`.")
@@ -45,6 +44,7 @@ class EventList(JSComponent):
     theme = param.String(default="", doc="Colors that the address of the page asks for; empty: those used last.")
     base = param.String(default="", doc="Where links lead from; empty on our own page, which they are relative to.")
 
+    written = ("ask",)
     _esm = list_script("log")
     _stylesheets = [stylesheet("log")]  # noqa: RUF012 - Panel reads it from the class
 

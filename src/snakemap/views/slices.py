@@ -15,12 +15,11 @@ import numpy.typing as npt
 import panel as pn
 import param
 from bokeh.document import Document
-from panel.custom import JSComponent
 
 from snakemap.errors import FileNotReady, SnakemapError
 from snakemap.hdf5_look import Block, FileLooker
 from snakemap.views.axes import Scale, edges_of
-from snakemap.views.components import list_script, stylesheet
+from snakemap.views.components import Part, list_script, stylesheet
 from snakemap.views.dataset_image import ImagePane
 from snakemap.views.dataset_line import LinePane
 from snakemap.views.displays import (
@@ -50,12 +49,13 @@ SLIDERS_MAX = 8
 PLAY_MS, FOLLOW_MS, BUSY_MS = 250, 1_000, 300
 
 
-class ValueTable(JSComponent):
+class ValueTable(Part):
     """A page of a table. What is asked for comes as one dictionary with a growing number."""
 
     state = param.Dict(default={}, doc="What to show; see `table.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user wants to see: `number`, `row`, `column`.")
 
+    written = ("ask",)
     _esm = list_script("table")
     _stylesheets = [stylesheet("table")]  # noqa: RUF012 - Panel reads it from the class
 

@@ -8,11 +8,10 @@ from typing import Any
 
 import param
 from bokeh.document import Document
-from panel.custom import JSComponent
 
 from snakemap.errors import FileNotReady, SnakemapError
 from snakemap.hdf5_look import FileLooker
-from snakemap.views.components import list_script, stylesheet
+from snakemap.views.components import Part, list_script, stylesheet
 from snakemap.views.errands import Errands
 from snakemap.views.order import every
 from snakemap.views.words import bytes_text, shape_text
@@ -26,13 +25,14 @@ ROWS_MAX = 3_000
 REFRESH_MS = 2_000
 
 
-class TreeList(JSComponent):
+class TreeList(Part):
     """Rows of a tree. What is asked for comes as one dictionary with a growing number."""
 
     state = param.Dict(default={}, doc="What to show; see `tree.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user did: `number`, `what`, `id`, `text`.")
     base = param.String(default="", doc="Where links lead from; empty on our own page, which they are relative to.")
 
+    written = ("ask",)
     _esm = list_script("tree")
     _stylesheets = [stylesheet("tree")]  # noqa: RUF012 - Panel reads it from the class
 
