@@ -19,7 +19,7 @@ import pytest
 from fastapi import FastAPI
 from tests.support import scans
 from tests.support.beamline import Scan
-from tests.support.patience import patiently
+from tests.support.patience import PATIENCE, patiently
 from tests.support.rabbitmq import free_port
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -53,11 +53,12 @@ class Api:
 
     def socket(self, path: str, **options: Any) -> connect:
         """A WebSocket to be entered."""
-        return connect(f"ws://{self.authority}/api{path}", compression=None, **options)
+        told = {"open_timeout": PATIENCE * TIMEOUT_S, **options}
+        return connect(f"ws://{self.authority}/api{path}", compression=None, **told)
 
     async def get(self, path: str) -> httpx.Response:
         async with httpx.AsyncClient(trust_env=False) as client:
-            return await client.get(f"http://{self.authority}{path}", timeout=TIMEOUT_S)
+            return await client.get(f"http://{self.authority}{path}", timeout=PATIENCE * TIMEOUT_S)
 
 
 @asynccontextmanager
@@ -268,7 +269,7 @@ async def test_the_program_serves_until_it_is_told_to_end(redis_url: str, number
     port = free_port()
     process = subprocess.Popen((*COMMAND, "api"), env=environment(redis_url, port), stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + TIMEOUT_S
+        deadline = time.monotonic() + PATIENCE * TIMEOUT_S
         async with httpx.AsyncClient(trust_env=False) as client:
             while True:
                 assert time.monotonic() < deadline
@@ -282,7 +283,7 @@ async def test_the_program_serves_until_it_is_told_to_end(redis_url: str, number
         async with connect(f"ws://127.0.0.1:{port}/api/documents") as socket:
             process.send_signal(number)
             assert (await farewell(socket))[0] == 1012
-        _, said = process.communicate(timeout=TIMEOUT_S)
+        _, said = process.communicate(timeout=PATIENCE * TIMEOUT_S)
     finally:
         process.kill()
         process.wait()
@@ -293,7 +294,11 @@ def test_a_port_that_is_taken_is_told_in_one_line(redis_url: str) -> None:
     with listen("127.0.0.1", 0, setting="port") as taken:
         port = taken.getsockname()[1]
         run = subprocess.run(
-            (*COMMAND, "api"), env=environment(redis_url, port), capture_output=True, text=True, timeout=TIMEOUT_S
+            (*COMMAND, "api"),
+            env=environment(redis_url, port),
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE * TIMEOUT_S,
         )
     assert run.returncode == 2
     assert (

@@ -19,7 +19,7 @@ import redis
 from tests.integration.test_api import Api, farewell, heard, serving, until, worker
 from tests.support import scans
 from tests.support.beamline import Scan
-from tests.support.patience import eventually, patiently
+from tests.support.patience import PATIENCE, eventually, patiently
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Program
 from websockets.exceptions import InvalidStatus
@@ -74,7 +74,7 @@ async def listening(api: Api, path: str, **headers: str) -> AsyncIterator[AsyncI
     """The events of a path, comments among them."""
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     async with (
-        httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S) as client,
+        httpx.AsyncClient(trust_env=False, timeout=PATIENCE * TIMEOUT_S) as client,
         client.stream("GET", f"http://{api.authority}/api{path}", headers=sent) as answer,
     ):
         assert answer.status_code == 200, await answer.aread()

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
+from tests.support.patience import patiently
 from tests.support.served import serving, until
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
@@ -56,7 +57,7 @@ async def said(where: tuple[str, int], text: str) -> str:
     reader, writer = await asyncio.open_connection(*where)
     try:
         writer.write(text.encode())
-        async with asyncio.timeout(TIMEOUT_S):
+        async with patiently(TIMEOUT_S):
             return (await reader.read()).decode()
     finally:
         writer.close()
@@ -160,7 +161,7 @@ async def handshake(where: tuple[str, int], path: str, host: str) -> int:
     reader, writer = await asyncio.open_connection(*where)
     try:
         writer.write(f"{text}Connection: Upgrade\r\n{key}\r\n\r\n".encode())
-        async with asyncio.timeout(TIMEOUT_S):
+        async with patiently(TIMEOUT_S):
             return int((await reader.readline()).split(b" ")[1])
     finally:
         writer.close()

@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from tests.support.patience import PATIENCE
 from tests.support.served import serving, until
 from tornado.netutil import bind_sockets
 from tornado.web import Application
@@ -58,7 +59,7 @@ async def routes(root: Path) -> AsyncIterator[str]:
 
 
 async def asked(url: str) -> tuple[int, bytes]:
-    async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S) as client:
+    async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE * TIMEOUT_S) as client:
         answer = await client.get(url)
         return answer.status_code, answer.content
 
@@ -160,7 +161,7 @@ async def test_one_address_downloads_events_twice_at_one_time(tmp_path: Path) ->
     async with routes(tmp_path) as url:
         with unread(url, "/events"), unread(url, "/events"):
             await until(lambda: PLACES.taken == 2)
-            async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S) as client:
+            async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE * TIMEOUT_S) as client:
                 refused = await client.get(f"{url}/events")
                 assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
             free = PLACES.take("10.0.0.7")

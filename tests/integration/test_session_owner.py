@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from bokeh.util.token import get_session_id, get_token_payload
+from tests.support.patience import PATIENCE
 from tests.support.stack import Stack
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -20,7 +21,7 @@ from snakemap.views.session_owner import COOKIE
 SECRET = "the-token-of-the-victim"
 OTHER = "http://overview.beamline:8000"
 STRANGER = "http://evil.example:5006"
-TIMEOUT_S = 30.0
+TIMEOUT_S = 30.0 * PATIENCE
 
 
 @pytest.fixture(scope="module")

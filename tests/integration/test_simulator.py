@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +23,7 @@ from bluesky.run_engine import get_bluesky_event_loop
 from event_model import DocumentNames, schema_validators
 from scanspec.core import Path as ScanPath
 from scanspec.specs import Spec
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, patiently
 from typer.testing import CliRunner
 
 from snakemap.__main__ import app
@@ -29,6 +31,7 @@ from snakemap.documents import CausalOrder, Document, decode
 from snakemap.errors import BrokerUnavailable, SettingsError
 from snakemap.geometry import Habits, raster_of
 from snakemap.simulator.beamline import Beamline, ScanRequest, simulate
+from snakemap.simulator.devices import _Shutter
 from snakemap.simulator.plans import FAIL_REASON
 from snakemap.simulator.publish import FileSink, ListSink
 from snakemap.simulator.writer import ATTRIBUTES_PATH, DATA_PATH, SUM_PATH, WRONG_BY
@@ -604,6 +607,16 @@ def test_a_scan_can_be_aborted_from_another_thread(tmp_path):
     assert of(sink, "stop")[0]["exit_status"] == "abort"
     assert [event["state"] for event in sink.worker_events] == ["RUNNING", "ABORTING", "IDLE", "IDLE"]
     assert [name for name, _ in sink.documents][-1] == "stop"
+
+
+async def test_a_camera_may_be_stopped_while_a_trigger_waits_for_its_frames():
+    with ThreadPoolExecutor(1) as executor:
+        shutter = _Shutter(executor, set_frames_written=lambda _: None)
+        shutter._task = asyncio.create_task(asyncio.sleep(600))
+        await asyncio.sleep(0)
+        async with patiently(10):
+            await asyncio.gather(shutter.stop(), shutter.finished())
+    assert shutter._task is None
 
 
 def test_an_abort_between_two_scans_does_nothing_and_the_next_scan_can_still_be_aborted(tmp_path):

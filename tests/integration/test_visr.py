@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pytest
 from tests.support.beamline import Scan, some_frames
 from tests.support.lab import Lab, maps_of_frames, write_frames
+from tests.support.patience import PATIENCE
 from tests.support.rabbitmq import eventually, free_port
 from tests.support.served import Served, serving, until
 from tests.support.stack import Program
@@ -253,7 +254,9 @@ class Buttons:
 
     def __init__(self, url: str) -> None:
         headers = {"X-Requested-By": "XMLHttpRequest"}
-        self._client = httpx.AsyncClient(base_url=f"{url}/api/v1", trust_env=False, headers=headers, timeout=30)
+        self._client = httpx.AsyncClient(
+            base_url=f"{url}/api/v1", trust_env=False, headers=headers, timeout=30 * PATIENCE
+        )
 
     async def run(self, **params: Any) -> str:
         """Press Run: a task is made, and begun."""

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import httpx
 from fastapi import FastAPI
-from tests.support.patience import patiently
+from tests.support.patience import PATIENCE, patiently
 from websockets.asyncio.client import connect
 
 from snakemap.api import server
@@ -41,12 +41,13 @@ class Served:
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
         """A client of its routes."""
         url = f"http://{self.authority}"
-        async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=TIMEOUT_S) as client:
+        async with httpx.AsyncClient(trust_env=False, base_url=url, timeout=PATIENCE * TIMEOUT_S) as client:
             yield client
 
     def socket(self, path: str, **options: Any) -> connect:
         """A WebSocket to be entered."""
-        return connect(f"ws://{self.authority}{path}", compression=None, max_size=None, **options)
+        told = {"open_timeout": PATIENCE * TIMEOUT_S, **options}
+        return connect(f"ws://{self.authority}{path}", compression=None, max_size=None, **told)
 
 
 @asynccontextmanager

@@ -216,11 +216,12 @@ class _Shutter:
         Raises:
             ScanFault: when the camera cannot go on.
         """
-        if self._task is None:
+        task = self._task  # a stop at the same time forgets it
+        if task is None:
             return
-        await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.result()
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
 
     async def stop(self) -> None:
         """Takes no more frames; returns when none is being written."""
