@@ -1,12 +1,19 @@
-"""A real Chromium, one a module: while it runs, no other test could run an event loop."""
+"""A real Chromium, one for this directory: while it runs, no other test can run an event loop.
+
+Most of what a browser test costs is the start of servers and the loading of pages. Servers that no test changes are
+started once, and every module of tests gets them with an empty data root.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
-from tests.support.browser import ARGUMENTS, CHROMIUM, Shown, open_page
+from tests.support.browser import ARGUMENTS, CHROMIUM, Shown, open_page, patient
 from tests.support.patience import PATIENCE
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Program, Stack
@@ -14,23 +21,36 @@ from tests.support.stack import Program, Stack
 expect.set_options(timeout=20_000 * PATIENCE)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium without a screen."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser.new_page = patient(browser.new_page)
+        browser.new_context = patient(browser.new_context)
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[Stack]:
-    """The pages of a store that tests fill themselves."""
+@pytest.fixture(scope="package")
+def shared_pages(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[Stack]:
+    """The process of :func:`pages`."""
     stack = Stack(tmp_path_factory.mktemp("pages"), redis_url=redis_server).serve()
     try:
         yield stack
     finally:
+        os.kill(stack.pages.pid, signal.SIGCONT)
         stack.end()
+
+
+@pytest.fixture(scope="module")
+def pages(shared_pages: Stack) -> Iterator[Stack]:
+    """The pages of a store that tests fill themselves; they stand still while other modules use the store."""
+    os.kill(shared_pages.pages.pid, signal.SIGCONT)
+    yield shared_pages
+    os.kill(shared_pages.pages.pid, signal.SIGSTOP)
+    for path in shared_pages.data_root.iterdir():
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import redis
 from playwright.sync_api import Browser
 from tests.support.browser import CHANNELS, open_page
 from tests.support.patience import PATIENCE, eventually
@@ -20,9 +21,13 @@ from snakemap.simulator.beamline import Beamline, ScanRequest
 from snakemap.specimen.sample import Sample
 
 
-@pytest.fixture
-def stack(tmp_path: Path, redis_url: str, rabbitmq: RabbitMQ) -> Iterator[Stack]:
-    stack = Stack(tmp_path, redis_url=redis_url, stomp_url=rabbitmq.stomp_url).serve()
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, redis_server: str, rabbitmq_server: RabbitMQ) -> Iterator[Stack]:
+    """One for all scans: each page follows the newest."""
+    rabbitmq_server.start()
+    with redis.Redis.from_url(redis_server) as client:
+        client.flushall()
+    stack = Stack(tmp_path_factory.mktemp("chain"), redis_url=redis_server, stomp_url=rabbitmq_server.stomp_url).serve()
     stack.ingest.start()
     assert eventually(lambda: "Listening" in stack.ingest.log.read_text(), timeout_s=30)
     try:
@@ -101,9 +106,10 @@ def test_a_scan_of_ten_thousand_points_at_full_speed_is_complete_to_the_last_pix
     thread, files = scan(stack, rabbitmq, request)
     thread.join(90 * PATIENCE)
     assert files
+    whole = request.shape
+    shown.wait(lambda: shown.image("total").shape == whole and np.isfinite(shown.image("total")).all(), timeout_s=60)
     shown.wait(lambda: "complete" in shown.text(".status"), timeout_s=60)
     expected = maps_of_file(files[0], request)
-    shown.wait(lambda: np.isfinite(shown.image("total")).all())
     drawn = shown.maps()
     for name in CHANNELS:
         np.testing.assert_array_equal(drawn[name], expected[name], err_msg=name)
@@ -150,7 +156,7 @@ def test_the_file_of_a_run_is_one_click_away_and_the_run_from_its_file(
     tab = open_page(chromium, f"{stack.url}/dashboard")
     page = tab.page
     thread, files = scan(stack, rabbitmq, request)
-    tab.wait(lambda: np.isfinite(tab.image("total")).sum() > 10)
+    tab.wait(lambda: tab.image("total").shape == (10, 12) and np.isfinite(tab.image("total")).sum() > 10)
     page.get_by_text("Files", exact=True).click()
     page.get_by_text("file of this run").click()
     name = page.locator("[role=treeitem] .name")

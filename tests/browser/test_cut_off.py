@@ -20,7 +20,7 @@ from bokeh.util.token import generate_jwt_token, get_session_id
 from playwright.sync_api import Browser, Error, Page, Route
 from tests.browser.test_chain import maps_of_file, scan
 from tests.browser.test_embedding import files_at, program_at
-from tests.support.browser import CHANNELS, SCRIPT, Shown, open_page
+from tests.support.browser import CHANNELS, LOOK_EVERY_S, SCRIPT, Shown, open_page
 from tests.support.documented import block
 from tests.support.made_up import MadeUpRun
 from tests.support.patience import eventually
@@ -92,7 +92,7 @@ def safely(look: Callable[[], Any]) -> Callable[[], Any]:
 
 
 def holds(look: Callable[[], Any], *, timeout_s: float = BACK_S) -> bool:
-    return eventually(safely(look), timeout_s=timeout_s)
+    return eventually(safely(look), timeout_s=timeout_s, every_s=LOOK_EVERY_S)
 
 
 def shows(shown: Shown, run: MadeUpRun, last: int) -> bool:
@@ -136,7 +136,7 @@ def test_silence_is_seen_within_three_seconds_and_the_same_session_goes_on(
         )
         page.wait_for_function("() => window.beatAt")
         proxy.hold()
-        page.wait_for_function("() => cutAt", timeout=120_000)
+        page.wait_for_function("() => cutAt")
         silent = page.evaluate("() => cutAt - beatAt")
         assert 2_500 < silent < 1000 * (SILENCE_S + SLACK_S), silent
         assert shown.lights() == ["cut off"]
@@ -242,7 +242,7 @@ def opened_any(chromium: Browser, url: str) -> Iterator[Shown]:
     page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)
     page.add_init_script(SCRIPT)
     page.goto(url)
-    page.wait_for_function("() => 'opened' in document.documentElement.dataset", timeout=120_000)
+    page.wait_for_function("() => 'opened' in document.documentElement.dataset")
     try:
         yield shown
     finally:
@@ -250,26 +250,26 @@ def opened_any(chromium: Browser, url: str) -> Iterator[Shown]:
 
 
 def test_every_pane_says_that_it_is_cut_off_while_the_server_stands_still(
-    served: Stack, chromium: Browser, run: MadeUpRun
+    pages: Stack, chromium: Browser, run: MadeUpRun
 ) -> None:
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
-    pages: list[Page] = []
+    tabs: list[Page] = []
     for name in PANES:
         page = context.new_page()
-        page.goto(f"{served.url}/{name}")
-        page.wait_for_function("() => 'opened' in document.documentElement.dataset", timeout=120_000)
+        page.goto(f"{pages.url}/{name}")
+        page.wait_for_function("() => 'opened' in document.documentElement.dataset")
         page.evaluate("() => { window.mark = 1 }")
-        pages.append(page)
-    os.kill(served.pages.pid, signal.SIGSTOP)
+        tabs.append(page)
+    os.kill(pages.pages.pid, signal.SIGSTOP)
     try:
-        for page in pages:
+        for page in tabs:
             assert holds(lambda page=page: is_cut(page)), page.url
             assert page.title().startswith("⚠ cut off · snakemap")
             stale = "() => getComputedStyle(document.documentElement).getPropertyValue('--sm-stale')"
             assert "grayscale" in page.evaluate(stale)
     finally:
-        os.kill(served.pages.pid, signal.SIGCONT)
-    for page in pages:
+        os.kill(pages.pages.pid, signal.SIGCONT)
+    for page in tabs:
         assert holds(lambda page=page: is_back(page)), page.url
         assert page.evaluate("() => window.mark") == 1, f"{page.url} was opened again, though its session lived"
     context.close()
@@ -313,11 +313,10 @@ def test_a_server_that_was_killed_and_started_with_another_key_gets_its_pages_ba
         assert ours(shown) == []
 
 
-def test_a_page_whose_token_is_too_old_is_opened_again(
-    served: Stack, chromium: Browser, run: MadeUpRun, tmp_path: Path
-) -> None:
+def test_a_page_whose_token_is_too_old_is_opened_again(pages: Stack, chromium: Browser, run: MadeUpRun) -> None:
     """As a browser has it that restores a tab from its cache."""
-    key = (tmp_path / "state" / "secret-key").read_text().strip().encode()
+    state = Path(pages.pages.environment["SNAKEMAP_STATE_DIR"])
+    key = (state / "secret-key").read_text().strip().encode()
     context = chromium.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     opened_times: list[str] = []
@@ -335,7 +334,7 @@ def test_a_page_whose_token_is_too_old_is_opened_again(
         route.fulfill(response=answer, body=text.replace(found[1], old))
 
     page.route("**/dashboard", age)
-    page.goto(f"{served.url}/dashboard")
+    page.goto(f"{pages.url}/dashboard")
     assert holds(lambda: "no connection to its server" in page.locator("p[role=status]").inner_text())
     assert holds(lambda: is_back(page))
     assert len(opened_times) == 2
@@ -363,6 +362,13 @@ def test_a_page_of_a_server_that_develops_is_opened_again_and_goes_on_beating(
         served.end()
 
 
+def copies(page: Page) -> list[int]:
+    """How many documents, headings, lines about the connection, and elements beside the heading there are."""
+    beside = "document.querySelector('h1').nextElementSibling.children.length"
+    documents, elements = page.evaluate(f"() => [Bokeh.documents.length, {beside}]")
+    return [documents, page.locator("h1").count(), page.locator(".line").count(), elements]
+
+
 def test_a_pane_in_a_page_of_others_comes_back_in_its_place(
     tmp_path: Path, redis_url: str, chromium: Browser, run: MadeUpRun
 ) -> None:
@@ -384,10 +390,8 @@ def test_a_pane_in_a_page_of_others_comes_back_in_its_place(
             served.serve()
             assert holds(lambda: not is_cut(page) and shows(shown, run, 47))
             assert page.evaluate("() => window.mark") == 1
-            assert page.evaluate("() => Bokeh.documents.length") == 1
-            assert page.locator("h1").count() == 1
-            assert page.locator(".line").count() == 1
-            assert page.evaluate("() => document.querySelector('h1').nextElementSibling.children.length") == 1
+            # a page that is slow may be cut off once more, and has two panes while the next one is drawn
+            assert holds(lambda: copies(page) == [1, 1, 1, 1])
             run.add(48, 60)
             assert holds(lambda: shows(shown, run, 60))
             assert ours(shown) == []

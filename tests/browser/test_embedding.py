@@ -303,10 +303,10 @@ def test_a_pane_changes_nothing_of_a_page_of_plain_html(
         before = state_of(page)
         page.goto(f"http://localhost:{ports['html']}/with.html")
         shown = Shown(page)
-        page.wait_for_function("() => window.Bokeh && Bokeh.documents.length", timeout=60_000)
+        page.wait_for_function("() => window.Bokeh && Bokeh.documents.length")
         page.evaluate(SCRIPT)
         if name == "log":
-            page.wait_for_function("() => sm.models().some((model) => model.news?.rows?.length)", timeout=60_000)
+            page.wait_for_function("() => sm.models().some((model) => model.news?.rows?.length)")
         else:
             shown.wait(lambda: shows(shown, run, 33), timeout_s=60)
         after = state_of(page)
@@ -356,7 +356,7 @@ HOST_ADDS = """() => { document.body.append(Object.assign(document.createElement
 def styles_at(page: Page, url: str, *, ready: Callable[[Shown], bool]) -> dict[str, Any]:
     """The state of a page when it is ready; it scrolls."""
     page.goto(url)
-    page.wait_for_function("() => window.Bokeh && Bokeh.documents.length", timeout=60_000)
+    page.wait_for_function("() => window.Bokeh && Bokeh.documents.length")
     page.evaluate(SCRIPT)
     shown = Shown(page)
     shown.wait(lambda: ready(shown), timeout_s=60)

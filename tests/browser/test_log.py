@@ -11,6 +11,7 @@ import httpx
 import pytest
 import redis
 from playwright.sync_api import Browser, Page
+from tests.support.browser import LOOK_EVERY_S
 from tests.support.patience import eventually
 from tests.support.stack import Stack
 
@@ -73,7 +74,9 @@ class Log:
         page.goto(url)
 
     def wait(self, happens: Any, *, timeout_s: float = 30.0) -> None:
-        assert eventually(happens, timeout_s=timeout_s), f"{self.note()}, {self.numbers()[:3]}, {self.errors}"
+        assert eventually(happens, timeout_s=timeout_s, every_s=LOOK_EVERY_S), (
+            f"{self.note()}, {self.numbers()[:3]}, {self.errors}"
+        )
 
     def note(self) -> str:
         return self.page.locator(".note").inner_text()

@@ -119,6 +119,8 @@ def test_the_save_tool_downloads_the_maps_as_they_are_seen(
     run.add(1, run.points)
     tab = open_page(chromium, f"{pages.url}/dashboard?theme={theme}", width=1280, height=800)
     tab.wait(lambda: np.isfinite(tab.image("total")).sum() == run.points)
+    named = "() => sm.models().some((model) => model.filename?.startsWith('snakemap-made_up'))"
+    tab.wait(lambda: tab.page.evaluate(named))
     asked: list[str] = []
 
     def dismiss(dialog: Dialog) -> None:
@@ -126,7 +128,7 @@ def test_the_save_tool_downloads_the_maps_as_they_are_seen(
         dialog.dismiss()
 
     tab.page.on("dialog", dismiss)
-    with tab.page.expect_download(timeout=20_000) as download:
+    with tab.page.expect_download() as download:
         tab.page.locator(".bk-tool-icon-save").first.click()
     assert download.value.suggested_filename == f"snakemap-made_up-7-{run.uid[:8]}.png"
     assert asked == []

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 import pytest
 from bokeh.util.token import get_session_id
 from playwright.sync_api import Browser, BrowserContext, Page, expect
+from tests.support.patience import PATIENCE
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Stack
 
 MINE, ANOTHER = "you have control", "has control since"
-TIMEOUT_MS = 40_000
+TIMEOUT_MS = 40_000 * PATIENCE
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def goes_on(tab: Shown, *, seconds: float = HELD_S) -> None:
 def test_nodes_of_all_lists_stay_while_a_scan_runs(running: tuple[Shown, Stack]) -> None:
     tab, _ = running
     take_control(tab)
-    tab.page.locator(".bar .device").first.wait_for(timeout=120_000)
+    tab.page.locator(".bar .device").first.wait_for()
     for place, least in (("Runs", 50), ("Files", 40), ("Actions", 40)):
         tab.page.get_by_text(place, exact=True).click()
         tab.page.locator({"Runs": "li.run", "Files": ".files .row", "Actions": ".audit li"}[place]).first.wait_for()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from playwright.sync_api import Browser, BrowserContext, Page
 from tests.support.patience import PATIENCE, eventually
 
-__all__ = ["ARGUMENTS", "CHANNELS", "SCRIPT", "Shown", "open_page"]
+__all__ = ["ARGUMENTS", "CHANNELS", "LOOK_EVERY_S", "SCRIPT", "Shown", "open_page", "patient"]
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = [
@@ -24,6 +25,9 @@ ARGUMENTS = [
     "--disable-features=LocalNetworkAccessChecks",  # a page that a test hands over counts as one from afar
 ]
 CHANNELS = ("red", "green", "blue", "total")
+TIMEOUT_MS = 30_000 * PATIENCE
+LOOK_EVERY_S = 0.05
+"""Pause between two looks at a page: each look takes time from the page that it waits for."""
 
 SCRIPT = """
 window.sm = {
@@ -52,6 +56,10 @@ window.sm = {
   },
 }
 """
+
+
+P = ParamSpec("P")
+T = TypeVar("T", Page, BrowserContext)
 
 
 @dataclass
@@ -123,8 +131,22 @@ class Shown:
 
     def wait(self, happens: Any, *, timeout_s: float = 20.0) -> None:
         """Returns when something has happened; fails with the page's complaints when it does not."""
-        if not eventually(happens, timeout_s=timeout_s):
+        if not eventually(happens, timeout_s=timeout_s, every_s=LOOK_EVERY_S):
             raise AssertionError(f"it did not happen; lights {self.lights()}, errors {self.errors}")
+
+
+def patient(make: Callable[P, T]) -> Callable[P, T]:
+    """Return what makes a page or a context, with a limit on its waits that suffices on a busy machine.
+
+    Playwright's own limit is 30 s, for the load of a page as well.
+    """
+
+    def made(*args: P.args, **options: P.kwargs) -> T:
+        new = make(*args, **options)
+        new.set_default_timeout(TIMEOUT_MS)
+        return new
+
+    return made
 
 
 def open_page(
@@ -145,7 +167,7 @@ def open_page(
         if isinstance(browser, Browser)
         else browser.new_page()
     )
-    page.set_default_timeout(30_000 * PATIENCE)
+    page.set_default_timeout(TIMEOUT_MS)
     shown = Shown(page)
     page.on("pageerror", lambda error: shown.errors.append(str(error)))
     page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)

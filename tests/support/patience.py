@@ -21,16 +21,17 @@ def patiently(timeout_s: float) -> asyncio.Timeout:
     return asyncio.timeout(PATIENCE * timeout_s)
 
 
-def eventually(happens: Callable[[], object], *, timeout_s: float = 10.0) -> bool:
-    """Return whether something happens in time; check a hundred times a second.
+def eventually(happens: Callable[[], object], *, timeout_s: float = 10.0, every_s: float = 0.01) -> bool:
+    """Return whether something happens in time.
 
     Args:
         happens: the condition.
         timeout_s: sufficient on an idle machine.
+        every_s: pause between two checks; longer where a check costs as much as what it waits for.
     """
     deadline = time.monotonic() + PATIENCE * timeout_s
     while not happens():
         if time.monotonic() > deadline:
             return bool(happens())
-        time.sleep(0.01)
+        time.sleep(every_s)
     return True
