@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 BLUEAPI := .venv-blueapi
 PARTS := lint test-unit test-integration test-browser
 
-.PHONY: demo setup test lint test-unit test-integration test-browser system bench clean
+.PHONY: help demo setup test test-quick house coverage lint test-unit test-integration test-browser system bench clean
 
 demo: $(READY)  ## set everything up and watch a simulated scan
 	$(BIN)/snakemap demo
@@ -58,5 +58,17 @@ bench: $(READY) system  ## the tables in the README; best on an idle machine
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/points.py
 
-clean:
+test-quick: $(READY)  ## unit tests: under 3 minutes
+	$(BIN)/pytest -q -n 2 --dist loadfile tests/unit
+
+coverage: $(READY)  ## how much of the code the unit tests run
+	$(BIN)/pytest -q -n 2 --dist loadfile --cov=snakemap --cov-report=term:skip-covered tests/unit
+
+house: $(READY)  ## what stands out: long modules, names that occur twice, words to avoid; fails nothing
+	$(BIN)/python -m tests.support.house
+
+help:  ## the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## */\1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+clean:  ## remove what was made
 	rm -rf $(VENV) $(BLUEAPI) build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis

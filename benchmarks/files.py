@@ -24,13 +24,13 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from snakemap.directories import Directories
-from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.hdf5_look import FileLooker
+from snakemap.files.directory_listing import DirectoryCache
+from snakemap.hdf5.inspector import FileInspector
 from snakemap.ingest import ingest
-from snakemap.old_scans import open_stack, stack_of
+from snakemap.live.file_runs import open_stack, stack_of
 from snakemap.settings import load
-from snakemap.store import Store
+from snakemap.store.embedded_redis import EmbeddedRedis
+from snakemap.store.store import Store
 
 SHAPE = (1216, 1936)
 DATASET = "/entry/data/data"
@@ -43,7 +43,7 @@ async def measure_directory(root: Path, turns: int) -> tuple[float, float]:
     pages, hands = [], []
     for _ in range(turns):
         began = time.perf_counter()
-        await Directories(root).page(count=120)
+        await DirectoryCache(root).page(count=120)
         pages.append(time.perf_counter() - began)
         began = time.perf_counter()
         with os.scandir(root) as entries:
@@ -80,7 +80,7 @@ def read_alone(path: Path, frames: int) -> float:
 async def open_scan(path: Path, redis_url: str, state: Path) -> tuple[float, float]:
     """Seconds from opening a scan as maps to its last point in the store; and for opening it again."""
     settings = load(data_root=path.parent, redis_url=redis_url, state_dir=state)
-    store, looker, stop = Store(redis_url), FileLooker(path.parent), asyncio.Event()
+    store, looker, stop = Store(redis_url), FileInspector(path.parent), asyncio.Event()
     working = asyncio.create_task(ingest(settings, stop=stop))
     while "ingest" not in await store.reports():
         await asyncio.sleep(0.05)

@@ -32,9 +32,9 @@ from tests.support.patience import eventually
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.stack import Stack
 
-from snakemap.broker import Publisher
-from snakemap.documents import envelope
-from snakemap.embedded_redis import EmbeddedRedis
+from snakemap.core.documents import envelope
+from snakemap.store.embedded_redis import EmbeddedRedis
+from snakemap.transport.stomp_publisher import StompPublisher
 
 FRAME = (1216, 1936)
 PERIOD_S = 0.1
@@ -148,7 +148,7 @@ def _published(stack: Stack, broker: RabbitMQ, browser: Any, points: int, *, bus
     other = OtherTab(stack, browser) if busy else None
     path = stack.data_root / "latency.h5"
     frame = np.random.default_rng(0).integers(0, 9, (1, *FRAME), dtype=np.uint8)
-    with h5py.File(path, "w", libver="latest") as file, Publisher(broker.stomp_url) as publisher:
+    with h5py.File(path, "w", libver="latest") as file, StompPublisher(broker.stomp_url) as publisher:
         dataset = file.create_dataset("data", (0, *FRAME), "u1", maxshape=(None, *FRAME), chunks=(1, *FRAME))
         file.swmr_mode = True
         dataset.resize(points, axis=0)

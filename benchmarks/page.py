@@ -39,18 +39,18 @@ def ours(size: int, done: int) -> tuple[Any, Any]:
     """The dashboard, fed without Redis; returns the page and a function that adds one point."""
     from bokeh.io.doc import curdoc
 
-    from snakemap.derived import derived_descriptor, derived_page
-    from snakemap.documents import Entry
-    from snakemap.levels import warm_up
-    from snakemap.live import Live
-    from snakemap.views.dashboard import Dashboard
-    from snakemap.views.heartbeat import Heartbeat
-    from snakemap.views.order import soon
-    from snakemap.views.pipeline import Levels
-    from snakemap.views.tab import Tab
+    from snakemap.core.derived_documents import derived_descriptor, derived_page
+    from snakemap.core.documents import Entry
+    from snakemap.dashboard.callbacks import soon
+    from snakemap.dashboard.connection_beat import ConnectionBeat
+    from snakemap.dashboard.layout import Dashboard
+    from snakemap.dashboard.session import Session
+    from snakemap.live.run_follower import RunFollower
+    from snakemap.render.cache import RenderCache
+    from snakemap.render.pyramid import warm_up
 
     warm_up()
-    live, levels, heartbeat = Live(Silence()), Levels(), Heartbeat()  # type: ignore[arg-type]
+    live, levels, heartbeat = RunFollower(Silence()), RenderCache(), ConnectionBeat()  # type: ignore[arg-type]
     sums = pictures(size)
     count = 0
 
@@ -90,7 +90,7 @@ def ours(size: int, done: int) -> tuple[Any, Any]:
         state["next"] += 1
 
     def page() -> Any:
-        tab = Tab(live, levels, document=curdoc())
+        tab = Session(live, levels, document=curdoc())
         soon(tab.document, tab.start)  # this may be a thread
         heartbeat.follow(tab.document)
         return Dashboard(tab)

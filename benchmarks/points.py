@@ -18,11 +18,13 @@ import numpy as np
 import numpy.typing as npt
 from scanspec.specs import Linspace, Snake, Spiral
 
-from snakemap.derived import derived_descriptor, derived_page
-from snakemap.documents import Document
-from snakemap.levels import warm_up
-from snakemap.runs import Run
-from snakemap.views.pipeline import Choices, Levels, Pipeline
+from snakemap.core.derived_documents import derived_descriptor, derived_page
+from snakemap.core.documents import Document
+from snakemap.core.run import Run
+from snakemap.dashboard.pipeline import Pipeline
+from snakemap.dashboard.view_state import Choices
+from snakemap.render.cache import RenderCache
+from snakemap.render.pyramid import warm_up
 
 ROIS = {"red": (0, 9, 0, 9), "green": (9, 18, 0, 9), "blue": (18, 27, 0, 9)}
 CHANNELS = (*ROIS, "total")
@@ -75,7 +77,7 @@ def measured(case: Callable[[int], tuple[Run, str, Any]], points: int) -> Iterat
     """Seconds that each batch took, in order."""
     run, descriptor, positions = case(points)
     choices = Choices(shape=(round(points**0.5), round(points**0.5), True) if case is nothing else None)
-    pipeline = Pipeline(choices, Levels())
+    pipeline = Pipeline(choices, RenderCache())
     pipeline.look_at(run)
     sums = np.random.default_rng(1).integers(1_000, 1_000_000, (len(CHANNELS), points)).astype(float)
     sums[:, 0] = 1_000_000  # the running maximum comes first: a new one has the histogram counted anew

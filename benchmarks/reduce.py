@@ -23,9 +23,9 @@ import hdf5plugin
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.hdf5 import FrameBatch, FrameReader
-from snakemap.hdf5_child import Reader
-from snakemap.hdf5_wire import FrameRequest, Terms
+from snakemap.hdf5.child.__main__ import FileReader
+from snakemap.hdf5.frame_reader import FrameBatch, FrameReader
+from snakemap.hdf5.protocol import FrameRequest, ReaderConfig
 
 SHAPE = (1216, 1936)
 ROIS = ((610, 760, 95, 245), (605, 755, 880, 1030), (600, 750, 1665, 1815))
@@ -113,7 +113,7 @@ async def our_reader(path: Path, frames: int) -> float:
         "frame_shape": list(SHAPE),
         "preview": False,
     }
-    reader = Reader(Terms(str(path.parent), time_limit_s=60), confine=False)
+    reader = FileReader(ReaderConfig(str(path.parent), time_limit_s=60), confine=False)
     reader.answer({**request, "ask": "shape"})
     began = time.perf_counter()
     header, _ = reader.answer(request)

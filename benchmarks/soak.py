@@ -23,7 +23,7 @@ from tests.support.made_up import MadeUpRun
 from tests.support.stack import Stack
 from tests.support.tabs import open_and_close
 
-from snakemap.embedded_redis import EmbeddedRedis
+from snakemap.store.embedded_redis import EmbeddedRedis
 
 TABS = 40
 REST_S = 10

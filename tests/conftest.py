@@ -10,7 +10,7 @@ from tests.support.made_up import MadeUpRun
 from tests.support.nginx import Proxy, proxied
 from tests.support.rabbitmq import RabbitMQ
 
-from snakemap.embedded_redis import EmbeddedRedis
+from snakemap.store.embedded_redis import EmbeddedRedis
 
 
 @pytest.fixture(scope="session")

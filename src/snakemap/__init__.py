@@ -10,14 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from snakemap.beamline import Beamline
     from snakemap.client import connect
+    from snakemap.dashboard.embed import Beamline
 
 __all__ = ["Beamline", "__version__", "connect"]
 
 __version__ = "0.1.0"
 
-PLACES = {"Beamline": "snakemap.beamline", "connect": "snakemap.client"}
+PLACES = {"Beamline": "snakemap.dashboard.embed", "connect": "snakemap.client"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,8 +17,8 @@ from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Program
 
-from snakemap.documents import Document
-from snakemap.store import Store
+from snakemap.core.documents import Document
+from snakemap.store.store import Store
 
 LISTEN = """
 path => {

@@ -16,9 +16,10 @@ from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.stack import Stack
 
-from snakemap.broker import Publisher
-from snakemap.simulator.beamline import Beamline, ScanRequest
-from snakemap.specimen.sample import Sample
+from snakemap.simulator.beamline import SimulatedBeamline
+from snakemap.synthetic.request import ScanRequest
+from snakemap.synthetic.sample import Sample
+from snakemap.transport.stomp_publisher import StompPublisher
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def scan(stack: Stack, broker: RabbitMQ, request: ScanRequest) -> tuple[threadin
     files: list[Path] = []
 
     def work() -> None:
-        with Publisher(broker.stomp_url) as sink, Beamline(stack.data_root, sink) as beamline:
+        with StompPublisher(broker.stomp_url) as sink, SimulatedBeamline(stack.data_root, sink) as beamline:
             beamline.run(request)
             assert beamline.outcome is not None
             files.append(Path(beamline.outcome.file))
@@ -127,7 +128,7 @@ def test_a_spiral_of_two_cameras_is_seen_where_the_stage_was_in_both(
     files: dict[str, Path] = {}
 
     def work() -> None:
-        with Publisher(rabbitmq.stomp_url) as sink, Beamline(stack.data_root, sink) as beamline:
+        with StompPublisher(rabbitmq.stomp_url) as sink, SimulatedBeamline(stack.data_root, sink) as beamline:
             beamline.run(request)
             assert beamline.outcome is not None
             files.update(beamline.outcome.files)

@@ -20,7 +20,7 @@ from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.stack import Stack
 
-from snakemap.desk import GONE_S
+from snakemap.blueapi.control_store import GONE_S
 
 DEVICES = {"camera": "camera", "x": "stage.x", "y": "stage.y"}
 SMALL = {"rows": "2", "columns": "3", "x_stop": "0.02", "y_stop": "0.01", "exposure": "0.01"}

@@ -28,7 +28,7 @@ from tests.support.proxy import Proxy
 from tests.support.rabbitmq import RabbitMQ, free_port
 from tests.support.stack import Program, Stack
 
-from snakemap.simulator.beamline import ScanRequest
+from snakemap.synthetic.request import ScanRequest
 
 PANES = ("maps", "histogram", "frame", "summary", "log")
 BACK_S = 30.0

@@ -27,9 +27,10 @@ from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import RabbitMQ, free_port
 from tests.support.stack import Program, Stack
 
-from snakemap.broker import Publisher
 from snakemap.errors import BrokerUnavailable
-from snakemap.simulator.beamline import Beamline, ScanRequest
+from snakemap.simulator.beamline import SimulatedBeamline
+from snakemap.synthetic.request import ScanRequest
+from snakemap.transport.stomp_publisher import StompPublisher
 
 POINTS = 144
 FIRST_POINTS, OUTAGE_POINTS = 40, 12
@@ -98,7 +99,7 @@ class Site:
     def readers(self) -> list[psutil.Process]:
         """The worker's processes that read files."""
         children = psutil.Process(self.stack.ingest.pid).children(recursive=True)
-        return [child for child in children if "snakemap.hdf5_child" in child.cmdline()]
+        return [child for child in children if "snakemap.hdf5.child" in child.cmdline()]
 
     def events(self, uid: str) -> set[int]:
         """The seq_nums of the events of a run that are in the store."""
@@ -123,7 +124,7 @@ class AtMostOnce:
         lost: messages that the broker did not take.
     """
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: StompPublisher) -> None:
         self.publisher = publisher
         self.points = 0
         self.lost: list[dict[str, Any]] = []
@@ -160,7 +161,7 @@ class Scanning:
     def __init__(self, site: Site, request: ScanRequest) -> None:
         self.site = site
         self.request = request
-        self.publisher = Publisher(site.rabbitmq.stomp_url)
+        self.publisher = StompPublisher(site.rabbitmq.stomp_url)
         self.sink = AtMostOnce(self.publisher)
         self.uid = ""
         self.file = Path()
@@ -177,7 +178,7 @@ class Scanning:
         assert not self._thread.is_alive()
 
     def _work(self) -> None:
-        with self.publisher, Beamline(self.site.stack.data_root, self.sink) as beamline:
+        with self.publisher, SimulatedBeamline(self.site.stack.data_root, self.sink) as beamline:
             self.uid = beamline.run(self.request)
             assert beamline.outcome is not None
             self.file = beamline.outcome.file

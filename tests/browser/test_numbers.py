@@ -20,11 +20,11 @@ from tests.support.cases import Documents, number
 from tests.support.patience import PATIENCE, eventually
 from tests.support.stack import Stack
 
-from snakemap.maps import value_at
-from snakemap.runs import Run
-from snakemap.store import Store
-from snakemap.views.quantities import quantity
-from snakemap.views.theme import NO_LOGARITHM
+from snakemap.core.maps import value_at
+from snakemap.core.run import Run
+from snakemap.dashboard.quantities import quantity
+from snakemap.dashboard.theme import NO_LOGARITHM
+from snakemap.store.store import Store
 
 GRAY = [int(NO_LOGARITHM["dark"][k : k + 2], 16) for k in (1, 3, 5)]
 POWERS = {"f": -15, "p": -12, "n": -9, "µ": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15}

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser
 from tests.support.quantities import LABELS, QUANTITIES
 
-from snakemap.views.components import script_of
-from snakemap.views.quantities import quantity
+from snakemap.dashboard.quantities import quantity
+from snakemap.dashboard.widgets import script_of
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from tests.support.patience import PATIENCE
 from tests.support.rabbitmq import free_port
 
 from snakemap.api import server
-from snakemap.ports import listen
 from snakemap.settings import Settings
-from snakemap.store import Store
+from snakemap.store.store import Store
+from snakemap.web.ports import listen
 
 __all__ = ["ApiThread"]
 

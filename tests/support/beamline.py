@@ -16,9 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from snakemap.broker import Frame
-from snakemap.derived import Rectangle
-from snakemap.documents import WORKER, Document, Entry, Message, WorkerEvent, envelope, position
+from snakemap.core.derived_documents import Rectangle
+from snakemap.core.documents import WORKER, Document, Entry, Message, WorkerEvent, envelope, position
+from snakemap.core.geometry import ScanDefaults
+from snakemap.core.roi import Roi, sum_frames
+from snakemap.core.run import Run
 from snakemap.errors import (
     FileBroken,
     FileNotReady,
@@ -28,19 +30,17 @@ from snakemap.errors import (
     StoreRewound,
     StoreUnavailable,
 )
-from snakemap.geometry import Habits
-from snakemap.hdf5 import FrameBatch, Mark, Reduced
-from snakemap.ingest.events_log import EventsLog
+from snakemap.hdf5.frame_reader import FileFingerprint, FrameBatch, FrameSums
+from snakemap.ingest.event_log_files import EventLogFiles
+from snakemap.ingest.event_log_writer import EventLogWriter
 from snakemap.ingest.listener import Listener
-from snakemap.ingest.pace import Clock, Pace
-from snakemap.ingest.readers import Readers
+from snakemap.ingest.reader_pool import ReaderPool
 from snakemap.ingest.reducer import Reducer
-from snakemap.ingest.scribe import Scribe
-from snakemap.ingest.tally import Tally
+from snakemap.ingest.timing import Clock, Timeouts
 from snakemap.ingest.worker import Worker
-from snakemap.roi import Roi, sum_frames
-from snakemap.runs import Run
-from snakemap.store import Place
+from snakemap.ingest.worker_stats import WorkerStats
+from snakemap.store.store import StreamPosition
+from snakemap.transport.inbox import Delivery
 
 __all__ = [
     "Beamline",
@@ -158,7 +158,7 @@ class FakeStore:
         found = [entry for entry in self.entries if position(entry.cursor) > position(after)]
         return [entry for entry in found if until == "+" or position(entry.cursor) <= position(until)][:count]
 
-    async def check(self, place: Place) -> None:
+    async def check(self, place: StreamPosition) -> None:
         self._check()
         life = str(self._lives)
         there = not place.read or any(entry.cursor == place.cursor for entry in self.entries)
@@ -166,8 +166,10 @@ class FakeStore:
             raise StoreRewound("it was emptied")
         place.life = life
 
-    async def follow(self, after: str | Place, *, block_ms: int = 1000, count: int = 100) -> AsyncIterator[list[Entry]]:
-        place = after if isinstance(after, Place) else Place(after)
+    async def follow(
+        self, after: str | StreamPosition, *, block_ms: int = 1000, count: int = 100
+    ) -> AsyncIterator[list[Entry]]:
+        place = after if isinstance(after, StreamPosition) else StreamPosition(after)
         while True:
             news = self._news
             await self.check(place)
@@ -296,7 +298,7 @@ class FakeFiles:
 
     def __init__(self) -> None:
         self.launches = 1
-        self.marks: tuple[Mark, ...] = ()
+        self.marks: tuple[FileFingerprint, ...] = ()
         self.frames: dict[str, npt.NDArray[Any]] = {}
         self.trouble: dict[str, SnakemapError] = {}
         self.broken: dict[str, set[int]] = {}
@@ -340,7 +342,7 @@ class FakeFiles:
             raise FileNotReady(f"{batch.uri} holds {len(values)} values, and {batch.stop * each} were announced")
         return values[batch.start * each : batch.stop * each].reshape(batch.stop - batch.start, -1).sum(axis=1)
 
-    async def reduce(self, batch: FrameBatch) -> Reduced:
+    async def reduce(self, batch: FrameBatch) -> FrameSums:
         self.reads.append(batch)
         await self._open(batch.uri)
         frames, each = self.frames[batch.uri], batch.frames_per_point
@@ -355,10 +357,10 @@ class FakeFiles:
         sums = sums.reshape(batch.stop - batch.start, each, -1).sum(axis=1)
         return self._reduced(batch, sums, chosen)
 
-    def _reduced(self, batch: FrameBatch, sums: npt.NDArray[Any], chosen: npt.NDArray[Any]) -> Reduced:
+    def _reduced(self, batch: FrameBatch, sums: npt.NDArray[Any], chosen: npt.NDArray[Any]) -> FrameSums:
         frame = chosen[-1] if batch.preview else None
         length = len(self.frames[batch.uri])
-        return Reduced(sums=sums, length=length, frame=frame, identity=(1, 1), size_bytes=chosen.nbytes)
+        return FrameSums(sums=sums, length=length, frame=frame, identity=(1, 1), size_bytes=chosen.nbytes)
 
     async def _open(self, uri: str) -> None:
         await asyncio.sleep(0)
@@ -382,7 +384,7 @@ class FakeBroker:
     def __init__(self) -> None:
         self.state, self.since, self.queued, self.oversized = "connected", 0.0, 0, 0
         self.held, self.held_s, self.consumers, self.subscription = 0, 0.0, 0, "test"
-        self.unacknowledged: dict[str, Frame] = {}
+        self.unacknowledged: dict[str, Delivery] = {}
         self._numbers = itertools.count()
         self._news = asyncio.Event()
 
@@ -391,10 +393,10 @@ class FakeBroker:
         text = body if isinstance(body, bytes) else orjson.dumps(body)
         number = str(next(self._numbers))
         headers = {"correlation-id": correlation_id} if correlation_id else {}
-        self.unacknowledged[number] = Frame(text, headers, number, arrived=arrived)
+        self.unacknowledged[number] = Delivery(text, headers, number, arrived=arrived)
         self._news.set()
 
-    async def frames(self) -> AsyncGenerator[list[Frame]]:
+    async def frames(self) -> AsyncGenerator[list[Delivery]]:
         self.consumers += 1
         delivered: set[str] = set()
         while True:
@@ -409,7 +411,7 @@ class FakeBroker:
     async def leave(self) -> None:
         self.consumers -= 1
 
-    def ack(self, frames: Iterable[Frame]) -> None:
+    def ack(self, frames: Iterable[Delivery]) -> None:
         for frame in frames:
             self.unacknowledged.pop(frame.ack_id, None)
 
@@ -527,19 +529,19 @@ class Beamline:
         self,
         *,
         rois: dict[str, Rectangle] | None = None,
-        pace: Pace | None = None,
-        habits: Habits | None = None,
-        log: Callable[[], EventsLog] | None = None,
+        pace: Timeouts | None = None,
+        habits: ScanDefaults | None = None,
+        log: Callable[[], EventLogFiles] | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.store = FakeStore(self.clock)
         self.files = FakeFiles()
         self.broker = FakeBroker()
         self.rois = rois
-        self.pace = pace or Pace()
-        self.habits = habits or Habits()
+        self.pace = pace or Timeouts()
+        self.habits = habits or ScanDefaults()
         self.log = log
-        self.tally = Tally(self.clock, self.pace)
+        self.tally = WorkerStats(self.clock, self.pace)
         self.worker: Worker | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -552,12 +554,12 @@ class Beamline:
 
     def start(self) -> None:
         """Starts a worker."""
-        self.tally = Tally(self.clock, self.pace)
-        scribe = Scribe(self.store, self.log(), tally=self.tally, aside=at_once) if self.log else None
+        self.tally = WorkerStats(self.clock, self.pace)
+        scribe = EventLogWriter(self.store, self.log(), tally=self.tally, aside=at_once) if self.log else None
         listener = Listener(self.broker, self.store, tally=self.tally, scribe=scribe)
         reducer = Reducer(
             self.store,
-            Readers(lambda: self.files),
+            ReaderPool(lambda: self.files),
             habits=self.habits,
             rois=self.rois,
             tally=self.tally,
@@ -615,7 +617,7 @@ async def at_once(work: Callable[[], Any]) -> Any:
     return work()
 
 
-def folded(entries: Iterable[Entry], uid: str, *, habits: Habits | None = None) -> Run:
+def folded(entries: Iterable[Entry], uid: str, *, habits: ScanDefaults | None = None) -> Run:
     """A run as anybody sees it who reads the store from its beginning."""
     own = [entry for entry in entries if entry.run == uid]
     start = next(entry for entry in own if entry.name == "start")

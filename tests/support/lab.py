@@ -22,13 +22,13 @@ import psutil
 from tests.support.patience import PATIENCE
 from tests.support.stack import die_with_parent
 
-from snakemap.broker import Publisher
-from snakemap.documents import Document
+from snakemap.core.documents import Document
+from snakemap.core.run import Run
 from snakemap.errors import RunNotFound
 from snakemap.ingest import ingest
-from snakemap.runs import Run
 from snakemap.settings import Settings
-from snakemap.store import Store
+from snakemap.store.store import Store
+from snakemap.transport.stomp_publisher import StompPublisher
 
 __all__ = ["ColumnsWriter", "Lab", "WorkerProcess", "maps_of_frames", "write_frames"]
 
@@ -63,7 +63,7 @@ class Lab:
         }
         self.root = root
         self.store = Store(redis_url)
-        self.publisher = Publisher(stomp_url, destination=self.destination) if stomp_url else None
+        self.publisher = StompPublisher(stomp_url, destination=self.destination) if stomp_url else None
 
     async def __aenter__(self) -> Lab:
         return self

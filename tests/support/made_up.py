@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from snakemap.derived import derived_descriptor, derived_page
-from snakemap.documents import Document
-from snakemap.raster import Raster
-from snakemap.runs import Run
-from snakemap.store import Store
-from snakemap.thumbnail import thumbnail
+from snakemap.core.derived_documents import derived_descriptor, derived_page
+from snakemap.core.documents import Document
+from snakemap.core.raster import Raster
+from snakemap.core.run import Run
+from snakemap.render.thumbnail import thumbnail
+from snakemap.store.store import Store
 
 __all__ = ["MadeUpRun"]
 

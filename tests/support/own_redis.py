@@ -12,7 +12,7 @@ from tests.support.patience import eventually
 from tests.support.rabbitmq import free_port
 from tests.support.stack import die_with_parent
 
-from snakemap.embedded_redis import redis_binary
+from snakemap.store.embedded_redis import redis_binary
 
 __all__ = ["OwnRedis"]
 

@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.documents import CausalOrder, Document, Message, decode
+from snakemap.core.causal_order import CausalOrder
+from snakemap.core.documents import Document, Message, decode
 
 __all__ = ["CASES", "FOLDER", "bodies", "documents", "frames", "messages", "ordered"]
 

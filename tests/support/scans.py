@@ -7,9 +7,9 @@ from typing import Any
 
 from tests.support.beamline import Scan
 
-from snakemap.derived import derived_descriptor, derived_page
-from snakemap.documents import Document
-from snakemap.runs import Run
+from snakemap.core.derived_documents import derived_descriptor, derived_page
+from snakemap.core.documents import Document
+from snakemap.core.run import Run
 
 __all__ = ["ROIS", "documents", "page", "stop"]
 

@@ -14,9 +14,9 @@ from tests.support.patience import PATIENCE, patiently
 from websockets.asyncio.client import connect
 
 from snakemap.api import server
-from snakemap.ports import listen
 from snakemap.settings import Settings
-from snakemap.store import Store
+from snakemap.store.store import Store
+from snakemap.web.ports import listen
 
 __all__ = ["Served", "serving", "until"]
 

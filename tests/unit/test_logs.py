@@ -65,7 +65,7 @@ def test_tabs_and_other_alphabets_stay(said: io.StringIO) -> None:
 
 def test_every_command_logs_that_way() -> None:
     code = (
-        "import logging, sys; from snakemap.__main__ import app\n"
+        "import logging, sys; from snakemap.cli.main import app\n"
         "@app.command('say')\n"
         "def say() -> None: logging.getLogger('uvicorn.error').error('%s', sys.stdin.read())\n"
         "app(['say'])"

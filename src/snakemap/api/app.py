@@ -19,30 +19,31 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from snakemap import __version__
-from snakemap.api.answers import INVALID, answer, answer_to, problems_of
-from snakemap.api.caching import Variants
-from snakemap.api.control import control
-from snakemap.api.davidia import davidia
-from snakemap.api.documents import documents
-from snakemap.api.files import files
-from snakemap.api.h5 import h5
-from snakemap.api.limits import Bodies, Requests
-from snakemap.api.metrics import Metrics, metrics
+from snakemap.api.auth import discreet
+from snakemap.api.compat.davidia import davidia
+from snakemap.api.compat.visr import visr
+from snakemap.api.error_responses import INVALID, answer, answer_to, problems_of
+from snakemap.api.middleware.body_limit import BodyLimit
+from snakemap.api.middleware.etags import Variants
+from snakemap.api.middleware.origins import KnownHosts
+from snakemap.api.middleware.rate_limit import RateLimit
+from snakemap.api.middleware.request_metrics import RequestMetricsMiddleware
 from snakemap.api.models import Tag
-from snakemap.api.origins import KnownHosts
-from snakemap.api.plans import plans
-from snakemap.api.random import random
-from snakemap.api.requests import Counting
-from snakemap.api.routes import meta, router
+from snakemap.api.routes.control import control
+from snakemap.api.routes.documents import documents
+from snakemap.api.routes.files import files
+from snakemap.api.routes.h5 import h5
+from snakemap.api.routes.metrics import Metrics, metrics
+from snakemap.api.routes.plans import plans
+from snakemap.api.routes.random import random
+from snakemap.api.routes.runs import meta, router
+from snakemap.api.routes.sessions import sessions
 from snakemap.api.schema import described
 from snakemap.api.service import Service
-from snakemap.api.sessions import sessions
-from snakemap.api.tokens import discreet
-from snakemap.api.visr import visr
 from snakemap.errors import OriginRefused, SnakemapError
-from snakemap.hosts import Hosts
 from snakemap.settings import Settings
-from snakemap.store import Store
+from snakemap.store.store import Store
+from snakemap.web.hosts import HostNames
 
 __all__ = ["create_app"]
 
@@ -127,8 +128,8 @@ def _surround(app: FastAPI, settings: Settings) -> None:
         app.add_middleware(Rooted, root_path=settings.api_root_path)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN, compresslevel=GZIP_LEVEL)
     app.add_middleware(Variants)
-    app.add_middleware(Bodies)
-    app.add_middleware(Requests, per_minute=settings.api_requests_per_minute)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(RateLimit, per_minute=settings.api_requests_per_minute)
     if settings.origins:
         app.add_middleware(
             Origins,
@@ -137,8 +138,8 @@ def _surround(app: FastAPI, settings: Settings) -> None:
             allow_headers=["Authorization", "Content-Type", "If-None-Match", "Idempotency-Key", "Last-Event-ID"],
             expose_headers=["ETag", "Retry-After", "Location"],
         )
-    app.add_middleware(KnownHosts, hosts=Hosts(settings.host, settings.origins))
-    app.add_middleware(Counting, requests=app.state.metrics.requests)
+    app.add_middleware(KnownHosts, hosts=HostNames(settings.host, settings.origins))
+    app.add_middleware(RequestMetricsMiddleware, requests=app.state.metrics.requests)
 
 
 class Rooted:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 
-from snakemap.api.answers import INVALID
-from snakemap.api.limits import UNLIMITED
+from snakemap.api.error_responses import INVALID
+from snakemap.api.middleware.rate_limit import UNLIMITED
 
 __all__ = ["described"]
 
@@ -16,6 +17,9 @@ ERROR = {"$ref": "#/components/schemas/ErrorModel"}
 H5_ERROR = {"$ref": "#/components/schemas/H5ErrorModel"}
 FRAMEWORK = ("HTTPValidationError", "ValidationError")
 """Schemas of answers that the framework would give, and that we never do."""
+
+PUBLIC_NAMES = {"MapFormat": "snakemap__api__maps__Form", "H5Format": "snakemap__api__h5__Form"}
+"""Names of our classes, and the names in the schema that clients have generated code from."""
 
 CODES = {408: "body_too_slow", 413: "body_too_large", 421: "host_refused", 422: INVALID, 429: "too_often"}
 OF_HOSTS = {421: "The request names a host that is no name of this server."}
@@ -33,8 +37,18 @@ def described(app: FastAPI) -> dict[str, Any]:
                 _complete(operation, limited=path not in UNLIMITED)
         for name in FRAMEWORK:
             schema["components"]["schemas"].pop(name, None)
-        app.openapi_schema = schema
+        app.openapi_schema = _with_public_names(schema)
     return app.openapi_schema
+
+
+def _with_public_names(schema: dict[str, Any]) -> dict[str, Any]:
+    components: dict[str, Any] = schema["components"]["schemas"]
+    for name, public in PUBLIC_NAMES.items():
+        components[name]["title"] = public.rpartition("__")[2]
+    text = json.dumps(schema)
+    for name, public in PUBLIC_NAMES.items():
+        text = text.replace(f'"{name}":', f'"{public}":').replace(f'schemas/{name}"', f'schemas/{public}"')
+    return json.loads(text)
 
 
 def _complete(operation: dict[str, Any], *, limited: bool) -> None:

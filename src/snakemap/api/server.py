@@ -14,13 +14,13 @@ import uvicorn
 from fastapi import FastAPI
 
 from snakemap.api.app import create_app
-from snakemap.api.protocol import protocol
-from snakemap.api.tokens import Discretion
-from snakemap.connections import Connections, OutOfDescriptors, raise_descriptors
-from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.ports import authority, listen
+from snakemap.api.auth import TokenFilter
+from snakemap.api.http_protocol import protocol
 from snakemap.settings import Settings
-from snakemap.store import Store
+from snakemap.store.embedded_redis import EmbeddedRedis
+from snakemap.store.store import Store
+from snakemap.web.connection_limits import ConnectionLimit, OutOfDescriptors, raise_descriptors
+from snakemap.web.ports import authority, listen
 
 __all__ = ["run"]
 
@@ -89,11 +89,11 @@ def configuration(settings: Settings, store: Store) -> uvicorn.Config:
     """How the application over a store is served."""
     for name in ("uvicorn.access", "uvicorn.error"):
         logger = logging.getLogger(name)
-        if not any(isinstance(known, Discretion) for known in logger.filters):
-            logger.addFilter(Discretion())
+        if not any(isinstance(known, TokenFilter) for known in logger.filters):
+            logger.addFilter(TokenFilter())
     return uvicorn.Config(
         create_app(settings, store),
-        http=protocol(Connections()),
+        http=protocol(ConnectionLimit()),
         log_config=None,
         access_log=log.isEnabledFor(logging.DEBUG),
         lifespan="on",

@@ -6,18 +6,18 @@ import time
 from collections.abc import AsyncGenerator, Collection
 from typing import Any
 
-from snakemap.api.folds import Folds, Written, uid_of
-from snakemap.api.maps import Form
 from snakemap.api.models import ErrorDetail, Readiness
-from snakemap.api.scenes import Scenes
-from snakemap.api.streams import Streams, lines
-from snakemap.api.visitors import Visitors
-from snakemap.control import control_of
-from snakemap.directories import Directories
-from snakemap.geometry import Habits
-from snakemap.readiness import checks, wrong
+from snakemap.api.session_store import ApiSessions
+from snakemap.api.streaming import DocumentStreams, lines
+from snakemap.blueapi.scan_control import control_of
+from snakemap.core.geometry import ScanDefaults
+from snakemap.files.directory_listing import DirectoryCache
+from snakemap.live.run_cache import RunCache, WrittenBytes, uid_of
+from snakemap.render.export import MapFormat
 from snakemap.settings import Settings
-from snakemap.store import Store
+from snakemap.store.readiness import checks, wrong
+from snakemap.store.store import Store
+from snakemap.synthetic.scene import SyntheticScans
 
 __all__ = ["Service"]
 
@@ -37,18 +37,18 @@ class Service:
         self.store = store
         self.settings = settings
         self.control = control_of(settings, store)
-        self.folds = Folds(store, habits=Habits(settings.grid, snake=settings.snake))
-        self.directories = Directories(settings.root)
-        self.streams = Streams(store, origins=settings.origins)
-        self.visitors = Visitors(store)
-        self.scenes = Scenes()
+        self.folds = RunCache(store, habits=ScanDefaults(settings.grid, snake=settings.snake))
+        self.directories = DirectoryCache(settings.root)
+        self.streams = DocumentStreams(store, origins=settings.origins)
+        self.visitors = ApiSessions(store)
+        self.scenes = SyntheticScans()
         self.started = time.time()
 
     async def summary(self, asked: str) -> dict[str, Any]:
         """What the list of runs says of one."""
         return await self.store.summary(await uid_of(self.store, asked))
 
-    async def maps(self, asked: str, form: Form, *, source: str = "", known: Collection[str] = ()) -> Written:
+    async def maps(self, asked: str, form: MapFormat, *, source: str = "", known: Collection[str] = ()) -> WrittenBytes:
         """The maps of a run as they are now; without a body when a client has missed nothing.
 
         Args:
@@ -60,7 +60,7 @@ class Service:
         return await self.folds.maps(await uid_of(self.store, asked), form, source=source, known=known)
 
     async def documents(self, asked: str, *, after: str = "0") -> AsyncGenerator[bytes]:
-        """The documents of a run, as JSON lines; see :func:`snakemap.api.streams.lines`."""
+        """The documents of a run, as JSON lines; see :func:`snakemap.api.streaming.lines`."""
         return lines(self.store, await uid_of(self.store, asked), after=after)
 
     async def readiness(self) -> Readiness:

@@ -12,9 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
+from snakemap.client.document_stream import DocumentStream, StreamMessage, told
+from snakemap.client.html import markup
 from snakemap.client.http import Http
-from snakemap.client.markup import markup
-from snakemap.client.streams import Stream, Told, told
 from snakemap.errors import ApiFailed, RunNotFound, SnakemapError, StillRunning
 
 if TYPE_CHECKING:
@@ -193,13 +193,13 @@ class Run:
                 return
             time.sleep(every_s)
 
-    def documents(self) -> Iterator[Told]:
+    def documents(self) -> Iterator[StreamMessage]:
         """Its documents up to now, oldest first: ``for name, doc, cursor in run.documents()``."""
         for line in self._client._http.lines(f"/api/runs/{quote(self.uid, safe='')}/documents"):
             if line.strip():
                 yield told(line)
 
-    def follow(self, *, after: str = "", patience_s: float = PATIENCE_S) -> Iterator[Told]:
+    def follow(self, *, after: str = "", patience_s: float = PATIENCE_S) -> Iterator[StreamMessage]:
         """Its documents from the beginning, and those that come, until it has ended and no point is to come any more.
 
         A connection that is lost is made again, and goes on after the last document that came.
@@ -211,7 +211,9 @@ class Run:
         Raises:
             ApiUnavailable: when it could not be made again.
         """
-        stream = Stream(self._client._http, self.uid, self._is_over, patience_s, cursor=after, stopped=bool(after))
+        stream = DocumentStream(
+            self._client._http, self.uid, self._is_over, patience_s, cursor=after, stopped=bool(after)
+        )
         return stream.documents()
 
     def wait(self, *, timeout_s: float | None = None) -> Self:

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 
 import typer
 
-from snakemap.doctor import beamline, broker_checks, files, machine, serving, storage
-from snakemap.doctor.finding import Check, Finding, Mark, Scene
-from snakemap.doctor.show import as_json, columns, summary
+from snakemap.doctor import blueapi_checks, broker_checks, file_checks, machine_checks, network_checks, redis_checks
+from snakemap.doctor.finding import Check, CheckContext, Finding, Mark
+from snakemap.doctor.report import as_json, columns, summary
 from snakemap.errors import SettingsError
 from snakemap.settings import Settings, load
 
@@ -24,42 +24,42 @@ FILES, BEAMLINE, SERVING = "Files", "blueapi and maps", "Pages and API"
 PROBLEM = re.compile(r"; (?=SNAKEMAP_[A-Z_]+: )")
 
 CHECKS = (
-    Check(MACHINE, "Python", (), machine.python),
-    Check(MACHINE, "packages", (), machine.packages),
-    Check(MACHINE, "pages", (), machine.pages),
-    Check(MACHINE, "state", ("state_dir",), machine.state_dir),
-    Check(MACHINE, "open files", ("max_sessions",), machine.open_files),
-    Check(MACHINE, "clock", (), machine.clock),
-    Check(MACHINE, "leftovers", (), machine.leftovers),
-    Check(STORE, "Redis", ("redis_url",), storage.redis),
-    Check(STORE, "room", ("documents_max",), storage.room),
-    Check(STORE, "keeping", ("keep_days",), storage.keep_days),
-    Check(STORE, "silence", ("silence_s",), storage.silence),
-    Check(STORE, "worker", (), storage.worker),
+    Check(MACHINE, "Python", (), machine_checks.python),
+    Check(MACHINE, "packages", (), machine_checks.packages),
+    Check(MACHINE, "pages", (), machine_checks.pages),
+    Check(MACHINE, "state", ("state_dir",), machine_checks.state_dir),
+    Check(MACHINE, "open files", ("max_sessions",), machine_checks.open_files),
+    Check(MACHINE, "clock", (), machine_checks.clock),
+    Check(MACHINE, "leftovers", (), machine_checks.leftovers),
+    Check(STORE, "Redis", ("redis_url",), redis_checks.redis),
+    Check(STORE, "room", ("documents_max",), redis_checks.room),
+    Check(STORE, "keeping", ("keep_days",), redis_checks.keep_days),
+    Check(STORE, "silence", ("silence_s",), redis_checks.silence),
+    Check(STORE, "worker", (), redis_checks.worker),
     Check(BROKER, "broker", ("stomp_url",), broker_checks.broker),
     Check(BROKER, "destination", ("stomp_destination",), broker_checks.destination),
     Check(BROKER, "queue", ("stomp_subscription",), broker_checks.subscription),
-    Check(FILES, "data root", ("data_root",), files.data_root),
-    Check(FILES, "path map", ("path_map",), files.path_map),
-    Check(FILES, "locks", ("file_locking",), files.file_locking),
-    Check(FILES, "patience", ("file_timeout_s",), files.file_timeout),
-    Check(FILES, "log", ("log_dir", "log_max_gb"), files.log_dir),
-    Check(FILES, "log page", ("log_rows",), files.log_rows),
-    Check(FILES, "downloads", ("download_max_mb",), files.downloads),
-    Check(FILES, "Dask", ("dask",), files.dask),
-    Check(BEAMLINE, "blueapi", ("blueapi_url",), beamline.blueapi),
-    Check(BEAMLINE, "token", ("blueapi_token", "blueapi_token_header"), beamline.token),
-    Check(BEAMLINE, "visit", ("instrument_session",), beamline.visit),
-    Check(BEAMLINE, "control", ("read_only", "baton", "pausing", "actions_per_minute"), beamline.acting),
-    Check(BEAMLINE, "grid", ("grid", "snake"), beamline.geometry),
-    Check(BEAMLINE, "ROIs", ("rois",), beamline.rois),
-    Check(SERVING, "address", ("host",), serving.host),
-    Check(SERVING, "origins", ("origins",), serving.origins),
-    Check(SERVING, "port", ("port",), serving.port),
-    Check(SERVING, "API port", ("api_port",), serving.api_port),
-    Check(SERVING, "proxy", ("api_root_path", "proxied"), serving.proxy),
-    Check(SERVING, "API requests", ("api_requests_per_minute",), serving.api_requests),
-    Check(SERVING, "key", ("secret_key",), serving.secret_key),
+    Check(FILES, "data root", ("data_root",), file_checks.data_root),
+    Check(FILES, "path map", ("path_map",), file_checks.path_map),
+    Check(FILES, "locks", ("file_locking",), file_checks.file_locking),
+    Check(FILES, "patience", ("file_timeout_s",), file_checks.file_timeout),
+    Check(FILES, "log", ("log_dir", "log_max_gb"), file_checks.log_dir),
+    Check(FILES, "log page", ("log_rows",), file_checks.log_rows),
+    Check(FILES, "downloads", ("download_max_mb",), file_checks.downloads),
+    Check(FILES, "Dask", ("dask",), file_checks.dask),
+    Check(BEAMLINE, "blueapi", ("blueapi_url",), blueapi_checks.blueapi),
+    Check(BEAMLINE, "token", ("blueapi_token", "blueapi_token_header"), blueapi_checks.token),
+    Check(BEAMLINE, "visit", ("instrument_session",), blueapi_checks.visit),
+    Check(BEAMLINE, "control", ("read_only", "baton", "pausing", "actions_per_minute"), blueapi_checks.acting),
+    Check(BEAMLINE, "grid", ("grid", "snake"), blueapi_checks.geometry),
+    Check(BEAMLINE, "ROIs", ("rois",), blueapi_checks.rois),
+    Check(SERVING, "address", ("host",), network_checks.host),
+    Check(SERVING, "origins", ("origins",), network_checks.origins),
+    Check(SERVING, "port", ("port",), network_checks.port),
+    Check(SERVING, "API port", ("api_port",), network_checks.api_port),
+    Check(SERVING, "proxy", ("api_root_path", "proxied"), network_checks.proxy),
+    Check(SERVING, "API requests", ("api_requests_per_minute",), network_checks.api_requests),
+    Check(SERVING, "key", ("secret_key",), network_checks.secret_key),
 )
 """Everything that is looked at, in the order in which it is told."""
 
@@ -94,7 +94,7 @@ def findings() -> Iterator[Finding]:
     """All checks, one after the other; each that fails leaves the others as they are."""
     yield from strangers(name for name in os.environ if name.startswith(PREFIX))
     try:
-        scene = Scene(load())
+        scene = CheckContext(load())
     except SettingsError as error:
         yield from map(_unusable, PROBLEM.split(str(error)))
         return

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from snakemap.broker import probe
-from snakemap.doctor.finding import Found, Note, Scene, Wrong
+from snakemap.doctor.finding import CheckContext, Found, Note, Wrong
 from snakemap.errors import BrokerUnavailable
+from snakemap.transport.stomp_source import probe
 
 __all__ = ["broker", "destination", "subscription"]
 
@@ -15,7 +15,7 @@ NAME_BYTES_MAX = 255
 BROADCAST = ("/topic/", "/exchange/", "/amq/")
 
 
-def broker(scene: Scene) -> Iterator[Found]:
+def broker(scene: CheckContext) -> Iterator[Found]:
     """Whether we are let in."""
     url = scene.settings.stomp_url
     if not url:
@@ -32,7 +32,7 @@ def broker(scene: Scene) -> Iterator[Found]:
         yield "lets us in"
 
 
-def destination(scene: Scene) -> Iterator[Found]:
+def destination(scene: CheckContext) -> Iterator[Found]:
     """Whether the broker lets us listen where blueapi publishes."""
     url, place = scene.settings.stomp_url, scene.settings.stomp_destination
     if not place.startswith(BROADCAST):
@@ -59,7 +59,7 @@ def _listened(url: str, place: str) -> Iterator[Found]:
         yield f"documents come from {place}"
 
 
-def subscription(scene: Scene) -> Iterator[Found]:
+def subscription(scene: CheckContext) -> Iterator[Found]:
     """Whether the name of our queue is one."""
     name = scene.settings.stomp_subscription
     if not name:

@@ -10,14 +10,14 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from snakemap.documents import position
-from snakemap.embedded_redis import EmbeddedRedis, redis_binary
+from snakemap.core.documents import position
 from snakemap.errors import SnakemapError
 from snakemap.settings import Settings
-from snakemap.store import Store
-from snakemap.vitals import Vitals, vitals
+from snakemap.store.embedded_redis import EmbeddedRedis, redis_binary
+from snakemap.store.redis_info import RedisInfo, vitals
+from snakemap.store.store import Store
 
-__all__ = ["Check", "Finding", "Found", "InStore", "Mark", "Note", "Scene", "Wrong", "variable"]
+__all__ = ["Check", "CheckContext", "Finding", "Found", "InStore", "Mark", "Note", "Wrong", "variable"]
 
 
 class Mark(StrEnum):
@@ -86,9 +86,9 @@ class Check:
     group: str
     name: str
     settings: tuple[str, ...]
-    look: Callable[[Scene], Iterable[Found]]
+    look: Callable[[CheckContext], Iterable[Found]]
 
-    def findings(self, scene: Scene) -> list[Finding]:
+    def findings(self, scene: CheckContext) -> list[Finding]:
         """What it has found."""
         try:
             found = list(self.look(scene))
@@ -113,12 +113,12 @@ class InStore:
     address: str
     whose: str
     reports: Mapping[str, Mapping[str, Any]]
-    vitals: Vitals
+    vitals: RedisInfo
     oldest: float | None
     frame_shape: tuple[int, int] | None
 
 
-class Scene:
+class CheckContext:
     """What the checks look at; what takes a while is asked once.
 
     Args:

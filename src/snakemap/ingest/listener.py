@@ -8,11 +8,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from snakemap.broker import Frame
-from snakemap.documents import CausalOrder, Document, Message, decode, progress_of
+from snakemap.core.causal_order import CausalOrder
+from snakemap.core.documents import Document, Message, decode, progress_of
 from snakemap.errors import DocumentError, StoreUnavailable
-from snakemap.ingest.scribe import Scribe
-from snakemap.ingest.tally import Tally
+from snakemap.ingest.event_log_writer import EventLogWriter
+from snakemap.ingest.worker_stats import WorkerStats
+from snakemap.transport.inbox import Delivery
 
 __all__ = ["Listener"]
 
@@ -29,16 +30,16 @@ ORPHANS_KEPT_S = 60.0
 ORPHANS_MAX = 10_000
 
 
-class Broker(Protocol):
-    """What the listener needs of :class:`snakemap.broker.Broker`."""
+class DocumentSource(Protocol):
+    """What the listener needs of :class:`snakemap.transport.stomp_source.StompSource`."""
 
-    def frames(self) -> AsyncGenerator[list[Frame]]: ...
-    def ack(self, frames: Sequence[Frame]) -> None: ...
+    def frames(self) -> AsyncGenerator[list[Delivery]]: ...
+    def ack(self, frames: Sequence[Delivery]) -> None: ...
     async def leave(self) -> None: ...
 
 
 class Store(Protocol):
-    """What the listener needs of :class:`snakemap.store.Store`."""
+    """What the listener needs of :class:`snakemap.store.store.Store`."""
 
     async def append(self, messages: Sequence[Message]) -> list[str]: ...
     async def owners(self) -> dict[str, str]: ...
@@ -61,7 +62,9 @@ class Listener:
         received: messages so far.
     """
 
-    def __init__(self, broker: Broker, store: Store, *, tally: Tally, scribe: Scribe | None = None) -> None:
+    def __init__(
+        self, broker: DocumentSource, store: Store, *, tally: WorkerStats, scribe: EventLogWriter | None = None
+    ) -> None:
         self.broker = broker
         self.store = store
         self.tally = tally
@@ -103,7 +106,7 @@ class Listener:
         old = (number for came, number in self._early if now - came > ORPHAN_S)
         return sum(self._order.waits(number) for number in old)
 
-    async def _take(self, frames: Sequence[Frame]) -> None:
+    async def _take(self, frames: Sequence[Delivery]) -> None:
         """Stores what a batch says, and then acknowledges it."""
         messages, unread = self._read(frames)
         if unread and self.scribe is not None:
@@ -121,10 +124,10 @@ class Listener:
         """Forgets what belonged to a run that is no longer kept."""
         self._order.forget(run)
 
-    def _read(self, frames: Sequence[Frame]) -> tuple[list[Message], list[tuple[Frame, str]]]:
+    def _read(self, frames: Sequence[Delivery]) -> tuple[list[Message], list[tuple[Delivery, str]]]:
         """What a batch says, in order, and what of it does not go into the store, with the reason; that is counted."""
         messages: list[Message] = []
-        unread: list[tuple[Frame, str]] = []
+        unread: list[tuple[Delivery, str]] = []
         for frame in frames:
             self.received += 1
             try:
@@ -144,7 +147,7 @@ class Listener:
                 unread.append((frame, str(trouble)))
         return messages, unread
 
-    def _time(self, frames: Sequence[Frame]) -> None:
+    def _time(self, frames: Sequence[Delivery]) -> None:
         """Counts how long messages took that are in the store now."""
         now = self.tally.clock.now()
         for frame in frames:

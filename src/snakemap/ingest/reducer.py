@@ -10,19 +10,20 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from snakemap.derived import Rectangle
-from snakemap.documents import WORKER, Entry, WorkerEvent, joined, position
+from snakemap.core.coalesce import joined
+from snakemap.core.derived_documents import Rectangle
+from snakemap.core.documents import WORKER, Entry, WorkerEvent, position
+from snakemap.core.geometry import ScanDefaults
+from snakemap.core.run import Run
 from snakemap.errors import DocumentError, RunNotFound, SnakemapError, StoreRewound, StoreUnavailable
-from snakemap.geometry import Habits
-from snakemap.ingest.closing import lost_because
-from snakemap.ingest.pace import end_if_cancelled
-from snakemap.ingest.pages import Store as PagesStore
-from snakemap.ingest.readers import Readers
-from snakemap.ingest.reduction import Reduction, just_before
-from snakemap.ingest.tally import Tally
-from snakemap.runs import Run
-from snakemap.store import Place
-from snakemap.thumbnail import thumbnail
+from snakemap.ingest.derived_writer import Store as PagesStore
+from snakemap.ingest.lost_runs import lost_because
+from snakemap.ingest.reader_pool import ReaderPool
+from snakemap.ingest.run_reducer import RunReducer, just_before
+from snakemap.ingest.timing import end_if_cancelled
+from snakemap.ingest.worker_stats import WorkerStats
+from snakemap.render.thumbnail import thumbnail
+from snakemap.store.store import StreamPosition
 
 __all__ = ["Reducer"]
 
@@ -37,10 +38,10 @@ BEHIND = 100
 
 
 class Store(PagesStore, Protocol):
-    """What the reducer needs of :class:`snakemap.store.Store`."""
+    """What the reducer needs of :class:`snakemap.store.store.Store`."""
 
     async def read(self, after: str = "0", *, count: int = 1000, until: str = "+") -> list[Entry]: ...
-    def follow(self, after: Place, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]: ...
+    def follow(self, after: StreamPosition, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]: ...
     def run_entries(self, uid: str, *, after: str = "0") -> AsyncIterator[list[Entry]]: ...
     async def save_summary(self, uid: str, summary: dict[str, Any]) -> None: ...
     async def save_picture(self, uid: str, png: bytes) -> None: ...
@@ -49,7 +50,7 @@ class Store(PagesStore, Protocol):
 
 
 class Reducer:
-    """Keeps one :class:`Reduction` for every run that is open, and for a few that have ended.
+    """Keeps one :class:`RunReducer` for every run that is open, and for a few that have ended.
 
     Args:
         store: the documents.
@@ -69,14 +70,14 @@ class Reducer:
     def __init__(
         self,
         store: Store,
-        readers: Readers,
+        readers: ReaderPool,
         *,
-        habits: Habits,
+        habits: ScanDefaults,
         rois: Mapping[str, Rectangle] | None,
-        tally: Tally,
+        tally: WorkerStats,
         listening_since: Callable[[], float | None] = lambda: 0.0,
         on_evicted: Callable[[str], None] = lambda uid: None,
-        patient: Readers | None = None,
+        patient: ReaderPool | None = None,
         at_once: int = 1,
     ) -> None:
         self.store = store
@@ -88,7 +89,7 @@ class Reducer:
         self.on_evicted = on_evicted
         self.patient = patient or readers
         self.at_once = at_once
-        self.reductions: dict[str, Reduction] = {}
+        self.reductions: dict[str, RunReducer] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._left: dict[str, str] = {}
         self._saved: dict[str, dict[str, Any]] = {}
@@ -135,7 +136,7 @@ class Reducer:
         return min(open_runs, key=position) if open_runs else max(self._left.values(), key=position, default="0-0")
 
     async def _follow(self, cursor: str) -> None:
-        place = Place(cursor)
+        place = StreamPosition(cursor)
         while True:
             try:
                 async for entries in self.store.follow(place):
@@ -148,7 +149,7 @@ class Reducer:
             except StoreRewound as trouble:
                 self._up_to_date = False
                 self.tally.trouble(trouble, about="all runs are folded again")
-                place = Place(await self._start_over())
+                place = StreamPosition(await self._start_over())
             except StoreUnavailable as trouble:
                 self._up_to_date = False
                 self.tally.store_lost(trouble)
@@ -198,8 +199,8 @@ class Reducer:
             log.info("run %s: resumed with %d points", uid, reduction.run.points)
             self._adopt(reduction)
 
-    async def _read(self, uid: str) -> Reduction | None:
-        reduction: Reduction | None = None
+    async def _read(self, uid: str) -> RunReducer | None:
+        reduction: RunReducer | None = None
         try:
             async for entries in self.store.run_entries(uid):
                 for entry in joined(entries):
@@ -212,17 +213,17 @@ class Reducer:
             return None
         return reduction
 
-    def _reduction(self, start: Entry, *, resumed: bool) -> Reduction:
+    def _reduction(self, start: Entry, *, resumed: bool) -> RunReducer:
         run = Run(start.doc, habits=self.habits)
         run.cursor = start.cursor
         readers = self.patient if run.opened else self.readers
-        reduction = Reduction(
+        reduction = RunReducer(
             run, self.store, readers, rois=self.rois, tally=self.tally, resumed=resumed, at_once=self.at_once
         )
         reduction.fold(start)
         return reduction
 
-    def _adopt(self, reduction: Reduction) -> None:
+    def _adopt(self, reduction: RunReducer) -> None:
         uid = reduction.run.uid
         self.reductions[uid] = reduction
         self._left.pop(uid, None)
@@ -272,7 +273,7 @@ class Reducer:
             if summary["settled"] and not (before or {}).get("settled"):
                 self._evicted_at = 0.0
 
-    async def _save_picture(self, reduction: Reduction, *, settled: bool) -> None:
+    async def _save_picture(self, reduction: RunReducer, *, settled: bool) -> None:
         """Keeps a small picture of the maps, now and then while they grow, and in the end."""
         run, now = reduction.run, self.tally.clock.now()
         if not settled and now - self._drawn_at.get(run.uid, 0.0) < self.tally.pace.picture_s:
@@ -315,19 +316,19 @@ class Reducer:
             if reason:
                 await reduction.lose(reason)
 
-    async def _holds(self, reduction: Reduction) -> bool:
+    async def _holds(self, reduction: RunReducer) -> bool:
         """Whether the store still has the first and the last document of a run that we have seen."""
         for cursor in (reduction.first, reduction.run.cursor):
             if not await self.store.read(just_before(cursor), count=1, until=cursor):
                 return False
         return True
 
-    async def _restore_if_lost(self, reduction: Reduction) -> None:
+    async def _restore_if_lost(self, reduction: RunReducer) -> None:
         held = await self.tally.insist(lambda: self._holds(reduction))
         if not held and self.reductions.get(reduction.run.uid) is reduction:
             await self._restore(reduction)
 
-    async def _restore(self, reduction: Reduction) -> None:
+    async def _restore(self, reduction: RunReducer) -> None:
         """Begins a run again in a store that has lost it; its sums are read from its files once more."""
         log.warning("run %s: the store has lost it; it begins again from its files", reduction.run.uid)
         self.tally.errors["restored"] += 1

@@ -12,21 +12,21 @@ from typing import Any, Protocol
 from uuid import NAMESPACE_URL, uuid5
 
 from snakemap import __version__
-from snakemap.broker import Broker
-from snakemap.embedded_redis import EmbeddedRedis
+from snakemap.core.geometry import ScanDefaults
 from snakemap.errors import SettingsError, SnakemapError, StoreUnavailable
-from snakemap.geometry import Habits
-from snakemap.hdf5 import FrameReader
-from snakemap.ingest.cluster import AT_ONCE, Cluster, ClusterReader
-from snakemap.ingest.events_log import EventsLog
+from snakemap.hdf5.frame_reader import FrameReader
+from snakemap.ingest.dask_reader import AT_ONCE, DaskCluster, DaskReader
+from snakemap.ingest.event_log_files import EventLogFiles
+from snakemap.ingest.event_log_writer import EventLogWriter
 from snakemap.ingest.listener import Listener
-from snakemap.ingest.pace import Clock, Pace, end_if_cancelled
-from snakemap.ingest.readers import Readers
+from snakemap.ingest.reader_pool import ReaderPool
 from snakemap.ingest.reducer import Reducer
-from snakemap.ingest.scribe import Scribe
-from snakemap.ingest.tally import Tally
+from snakemap.ingest.timing import Clock, Timeouts, end_if_cancelled
+from snakemap.ingest.worker_stats import WorkerStats
 from snakemap.settings import Settings
-from snakemap.store import Store
+from snakemap.store.embedded_redis import EmbeddedRedis
+from snakemap.store.store import Store
+from snakemap.transport.stomp_source import StompSource
 
 __all__ = ["Worker", "ingest", "run"]
 
@@ -60,7 +60,7 @@ class BrokerState(Protocol):
 
 
 class LeaseStore(Protocol):
-    """What the worker itself needs of :class:`snakemap.store.Store`."""
+    """What the worker itself needs of :class:`snakemap.store.store.Store`."""
 
     async def report(self, part: str, state: dict[str, Any], *, ttl_s: float) -> None: ...
     async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool: ...
@@ -90,10 +90,10 @@ class Worker:
         store: LeaseStore,
         reducer: Reducer,
         *,
-        tally: Tally,
+        tally: WorkerStats,
         listener: Listener | None = None,
         broker: BrokerState | None = None,
-        scribe: Scribe | None = None,
+        scribe: EventLogWriter | None = None,
         holder: str = "",
     ) -> None:
         self.store = store
@@ -243,27 +243,29 @@ def own_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _listening_since(broker: Broker | None) -> Callable[[], float | None]:
+def _listening_since(broker: StompSource | None) -> Callable[[], float | None]:
     if broker is None:
         return lambda: 0.0
     return lambda: broker.since if broker.state == "connected" else None
 
 
-def _broker(settings: Settings) -> Broker | None:
+def _broker(settings: Settings) -> StompSource | None:
     if not settings.stomp_url:
         return None
-    return Broker(
+    return StompSource(
         settings.stomp_url,
         destination=settings.stomp_destination,
         subscription=settings.stomp_subscription or _subscription(settings.redis_url.rpartition("@")[2]),
     )
 
 
-def _scribe(settings: Settings, store: Store, tally: Tally) -> Scribe | None:
+def _scribe(settings: Settings, store: Store, tally: WorkerStats) -> EventLogWriter | None:
     if settings.log_dir is None:
         return None
     keep_bytes = int(settings.log_max_gb * 1e9)
-    return Scribe(store, EventsLog(settings.log_dir, keep_days=settings.keep_days, keep_bytes=keep_bytes), tally=tally)
+    return EventLogWriter(
+        store, EventLogFiles(settings.log_dir, keep_days=settings.keep_days, keep_bytes=keep_bytes), tally=tally
+    )
 
 
 def _reader(settings: Settings, *, nice: int = 0) -> FrameReader:
@@ -276,9 +278,9 @@ def _reader(settings: Settings, *, nice: int = 0) -> FrameReader:
     )
 
 
-def _cluster_reader(settings: Settings, cluster: Cluster) -> ClusterReader:
+def _cluster_reader(settings: Settings, cluster: DaskCluster) -> DaskReader:
     own = _reader(settings, nice=PATIENCE)
-    return ClusterReader(cluster, own.terms, make=lambda: own)
+    return DaskReader(cluster, own.terms, make=lambda: own)
 
 
 def _subscription(place: str) -> str:
@@ -298,26 +300,26 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     """
     if not settings.redis_url:
         raise SettingsError("SNAKEMAP_REDIS_URL: the worker needs to know its store")
-    clock, pace = Clock(), Pace(file_timeout_s=settings.file_timeout_s, silence_s=settings.silence_s)
-    tally = Tally(clock, pace)
+    clock, pace = Clock(), Timeouts(file_timeout_s=settings.file_timeout_s, silence_s=settings.silence_s)
+    tally = WorkerStats(clock, pace)
     name = own_name()
     store = Store(settings.redis_url, documents_max=settings.documents_max, keep_days=settings.keep_days, worker=name)
     broker = _broker(settings)
-    readers = Readers(lambda: _reader(settings))
+    readers = ReaderPool(lambda: _reader(settings))
     # finished files have processes of their own, which stand back behind those of scans that are taken; two at least,
     # because one waits for us while the other reads
     at_once = max(2, len(os.sched_getaffinity(0)) - 1)
-    cluster = Cluster(settings.dask) if settings.dask else None
-    patient = Readers(lambda: _reader(settings, nice=PATIENCE), at_most=at_once)
+    cluster = DaskCluster(settings.dask) if settings.dask else None
+    patient = ReaderPool(lambda: _reader(settings, nice=PATIENCE), at_most=at_once)
     if cluster is not None:
         at_once = AT_ONCE
-        patient = Readers(lambda: _cluster_reader(settings, cluster), at_most=at_once)
+        patient = ReaderPool(lambda: _cluster_reader(settings, cluster), at_most=at_once)
     scribe = _scribe(settings, store, tally)
     listener = Listener(broker, store, tally=tally, scribe=scribe) if broker else None
     reducer = Reducer(
         store,
         readers,
-        habits=Habits(settings.grid, snake=settings.snake),
+        habits=ScanDefaults(settings.grid, snake=settings.snake),
         rois=settings.rois,
         tally=tally,
         listening_since=_listening_since(broker),
@@ -339,7 +341,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         await store.close()
 
 
-async def _start(readers: Readers) -> None:
+async def _start(readers: ReaderPool) -> None:
     """Has a reader ready before the first frame; one that does not start now is tried again with that frame."""
     try:
         await readers.start()

@@ -29,6 +29,8 @@ from bluesky.utils import (
     TransitionError,  # pyright: ignore[reportPrivateImportUsage] - its home is vendored, and more private still
 )
 
+from snakemap.simulator.blueapi_messages import Announcer, Sink
+from snakemap.simulator.data_files import Spool, SpoolFile
 from snakemap.simulator.devices import (
     Camera,
     Exposure,
@@ -39,17 +41,15 @@ from snakemap.simulator.devices import (
     frame_resources,
     position_resources,
 )
-from snakemap.simulator.disk import Spool, SpoolFile
-from snakemap.simulator.plans import Parts, fly_scan, step_scan
-from snakemap.simulator.positions import PositionsFile, positions_bytes
-from snakemap.simulator.publish import Announcer, Sink
+from snakemap.simulator.panda_file import PositionsFile, positions_bytes
+from snakemap.simulator.plans import PlanDevices, fly_scan, step_scan
 from snakemap.simulator.writer import FrameFile, ScanFault, file_bytes
-from snakemap.specimen.paths import FAST, SLOW
-from snakemap.specimen.render import FrameRenderer
-from snakemap.specimen.request import ScanRequest
-from snakemap.specimen.sample import Sample
+from snakemap.synthetic.frames import FrameRenderer
+from snakemap.synthetic.paths import FAST, SLOW
+from snakemap.synthetic.request import ScanRequest
+from snakemap.synthetic.sample import Sample
 
-__all__ = ["Beamline", "Outcome", "ScanRequest", "simulate"]
+__all__ = ["Outcome", "ScanRequest", "SimulatedBeamline", "simulate"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Outcome:
     files: Mapping[str, Path]
 
 
-class Beamline:
+class SimulatedBeamline:
     """A RunEngine with a stage and a camera, working for one sink; one scan at a time.
 
     Nothing is started before the first scan; :meth:`close` stops every thread.
@@ -109,10 +109,10 @@ class Beamline:
         self.metadata = {"instrument": instrument, "instrument_session": instrument_session}
         self.outcome: Outcome | None = None
         self._announcer = Announcer(sink)
-        self._hall: _Hall | None = None
+        self._hall: _Engine | None = None
         self._end_wanted = ""
 
-    def __enter__(self) -> Beamline:
+    def __enter__(self) -> SimulatedBeamline:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -164,13 +164,13 @@ class Beamline:
             self._hall = None
 
     def _scan(self, sample: Sample, files: Mapping[str, GrowingFile], task_id: str, metadata: dict[str, Any]) -> str:
-        hall = self._hall = self._hall or _Hall(self._announcer)
+        hall = self._hall = self._hall or _Engine(self._announcer)
         request, announcer = sample.request, self._announcer
         announcer.begin(task_id)
         for name, file in files.items():
             hall.detectors[name].load(_exposure(file, sample, hall.stage))
         detectors = tuple(hall.detectors[name] for name in files)
-        parts = Parts(hall.stage, detectors, sample, lambda: _begin_ending(request, announcer))
+        parts = PlanDevices(hall.stage, detectors, sample, lambda: _begin_ending(request, announcer))
         error = hall.run(parts, metadata, end_wanted=lambda: self._end_wanted)
         self.outcome = _outcome(
             request, announcer, files={name: file.place.path for name, file in files.items()}, error=error
@@ -183,7 +183,7 @@ class Beamline:
         return self.outcome.uid
 
 
-class _Hall:
+class _Engine:
     """The RunEngine with its loop and threads, and the devices."""
 
     def __init__(self, announcer: Announcer) -> None:
@@ -199,7 +199,7 @@ class _Hall:
         self._ending: threading.Thread | None = None
         self.stage, self.detectors = self._call(self._build())
 
-    def run(self, parts: Parts, metadata: dict[str, Any], *, end_wanted: Callable[[], str]) -> Exception | None:
+    def run(self, parts: PlanDevices, metadata: dict[str, Any], *, end_wanted: Callable[[], str]) -> Exception | None:
         """Scans to the end; answers what the plan raised, if anything."""
         plan = step_scan if parts.request.mode == "step" else fly_scan
         self._scanning, self._ending = True, None
@@ -303,7 +303,9 @@ def simulate(
         SettingsError: when the scan cannot fit on the disk.
         Exception: whatever the sink raised.
     """
-    beamline = Beamline(data_dir, sink, disk_limit_bytes=disk_limit_bytes, instrument_session=instrument_session)
+    beamline = SimulatedBeamline(
+        data_dir, sink, disk_limit_bytes=disk_limit_bytes, instrument_session=instrument_session
+    )
     with beamline, _signals_caught(beamline.abort) as caught:
         for number in itertools.count():
             beamline.run(replace(request, seed=(request.seed + number) % 2**32))

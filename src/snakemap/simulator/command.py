@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from snakemap.broker import Publisher
-from snakemap.embedded_redis import EmbeddedRedis
-from snakemap.private import make_private
+from snakemap.files.private import make_private
 from snakemap.settings import Settings
-from snakemap.simulator.beamline import Beamline, simulate
-from snakemap.simulator.publish import Sink
-from snakemap.simulator.rest import serve
-from snakemap.specimen.request import ScanRequest
-from snakemap.store_sink import StoreSink
+from snakemap.simulator.beamline import SimulatedBeamline, simulate
+from snakemap.simulator.blueapi_messages import Sink
+from snakemap.simulator.blueapi_rest import serve
+from snakemap.store.embedded_redis import EmbeddedRedis
+from snakemap.store.sink import StoreSink
+from snakemap.synthetic.request import ScanRequest
+from snakemap.transport.stomp_publisher import StompPublisher
 
 __all__ = ["run"]
 
@@ -35,7 +35,7 @@ def run(
         if rest is not None:
             return serve(
                 sink,
-                lambda sink: Beamline(settings.root, sink, disk_limit_bytes=disk_limit_bytes),
+                lambda sink: SimulatedBeamline(settings.root, sink, disk_limit_bytes=disk_limit_bytes),
                 host="127.0.0.1",
                 port=rest,
             )
@@ -54,7 +54,7 @@ def run(
     else:
         settings.root.mkdir(parents=True, exist_ok=True)
     if settings.stomp_url:
-        with Publisher(settings.stomp_url, destination=settings.stomp_destination) as broker:
+        with StompPublisher(settings.stomp_url, destination=settings.stomp_destination) as broker:
             return scan(broker)
     if settings.redis_url:
         with StoreSink(settings.redis_url) as store:

@@ -29,8 +29,8 @@ from ophyd_async.core import (
 )
 from ophyd_async.sim import SimMotor
 
-from snakemap.simulator.disk import SpoolFile
-from snakemap.simulator.positions import POSITION_PATHS
+from snakemap.simulator.data_files import SpoolFile
+from snakemap.simulator.panda_file import POSITION_PATHS
 from snakemap.simulator.writer import DATA_PATH, SUM_CHUNK, FrameFile, ScanFault, sum_path
 
 __all__ = [

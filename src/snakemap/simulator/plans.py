@@ -12,12 +12,12 @@ from bluesky.utils import FailedStatus, Msg, RequestAbort, RequestStop
 from ophyd_async.core import TriggerInfo
 
 from snakemap.simulator.devices import FileDetector, Panda, XYStage
-from snakemap.simulator.telling import start_document
+from snakemap.simulator.start_document import start_document
 from snakemap.simulator.writer import ScanFault
-from snakemap.specimen.request import ScanRequest
-from snakemap.specimen.sample import Sample
+from snakemap.synthetic.request import ScanRequest
+from snakemap.synthetic.sample import Sample
 
-__all__ = ["FAIL_REASON", "Parts", "fly_scan", "start_document", "step_scan"]
+__all__ = ["FAIL_REASON", "PlanDevices", "fly_scan", "start_document", "step_scan"]
 
 Plan: TypeAlias = Iterator[Msg]
 
@@ -26,7 +26,7 @@ EXPOSURE_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class PlanDevices:
     """What a plan works with.
 
     Attributes:
@@ -47,7 +47,7 @@ class Parts:
         return self.sample.request
 
 
-def step_scan(parts: Parts) -> Plan:
+def step_scan(parts: PlanDevices) -> Plan:
     """Moves, stops, takes one event; moves, stops, takes one event."""
     request, stage = parts.request, parts.stage
 
@@ -70,7 +70,7 @@ def step_scan(parts: Parts) -> Plan:
     return (yield from inner())
 
 
-def fly_scan(parts: Parts) -> Plan:
+def fly_scan(parts: PlanDevices) -> Plan:
     """Lets the detectors run while the stage never stops, and collects what they wrote every flush period."""
     request, detectors = parts.request, parts.detectors
 
@@ -98,7 +98,7 @@ def fly_scan(parts: Parts) -> Plan:
     return (yield from inner())
 
 
-def _point(parts: Parts, place: tuple[float, float], at: tuple[float, float] | None) -> Plan:
+def _point(parts: PlanDevices, place: tuple[float, float], at: tuple[float, float] | None) -> Plan:
     """Moves the axes that have to move, and takes one event.
 
     The messages are those of Bluesky's own `mv` and `trigger_and_read`; not so their stubs, which format a stack trace
@@ -122,7 +122,7 @@ def _point(parts: Parts, place: tuple[float, float], at: tuple[float, float] | N
     yield Msg("save")
 
 
-def _baseline_decorator(parts: Parts) -> Callable[[Callable[[], Plan]], Callable[[], Plan]]:
+def _baseline_decorator(parts: PlanDevices) -> Callable[[Callable[[], Plan]], Callable[[], Plan]]:
     """Reads the stage as a run begins and as it ends, however it ends, when the request wants that."""
     return bpp.baseline_decorator([parts.stage] if parts.request.baseline else [])
 
@@ -138,7 +138,7 @@ def _trigger_info(request: ScanRequest, detector: FileDetector, *, number_of_eve
     )
 
 
-def _end_early(parts: Parts) -> None:
+def _end_early(parts: PlanDevices) -> None:
     """Ends the plan as its request says, when that is not at its natural end.
 
     Raises:

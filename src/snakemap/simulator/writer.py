@@ -10,8 +10,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from snakemap.simulator.disk import SpoolFile
-from snakemap.specimen.render import FrameRenderer, Rendered
+from snakemap.simulator.data_files import SpoolFile
+from snakemap.synthetic.frames import FrameRenderer, Rendered
 
 __all__ = ["DATA_PATH", "SUM_CHUNK", "SUM_PATH", "WRONG_BY", "FrameFile", "ScanFault", "file_bytes", "sum_path"]
 

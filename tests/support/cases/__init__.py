@@ -20,10 +20,11 @@ import numpy.typing as npt
 import orjson
 from tests.support.lab import Lab
 
-from snakemap.api.maps import Form, written
-from snakemap.documents import CausalOrder, Document, decode, envelope
-from snakemap.live import Live
-from snakemap.runs import Run
+from snakemap.core.causal_order import CausalOrder
+from snakemap.core.documents import Document, decode, envelope
+from snakemap.core.run import Run
+from snakemap.live.run_follower import RunFollower
+from snakemap.render.export import MapFormat, written
 
 __all__ = [
     "Documents",
@@ -203,12 +204,12 @@ class Played:
     async def outcome(self, case: Documents) -> Outcome:
         """What there is of a case now."""
         run = await self.lab.run(case.uid)
-        live = Live(self.lab.store)
+        live = RunFollower(self.lab.store)
         try:
             followed = await live.open(case.uid)
         finally:
             await live.close()
-        api = {name: json.loads(written(run, Form.JSON, source=name)) for name in ("", *run.sources)}
+        api = {name: json.loads(written(run, MapFormat.JSON, source=name)) for name in ("", *run.sources)}
         return Outcome(run, followed, await self.lab.summary(case.uid), api)
 
 

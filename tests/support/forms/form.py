@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.derived import TOTAL, derived_descriptor, derived_page, scalar_descriptor
-from snakemap.documents import SETTLED, CausalOrder, Document, decode, envelope
-from snakemap.frames import FrameLedger
-from snakemap.geometry import Habits
-from snakemap.runs import Run
-from snakemap.sources import Source, Stream
+from snakemap.core.causal_order import CausalOrder
+from snakemap.core.derived_documents import TOTAL, derived_descriptor, derived_page, scalar_descriptor
+from snakemap.core.documents import SETTLED, Document, decode, envelope
+from snakemap.core.frame_ledger import FrameLedger
+from snakemap.core.geometry import ScanDefaults
+from snakemap.core.run import Run
+from snakemap.core.streams import MapSource, Stream
 
 __all__ = ["ROIS", "Expected", "Files", "Form", "brightness", "on_the_wire", "worked"]
 
@@ -103,7 +104,7 @@ class Form:
     messages: tuple[str, ...]
     expected: tuple[Expected, ...]
     files: Files = field(default_factory=dict)
-    habits: Habits = field(default_factory=Habits)
+    habits: ScanDefaults = field(default_factory=ScanDefaults)
     rewinds: bool = False
 
     @cached_property
@@ -142,7 +143,7 @@ def on_the_wire(
     return tuple(UUID.sub(numbered, text) for text in texts)
 
 
-def worked(messages: Iterable[str], files: Files, habits: Habits) -> Iterator[Document]:
+def worked(messages: Iterable[str], files: Files, habits: ScanDefaults) -> Iterator[Document]:
     """The documents as the store has them: each with its run, and the sums that the worker has read from the files."""
     order, runs = CausalOrder(), dict[str, Run]()
     for message in messages:
@@ -175,7 +176,7 @@ def _reduced(run: Run, document: Document, files: Files) -> Iterator[Document]:
         yield _applied(run, SETTLED, {"run_start": run.uid})
 
 
-def _sums(run: Run, source: Source, files: Files) -> Iterator[Document]:
+def _sums(run: Run, source: MapSource, files: Files) -> Iterator[Document]:
     for seq_nums, indices, values in _read(source.ledger, files):
         descriptor = derived_descriptor(run, ROIS, frame_shape=FRAME, time=1.0, dtype="<f8", source=source)
         yield _applied(run, "descriptor", descriptor)
@@ -184,7 +185,7 @@ def _sums(run: Run, source: Source, files: Files) -> Iterator[Document]:
 
 
 def _scalars(run: Run, stream: Stream, key: str, ledger: FrameLedger, files: Files) -> Iterator[Document]:
-    origin = Source(key, stream=stream.name, raster=stream.placing.raster, ledger=ledger)
+    origin = MapSource(key, stream=stream.name, raster=stream.placing.raster, ledger=ledger)
     for seq_nums, indices, values in _read(ledger, files):
         descriptor = scalar_descriptor(run, origin, key, units="mm", time=1.0)
         yield _applied(run, "descriptor", descriptor)

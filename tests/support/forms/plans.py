@@ -32,7 +32,7 @@ from scanspec.specs import (
 from tests.support.forms.engine import Broken, Camera, Hall
 from tests.support.forms.form import Expected, Form, brightness, on_the_wire
 
-from snakemap.geometry import Habits
+from snakemap.core.geometry import ScanDefaults
 
 __all__ = ["real_forms", "real_names"]
 
@@ -75,7 +75,7 @@ class Recipe:
     path: bool | None = None
     resume: int = 0
     abort: bool = False
-    habits: Habits = field(default_factory=Habits)
+    habits: ScanDefaults = field(default_factory=ScanDefaults)
     start: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from scanspec.specs import Ellipse, Linspace
 from tests.support.forms.form import Expected, Form, brightness, on_the_wire
 
-from snakemap.derived import lost_stop
-from snakemap.geometry import Habits
-from snakemap.runs import Run
+from snakemap.core.derived_documents import lost_stop
+from snakemap.core.geometry import ScanDefaults
+from snakemap.core.run import Run
 
 __all__ = ["written_forms", "written_names"]
 
@@ -103,10 +103,10 @@ IN_ORDER = grid(3, 4, snaked=False)[2]
 
 
 def _form(
-    pen: Pen, name: str, about: str, *expected: Expected, habits: Habits | None = None, anonymous: bool = False
+    pen: Pen, name: str, about: str, *expected: Expected, habits: ScanDefaults | None = None, anonymous: bool = False
 ) -> Form:
     messages = on_the_wire(pen.documents, anonymous=anonymous)
-    return Form(name, about, messages, expected, files=pen.files, habits=habits or Habits())
+    return Form(name, about, messages, expected, files=pen.files, habits=habits or ScanDefaults())
 
 
 def visr(name: str, *, frame: Sequence[int] = (1, 4, 6), **start: Any) -> Pen:
@@ -131,7 +131,9 @@ def shape_alone_row_by_row(name: str) -> Form:
     pen = visr(name, shape=[3, 4])
     pen.files = {place: counts.copy() for place in pen.files}
     expected = Expected(counts, source="row by row assumed", expected=12, table=IN_ORDER)
-    return _form(pen, name, "shape alone, where the setting says row by row", expected, habits=Habits(snake=False))
+    return _form(
+        pen, name, "shape alone, where the setting says row by row", expected, habits=ScanDefaults(snake=False)
+    )
 
 
 def nothing_told(name: str) -> Form:
@@ -146,7 +148,7 @@ def nothing_told_at_a_known_instrument(name: str) -> Form:
     pen = visr(name, frame=(4, 6))
     del pen.documents[0][1]["num_points"]
     expected = Expected(COUNTS, source="setting SNAKEMAP_GRID", expected=12, table=SNAKED)
-    return _form(pen, name, "no shape, and SNAKEMAP_GRID says 3x4", expected, habits=Habits(grid=(3, 4, True)))
+    return _form(pen, name, "no shape, and SNAKEMAP_GRID says 3x4", expected, habits=ScanDefaults(grid=(3, 4, True)))
 
 
 def color(name: str) -> Form:

@@ -1,0 +1,270 @@
+"""The control desk, kept in Redis so that all processes share it and restarts do not matter.
+
+Who holds control, who asked for what and what came of it, what tasks were started with, and that one press makes one
+task::
+
+    snakemap:baton        who holds control, who asks for it
+    snakemap:audit        a stream of who asked for what, and what came of it
+    snakemap:press:<key>  what became of a press, so that the same one again has the same answer; expiring
+    snakemap:pressing     that somebody is starting something; expiring
+    snakemap:rate:<who>   how often somebody has asked in this minute; expiring
+    snakemap:task:<id>    plan and parameters of a task, which blueapi forgets; expiring
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from snakemap.errors import StoreUnavailable
+from snakemap.store.store import Store
+
+__all__ = ["GONE_S", "ControlLock", "ControlStore"]
+
+GONE_S = 15.0
+"""After so many seconds without a sign a tab has gone, and anybody may take control."""
+
+ASKED_S = 120.0
+PRESS_KEPT_S = 86_400
+PRESSING_S = 60
+AUDIT_MAX = 5000
+KEPT_MAX = 100
+"""Entries of the audit log that a process keeps while Redis refuses them."""
+
+TASK_KEPT_S = 90 * 86_400
+
+NOW = "local time = redis.call('TIME') local now = tonumber(time[1]) + tonumber(time[2]) / 1000000 "
+
+TAKE = (
+    NOW
+    + """
+local tab, key, name, address = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local held = redis.call('HMGET', KEYS[1], 'tab', 'key', 'seen')
+local own = held[1] == tab
+local back = key ~= '' and held[2] == key
+if held[1] and not own and not back and now - tonumber(held[3] or 0) <= tonumber(ARGV[5]) then return 0 end
+if ARGV[6] == 'back' and not own and not back then return 0 end
+if not own and not back then
+  redis.call('DEL', KEYS[1])
+  redis.call('HSET', KEYS[1], 'since', string.format('%.3f', now))
+end
+redis.call('HSET', KEYS[1], 'tab', tab, 'key', key, 'name', name, 'address', address)
+redis.call('HSET', KEYS[1], 'seen', string.format('%.3f', now))
+return 1
+"""
+)
+SEEN = (
+    NOW
+    + """
+if redis.call('HGET', KEYS[1], 'tab') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'seen', string.format('%.3f', now))
+return 1
+"""
+)
+ASK = (
+    NOW
+    + """
+local held = redis.call('HGET', KEYS[1], 'tab')
+if not held or held == ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'asking', ARGV[1], 'asking_key', ARGV[2], 'asking_name', ARGV[3], 'asking_address', ARGV[4],
+  'asked', string.format('%.3f', now))
+return 1
+"""
+)
+LET_GO = (
+    NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'tab', 'asking', 'asking_key', 'asking_name', 'asking_address', 'asked')
+if held[1] ~= ARGV[1] then return 0 end
+redis.call('DEL', KEYS[1])
+if held[2] and now - tonumber(held[6]) <= tonumber(ARGV[2]) then
+  redis.call('HSET', KEYS[1], 'tab', held[2], 'key', held[3], 'name', held[4], 'address', held[5],
+    'since', string.format('%.3f', now), 'seen', string.format('%.3f', now))
+  return 2
+end
+return 1
+"""
+)
+DENY = """
+if redis.call('HGET', KEYS[1], 'tab') ~= ARGV[1] then return 0 end
+redis.call('HDEL', KEYS[1], 'asking', 'asking_key', 'asking_name', 'asking_address', 'asked')
+return 1
+"""
+HELD = NOW + "return {string.format('%.3f', now), redis.call('HGETALL', KEYS[1])}"
+ADD = "return redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'entry', ARGV[1])"
+LAST = "return redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', ARGV[1])"
+PRESS = """
+local known = redis.call('GET', KEYS[1])
+if known then return known end
+redis.call('SET', KEYS[1], '', 'EX', ARGV[1])
+return false
+"""
+PUT = "redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) return 1"
+GET = "return redis.call('GET', KEYS[1])"
+DELETE = "return redis.call('DEL', KEYS[1])"
+COUNT = """
+local count = redis.call('INCR', KEYS[1])
+redis.call('EXPIRE', KEYS[1], 120)
+return count
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ControlLock:
+    """Who holds control.
+
+    Attributes:
+        tab: of the holder.
+        name: of the holder, for people.
+        address: it came from.
+        since: seconds since 1970.
+        gone: whether nothing was heard of the holder lately.
+        asking: tab of who asks for control; empty when nobody does.
+        asking_name: the same, for people.
+    """
+
+    tab: str
+    name: str
+    address: str
+    since: float
+    gone: bool
+    asking: str = ""
+    asking_name: str = ""
+
+
+def _dated(entry: dict[str, Any]) -> bytes:
+    return orjson.dumps({"time": time.time(), **entry})
+
+
+class ControlStore:
+    """Keeps it all in the store; every method raises StoreUnavailable when that is away.
+
+    Args:
+        store: the store.
+    """
+
+    BATON, AUDIT, PRESSING = "snakemap:baton", "snakemap:audit", "snakemap:pressing"
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        scripts = {
+            "take": TAKE, "seen": SEEN, "ask": ASK, "let_go": LET_GO, "deny": DENY, "held": HELD, "add": ADD,
+            "last": LAST, "press": PRESS, "put": PUT, "get": GET, "delete": DELETE, "count": COUNT,
+        }  # fmt: skip
+        self._kept: deque[bytes] = deque(maxlen=KEPT_MAX)
+        self._scripts = {
+            name: store.script(text, changes=name not in ("held", "last", "get")) for name, text in scripts.items()
+        }
+
+    async def baton(self) -> ControlLock | None:
+        """Who holds control; None while nobody does."""
+        now, flat = await self._scripts["held"]([self.BATON])
+        told = {flat[i].decode(): flat[i + 1].decode("utf-8", "replace") for i in range(0, len(flat), 2)}
+        if "tab" not in told:
+            return None
+        asks = "asking" in told and float(now) - float(told["asked"]) <= ASKED_S
+        return ControlLock(
+            tab=told["tab"],
+            name=told["name"],
+            address=told["address"],
+            since=float(told["since"]),
+            gone=float(now) - float(told["seen"]) > GONE_S,
+            asking=told["asking"] if asks else "",
+            asking_name=told["asking_name"] if asks else "",
+        )
+
+    async def take(self, tab: str, *, key: str, name: str, address: str, back: bool = False) -> bool:
+        """Takes control when nobody holds it, its holder has gone, or it is one's own; whether it is held now.
+
+        Args:
+            tab: who.
+            key: what a tab knows again after a reload, and nobody else.
+            name: for people.
+            address: where it came from.
+            back: only what was one's own.
+        """
+        mode = "back" if back else ""
+        return bool(await self._scripts["take"]([self.BATON], tab, key, name, address, GONE_S, mode))
+
+    async def seen(self, tab: str) -> bool:
+        """A sign of life of the holder; whether it still is."""
+        return bool(await self._scripts["seen"]([self.BATON], tab))
+
+    async def ask(self, tab: str, *, key: str, name: str, address: str) -> bool:
+        """Asks the holder for control."""
+        return bool(await self._scripts["ask"]([self.BATON], tab, key, name, address))
+
+    async def let_go(self, tab: str) -> bool:
+        """Lets go of control: whoever asked for it in the last two minutes has it then."""
+        return bool(await self._scripts["let_go"]([self.BATON], tab, ASKED_S))
+
+    async def deny(self, tab: str) -> bool:
+        """Keeps control though somebody asked."""
+        return bool(await self._scripts["deny"]([self.BATON], tab))
+
+    async def note(self, entry: dict[str, Any]) -> str:
+        """Adds to the audit log; returns the number of the entry."""
+        await self._add_kept()
+        return await self._add(_dated(entry))
+
+    def keep(self, entry: dict[str, Any]) -> None:
+        """Keeps an entry that Redis has refused, until it is added to the audit log by the next one or by a look."""
+        self._kept.append(_dated(entry))
+
+    async def _add(self, entry: bytes) -> str:
+        return (await self._scripts["add"]([self.AUDIT], entry, AUDIT_MAX)).decode()
+
+    async def _add_kept(self) -> None:
+        while self._kept:
+            entry = self._kept.popleft()
+            try:
+                await self._add(entry)
+            except BaseException:
+                self._kept.appendleft(entry)
+                raise
+
+    async def audit(self, *, count: int = 100) -> list[dict[str, Any]]:
+        """Who asked for what, newest first; ``came`` is what came of it, empty while nobody knows."""
+        with contextlib.suppress(StoreUnavailable):
+            await self._add_kept()
+        rows = await self._scripts["last"]([self.AUDIT], 2 * count)
+        came: dict[str, str] = {}
+        asked: list[dict[str, Any]] = []
+        for number, fields in rows:
+            entry = orjson.loads(fields[1])
+            if "answers" in entry:
+                came.setdefault(entry["answers"], entry["came"])
+            else:
+                asked.append({"number": number.decode(), "came": "", **entry})
+        return [{**entry, "came": came.get(entry["number"], entry["came"])} for entry in asked[:count]]
+
+    async def press(self, key: str) -> str | None:
+        """Notes a press; None when it is the first with this key, else what came of the first, empty while unknown."""
+        known = await self._scripts["press"]([f"snakemap:press:{key}"], PRESSING_S)
+        return None if known is None else known.decode()
+
+    async def pressed(self, key: str, result: str) -> None:
+        """Keeps what came of a press; an empty result forgets it, and it may be tried again."""
+        if result:
+            await self._scripts["put"]([f"snakemap:press:{key}"], result, PRESS_KEPT_S)
+        else:
+            await self._scripts["delete"]([f"snakemap:press:{key}"])
+
+    async def allow(self, who: str, *, per_minute: int) -> bool:
+        """Whether somebody may ask once more in this minute."""
+        count = await self._scripts["count"]([f"snakemap:rate:{who}:{int(time.time() // 60)}"])
+        return int(count) <= per_minute
+
+    async def keep_task(self, task_id: str, told: dict[str, Any]) -> None:
+        """Keeps what a task was started with."""
+        await self._scripts["put"]([f"snakemap:task:{task_id}"], orjson.dumps(told), TASK_KEPT_S)
+
+    async def task(self, task_id: str) -> dict[str, Any] | None:
+        """What a task was started with; None when nobody kept it."""
+        text = await self._scripts["get"]([f"snakemap:task:{task_id}"])
+        return None if text is None else orjson.loads(text)

@@ -1,0 +1,160 @@
+"""The stream on a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, aclosing
+from dataclasses import dataclass, field
+
+import orjson
+import typer
+
+from snakemap.core.document_text import gist
+from snakemap.core.documents import Entry
+from snakemap.errors import CursorError, RunNotFound, SettingsError, StoreRewound, StoreUnavailable
+from snakemap.settings import Settings
+from snakemap.store.embedded_redis import EmbeddedRedis
+from snakemap.store.store import Store
+
+__all__ = ["ListenFilter", "line", "listen"]
+
+RETRY_S = 1.0
+LATEST = "latest"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenFilter:
+    """Which entries are printed.
+
+    Attributes:
+        after: cursor to begin after; None for what comes from now on, or, of one run or once, from the beginning.
+        run: uid of the only run, or ``"latest"`` for the newest one; empty for all.
+        names: of documents, like ``{"start", "stop"}``; empty for all.
+        count: entries after which it ends; None: never.
+        once: whether it ends when all has been printed that is there.
+    """
+
+    after: str | None = None
+    run: str = ""
+    names: frozenset[str] = field(default_factory=frozenset)
+    count: int | None = None
+    once: bool = False
+
+    def takes(self, entry: Entry) -> bool:
+        """Whether an entry is one of them."""
+        return self.run in ("", entry.run) and (not self.names or entry.name in self.names)
+
+
+def listen(settings: Settings, wanted: ListenFilter, *, as_json: bool) -> int:
+    """Prints entries as they come, until interrupted or as many as are wanted.
+
+    Args:
+        settings: which store.
+        wanted: which entries.
+        as_json: one object a line with ``cursor``, ``name``, ``run``, ``doc``.
+
+    Returns:
+        The exit code, 0.
+
+    Raises:
+        SettingsError: when ``after`` is no cursor.
+        RunNotFound: when the store has no such run.
+        StoreUnavailable: when Redis cannot be reached at the start.
+    """
+    with ExitStack() as stack:
+        url = settings.redis_url or stack.enter_context(EmbeddedRedis(settings.state_dir))
+        try:
+            asyncio.run(_print(Store(url), wanted, as_json=as_json))
+        except KeyboardInterrupt:
+            return 0
+        except CursorError as error:
+            raise SettingsError(f"--after: {error}") from error
+    return 0
+
+
+async def _print(store: Store, wanted: ListenFilter, *, as_json: bool) -> None:
+    left = wanted.count
+    try:
+        async with aclosing(_entries(store, wanted)) as entries:
+            async for entry in entries:
+                typer.echo(line(entry, as_json=as_json))
+                left = None if left is None else left - 1
+                if left == 0:
+                    return
+    finally:
+        await store.close()
+
+
+async def _entries(store: Store, wanted: ListenFilter) -> AsyncGenerator[Entry]:
+    """What is wanted, as it comes; a store that goes away is waited for."""
+    latest = await store.latest()
+    if wanted.run:
+        uid = await _uid(store, wanted.run)
+        wanted = ListenFilter(wanted.after or "0", uid, wanted.names, wanted.count, wanted.once)
+    cursor = wanted.after or ("0" if wanted.once else latest)
+    await store.read(cursor, count=1)  # who cannot even begin is told so, instead of being kept waiting
+    if wanted.run:
+        async for entries in store.run_entries(wanted.run, after=cursor):
+            for entry in entries:
+                cursor = entry.cursor
+                if wanted.takes(entry):
+                    yield entry
+    while True:
+        try:
+            async with aclosing(_batches(store, cursor, until=latest if wanted.once else None)) as batches:
+                async for entries in batches:
+                    for entry in entries:
+                        cursor = entry.cursor
+                        if wanted.takes(entry):
+                            yield entry
+        except StoreRewound as trouble:
+            typer.echo(f"snakemap: {trouble}", err=True)
+            cursor = "0"
+        except StoreUnavailable as trouble:
+            typer.echo(f"snakemap: {trouble}; trying again", err=True)
+            await asyncio.sleep(RETRY_S)
+        else:
+            return
+
+
+async def _batches(store: Store, after: str, *, until: str | None) -> AsyncGenerator[list[Entry]]:
+    """What comes after a cursor: for ever, or until another cursor."""
+    if until is None:
+        async with aclosing(store.follow(after)) as batches:
+            async for entries in batches:
+                yield entries
+    while until is not None and (entries := await store.read(after, until=until)):
+        after = entries[-1].cursor
+        yield entries
+
+
+async def _uid(store: Store, asked: str) -> str:
+    """Uid of the run that is asked for.
+
+    Raises:
+        RunNotFound: when there is none at all; of a uid that nobody knows, when its documents are read.
+    """
+    if asked != LATEST:
+        return asked
+    newest = next((one for one in await store.summaries() if not one.get("opened")), None)
+    if newest is None:
+        raise RunNotFound("There is no run in the store yet.")
+    return str(newest["uid"])
+
+
+def line(entry: Entry, *, as_json: bool) -> str:
+    """One entry as one line; control characters of a document cannot reach the terminal.
+
+    >>> line(Entry("1795461238076-0", "stop", "r", None, {"exit_status": "success"}), as_json=True)
+    '{"cursor":"1795461238076-0","name":"stop","run":"r","doc":{"exit_status":"success"}}'
+    """
+    if as_json:
+        told = {"cursor": entry.cursor, "name": entry.name, "run": entry.run, "doc": entry.doc}
+        return orjson.dumps(told).decode()
+    milliseconds = int(entry.cursor.partition("-")[0])
+    clock = time.strftime("%H:%M:%S", time.localtime(milliseconds // 1000))
+    words = gist(entry.name, entry.doc)
+    text = f"{clock}.{milliseconds % 1000:03d}  {entry.run[:8]:<8}  {entry.name:<15}  {words}"
+    return "".join(character if character.isprintable() else "?" for character in text)[:200].rstrip()

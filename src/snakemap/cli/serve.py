@@ -1,0 +1,110 @@
+"""The dashboard as a program: ``panel serve`` with what a beamline network asks for."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+from snakemap.errors import SettingsError
+from snakemap.files.private import make_private, open_private
+from snakemap.resources import app_dir, assets_dir
+from snakemap.settings import Settings
+from snakemap.web.ports import authority, listen
+
+__all__ = ["command", "environment", "serve"]
+
+UNUSED_SESSION_MS, CHECK_SESSIONS_MS = 60_000, 5_000
+"""How long a page may take to connect; many that open at the same moment wait for each other."""
+
+MESSAGE_BYTES_MAX = 1_000_000
+"""What a browser may send at once: choices and mouse events, nothing large."""
+
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")
+
+
+def serve(settings: Settings, *, dev: bool = False, log_level: str = "info") -> int:
+    """Becomes ``panel serve``; does not return.
+
+    Args:
+        settings: of the process.
+        dev: whether pages are loaded anew when their code changes.
+        log_level: how much is said.
+
+    Raises:
+        SettingsError: when there are no pages, nothing can listen, or there is no key to sign sessions with.
+    """
+    listen(settings.host, settings.port, setting="SNAKEMAP_PORT").close()
+    arguments = command(settings, dev=dev, log_level=log_level)
+    os.execve(sys.executable, arguments, environment(settings))
+
+
+def command(settings: Settings, *, dev: bool = False, log_level: str = "info") -> list[str]:
+    """The command line: every page of ``app``, sessions signed, origins named.
+
+    Raises:
+        SettingsError: when there are no pages.
+    """
+    pages = sorted(str(page) for page in app_dir().glob("*.py"))
+    if not pages:
+        raise SettingsError(f"no pages in {app_dir()}; the installation is not complete")
+    return [
+        *(sys.executable, "-m", "panel", "serve", *pages),
+        *("--index", "dashboard"),
+        *("--address", settings.host, "--port", str(settings.port)),
+        *(part for origin in origins(settings) for part in ("--allow-websocket-origin", origin)),
+        *(("--use-xheaders",) if settings.proxied else ()),
+        *("--session-ids", "signed"),
+        # the token in a page holds what is named here of the browser's request: no cookies, no tokens of a proxy
+        *("--include-headers", "User-Agent", "--include-cookies", "none"),
+        *("--unused-session-lifetime", str(UNUSED_SESSION_MS), "--check-unused-sessions", str(CHECK_SESSIONS_MS)),
+        *("--websocket-max-message-size", str(MESSAGE_BYTES_MAX)),
+        *("--static-dirs", f"assets={assets_dir()}"),
+        *("--plugins", "snakemap.doors"),
+        *("--log-level", log_level),
+        *(("--dev",) if dev else ()),
+    ]
+
+
+def origins(settings: Settings) -> list[str]:
+    """Hosts whose pages may open a session: those that were named, ours, and this machine's when we listen there."""
+    local = ("localhost", "127.0.0.1") if settings.host in THIS_MACHINE else ()
+    # Bokeh cannot read an address with colons
+    ours = [authority(host, settings.port) for host in (settings.host, *local) if ":" not in host]
+    return [*dict.fromkeys((*settings.origins, *ours))]
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The environment of the server: ours, and the key that signs session ids."""
+    return {**os.environ, "BOKEH_SECRET_KEY": settings.secret_key or _kept_key(settings.state_dir)}
+
+
+def _kept_key(state_dir: Path) -> str:
+    """The key of this state directory, made on first use, whole from the first moment, and readable by us alone."""
+    path, new = state_dir / "secret-key", state_dir / f"secret-key.{os.getpid()}"
+    try:
+        make_private(state_dir)
+        if not path.exists():
+            new.unlink(missing_ok=True)
+            descriptor = open_private(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(48))
+            _name(new, path)
+        path.chmod(0o600)
+        key = path.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise SettingsError(f"SNAKEMAP_SECRET_KEY is not set and {path} cannot be used: {error.strerror}") from error
+    if len(key) < 32:
+        raise SettingsError(f"{path} holds no key; remove it, or set SNAKEMAP_SECRET_KEY")
+    return key
+
+
+def _name(new: Path, path: Path) -> None:
+    """Gives a new file its name, unless somebody else was quicker."""
+    try:
+        path.hardlink_to(new)
+    except FileExistsError:
+        return
+    finally:
+        new.unlink()

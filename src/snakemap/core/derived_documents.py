@@ -1,0 +1,371 @@
+"""Documents of our own, appended to a run beside those that came: sums of its frames, scalars from its files, an end.
+
+They are ordinary Bluesky documents: a descriptor of a stream called ``snakemap`` for every data key that is read from
+files, and event pages with the seq_nums of the detector's own stream.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from snakemap.core.documents import DERIVED
+from snakemap.errors import DocumentError
+
+__all__ = [
+    "DERIVED",
+    "FRAME_INDEX",
+    "OPENED",
+    "TOTAL",
+    "DerivedDescriptor",
+    "Rectangle",
+    "derived_descriptor",
+    "derived_page",
+    "lost_stop",
+    "opened_stop",
+    "remark_descriptor",
+    "rois_of",
+    "scalar_descriptor",
+    "unread_descriptor",
+]
+
+Rectangle = tuple[int, int, int, int]
+
+TOTAL = "total"
+FRAME_INDEX = "frame index"
+"""Column of a page that says which row of the dataset each point was read from."""
+
+OPENED = "snakemap_file"
+"""Key of a start document that says which finished file was opened as a run."""
+
+ROIS_MAX = 32
+NAMESPACE = uuid.UUID("8a2c3b5e-5a77-4c0e-9a4b-7d1f3c0f6d10")
+
+
+class RunOrigin(Protocol):
+    """What sums are made of; see :class:`snakemap.core.streams.MapSource`."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def stream(self) -> str: ...
+    @property
+    def descriptor(self) -> str | None: ...
+
+
+class RunOwner(Protocol):
+    """The run that sums belong to; see :class:`snakemap.core.run.Run`."""
+
+    @property
+    def uid(self) -> str: ...
+    @property
+    def main(self) -> RunOrigin: ...
+    @property
+    def scanned(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedDescriptor:
+    """What one of our descriptors says of itself.
+
+    Attributes:
+        uid: of the descriptor.
+        source: uid of the detector's own descriptor; empty when nobody knew.
+        data_key: that was read, like ``"camera"``; empty for the first one of a run.
+        rois: rectangles in detector pixels, by channel; None of a scalar.
+        frame_shape: rows and columns of a frame; None of a scalar.
+        trouble: why these are not the ROIs that were asked for, or why nothing can be read; empty when all is well.
+        spectra: whether they are sums of spectra.
+        unread: whether it says that nothing can be read.
+        remark: whether it holds no sums and only says something of them, in `trouble`.
+        files: how the files are recognized that were read first, as :func:`derived_descriptor` was given them.
+    """
+
+    uid: str
+    source: str
+    data_key: str
+    rois: dict[str, Rectangle] | None
+    frame_shape: tuple[int, int] | None
+    trouble: str = ""
+    spectra: bool = False
+    unread: bool = False
+    remark: bool = False
+    files: tuple[tuple[str, str, int, int, int], ...] = ()
+
+    @classmethod
+    def read(cls, doc: Mapping[str, Any]) -> DerivedDescriptor:
+        """Reads it from the descriptor.
+
+        Raises:
+            DocumentError: when it says too little, or nonsense.
+        """
+        try:
+            told = doc["configuration"][DERIVED]["data"]
+            source, key = (told[of] if isinstance(told.get(of), str) else "" for of in ("source", "data_key"))
+            trouble = str(told.get("trouble") or "")
+            kind, files = told.get("kind"), _files(told)
+            if kind in ("scalar", "unread", "remark"):
+                says: dict[str, Any] = {"unread": kind == "unread", "remark": kind == "remark"}
+                return cls(doc["uid"], source, key, None, None, trouble=trouble, files=files, **says)
+            rois = _rectangles(orjson.loads(told["rois"]))
+            height, width = (_whole(size) for size in told["frame_shape"])
+            spectra = kind == "spectra"
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DocumentError(f"the derived descriptor {doc['uid']} does not tell its ROIs: {error}") from error
+        return cls(doc["uid"], source, key, rois, (height, width), trouble=trouble, spectra=spectra, files=files)
+
+
+def derived_descriptor(
+    run: RunOwner,
+    rois: Mapping[str, Rectangle],
+    *,
+    frame_shape: tuple[int, int],
+    time: float,
+    dtype: str = "<u8",
+    source: RunOrigin | None = None,
+    trouble: str = "",
+    spectra: bool = False,
+    files: Sequence[tuple[str, str, int, int, int]] = (),
+) -> dict[str, Any]:
+    """The descriptor of a stream of sums; the same run, data key and ROIs always give the same uid.
+
+    Args:
+        run: that it belongs to.
+        rois: rectangles in detector pixels, by channel; the total is added.
+        frame_shape: rows and columns of a frame.
+        time: now, in seconds since 1970.
+        dtype: of the sums, as numpy writes it.
+        source: whose frames they are; by default the run's main source.
+        trouble: why these are not the ROIs that were asked for.
+        spectra: whether they are sums of spectra, not of frames.
+        files: that were read first: uid of the resource, name, inode, address of the dataset and checksum of its first
+            row, so that another worker recognizes them.
+    """
+    source = source or run.main
+    told = orjson.dumps({name: list(rectangle) for name, rectangle in rois.items()}).decode()
+    key = {"source": DERIVED, "dtype": "number", "shape": [], "dtype_numpy": dtype, "units": "counts"}
+    index = {"source": DERIVED, "dtype": "integer", "shape": [], "dtype_numpy": "<i8"}
+    configuration = {
+        "data_key": source.key or None,
+        "source": source.descriptor,
+        "rois": told,
+        "frame_shape": list(frame_shape),
+        **({"trouble": trouble} if trouble else {}),
+        **({"kind": "spectra"} if spectra else {}),
+        **({"files": orjson.dumps(files).decode()} if files else {}),
+    }
+    channels = dict.fromkeys((*rois, TOTAL), key)
+    uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} {_place(run, source)} {told}"))
+    return _descriptor(uid, run.uid, {**channels, FRAME_INDEX: index}, configuration, time=time, hinted=list(channels))
+
+
+def scalar_descriptor(
+    run: RunOwner,
+    source: RunOrigin,
+    data_key: str,
+    *,
+    units: str,
+    time: float,
+    files: Sequence[tuple[str, str, int, int, int]] = (),
+) -> dict[str, Any]:
+    """The descriptor of a stream of scalars that were read from a file; the same run and data key give the same uid.
+
+    Args:
+        run: that it belongs to.
+        source: the detector's own descriptor and its stream.
+        data_key: that was read.
+        units: of the values.
+        time: now, in seconds since 1970.
+        files: that were read first, as for :func:`derived_descriptor`.
+    """
+    key = {"source": DERIVED, "dtype": "number", "shape": [], "dtype_numpy": "<f8"}
+    configuration = {
+        "kind": "scalar",
+        "data_key": data_key,
+        "source": source.descriptor,
+        **({"files": orjson.dumps(files).decode()} if files else {}),
+    }
+    uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} scalar {source.stream} {data_key}"))
+    keys = {data_key: {**key, **({"units": units} if units else {})}}
+    return _descriptor(uid, run.uid, keys, configuration, time=time, hinted=[])
+
+
+def unread_descriptor(run: RunOwner, source: RunOrigin, reason: str, *, time: float) -> dict[str, Any]:
+    """The descriptor that says why nothing of a data key can be read; one of its sums that comes later takes it back.
+
+    Args:
+        run: that it belongs to.
+        source: that cannot be read.
+        reason: in words for the page, as the rest of a sentence.
+        time: now, in seconds since 1970.
+    """
+    configuration = {"kind": "unread", "data_key": source.key, "source": source.descriptor, "trouble": reason}
+    uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} unread {_place(run, source)}"))
+    return _descriptor(uid, run.uid, {}, configuration, time=time, hinted=[])
+
+
+def remark_descriptor(run: RunOwner, source: RunOrigin, about: str, words: str, *, time: float) -> dict[str, Any]:
+    """The descriptor that says something of the sums of a data key; its uid depends on run, data key and subject.
+
+    Args:
+        run: that it belongs to.
+        source: whose sums they are.
+        about: subject, one word; there is one remark on each.
+        words: a sentence for the page.
+        time: now, in seconds since 1970.
+    """
+    configuration = {"kind": "remark", "data_key": source.key, "source": source.descriptor, "trouble": words}
+    uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} remark {about} {_place(run, source)}"))
+    return _descriptor(uid, run.uid, {}, configuration, time=time, hinted=[])
+
+
+def derived_page(
+    descriptor: str,
+    seq_nums: Sequence[int],
+    sums: Mapping[str, Sequence[float]],
+    *,
+    time: float,
+    indices: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """An event_page of sums or scalars: one column a channel, one entry a point.
+
+    Args:
+        descriptor: uid of ours.
+        seq_nums: scan positions (n,).
+        sums: values (n,) by channel.
+        time: now, in seconds since 1970.
+        indices: rows (n,) of the dataset, which tell a frame that was taken again from the one it replaced.
+    """
+    times = [time] * len(seq_nums)
+    data: dict[str, list[float]] = {channel: list(column) for channel, column in sums.items()}
+    uids = [f"{descriptor}/{number}" for number in seq_nums]
+    if indices is not None:
+        data[FRAME_INDEX] = list(indices)
+        uids = [f"{uid}/{index}" for uid, index in zip(uids, indices, strict=True)]
+    return {
+        "descriptor": descriptor,
+        "seq_num": list(seq_nums),
+        "uid": uids,
+        "time": times,
+        "data": data,
+        "timestamps": dict.fromkeys(data, times),
+        "filled": {},
+    }
+
+
+def lost_stop(run: RunOwner, reason: str, *, time: float) -> dict[str, Any]:
+    """The stop document with which we close a run that will never get one; a real one that comes later corrects it."""
+    return {
+        "uid": str(uuid.uuid5(NAMESPACE, f"{run.uid} lost")),
+        "run_start": run.uid,
+        "time": time,
+        "exit_status": "fail",
+        "reason": f"lost: {reason}",
+        "num_events": {},
+        DERIVED: {"status": "lost"},
+    }
+
+
+def opened_stop(uid: str, *, time: float, status: str = "success", reason: str = "") -> dict[str, Any]:
+    """The stop document of a finished file that was opened as a run: when it has been read, or was called off.
+
+    Args:
+        uid: of the run.
+        time: now, in seconds since 1970.
+        status: ``"success"``, ``"abort"`` or ``"fail"``.
+        reason: in words.
+    """
+    return {
+        "uid": str(uuid.uuid5(NAMESPACE, f"{uid} {status} {time}")),
+        "run_start": uid,
+        "time": time,
+        "exit_status": status,
+        "reason": reason,
+        "num_events": {},
+    }
+
+
+def rois_of(start: Mapping[str, Any], setting: Mapping[str, Rectangle] | None) -> dict[str, Rectangle] | None:
+    """The ROIs that the start document tells, else the instrument's, else None: then three bands of the frame serve.
+
+    Raises:
+        DocumentError: when ``start.rois`` is there and not usable.
+    """
+    told = start.get("rois")
+    if told is None:
+        return dict(setting) if setting else None
+    if not told:
+        raise DocumentError(f"rois {str(told)[:100]!r} are not rectangles by name")
+    try:
+        return _rectangles(told)
+    except (TypeError, ValueError) as error:
+        raise DocumentError(f"rois {str(told)[:100]!r} are not rectangles (y0, y1, x0, x1): {error}") from error
+
+
+def _place(run: RunOwner, source: RunOrigin) -> str:
+    """What tells one source of a run from another: its data key, and its stream where that is not the scan's."""
+    key = source.key or "None"
+    return key if source.stream == run.scanned else f"{source.stream}: {key}"
+
+
+def _descriptor(
+    uid: str,
+    run: str,
+    keys: Mapping[str, Mapping[str, Any]],
+    configuration: Mapping[str, Any],
+    *,
+    time: float,
+    hinted: list[str],
+) -> dict[str, Any]:
+    described = {
+        name: {
+            "source": DERIVED,
+            "dtype": "array" if isinstance(value, list) else "string",
+            "shape": [len(value)] if isinstance(value, list) else [],
+        }
+        for name, value in configuration.items()
+    }
+    told = {"data": dict(configuration), "timestamps": dict.fromkeys(configuration, time), "data_keys": described}
+    return {
+        "uid": uid,
+        "run_start": run,
+        "time": time,
+        "name": DERIVED,
+        "data_keys": {name: {**key, "object_name": DERIVED} for name, key in keys.items()},
+        "object_keys": {DERIVED: list(keys)},
+        "configuration": {DERIVED: told},
+        "hints": {DERIVED: {"fields": hinted}},
+    }
+
+
+def _files(told: Mapping[str, Any]) -> tuple[tuple[str, str, int, int, int], ...]:
+    """How files are recognized, as the configuration of a descriptor has it."""
+    return tuple(
+        (str(resource), str(name), _whole(inode), _whole(address), _whole(checksum))
+        for resource, name, inode, address, checksum in orjson.loads(told.get("files") or "[]")
+    )
+
+
+def _rectangles(told: Any) -> dict[str, Rectangle]:
+    if not isinstance(told, Mapping):
+        raise TypeError(f"a {type(told).__name__} is no set of rectangles by name")
+    if len(told) > ROIS_MAX or TOTAL in told or FRAME_INDEX in told:
+        raise ValueError(f"at most {ROIS_MAX} rectangles, none of them called {TOTAL} or {FRAME_INDEX}")
+    return {str(name): _rectangle(value) for name, value in told.items()}
+
+
+def _rectangle(value: Any) -> Rectangle:
+    y0, y1, x0, x1 = (_whole(bound) for bound in value)
+    if not (0 <= y0 < y1 and 0 <= x0 < x1):
+        raise ValueError(f"{(y0, y1, x0, x1)} is not y0 < y1, x0 < x1, from 0 on")
+    return y0, y1, x0, x1
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{str(value)[:100]} is not a whole number of pixels")
+    return value

@@ -1,0 +1,207 @@
+"""A document as text that a person can read: indented, and bounded however large the document is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from snakemap.core.documents import SETTLED, WORKER
+
+__all__ = ["GIST_MAX", "excerpt", "gist"]
+
+TEXT_MAX = 1000
+"""Characters of one text."""
+
+
+ITEMS_MAX, KEYS_MAX = 24, 200
+
+
+TAIL = 4
+"""Items of a list that are shown at its end, when not all are."""
+
+
+LINES_MAX, CHARACTERS_MAX = 1500, 200_000
+
+
+DEPTH_MAX = 24
+
+
+WIDTH = 100
+
+
+def excerpt(doc: bytes) -> tuple[str, bool]:
+    """A document as text, and whether that is all of it.
+
+    >>> print(excerpt(b'{"uid":"a","seq_nums":{"start":1,"stop":2},"data":[1,2.5,null]}')[0])
+    {
+      "uid": "a",
+      "seq_nums": {"start": 1, "stop": 2},
+      "data": [1, 2.5, null]
+    }
+    >>> excerpt(b"no JSON")
+    ('no JSON', True)
+    """
+    try:
+        value = orjson.loads(doc)
+    except orjson.JSONDecodeError:
+        text = doc[: 4 * TEXT_MAX].decode("utf-8", "replace")
+        return text, len(doc) <= 4 * TEXT_MAX
+    told = _Told()
+    lines: list[str] = []
+    size = 0
+    for line in told.lines(value, "", 0):
+        if len(lines) >= LINES_MAX or size > CHARACTERS_MAX:
+            lines.append("…")
+            told.whole = False
+            break
+        lines.append(line)
+        size += len(line)
+    return "\n".join(lines), told.whole
+
+
+class _Told:
+    """What is told of one document.
+
+    Attributes:
+        whole: whether nothing has been left out.
+    """
+
+    def __init__(self) -> None:
+        self.whole = True
+
+    def lines(self, value: Any, key: str, depth: int) -> Iterator[str]:
+        """A value in lines, each with its indentation; they are made only as far as somebody takes them."""
+        indent = "  " * depth
+        short = self._short(value, WIDTH - len(indent) - len(key))
+        if short is not None or depth >= DEPTH_MAX:
+            if short is None:
+                self.whole, short = False, "…"
+            yield f"{indent}{key}{short}"
+            return
+        opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
+        yield f"{indent}{key}{opening}"
+        yield from self._members(value, depth + 1)
+        yield f"{indent}{closing}"
+
+    def _members(self, value: Any, depth: int) -> Iterator[str]:
+        if isinstance(value, dict):
+            members = [(f"{self._text(key)}: ", one) for key, one in list(value.items())[:KEYS_MAX]]
+            left, tail = len(value) - len(members), []
+        elif len(value) > ITEMS_MAX + TAIL:
+            members, tail = [("", one) for one in value[:ITEMS_MAX]], [("", one) for one in value[-TAIL:]]
+            left = len(value) - ITEMS_MAX - TAIL
+        else:
+            members, left, tail = [("", one) for one in value], 0, []
+        for number, (key, one) in enumerate(members):
+            yield from self._with_comma(self.lines(one, key, depth), last=number == len(members) - 1 and not left)
+        if left:
+            self.whole = False
+            yield f"{'  ' * depth}… {left:,} more …"
+        for number, (key, one) in enumerate(tail):
+            yield from self._with_comma(self.lines(one, key, depth), last=number == len(tail) - 1)
+
+    @staticmethod
+    def _with_comma(lines: Iterator[str], *, last: bool) -> Iterator[str]:
+        line = next(lines)
+        for following in lines:
+            yield line
+            line = following
+        yield line if last else f"{line},"
+
+    def _short(self, value: Any, width: int) -> str | None:
+        """A value in one line, when it is simple and fits."""
+        if isinstance(value, str):
+            return self._text(value)
+        if not isinstance(value, (dict, list)):
+            return orjson.dumps(value).decode()
+        if not value:
+            return "{}" if isinstance(value, dict) else "[]"
+        if len(value) > ITEMS_MAX:
+            return self._numbers(value) if isinstance(value, list) else None
+        members = value.values() if isinstance(value, dict) else value
+        if any(isinstance(one, (dict, list)) or (isinstance(one, str) and len(one) > width) for one in members):
+            return None
+        if isinstance(value, dict):
+            text = "{" + ", ".join(f"{self._text(key)}: {self._short(one, width)}" for key, one in value.items()) + "}"
+        else:
+            text = f"[{', '.join(str(self._short(one, width)) for one in value)}]"
+        return text if len(text) <= width else None
+
+    def _numbers(self, value: list[Any]) -> str | None:
+        """A long list of numbers in one line: its beginning and its end."""
+        if not all(one is None or isinstance(one, (int, float)) for one in value):
+            return None
+        told = [orjson.dumps(one).decode() for one in (*value[: ITEMS_MAX // 2], *value[-TAIL:])]
+        left = len(value) - len(told)
+        self.whole = False
+        return f"[{', '.join(told[:-TAIL])}, … {left:,} more …, {', '.join(told[-TAIL:])}]"
+
+    def _text(self, text: str) -> str:
+        if len(text) > TEXT_MAX:
+            self.whole = False
+            text = f"{text[:TEXT_MAX]}… {len(text) - TEXT_MAX:,} more characters …"
+        return orjson.dumps(text).decode()
+
+
+GIST_MAX = 160
+"""Characters of a gist."""
+
+
+def gist(name: str, doc: Mapping[str, Any]) -> str:
+    """A few words, at most :data:`GIST_MAX` characters, with every character that cannot be printed as ``?``.
+
+    >>> gist("event", {"seq_num": 7}), gist("stop", {"exit_status": "abort", "reason": "beam\\nlost"})
+    ('seq_num 7', 'abort beam?lost')
+    >>> gist("stream_datum", {"seq_nums": {"start": 1, "stop": 5}, "indices": {"start": 0, "stop": 4}})
+    'seq_nums 1..5'
+    """
+    text = _words(name, doc)[: 4 * GIST_MAX].strip()
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= GIST_MAX else f"{text[: GIST_MAX - 1]}…"
+
+
+def _words(name: str, doc: Mapping[str, Any]) -> str:
+    match name:
+        case _ if name == WORKER:
+            return _text(doc.get("state"))
+        case _ if name == SETTLED:
+            return f"{_text(doc.get('points'))} points, {_text(doc.get('missing'))} missing"
+        case "start":
+            return f"{_text(doc.get('plan_name'))} {_text(doc.get('shape'))}"
+        case "descriptor" | "resource" | "stream_resource":
+            return _text(doc.get("name") or doc.get("data_key") or doc.get("spec"))
+        case "datum":
+            return _text(doc.get("datum_id"))
+        case "datum_page":
+            ids = doc.get("datum_id")
+            return f"{len(ids)} data" if isinstance(ids, list) else ""
+        case "event":
+            return f"seq_num {_text(doc.get('seq_num'))}"
+        case "event_page":
+            seq_nums = doc.get("seq_num")
+            return f"seq_num {_ends(seq_nums)}" if isinstance(seq_nums, list) else ""
+        case "stream_datum":
+            seq_nums = doc.get("seq_nums")
+            told = seq_nums if isinstance(seq_nums, dict) else {}
+            return f"seq_nums {_text(told.get('start'))}..{_text(told.get('stop'))}"
+        case "stop":
+            return f"{_text(doc.get('exit_status'))} {_text(doc.get('reason'))}"
+        case _:
+            return ""
+
+
+def _ends(values: list[Any]) -> str:
+    return f"{_text(values[0])}..{_text(values[-1])}" if values else ""
+
+
+def _text(value: Any) -> str:
+    """A value as text; of one that is long, as much as may be seen."""
+    if value is None or value == "":
+        return ""
+    if isinstance(value, (list, tuple)):
+        value = list(value[:10])
+    elif isinstance(value, dict):
+        value = f"{len(value)} keys"
+    return str(value)[: 2 * GIST_MAX]

@@ -1,0 +1,355 @@
+"""What arrives from the beamline, told apart and put in order: Bluesky documents, worker events, and all the rest.
+
+blueapi publishes three kinds of body on one destination, told apart by their keys (recorded from blueapi 1.21):
+
+    {"name": "start", "doc": {...}, "task_id": ...}              a Bluesky document
+    {"state": "RUNNING", "task_status": {...}, "errors": ...}    a worker event
+    {"task_id": ..., "statuses": {...}}                          a progress event: nine of ten messages of a step scan
+
+Nothing here validates more than snakemap relies on: a tolerant reader survives the next release of everybody else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeGuard
+
+import orjson
+
+from snakemap.errors import DocumentError
+
+__all__ = [
+    "DERIVED",
+    "SETTLED",
+    "WORKER",
+    "Document",
+    "Entry",
+    "Message",
+    "Span",
+    "WorkerEvent",
+    "decode",
+    "envelope",
+    "parents",
+    "position",
+    "progress_of",
+    "shortened",
+]
+
+BODY_BYTES_MAX = 16 * 1024 * 1024
+
+
+BRACKETS_MAX = 200
+"""A body with no more brackets than this cannot be nested deeper than JSON can be written again."""
+
+
+SEQ_NUM_LIMIT = 2**53
+
+
+PROGRESS_MAX = 6
+"""Devices of which progress is told at one time."""
+
+
+DERIVED = "snakemap"
+"""Name of the stream that holds our own documents, beside the detector's ``primary``."""
+
+
+WORKER = "worker"
+"""The name under which a worker event stands in the store, among the documents."""
+
+
+SETTLED = "settled"
+"""The name of our own note that a run which has ended has been filled from its file as far as it goes."""
+
+
+REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "start": {"uid": str, "time": (int, float)},
+    "descriptor": {"uid": str, "run_start": str, "data_keys": dict},
+    "event": {"descriptor": str, "seq_num": int},
+    "event_page": {"descriptor": str, "seq_num": list},
+    "resource": {"uid": str},
+    "datum": {"datum_id": str, "resource": str},
+    "datum_page": {"datum_id": list, "resource": str},
+    "bulk_datum": {"datum_ids": list, "datum_kwarg_list": list, "resource": str},
+    "stream_resource": {"uid": str, "data_key": str, "uri": str, "parameters": dict},
+    "stream_datum": {"descriptor": str, "stream_resource": str, "seq_nums": dict, "indices": dict},
+    "stop": {"run_start": str, "exit_status": str},
+}
+"""The documents there are, and the fields of each that snakemap cannot do without."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One Bluesky document as it came.
+
+    Attributes:
+        name: which document, like ``"stream_datum"``.
+        doc: its body, untouched.
+        run: uid of the run it belongs to; empty until :class:`CausalOrder` has found out.
+        task_id: blueapi's task, like ``"d4d2336f-..."``; None in recordings from before blueapi 0.14.
+    """
+
+    name: str
+    doc: dict[str, Any]
+    run: str = ""
+    task_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEvent:
+    """What blueapi's worker says of itself and its task.
+
+    Attributes:
+        state: ``"IDLE"``, ``"RUNNING"``, ``"PAUSED"``, ``"ABORTING"`` and so on.
+        task_id: the task it speaks of, or None when it has none.
+        complete: the task has ended. Also true, wrongly, while paused.
+        failed: the task has failed. Also true, wrongly, while paused.
+        errors: messages, oldest first.
+        warnings: messages, oldest first.
+        body: the event as it came.
+    """
+
+    state: str
+    task_id: str | None
+    complete: bool
+    failed: bool
+    errors: tuple[str, ...]
+    warnings: tuple[str, ...]
+    body: dict[str, Any]
+
+    @classmethod
+    def from_body(cls, body: dict[str, Any]) -> WorkerEvent:
+        """Reads the event from its JSON body.
+
+        Raises:
+            DocumentError: when the state is not text or the task's status is not an object.
+        """
+        status = body.get("task_status") or {}
+        if not isinstance(body.get("state"), str) or not isinstance(status, dict):
+            raise DocumentError("a worker event whose state is not text or whose task_status is not an object")
+        errors, warnings = body.get("errors") or [], body.get("warnings") or []
+        if not isinstance(errors, list) or not isinstance(warnings, list):
+            raise DocumentError("a worker event whose errors or warnings are not a list")
+        return cls(
+            state=body["state"],
+            task_id=_text_or_none(status.get("task_id")),
+            complete=bool(status.get("task_complete")),
+            failed=bool(status.get("task_failed")),
+            errors=tuple(str(error) for error in errors),
+            warnings=tuple(str(warning) for warning in warnings),
+            body=body,
+        )
+
+
+Message = Document | WorkerEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message as it stands in the store.
+
+    Attributes:
+        cursor: its place in the stream, like ``"1795461238076-0"``: milliseconds since 1970, and a number.
+        name: the document's name, :data:`WORKER` or :data:`SETTLED`.
+        run: uid of the run it belongs to; empty for a worker event.
+        task_id: blueapi's task, or None.
+        doc: the document's or the event's body, untouched.
+    """
+
+    cursor: str
+    name: str
+    run: str
+    task_id: str | None
+    doc: dict[str, Any]
+
+    @property
+    def document(self) -> Document:
+        """The entry as what was appended; a worker event too comes as a document, named :data:`WORKER`."""
+        return Document(self.name, self.doc, run=self.run, task_id=self.task_id)
+
+
+def decode(body: bytes | str) -> Message | None:
+    """Tells what a broker's message says.
+
+    Args:
+        body: UTF-8 JSON, at most 16 MiB, nested no deeper than it can be written again (254 levels).
+
+    Returns:
+        A document, a worker event, or None for a progress event.
+
+    Raises:
+        DocumentError: when it is none of these, saying why; the caller counts it and goes on.
+
+    >>> decode('{"task_id": "t", "statuses": {}}') is None
+    True
+    >>> decode('{"name": "stop", "doc": {"run_start": "r", "exit_status": "success"}, "task_id": "t"}').name
+    'stop'
+    """
+    if len(body) > BODY_BYTES_MAX:
+        raise DocumentError(f"a message of {len(body):,} bytes; at most {BODY_BYTES_MAX:,} are read")
+    message = _loads(body)
+    if not isinstance(message, dict):
+        raise DocumentError(f"JSON, but a {type(message).__name__} where an object was expected")
+    if "statuses" in message:
+        return None
+    if "state" in message:
+        return WorkerEvent.from_body(message)
+    if "name" not in message or "doc" not in message:
+        raise DocumentError(f"an object that is no event of ours; its keys are {shortened(sorted(message))}")
+    return _document(message["name"], message["doc"], _text_or_none(message.get("task_id")))
+
+
+def progress_of(body: bytes | str) -> list[dict[str, Any]]:
+    """What a progress event says: of each device its name, and where it is on its way; numbers that are none are None.
+
+    >>> told = {"statuses": {"u": {"display_name": "x", "initial": 0, "current": 1.5, "target": 3, "unit": "mm"}}}
+    >>> progress_of(orjson.dumps(told))
+    [{'name': 'x', 'unit': 'mm', 'initial': 0, 'current': 1.5, 'target': 3, 'percentage': None}]
+    """
+    message = _loads(body)
+    statuses = message.get("statuses") if isinstance(message, dict) else None
+    told = [one for one in statuses.values() if isinstance(one, dict)] if isinstance(statuses, dict) else []
+    return [
+        {
+            "name": str(one.get("display_name") or "")[:60],
+            "unit": str(one.get("unit") or "")[:20],
+            **{key: _number_or_none(one.get(key)) for key in ("initial", "current", "target", "percentage")},
+        }
+        for one in told[:PROGRESS_MAX]
+    ]
+
+
+def _number_or_none(value: Any) -> float | None:
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def envelope(name: str, doc: Mapping[str, Any], *, task_id: str | None) -> dict[str, Any]:
+    """Wraps a document as blueapi does (its ``DataEvent``)."""
+    return {"name": name, "doc": dict(doc), "task_id": task_id}
+
+
+def parents(name: str, doc: Mapping[str, Any]) -> list[str]:
+    """Uids of the documents that must have come before this one; the first that is known tells the run.
+
+    >>> parents("stream_datum", {"descriptor": "d", "stream_resource": "s"})
+    ['d', 's']
+    """
+    keys = ("run_start", "descriptor", "stream_resource", "resource")
+    found = [doc[key] for key in keys if isinstance(doc.get(key), str)]
+    if name == "descriptor" and doc.get("name") == DERIVED:
+        found += _source_of(doc)
+    return found
+
+
+def _source_of(doc: Mapping[str, Any]) -> list[str]:
+    """The detector's descriptor that one of our own was made of, where it tells."""
+    try:
+        source = doc["configuration"][DERIVED]["data"]["source"]
+    except (KeyError, TypeError):
+        return []
+    return [source] if isinstance(source, str) and source else []
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A half-open range of whole numbers, as stream_datum's ``indices`` and ``seq_nums`` are.
+
+    >>> Span(3, 5).size
+    2
+    """
+
+    start: int
+    stop: int
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", self.stop - self.start)
+
+    @classmethod
+    def read(cls, value: Mapping[str, Any], what: str) -> Span:
+        """Reads ``{"start": 0, "stop": 5}``.
+
+        Raises:
+            DocumentError: when a bound is missing, not whole, negative, or the range runs backwards.
+        """
+        start, stop = value.get("start"), value.get("stop")
+        if not is_whole(start) or not is_whole(stop) or not 0 <= start <= stop:
+            raise DocumentError(f"{what} {shortened(dict(value))} is not a range from start to stop")
+        return cls(start, stop)
+
+
+def position(cursor: str) -> tuple[int, int]:
+    """A cursor as numbers, which compare in the order of the stream.
+
+    >>> position("1795461238076-10") > position("1795461238076-9")
+    True
+    """
+    milliseconds, _, number = cursor.partition("-")
+    return int(milliseconds or 0), int(number or 0)
+
+
+def _loads(body: bytes | str) -> Any:
+    try:
+        message = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise DocumentError(f"not JSON: {error}") from error
+    text = isinstance(body, str)
+    brackets = body.count("{") + body.count("[") if text else body.count(b"{") + body.count(b"[")
+    if brackets > BRACKETS_MAX:
+        try:
+            orjson.dumps(message)
+        except orjson.JSONEncodeError as error:
+            raise DocumentError(f"JSON that cannot be written again: {error}") from error
+    return message
+
+
+def _document(name: Any, doc: Any, task_id: str | None) -> Document:
+    if not isinstance(name, str) or name not in REQUIRED:
+        raise DocumentError(f"no document is called {shortened(name)}")
+    if not isinstance(doc, dict):
+        raise DocumentError(f"a {name} whose body is a {type(doc).__name__}")
+    for key, kind in REQUIRED[name].items():
+        if not isinstance(doc.get(key), kind) or isinstance(doc.get(key), bool) or doc.get(key) == "":
+            raise DocumentError(f"a {name} without a usable {key!r}: {shortened(doc.get(key))}")
+    if name == "stream_datum":
+        _check_stream_datum(doc)
+    if name == "event_page" and not all(is_whole(number) and number < SEQ_NUM_LIMIT for number in doc["seq_num"]):
+        raise DocumentError("an event_page whose seq_num are not whole numbers within reason")
+    if name == "bulk_datum":
+        return Document("datum_page", _datum_page(doc), task_id=task_id)
+    return Document(name, doc, task_id=task_id)
+
+
+def _datum_page(doc: dict[str, Any]) -> dict[str, Any]:
+    """What a bulk_datum has become: the same arguments, one column each."""
+    ids, rows = doc["datum_ids"], doc["datum_kwarg_list"]
+    if len(ids) != len(rows) or not all(isinstance(row, dict) for row in rows):
+        raise DocumentError(f"a bulk_datum of {len(ids)} ids with {len(rows)} sets of arguments")
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return {
+        "resource": doc["resource"],
+        "datum_id": ids,
+        "datum_kwargs": {key: [row.get(key) for row in rows] for key in keys},
+    }
+
+
+def _check_stream_datum(doc: dict[str, Any]) -> None:
+    indices, seq_nums = Span.read(doc["indices"], "indices"), Span.read(doc["seq_nums"], "seq_nums")
+    # ophyd-async may announce frames before it knows their seq_nums (0, 0): those are the run bundler's to fill in
+    if seq_nums.size not in (0, indices.size):
+        raise DocumentError(f"a stream_datum of {indices.size} frames for {seq_nums.size} points")
+
+
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Return whether a value is an integer and no bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def shortened(value: Any) -> str:
+    """Return the representation of a value, shortened for a message."""
+    text = repr(value)
+    return text if len(text) <= 120 else text[:117] + "..."

@@ -1,0 +1,51 @@
+"""Columns of numbers from the data of event pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snakemap.core.derived_documents import FRAME_INDEX
+from snakemap.errors import DocumentError
+
+__all__ = ["event_columns", "event_rows"]
+
+
+def event_columns(
+    name: str, doc: Mapping[str, Any]
+) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
+    """Return seq_nums (n,) and every data key that is one number a point (n,) of an event or a page."""
+    data = doc.get("data")
+    if not isinstance(data, Mapping):
+        raise DocumentError(f"an {name} without data")
+    seq_nums = doc["seq_num"] if name == "event_page" else [doc["seq_num"]]
+    if any(not 0 < seq_num < 2**53 for seq_num in seq_nums):
+        raise DocumentError(f"an {name} whose seq_num is none: {str(seq_nums)[:100]}")
+    columns = {}
+    for key, column in data.items():
+        values = _numbers(column if name == "event_page" else [column])
+        if values is not None and len(values) == len(seq_nums):
+            columns[key] = values
+    return np.array(seq_nums, dtype=np.int64), columns
+
+
+def _numbers(values: Any) -> npt.NDArray[np.float64] | None:
+    """A column (n,) of numbers with NaN for null, or None where it holds anything else."""
+    if not isinstance(values, list) or not {int, float, type(None)}.issuperset(map(type, values)):
+        return None
+    try:
+        return np.array(values, dtype=np.float64)
+    except OverflowError:
+        return None
+
+
+def event_rows(doc: Mapping[str, Any], count: int) -> npt.NDArray[np.int64] | None:
+    """Return the rows (n,) of the dataset that a page of ours was read from, if it names them."""
+    data = doc.get("data")
+    told = data.get(FRAME_INDEX) if isinstance(data, Mapping) else None
+    if not isinstance(told, list) or len(told) != count or not all(type(row) is int for row in told):
+        return None
+    return np.array(told, dtype=np.int64)

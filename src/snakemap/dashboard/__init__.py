@@ -1,0 +1,1 @@
+"""One browser session: its page, its panes, its state."""

@@ -1,0 +1,91 @@
+"""What a tab waits for without keeping anybody waiting: files are read meanwhile, and the page stays alive."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from bokeh.document import Document
+from panel.io.state import set_curdoc
+
+from snakemap.dashboard.callbacks import soon
+from snakemap.errors import SnakemapError
+
+__all__ = ["BackgroundTasks"]
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+
+class BackgroundTasks:
+    """The errands of one tab: one of a kind at a time, of those that wait only the newest, and only its result counts.
+
+    Args:
+        document: Bokeh's, of the tab; results are put into it in a tick of its own.
+    """
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self._waiting: dict[str, tuple[Callable[[], Awaitable[Any]], Callable[[Any], None], Callable[[Any], None]]] = {}
+        self._tasks: dict[str, asyncio.Future[None]] = {}
+        self._gone = False
+
+    def run(
+        self,
+        kind: str,
+        work: Callable[[], Awaitable[T]],
+        then: Callable[[T], None],
+        *,
+        failed: Callable[[SnakemapError], None],
+    ) -> None:
+        """Does something on the event loop, and tells the page of it.
+
+        Args:
+            kind: a newer errand of the same kind makes the result of this one worthless.
+            work: what is to be done.
+            then: what becomes of the result; it may change the page.
+            failed: what becomes of an error.
+        """
+        if self._gone:
+            return
+        self._waiting[kind] = work, then, failed
+        if kind not in self._tasks:
+            self._tasks[kind] = asyncio.ensure_future(self._go(kind))
+
+    def forget(self, kind: str) -> None:
+        """Nobody waits for this any more; what is on its way ends by itself."""
+        self._waiting[kind] = _nothing, lambda _: None, lambda _: None
+
+    def close(self) -> None:
+        """Nothing comes of any of them any more."""
+        self._gone = True
+        self._waiting.clear()
+
+    async def _go(self, kind: str) -> None:
+        try:
+            while waiting := self._waiting.pop(kind, None):
+                work, then, failed = waiting
+                try:
+                    told = functools.partial(then, await work())
+                except SnakemapError as error:
+                    told = functools.partial(failed, error)
+                except Exception:
+                    log.exception("an errand of a tab (%s) failed", kind)
+                    told = functools.partial(failed, SnakemapError("something went wrong here; the log knows more"))
+                if kind not in self._waiting and not self._gone:
+                    soon(self.document, functools.partial(self._tell, told))
+        finally:
+            del self._tasks[kind]
+
+    def _tell(self, told: Callable[[], None]) -> None:
+        if not self._gone:
+            with set_curdoc(self.document):
+                told()
+
+
+async def _nothing() -> None:
+    """An errand that is over at once."""

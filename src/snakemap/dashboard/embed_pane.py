@@ -1,0 +1,171 @@
+"""Panes in somebody else's page: made anew for every document that shows them, in colors that reach no further."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+import param
+from bokeh.document import Document
+from panel.viewable import Child
+
+from snakemap.dashboard.figure_theme import STALE
+from snakemap.dashboard.layout import Dashboard
+from snakemap.dashboard.page_css import guest_css
+from snakemap.dashboard.session import Session
+from snakemap.dashboard.widgets import JS, ConnectionLine, Part
+
+__all__ = ["GUESTS", "HEIGHTS_ALONE", "EmbeddedPane", "boxed", "colored", "laid_out", "under_line"]
+
+HEIGHTS = {"maps": 560, "histogram": 320, "frame": 360, "summary": None, "dashboard": 860}
+GUESTS = tuple(HEIGHTS)
+HEIGHTS_ALONE = {**HEIGHTS, "summary": 240, "log": 560}
+"""Pixels, of a page of ours in an element that has no height of its own."""
+
+LAYOUT = (
+    *("width", "height", "min_width", "min_height", "max_width", "max_height"),
+    *("sizing_mode", "margin", "align", "visible"),
+)
+BOX = {
+    **{"background": "var(--sm-panel)", "border": "1px solid var(--sm-line)", "border-radius": "8px"},
+    **{"padding": "8px", "box-sizing": "border-box", "overflow": "hidden"},
+}
+
+
+EMBEDDED = ":host { --sm-height: 100%; --sm-width: 100%; }"
+"""What is as high and wide as the window on a page of ours, is so as its element in a page of others."""
+
+
+class EmbedBox(Part):
+    """What panes are in: their colors end here, and so does what their host's layout does not see to."""
+
+    view = Child(doc="The pane.")
+    alone = param.Integer(
+        default=0,
+        doc="Height in pixels of a page of ours where its element in the page has none; 0: it is in a layout.",
+    )
+
+    _esm = JS / "guest.js"
+    # Panel gives it the height of the whole, borders and padding included
+    _stylesheets = [":host > .box { width: 100% !important; height: 100% !important; }"]  # noqa: RUF012
+
+
+class EmbeddedPane(pn.viewable.Viewable):
+    """One pane, to be put into any layout of Panel, served, or shown in a notebook.
+
+    Every document that shows it gets a tree of its own, so that one may be made once and served to many.
+
+    Args:
+        kind: one of :data:`GUESTS`.
+        seat: gives the tab of a document, and what to do when the pane has gone from it.
+        params: width, height and the like, as every component of Panel has.
+    """
+
+    def __init__(self, kind: str, *, seat: Callable[[Document, Any], Seat], **params: Any) -> None:
+        self._kind = kind
+        self._seat = seat
+        self._trees: dict[str, tuple[pn.viewable.Viewable, Callable[[], None]]] = {}
+        size = {"height": HEIGHTS[kind], "sizing_mode": "stretch_width"} if "sizing_mode" not in params else {}
+        super().__init__(**{**size, **params})
+
+    def select(self, selector: Any = None) -> list[Any]:
+        """What is in it, wherever it is shown; themes and designs ask for that."""
+        return [*super().select(selector), *(one for tree, _ in self._trees.values() for one in tree.select(selector))]
+
+    def _get_model(self, doc: Document, root: Any = None, parent: Any = None, comm: Any = None) -> Any:
+        tab, left = self._seat(doc, comm)
+        tree = laid_out(self._kind, tab, **{name: getattr(self, name) for name in LAYOUT})
+        model = tree._get_model(doc, root, parent, comm)
+        ref = (root or model).ref["id"]
+        self._models[ref] = (model, parent)
+        self._trees[ref] = (tree, left)
+        tab.on_close(lambda: self._trees.pop(ref, None))
+        return model
+
+    def _cleanup(self, root: Any = None) -> None:
+        if root is not None and root.ref["id"] in self._trees:
+            tree, left = self._trees.pop(root.ref["id"])
+            self._models.pop(root.ref["id"], None)
+            tree._cleanup(root)
+            left()
+        super()._cleanup(root)
+
+    @param.depends(*LAYOUT, watch=True)
+    def _on_layout(self) -> None:
+        for tree, _ in self._trees.values():
+            tree.param.update(**{name: getattr(self, name) for name in LAYOUT})
+
+
+Seat = tuple[Session, Callable[[], None]]
+
+
+def laid_out(kind: str, tab: Session, **layout: Any) -> pn.viewable.Viewable:
+    """One pane of a tab, with the colors of its theme around it and nowhere else.
+
+    Args:
+        kind: one of :data:`GUESTS`.
+        tab: whose pane it is.
+        layout: as Panel has it.
+    """
+    view, styles = _view(kind, tab), dict(BOX)
+    if kind == "dashboard":
+        styles = {**styles, "padding": "0"}
+    if kind != "dashboard":  # whose top bar says so
+        view = under_line(view, ConnectionLine(guest=True), sizing_mode=layout.get("sizing_mode") or "stretch_width")
+    box = EmbedBox(view=pn.panel(view), css_classes=["snakemap"], styles=styles, **layout)
+    return colored(box, tab)
+
+
+def boxed(view: Any, *, theme: str, height: int) -> EmbedBox:
+    """Return a page of ours for the element of a page of others that it is embedded into.
+
+    Args:
+        view: all of the page.
+        theme: ``"dark"`` or ``"light"``.
+        height: pixels, where the element around it has no height of its own.
+    """
+    css = f"{guest_css(theme)} {EMBEDDED}"
+    return EmbedBox(view=pn.panel(view), alone=height, stylesheets=[css], sizing_mode="stretch_both", margin=0)
+
+
+def colored(box: EmbedBox, tab: Session) -> EmbedBox:
+    """Give a box the colors of a tab, now and whenever they change."""
+    more = EMBEDDED if box.alone else ""
+
+    def color(theme: str) -> None:
+        box.stylesheets = [f"{guest_css(theme)} {more}"]
+
+    color(tab.choices.theme)
+    tab.choices.param.watch(lambda event: color(event.new), "theme")
+    return box
+
+
+def under_line(view: Any, line: ConnectionLine, *, sizing_mode: str) -> pn.viewable.Viewable:
+    """Lay out a pane below the line that says when the page is cut off; the pane then looks faded.
+
+    Args:
+        view: the pane.
+        line: of the page.
+        sizing_mode: as Panel has it.
+    """
+    line.param.update(sizing_mode="stretch_width", margin=0)
+    styles = {**STALE, "min-height": "0", "flex": "1 1 0"} if sizing_mode == "stretch_both" else dict(STALE)
+    pane = pn.Column(view, sizing_mode=sizing_mode, margin=0, styles=styles)
+    return pn.Column(line, pane, sizing_mode=sizing_mode, margin=0, styles={"min-height": "0"})
+
+
+def _view(kind: str, tab: Session) -> Any:
+    match kind:
+        case "maps":
+            return tab.maps_place
+        case "histogram":
+            tab.stand_alone()
+            return tab.histogram
+        case "dashboard":
+            tab.topbar.guest = True
+            tab.pictures = False  # their route belongs to our own server
+            layout: Any = Dashboard(tab).__panel__()
+            layout.styles = {**layout.styles, "height": "100%", "width": "100%"}
+            return layout
+    return getattr(tab, kind)

@@ -1,0 +1,273 @@
+"""Two runs side by side, with linked zoom and the same colors, and below them their difference and their ratio."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import colorcet
+import numpy as np
+import panel as pn
+from bokeh.models import (
+    ColorBar,
+    ColumnDataSource,
+    HoverTool,
+    LinearColorMapper,
+    LogColorMapper,
+    PanTool,
+    Range1d,
+    ResetTool,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+from panel.io.state import set_curdoc
+
+from snakemap.core.run import Run
+from snakemap.core.streams import DEFAULT_CHANNELS
+from snakemap.dashboard.background import BackgroundTasks
+from snakemap.dashboard.callbacks import on_click, soon
+from snakemap.dashboard.client_state import fitted, resettable
+from snakemap.dashboard.figure_theme import apply_theme, tooltip, value_formatter, value_hover
+from snakemap.dashboard.panes.dataset import complain
+from snakemap.dashboard.quantities import unit_text
+from snakemap.dashboard.session import Session
+from snakemap.dashboard.theme import THEMES, Theme
+from snakemap.dashboard.widgets import stylesheet
+from snakemap.errors import SnakemapError
+from snakemap.render.comparison import Comparison, compared
+from snakemap.render.thumbnail import palette
+
+__all__ = ["CompareView"]
+
+PARTS = ("first", "second", "difference", "ratio")
+RATIO_MAX = 100.0
+CLEAR = "rgba(0, 0, 0, 0)"
+NARROW = ":host { min-width: 0 !important; }"
+
+
+class CompareView(pn.viewable.Viewer):
+    """Two runs.
+
+    Args:
+        tab: whose it is.
+        on_back: called when the user wants to see the maps again.
+    """
+
+    def __init__(self, tab: Session, *, on_back: Callable[[], None], **params: Any) -> None:
+        super().__init__(**params)
+        self.tab = tab
+        self.errands = BackgroundTasks(tab.document)
+        self.runs: tuple[Run, Run] | None = None
+        self._shown: tuple[Any, ...] = ()
+        css: dict[str, Any] = {"stylesheets": [stylesheet("widgets")], "margin": 0}
+        back = pn.widgets.Button(label="‹ Maps", width=70, **css)
+        on_click(back, tab.document, on_back)
+        self.channel = pn.widgets.RadioButtonGroup(options=list(DEFAULT_CHANNELS), value="total", **css)
+        self.channel.param.watch(lambda _: self.draw(), "value")
+        self.note = pn.pane.HTML("", sizing_mode="stretch_width", styles={"color": "var(--sm-faint)"}, margin=(6, 8))
+        self.sources = {part: ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []}) for part in PARTS}
+        self.mappers = {
+            "first": LinearColorMapper(palette=palette("total"), nan_color=CLEAR),
+            "second": LinearColorMapper(palette=palette("total"), nan_color=CLEAR),
+            "difference": LinearColorMapper(palette=list(colorcet.palette["CET_D1A"]), nan_color=CLEAR),
+            # a logarithmic mapper without limits complains of values that are not there yet
+            "ratio": LogColorMapper(palette=list(colorcet.palette["CET_D1A"]), low=0.5, high=2, nan_color=CLEAR),
+        }
+        self.x_range, self.y_range = Range1d(start=0, end=1), Range1d(start=0, end=1)
+        self._units: dict[str, str] = {}
+        self.figures = {part: self._figure(part) for part in PARTS}
+        self.page = fitted(self.figures["first"])
+        self.restyle(THEMES[tab.choices.theme])
+        panes = [pn.pane.Bokeh(self.figures[part], sizing_mode="stretch_both", autodispatch=False) for part in PARTS]
+        half: dict[str, Any] = {"sizing_mode": "stretch_both", "margin": 0, "stylesheets": [NARROW]}
+        self._layout = pn.Column(
+            pn.Row(
+                back, self.channel, self.note, sizing_mode="stretch_width", height=30, margin=0, stylesheets=[NARROW]
+            ),
+            pn.Row(*panes[:2], **half),
+            pn.Row(*panes[2:], **half),
+            **half,
+        )
+        tab.choices.param.watch(lambda event: self.restyle(THEMES[event.new]), "theme")
+        tab.on_words(lambda _: self.draw())
+        tab.on_close(self.close)
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self._layout
+
+    def compare(
+        self,
+        first: str,
+        second: str,
+        *,
+        channel: str = "",
+        then: Callable[[], None],
+        failed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Shows two runs.
+
+        Args:
+            first: uid of the one.
+            second: uid of the other.
+            channel: that is compared; empty for the last one.
+            then: called when they are there.
+            failed: called when they cannot be, which is told.
+        """
+
+        async def open_both() -> tuple[Run, Run]:
+            one = await self.tab.live.open(first)
+            try:
+                return one, await self.tab.live.open(second)
+            except BaseException:
+                self.tab.live.release(first)
+                raise
+
+        def show(runs: tuple[Run, Run]) -> None:
+            self.let_go()
+            self.runs, self._shown = runs, ()
+            channels = [name for name in runs[0].maps.channels if name in runs[1].maps.channels]
+            if channels and channels != self.channel.options:
+                self.channel.param.update(options=channels, value=channels[0])
+                self.channel.value = channels[-1]  # neither holds without the other, and only a change is told
+            if channel in channels:
+                self.channel.value = channel
+            then()
+            # the browser must have the figures before it is told what is in them
+            soon(self.tab.document, self._draw_first)
+
+        def refuse(error: SnakemapError) -> None:
+            complain(error)
+            failed()
+
+        self.errands.run("compare", open_both, show, failed=refuse)
+
+    def let_go(self) -> None:
+        """Ends the comparison."""
+        runs, self.runs = self.runs, None
+        for run in runs or ():
+            self.tab.live.release(run.uid)
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        self.errands.close()
+        self.let_go()
+
+    def _draw_first(self) -> None:
+        with set_curdoc(self.tab.document):
+            self.draw()
+
+    def draw(self) -> None:
+        """Draws what has changed; a run may still grow."""
+        if self.runs is None:
+            return
+        first, second = self.runs
+        shown = (first.uid, second.uid, first.version, second.version, self.channel.value)
+        if shown == self._shown:
+            return
+        self._shown = shown
+        try:
+            told = compared(first.maps, second.maps, self.channel.value)
+        except SnakemapError as error:
+            self.note.object = f"⚠ {html.escape(str(error))}"
+            for source in self.sources.values():
+                source.data = {"image": [], "x": [], "y": [], "dw": [], "dh": []}
+            return
+        units = [unit_text(run.main.units.get(self.channel.value)) for run in (first, second)]
+        self.note.object = html.escape("; ".join(filter(None, (told.note, _unlike(*units)))))
+        self._place(told)
+        self._color(told)
+        for part in PARTS:
+            (bottom, top), (left, right) = told.extents
+            image = np.asarray(getattr(told, part), np.float32)
+            self.sources[part].data = {
+                **{"image": [image], "x": [left], "y": [bottom]},
+                **{"dw": [right - left], "dh": [top - bottom]},
+            }
+        names = {
+            "first": f"A: {_name(first)}",
+            "second": f"B: {_name(second)}",
+            "difference": "B − A",
+            "ratio": "B / A",
+        }
+        for part, plot, unit in zip(PARTS, self.figures.values(), (*units, _common(*units), ""), strict=True):
+            self._set_unit(part, plot, unit)
+            plot.title.text = names[part]
+            plot.yaxis.axis_label, plot.xaxis.axis_label = told.labels
+
+    def restyle(self, theme: Theme) -> None:
+        """Wears the colors of a theme."""
+        for plot in self.figures.values():
+            apply_theme(plot, theme)
+            for bar in plot.right:
+                bar.update(background_fill_color=None, major_label_text_color=theme.faint)
+
+    def _place(self, told: Comparison) -> None:
+        (bottom, top), (left, right) = told.extents
+        rows, columns = told.first.shape
+        place = {
+            **{"left": left, "right": right, "bottom": bottom, "top": top, "rows": rows, "columns": columns},
+            **{"dx": (right - left) / columns, "dy": (top - bottom) / rows, "aspect": self.tab.choices.aspect},
+        }
+        if place != self.page.place:
+            self.page.place = place
+            self.x_range.update(start=left, end=right)
+            self.y_range.update(start=bottom, end=top)
+
+    def _color(self, told: Comparison) -> None:
+        """The same limits for both; differences and ratios around 0 and 1, as far on either side."""
+        number = list(self.channel.options).index(self.channel.value)
+        for part in ("first", "second"):
+            low, high = told.limits
+            self.mappers[part].update(palette=palette(self.channel.value, number), low=low, high=high)
+        finite = np.abs(told.difference[np.isfinite(told.difference)])
+        far = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+        self.mappers["difference"].update(low=-far, high=far)
+        ratios = told.ratio[np.isfinite(told.ratio) & (told.ratio > 0)]
+        far = float(np.percentile(np.maximum(ratios, 1 / ratios), 99)) if ratios.size else 2.0
+        far = min(max(far, 1.01), RATIO_MAX)
+        self.mappers["ratio"].update(low=1 / far, high=far)
+
+    def _figure(self, part: str) -> Any:
+        plot = figure(
+            title=part, x_range=self.x_range, y_range=self.y_range, tools=[], sizing_mode="stretch_both",
+            min_height=120, min_width=160, toolbar_location=None, name=f"compare {part}",
+        )  # fmt: skip
+        wheel = WheelZoomTool()
+        plot.add_tools(PanTool(), wheel, ResetTool())
+        plot.toolbar.active_scroll = wheel
+        resettable(plot)
+        glyph = plot.image(
+            "image", x="x", y="y", dw="dw", dh="dh", source=self.sources[part], color_mapper=self.mappers[part]
+        )
+        tooltips = tooltip([("x", "$x"), ("y", "$y"), ("value", "@image{custom}")])
+        plot.add_tools(HoverTool(tooltips=tooltips, renderers=[glyph]))
+        plot.add_layout(ColorBar(color_mapper=self.mappers[part], width=9, padding=4), "right")
+        self._set_unit(part, plot, "")
+        return plot
+
+    def _set_unit(self, part: str, plot: Any, unit: str) -> None:
+        """Writes the values of a figure in a unit."""
+        if self._units.get(part) == unit:
+            return
+        self._units[part] = unit
+        plot.select_one(HoverTool).formatters = {"@image": value_hover(unit)}
+        plot.right[0].formatter = value_formatter(unit)
+
+
+def _common(unit: str, other: str) -> str:
+    """The unit of a difference; none where two runs have different ones."""
+    return unit if unit == other else ""
+
+
+def _unlike(unit: str, other: str) -> str:
+    """A word about units that differ."""
+    if unit == other:
+        return ""
+    return f"the first is in {unit or 'no unit'}, the second in {other or 'no unit'}; numbers are compared as they are"
+
+
+def _name(run: Run) -> str:
+    scan_id = run.start.get("scan_id")
+    name = str(run.start.get("plan_name") or "run")[:60]
+    return f"{name} · {scan_id}" if scan_id is not None else name

@@ -1,0 +1,208 @@
+"""The files of the visit beside the maps: file browser, tree, and whatever dataset was chosen, in one tab."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from snakemap.core.derived_documents import Rectangle
+from snakemap.core.run import Run
+from snakemap.dashboard.background import BackgroundTasks
+from snakemap.dashboard.panes.dataset import DatasetView, complain
+from snakemap.dashboard.panes.file_browser import Files
+from snakemap.dashboard.panes.hdf5_tree import Hdf5Tree
+from snakemap.dashboard.session import Session
+from snakemap.dashboard.theme import THEMES
+from snakemap.errors import FileRefused, FrameError, SnakemapError
+from snakemap.files.data_root import local_paths
+from snakemap.files.directory_listing import DirectoryCache
+from snakemap.hdf5.inspector import FileInspector
+from snakemap.live.file_runs import call_off, is_stack, open_stack, stack_of
+
+__all__ = ["FileServices", "FileWorkspace"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileServices:
+    """What all tabs of a process share to look at files.
+
+    Attributes:
+        directories: of the data root.
+        looker: into its files.
+        path_map: pairs of the writer's prefix and ours.
+        rois: the instrument's ROIs, by name; None where there are none.
+        download_max: bytes of the largest file that may be taken along.
+    """
+
+    directories: DirectoryCache
+    looker: FileInspector
+    path_map: tuple[tuple[str, str], ...] = ()
+    rois: Mapping[str, Rectangle] | None = None
+    download_max: int = 0
+
+    def place_of(self, file: str | None) -> str:
+        """Where in the data root a file is that a document names; empty when it is not there by its name.
+
+        A URI that has two readings is looked up in the data root.
+        """
+        places = _places(file or "", str(self.looker.root), self.path_map)
+        there = (place for place in places if len(places) > 1 and (self.looker.root / place).exists())
+        return next(there, places[0] if places else "")
+
+
+class FileWorkspace:
+    """Files, tree and dataset of one tab.
+
+    Args:
+        room: of the process.
+        tab: whose they are.
+        on_dataset: called when a dataset is to be seen instead of the maps, and with False when the maps are.
+    """
+
+    def __init__(self, room: FileServices, tab: Session, *, on_dataset: Callable[[bool], None]) -> None:
+        self.room = room
+        self.tab = tab
+        self.on_dataset = on_dataset
+        self._on_tree: list[Callable[[], None]] = []
+        document = tab.document
+        self.files = Files(room.directories, document=document, on_file=self._on_file, on_run=self._on_run)
+        self.tree = Hdf5Tree(room.looker, document=document, on_node=self._on_node, download_max=room.download_max)
+        self.dataset = DatasetView(
+            room.looker,
+            document=document,
+            theme=THEMES[tab.choices.theme],
+            on_back=lambda: on_dataset(False),
+            on_maps=self._open_as_maps,
+            on_shown=lambda: self.on_shown(),
+        )
+        self.on_shown: Callable[[], None] = lambda: None
+        self._wanted: tuple[str, str, Sequence[int]] | None = None
+        self.errands = BackgroundTasks(document)
+        self._started = False
+        tab.choices.param.watch(lambda event: self.dataset.restyle(THEMES[event.new]), "theme")
+        tab.choices.param.watch(lambda _: on_dataset(False), "pinned")
+        tab.on_words(self._on_words)
+        tab.on_close(self.close)
+
+    def start(self) -> None:
+        """Lists the data root, when somebody looks at the files for the first time."""
+        if not self._started:
+            self._started = True
+            self.files.start()
+
+    def open(
+        self, file: str, node: str, *, display: str = "", index: Sequence[int] = (), then: Callable[[], None]
+    ) -> None:
+        """Shows a dataset as if it had been clicked on: through the same gate, or it is told why not.
+
+        Args:
+            file: in the data root.
+            node: path of the dataset in the file; empty for what the file itself wants drawn.
+            display: how it is shown; empty for what suits it best.
+            index: number chosen in each leading dimension.
+            then: called when it is shown, or cannot be.
+        """
+        self._wanted = file, display, index
+
+        def told(trouble: SnakemapError | None) -> None:
+            shown, self._wanted = self.dataset.shown, None
+            if trouble is None and (shown is None or shown.file != file):
+                trouble = FrameError(f"nothing in {node or file} can be drawn")
+            if trouble is None:
+                self._started = True
+                self.files.mark(file)
+                self._name_run(file)
+            else:
+                complain(trouble)
+            then()
+
+        self.tree.show(file, node=node, then=told)
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        self.files.close()
+        self.tree.close()
+        self.dataset.close()
+        self.errands.close()
+
+    def on_tree(self, tell: Callable[[], None]) -> None:
+        """Calls back when there is a tree to be looked at."""
+        self._on_tree.append(tell)
+
+    def _on_file(self, path: str) -> None:
+        self.tree.show(path)
+        self._name_run(path)
+        for tell in self._on_tree:
+            tell()
+
+    def _on_node(self, file: str, about: dict[str, Any]) -> None:
+        wanted, self._wanted = self._wanted, None
+        display, index = wanted[1:] if wanted is not None and wanted[0] == file else ("", ())
+        self.dataset.look_at(file, about, stack=is_stack(about), display=display, index=index)
+        self.on_dataset(True)
+
+    def _open_as_maps(self, file: str, about: dict[str, Any]) -> None:
+        """Has a stack of frames drawn as maps: as the run that wrote it, or as one that begins now."""
+        room, store = self.room, self.tab.live.store
+        there = {file, about["file"]}
+        taken = [
+            told["uid"]
+            for told in self.tab.live.summaries
+            if not told.get("opened") and room.place_of(told.get("file")) in there
+        ]
+
+        async def open_it() -> str:
+            for uid in taken:
+                if await self._has_made(uid, file, about):
+                    return uid
+            stack = await stack_of(room.looker, file, about, path_map=room.path_map)
+            return await open_stack(store, stack, rois=room.rois)
+
+        self.errands.run("maps", open_it, self._on_run, failed=complain)
+
+    async def _has_made(self, uid: str, file: str, about: dict[str, Any]) -> bool:
+        """Whether a dataset holds the frames of a run: its file may hold others, too."""
+        run = await self.tab.live.open(uid)
+        try:
+            told = [resource for ledger in run.ledgers() for resource in ledger.resources.values()]
+        finally:
+            self.tab.live.release(uid)
+        nodes = {(file, about["node"].strip("/")), (about["file"], about["place"].strip("/"))}
+        return any((self.room.place_of(one.uri), one.dataset.strip("/")) in nodes for one in told)
+
+    def call_off(self) -> None:
+        """Ends the reading of the file that is shown as maps."""
+        run = self.tab.pipeline.run
+        if run is not None and run.opened and run.stop is None:
+            uid, store = run.uid, self.tab.live.store
+            self.errands.run("call off", lambda: call_off(store, uid), lambda _: None, failed=complain)
+
+    def _on_run(self, uid: str) -> None:
+        self.tab.choices.pinned = uid
+        self.on_dataset(False)
+
+    def _on_words(self, run: Run | None) -> None:
+        """Once a second: which file belongs to the run, and which run to the file."""
+        if self._started:
+            self.files.set_run_file(self.room.place_of(run.file) if run is not None else "")
+            self._name_run(self.files.chosen)
+
+    def _name_run(self, path: str) -> None:
+        of_file = (told["uid"] for told in self.tab.live.summaries if self.room.place_of(told.get("file")) == path)
+        self.files.set_run_of_chosen(next(of_file, "") if path else "")
+
+
+@lru_cache(maxsize=10_000)
+def _places(file: str, root: str, path_map: Sequence[tuple[str, str]]) -> tuple[str, ...]:
+    """Paths in the data root that a path or URI may mean, in the order in which they are tried."""
+    try:
+        paths = local_paths(file, path_map)
+    except FileRefused:
+        return ()
+    spellings = [Path(spelling) for spelling in dict.fromkeys((root, os.path.realpath(root)))]
+    places = ([path.relative_to(one) for one in spellings if path.is_relative_to(one)][:1] for path in paths)
+    return tuple(str(place) for found in places for place in found)

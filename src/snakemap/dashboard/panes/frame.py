@@ -1,0 +1,171 @@
+"""The raw frame that came last, with the ROIs in their colors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import panel as pn
+from bokeh.models import (
+    ColorBar,
+    ColumnDataSource,
+    LabelSet,
+    LinearColorMapper,
+    PanTool,
+    Range1d,
+    ResetTool,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+
+from snakemap.core.streams import MapSource
+from snakemap.dashboard.client_state import fitted, resettable
+from snakemap.dashboard.figure_theme import apply_theme, counts_formatter, save_tool
+from snakemap.dashboard.theme import Theme, channel_color
+
+__all__ = ["FrameView"]
+
+TOOLBAR = ":host(.bk-inner) { background-color: var(--sm-panel); }"
+
+GREYS = [f"#{level:02x}{level:02x}{level:02x}" for level in range(256)]
+
+
+class FrameView(pn.viewable.Viewer):
+    """One detector frame, downsampled to what the pane can show; row 0 is at the top, as the detector has it.
+
+    Args:
+        theme: the colors of the page.
+    """
+
+    def __init__(self, *, theme: Theme, **params: Any) -> None:
+        super().__init__(**params)
+        self.shown: int | None = None
+        self.image = ColumnDataSource({"image": [np.zeros((1, 1), dtype=np.uint8)], "dw": [1], "dh": [1]})
+        self.color_image = ColumnDataSource({"image": [np.zeros((1, 1), dtype=np.uint32)], "dw": [1], "dh": [1]})
+        self.outlines = ColumnDataSource({key: [] for key in ("left", "right", "top", "bottom", "color", "name")})
+        self.mapper = LinearColorMapper(palette=GREYS, low=0, high=255)
+        self.figure = self._figure()
+        self.page = fitted(self.figure)
+        self.restyle(theme)
+        self._rois: dict[str, tuple[int, int, int, int]] | None = None
+        self._layout = pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", css_classes=["frame"], autodispatch=False)
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self._layout
+
+    def draw(self, source: MapSource, frame: npt.NDArray[Any] | None, *, number: int | None) -> None:
+        """Draws a frame and the ROIs of its camera.
+
+        Args:
+            source: whose frame it is.
+            frame: (rows, columns), or (rows, columns, 3) in color, downsampled; None when there is none yet.
+            number: its point's seq_num, for the title and to know it again.
+        """
+        if source.frame_shape is not None and source.rois != self._rois:
+            self._outline(source.rois, source.frame_shape)
+        if frame is None or number == self.shown or source.frame_shape is None:
+            return
+        height, width = source.frame_shape
+        self.shown = number
+        colored = frame.ndim == 3
+        self.picture.visible, self.colors.visible, self.bar.visible = not colored, colored, not colored
+        (self.color_image if colored else self.image).data = {
+            "image": [_rgba(frame) if colored else np.ascontiguousarray(frame)],
+            "dw": [width],
+            "dh": [height],
+        }
+        finite = frame[np.isfinite(frame)]
+        high = float(np.max(finite, initial=0))
+        self.mapper.update(low=float(min(np.min(finite, initial=0), 0)), high=high if high > 0 else 1.0)
+        self.figure.title.text = f"frame of point {number:,}" if number is not None else "frame"
+
+    def blank(self, title: str) -> None:
+        """Shows no frame, but where its ROIs would lie, and a title that says why."""
+        if self.shown is not None or self.figure.title.text != title:
+            self.shown = None
+            self.picture.visible = self.colors.visible = False
+            self.figure.title.text = title
+
+    def clear(self) -> None:
+        """Shows nothing: another run."""
+        self.shown = None
+        self._rois = None
+        self.picture.visible = self.colors.visible = False
+        self.image.data = {"image": [np.zeros((1, 1), dtype=np.uint8)], "dw": [1], "dh": [1]}
+        self.outlines.data = {key: [] for key in self.outlines.data}
+        self.figure.title.text = "no frame yet"
+
+    def restyle(self, theme: Theme) -> None:
+        """Wears the colors of a theme."""
+        self.theme = theme
+        apply_theme(self.figure, theme)
+        self.bar.update(background_fill_color=None, major_label_text_color=theme.faint)
+
+    def _outline(self, rois: Mapping[str, tuple[int, int, int, int]], frame_shape: tuple[int, int]) -> None:
+        height, width = frame_shape
+        self._rois = dict(rois)
+        boxes = list(rois.values())
+        # outlines on a picture are read against dark pixels, by day too
+        colors = [channel_color(name, _ON_PICTURE, channels=list(rois)) for name in rois]
+        self.outlines.data = {
+            "left": [box[2] for box in boxes],
+            "right": [box[3] for box in boxes],
+            "top": [box[0] for box in boxes],
+            "bottom": [box[1] for box in boxes],
+            "color": colors,
+            "name": list(rois),
+        }
+        place = {"left": 0, "right": width, "bottom": height, "top": 0, "dx": 1, "dy": 1, "aspect": "true distances"}
+        if place != self.page.place:
+            self.page.place = place
+
+    def _figure(self) -> Any:
+        plot = figure(
+            title="no frame yet",
+            x_range=Range1d(start=0, end=1),
+            y_range=Range1d(start=1, end=0),
+            tools=[],
+            sizing_mode="stretch_both",
+            min_height=120,
+            min_width=160,
+            min_border_left=56,
+            toolbar_location="above",
+            toolbar_inner=True,
+            name="frame",
+        )
+        wheel, pan = WheelZoomTool(), PanTool()
+        plot.add_tools(pan, wheel, ResetTool(), save_tool("frame"))
+        plot.toolbar.update(active_scroll=wheel, autohide=True, logo=None, stylesheets=[TOOLBAR])
+        resettable(plot)
+        self.picture = plot.image(
+            image="image", x=0, y=0, dw="dw", dh="dh", source=self.image, color_mapper=self.mapper, visible=False
+        )
+        self.colors = plot.image_rgba(image="image", x=0, y=0, dw="dw", dh="dh", source=self.color_image, visible=False)
+        plot.quad(
+            left="left", right="right", top="top", bottom="bottom", source=self.outlines,
+            fill_color=None, line_color="color", line_width=2,
+        )  # fmt: skip
+        labels = LabelSet(
+            x="left", y="top", text="name", text_color="color", source=self.outlines, text_font_size="12px",
+            text_font_style="bold", background_fill_color="black", background_fill_alpha=0.7,
+            text_baseline="top", x_offset=3, y_offset=-3,  # inside: above the first row there is no room
+        )  # fmt: skip
+        self.bar = ColorBar(color_mapper=self.mapper, width=9, padding=4, label_standoff=5)
+        self.bar.formatter = counts_formatter()
+        plot.add_layout(self.bar, "right")
+        plot.add_layout(labels)
+        plot.xaxis.axis_label, plot.yaxis.axis_label = "detector column (px)", "detector row (px)"
+        return plot
+
+
+_ON_PICTURE = Theme("dark", "", "", "", "", "", "", "", "")
+
+
+def _rgba(frame: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
+    """A color frame (rows, columns, 3) as Bokeh draws it, from black to the brightest value of any color."""
+    top = float(np.max(frame, initial=0)) or 1.0
+    levels = np.clip(np.nan_to_num(frame.astype(np.float64)) * (255 / top), 0, 255).astype(np.uint8)
+    opaque = np.full((*frame.shape[:2], 1), 255, dtype=np.uint8)
+    return np.ascontiguousarray(np.concatenate([levels, opaque], axis=2)).view(np.uint32)[..., 0]

@@ -1,0 +1,418 @@
+"""The maps: one figure a channel, all of one source, with common ranges."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import panel as pn
+from bokeh.events import MouseLeave, MouseMove, Reset, SelectionGeometry
+from bokeh.layouts import gridplot
+from bokeh.models import (
+    BasicTicker,
+    BoxAnnotation,
+    BoxSelectTool,
+    BoxZoomTool,
+    ColorBar,
+    ColumnDataSource,
+    CrosshairTool,
+    Div,
+    GlyphRenderer,
+    LinearColorMapper,
+    LogColorMapper,
+    LogTicker,
+    PanTool,
+    Range1d,
+    ResetTool,
+    SaveTool,
+    Span,
+    WheelZoomTool,
+)
+from bokeh.plotting import figure
+
+from snakemap.core.raster import Raster
+from snakemap.core.run import Run
+from snakemap.dashboard.callbacks import on_events
+from snakemap.dashboard.client_state import ClientState, resettable, script
+from snakemap.dashboard.figure_theme import apply_theme, save_tool, value_formatter
+from snakemap.dashboard.permalink import NUMBER_MAX, rounded
+from snakemap.dashboard.pipeline import SMALLEST, Pipeline
+from snakemap.dashboard.quantities import takes_prefix, unit_text
+from snakemap.dashboard.theme import NO_LOGARITHM, THEMES, Theme, channel_color
+from snakemap.dashboard.widgets import stylesheet
+from snakemap.render.stage_path import StagePath
+from snakemap.render.thumbnail import palette
+
+__all__ = ["MapsView"]
+
+CLEAR = "rgba(0, 0, 0, 0)"
+GRID = ":host { background-color: var(--sm-panel); }"
+"""What is behind the figures, also in the picture that is saved of them."""
+
+BAR_WIDTH, BAR_WIDTH_WITH_UNIT = 58, 72
+"""Pixels beside a map for its color bar, whatever its labels are, so that the map keeps its width."""
+
+Corners = tuple[float, float, float, float]
+
+
+class MapsView(pn.viewable.Viewer):
+    """The maps of the run that a tab looks at.
+
+    Args:
+        pipeline: of the tab.
+        channels: names, like ``("red", "green", "blue", "total")``; a run with others needs another view.
+        on_box: called with ``(left, right, bottom, top)`` in axis units when a box was drawn, or None when cleared.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        channels: Sequence[str],
+        on_box: Callable[[Corners | None], None],
+        **params: Any,
+    ) -> None:
+        super().__init__(**params)
+        self.pipeline = pipeline
+        self.page = ClientState()
+        self.channels = tuple(channels)
+        self.theme = THEMES[pipeline.choices.theme]
+        nothing = {name: [np.full((1, 1), np.nan)] for name in self.channels}
+        self.cells = ColumnDataSource({**nothing, "veil": [np.zeros((1, 1), dtype=np.uint8)]})
+        self.x_range, self.y_range = Range1d(start=0, end=1), Range1d(start=0, end=1)
+        self.readout = Div(text="&nbsp;", sizing_mode="stretch_width", css_classes=["readout-line"], height=34)
+        self._cross = (Span(dimension="width"), Span(dimension="height"))
+        self.units = ("",) * len(self.channels)
+        self._formatters: dict[str, Any] = {}
+        self._below: list[Any] = []
+        self.mappers = [LinearColorMapper(palette=palette(name, k), nan_color=CLEAR) for k, name in enumerate(channels)]
+        self.veil = LinearColorMapper(palette=[CLEAR, self.theme.veil], low=0, high=1)
+        # what a log scale cannot show is none of its colors: an image over the other colors what is not above zero
+        self._no_log = LinearColorMapper(palette=[CLEAR], low=SMALLEST, high=1, high_color=CLEAR, nan_color=CLEAR)
+        self.bars = [self._bar(number) for number in range(len(self.channels))]
+        self.boxes = [BoxAnnotation(visible=False) for _ in channels]
+        self.way = {name: ColumnDataSource({"x": [], "y": []}) for name in ("done", "ahead")}
+        self.way |= {name: ColumnDataSource({"x": [], "y": [], "angle": []}) for name in ("arrows", "here")}
+        self._trails: list[tuple[Any, Any]] = []
+        self.edges = [BoxAnnotation(visible=False, level="underlay") for _ in channels]
+        self.images: list[Any] = []
+        self.figures = [self._figure(number) for number in range(len(self.channels))]
+        self._connect(on_box)
+        self.restyle(self.theme)
+        self._layout = self._laid_out()
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self._layout
+
+    def draw(self, run: Run) -> None:
+        """Fills the maps as a whole: another run, another window, or a difference that did not fit."""
+        images = self.pipeline.everything()
+        picture = self.pipeline.picture
+        shape = self.pipeline.window.shape
+        data = {name: [images[name]] for name in self.channels}
+        self.cells.data = {**data, "veil": [np.zeros(shape, dtype=np.uint8)]}
+        left, bottom, width, height = self.pipeline.frame()
+        for image in [*self.images, *self._below]:
+            image.glyph.update(x=left, y=bottom, dw=width, dh=height)
+        # with a number, so that what is drawn anew is told even where all else is as before
+        version = self.pipeline.shown.version
+        drawing = self.pipeline.counts["everything"]
+        spans = self.pipeline.spans()
+        self.page.base = {"uid": run.uid, "drawing": drawing, "version": version, "spans": spans}
+        self._set_units([unit_text(self.pipeline.source.units.get(name)) for name in self.channels])
+        self._set_place(run, picture.raster)
+        for tool in self.saves:
+            tool.filename = file_stem(run.start)
+        for plot in self.figures:
+            plot.xaxis.axis_label = picture.raster.fast.label
+            plot.yaxis.axis_label = picture.raster.slow.label
+
+    def _set_place(self, run: Run, raster: Raster) -> None:
+        """Tells the scripts where cells lie; a new object is a new place, so it is only set when something differs."""
+        (bottom, top), (left, right) = raster.extents
+        x, y, width, height = self.pipeline.frame()
+        rows, columns = self.pipeline.window.shape
+        place = {
+            **{"left": left, "right": right, "bottom": bottom, "top": top, "aspect": self.pipeline.choices.aspect},
+            **{"rows": raster.rows, "columns": raster.columns, "step": self.pipeline.window.step},
+            "dx": (right - left) / raster.columns,
+            "dy": (top - bottom) / raster.rows,
+            "image": {
+                "left": x,
+                "bottom": y,
+                "dx": width / columns,
+                "dy": height / rows,
+                "rows": rows,
+                "columns": columns,
+            },
+            "fast": {"name": raster.fast.name, "unit": raster.fast.unit, "known": raster.fast.known},
+            "slow": {"name": raster.slow.name, "unit": raster.slow.unit, "known": raster.slow.known},
+            "fast_falls": raster.fast.decreases,
+            "slow_falls": raster.slow.decreases,
+            "units": list(self.units),
+            "exchanged": self.pipeline.choices.exchanged,
+            "indexed": self.pipeline.indexed,
+            "uid": run.uid,
+            "of": self.pipeline.coordinates,
+        }
+        if place != self.page.place:
+            self.page.place = place
+        for edge in self.edges:
+            edge.update(left=left, right=right, bottom=bottom, top=top, visible=True)
+
+    def _set_units(self, units: Sequence[str]) -> None:
+        """Labels the color bars in the units of the channels."""
+        if self.units == tuple(units):
+            return
+        self.units = tuple(units)
+        for unit, plot in zip(self.units, self.figures, strict=True):
+            plot.min_border_right = BAR_WIDTH_WITH_UNIT if takes_prefix(unit) else BAR_WIDTH
+        self._renew_bars()
+
+    def _formatter(self, unit: str) -> Any:
+        """One formatter for all channels of a unit: its script is longer than all else of a color bar."""
+        return self._formatters.setdefault(unit, value_formatter(unit))
+
+    def set_scale(self, scale: str, limits: Sequence[tuple[float, float]]) -> None:
+        """Draws linear or logarithmic; the mappers are new ones, with the limits of now.
+
+        So are images and color bars: Bokeh draws those that are there as their first mapper would have it.
+        """
+        kind = LogColorMapper if scale == "log" else LinearColorMapper
+        self.mappers = [
+            kind(palette=palette(name, number), low=low, high=high, nan_color=CLEAR)
+            for number, (name, (low, high)) in enumerate(zip(self.channels, limits, strict=True))
+        ]
+        before, self._below = self._below, []
+        for number, (mapper, plot) in enumerate(zip(self.mappers, self.figures, strict=True)):
+            glyph = self.images[2 * number].glyph.clone(color_mapper=mapper)
+            self.images[2 * number] = GlyphRenderer(data_source=self.cells, glyph=glyph)
+            over = [one for one in plot.renderers[1:] if one not in before]
+            if scale == "log":
+                self._below.append(GlyphRenderer(data_source=self.cells, glyph=glyph.clone(color_mapper=self._no_log)))
+            plot.renderers = [self.images[2 * number], *self._below[number:], *over]
+        self._renew_bars()
+
+    def _renew_bars(self) -> None:
+        """Draws the color bars anew: a browser takes neither another mapper nor another formatter of one."""
+        for number, plot in enumerate(self.figures):
+            self.bars[number] = self._bar(number)
+            plot.right = [self.bars[number]]
+        self._color_bars()
+
+    def _bar(self, number: int) -> ColorBar:
+        """The color bar beside a map."""
+        mapper = self.mappers[number]
+        ticker = LogTicker if isinstance(mapper, LogColorMapper) else BasicTicker
+        return ColorBar(
+            color_mapper=mapper,
+            ticker=ticker(desired_num_ticks=4),
+            formatter=self._formatter(self.units[number]),
+            width=9,
+            padding=4,
+            label_standoff=5,
+            major_label_text_font_size="11px",
+        )
+
+    def _color_bars(self) -> None:
+        for bar in self.bars:
+            bar.update(
+                background_fill_color=None,
+                major_label_text_color=self.theme.faint,
+                major_tick_line_color=self.theme.faint,
+            )
+
+    def note(self, text: str, *, of: str = "") -> None:
+        """What there is to say of the run: stands under the maps while nothing is pointed at.
+
+        Args:
+            text: all of it.
+            of: the part that is no warning.
+        """
+        words, warns = html.escape(text), text != of
+        kind, mark = ("idle warn", "⚠ ") if warns else ("idle", "")
+        idle = f'<div class="{kind}" title="{words}">{mark}{words}</div>' if text else ""
+        if self.page.idle != idle:
+            self.page.idle = idle
+
+    def name_channels(self, words: Mapping[str, str]) -> None:
+        """Titles of the maps: the channel's name, and what there is to say of it."""
+        for name, plot in zip(self.channels, self.figures, strict=True):
+            title = f"{name}  {words[name]}" if words.get(name) else name
+            if plot.title.text != title:
+                plot.title.text = title
+
+    def show_trail(self, trail: StagePath | None) -> None:
+        """Draws the way of the stage over the maps, or takes it away."""
+        if trail is None:
+            self.page.trail = None
+        else:
+            corners = {"xs": trail.xs, "ys": trail.ys, "ns": trail.seq_nums}
+            self.page.trail = {**{name: values.tolist() for name, values in corners.items()}, "arrows": trail.arrows}
+
+    def show_box(self, corners: Corners | None) -> None:
+        """Draws the box whose histogram is shown on every map, or takes it away."""
+        for box in self.boxes:
+            if corners is None:
+                box.visible = False
+            else:
+                left, right, bottom, top = corners
+                box.update(left=left, right=right, bottom=bottom, top=top, visible=True)
+
+    @property
+    def box(self) -> Corners | None:
+        """The box that is drawn on every map: left, right, bottom and top in the units of the axes."""
+        box: Any = self.boxes[0]
+        return (box.left, box.right, box.bottom, box.top) if box.visible else None
+
+    @property
+    def zoom(self) -> Corners | None:
+        """The part of the maps that is in view, as the browser tells it; None for all of it."""
+        told, place = self.page.zoom, self.page.place
+        if not isinstance(told, dict) or not place or told.get("of") != place["of"]:
+            return None
+        ranges = told.get("ranges")
+        if not isinstance(ranges, list) or len(ranges) != 4:
+            return None
+        if not all(isinstance(end, int | float) and abs(end) <= NUMBER_MAX for end in ranges):
+            return None
+        return (*rounded(*ranges[:2]), *rounded(*ranges[2:]))
+
+    def show_zoom(self, corners: Corners | None) -> None:
+        """Brings a part of the maps into view, or all of them; once they lie somewhere."""
+        if self.page.place:
+            of = self.page.place["of"]
+            self.page.zoom = None if corners is None else {"of": of, "ranges": list(corners)}
+
+    def restyle(self, theme: Theme) -> None:
+        """Wears the colors of a theme."""
+        self.theme = theme
+        self.veil.palette = [CLEAR, theme.veil]
+        self._no_log.low_color = NO_LOGARITHM[theme.name]
+        for number, plot in enumerate(self.figures):
+            color = channel_color(self.channels[number], theme, channels=self.channels)
+            apply_theme(plot, theme)
+            plot.background_fill_color = theme.panel
+            plot.title.text_color = color
+            plot.outline_line_color = color
+            self.edges[number].update(fill_color=theme.plot, fill_alpha=1.0, line_color=theme.line, line_width=1)
+            self.boxes[number].update(line_color=theme.accent, fill_color=None, line_width=2, line_dash="dashed")
+        self._color_bars()
+        for span in self._cross:
+            span.update(line_color=theme.text, line_alpha=0.5)
+        for ahead, here in self._trails:
+            ahead.glyph.line_color = theme.faint
+            here.glyph.fill_color = theme.accent
+
+    def _figure(self, number: int) -> Any:
+        name = self.channels[number]
+        plot = figure(
+            title=name,
+            x_range=self.x_range,
+            y_range=self.y_range,
+            tools=[],
+            sizing_mode="stretch_both",
+            min_height=120,
+            min_width=160,
+            min_border_left=64,
+            min_border_bottom=42,
+            min_border_right=BAR_WIDTH,
+            toolbar_location=None,
+            name=f"map-{name}",
+            lod_threshold=None,
+        )
+        place = {"x": 0, "y": 0, "dw": 1, "dh": 1, "source": self.cells}
+        self.images.append(plot.image(image=name, color_mapper=self.mappers[number], **place))
+        self.images.append(plot.image(image="veil", color_mapper=self.veil, **place))
+        self._trails.append(self._way_over(plot))
+        plot.add_layout(self.bars[number], "right")
+        plot.add_layout(self.edges[number])
+        plot.add_layout(self.boxes[number])
+        self._add_tools(plot)
+        return plot
+
+    def _way_over(self, plot: Any) -> tuple[Any, Any]:
+        """The way of the stage, empty until somebody asks for it; it is to be seen on dark and on bright pixels."""
+        ahead = plot.line("x", "y", source=self.way["ahead"], line_width=1, line_dash="dotted", line_alpha=0.9)
+        for color, width, alpha in (("black", 2.5, 0.4), ("white", 1, 0.65)):
+            plot.line("x", "y", source=self.way["done"], line_color=color, line_width=width, line_alpha=alpha)
+        places = {"x": "x", "y": "y", "angle": "angle"}
+        plot.scatter(
+            **places, source=self.way["arrows"], marker="triangle", size=8, fill_color="white", line_color="black",
+            line_alpha=0.6,
+        )  # fmt: skip
+        here = plot.scatter(
+            **places, source=self.way["here"], marker="circle", size=10, line_width=2, line_color="white"
+        )
+        return ahead, here
+
+    def _add_tools(self, plot: Any) -> None:
+        wheel, pan = WheelZoomTool(zoom_on_axis=False), PanTool()
+        box = BoxSelectTool(renderers=[], description="Histogram of a box")
+        zoom = BoxZoomTool(match_aspect=True)
+        cross = CrosshairTool(overlay=self._cross)
+        plot.add_tools(pan, wheel, box, zoom, cross, ResetTool(), save_tool("maps"))
+        plot.toolbar.active_scroll = wheel
+        resettable(plot)
+        plot.toolbar.active_drag = pan
+
+    def _connect(self, on_box: Callable[[Corners | None], None]) -> None:
+        names = list(self.channels)
+        readout = script("readout", page=self.page, cells=self.cells, readout=self.readout, names=names)
+        fit = script("fit", page=self.page, figure=self.figures[0], x_range=self.x_range, y_range=self.y_range)
+        for plot in self.figures:
+            plot.js_on_event(MouseMove, readout)
+            plot.js_on_event(MouseLeave, readout)
+            on_events(plot, SelectionGeometry, tell=lambda event: _drawn(event, on_box))
+            on_events(plot, Reset, tell=lambda _: on_box(None))
+        for name in ("inner_width", "inner_height"):
+            self.figures[0].js_on_change(name, fit)
+        for name in ("place", "zoom"):
+            self.page.js_on_change(name, fit)
+        zoom = script("zoom", page=self.page, x_range=self.x_range, y_range=self.y_range)
+        for axis in (self.x_range, self.y_range):
+            for name in ("start", "end"):
+                axis.js_on_change(name, zoom)
+        self.page.js_on_change("idle", readout)
+        self.trail_script = script("trail", page=self.page, figure=self.figures[0], **self.way)
+        self.page.js_on_change("trail", self.trail_script)
+
+    def _laid_out(self) -> pn.viewable.Viewable:
+        columns = {1: 1}.get(len(self.figures), 2 if len(self.figures) <= 4 else 3)
+        grid = gridplot(
+            self.figures,  # pyright: ignore[reportArgumentType]
+            ncols=columns,
+            sizing_mode="stretch_both",
+            toolbar_location="above",
+            toolbar_options={"logo": None, "autohide": False},
+        )
+        grid.stylesheets = [GRID]
+        self.saves = [tool for tool in grid.toolbar.tools if isinstance(tool, SaveTool)]
+        for tool in self.saves:  # the tool of all maps is one that Bokeh has made
+            tool.filename = "snakemap-maps"
+        self.readout.stylesheets = [stylesheet("readout")]
+        return pn.Column(
+            pn.pane.Bokeh(grid, sizing_mode="stretch_both", css_classes=["maps"], margin=0, autodispatch=False),
+            pn.pane.Bokeh(self.readout, sizing_mode="stretch_width", height=36, margin=(0, 8), autodispatch=False),
+            sizing_mode="stretch_both",
+            margin=0,
+        )
+
+
+def file_stem(start: Mapping[str, Any]) -> str:
+    """Return the name, without its ending, of a file that holds the maps of a run.
+
+    >>> file_stem({"uid": "0a1b2c3d-4e5f", "plan_name": "grid/../scan", "scan_id": 12})
+    'snakemap-grid____scan-12-0a1b2c3d'
+    """
+    parts = [str(start.get("plan_name") or "run"), str(start.get("scan_id") or ""), str(start["uid"])[:8]]
+    safe = ["".join(c if c.isascii() and c.isalnum() else "_" for c in part[:60]) for part in parts if part]
+    return "-".join(["snakemap", *safe])
+
+
+def _drawn(event: SelectionGeometry, on_box: Callable[[Corners | None], None]) -> None:
+    geometry = event.geometry
+    if event.final and geometry and geometry["type"] == "rect":
+        on_box((*rounded(geometry["x0"], geometry["x1"]), *rounded(geometry["y0"], geometry["y1"])))

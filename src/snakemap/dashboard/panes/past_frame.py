@@ -1,0 +1,93 @@
+"""The frames of a run as it was: only the newest is in the store, so that they are read from their file."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from snakemap.core.roi import shrink
+from snakemap.core.run import Run
+from snakemap.core.stream_resources import Resource
+from snakemap.core.streams import MapSource
+from snakemap.dashboard.background import BackgroundTasks
+from snakemap.dashboard.panes.file_workspace import FileServices
+from snakemap.dashboard.session import Session
+from snakemap.errors import FrameError, SnakemapError
+
+__all__ = ["PastFrameReader", "frame_at"]
+
+PIXELS_MAX = 64_000_000
+
+
+class PastFrameReader:
+    """Shows a tab that looks back the frame of the last point it sees.
+
+    Args:
+        tab: whose frame it is.
+        room: where files are looked at.
+    """
+
+    def __init__(self, tab: Session, room: FileServices) -> None:
+        self.tab = tab
+        self.room = room
+        self.errands = BackgroundTasks(tab.document)
+        self._asked: tuple[str, str, int] | None = None
+        tab.show_past_frame = self.show
+        tab.on_close(self.errands.close)
+
+    def show(self, run: Run, source: MapSource) -> None:
+        """Has the frame of the last point of a run as it was read and drawn, unless it is there already."""
+        number = source.maps.highest
+        asked = run.uid, run.name_of(source), number
+        if asked == self._asked and self.tab.frame.shown in (number, None):
+            return
+        self._asked = asked
+        place = source.ledger.place_of(number)
+        if place is None:
+            self.tab.frame.blank("no frame yet" if not number else f"nobody says where frame {number:,} is")
+            return
+
+        def draw(frame: npt.NDArray[Any]) -> None:
+            if self._asked == asked and self.tab.playback.moment is not None:
+                self.tab.frame.draw(source, frame, number=number)
+
+        def blank(_: SnakemapError) -> None:
+            if self._asked == asked and self.tab.playback.moment is not None:
+                self.tab.frame.blank(f"frame of point {number:,} cannot be read")
+
+        self.errands.run("frame", lambda: frame_at(self.room, *place), draw, failed=blank)
+
+
+async def frame_at(room: FileServices, resource: Resource, row: int) -> npt.NDArray[Any]:
+    """The frame (rows, columns), or (rows, columns, 3) in color, of a point, as small as a screen needs it.
+
+    Args:
+        room: of the process.
+        resource: where the frames are.
+        row: of the point, as :meth:`~snakemap.core.frame_ledger.FrameLedger.place_of` tells; of several frames it is
+            the last.
+
+    Raises:
+        FrameError: when it is not there, or is no frame.
+        FileRefused: when the file may not be read, or
+        FileBroken: cannot be.
+    """
+    last = resource.frames_per_point * (row + 1) - 1
+    path = room.place_of(resource.uri_of(last))
+    if not path:
+        raise FrameError("the file is not in the data root")
+    shape = (await room.looker.about(path, resource.dataset)).get("shape") or []
+    lead = divmod(row, resource.columns) if resource.columns else (last,)
+    if resource.template:  # a file holds the one frame, or a stack of it
+        lead = (shape[0] - 1,) if len(shape) > 2 else ()
+    sides = [[0, size, 1] for size in shape[len(lead) :]]
+    if (len(sides) == 3 and sides[-1][1] != 3) or len(sides) not in (2, 3) or 0 in shape:
+        raise FrameError(f"a dataset of the shape {shape} has no frames that can be shown")
+    block = await room.looker.read(path, resource.dataset, [*lead, *sides], most=PIXELS_MAX)
+    try:
+        return await asyncio.to_thread(shrink, np.asarray(block.values))
+    except TypeError as error:
+        raise FrameError("what is there cannot be drawn") from error

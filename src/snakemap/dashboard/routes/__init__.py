@@ -1,0 +1,1 @@
+"""Downloads and health beside the pages."""

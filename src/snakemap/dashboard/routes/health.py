@@ -1,0 +1,77 @@
+"""Whether the pages' process answers, and whether data can come through to it: for those who watch over it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from bokeh.server.util import check_allowlist
+from tornado.web import RequestHandler
+
+from snakemap import __version__
+from snakemap.errors import SnakemapError
+from snakemap.store.readiness import Store, checks, wrong
+
+__all__ = ["HealthHandler", "ReadyHandler"]
+
+
+class HealthHandler(RequestHandler):
+    """Answers ``GET healthz``, as the API does."""
+
+    def initialize(self, begin: Callable[[], None]) -> None:
+        """Is told what to begin with the first question: the process's own report.
+
+        Args:
+            begin: may be called often.
+        """
+        self.begin = begin
+
+    async def get(self) -> None:
+        """Says that the process answers, or which setting keeps it from serving a page."""
+        _allow_embedding(self)
+        try:
+            self.begin()
+        except SnakemapError as trouble:
+            _answer(self, {"error": {"code": trouble.code, "message": str(trouble)}}, status=trouble.status)
+        else:
+            _answer(self, {"status": "ok", "version": __version__})
+
+
+class ReadyHandler(RequestHandler):
+    """Answers ``GET readyz``, as the API does."""
+
+    def initialize(self, store: Callable[[], Store]) -> None:
+        """Is told the store when somebody asks."""
+        self.store = store
+
+    async def get(self) -> None:
+        """Says whether data can come through; 503, and what is wrong, when they cannot."""
+        try:
+            told = await checks(self.store())
+        except SnakemapError as trouble:
+            _answer(self, {"error": {"code": trouble.code, "message": str(trouble)}}, status=trouble.status)
+            return
+        trouble = wrong(told)
+        body: dict[str, Any] = {"ready": not trouble, "checks": told}
+        if trouble:
+            body["error"] = {"code": "not_ready", "message": trouble}
+        _answer(self, body, status=503 if trouble else 200)
+
+
+def _allow_embedding(handler: RequestHandler) -> None:
+    """Let pages that may embed ours read the answer: a pane that is cut off asks from there whether we are back."""
+    origin = handler.request.headers.get("Origin", "")
+    allowed = getattr(handler.application, "websocket_origins", set())
+    handler.set_header("Vary", "Origin")
+    if origin and check_allowlist(urlsplit(origin).netloc.lower(), allowed):
+        handler.set_header("Access-Control-Allow-Origin", origin)
+
+
+def _answer(handler: RequestHandler, body: dict[str, Any], *, status: int = 200) -> None:
+    handler.set_status(status)
+    handler.set_header("Content-Type", "application/json")
+    handler.set_header("Cache-Control", "no-store")
+    handler.set_header("X-Content-Type-Options", "nosniff")
+    handler.write(json.dumps(body).encode())

@@ -1,0 +1,677 @@
+"""One tab: its choices, its pipeline, its panes, and the one tick that brings them all up to date."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import panel as pn
+from bokeh.document import Document
+from bokeh.events import DocumentReady
+from panel.io.state import set_curdoc
+
+from snakemap.blueapi.status_poller import WorkerStatus
+from snakemap.core.maps import Maps
+from snakemap.core.raster import Raster
+from snakemap.core.run import Run
+from snakemap.core.streams import DEFAULT_CHANNELS, MapSource
+from snakemap.dashboard.callbacks import later, on_change, soon, unsent
+from snakemap.dashboard.client_state import ClientState, inner_size, script
+from snakemap.dashboard.notifications import warn
+from snakemap.dashboard.panes.frame import FrameView
+from snakemap.dashboard.panes.histogram import HistogramView
+from snakemap.dashboard.panes.maps import MapsView
+from snakemap.dashboard.panes.status_text import RUNS_SHOWN, RateEstimate, history, lights, progress, sought, table
+from snakemap.dashboard.pipeline import Pipeline
+from snakemap.dashboard.playback import Playback
+from snakemap.dashboard.quantities import unit_text
+from snakemap.dashboard.theme import THEMES
+from snakemap.dashboard.view_state import Choices
+from snakemap.dashboard.widgets import RunList, SummaryTable, TopBar
+from snakemap.errors import SnakemapError, StoreUnavailable
+from snakemap.live.run_follower import RunFollower
+from snakemap.render.cache import RenderCache
+from snakemap.render.stage_path import StagePath
+from snakemap.resources import asset
+
+__all__ = ["Session"]
+
+log = logging.getLogger(__name__)
+
+UNSENT_MS = 20
+WORDS_PERIOD_S = 1.0
+"""Words and numbers change once a second, and at once after a choice; each change costs as much as a whole update."""
+
+UNTOLD = object()
+FRAME_PERIOD_S = 0.25
+SETTLE_MS = 150
+NO_FRAME = "of the frames only the newest is kept"
+RETRY_MS = 1000
+"""Until a run that was asked for is looked for again, after Redis was away."""
+
+
+class Session:
+    """What belongs to one browser tab and to nobody else; freed when its session is destroyed.
+
+    Args:
+        live: the runs of this process.
+        levels: the coarse maps of this process.
+        document: Bokeh's, of this session.
+        channels: of the maps, until a run tells others.
+    """
+
+    def __init__(
+        self, live: RunFollower, levels: RenderCache, *, document: Document, pinned: str = "", theme: str = "dark"
+    ) -> None:
+        self.live = live
+        self.document = document
+        self.choices = Choices(pinned=pinned, theme=theme)
+        self.playback = Playback(live.past, on_change=self._soon, on_trouble=self._warn)
+        self.pipeline = Pipeline(self.choices, levels)
+        colors = THEMES[theme]
+        self.maps = self._new_maps(DEFAULT_CHANNELS)
+        self.histogram = HistogramView(theme=colors, on_brush=self.show_brush)
+        self.frame = FrameView(theme=colors)
+        self.summary = SummaryTable(sizing_mode="stretch_width")
+        self.topbar = TopBar(sizing_mode="stretch_width", theme=theme, height=48, logo=asset("logo.svg"))
+        self.run_list = RunList(sizing_mode="stretch_width", pinned=pinned)
+        self.maps_place = pn.Column(self.maps, sizing_mode="stretch_both", margin=0)
+        self.pace = RateEstimate()
+        self.ticks = 0
+        self._news: dict[str, Any] = {}
+        self._told = 0
+        self.lone = False
+        self.pictures = True
+        self.shown_limits: list[tuple[float, float]] = []
+        self._bars: Any = None
+        self._spans: list[tuple[float, float] | None] = []
+        self._range: tuple[Any, ...] = ()
+        self._words_at = 0.0
+        self._frame_at = 0.0
+        self._waiting = False
+        self._held = False
+        self._opened = ""
+        self._begun = self._gone = False
+        self._tell_channels: list[Callable[[tuple[str, ...]], None]] = []
+        self._tell_sources: list[Callable[[list[str]], None]] = []
+        self._tell_words: list[Callable[[Run | None], None]] = []
+        self._tell_close: list[Callable[[], None]] = []
+        self._tell_tick: list[Callable[[], None]] = []
+        self._tell_run: list[Callable[[Run | None], None]] = []
+        self._tell_zoom: list[Callable[[], None]] = []
+        self._tell_box: list[Callable[[tuple[float, float, float, float]], None]] = []
+        self.worker: Callable[[], WorkerStatus | None] = lambda: None
+        self.show_past_frame: Callable[[Run, MapSource], None] = lambda run, source: self.frame.blank(NO_FRAME)
+        self.source_names: list[str] = []
+        self._trail: StagePath | object | None = UNTOLD
+        self._trail_at = 0.0
+        self._at = -1
+        self._connect()
+
+    def start(self) -> None:
+        """Begins to follow the runs; called when the page has been made."""
+        self._begun = True
+        self.live.start()
+        self.live.watch(self, self.wake)
+        self.document.on_session_destroyed(self._on_destroyed)
+        if self.choices.pinned:
+            self.document.add_next_tick_callback(self._pin)
+        self.wake()
+
+    def start_when_ready(self) -> None:
+        """Starts when the browser has the page: what is sent while it still fetches it would miss it."""
+
+        async def begin() -> None:
+            self.start()  # on the event loop, which Bokeh does not promise to those who listen to a page's events
+
+        self.document.on_event(DocumentReady, lambda _: self.document.add_next_tick_callback(begin))
+
+    def wake(self) -> None:
+        """Asks for one tick; a tab that is still busy with the last one skips."""
+        if self._waiting or self._gone or not self._begun:
+            return
+        self._waiting = True
+        soon(self.document, self.tick)
+
+    def tick(self) -> None:
+        """Brings the whole page up to date, in one message."""
+        if self._gone:
+            return
+        if unsent(self.document):
+            later(self.document, self.tick, UNSENT_MS)
+            return
+        self._waiting = False
+        self.ticks += 1
+        now = time.time()
+        shown = self._current()
+        run = self.playback.drawn_of(shown)
+        if run is not self.pipeline.run:
+            self._switch(run)
+        for tell_run in self._tell_run:
+            tell_run(run)
+        if run is not None and self.pipeline.maps.channels != self.maps.channels:
+            self._replace_maps(self.pipeline.maps.channels)
+            self.wake()  # the browser must have the new figures before it is told what is in them
+            return
+        self.document.hold("combine")
+        try:
+            with self.document.models.freeze():  # each change would walk all models of the page
+                if run is not None:
+                    self._draw(run)
+                if now - self._words_at >= WORDS_PERIOD_S:
+                    self._write(shown, now=now)
+                if run is not None and now - self._frame_at >= FRAME_PERIOD_S:
+                    self._show_frame(run, now=now)
+                for tell in self._tell_tick:
+                    tell()
+                if self._news:
+                    self._told += 1
+                    self.page.news, self._news = {**self._news, "number": self._told}, {}
+        finally:
+            self.document.unhold()
+
+    def _draw(self, run: Run) -> None:
+        """Maps, colors and histogram: only what differs from what is shown."""
+        maps = self.pipeline.maps
+        told = self.pipeline.update()
+        if told is None:
+            self.maps.draw(run)
+            self._news["veil"] = True
+            self.shown_limits = []
+        elif told["cells"] or told["from"] != told["to"]:
+            self._news.update(told)
+        spans = self.pipeline.spans()
+        if spans != self._spans:
+            self._news["spans"] = self._spans = spans
+        self._name_range()
+        limits = self.pipeline.limits()
+        if limits != self.shown_limits:
+            self._news["limits"] = self.shown_limits = limits
+        bars = self.pipeline.histogram()
+        if self._bars is None or not np.array_equal(bars, self._bars):
+            self._bars = bars
+            self._news["bars"] = bars.tolist()
+        if self.choices.trail:
+            self._lead(maps)
+
+    def _name_range(self) -> None:
+        """Which values the histogram goes over; its ends come with other news, as they change while data grow."""
+        pipeline = self.pipeline
+        range_ = (pipeline.span, pipeline.unit, pipeline.in_shares)
+        if range_ == self._range:
+            return
+        if range_[1:] != self._range[1:]:
+            self.histogram.show_unit(pipeline.unit, in_shares=pipeline.in_shares)
+        self._range = range_
+        if pipeline.span[0] == pipeline.span[0]:
+            self._news["range"] = pipeline.span
+
+    def _lead(self, maps: Maps) -> None:
+        """Where the stage is now; and its way, when that is another one."""
+        if time.time() - self._trail_at >= WORDS_PERIOD_S:
+            trail, self._trail_at = self.pipeline.trail, time.time()
+            if trail is not self._trail:
+                self._trail = trail
+                self.maps.show_trail(trail)
+        at = int(maps.raster.seq_nums([maps.last_cell])[0]) if maps.last_cell >= 0 else 0
+        if at != self._at:
+            self._news["at"] = self._at = at
+
+    def _write(self, run: Run | None, *, now: float) -> None:
+        """Words and numbers: of the run as it is now in the top bar, and of what is drawn of it in the table."""
+        self._words_at = now
+        drawn = self.pipeline.run
+        if run is not None:
+            self.pace.note(run.points, now=now)
+        brush = self.choices.brush
+        brushed = {"range": brush, "channel": self.choices.channel} if brush else None
+        with set_curdoc(self.document):
+            self._set(self.topbar, state=self._topbar_state(run, now=now))
+            if drawn is not None:
+                self.maps.note(self._notes(drawn), of=self._remark())
+                found = drawn.agreements(self.pipeline.source)
+                marks = {one.channel: one.described for one in found}
+                self.maps.name_channels(self._titles({one.channel: one.short for one in found}))
+                told = table(self.pipeline, self.pipeline.summaries(), brushed=brushed, marks=marks)
+                self._set(self.summary, state=told)
+                self._name_sources(drawn)
+            found = sought(self.live.summaries, self.run_list.wanted)
+            self._set(
+                self.run_list,
+                runs=history(found, now=now, pictures=self.pictures),
+                more=max(0, len(found) - RUNS_SHOWN),
+            )
+            for tell in self._tell_words:
+                tell(run)
+
+    def _titles(self, marks: dict[str, str]) -> dict[str, str]:
+        """What stands beside the name of each map: its unit, and that the detector's own sum is another."""
+        units = {channel: unit_text(unit) for channel, unit in self.pipeline.source.units.items()}
+        words = {channel: f"({unit})" for channel, unit in units.items() if unit}
+        return words | {channel: f"⚠ {mark}" for channel, mark in marks.items() if mark}
+
+    def _name_sources(self, run: Run) -> None:
+        """Tells the choice of sources what there is to choose from."""
+        names = list(run.sources)
+        if names != self.source_names:
+            self.source_names = names
+            for tell in self._tell_sources:
+                tell(names)
+
+    @staticmethod
+    def _set(component: Any, **values: Any) -> None:
+        """Sets only what differs."""
+        changed = {name: value for name, value in values.items() if getattr(component, name) != value}
+        if changed:
+            component.param.update(**changed)
+
+    def _topbar_state(self, run: Run | None, *, now: float) -> dict[str, Any]:
+        moment, worker = self.playback.moment, self.worker()
+        state: dict[str, Any] = {"lights": lights(self.live, run, now=now, worker=worker, moment_ms=moment)}
+        if run is None:
+            return {**state, "plan": "no run yet", "points": 0, "figures": "waiting for the first scan"}
+        name = str(run.start.get("plan_name") or "run")
+        scan_id = run.start.get("scan_id")
+        return {
+            **state,
+            "plan": f"{name} · {scan_id}" if scan_id is not None else name,
+            "status": run.status,
+            "reason": run.reason,
+            "geometry": self._drawn_raster().described,
+            "points": run.points,
+            "expected": run.expected,
+            "figures": progress(run, self.pace, now=now),
+        }
+
+    def _drawn_raster(self) -> Raster:
+        """The raster that is told of: that of the run, or the one that was typed."""
+        typed = self.choices.shape is not None
+        return self.pipeline.picture.raster if typed else self.pipeline.maps.raster
+
+    def _remark(self) -> str:
+        """A note that is no warning: how a path was drawn, and what a log scale cannot show."""
+        raster = self._drawn_raster()
+        path = raster.note.strip() if self.pipeline.maps.raster.path is not None else ""
+        return " ".join(filter(None, (path, self._log_remark())))
+
+    def _log_remark(self) -> str:
+        """Which pixels have no color of a log scale."""
+        maps = self.pipeline.maps
+        if self.choices.scale != "log" or not any(maps.summary(k).minimum <= 0 for k in range(len(maps.channels))):
+            return ""
+        return "Gray pixels are 0 or negative: they have no logarithm."
+
+    def _limits_note(self) -> str:
+        """Why limits that are set by hand are not used."""
+        refusal = self.pipeline.refusal
+        return f"The limits that are set by hand are not used: {refusal}." if refusal else ""
+
+    def _notes(self, run: Run) -> str:
+        """All that has to be said of a run, in one line."""
+        maps = self.pipeline.maps
+        notes = [
+            self._drawn_raster().note,
+            self._log_remark(),
+            self._limits_note(),
+            run.reason if run.status != "complete" or run.filled else "",
+        ]
+        if maps.beyond:
+            notes.append(f"{maps.beyond:,} points lie beyond the {maps.raster.rows} x {maps.raster.columns} shape.")
+        notes += [f"{mark}." for one in run.agreements(self.pipeline.source) if (mark := one.described)]
+        troubles = [str(told.get("trouble") or "") for told in self.live.summaries[:200] if told["uid"] == run.uid]
+        notes += [remark for remark in run.remarks if not any(remark in trouble for trouble in troubles)]
+        notes += troubles
+        return " ".join(dict.fromkeys(note.strip() for note in notes if note.strip()))
+
+    def _show_frame(self, run: Run, *, now: float) -> None:
+        self._frame_at = now
+        source = self.pipeline.source
+        if source.kind != "frames":
+            source = run.main
+        if self.playback.moment is not None:
+            self.show_past_frame(run, source)
+            return
+        frame, number = self.live.frame(run.uid, _frames_of(run, source))
+        self.frame.draw(source, frame, number=number)
+
+    def _current(self) -> Run | None:
+        if self.choices.pinned:
+            return self.live.runs.get(self.choices.pinned)
+        return self.live.runs.get(self.live.newest or "")
+
+    def _switch(self, run: Run | None) -> None:
+        """Draws another run, or the same one as it was at another time."""
+        before = self.pipeline.run
+        self.pipeline.look_at(run)
+        if run is not None and before is not None and run.uid == before.uid:
+            self._words_at = self._frame_at = 0.0
+            self._forget_shown()
+            self._keep_box()
+            return
+        self.pace = RateEstimate()
+        self.frame.clear()
+        self._words_at = 0.0
+        self._forget_shown()
+        self.choices.box = None
+        if run is not None:
+            self._keep_what_fits(run)
+        self._show_frames()
+
+    def _keep_box(self) -> None:
+        """Lets go of a box whose cells are not there at another time, when less was known of the path."""
+        box, raster = self.choices.box, self.pipeline.picture.raster
+        if box is not None and (box[1] > raster.rows or box[3] > raster.columns):
+            with set_curdoc(self.document):
+                self.choices.box = None
+
+    def _keep_what_fits(self, run: Run) -> None:
+        """Another run may have no such source, or tell its shape itself."""
+        with set_curdoc(self.document):
+            if self.choices.source not in run.sources:
+                self.choices.source = ""
+            if self.choices.shape is not None and run.raster.certain:
+                self.choices.shape = None
+
+    def _show_frames(self) -> None:
+        run = self.pipeline.run
+        if run is None:
+            self.live.show_frames_of(self, None)
+            return
+        source = self.pipeline.source
+        self.live.show_frames_of(self, run.uid, "" if source.kind != "frames" else _frames_of(run, source))
+
+    def _new_maps(self, channels: tuple[str, ...]) -> MapsView:
+        return MapsView(self.pipeline, channels=channels, on_box=self.show_box)
+
+    def on_channels(self, tell: Callable[[tuple[str, ...]], None]) -> None:
+        """Calls back when a run has other channels than the one before."""
+        self._tell_channels.append(tell)
+
+    def on_sources(self, tell: Callable[[list[str]], None]) -> None:
+        """Calls back when a run has other sources than the one before."""
+        self._tell_sources.append(tell)
+
+    def on_words(self, tell: Callable[[Run | None], None]) -> None:
+        """Calls back with the run that is shown whenever words change: once a second at most."""
+        self._tell_words.append(tell)
+
+    def on_tick(self, tell: Callable[[], None]) -> None:
+        """Calls back in every tick: ten times a second at most, while there is news."""
+        self._tell_tick.append(tell)
+
+    def on_run(self, tell: Callable[[Run | None], None]) -> None:
+        """Calls back in every tick with the run that is about to be drawn, while it can still be drawn otherwise."""
+        self._tell_run.append(tell)
+
+    def on_zoom(self, tell: Callable[[], None]) -> None:
+        """Calls back when the maps were zoomed or panned by hand, and that has come to rest."""
+        self._tell_zoom.append(tell)
+
+    def on_box(self, tell: Callable[[tuple[float, float, float, float]], None]) -> None:
+        """Calls back with every box that is drawn on a map: left, right, bottom and top in its coordinates."""
+        self._tell_box.append(tell)
+
+    def on_close(self, tell: Callable[[], None]) -> None:
+        """Calls back when the tab is gone."""
+        self._tell_close.append(tell)
+
+    def _replace_maps(self, channels: tuple[str, ...]) -> None:
+        """Another set of channels needs other figures.
+
+        They are held until all is done: Panel would send them by itself, and while the connection is busy later than
+        Bokeh sends what the next tick tells of them.
+        """
+        self.document.hold("combine")
+        try:
+            self._exchange_maps(channels)
+        finally:
+            self.document.unhold()
+
+    def _exchange_maps(self, channels: tuple[str, ...]) -> None:
+        with set_curdoc(self.document):
+            self.choices.box = None
+            self.maps = self._new_maps(channels)
+            self._connect_maps()
+            for tell in self._tell_channels:
+                tell(channels)
+            if self.choices.channel not in channels:
+                self.choices.channel = channels[-1]
+            self._on_scale(None)
+            self.show_brush(self.choices.brush)  # by number, the channel may be another one
+            # last, and with a model of its own: what the browser is told of figures must come after they have
+            self.maps_place[:] = [self.maps]
+        self._told = 0
+        self._forget_shown()
+        self.pipeline.shown.version = -1
+        if self.lone:
+            self.stand_alone()
+
+    def stand_alone(self) -> None:
+        """Lets the histogram be a page without the maps, whose scripts bring its news."""
+        self.lone = True
+        self.histogram.figure.tags = [self.page]
+
+    def _forget_shown(self) -> None:
+        """Has everything beside the cells told again."""
+        self._bars, self.shown_limits, self._spans, self._range = None, [], [], ()
+        self._trail, self._trail_at, self._at = UNTOLD, 0.0, -1
+
+    @property
+    def page(self) -> ClientState:
+        """What the scripts of the maps share."""
+        return self.maps.page
+
+    def _connect(self) -> None:
+        self._connect_maps()
+        self.choices.param.watch(self._on_channel, "channel")
+        self.choices.param.watch(self._on_scale, "scale")
+        self.choices.param.watch(self._on_limits, "scale")  # the note under the maps depends on it
+        self.choices.param.watch(self._on_limits, ["limits", "low", "high"])
+        self.choices.param.watch(self._on_aspect, "aspect")
+        self.choices.param.watch(self._on_layout, ["source", "shape", "exchanged"])
+        self.choices.param.watch(self._on_trail, "trail")
+        self.choices.param.watch(self._on_box_choice, "box")
+        self.choices.param.watch(self._on_theme, "theme")
+        self.choices.param.watch(self._on_pinned, "pinned")
+        self.topbar.link(self.choices, theme="theme")
+        self.run_list.link(self.choices, pinned="pinned")
+        self.run_list.param.watch(lambda _: self._soon(), "wanted")
+
+    def _connect_maps(self) -> None:
+        arguments = {"page": self.page, "cells": self.maps.cells, "names": list(self.maps.channels)}
+        bars, count_range = self.histogram.source, self.histogram.count_range
+        arguments |= {"bars": bars, "count_range": count_range, "mappers": self.maps.mappers}
+        arguments["value_range"] = self.histogram.value_range
+        arguments["trail"] = self.maps.trail_script
+        self._update = script("update", **arguments)
+        self.page.js_on_change("news", self._update)
+        on_change(self.page, "missed", tell=self._on_missed)
+        on_change(self.page, "zoom", tell=self._on_zoom)
+        for axis in (self.maps.x_range, self.maps.y_range):
+            on_change(axis, "start", "end", tell=self._on_view)
+
+    def show_brush(self, brush: tuple[float, float] | None) -> None:
+        """Has the pixels of a range of the chosen channel stand out, relative to its maximum, or lets go of it."""
+        self.choices.brush = brush
+        self.page.brush = (self.pipeline.channel, *brush) if brush and self.pipeline.run else None
+        self.histogram.show_brush(brush)
+        self._soon(veil=True)
+
+    def show_box(self, corners: tuple[float, float, float, float] | None) -> None:
+        """Makes the histogram that of a box: left, right, bottom and top in the units of the axes; None for all."""
+        run = self.pipeline.run
+        if corners is None or run is None:
+            self.choices.box = None
+            return
+        row0, row1, column0, column1 = self.pipeline.cells_in(*corners)
+        raster = self.pipeline.picture.raster
+        rows = max(0, int(np.floor(row0))), min(raster.rows, int(np.ceil(row1)))
+        columns = max(0, int(np.floor(column0))), min(raster.columns, int(np.ceil(column1)))
+        if rows[0] >= rows[1] or columns[0] >= columns[1]:
+            self.choices.box = None
+            return
+        self.choices.box = (*rows, *columns)
+        self.maps.show_box(corners)
+        for tell in self._tell_box:
+            tell(corners)
+
+    def _on_box_choice(self, _: Any) -> None:
+        if self.choices.box is None:
+            self.maps.show_box(None)
+        self._name_histogram()
+
+    def _on_channel(self, _: Any) -> None:
+        self._name_histogram()
+        if self.choices.brush is not None:
+            self.show_brush(self.choices.brush)
+        self._soon()
+
+    def _name_histogram(self) -> None:
+        channels, boxed = self.maps.channels, self.choices.box is not None
+        self.histogram.name_it(self.choices.channel, of_box=boxed, channels=channels)
+        self._soon()
+
+    def _on_scale(self, _: Any) -> None:
+        run = self.pipeline.run
+        if run is not None and self.pipeline.maps.channels != self.maps.channels:
+            return  # the next tick brings other maps
+        self.shown_limits = self.pipeline.limits() if run else [(0.1, 1.0)] * len(self.maps.channels)
+        self.maps.set_scale(self.choices.scale, self.shown_limits)
+        self._update.args = {**self._update.args, "mappers": self.maps.mappers}
+
+    def _on_limits(self, *_: Any) -> None:
+        self._soon()
+
+    def _on_aspect(self, _: Any) -> None:
+        if self.page.place:
+            self.page.place = {**self.page.place, "aspect": self.choices.aspect}
+
+    def _on_layout(self, *_: Any) -> None:
+        """Another source, or the same one drawn otherwise."""
+        self.choices.box = None
+        self.frame.clear()
+        self._forget_shown()
+        self.pipeline.begin_anew()
+        self._show_frames()
+        self._soon(veil=True)
+
+    def _on_trail(self, _: Any) -> None:
+        self._trail, self._trail_at, self._at = UNTOLD, 0.0, -1
+        if not self.choices.trail:
+            self.maps.show_trail(None)
+        self._soon()
+
+    def _on_theme(self, _: Any) -> None:
+        theme = THEMES[self.choices.theme]
+        for view in (self.maps, self.histogram, self.frame):
+            view.restyle(theme)
+        self._soon()
+
+    def _on_view(self, attribute: str, old: Any, new: Any) -> None:
+        """After a zoom has come to rest, other cells may be needed; most maps fit the screen and need none."""
+        if self._held or self.pipeline.whole:
+            return
+        self._held = True
+        later(self.document, self._look_closer, SETTLE_MS)
+
+    def _on_zoom(self, attribute: str, old: Any, new: Any) -> None:
+        for tell in self._tell_zoom:
+            tell()
+
+    def _look_closer(self) -> None:
+        self._held = False
+        run, plot = self.pipeline.run, self.maps.figures[0]
+        x, y = self.maps.x_range, self.maps.y_range
+        width, height = inner_size(plot, (0, 0))
+        if run is None or not width or not height:
+            return  # the browser has not sent the size yet
+        view = self.pipeline.cells_in(x.start, x.end, y.start, y.end)
+        if self.pipeline.resize(view=view, pixels=(float(height), float(width))):
+            self._soon()
+
+    def _on_missed(self, attribute: str, old: int, new: int) -> None:
+        log.info("a tab missed an update and is sent everything again (%s times)", new)
+        self.pipeline.shown.version = -1
+        self._forget_shown()
+        self._soon()
+
+    def _on_pinned(self, event: Any) -> None:
+        self._set(self.run_list, pinned=self.choices.pinned)
+        self.document.add_next_tick_callback(self._pin)
+
+    async def _pin(self) -> None:
+        uid = self.choices.pinned
+        if uid != self._opened:
+            self._let_go()
+            if uid:
+                await self._open(uid)
+        self._words_at = 0.0
+        self.wake()
+
+    async def _open(self, uid: str) -> None:
+        """Has a run kept for this tab, unless its user has turned to another one, or left, meanwhile."""
+        try:
+            await self.live.open(uid)
+        except StoreUnavailable:
+            if not self._gone:
+                self.document.add_timeout_callback(self._pin, RETRY_MS)
+            return
+        except SnakemapError as trouble:
+            log.warning("cannot show run %s: %s", uid, trouble)
+            if self.choices.pinned == uid and not self._gone:
+                with set_curdoc(self.document):
+                    self.choices.pinned = ""
+                self._warn(str(trouble))
+            return
+        if self._gone or self.choices.pinned != uid or self._opened == uid:
+            self.live.release(uid)
+        else:
+            self._opened = uid
+
+    def _warn(self, text: str) -> None:
+        """Says for a while what went wrong."""
+        if self._gone:
+            return
+        with set_curdoc(self.document):
+            warn(text)
+
+    def _let_go(self) -> None:
+        """Ends what :meth:`_open` began."""
+        opened, self._opened = self._opened, ""
+        if opened:
+            self.live.release(opened)
+
+    def clear_selections(self) -> None:
+        """Lets go of brush and box."""
+        self.choices.box = None
+        self.show_brush(None)
+
+    def _soon(self, *, veil: bool = False) -> None:
+        if veil:
+            self._news["veil"] = True
+        self._words_at = 0.0
+        self.wake()
+
+    def _on_destroyed(self, _: Any) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Lets go of everything, so that a closed tab leaves nothing behind; more than once is once."""
+        if self._gone:
+            return
+        self._gone = True
+        self.playback.end()
+        self.live.unwatch(self)
+        self.live.show_frames_of(self, None)
+        self._let_go()
+        self.pipeline.look_at(None)
+        for tell in self._tell_close:
+            tell()
+
+
+def _frames_of(run: Run, source: MapSource) -> str:
+    """Which frames the store is asked for: the data key of a camera that is not the main one."""
+    return "" if source is run.main else run.name_of(source)

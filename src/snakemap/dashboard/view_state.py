@@ -1,0 +1,57 @@
+"""What the user of a tab has chosen to see."""
+
+from __future__ import annotations
+
+import param
+
+__all__ = ["Choices"]
+
+ASPECTS = ["square pixels", "true distances", "fill"]
+
+
+LIMITS = ["0 to maximum", "minimum to maximum", "locked", "by hand"]
+
+
+SCALES = ["linear", "log"]
+
+
+class Choices(param.Parameterized):
+    """What one tab chose; nothing of it is seen by another."""
+
+    pinned = param.String(default="", doc="Uid of the run to stay with; empty follows the newest.")
+    source = param.String(
+        default="", doc="What is drawn of the run, as `Run.sources` names it; empty is its main source."
+    )
+    channel = param.String(default="total", doc="The channel of the histogram and of the brush.")
+    scale = param.Selector(default="linear", objects=SCALES, doc="How counts become colors.")
+    limits = param.Selector(default=LIMITS[0], objects=LIMITS, doc="Where the colors begin and end.")
+    low = param.Number(
+        default=0.0, allow_None=True, doc="Lowest color in units of the chosen channel, when limits are set by hand."
+    )
+    high = param.Number(
+        default=1.0, allow_None=True, doc="Highest color in units of the chosen channel, when limits are set by hand."
+    )
+    shape = param.Tuple(
+        default=None,
+        length=3,
+        allow_None=True,
+        doc="Rows, columns and whether they are snaked, typed for a run that does not tell; None for what it tells.",
+    )
+    exchanged = param.Boolean(
+        default=False, doc="Whether the fast axis is drawn upwards and the slow one to the right."
+    )
+    trail = param.Boolean(default=False, doc="Whether the way of the stage is drawn over the maps.")
+    aspect = param.Selector(default=ASPECTS[0], objects=ASPECTS, doc="What a pixel of a map looks like.")
+    brush = param.Tuple(
+        default=None,
+        length=2,
+        allow_None=True,
+        doc="Shares of the range of the chosen channel between which pixels stand out; None for all.",
+    )
+    box = param.Tuple(
+        default=None,
+        length=4,
+        allow_None=True,
+        doc="Cells of the picture (row0, row1, column0, column1), half open, whose histogram is shown; None for all.",
+    )
+    theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page.")

@@ -1,0 +1,183 @@
+"""The parts of the page that are words and numbers; their scripts put text in as text, so that no name is markup."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import param
+from panel.custom import JSComponent
+
+__all__ = [
+    "AddressBar",
+    "AuditLog",
+    "ConnectionLine",
+    "Controls",
+    "Part",
+    "PlanForm",
+    "RunList",
+    "SummaryTable",
+    "TimeBar",
+    "TopBar",
+    "list_script",
+    "page_stylesheet",
+    "script_of",
+    "stylesheet",
+]
+
+JS = Path(__file__).parent / "js"
+CSS = Path(__file__).parent / "css"
+
+
+def stylesheet(name: str) -> str:
+    """Return the style sheet of a pane, behind what all panes share."""
+    return "".join((CSS / f"{part}.css").read_text(encoding="utf-8") for part in ("common", name))
+
+
+def page_stylesheet() -> str:
+    """Return the style sheet of our own pages, around the panes."""
+    return (CSS / "page.css").read_text(encoding="utf-8")
+
+
+def list_script(name: str) -> str:
+    """Return the script of a pane, behind what all panes share."""
+    return script_of("text", name)
+
+
+@cache
+def script_of(*names: str) -> str:
+    """Some of our scripts as one, in this order."""
+    return "\n".join((JS / f"{name}.js").read_text(encoding="utf-8") for name in names)
+
+
+class Part(JSComponent):
+    """A component whose script writes only the parameters that it names.
+
+    Panel reads every parameter back from the browser unless a component says otherwise. It also takes a change that the
+    server itself made while its document was held for one of the browser, and repeats it 50 ms later. A change made in
+    between is lost then.
+
+    Attributes:
+        written: parameters that the script assigns to; only these are read from the browser.
+    """
+
+    written: ClassVar[tuple[str, ...]] = ()
+
+    __abstract = True
+
+    @property
+    def _linked_properties(self) -> tuple[str, ...]:
+        return self.written
+
+
+class _Connected(Part):
+    """A component that watches the connection of its page; see `connection.js`. A page has one."""
+
+    guest = param.Boolean(default=False, doc="Whether the page is that of others: it stays open, its colors too.")
+    embedded = param.String(default="", doc="Address of the script that put the page into another; empty: into none.")
+    again = param.Number(default=0, bounds=(0, None), doc="Seconds after which the page is opened again; 0: it stays.")
+
+    __abstract = True
+
+
+class ConnectionLine(_Connected):
+    """One line above panes without a top bar, there only while the page is cut off from its server."""
+
+    _esm = script_of("connection", "line")
+    _stylesheets = [stylesheet("line")]  # noqa: RUF012 - Panel reads it from the class
+
+
+class TopBar(_Connected):
+    """Name, run, progress, connections, and the switch between day and night."""
+
+    state = param.Dict(default={}, doc="What to show; see `topbar.js` for its keys.")
+    theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page; the button sets it.")
+    logo = param.String(default="", doc="The logo, as SVG of our own.")
+    base = param.String(default="", doc="Where links lead from; empty on our own page, which they are relative to.")
+
+    written = ("theme",)
+    _esm = script_of("text", "connection", "topbar")
+    _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class
+
+
+class AddressBar(Part):
+    """Keeps the address of the page to what is shown, hears of back and forward, and copies a link."""
+
+    state = param.Dict(default={}, doc="What the address holds; see `address.js` for its keys.")
+    asked = param.Dict(default={}, doc="Where back or forward led: `number`, which grows, and `query`.")
+
+    written = ("asked",)
+    _esm = JS / "address.js"
+    _stylesheets = [stylesheet("address")]  # noqa: RUF012
+
+
+class SummaryTable(Part):
+    """One row a channel: least, most, mean, sum, and where the most is."""
+
+    state = param.Dict(default={}, doc="`rows` and `caption`; see `summary.js`.")
+
+    _esm = script_of("text", "quantity", "summary")
+    _stylesheets = [stylesheet("summary")]  # noqa: RUF012
+
+
+class TimeBar(Part):
+    """From the first document of a run to the last: where one is, and the way back and forward."""
+
+    state = param.Dict(default={}, doc="What to show; see `timebar.js` for its keys.")
+    ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, `what` and `value`.")
+
+    written = ("ask",)
+    _esm = list_script("timebar")
+    _stylesheets = [stylesheet("timebar")]  # noqa: RUF012
+
+
+class RunList(Part):
+    """The runs in the store, newest first, to search, to follow the newest or stay with one, and to compare two."""
+
+    runs = param.List(
+        default=[], item_type=dict, doc="What is listed; see :func:`snakemap.dashboard.panes.status_text.history`."
+    )
+    pinned = param.String(default="", doc="Uid of the run to stay with; empty follows the newest.")
+    more = param.Integer(default=0, doc="How many there are beyond those that are listed.")
+    wanted = param.Dict(default={}, doc="What is looked for; see :func:`snakemap.dashboard.panes.status_text.sought`.")
+    again = param.Integer(default=0, doc="Grows when the run that is shown already is chosen once more.")
+    compare = param.Dict(default={}, doc="Which runs to compare: `number`, which grows, and `runs`, two uids.")
+
+    written = ("pinned", "wanted", "again", "compare")
+    _esm = list_script("runs")
+    _stylesheets = [stylesheet("runs")]  # noqa: RUF012
+
+
+class Controls(Part):
+    """What blueapi's worker does, the buttons that change it, and who holds control."""
+
+    state = param.Dict(default={}, doc="What to show; see `controls.js` for its keys.")
+    ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, and `what`.")
+    beat = param.Integer(default=0, doc="Grows when the browser is to say that it is there.")
+    answer = param.Integer(default=0, doc="The last `beat` that the browser has answered.")
+    key = param.String(default="", doc="What the tab knows again after a reload; nobody else is told.")
+
+    written = ("ask", "answer")
+    _esm = list_script("controls")
+    _stylesheets = [stylesheet("controls")]  # noqa: RUF012
+
+
+class PlanForm(Part):
+    """The form of a plan."""
+
+    state = param.Dict(default={}, doc="What to show; see `form.js` for its keys.")
+    ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, `what`, `values` and `session`.")
+
+    written = ("ask",)
+    _esm = list_script("form")
+    _stylesheets = [stylesheet("form")]  # noqa: RUF012
+
+
+class AuditLog(Part):
+    """Who asked for what, and what came of it."""
+
+    entries = param.List(default=[], item_type=dict, doc="Newest first: `what`, `who`, `time`, `detail`, `came`.")
+
+    _esm = list_script("audit")
+    _stylesheets = [stylesheet("audit")]  # noqa: RUF012

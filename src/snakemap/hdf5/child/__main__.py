@@ -1,0 +1,473 @@
+"""The process that reads HDF5 files; it may crash, hang or be killed, and is replaced then.
+
+Started as ``python -m snakemap.hdf5.child FD``, with a socket to its parent. Before it looks at the first file it gives
+up what it does not need: memory beyond a limit, files outside the data root, writing, the network.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import resource
+import signal
+import socket
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import hdf5plugin  # noqa: F401  registers bitshuffle, blosc and others with HDF5
+import numpy as np
+import numpy.typing as npt
+
+from snakemap.core.roi import Roi, Sums, shrink, sum_frames, sums_dtype
+from snakemap.errors import FileBroken, FileMissing, FileNotReady, FileReplaced, FrameError, SnakemapError
+from snakemap.files.data_root import DataRoot, restrict_process, shown
+from snakemap.hdf5.child.dectris_parts import StackParts, parts_of
+from snakemap.hdf5.child.frame_source import PORTION_BYTES, FrameSource
+from snakemap.hdf5.child.frame_sums import (
+    frame_layout_of,
+    has_frames,
+    rows_per_point,
+    sum_grid,
+    sum_points,
+    sum_scalars,
+)
+from snakemap.hdf5.child.h5grove_answers import GROVE
+from snakemap.hdf5.child.hdf_file import CHUNK_BYTES_MAX, HDF5_ERRORS, HdfFile, OpenDataset
+from snakemap.hdf5.child.open_files import FileDeleted, OpenFiles
+from snakemap.hdf5.child.slices import read_slice
+from snakemap.hdf5.child.tree import about, find_names, members
+from snakemap.hdf5.child.virtual_mapping import Gaps
+from snakemap.hdf5.frame_layout import FrameLayout, scalar_rows
+from snakemap.hdf5.protocol import LENGTHS, PAYLOAD_MAX, FrameRequest, GroveRequest, InspectRequest, ReaderConfig
+
+__all__ = ["FileReader", "main"]
+
+IDLE_S = 60.0
+"""Files are let go when nobody asks for so long: an open file keeps a disk busy, and deleted files on it."""
+
+
+PREVIEW_BYTES_MAX = 512 * 512 * 3 * 8
+
+
+SCALARS_MAX = 500_000
+"""Points whose scalars are read at one time."""
+
+
+WRITTEN_MAX = 100_000
+"""Points that are looked up at one time."""
+
+
+FILES_OPEN_MAX = 4096
+
+
+GRID_RANK = 4
+
+
+FRAME_RANK = 2
+"""Dimensions of a frame without colors."""
+
+
+LOOKS = {"members": members, "find": find_names, "about": about, "slice": read_slice, **GROVE}
+"""What somebody may ask who looks round in a file."""
+
+
+class FileReader:
+    """Answers requests, one after the other.
+
+    Args:
+        terms: what it was told when it started.
+        confine: whether the process is given up to the data root with the first request, for ever.
+    """
+
+    def __init__(self, terms: ReaderConfig, *, confine: bool = True) -> None:
+        self.terms = terms
+        self.root = DataRoot(Path(terms.root))
+        self.files = OpenFiles(self.root, path_map=terms.path_map, locking=terms.locking)
+        self.confined: bool | None = None if confine else False
+
+    def close(self) -> None:
+        """Lets all files go."""
+        self.files.close()
+        self.root.close()
+
+    def answer(self, request: FrameRequest | GroveRequest | InspectRequest) -> tuple[dict[str, Any], bytes]:
+        """The header and the payload of the answer to a request, an error among them."""
+        try:
+            self._confine()
+            self.files.begin()
+            return self._asked(request)
+        except (FileReplaced, FileDeleted) as error:
+            if request["ask"] in LOOKS:  # who only looks round has nothing that does not hold any more
+                return self.answer(request)
+            return {"error": error.code, "message": str(error)}, b""
+        except SnakemapError as error:
+            return {"error": error.code, "message": str(error), "ready": error.ready}, b""
+        except MemoryError:
+            message = f"{shown(request['path'])} needs more memory than {self.terms.memory_limit_bytes / 1e9:,.1f} GB"
+            return {"error": FileBroken.code, "message": message}, b""
+        except HDF5_ERRORS as error:
+            if request["ask"] not in LOOKS:
+                raise
+            self.files.close()  # nobody knows what HDF5 makes of the file after that
+            message = f"{shown(request['path'])} cannot be read: {shown(error)}"
+            return {"error": FileBroken.code, "message": message}, b""
+
+    def _asked(self, request: Any) -> tuple[dict[str, Any], bytes]:
+        if request["ask"] in LOOKS:
+            answer = LOOKS[request["ask"]](self.files, request)
+            header, payload = answer if isinstance(answer, tuple) else ({"json": True}, json.dumps(answer).encode())
+            return {**header, "confined": self.confined}, payload
+        answers = {"reduce": self._reduce, "scalars": self._scalars, "shape": self._shape, "size": self._size}
+        answers |= {"written": self._written}
+        try:
+            return answers[request["ask"]](request)
+        except FrameError:
+            parts = self._parts(request)
+            if parts is None:
+                raise
+        return self._of_part(request, parts)
+
+    def _confine(self) -> None:
+        """Gives up all files outside the root, once there is a root."""
+        self.root.hold()
+        if self.confined is None:
+            self.confined = restrict_process([self.root.root, *_python_paths()])
+
+    def _parts(self, request: FrameRequest) -> StackParts | None:
+        """The stack in several files that a request is for; None when it is for a dataset."""
+        try:
+            return parts_of(self.files, self.files.node(self._open(request), request["dataset"]))
+        except SnakemapError:
+            return None
+
+    def _of_part(self, request: FrameRequest, parts: StackParts) -> tuple[dict[str, Any], bytes]:
+        """The answer for points of a stack in several files: of those that lie in the file of the first."""
+        frames = parts.stretches[-1][1]
+        if request["ask"] in ("shape", "size"):
+            return {"shape": (frames, *parts.shape[1:]), "confined": self.confined}, b""
+        each = request["frames_per_point"]
+        first, stop = request["start"] * each, request["stop"] * each
+        if first >= frames:
+            raise FileNotReady(f"{shown(request['dataset'])} has {frames:,} frames (yet). {parts.missing}".strip())
+        part = parts.at(first)
+        if part.start % each or (part.stop < stop and part.count % each):
+            raise FrameError(f"{shown(request['dataset'])}: the {each} frames of a point lie in two files")
+        start = (first - part.start) // each
+        stop = min(request["stop"] - request["start"], (part.stop - first) // each) + start
+        if request["ask"] == "written" and not part.there:
+            return {"points": stop - start, "confined": self.confined}, bytes(stop - start)
+        if not part.there:
+            raise FileNotReady(parts.missing)
+        inside: FrameRequest = {**request, "dataset": part.path, "start": start, "stop": stop}
+        inside["preview"] = request["preview"] and start + request["stop"] - request["start"] == stop
+        header, payload = self._asked(inside)
+        return {**header, **({"length": frames} if "length" in header else {})}, payload
+
+    def _open(self, request: FrameRequest) -> HdfFile:
+        """The file of a request, under the first of its names that is there."""
+        try:
+            return self.files.open(request["path"])
+        except FileMissing:
+            for path in request.get("instead", ()):
+                with contextlib.suppress(FileMissing):
+                    return self.files.open(path)
+            raise
+
+    def _shape(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        found = self._find(self._open(request), request)
+        self.files.measure(found)
+        return {"shape": found.dataset.shape, "confined": self.confined}, b""
+
+    def _size(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        found = self.files.find(self._open(request), request["dataset"])
+        self.files.measure(found)
+        return {"shape": found.dataset.shape, "confined": self.confined}, b""
+
+    def _scalars(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        start, stop = request["start"], request["stop"]
+        file = self._open(request)
+        found = self.files.find(file, request["dataset"])
+        per_point = _scalar_rows(found, request)
+        stop = min(stop, start + SCALARS_MAX)
+        audited = self._require(found, points=range(start, stop), rows_per_point=per_point)
+        size = found.file.size
+        values = sum_scalars(found, points=range(start, stop), rows_per_point=per_point)
+        if found.file.size < size:
+            raise FileBroken(f"{found.file} was cut short while it was being read")
+        header = {"points": len(values), "length": found.dataset.shape[0], "identity": file.identity}
+        header["marks"] = self.files.marks(audited)
+        return {**header, "confined": self.confined}, values.tobytes()
+
+    def _reduce(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        until = time.monotonic() + self.terms.time_limit_s / 2
+        start, stop = request["start"], request["stop"]
+        file = self._open(request)
+        found = self._find(file, request)
+        if request.get("columns"):
+            return self._reduce_grid(file, found, request, until)
+        if (
+            found.dataset.shape
+            and list(found.dataset.shape) == request.get("point_shape")
+            and len(found.dataset.shape) == 2
+        ):
+            return self._reduce_frame(file, found, request)
+        layout = frame_layout_of(found, request)
+        per_point = layout.rows_per_point
+        rank = _frame_rank(found, layout)
+        audited = self._require(found, points=range(start, stop), rows_per_point=per_point, frame_rank=rank)
+        rois = _rois(found, request, layout)
+        room = max(1, (PAYLOAD_MAX - PREVIEW_BYTES_MAX) // (8 * (len(rois) + 1)))
+        points, size = range(start, min(stop, start + room)), found.file.size
+        source = FrameSource(found, layout, self.files.gaps(found, rank))
+        sums, last = sum_points(source, rois, points=points, frames_per_point=per_point, until=until)
+        if found.file.size < size:
+            raise FileBroken(f"{found.file} was cut short while it was being read")
+        frame = shrink(source.shown(last)) if request["preview"] and start + len(sums) == stop else None
+        header = {
+            "length": found.dataset.shape[0],
+            "bytes": len(sums) * per_point * source.frame_bytes,
+            "marks": self.files.marks(audited),
+            "gaps": _count(source.gaps),
+        }
+        return self._summed(file, found, header, sums, frame)
+
+    def _summed(
+        self, file: HdfFile, found: OpenDataset, header: dict[str, Any], sums: Sums, frame: npt.NDArray[Any] | None
+    ) -> tuple[dict[str, Any], bytes]:
+        """The answer with sums (points, ROIs + 1) and the frame for the screen, if one was asked for."""
+        about = {
+            "points": len(sums),
+            "identity": file.identity,
+            "dtype": sums.dtype.str,
+            "rounded": sums.dtype.kind == "f" and found.dataset.dtype.kind != "f",
+            "frame": None if frame is None else [frame.dtype.str, *frame.shape],
+            "confined": self.confined,
+        }
+        return {**about, **header}, sums.tobytes() + (b"" if frame is None else frame.tobytes())
+
+    def _reduce_frame(self, file: HdfFile, found: OpenDataset, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        """As :meth:`_reduce`, of a dataset (height, width) that is one frame, the only one of its point."""
+        height, width = found.dataset.shape
+        if height * width * found.dataset.dtype.itemsize > CHUNK_BYTES_MAX or not height * width:
+            raise FrameError(f"{found} is no frame that can be read: its shape is {found.dataset.shape}")
+        size = found.file.size
+        audited = self._require(found, points=range(1), rows_per_point=height)
+        rois = _rois(found, request, FrameLayout(1, (height, width)))
+        try:
+            frame = np.asarray(found.dataset[...])
+        except HDF5_ERRORS as error:
+            found.file.forget_handle()
+            raise FileBroken(f"{found} cannot be read: {shown(error)}") from error
+        if found.file.size < size:
+            raise FileBroken(f"{found.file} was cut short while it was being read")
+        sums = sum_frames(frame[np.newaxis], rois)
+        preview = shrink(frame) if request["preview"] else None
+        header = {"length": 1, "bytes": frame.nbytes, "marks": self.files.marks(audited)}
+        return self._summed(file, found, header, sums, preview)
+
+    def _reduce_grid(
+        self, file: HdfFile, found: OpenDataset, request: FrameRequest, until: float
+    ) -> tuple[dict[str, Any], bytes]:
+        """As :meth:`_reduce`, of a dataset (rows, columns, height, width) whose points are its rows and columns."""
+        columns, shape = request.get("columns", 0), found.dataset.shape
+        if len(shape) != GRID_RANK or shape[1] != columns or not min(shape[2:]):
+            raise FrameError(f"{found} is no grid of frames with {columns:,} columns: its shape is {shape}")
+        start, stop, size = request["start"], request["stop"], found.file.size
+        audited = self._require_grid(found, range(start, stop), columns)
+        rois = _rois(found, request, FrameLayout(1, (shape[2], shape[3])))
+        gaps = self.files.gaps(found, FRAME_RANK)
+        sums, frame = sum_grid(found, rois, points=range(start, stop), until=until, gaps=gaps)
+        if found.file.size < size:
+            raise FileBroken(f"{found.file} was cut short while it was being read")
+        preview = shrink(frame) if request["preview"] and start + len(sums) == stop else None
+        header = {
+            "length": shape[0] * columns,
+            "bytes": len(sums) * math.prod(shape[2:]) * found.dataset.dtype.itemsize,
+            "marks": self.files.marks(audited),
+            "gaps": _count(gaps),
+        }
+        return self._summed(file, found, header, sums, preview)
+
+    def _written(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        """Which points of a dataset were written for certain."""
+        start, stop, columns = request["start"], request["stop"], request.get("columns", 0)
+        found = self.files.find(self._open(request), request["dataset"])
+        self.files.measure(found)
+        stop = min(stop, start + WRITTEN_MAX)
+        if columns:
+            rows = range(start // columns, (stop - 1) // columns + 1)
+            written = self.files.written(found, rows, frame_rank=FRAME_RANK)
+            points = written.repeat(columns)[start - rows.start * columns :][: stop - start]
+        else:
+            per_point = rows_per_point(found, request)
+            rank = _frame_rank(found, frame_layout_of(found, request)) if has_frames(found, request) else 0
+            rows = range(start * per_point, stop * per_point)
+            written = self.files.written(found, rows, frame_rank=rank)
+            points = np.logical_and.reduce(written.reshape(-1, per_point), axis=1)
+        return {"points": len(points), "confined": self.confined}, points.tobytes()
+
+    def _require(
+        self, found: OpenDataset, *, points: range, rows_per_point: int, frame_rank: int = 0
+    ) -> dict[str, OpenDataset]:
+        """Makes sure that some points are in the files; else the error says how many of the first are."""
+        rows = range(points.start * rows_per_point, points.stop * rows_per_point)
+        try:
+            return self.files.require(found, rows, frame_rank=frame_rank)
+        except SnakemapError as error:
+            error.ready = None if error.ready is None else error.ready // rows_per_point
+            raise
+
+    def _require_grid(self, found: OpenDataset, points: range, columns: int) -> dict[str, OpenDataset]:
+        """The same of points that lie in rows and columns; of the first row, point by point."""
+        first, last = points.start // columns, (points.stop - 1) // columns
+        head = range(points.start - first * columns, min(points.stop - first * columns, columns))
+        audited = self.files.require(found, range(first, first + 1), columns=head, frame_rank=FRAME_RANK)
+        if first == last:
+            return audited
+        try:
+            return audited | self.files.require(found, range(first + 1, last + 1), frame_rank=FRAME_RANK)
+        except SnakemapError as error:
+            error.ready = None if error.ready is None else len(head) + error.ready * columns
+            raise
+
+    def _find(self, file: HdfFile, request: FrameRequest) -> OpenDataset:
+        found = self.files.find(file, request["dataset"])
+        try:
+            sums_dtype(found.dataset.dtype)
+        except TypeError as error:
+            raise FrameError(f"{found} is of a datatype that cannot be summed") from error
+        if request["ask"] == "shape":
+            shape = found.dataset.shape
+            frame_layout_of(found, {**request, "point_shape": list(shape[1:] if shape else ())})
+        return found
+
+
+def _frame_rank(found: OpenDataset, layout: FrameLayout) -> int:
+    """Dimensions of a frame, its colors among them."""
+    return len(found.dataset.shape) - 1 if layout.colors in ("first", "last") else FRAME_RANK
+
+
+def _count(gaps: Gaps | None) -> int:
+    """Pixels that are gaps."""
+    return 0 if gaps is None else int(np.count_nonzero(gaps))
+
+
+def _scalar_rows(found: OpenDataset, request: FrameRequest) -> int:
+    """Rows of a dataset that make one point, after a look at whether they are numbers at all."""
+    shape = found.dataset.shape
+    try:
+        kind = found.dataset.dtype.kind
+    except TypeError:
+        kind = "unknown"
+    if kind not in "biuf":
+        raise FrameError(f"{found} holds text or records, not numbers: no map can be made of it")
+    if not shape or 0 in shape[1:]:
+        raise FrameError(f"{found} is no column of numbers: its shape is {shape}")
+    per_point, told = request["frames_per_point"], request.get("point_shape", ())
+    rows = scalar_rows(shape, frames_per_point=per_point, point_shape=told)
+    values = math.prod(shape[1:])
+    if values > max(per_point, 1) or rows * values * found.dataset.dtype.itemsize > PORTION_BYTES:
+        raise FrameError(f"{found} has {values:,} numbers a row, and {per_point:,} a point were promised")
+    return rows
+
+
+def _rois(found: OpenDataset, request: FrameRequest, layout: FrameLayout) -> list[Roi]:
+    """The ROIs of a request, after a look at the frames that they are for."""
+    rows, columns = layout.frame_shape
+    expected = request["frame_shape"]
+    if expected is not None and list(expected) != [rows, columns]:
+        raise FrameError(
+            f"{found} has frames of {rows} rows and {columns} columns, "
+            f"and its descriptor promised {expected[0]} and {expected[1]}"
+        )
+    rois = [Roi(str(number), *bounds) for number, bounds in enumerate(request["rois"], 1)]
+    for roi in rois:
+        roi.check((rows, columns))
+    return rois
+
+
+def main(fd: int) -> None:
+    """Serves one parent until it hangs up."""
+    with socket.socket(fileno=fd) as parent:
+        header = _receive(parent)
+        if header is None:
+            return
+        terms = ReaderConfig(**{**header, "path_map": tuple((writer, local) for writer, local in header["path_map"])})
+        if terms.sums:
+            _warm_up()
+        _limit(terms)
+        reader = FileReader(terms)
+        _send(parent, {"ready": True}, b"")
+        while True:
+            parent.settimeout(IDLE_S)
+            try:
+                first = parent.recv(1, socket.MSG_PEEK)
+            except TimeoutError:
+                reader.files.close()
+                continue
+            parent.settimeout(None)
+            request = _receive(parent) if first else None
+            if request is None:
+                return
+            # should the parent be gone when HDF5 hangs, nobody else will end this process
+            signal.setitimer(signal.ITIMER_REAL, 1 + 1.5 * terms.time_limit_s)
+            _send(parent, *reader.answer(cast("FrameRequest | InspectRequest", request)))
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _warm_up() -> None:
+    """Loads the compiled code for the usual detectors, while its cache can still be written."""
+    for dtype in (np.uint8, np.uint16, np.uint32, np.int16, np.int32, np.float32, np.float64):
+        sum_frames(np.zeros((1, 1, 1), dtype), [])
+
+
+def _limit(terms: ReaderConfig) -> None:
+    """Bounds what this process may use; a core dump would hold the frames of others."""
+    os.nice(terms.nice)
+    for limit, most in (
+        (resource.RLIMIT_AS, terms.memory_limit_bytes),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, FILES_OPEN_MAX),
+    ):
+        hard = resource.getrlimit(limit)[1]
+        resource.setrlimit(limit, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _python_paths() -> list[Path]:
+    """Where Python may still have something to load from: code is compiled for a dtype when it first comes."""
+    places = [*sys.path, sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), "/usr/lib", "/lib", "/lib64"]
+    return [Path(place) for place in dict.fromkeys(places) if place and place != "/"]
+
+
+def _receive(parent: socket.socket) -> dict[str, Any] | None:
+    """One message; None when the parent has hung up."""
+    lengths = _exactly(parent, LENGTHS.size)
+    if lengths is None:
+        return None
+    header = _exactly(parent, LENGTHS.unpack(lengths)[0])
+    return None if header is None else json.loads(header)
+
+
+def _exactly(parent: socket.socket, count: int) -> bytes | None:
+    received = b""
+    while len(received) < count:
+        part = parent.recv(count - len(received))
+        if not part:
+            return None
+        received += part
+    return received
+
+
+def _send(parent: socket.socket, header: dict[str, Any], payload: bytes) -> None:
+    text = json.dumps(header).encode()
+    parent.sendall(LENGTHS.pack(len(text), len(payload)) + text + payload)
+
+
+if __name__ == "__main__":
+    os.chdir("/")
+    main(int(sys.argv[1]))

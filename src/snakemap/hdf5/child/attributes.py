@@ -1,0 +1,55 @@
+"""Attributes of a node, bounded in number and size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from h5py import h5a  # pyright: ignore[reportAttributeAccessIssue]
+
+from snakemap.files.data_root import shown
+from snakemap.hdf5.child.dtypes import described, dtype_of, plain
+from snakemap.hdf5.child.hdf_file import HDF5_ERRORS
+
+__all__ = ["attributes_of"]
+
+ATTRIBUTES_MAX, ATTRIBUTE_BYTES_MAX = 200, 64 * 1024
+
+
+def attributes_of(item: Any) -> Iterator[dict[str, Any]]:
+    """Yield the first attributes of an object; one that is too large or unreadable comes without its value."""
+    sizes: list[tuple[bytes, int]] = []
+
+    def take(name: bytes, info: Any) -> bool | None:
+        sizes.append((name, info.data_size))
+        return len(sizes) >= ATTRIBUTES_MAX or None
+
+    h5a.iterate(item.id, take, info=True)
+    for name, size in sizes:
+        told: dict[str, Any] = {"name": plain(name), "dtype": "", "shape": None, "value": None, "cut": True}
+        try:
+            if size <= ATTRIBUTE_BYTES_MAX:
+                told |= _attribute(item, name)
+        except HDF5_ERRORS as error:
+            told["value"] = f"cannot be read: {shown(error)}"
+        yield told
+
+
+def _attribute(item: Any, name: bytes) -> dict[str, Any]:
+    attribute = h5a.open(item.id, name)
+    dtype = dtype_of(attribute.get_type())
+    told: dict[str, Any] = {"dtype": described(dtype), "shape": list(attribute.shape or ())}
+    if dtype is None:
+        return told
+    value, shortened = _shortened(plain(item.attrs[name], owner=item))
+    return {**told, "value": value, "cut": shortened}
+
+
+def _shortened(value: Any) -> tuple[Any, bool]:
+    """A value that is not too long for a line, and whether something was left out."""
+    if isinstance(value, str) and len(value) > 200:
+        return f"{value[:200]}…", True
+    if isinstance(value, list):
+        parts = [_shortened(part) for part in value[:20]]
+        return [part for part, _ in parts], len(value) > 20 or any(cut for _, cut in parts)
+    return value, False

@@ -1,0 +1,536 @@
+"""Audit of datasets: where the data is stored, and which rows are provably written."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import product
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+from h5py import h5d, h5o, h5p  # pyright: ignore[reportAttributeAccessIssue]
+
+from snakemap.errors import FileBroken, FileNotReady, FileRefused, FileReplaced, FrameError, SnakemapError
+from snakemap.files.data_root import shown
+from snakemap.hdf5.child.hdf_file import (
+    CHUNK_BYTES_MAX,
+    HdfFile,
+    Node,
+    OpenDataset,
+    creation_of,
+    is_chunk_proof,
+    kind_of_node,
+    reading,
+    stored_bytes,
+)
+from snakemap.hdf5.child.virtual_mapping import Gaps, Mapping, VirtualMap
+
+if TYPE_CHECKING:
+    from snakemap.hdf5.child.open_files import OpenFiles
+
+__all__ = ["Need", "WrittenAudit", "as_dataset", "check_length", "creation_in_hdf5", "row_word"]
+
+DEPTH_MAX = 8
+
+
+SOURCES_MAX = 1_000
+
+
+BLOCKS_MAX = 10_000
+"""Sources that one virtual dataset may draw on when it is looked at, files of one pattern, and how deep one may lie in
+another."""
+
+
+COLUMNS_MAX = 256
+"""Points in one row of a virtual dataset that are looked up one by one."""
+
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Elements of a dataset, as the product of what is needed along each dimension.
+
+    Attributes:
+        axis: dimension along which rows are counted.
+        indices: along each dimension, in rising order.
+    """
+
+    axis: int
+    indices: tuple[Indices | range, ...]
+
+    @property
+    def rows(self) -> Indices:
+        """Those along the axis."""
+        return _array(self.indices[self.axis])
+
+    @property
+    def others(self) -> tuple[Indices, ...]:
+        """Those along the other dimensions."""
+        return tuple(_array(index) for index in (*self.indices[: self.axis], *self.indices[self.axis + 1 :]))
+
+    def only(self, row: int) -> Need:
+        """One of its rows."""
+        return Need(self.axis, (*self.indices[: self.axis], np.array([row]), *self.indices[self.axis + 1 :]))
+
+
+def _array(index: Indices | range) -> Indices:
+    if len(index) > CHUNK_BYTES_MAX:
+        raise FileBroken(f"{len(index):,} elements along one dimension are more than is looked through")
+    return np.arange(index.start, index.stop) if isinstance(index, range) else index
+
+
+def _starts(index: Indices | range, size: int) -> Sequence[int]:
+    """Where the chunks begin that hold some elements."""
+    if isinstance(index, range):
+        return range(index.start // size * size, index.stop, size)
+    return np.unique(index // size * size).tolist()
+
+
+class _Backing:
+    """Which rows of a need are in files.
+
+    Attributes:
+        ok: whether each row is (rows,).
+        trouble: why the first that is not is not; None when all are.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.ok = np.ones(count, bool)
+        self.trouble: SnakemapError | None = None
+        self._first = count
+
+    def lack(self, missing: npt.NDArray[np.bool_], trouble: Callable[[int], SnakemapError]) -> None:
+        """Notes rows (rows,) that are missing, and of the first of them why."""
+        if not missing.any():
+            return
+        first = int(np.argmax(missing))
+        self.ok &= ~missing
+        if first < self._first:
+            self._first, self.trouble = first, trouble(first)
+
+    @property
+    def leading(self) -> int:
+        """How many rows come before the first that is missing."""
+        return self._first
+
+
+class WrittenAudit:
+    """Checks where the frames of one dataset come from, through all the files that it draws on.
+
+    HDF5 opens the sources of virtual datasets itself, by name. So that it opens those that were checked, names must be
+    absolute or lie in the one directory, and lead through no further files.
+
+    Args:
+        files: the gate.
+        directory: of the file that holds the dataset.
+        proved: whether only what was written for certain counts: storage that was allotted at once proves nothing.
+    """
+
+    def __init__(self, files: OpenFiles, directory: PurePosixPath, *, proved: bool = False) -> None:
+        self._files = files
+        self._directory = directory
+        self._proved = proved
+        self._within: list[tuple[tuple[int, int], int]] = []
+        self._looked_at: set[tuple[str, str]] = set()
+        self.audited: dict[str, OpenDataset] = {}
+
+    def allow(self, found: OpenDataset) -> None:
+        """Refuses what draws on anything outside the data root; raises as :meth:`OpenFiles.require` does."""
+        creation = creation_in_hdf5(found)
+        if creation.get_layout() == h5d.VIRTUAL:
+            with self._inside(found):
+                for mapping in self._files.virtual_map(found).mappings:
+                    self._allow_sources(found, mapping)
+            return
+        if not self._looked_at:
+            _refresh(found)
+        if creation.get_layout() == h5d.CHUNKED:
+            _check_chunk_size(found)
+
+    def allow_what_is_there(self, found: OpenDataset) -> None:
+        """The same for the first of very many sources, of which some may be missing."""
+        with self._inside(found):
+            for mapping in self._files.virtual_map(found).mappings:
+                if len(self._looked_at) >= SOURCES_MAX:
+                    return
+                with suppress(FileNotReady):
+                    self._allow_sources(found, mapping)
+
+    def allow_unlimited(self, found: OpenDataset) -> None:
+        """The same for those sources that HDF5 opens to see how long a virtual dataset is; they may be missing."""
+        with self._inside(found):
+            for mapping in self._files.virtual_map(found).unlimited:
+                with suppress(FileNotReady):
+                    self._allow_sources(found, mapping)
+
+    def gaps(self, found: OpenDataset, rank: int) -> Gaps | None:
+        """Pixels of a frame that no source ever has, through the levels that have a single mapping."""
+        virtual, shape = self._files.virtual_map(found), found.dataset.shape
+        own, deeper = virtual.gaps(shape, rank), self._gaps_of_source(found, virtual, rank)
+        return own if deeper is None else deeper if own is None else own | deeper
+
+    def _gaps_of_source(self, found: OpenDataset, virtual: VirtualMap, rank: int) -> Gaps | None:
+        """Gaps in the frames of the one source of a virtual dataset, where they lie in its own frames.
+
+        Where there are several sources, a pixel that is a gap in one may be written in another.
+        """
+        if len(virtual.mappings) != 1 or not 0 < rank < found.dataset.ndim or virtual.mappings[0].patterned:
+            return None
+        (mapping,) = virtual.mappings
+        with self._inside(found):
+            source = self._source(found, *mapping.names())
+            if creation_in_hdf5(source).get_layout() != h5d.VIRTUAL:
+                return None
+            self._before_its_shape(source)
+            gaps = self.gaps(source, rank)
+            if gaps is None:
+                return None
+            return mapping.place(gaps, shape=found.dataset.shape, source_shape=source.dataset.shape)
+
+    def back(self, found: OpenDataset, need: Need, rank: int = 0) -> _Backing:
+        """Which rows of a need are in the files, but for gaps of their frames; raises as :meth:`OpenFiles.require`."""
+        creation = creation_in_hdf5(found)
+        layout = creation.get_layout()
+        self.audited[str(found)] = found
+        if layout != h5d.VIRTUAL and not self._within:
+            _refresh(found)
+        backing = _Backing(len(need.rows))
+        _look_at_length(found, need, backing)
+        if layout == h5d.VIRTUAL:
+            self._look_at_sources(found, need, backing, rank)
+        elif layout == h5d.CHUNKED:
+            _check_chunk_size(found)
+            _look_at_chunks(found, need, backing, proved=self._proved, alone=is_chunk_proof(creation))
+        elif self._proved:
+            backing.lack(backing.ok.copy(), lambda first: _unproved(found, int(need.rows[first])))
+        elif layout == h5d.CONTIGUOUS:
+            _look_at_storage(found, need, backing)
+        if need.axis == 0 and backing.leading:
+            length = int(need.rows[backing.leading - 1]) + 1
+            found.file.lengths[found.path] = max(length, found.file.lengths.get(found.path, 0))
+        return backing
+
+    def _look_at_sources(self, found: OpenDataset, need: Need, backing: _Backing, rank: int) -> None:
+        """Which rows are mapped as a whole, to sources that hold them."""
+        if need.axis > 0 and 1 < len(need.rows) <= COLUMNS_MAX:
+            for number, row in enumerate(need.rows):
+                one = _Backing(1)
+                self._look_at_sources(found, need.only(row), one, rank)
+                missing = np.arange(len(need.rows)) == number
+                if one.trouble is not None:
+                    backing.lack(missing, lambda _first, trouble=one.trouble: trouble)
+            return
+        need = Need(0, need.indices)
+        rows, shape = need.rows, found.dataset.shape
+        with self._inside(found):
+            virtual = self._files.virtual_map(found)
+            mapped = virtual.mapped(rows, need.others, shape, rank=rank)
+            _lack(backing, ~mapped, lambda first: _unmapped(found, int(rows[first])))
+            for mapping in virtual.touching(rows):
+                inside = mapping.has_part(rows, need.others, shape)
+                for block, *piece in mapping.pieces(rows, inside, shape):
+                    if len(piece[-1]):
+                        names, alone = mapping.names(block), len(virtual.mappings) == 1
+                        inner = rank if alone else 0
+                        self._look_at_source(found, names, mapping, piece, backing, count=len(rows), rank=inner)
+
+    def _look_at_source(
+        self,
+        found: OpenDataset,
+        names: tuple[str, str],
+        mapping: Mapping,
+        piece: Sequence[Any],
+        backing: _Backing,
+        *,
+        count: int,
+        rank: int,
+    ) -> None:
+        """Which rows are in one source, that are drawn from it; its frames may have gaps when it is the only one."""
+        stripes, index, at = piece
+        missing = np.zeros(count, bool)
+        try:
+            source = self._source(found, *names)
+            self._before_its_shape(source)
+            part = mapping.part(stripes, index, at, shape=found.dataset.shape, source_shape=source.dataset.shape)
+            inner = self.back(source, Need(part.axis, part.indices), self._rank_of(found, source, mapping, rank))
+        except FileReplaced:
+            raise
+        except (FileNotReady, FileBroken, FrameError) as error:
+            missing[at] = True
+            trouble = FileBroken(str(error)) if isinstance(error, FrameError) else error
+            _lack(backing, missing, lambda _first: trouble)
+            return
+        if inner.trouble is not None:
+            missing[at if part.whole else part.at[~inner.ok]] = True
+            _lack(backing, missing, lambda _first: inner.trouble or FileNotReady(f"{source} is not there (yet)"))
+
+    def _rank_of(self, found: OpenDataset, source: OpenDataset, mapping: Mapping, rank: int) -> int:
+        """Dimensions of a frame in a source whose gaps are those of the frames that draw on it, else 0."""
+        if not rank or creation_in_hdf5(source).get_layout() != h5d.VIRTUAL:
+            return 0
+        gaps = self.gaps(source, rank)
+        if gaps is None:
+            return 0
+        placed = mapping.place(gaps, shape=found.dataset.shape, source_shape=source.dataset.shape)
+        return 0 if placed is None else rank
+
+    def _before_its_shape(self, source: OpenDataset) -> None:
+        """HDF5 opens the sources of an unlimited virtual dataset when it is asked for its shape."""
+        if creation_in_hdf5(source).get_layout() == h5d.VIRTUAL:
+            WrittenAudit(self._files, self._directory).allow_unlimited(source)
+
+    def _allow_sources(self, found: OpenDataset, mapping: Mapping) -> None:
+        """Refuses sources outside the root; of a pattern all those that there are."""
+        for block in range(BLOCKS_MAX if mapping.patterned else 1):
+            names = mapping.names(block)
+            if names in self._looked_at:
+                continue
+            if len(self._looked_at) >= SOURCES_MAX and not mapping.patterned:
+                raise FileBroken(f"{found} draws on more than {SOURCES_MAX:,} sources")
+            self._looked_at.add(names)
+            try:
+                self.allow(self._source(found, *names))
+            except FileNotReady:
+                if mapping.patterned:
+                    return
+                raise
+        if mapping.patterned:
+            raise FileBroken(f"{found} draws on more than {BLOCKS_MAX:,} sources")
+
+    def _source(self, found: OpenDataset, name: str, path: str) -> OpenDataset:
+        if not name.startswith("/") and found.file.name.parent != self._directory:
+            raise FileRefused(f"{found} has sources relative to another directory, which are not followed")
+        return as_dataset(self._files._walk(self._file(found.file, name), path, follow_files=False))
+
+    def _file(self, file: HdfFile, name: str) -> HdfFile:
+        if name == ".":
+            return file
+        return self._files.open(name) if name.startswith("/") else self._files.beside(file, name)
+
+    @contextmanager
+    def _inside(self, found: OpenDataset) -> Iterator[None]:
+        """While the sources of a virtual dataset are looked at: it is none of them itself."""
+        key = (found.file.identity, h5o.get_info(found.dataset.id).addr)
+        if key in self._within:
+            raise FileBroken(f"{found} is a virtual dataset that draws on itself")
+        if len(self._within) >= DEPTH_MAX:
+            raise FileBroken(f"{found} draws on virtual datasets too many levels deep")
+        self._within.append(key)
+        try:
+            yield
+        finally:
+            self._within.pop()
+
+
+def _lack(backing: _Backing, missing: npt.NDArray[np.bool_], trouble: Callable[[int], SnakemapError]) -> None:
+    """Notes what is missing; where all rows count as one, each is missing when one is."""
+    if len(missing) != len(backing.ok):
+        missing = np.full(len(backing.ok), missing.any())
+    backing.lack(missing, trouble)
+
+
+def creation_in_hdf5(found: OpenDataset) -> h5p.PropDCID:
+    """Return the creation properties of a dataset whose numbers are in HDF5 files."""
+    with reading(found.file, f"{shown(found.path)} cannot be looked at"):
+        creation = creation_of(found.dataset)
+        external = creation.get_external_count()
+    if external:
+        raise FileRefused(f"{found} keeps its frames outside HDF5, which is not followed")
+    return creation
+
+
+def _refresh(found: OpenDataset) -> None:
+    with reading(found.file, f"{shown(found.path)} cannot be refreshed"):
+        found.dataset.refresh()
+
+
+def row_word(found: OpenDataset) -> str:
+    """Return what a row of a dataset is called in a message: frame or value."""
+    return "frame" if found.dataset.ndim > 2 else "value"
+
+
+def _unproved(found: OpenDataset, row: int) -> FileNotReady:
+    what = row_word(found)
+    return FileNotReady(f"{found}: storage is allotted for {what} {row + 1:,}, and nothing proves that it was written")
+
+
+def _unmapped(found: OpenDataset, row: int) -> FileBroken:
+    return FileBroken(f"{found}: no source holds all of {row_word(found)} {row + 1:,}, so that it has no number")
+
+
+def check_length(found: OpenDataset) -> None:
+    """Check that a dataset has rows, and no fewer than were read before."""
+    if not found.dataset.shape:
+        raise FrameError(f"{found} is a single value, not a stack of frames")
+    length, before = found.dataset.shape[0], found.file.lengths.get(found.path, 0)
+    if length < before:
+        del found.file.lengths[found.path]
+        found.file.sound.pop(found.path, None)
+        raise FileReplaced(f"{found} had {before:,} {row_word(found)}s when it was read, and now has {length:,}")
+
+
+def _look_at_length(found: OpenDataset, need: Need, backing: _Backing) -> None:
+    """Which rows lie within the dataset."""
+    check_length(found)
+    shape, what = found.dataset.shape, row_word(found)
+    if len(shape) != len(need.indices):
+        raise FileBroken(f"{found} has {len(shape)} dimensions, and {len(need.indices)} are needed of it")
+    length = shape[need.axis]
+    for number, (index, size) in enumerate(zip(need.indices, shape, strict=True)):
+        if number != need.axis and (not len(index) or index[-1] >= size):
+            backing.lack(np.ones(len(need.rows), bool), lambda _first: FileNotReady(f"{found} is too small: {shape}"))
+
+    def trouble(first: int) -> FileNotReady:
+        asked = int(need.rows[first]) + 1
+        return FileNotReady(f"{found} has {length:,} {what}s (yet), and {what} {asked:,} is asked for")
+
+    backing.lack(need.rows >= length, trouble)
+
+
+def _check_chunk_size(found: OpenDataset) -> None:
+    """Chunks are small enough to unpack."""
+    chunk_bytes = math.prod(found.dataset.chunks or ()) * found.dataset.id.get_type().get_size()
+    if chunk_bytes > CHUNK_BYTES_MAX:
+        raise FileBroken(
+            f"{found} has chunks of {chunk_bytes / 1e6:,.0f} MB; more than {CHUNK_BYTES_MAX / 1e6:,.0f} MB are not read"
+        )
+
+
+def _look_at_chunks(found: OpenDataset, need: Need, backing: _Backing, *, proved: bool, alone: bool) -> None:
+    """Which of the rows have their chunks in the file."""
+    if proved and not alone:
+        backing.lack(backing.ok.copy(), lambda first: _unproved(found, int(need.rows[first])))
+    rows = need.rows[backing.ok] if not backing.ok.all() else need.rows
+    if not len(rows):
+        return
+    chunk_shape = found.dataset.chunks or (1,)
+    step = chunk_shape[need.axis]
+    starts = rows if step == 1 else np.unique(rows // step * step)
+    others = [_starts(index, size) for index, size in zip(need.indices, chunk_shape, strict=True)]
+
+    def corners(start: int) -> Iterator[tuple[int, ...]]:
+        return product(*others[: need.axis], (start,), *others[need.axis + 1 :])
+
+    with reading(found.file, f"the frames of {shown(found.path)} cannot be looked up"):
+        missing = _missing_chunks(found, starts, corners, need.axis)
+        lacking = np.isin(need.rows // step * step, list(missing))
+        backing.lack(lacking, lambda first: missing[int(need.rows[first] // step * step)])
+        if proved and step > 1:
+            _look_at_content(found, need, backing)
+
+
+def _missing_chunks(
+    found: OpenDataset, starts: Indices, corners: Callable[[int], Iterator[tuple[int, ...]]], axis: int
+) -> dict[int, SnakemapError]:
+    """Why chunks are not in the file, by the row at which they begin."""
+    dataset, stored = found.dataset, 0
+    missing: dict[int, SnakemapError] = {}
+    what = row_word(found)
+    for start in starts.tolist():
+        for corner in corners(start):
+            chunk_bytes = stored_bytes(dataset, corner)
+            # HDF5 may not be able to tell: then it goes through all chunks before this one
+            if not chunk_bytes and (missing or dataset.id.get_chunk_info_by_coord(corner).byte_offset is None):
+                words = f"{found} has not been written from {what} {start + 1:,} on (yet)"
+                missing[start] = FileNotReady(words)
+                break
+            stored += chunk_bytes
+    there = [start for start in starts.tolist() if start not in missing]
+    if not there:
+        return missing
+    step = (dataset.chunks or (1,))[0]
+    if axis or not _is_sound(found, there[-1], stored // (len(there) * step)):
+        ends = _ends(found, corners(there[-1]))
+        if ends > found.file.size:
+            short = {start: end for start in there if (end := _ends(found, corners(start))) > found.file.size}
+            return missing | {start: _end_trouble(found.file, end) for start, end in short.items()}
+        if axis:
+            return missing
+        # of a file that was written long ago all rows are found to be there at once
+        last = (dataset.shape[0] - 1) // step * step
+        whole = last > there[-1] and all(_is_there(found, corner) for corner in corners(last))
+        found.file.sound[found.path] = last if whole else there[-1], found.file.size
+    return missing
+
+
+def _is_sound(found: OpenDataset, row: int, row_bytes: int) -> bool:
+    """Whether a chunk that is there lies in the file for sure, so that nobody need look where.
+
+    Files grow with their rows. What lies before a row that was in the file is in it, too, as long as the file has not
+    been cut; and so is what came after, when the file has grown by as much.
+    """
+    if found.path not in found.file.sound or found.file.shrunk:
+        return False
+    sound, size = found.file.sound[found.path]
+    return row <= sound or found.file.size - size >= (row - sound) * row_bytes
+
+
+def _ends(found: OpenDataset, corners: Iterator[tuple[int, ...]]) -> int:
+    """Where the last of some chunks ends in the file. To find one HDF5 goes through all chunks before it."""
+    chunks = [found.dataset.id.get_chunk_info_by_coord(corner) for corner in corners]
+    return max((chunk.byte_offset or 0) + chunk.size for chunk in chunks)
+
+
+def _is_there(found: OpenDataset, corner: tuple[int, ...]) -> bool:
+    """Whether a chunk that nobody asked for is in the file."""
+    if not stored_bytes(found.dataset, corner):
+        return False
+    chunk = found.dataset.id.get_chunk_info_by_coord(corner)
+    return chunk.byte_offset is not None and chunk.byte_offset + chunk.size <= found.file.size
+
+
+def _look_at_content(found: OpenDataset, need: Need, backing: _Backing) -> None:
+    """Of rows that share a chunk those count as written that hold something else than the fill value."""
+    dataset = found.dataset
+    fill = dataset.fillvalue
+    if creation_of(dataset).get_fill_time() == h5d.FILL_TIME_NEVER:
+        backing.lack(backing.ok.copy(), lambda first: _unproved(found, int(need.rows[first])))
+        return
+    at = np.flatnonzero(backing.ok)
+    empty = np.zeros(len(backing.ok), bool)
+    for stretch in np.split(at, np.flatnonzero(np.diff(need.rows[at]) != 1) + 1):
+        if len(stretch):
+            first, last = int(need.rows[stretch[0]]), int(need.rows[stretch[-1]])
+            where = (*(slice(None),) * need.axis, slice(first, last + 1))
+            values = np.moveaxis(np.asarray(dataset[where]), need.axis, 0).reshape(len(stretch), -1)
+            written = (values != fill) & ~((values != values) & (fill != fill))  # NaN is no other value than NaN
+            empty[stretch] = ~written.any(axis=1)
+    backing.lack(empty, lambda first: _unproved(found, int(need.rows[first])))
+
+
+def _look_at_storage(found: OpenDataset, need: Need, backing: _Backing) -> None:
+    """Which rows of storage in one piece lie before the end of the file."""
+    dataset = found.dataset
+    offset = dataset.id.get_offset()
+    if offset is None:
+        backing.lack(np.ones(len(need.rows), bool), lambda _first: FileNotReady(f"{found} has not been written (yet)"))
+        return
+    each = np.array([math.prod(dataset.shape[number + 1 :]) for number in range(dataset.ndim)], np.int64)
+    last = sum(
+        int(index[-1]) * int(step)
+        for number, (index, step) in enumerate(zip(need.indices, each, strict=True))
+        if number != need.axis and len(index)
+    )
+    ends = offset + (last + need.rows * each[need.axis] + 1) * dataset.id.get_type().get_size()
+    backing.lack(ends > found.file.size, lambda first: _end_trouble(found.file, int(ends[first])))
+
+
+def _end_trouble(file: HdfFile, end: int) -> FileNotReady | FileBroken:
+    """What it means that frames lie beyond the end of the file, where HDF5 would read zeros."""
+    if file.young and end > file.largest:
+        return FileNotReady(f"{file} is shorter than its frames need (yet)")
+    return FileBroken(f"{file} was cut short: frames are missing at its end")
+
+
+def as_dataset(node: Node) -> OpenDataset:
+    """Return a node as a dataset; raises ``FrameError`` for a group."""
+    if isinstance(node.item, h5py.Dataset):
+        return OpenDataset(node.file, node.item, node.path)
+    raise FrameError(f"{node} is a {kind_of_node(node.item)}, not a dataset")

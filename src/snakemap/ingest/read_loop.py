@@ -1,0 +1,434 @@
+"""Reading one feed of a run: what next, how long to wait for it, and when to give it up."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+
+import numpy as np
+
+from snakemap.core.frame_ledger import Piece
+from snakemap.core.run import Run
+from snakemap.core.stream_resources import Resource
+from snakemap.errors import FileBroken, FileNotReady, FileRefused, FileReplaced, FrameError, SnakemapError
+from snakemap.hdf5.frame_reader import FileFingerprint
+from snakemap.ingest.file_data import FileData, SummedData
+from snakemap.ingest.priority_lock import PriorityLock
+from snakemap.ingest.reader_pool import FrameReading, ReaderPool
+from snakemap.ingest.worker_stats import WorkerStats
+
+__all__ = ["Announced", "ReadLoop"]
+
+TELL_AFTER_S = 2.0
+"""How long a file may keep us waiting before the page says so."""
+
+
+class Announced:
+    """When the rows of one dataset were announced; rows that nobody announced are asked for at once or never.
+
+    >>> announced = Announced()
+    >>> announced.add(10, at=100.0)
+    >>> announced.add(20, at=101.0)
+    >>> announced.at(5), announced.at(12), announced.at(25)
+    (100.0, 101.0, None)
+    """
+
+    def __init__(self) -> None:
+        self._stops: deque[tuple[int, float]] = deque()
+
+    def add(self, stop: int, *, at: float) -> None:
+        """Notes that the rows before ``stop`` were announced, in seconds since 1970; those noted before stay so."""
+        if not self._stops or stop > self._stops[-1][0]:
+            self._stops.append((stop, at))
+
+    def at(self, stop: int) -> float | None:
+        """When the row before ``stop`` was announced; rows before it are not asked for any more."""
+        while self._stops and self._stops[0][0] < stop:
+            self._stops.popleft()
+        return self._stops[0][1] if self._stops else None
+
+
+class ReadLoop:
+    """Reads the pieces of one feed, one after the other.
+
+    Args:
+        run: that it belongs to.
+        feed: whose ledger says what to read.
+        readers: who reads.
+        turns: of the run, so that its feeds read in turn.
+        tally: the clock, and where trouble is counted.
+        put: takes what has been read.
+        at_once: pieces that are read at one time, each by a reader of its own.
+        on_unreadable: is called when nothing of the feed can be read, for a reason that does not mend.
+
+    Attributes:
+        idle: set while nothing waits to be read.
+        troubles: what went wrong, in words for the page, by what it is about.
+        marks: by resource and name, how the files are recognized that were read.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        feed: FileData,
+        readers: ReaderPool,
+        *,
+        turns: PriorityLock,
+        tally: WorkerStats,
+        put: Callable[[SummedData], Awaitable[None]],
+        at_once: int = 1,
+        on_unreadable: Callable[[FileData, str], Awaitable[None]] | None = None,
+    ) -> None:
+        self.run = run
+        self.feed = feed
+        self.ledger = feed.ledger
+        self.readers = readers
+        self.turns = turns
+        self.tally = tally
+        self.put = put
+        self.at_once = at_once
+        self.on_unreadable = on_unreadable
+        self.idle = asyncio.Event()
+        self.troubles: dict[str, str] = {}
+        self._wake = asyncio.Event()
+        self._began_at = 0.0
+        self._announced: dict[str, Announced] = {}
+        self._blocked: dict[str, tuple[float, float]] = {}
+        self._broken_s: dict[str, float] = {}
+        self._lengths: dict[str, tuple[int, int]] = {}
+        self._late: set[str] = set()
+        self._left: set[str] = set()
+        self.marks: dict[str, dict[str, FileFingerprint]] = {}
+        self._missing: dict[str, int] = {}
+        self._point_s = 0.003
+        self._last: Piece | None = None
+        self._last_shown: str | None = None
+        self._shown_at = 0.0
+
+    def wake(self) -> None:
+        """Has it look at its ledger."""
+        self.idle.clear()
+        self._wake.set()
+
+    async def work(self) -> None:
+        """Reads whatever is announced until it is cancelled; numbers not too often, and all at once after the stop."""
+        clock = self.tally.clock
+        while True:
+            rest_s = self._began_at + self.feed.period_s - clock.now()
+            if rest_s > 0 and self.run.stop is None:
+                await clock.sleep(rest_s)
+            self._began_at = clock.now()
+            await self.read_pending()
+            self.idle.set()
+            await self._wake.wait()
+            self._wake.clear()
+
+    def expected(self) -> int | None:
+        """Points of its stream, or None while nobody knows.
+
+        A column of numbers may be longer than what was written to it; where nobody tells, it is as long as its cameras
+        have points.
+        """
+        told = (self.run.stop or {}).get("num_events")
+        number = told.get(self.feed.stream) if isinstance(told, dict) else None
+        expected = number if type(number) is int and number > 0 else None
+        if self.feed.stream == self.run.main.stream:
+            expected = self.run.expected
+        cameras = self.run.streams[self.feed.stream].images.values()
+        if expected is not None or self.feed.shows or not cameras:
+            return expected
+        return max(max(camera.ledger.announced, camera.maps.visited) for camera in cameras) or None
+
+    def announce(self, resource: str, stop: int, *, at: float) -> None:
+        """Notes when the rows before ``stop`` of a resource were announced."""
+        self._announced.setdefault(resource, Announced()).add(stop, at=at)
+
+    def begin_anew(self) -> None:
+        """Forgets which files were no use, so that each gets another chance."""
+        self._blocked.clear()
+        self._broken_s.clear()
+        self._lengths.clear()
+        self._late.clear()
+        self._missing.clear()
+
+    def note(self, about: str, trouble: SnakemapError) -> None:
+        """Counts a trouble, and keeps it for the page."""
+        self.troubles[about] = str(trouble)
+        self.tally.trouble(trouble, about=f"run {self.run.uid}")
+
+    async def queue_rest(self) -> int:
+        """Queues what the files hold and nobody announced, and once more what was given up; returns how many points.
+
+        Of what no document announced only that is read which was written for certain. What was given up is asked for
+        again only when the file has grown, or when more points of the scan are known.
+        """
+        queued = 0
+        for resource in list(self.ledger.resources.values()):
+            if resource.uid in self._left:
+                continue
+            try:
+                queued += await self._queue_rest_of(resource)
+            except SnakemapError as trouble:
+                self.note(resource.uid, trouble)
+        if queued:
+            self.wake()
+        return queued
+
+    async def _queue_rest_of(self, resource: Resource) -> int:
+        points, expected = await self._points(resource), self.expected()
+        grown = (points, expected or 0) > self._lengths.get(resource.uid, (-1, 0))
+        length = points * resource.frames_per_point
+        written = np.zeros(points, bool)
+        for rows in self.ledger.lacking(resource.uid, length=length, expected=expected):
+            async with self.turns.take(self.feed.rank), self.readers.borrow(self.run.uid) as reader:
+                marks = await self.feed.written(reader, resource, rows)
+            written[rows.start : rows.stop] = marks[: len(rows)]
+        if not grown and not written.any():
+            return 0
+        self._lengths[resource.uid] = (points, expected or 0)
+        return self.ledger.fill(resource.uid, length=length, expected=expected, written=written, again=grown)
+
+    async def read_pending(self) -> None:
+        """Reads everything that waits; what cannot be read is given up when its time is up."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self.at_once - 1):
+                group.create_task(self._read_pieces())
+            await self._read_pieces()
+
+    async def _read_pieces(self) -> None:
+        while (piece := self._next_piece()) is not None:
+            await self._read(piece)
+
+    async def show_last(self) -> None:
+        """Reads the frame of the last point once more, unless it is on the screen already, under its present name."""
+        if not self.feed.shows or self._last is None or self._last_shown == self.feed.name:
+            return
+        self._shown_at = 0.0
+        try:
+            await self.put(await self._sum(self._last))
+        except SnakemapError as trouble:
+            self.tally.trouble(trouble, about=f"run {self.run.uid}")
+
+    def _next_piece(self) -> Piece | None:
+        """The next points to read, neighbors in one piece: frames as many as should take ``pace.reading_s``."""
+        if self.run.called_off:
+            return None
+        ledger, limit = self.ledger, self.feed.piece_max
+        if self.feed.shows:
+            limit = min(max(int(self.tally.pace.reading_s / max(self._point_s, 1e-5)), 1), limit)
+        piece = ledger.pending(limit=limit)
+        while piece is not None and piece.count < limit:
+            more = ledger.pending(limit=limit - piece.count)
+            if more is None:
+                break
+            if more != piece.part(piece.count, more.count):
+                ledger.put_back(more)
+                break
+            piece = piece.part(0, piece.count + more.count)
+        return piece
+
+    async def _read(self, piece: Piece) -> None:
+        """Reads a piece, or as much of it as can be read."""
+        if piece.resource in self._left:
+            self.ledger.give_up(piece)
+            return
+        blocked_until, _ = self._blocked.get(piece.resource, (0.0, 0.0))
+        began = self.tally.clock.now()
+        if began < blocked_until:
+            self.ledger.give_up(piece)
+            return
+        try:
+            summed = await self._sum_when_ready(piece)
+        except FileNotReady as trouble:
+            await self._read_part(piece, trouble)
+        except FileReplaced as trouble:
+            if piece.resource in self.marks:
+                self._leave(piece, trouble)
+            else:  # another run read the file that was there before; it is said once
+                self.ledger.put_back(piece)
+        except FileBroken as trouble:
+            self._broken_s[piece.resource] = self._broken_s.get(piece.resource, 0.0) + self.tally.clock.now() - began
+            await self._read_around(piece, trouble)
+        except SnakemapError as trouble:
+            self._give_up(piece, trouble, block=True)
+            if isinstance(trouble, FrameError | FileRefused) and not self.ledger.any_read and self.on_unreadable:
+                await self.on_unreadable(self.feed, str(trouble))
+        else:
+            await self.put(summed)
+            if self._missing.get(piece.resource, -1) in range(piece.index, piece.index + piece.count):
+                del self._missing[piece.resource]
+            await self._make_up(piece.resource)
+
+    async def _make_up(self, resource: str) -> None:
+        """After a success: asks once more for what was given up because its file was late, and forgets the trouble."""
+        if resource in self._late:
+            self._late.discard(resource)
+            self._lengths.pop(resource, None)
+            await self.queue_rest()
+        elif resource in self.troubles and not self.ledger.given_up:
+            del self.troubles[resource]
+
+    async def _sum_when_ready(self, piece: Piece) -> SummedData:
+        """Reads a piece; one that was announced too early is tried again until its time is up.
+
+        Raises:
+            FileNotReady: it is still not there.
+            SnakemapError: it cannot be read.
+        """
+        clock, pace = self.tally.clock, self.tally.pace
+        began, wait_s = clock.now(), pace.retry_s
+        announced = self._announced.setdefault(piece.resource, Announced()).at(piece.index + piece.count)
+        until = began + pace.quiet_s if announced is None else announced + pace.file_timeout_s
+        while True:
+            try:
+                summed = await self._sum(piece)
+            except FileNotReady as trouble:
+                if clock.now() >= until or await self._points_there(piece, trouble):
+                    raise
+                if clock.now() - began > TELL_AFTER_S:
+                    self.troubles["waiting"] = f"Waiting for the file: {trouble}"
+                await clock.sleep(wait_s)
+                wait_s = min(2 * wait_s, pace.retry_max_s)
+            else:
+                self.troubles.pop("waiting", None)
+                return summed
+
+    async def _sum(self, piece: Piece) -> SummedData:
+        """Reads a piece once.
+
+        Raises:
+            SnakemapError: what the reader says.
+        """
+        clock = self.tally.clock
+        async with self.turns.take(self.feed.rank), self.readers.borrow(self.run.uid) as reader:
+            began, name = clock.now(), self.feed.name
+            show = self.feed.shows and began - self._shown_at >= self.tally.pace.preview_s
+            await self._check_untold(reader, piece)
+            summed = await self.feed.read(reader, piece, show=show)
+            self._recognize(piece.resource, reader.marks)
+            summed = dataclasses.replace(summed, marks=reader.marks)
+        self._point_s += 0.2 * ((clock.now() - began) / piece.count - self._point_s)
+        if self.feed.shows:
+            self.tally.work.frames += summed.frames
+            self.tally.work.frame_bytes += summed.size_bytes
+        self._last, self._last_shown = piece, name if show else None
+        self._shown_at = clock.now() if show else self._shown_at
+        return summed
+
+    def _recognize(self, resource: str, marks: Iterable[FileFingerprint]) -> None:
+        """Makes sure that each file is the one that was read before; the first time it is noted.
+
+        Raises:
+            FileReplaced: one of them is not.
+        """
+        known = self.marks.get(resource)
+        if known is None:
+            known = self.marks[resource] = self.feed.recorded(resource)
+        for mark in marks:
+            before = known.get(mark.name)
+            if before is not None and not mark.fits(before):
+                raise FileReplaced(f"{mark.name} is not the file any more that was read before")
+            if before is None or not before.checksum or not before.inode:
+                known[mark.name] = mark
+
+    async def _check_untold(self, reader: FrameReading, piece: Piece) -> None:
+        """Points that no document has announced are read only when it is certain that they were written.
+
+        Raises:
+            FileBroken: for some of them it is not.
+        """
+        untold = self.ledger.untold(piece)
+        if not untold.any():
+            return
+        resource = self.ledger.resources[piece.resource]
+        rows = range(piece.index, piece.index + piece.count)
+        doubtful = untold & ~(await self.feed.written(reader, resource, rows))
+        if doubtful.any():
+            first = int(np.argmax(doubtful))
+            words = f"nothing proves that frame {piece.index + first + 1:,} was written, which no document announced"
+            trouble = FileBroken(f"{resource.dataset}: {words}")
+            trouble.ready = first
+            raise trouble
+
+    async def _read_part(self, piece: Piece, trouble: FileNotReady) -> None:
+        """Reads as much of a piece as is there; the rest comes next."""
+        there = await self._points_there(piece, trouble)
+        if not there:
+            self._late.add(piece.resource)
+            self._give_up(piece, trouble, block=False)
+            return
+        self.ledger.put_back(piece.part(there, piece.count - there))
+        await self._read(piece.part(0, there))
+
+    async def _points_there(self, piece: Piece, trouble: FileNotReady) -> int:
+        """How many points of a piece are in the file, when it is some and not all."""
+        if trouble.ready is not None:
+            return trouble.ready if trouble.ready < piece.count else 0
+        try:
+            points = await self._points(self.ledger.resources[piece.resource])
+        except SnakemapError:
+            return 0
+        return points - piece.index if piece.index < points < piece.index + piece.count else 0
+
+    async def _read_around(self, piece: Piece, trouble: FileBroken) -> None:
+        """Halves a piece in which something is broken until it is found; unless the file is no use at all."""
+        known = trouble.ready is not None
+        if self._broken_s[piece.resource] > self.tally.pace.broken_s or not (
+            known or await self._opens(piece.resource)
+        ):
+            self._give_up(piece, trouble, block=True)
+        elif trouble.ready is not None and trouble.ready < piece.count:
+            await self._read_before(piece, trouble, trouble.ready)
+        elif piece.count == 1:
+            self._give_up(piece, trouble, block=False)
+        else:
+            half = piece.count // 2
+            await self._read(piece.part(0, half))
+            await self._read(piece.part(half, piece.count - half))
+
+    async def _read_before(self, piece: Piece, trouble: FileBroken, ready: int) -> None:
+        """Reads what comes before a point that cannot be read; what comes after it is next."""
+        if ready + 1 < piece.count:
+            self.ledger.put_back(piece.part(ready + 1, piece.count - ready - 1))
+        self._give_up(piece.part(ready, 1), trouble, block=False)
+        if ready:
+            await self._read(piece.part(0, ready))
+
+    def _leave(self, piece: Piece, trouble: FileReplaced) -> None:
+        """Reads no more of a file that is not the one any more that was read before: two would be mixed in one map."""
+        self._left.add(piece.resource)
+        self._missing[piece.resource] = -1
+        self.troubles.pop("waiting", None)
+        words = f"{trouble}; what was read before stays, and no more is read of it"
+        self.note(piece.resource, FileReplaced(words))
+        self.ledger.give_up(piece)
+
+    def _give_up(self, piece: Piece, trouble: SnakemapError, *, block: bool) -> None:
+        """Gives a piece up and says why; a file that is no use is left alone for a while, longer each time.
+
+        The page names the first point that is missing, not the one that was tried last.
+        """
+        self.troubles.pop("waiting", None)
+        if piece.resource not in self.troubles or piece.index <= self._missing.get(piece.resource, piece.index):
+            self._missing[piece.resource] = piece.index
+            self.note(piece.resource, trouble)
+        else:
+            self.tally.trouble(trouble, about=f"run {self.run.uid}")
+        self.ledger.give_up(piece)
+        if block:
+            _, pause_s = self._blocked.get(piece.resource, (0.0, self.tally.pace.file_timeout_s / 2))
+            self._blocked[piece.resource] = (self.tally.clock.now() + 2 * pause_s, 2 * pause_s)
+
+    async def _opens(self, resource: str) -> bool:
+        try:
+            await self._points(self.ledger.resources[resource])
+        except SnakemapError:
+            return False
+        return True
+
+    async def _points(self, resource: Resource) -> int:
+        """Points that a file holds now."""
+        async with self.turns.take(self.feed.rank), self.readers.borrow(self.run.uid) as reader:
+            return await self.feed.points(reader, resource)

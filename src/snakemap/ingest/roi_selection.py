@@ -1,0 +1,77 @@
+"""Which ROIs a run's frames are summed over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from snakemap.core.derived_documents import Rectangle, rois_of
+from snakemap.core.roi import Roi, default_rois
+from snakemap.core.run import Run
+from snakemap.core.streams import MapSource
+from snakemap.errors import DocumentError, RoiError
+
+__all__ = ["RoiSelection", "regions_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class RoiSelection:
+    """The ROIs of a run.
+
+    Attributes:
+        rois: all inside the frame; none when the frame is too small to be cut.
+        trouble: why these and not those that were asked for; empty when there is nothing to say.
+    """
+
+    rois: tuple[Roi, ...]
+    trouble: str = ""
+
+    @property
+    def rectangles(self) -> dict[str, Rectangle]:
+        """The same by name, ``(y0, y1, x0, x1)`` in detector pixels."""
+        return {roi.name: (roi.y0, roi.y1, roi.x0, roi.x1) for roi in self.rois}
+
+
+def regions_of(
+    run: Run,
+    setting: Mapping[str, Rectangle] | None,
+    *,
+    frame_shape: tuple[int, int],
+    source: MapSource | None = None,
+) -> RoiSelection:
+    """The ROIs that a run has already, else those that its start document tells, else the setting's, else three bands.
+
+    What start document and setting tell is meant for the main source; where it does not fit the frames of another
+    camera, three bands serve there, and nobody need be told.
+
+    Args:
+        run: whose frames they are of.
+        setting: the instrument's ROIs, by name; None where there are none.
+        frame_shape: rows and columns of a frame.
+        source: the camera; None for the main one.
+    """
+    source = source or run.main
+    regions = _regions(run, setting, source, frame_shape)
+    return regions if source is run.main or source.told is not None else RoiSelection(regions.rois)
+
+
+def _regions(
+    run: Run, setting: Mapping[str, Rectangle] | None, source: MapSource, frame_shape: tuple[int, int]
+) -> RoiSelection:
+    try:
+        told = source.rois if source.told is not None else rois_of(run.start, setting)
+        if told is None:
+            return RoiSelection(default_rois(frame_shape))
+        rois = tuple(Roi(name, *rectangle) for name, rectangle in told.items())
+        for roi in rois:
+            roi.check(frame_shape)
+    except (DocumentError, RoiError) as trouble:
+        return _bands(str(trouble), frame_shape)
+    return RoiSelection(rois)
+
+
+def _bands(trouble: str, frame_shape: tuple[int, int]) -> RoiSelection:
+    try:
+        return RoiSelection(default_rois(frame_shape), f"{trouble}. Three equal bands serve instead.")
+    except RoiError as worse:
+        return RoiSelection((), f"{trouble}. Only the total is drawn: {worse}.")

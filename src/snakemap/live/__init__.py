@@ -1,0 +1,1 @@
+"""Runs followed once a process."""

@@ -1,0 +1,65 @@
+"""Select events by run, by name and by text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from snakemap.store.entries import Raw
+
+__all__ = ["NO_RUN", "EventFilter", "EventRow"]
+
+NO_RUN = "-"
+"""The run of what belongs to none, in a filter."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """One event in a few words.
+
+    Attributes:
+        cursor: its place in the stream.
+        name: of the document.
+        run: uid of its run, or empty.
+        gist: what matters of it.
+        size: bytes of its document.
+    """
+
+    cursor: str
+    name: str
+    run: str
+    gist: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which events are wanted; empty fields want all.
+
+    Attributes:
+        run: uid of a run, or :data:`NO_RUN`.
+        names: of documents.
+        text: somewhere in the document's JSON; letters of the alphabet in any case, and blanks behind ``:`` and ``,``
+            do not matter.
+
+    >>> Filter(text='"exit_status": "ABORT"').takes_doc(b'{"exit_status":"abort"}')
+    True
+    """
+
+    run: str = ""
+    names: frozenset[str] = frozenset()
+    text: str = ""
+
+    def takes(self, event: EventRow | Raw) -> bool:
+        """Whether run and name are wanted."""
+        if self.run and event.run != ("" if self.run == NO_RUN else self.run):
+            return False
+        return not self.names or event.name in self.names
+
+    def takes_doc(self, doc: bytes) -> bool:
+        """Whether the text is in a document."""
+        return not self.text or any(needle in doc.lower() for needle in self._needles)
+
+    @property
+    def _needles(self) -> tuple[bytes, ...]:
+        text = self.text.encode("utf-8", "replace").lower()
+        return tuple({text, text.replace(b": ", b":").replace(b", ", b",")})

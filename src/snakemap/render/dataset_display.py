@@ -1,0 +1,218 @@
+"""How a dataset is shown: which displays suit it, what is read for them, and what becomes of the numbers."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = [
+    "COMPLEX_PARTS",
+    "LIMITS",
+    "color_limits",
+    "displays_of",
+    "envelope",
+    "image_window",
+    "leading",
+    "limits_refusal",
+    "line_step",
+    "part_of",
+    "rgba",
+    "table_window",
+]
+
+COMPLEX_PARTS = ("amplitude", "phase", "real part", "imaginary part")
+LIMITS = ("1 % to 99 %", "full range", "by hand")
+
+ELEMENTS_MAX = 4_000_000
+"""Pixels of an image that are read at one time; of larger ones every second, third, ... is."""
+
+POINTS_MAX = 1_000_000
+"""Points of a line that are read at one time, in the same way."""
+
+COLORS = (3, 4)
+SAMPLE = 500_000
+
+
+def displays_of(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """The displays that suit a dataset, the best one first.
+
+    Args:
+        about: what :meth:`snakemap.hdf5.inspector.FileInspector.about` tells of it.
+
+    Returns:
+        Some of ``scalar``, ``line``, ``image``, ``color image``, ``table``; ``nothing`` when it has no values.
+
+    >>> displays_of({"shape": [5, 12, 20], "values": "number", "dtype": "uint8", "interpretation": ""})
+    ('image', 'line', 'table')
+    >>> displays_of({"shape": [4, 12, 20, 3], "values": "number", "dtype": "uint8", "interpretation": ""})
+    ('color image', 'image', 'line', 'table')
+    """
+    shape, values = about["shape"], about["values"]
+    if shape is None or values == "none":
+        return ("nothing",)
+    if not shape:
+        return ("scalar",)
+    if 0 in shape:
+        return ("nothing",)
+    if values not in ("number", "complex", "bool", "enum"):
+        return ("table",)
+    if about["interpretation"] in ("spectrum", "scaler") or len(shape) == 1 or (len(shape) == 2 and min(shape) == 1):
+        return ("line", "table")
+    shown: tuple[str, ...] = ("image", "line", "table")
+    told = "rgb" in about["interpretation"]
+    small = about["dtype"].startswith(("uint8", "uint16")) and len(shape) > 2 and min(shape[-3:-1]) > max(COLORS)
+    if values == "number" and len(shape) > 2 and shape[-1] in COLORS and (told or small):
+        return ("color image", *shown)
+    return shown
+
+
+def leading(display: str, shape: Sequence[int]) -> int:
+    """How many dimensions are left to be chosen by a slider.
+
+    >>> leading("image", (5, 12, 20)), leading("color image", (5, 12, 20, 3)), leading("line", (12, 20))
+    (1, 1, 1)
+    """
+    used = {"image": 2, "color image": 3, "line": 1, "table": 2}.get(display, 0)
+    return max(0, len(shape) - used) if used else 0
+
+
+def image_window(
+    shape: tuple[int, int], view: tuple[float, float, float, float] | None = None, *, most: int = ELEMENTS_MAX
+) -> tuple[list[int], list[int]]:
+    """What is read of an image: start, stop and step of rows and columns.
+
+    Args:
+        shape: rows and columns of the whole image.
+        view: first and last row, first and last column that are on the screen; None: all.
+        most: pixels at one time.
+
+    >>> image_window((1000, 2000))
+    ([0, 1000, 1], [0, 2000, 1])
+    >>> image_window((8000, 8000), (100.5, 300.0, -50.0, 250.0))
+    ([100, 300, 1], [0, 250, 1])
+    """
+    sides: list[list[int]] = []
+    bounds = (0.0, float(shape[0]), 0.0, float(shape[1])) if view is None else view
+    for size, low, high in zip(shape, bounds[::2], bounds[1::2], strict=True):
+        start = min(max(0, math.floor(low)), size - 1)
+        sides.append([start, max(start + 1, min(size, math.ceil(high))), 1])
+    sizes = [stop - start for start, stop, _ in sides]
+    # the smallest step with which few enough are left
+    step = 1 + bisect_left(range(1, max(sizes)), -most, key=lambda step: -math.prod(-(-size // step) for size in sizes))
+    return [sides[0][0], sides[0][1], step], [sides[1][0], sides[1][1], step]
+
+
+def line_step(length: int, *, most: int = POINTS_MAX) -> int:
+    """Every how many-th point of a line is read."""
+    return max(1, math.ceil(length / most))
+
+
+def table_window(shape: Sequence[int], row: int, column: int, *, rows: int, columns: int) -> list[list[int]]:
+    """Start, stop and step of the part of a table that is on the screen; of one or two dimensions.
+
+    >>> table_window((1000, 50), 200, 40, rows=100, columns=20)
+    [[200, 300, 1], [40, 50, 1]]
+    """
+    sides = [[row, min(row + rows, shape[0]), 1]]
+    if len(shape) > 1:
+        sides.append([column, min(column + columns, shape[1]), 1])
+    return sides
+
+
+def part_of(values: npt.NDArray[Any], part: str) -> npt.NDArray[Any]:
+    """Numbers that can be drawn; of complex ones a part, the phase in degrees."""
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8)
+    if values.dtype.kind != "c":
+        return values
+    if part == "phase":
+        return np.degrees(np.angle(values))
+    if part == "real part":
+        return np.real(values)
+    return np.imag(values) if part == "imaginary part" else np.abs(values)
+
+
+def color_limits(values: npt.NDArray[Any], limits: str, *, log: bool = False) -> tuple[float, float]:
+    """The lowest and the highest color; of so many values a sample decides.
+
+    >>> color_limits(np.array([0.0, 1.0, np.nan, 10.0]), "full range")
+    (0.0, 10.0)
+    >>> color_limits(np.array([0.0, 1.0, 10.0]), "full range", log=True)
+    (1.0, 10.0)
+    """
+    flat = values.ravel()
+    flat = flat[:: max(1, flat.size // SAMPLE)] if limits != "full range" else flat
+    finite = flat[np.isfinite(flat)]
+    if log:
+        finite = finite[finite > 0]
+    if not finite.size:
+        return (1.0, 10.0) if log else (0.0, 1.0)
+    if limits == "full range":
+        low, high = float(finite.min()), float(finite.max())
+    else:
+        low, high = (float(edge) for edge in np.percentile(finite, (1, 99)))
+        if low == high:  # a few bright pixels on nothing
+            low, high = float(finite.min()), float(finite.max())
+    return (low, high) if high > low else (low, low + (abs(low) or 1.0))
+
+
+def limits_refusal(low: float | None, high: float | None, *, log: bool) -> str:
+    """Say why limits of colors that were typed cannot be used; empty when they can.
+
+    >>> limits_refusal(0.0, 5.0, log=False), limits_refusal(0.0, 5.0, log=True)
+    ('', 'on a log scale the lowest color must be above 0')
+    """
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return "the lowest and the highest color must both be numbers"
+    if low >= high:
+        return "the highest color must be above the lowest one"
+    return "on a log scale the lowest color must be above 0" if log and low <= 0 else ""
+
+
+def envelope(
+    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], *, start: float, stop: float, bins: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """A line of many points as the screen shows it: lowest and highest value of each pixel column.
+
+    Args:
+        x: (points,), rising.
+        y: (points,).
+        start: left end of what is on the screen.
+        stop: its right end.
+        bins: pixel columns; lines of fewer points stay as they are.
+    """
+    first = max(0, int(np.searchsorted(x, start)) - 1)
+    last = min(len(x), int(np.searchsorted(x, stop, side="right")) + 1)
+    x, y = x[first:last], y[first:last]
+    if len(x) <= 2 * bins:
+        return x, y
+    whole = len(x) // bins * bins
+    rest_x, rest_y = x[whole:], y[whole:]
+    columns = y[:whole].reshape(bins, -1)
+    low, high = np.nanmin(_filled(columns, np.inf), axis=1), np.nanmax(_filled(columns, -np.inf), axis=1)
+    empty = ~np.isfinite(columns).any(axis=1)
+    low[empty] = high[empty] = np.nan
+    centers = x[:whole].reshape(bins, -1).mean(axis=1)
+    both = np.stack([low, high], axis=1).ravel()
+    return np.concatenate([np.repeat(centers, 2), rest_x]), np.concatenate([both, rest_y])
+
+
+def _filled(values: npt.NDArray[np.float64], by: float) -> npt.NDArray[np.float64]:
+    return np.where(np.isnan(values), by, values)
+
+
+def rgba(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
+    """A color image (rows, columns, 3 or 4) as Bokeh draws it; bytes as they are, others from 0 to the brightest."""
+    opaque = np.full((*values.shape[:2], 4), 255, np.uint8)
+    if values.dtype == np.uint8:
+        opaque[..., : values.shape[2]] = values
+    else:
+        top = float(np.nanmax(np.abs(values[..., :3]), initial=0)) or 1.0
+        scaled = np.nan_to_num(values[..., :3].astype(np.float64)) * (255 / top)
+        opaque[..., :3] = np.clip(scaled, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(opaque).view(np.uint32)[..., 0]

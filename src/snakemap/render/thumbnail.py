@@ -1,0 +1,73 @@
+"""A small picture of a run's maps, side by side, for lists of runs; made once by the worker, for all who look."""
+
+from __future__ import annotations
+
+import io
+
+import colorcet
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from snakemap.core.maps import Maps, span_of
+from snakemap.render.picture import picture_of
+
+__all__ = ["palette", "thumbnail"]
+
+SIDE = 40
+"""Pixels of the longer side of one map."""
+
+CHANNELS_MAX = 4
+CELLS_MAX = 4_000_000
+CHANNEL_PALETTES = {"red": "CET_L13", "green": "CET_L14", "blue": "CET_L15", "total": "fire"}
+OTHER_PALETTES = ("CET_L8", "CET_L6", "CET_L17")
+
+
+def palette(channel: str, number: int = 0) -> list[str]:
+    """256 colors from black on, even to the eye: linear to red, green and blue for the channels of these names.
+
+    Args:
+        channel: its name.
+        number: its place among the channels, which chooses a map for names that are no colors.
+    """
+    name = CHANNEL_PALETTES.get(channel, OTHER_PALETTES[number % len(OTHER_PALETTES)])
+    return list(colorcet.palette[name])
+
+
+def thumbnail(maps: Maps) -> bytes:
+    """The maps as PNG, the last ones of more than four; what was not visited is clear. Empty for too large ones.
+
+    Args:
+        maps: of a run.
+    """
+    if maps.raster.rows * maps.raster.columns > CELLS_MAX:
+        return b""
+    picture = picture_of(maps)
+    picture.update()
+    grids = picture.grids
+    names = list(maps.channels)[-CHANNELS_MAX:]
+    shown = enumerate(zip(grids[-len(names) :], names, strict=True))
+    parts = [_small(grid, name, number) for number, (grid, name) in shown]
+    gap = np.zeros((parts[0].shape[0], 2, 4), np.uint8)
+    joined = np.concatenate([piece for part in parts for piece in (part, gap)][:-1], axis=1)
+    file = io.BytesIO()
+    Image.fromarray(joined, "RGBA").quantize(128).save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _small(grid: npt.NDArray[np.float64], name: str, number: int) -> npt.NDArray[np.uint8]:
+    """One map as RGBA (rows, columns, 4), row 0 at the bottom as on the page."""
+    rows, columns = grid.shape
+    step = max(1, -(-max(rows, columns) // SIDE))
+    small = grid[::-1][::step, ::step]
+    scale = max(1, SIDE // max(small.shape))
+    small = np.repeat(np.repeat(small, scale, axis=0), scale, axis=1)
+    visited = np.isfinite(small)
+    known = small[visited]
+    low, high = span_of(float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    share = np.where(visited, small - low, 0.0) / (high - low)
+    colors = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in palette(name, number)], np.uint8)
+    rgba = np.zeros((*small.shape, 4), np.uint8)
+    rgba[..., :3] = colors[np.clip(share * 255, 0, 255).astype(np.uint8)]
+    rgba[..., 3] = np.where(visited, 255, 0)
+    return rgba

@@ -1,0 +1,1 @@
+"""The one Redis stream, with what is indexed from it."""

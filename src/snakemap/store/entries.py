@@ -1,0 +1,130 @@
+"""Rows of the Redis stream as documents, and documents as rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from snakemap.core.documents import WORKER, Entry, Message, WorkerEvent
+from snakemap.errors import (
+    CursorError,
+    DocumentError,
+)
+from snakemap.store.scripts import OWNING
+
+__all__ = ["Raw", "RunSpan", "cursor_numbers", "entry_of_row", "raw_of_row", "row_of_message", "span_of_run", "to_json"]
+
+ORPHAN_KEPT_S = 3600.0
+"""How long a run without a summary counts as just begun."""
+
+
+CURSOR = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """An entry whose document nobody has looked into; one that is not ours, or odd, comes like every other.
+
+    Attributes:
+        cursor: its place in the stream.
+        name: of the document.
+        run: uid of its run; empty for what belongs to none.
+        doc: JSON, as it was stored.
+    """
+
+    cursor: str
+    name: str
+    run: str
+    doc: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpan:
+    """What the store knows of a run.
+
+    Attributes:
+        uid: of the run.
+        first: cursor of its first document, as numbers; (0, 0) when it has none.
+        last: cursor of its newest document, as numbers.
+        entries: how many entries of the stream are its own.
+        status: from its summary, or None when it has none yet.
+    """
+
+    uid: str
+    first: tuple[int, int]
+    last: tuple[int, int]
+    entries: int
+    status: str | None
+
+    def silent_s(self, now_s: float) -> float:
+        """Seconds since its last document came in."""
+        return now_s - self.last[0] / 1000
+
+    def is_running(self, now_s: float) -> bool:
+        """Whether documents may still come; a run without a summary has just begun, or never will have one."""
+        return self.status == "running" or (self.status is None and self.silent_s(now_s) < ORPHAN_KEPT_S)
+
+
+def row_of_message(message: Message) -> tuple[str, str, str, bytes, str]:
+    """Return the fields of an entry, and the uid that its run owns through it."""
+    if isinstance(message, WorkerEvent):
+        return WORKER, "", message.task_id or "", to_json(message.body, "a worker event"), ""
+    uid = message.doc.get("uid")
+    owned = uid if message.name in OWNING and isinstance(uid, str) else ""
+    return message.name, message.run, message.task_id or "", to_json(message.doc, f"a {message.name}"), owned
+
+
+def entry_of_row(row: tuple[bytes, dict[bytes, bytes]]) -> Entry:
+    """Return the document of a row of the stream, with its cursor."""
+    cursor, fields = row
+    return Entry(
+        cursor=cursor.decode(),
+        name=fields[b"name"].decode(),
+        run=fields[b"run"].decode(),
+        task_id=fields[b"task"].decode() or None,
+        doc=orjson.loads(fields[b"doc"]),
+    )
+
+
+def raw_of_row(row: tuple[bytes, dict[bytes, bytes]]) -> Raw:
+    """Return a row of the stream with its document not decoded."""
+    cursor, fields = row
+    name, run = (fields.get(key, b"").decode("utf-8", "replace") for key in (b"name", b"run"))
+    return Raw(cursor.decode(), name, run, fields.get(b"doc", b""))
+
+
+def span_of_run(uid: str, known_ms: int, row: Sequence[bytes | None]) -> RunSpan:
+    """Return what the index knows of a run."""
+    first, last, entries, summary = row
+    return RunSpan(
+        uid=uid,
+        first=cursor_numbers(first.decode()) if first else (0, 0),
+        last=cursor_numbers(last.decode()) if last else (known_ms, 0),
+        entries=int(entries or 0),
+        status=str(orjson.loads(summary).get("status")) if summary else None,
+    )
+
+
+def to_json(value: Any, what: str) -> bytes:
+    """Return a value as JSON; raises ``DocumentError`` that names it if it cannot be written."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    except orjson.JSONEncodeError as error:
+        raise DocumentError(f"{what} that cannot be written as JSON: {error}") from error
+
+
+def cursor_numbers(cursor: str) -> tuple[int, int]:
+    """Return the two numbers of a cursor.
+
+    >>> _numbers("1795461238076-2"), _numbers("0")
+    ((1795461238076, 2), (0, 0))
+    """
+    match = CURSOR.fullmatch(cursor)
+    numbers = (int(match[1]), int(match[2] or 0)) if match and cursor.isascii() else (2**64, 0)
+    if max(numbers) >= 2**64:
+        raise CursorError(f"{cursor[:60]!r} is not a cursor like '1795461238076-0', or '0' for the beginning.")
+    return numbers

@@ -1,0 +1,672 @@
+"""The store: every document of every run in one Redis stream, whose entry id is the only version number there is.
+
+Whoever wants to know something reads the stream from a cursor and folds. Beside the stream there is only what makes
+that cheap, all under ``snakemap:``::
+
+    documents      the stream: {name, run, task, doc}, doc being JSON, verbatim
+    life           random, made with the stream, and another one after the store or the stream alone was emptied
+    owners         uid of every start, descriptor and resource -> uid of its run
+    runs           uids of the runs, in the order in which the store came to know them
+    run:<uid>      first and last cursor, how many entries, the summary as JSON, a small picture as PNG
+    owned:<uid>    the uids of `owners` that go when the run goes
+    frame:<uid>    the newest preview frame, expiring; those of other cameras than the main one have its name behind
+    report:<part>  how a part of snakemap is, expiring; `parts` names them
+    lease:<name>   who alone may do something, expiring
+    progress       how far the devices are that are waited for, expiring
+
+(:mod:`snakemap.blueapi.control_store` keeps more: who holds control, what was asked for, what tasks were started with.)
+
+Appending is one script: all entries of a batch, their owners and their run's index are written, or none is. An append
+that was cut off may have happened; whoever repeats it may store a document twice, which every fold ignores.
+
+A Redis that is full refuses documents. The lease and the reports are written all the same: they replace keys of the
+same size, and without them the worker could neither say what is wrong nor remove old runs.
+Needs Redis 6.2 or later, or Valkey.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from redis import exceptions
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from snakemap.core.documents import Entry, Message
+from snakemap.errors import (
+    FrameError,
+    NotTheWorker,
+    ReadOnly,
+    RunNotFound,
+    SettingsError,
+    StoreRefuses,
+    StoreRewound,
+    StoreUnavailable,
+)
+from snakemap.store.entries import (
+    Raw,
+    RunSpan,
+    cursor_numbers,
+    entry_of_row,
+    raw_of_row,
+    row_of_message,
+    span_of_run,
+    to_json,
+)
+from snakemap.store.keys import LIFE, OWNERS, PARTS, PROGRESS, RUNS, STREAM, WORKER_LEASE, frame_key, run_key
+from snakemap.store.refusals import WRITES, word_of, words_of
+from snakemap.store.scripts import APPEND, LEASE, RELEASE, REPORT, SPAN, STATE
+
+__all__ = ["Store", "StreamPosition"]
+
+PROGRESS_KEPT_MS = 2500
+
+
+BATCH_ENTRIES = 1000
+
+
+BATCH_BYTES = 4 * 1024 * 1024
+"""What one script call appends at most, so that Redis is never held up for long; a larger document goes alone."""
+
+
+CONNECT_TIMEOUT_S = 3.0
+
+
+ANSWER_TIMEOUT_S = 10.0
+
+
+CONNECTIONS_MAX = 8
+"""Connections for short requests, beside one for each follower; those that are in use at one time stay open."""
+
+
+FRAME_KEPT_S = 86_400.0
+
+
+@dataclass(slots=True)
+class StreamPosition:
+    """How far a reader of the stream has come.
+
+    A reader keeps it while Redis is away, so that afterwards the store can be seen to be another one.
+
+    Attributes:
+        cursor: of the last entry that was read, or after which reading begins.
+        life: of the store that it was read from; empty before the first answer.
+        read: whether the entry at the cursor was read, so that it must be there.
+    """
+
+    cursor: str
+    life: str = ""
+    read: bool = False
+
+
+class Store:
+    """All documents, in order, and what is derived from them for those who will not fold themselves.
+
+    Every method raises StoreUnavailable, promptly, when Redis cannot be reached or refuses; nothing is retried here,
+    and the next call tries anew. A Redis that can be read and stores nothing makes it StoreRefuses.
+
+    Args:
+        url: ``redis://user:password@host:6379/0``, ``rediss://...`` or ``unix:///path/of/socket``.
+        documents_max: entries that the stream may hold before whole runs go.
+        keep_days: days after its last document that a run stays.
+        worker: holder of the worker's lease, for the worker itself: while another has it, nothing is appended.
+        read_only: whether everything that changes something raises ReadOnly.
+
+    Attributes:
+        address: where Redis is, without user and password, for messages.
+
+    Raises:
+        SettingsError: the URL is none that Redis knows.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        documents_max: int = 2_000_000,
+        keep_days: float = 7.0,
+        worker: str = "",
+        read_only: bool = False,
+    ) -> None:
+        self.read_only = read_only
+        self.documents_max = documents_max
+        self.worker = worker
+        self.keep_s = keep_days * 86_400
+        self._url = url
+        self._client = self._connect(timeout_s=ANSWER_TIMEOUT_S, connections_max=CONNECTIONS_MAX)
+        self.address = _address(url)
+        self._append = self._client.register_script(APPEND)
+        self._lease = self._client.register_script(LEASE)
+        self._release = self._client.register_script(RELEASE)
+        self._span = self._client.register_script(SPAN)
+        self._report = self._client.register_script(REPORT)
+
+    async def append(self, messages: Sequence[Message]) -> list[str]:
+        """Adds documents (with their ``run`` set) and worker events at the end of the stream, in order.
+
+        Returns:
+            The cursor of each.
+
+        Raises:
+            DocumentError: when one cannot be written as JSON (nested deeper than 254, say); then none is appended.
+            NotTheWorker: when another worker has the lease.
+        """
+        self.may_change()
+        rows = [row_of_message(message) for message in messages]
+        cursors: list[bytes] = []
+        async with self._translated():
+            for batch in _batches(rows):
+                arguments = [self.worker, uuid4().hex, *(field for row in batch for field in row)]
+                appended = await self._append(keys=[STREAM, OWNERS, RUNS, WORKER_LEASE, LIFE], args=arguments)
+                if appended is None:
+                    raise NotTheWorker("another worker has taken over this store")
+                cursors += appended
+        return [cursor.decode() for cursor in cursors]
+
+    async def read(self, after: str = "0", *, count: int = 1000, until: str = "+") -> list[Entry]:
+        """The next entries after a cursor, at most ``count``, none beyond ``until``; empty when there are no more.
+
+        Raises:
+            CursorError: when a cursor is none.
+        """
+        beyond = until if until == "+" else _written(cursor_numbers(until))
+        async with self._translated():
+            rows = await self._client.xrange(STREAM, min=f"({_written(cursor_numbers(after))}", max=beyond, count=count)
+        return [entry_of_row(row) for row in rows]
+
+    async def follow(
+        self, after: str | StreamPosition, *, block_ms: int = 1000, count: int = 500
+    ) -> AsyncGenerator[list[Entry]]:
+        """Batches of what comes after a cursor, for ever: first what is there already, then what arrives.
+
+        Entries wait in Redis, not here, for a reader that is slow. Each follower has a connection of its own.
+
+        Args:
+            after: a cursor; or a place, which is kept up to date, and given again after Redis was away.
+            block_ms: milliseconds after which an empty batch says that nothing has come.
+            count: entries in a batch at most.
+
+        Yields:
+            At most ``count`` entries, or an empty list when ``block_ms`` milliseconds have brought nothing.
+
+        Raises:
+            CursorError: when the cursor is none.
+            StoreRewound: when what was read up to there is no longer in the store; see :meth:`check`.
+        """
+        async with aclosing(self._follow(after, block_ms=block_ms, count=count)) as batches:
+            async for rows in batches:
+                yield [entry_of_row(row) for row in rows]
+
+    async def raw(
+        self, *, after: str = "", until: str = "+", count: int = 500, newest_first: bool = False
+    ) -> list[Raw]:
+        """Some entries as they are stored; :meth:`read` for who does not want to know what is in their documents.
+
+        Args:
+            after: cursor that they come after; empty is the beginning.
+            until: cursor of the last that may come, itself among them.
+            count: entries at most.
+            newest_first: whether these are the last ones of that range, the last first, and not the first ones.
+
+        Raises:
+            CursorError: when a cursor is none.
+        """
+        least = f"({_written(cursor_numbers(after))}" if after else "-"
+        most = until if until == "+" else _written(cursor_numbers(until))
+        async with self._translated():
+            if newest_first:
+                rows = await self._client.xrevrange(STREAM, max=most, min=least, count=count)
+            else:
+                rows = await self._client.xrange(STREAM, min=least, max=most, count=count)
+        return [raw_of_row(row) for row in rows]
+
+    async def follow_raw(
+        self, after: str | StreamPosition, *, block_ms: int = 1000, count: int = 500
+    ) -> AsyncGenerator[list[Raw]]:
+        """As :meth:`follow`, of entries as they are stored."""
+        async with aclosing(self._follow(after, block_ms=block_ms, count=count)) as batches:
+            async for rows in batches:
+                yield [raw_of_row(row) for row in rows]
+
+    async def run_span(self, uid: str) -> tuple[str, str]:
+        """The cursors of the first and the newest document of a run.
+
+        Raises:
+            RunNotFound: no document of such a run is in the store.
+        """
+        async with self._translated():
+            first, last = await self._client.hmget(run_key(uid), "first", "last")
+        if first is None or last is None:
+            raise RunNotFound(f"No run {uid[:100]!r} is in the store; it may have expired.")
+        return first.decode(), last.decode()
+
+    async def check(self, place: StreamPosition) -> None:
+        """Makes sure that what was read up to a place is still what the store has.
+
+        A store that was emptied, or whose stream Redis has evicted, has another life; one that was restored from a
+        backup, or has lost its last writes, lacks the entry that was read last. An entry of a run that was evicted is
+        missing too: then a reader begins again for nothing, which costs time and no data.
+
+        Raises:
+            StoreRewound: when it is not; the reader begins again.
+        """
+        async with self._translated():
+            state = await self._client.eval(STATE, 2, STREAM, LIFE, _written(cursor_numbers(place.cursor)))
+        self._compare(place, state, resumed=True)
+
+    def _compare(self, place: StreamPosition, state: Sequence[Any], *, resumed: bool) -> None:
+        life, newest, there = state[0].decode(), state[1].decode(), bool(state[2])
+        other = bool(place.life) and life != place.life
+        if other or cursor_numbers(newest) < cursor_numbers(place.cursor) or (resumed and place.read and not there):
+            raise StoreRewound(f"Redis at {self.address} was emptied or restored: begin again with its first document")
+        place.life = life
+
+    async def _follow(self, after: str | StreamPosition, *, block_ms: int, count: int) -> AsyncGenerator[list[Any]]:
+        place = after if isinstance(after, StreamPosition) else StreamPosition(after)
+        place.cursor = _written(cursor_numbers(place.cursor))
+        client = self._connect(timeout_s=block_ms / 1000 + ANSWER_TIMEOUT_S)
+        try:
+            await self.check(place)
+            while True:
+                # the state is asked for behind the entries, so that no entry of another life is taken for one of this
+                async with self._translated(client), client.pipeline(transaction=False) as pipeline:
+                    pipeline.xread({STREAM: place.cursor}, count=count, block=block_ms)
+                    pipeline.eval(STATE, 2, STREAM, LIFE, place.cursor)
+                    answer, state = _answers(await pipeline.execute(raise_on_error=False))
+                self._compare(place, state, resumed=False)
+                rows = answer[0][1] if answer else []
+                if rows:
+                    place.cursor, place.read = rows[-1][0].decode(), True
+                yield rows
+        finally:
+            await client.aclose()
+
+    async def run_entries(
+        self, uid: str, *, after: str = "0", until: str = "", count: int = 1000
+    ) -> AsyncGenerator[list[Entry]]:
+        """The documents of one run that are there now, in batches, without those of runs between them.
+
+        Args:
+            uid: of the run.
+            after: the cursor of the last document that is not wanted.
+            until: the cursor of the last one that is; empty for all.
+            count: entries that are read at a time.
+
+        Raises:
+            RunNotFound: no document of such a run is in the store.
+            CursorError: when a cursor is none.
+        """
+        cursor = cursor_numbers(after)
+        first, last = await self.run_span(uid)
+        last = min(last, until, key=cursor_numbers) if until else last
+        ms, number = cursor_numbers(first)
+        cursor = max(cursor, (ms, number - 1) if number else (ms - 1, 2**64 - 1))
+        while entries := await self.read(_written(cursor), count=count, until=last):
+            if own := [entry for entry in entries if entry.run == uid]:
+                yield own
+            cursor = cursor_numbers(entries[-1].cursor)
+
+    async def latest(self) -> str:
+        """The cursor of the last entry; ``"0-0"`` when there is none."""
+        async with self._translated():
+            rows = await self._client.xrevrange(STREAM, count=1)
+        return rows[0][0].decode() if rows else "0-0"
+
+    async def span(self) -> tuple[str, str]:
+        """The cursors of the oldest entry that is there, and of the newest that ever was; twice that when none is."""
+        async with self._translated():
+            oldest, newest = await self._span(keys=[STREAM])
+        return oldest.decode(), newest.decode()
+
+    async def owners(self) -> dict[str, str]:
+        """The uid of every known start, descriptor and resource, and the uid of its run."""
+        async with self._translated():
+            owners = await self._client.hgetall(OWNERS)
+        return {uid.decode(): run.decode() for uid, run in owners.items()}
+
+    async def save_summary(self, uid: str, summary: dict[str, Any]) -> None:
+        """Keeps what the list of runs says of a run; plain JSON, ``status`` and ``uid`` among it."""
+        async with self._translated(), self._client.pipeline(transaction=True) as pipeline:
+            pipeline.hset(run_key(uid), "summary", to_json(summary, "a summary"))
+            pipeline.zadd(RUNS, {uid: time.time() * 1000}, nx=True)
+            await pipeline.execute()
+
+    async def summaries(self, *, count: int | None = None) -> list[dict[str, Any]]:
+        """What is known of the runs, the newest first: all, or the newest ``count``.
+
+        The newest is the one the store came to know last, so that a recording played again today is of today.
+        """
+        async with self._translated():
+            uids = await self._client.zrevrange(RUNS, 0, -1 if count is None else count - 1) if count != 0 else []
+            texts = [row[0] for row in await self._fields(uids, "summary")]
+        return [orjson.loads(text) for text in texts if text is not None]
+
+    async def summary(self, uid: str) -> dict[str, Any]:
+        """What is known of a run.
+
+        Raises:
+            RunNotFound: nothing is.
+        """
+        async with self._translated():
+            text = await self._client.hget(run_key(uid), "summary")
+        if text is None:
+            raise RunNotFound(f"No run {uid[:100]!r} is in the store; it may have expired.")
+        return orjson.loads(text)
+
+    async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any], source: str = "") -> None:
+        """Keeps a run's newest preview frame for a day, and what is to be said of it (plain JSON).
+
+        Args:
+            uid: of the run.
+            frame: (rows, columns), or (rows, columns, 3) in color.
+            about: what is to be said of it.
+            source: name of the camera; empty for the one that the run is drawn from.
+
+        Raises:
+            FrameError: when its dtype is not one of numbers.
+        """
+        if frame.dtype.kind not in "biuf":
+            raise FrameError(f"a frame of {frame.dtype}, where numbers were expected")
+        header = to_json({"dtype": frame.dtype.str, "shape": frame.shape, "about": about}, "what is said of a frame")
+        value = b"%d:%b%b" % (len(header), header, np.ascontiguousarray(frame).tobytes())
+        async with self._translated():
+            await self._client.set(frame_key(uid, source), value, px=int(FRAME_KEPT_S * 1000))
+
+    async def frame(self, uid: str, source: str = "") -> tuple[npt.NDArray[Any], dict[str, Any]] | None:
+        """The newest preview frame of a run (read-only) and what was said of it; None when there is none (any more).
+
+        Args:
+            uid: of the run.
+            source: as it was saved.
+        """
+        async with self._translated():
+            value = await self._client.get(frame_key(uid, source))
+        if value is None:
+            return None
+        colon = value.index(b":")
+        begins = colon + 1 + int(value[:colon])
+        header = orjson.loads(value[colon + 1 : begins])
+        pixels = np.frombuffer(value, dtype=header["dtype"], offset=begins)
+        return pixels.reshape(header["shape"]), header["about"]
+
+    async def report(self, part: str, state: dict[str, Any], *, ttl_s: float) -> None:
+        """Says how a part of snakemap is; forgotten after ``ttl_s`` seconds, so that a dead part falls silent."""
+        arguments = [part, to_json(state, "a report"), _milliseconds(ttl_s)]
+        async with self._translated():
+            await self._report(keys=[f"snakemap:report:{part}", PARTS], args=arguments)
+
+    async def save_progress(self, progress: list[dict[str, Any]]) -> None:
+        """Keeps how far the devices are that are waited for, for a few seconds."""
+        async with self._translated():
+            await self._client.set(PROGRESS, to_json(progress, "progress"), px=PROGRESS_KEPT_MS)
+
+    async def progress(self) -> list[dict[str, Any]]:
+        """How far the devices are that are waited for; empty when nothing was heard lately."""
+        async with self._translated():
+            text = await self._client.get(PROGRESS)
+        return [] if text is None else orjson.loads(text)
+
+    async def save_picture(self, uid: str, png: bytes) -> None:
+        """Keeps a small picture of a run's maps, as long as the run."""
+        async with self._translated():
+            await self._client.hset(f"snakemap:run:{uid}", "picture", png)
+
+    async def picture(self, uid: str) -> bytes | None:
+        """The small picture of a run's maps; None when there is none."""
+        async with self._translated():
+            return await self._client.hget(f"snakemap:run:{uid}", "picture")
+
+    async def start_of(self, uid: str) -> dict[str, Any]:
+        """The start document of a run.
+
+        Raises:
+            RunNotFound: no document of such a run is in the store.
+        """
+        async for entries in self.run_entries(uid, count=100):
+            for entry in entries:
+                if entry.name == "start":
+                    return entry.doc
+        raise RunNotFound(f"The beginning of run {uid[:100]!r} is no longer in the store.")
+
+    async def reports(self) -> dict[str, dict[str, Any]]:
+        """How the parts are that have said so lately, by name; those that are silent are left out."""
+        async with self._translated():
+            parts = sorted(part.decode() for part in await self._client.smembers(PARTS))
+            texts = await self._client.mget([f"snakemap:report:{part}" for part in parts]) if parts else []
+        return {part: orjson.loads(text) for part, text in zip(parts, texts, strict=True) if text is not None}
+
+    async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool:
+        """Takes a lease, or renews one's own, for ``ttl_s`` seconds.
+
+        Args:
+            name: what only one may do.
+            holder: who asks.
+            ttl_s: seconds until it must be renewed.
+            instead_of: a holder that is known to be dead and may be replaced at once.
+
+        Returns:
+            Whether ``holder`` has it now.
+        """
+        self.may_change()
+        async with self._translated():
+            arguments = [holder, _milliseconds(ttl_s), instead_of or holder]
+            return bool(await self._lease(keys=[f"snakemap:lease:{name}"], args=arguments))
+
+    async def holder(self, name: str) -> str | None:
+        """Who has a lease."""
+        async with self._translated():
+            holder = await self._client.get(f"snakemap:lease:{name}")
+        return None if holder is None else holder.decode()
+
+    async def release(self, name: str, holder: str) -> None:
+        """Gives a lease back, if ``holder`` still has it."""
+        async with self._translated():
+            await self._release(keys=[f"snakemap:lease:{name}"], args=[holder])
+
+    async def evict(self) -> list[str]:
+        """Forgets whole runs, the oldest first, until neither too many documents nor too old ones are left.
+
+        A run that is still running stays, whatever its size, unless it has had no document for ``keep_days``. Entries
+        that lie between those of a run that stays are taken out one by one, all others with the head of the stream.
+
+        Returns:
+            The uids of the runs that went.
+        """
+        async with self._translated():
+            now_s = time.time()
+            runs = await self._index()
+            aged = [run for run in runs if run.silent_s(now_s) > self.keep_s]
+            runs = await self._drop(runs, aged, now_s)
+            over = await self._client.xlen(STREAM) - self.documents_max
+            excess = []
+            for run in runs:
+                if over > 0 and not run.is_running(now_s):
+                    excess.append(run)
+                    over -= run.entries
+            if excess:
+                await self._drop(runs, excess, now_s)
+        return [run.uid for run in (*aged, *excess)]
+
+    def may_change(self) -> None:
+        """Looks whether anything may be changed through this store.
+
+        Raises:
+            ReadOnly: when not.
+        """
+        if self.read_only:
+            raise ReadOnly("this dashboard is read-only (SNAKEMAP_READ_ONLY)")
+
+    def script(self, text: str, *, changes: bool = True) -> Callable[..., Awaitable[Any]]:
+        """A script of Redis's own language as a function of keys and arguments, for what must be done as one.
+
+        Args:
+            text: of the script.
+            changes: whether it changes what others see, which a read-only store refuses.
+        """
+        registered = self._client.register_script(text)
+
+        async def call(keys: Sequence[str], *arguments: str | bytes | int | float) -> Any:
+            if changes:
+                self.may_change()
+            async with self._translated():
+                return await registered(keys=list(keys), args=list(arguments))
+
+        return call
+
+    async def command(self, *words: str | int) -> Any:
+        """What Redis answers to one of its own commands; None where it knows none such, or does not let us."""
+        async with self._translated():
+            try:
+                return await self._client.execute_command(*words)
+            except exceptions.ResponseError:
+                return None
+
+    async def ping(self) -> None:
+        """Returns when Redis answers."""
+        async with self._translated():
+            await self._client.ping()
+
+    async def close(self) -> None:
+        """Lets the connections go."""
+        await self._client.aclose()
+
+    def _connect(self, *, timeout_s: float, connections_max: int = 1) -> Any:  # redis-py has no type for raw bytes
+        try:
+            pool = BlockingConnectionPool.from_url(
+                self._url,
+                max_connections=connections_max,
+                timeout=ANSWER_TIMEOUT_S,
+                protocol=2,
+                socket_connect_timeout=CONNECT_TIMEOUT_S,
+                socket_timeout=timeout_s,
+                health_check_interval=0,  # PING is refused as writes are, by a Redis that cannot save
+                retry=Retry(NoBackoff(), 0),
+            )
+            return Redis.from_pool(pool)
+        except ValueError as error:
+            raise SettingsError(f"SNAKEMAP_REDIS_URL: {error}") from None
+
+    @asynccontextmanager
+    async def _translated(self, client: Any = None) -> AsyncIterator[None]:
+        """Turns what Redis and its client raise into StoreUnavailable, by type."""
+        try:
+            yield
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError, EOFError) as error:
+            # the other idle connections are as dead as this one; the next call shall not find out one by one
+            await (client or self._client).connection_pool.disconnect(inuse_connections=False)
+            raise StoreUnavailable(f"Redis at {self.address} {_trouble(error)}") from error
+        except exceptions.RedisError as error:
+            word = word_of(error)
+            text = words_of(word, error=error) or f"answers with an error: {error}"
+            if word in WRITES:
+                raise StoreRefuses(f"Redis at {self.address} {text}", word) from error
+            raise StoreUnavailable(f"Redis at {self.address} {text}") from error
+
+    async def _fields(self, uids: Iterable[bytes | str], *names: str) -> list[list[bytes | None]]:
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for uid in uids:
+                pipeline.hmget(run_key(uid if isinstance(uid, str) else uid.decode()), *names)
+            return await pipeline.execute()
+
+    async def _index(self) -> list[RunSpan]:
+        """What is known of every run, the oldest first."""
+        uids = [uid.decode() for uid in await self._client.zrange(RUNS, 0, -1)]
+        scores = await self._client.zmscore(RUNS, uids) if uids else []
+        rows = await self._fields(uids, "first", "last", "entries", "summary")
+        return [span_of_run(uid, int(score or 0), row) for uid, score, row in zip(uids, scores, rows, strict=True)]
+
+    async def _drop(self, runs: Sequence[RunSpan], going: Sequence[RunSpan], now_s: float) -> list[RunSpan]:
+        """Takes runs out of the stream, then out of all else; returns those that stay."""
+        gone = {run.uid for run in going}
+        staying = [run for run in runs if run.uid not in gone]
+        floor = min((run.first for run in staying if run.entries), default=None)
+        if floor is None:
+            floor = max((run.last for run in going), default=(0, 0))
+            floor = max((floor[0], floor[1] + 1), (int((now_s - self.keep_s) * 1000), 0))
+            await self._client.xtrim(STREAM, maxlen=self.documents_max, approximate=False)
+        await self._client.xtrim(STREAM, minid=_written(floor), approximate=False)
+        for run in going:
+            if run.entries and run.last >= floor:
+                await self._take_out(run)
+            await self._forget(run.uid)
+        return staying
+
+    async def _take_out(self, run: RunSpan) -> None:
+        async for entries in self.run_entries(run.uid):
+            await self._client.xdel(STREAM, *(entry.cursor for entry in entries))
+
+    async def _forget(self, uid: str) -> None:
+        owned = await self._client.smembers(f"snakemap:owned:{uid}")
+        async with self._client.pipeline(transaction=True) as pipeline:
+            if owned:
+                pipeline.hdel(OWNERS, *owned)
+            pipeline.delete(run_key(uid), frame_key(uid), f"snakemap:owned:{uid}")
+            pipeline.zrem(RUNS, uid)
+            await pipeline.execute()
+
+
+def _answers(answers: list[Any]) -> list[Any]:
+    """The answers to a pipeline.
+
+    Raises:
+        RedisError: the first one, in the words of Redis alone.
+    """
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
+def _batches(rows: Sequence[tuple[str, str, str, bytes, str]]) -> Iterator[Sequence[tuple[str, str, str, bytes, str]]]:
+    """Cuts rows into pieces that one script call may hold."""
+    start, size = 0, 0
+    for stop, row in enumerate(rows):
+        if stop > start and (stop - start >= BATCH_ENTRIES or size + len(row[3]) > BATCH_BYTES):
+            yield rows[start:stop]
+            start, size = stop, 0
+        size += len(row[3])
+    if start < len(rows):
+        yield rows[start:]
+
+
+def _written(numbers: tuple[int, int]) -> str:
+    return f"{numbers[0]}-{numbers[1]}"
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, math.ceil(seconds * 1000))
+
+
+def _trouble(error: BaseException) -> str:
+    refused = (exceptions.AuthenticationError, exceptions.AuthorizationError)
+    if isinstance(error, refused) or isinstance(error.__cause__, refused):  # redis-py wraps it up while connecting
+        return "refuses our user or password"
+    if isinstance(error, exceptions.BusyLoadingError):
+        return "is still reading its data"
+    if isinstance(error, exceptions.TimeoutError | TimeoutError):
+        return "does not answer in time"
+    return f"cannot be reached: {error}"
+
+
+def _address(url: str) -> str:
+    """Where it is, without user, password and query.
+
+    >>> _address("redis://me:secret@host:6379/0?password=secret"), _address("unix:///run/redis.sock?db=1")
+    ('host:6379/0', '/run/redis.sock')
+    """
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return unquote(parts.path)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or "localhost"
+    return f"{host}:{parts.port or 6379}{parts.path.rstrip('/')}"

@@ -1,0 +1,82 @@
+"""Hold received messages up to a number of bytes: a full inbox stops the reading of the socket."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+__all__ = ["Delivery", "Inbox"]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message as it arrived.
+
+    Attributes:
+        body: UTF-8 JSON, unread.
+        headers: like ``{"destination": "/topic/public.worker.event", "redelivered": "false", ...}``.
+        ack_id: with which it is acknowledged.
+        connection: which of our connections brought it, counted from 1; only that one can acknowledge it.
+        arrived: when, in seconds since 1970; 0 when nobody noted it.
+    """
+
+    body: bytes
+    headers: dict[str, str]
+    ack_id: str
+    connection: int = 0
+    arrived: float = 0.0
+
+
+class Inbox:
+    """Frames on their way from stomp.py's thread to the event loop, bounded in number and in bytes.
+
+    Args:
+        size: frames that may wait.
+        size_bytes: bytes that may wait; a single larger frame may come when nothing else waits.
+        on_arrival: called when it is no longer empty, in the thread that filled it.
+    """
+
+    def __init__(self, size: int, size_bytes: int, *, on_arrival: Callable[[], None]) -> None:
+        self.size = size
+        self.size_bytes = size_bytes
+        self._on_arrival = on_arrival
+        self._frames: deque[Delivery] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def put(self, frame: Delivery, *, while_waiting: Callable[[], None]) -> None:
+        """Puts a frame at the end as soon as there is room; forgets it when the inbox is closed before."""
+        with self._changed:
+            while not self._closed and not self._has_room(len(frame.body)):
+                self._changed.wait(0.1)
+                while_waiting()
+            if self._closed:
+                return
+            was_empty = not self._frames
+            self._frames.append(frame)
+            self._bytes += len(frame.body)
+        if was_empty:
+            self._on_arrival()
+
+    def take(self, count: int) -> list[Delivery]:
+        """The next frames, at most ``count``; empty when none waits."""
+        with self._changed:
+            taken = [self._frames.popleft() for _ in range(min(count, len(self._frames)))]
+            self._bytes -= sum(len(frame.body) for frame in taken)
+            self._changed.notify_all()
+        return taken
+
+    def close(self) -> None:
+        """Lets go whoever waits for room."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _has_room(self, size_bytes: int) -> bool:
+        return not self._frames or (len(self._frames) < self.size and self._bytes + size_bytes <= self.size_bytes)

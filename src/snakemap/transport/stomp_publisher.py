@@ -1,0 +1,107 @@
+"""Publish messages to a STOMP destination."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from snakemap.transport.stomp_address import StompAddress
+from snakemap.transport.stomp_connection import StompConnection
+
+__all__ = ["CONNECT_TIMEOUT_S", "HEARTBEAT_MS", "StompPublisher"]
+
+HEARTBEAT_MS = 5000
+
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+class StompPublisher:
+    """Publishes as blueapi does: the same headers, no persistence, one JSON object a message. For the simulator.
+
+    It may be used from several threads. It connects when it is first used, and again when it is used after a loss.
+
+    Args:
+        url: ``stomp://user:password@host:61613``.
+        destination: where to.
+        timeout_s: seconds to wait for the broker, each time.
+        heartbeat_ms: as for :class:`StompSource`.
+
+    Raises:
+        SettingsError: the URL is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        destination: str = "/topic/public.worker.event",
+        timeout_s: float = CONNECT_TIMEOUT_S,
+        heartbeat_ms: int = HEARTBEAT_MS,
+    ) -> None:
+        self.destination = destination
+        self.timeout_s = timeout_s
+        self._address = StompAddress.read(url)
+        self._heartbeat_ms = heartbeat_ms
+        self._lock = threading.Lock()
+        self._link: StompConnection | None = None
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        """Connects, unless that is done.
+
+        Raises:
+            BrokerUnavailable: the broker cannot be reached, or refuses us.
+        """
+        self._connected()
+
+    def send(self, body: dict[str, Any] | bytes, *, correlation_id: str | None = None, confirm: bool = False) -> None:
+        """Sends one message.
+
+        Args:
+            body: an object to be written as JSON, or the bytes themselves.
+            correlation_id: the task's id; blueapi sets it on worker and progress events, never on documents.
+            confirm: return only when the broker says that it has the message.
+
+        Raises:
+            BrokerUnavailable: the message may be lost.
+        """
+        headers = {"JMSType": "TextMessage"}
+        if correlation_id is not None:
+            headers["correlation-id"] = correlation_id
+        text = body if isinstance(body, bytes) else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+        self._connected().send(self.destination, text, headers, confirm_s=self.timeout_s if confirm else None)
+
+    def publish(self, body: dict[str, Any], correlation_id: str | None = None) -> None:
+        """Sends one message; the simulator's word for :meth:`send`."""
+        self.send(body, correlation_id=correlation_id)
+
+    def close(self) -> None:
+        """Goes when the broker has taken everything sent so far."""
+        with self._lock:
+            link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
+    def _connected(self) -> StompConnection:
+        with self._lock:
+            if self._link is not None and not self._link.ended.is_set():
+                return self._link
+            if self._link is not None:
+                self._link.close()
+                self._link = None
+            link = StompConnection(self._address, heartbeat_ms=self._heartbeat_ms, timeout_s=self.timeout_s)
+            link.open()
+            self._link = link
+            return link

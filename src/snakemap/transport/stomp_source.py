@@ -1,0 +1,308 @@
+"""The message broker: STOMP 1.2, one durable subscription that survives us, and a publisher that speaks like blueapi.
+
+What waits for us while we are away waits in a queue of our own on the broker, for a day and up to 256 MiB. A message is
+acknowledged when it has been stored, not before, so each is delivered at least once. blueapi publishes without
+persistence: what waits in the queue when the *broker* restarts may be lost, and is then read from the files.
+
+stomp.py calls from threads of its own. They meet the event loop in two places only: an inbox, bounded in frames and in
+bytes, in which a thread waits for room; and an outbox of acknowledgements, sent by the thread that also connects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import random
+import threading
+import time
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import suppress
+from typing import Any
+
+from snakemap.core.documents import BODY_BYTES_MAX
+from snakemap.errors import BrokerUnavailable
+from snakemap.transport.inbox import Delivery, Inbox
+from snakemap.transport.stomp_address import StompAddress
+from snakemap.transport.stomp_connection import StompConnection, StompRefused
+from snakemap.transport.stomp_publisher import CONNECT_TIMEOUT_S, HEARTBEAT_MS
+
+__all__ = ["StompSource", "probe"]
+
+log = logging.getLogger(__name__)
+
+
+QUEUE_BYTES = 64 * 1024 * 1024
+
+
+BATCH_FRAMES = 500
+
+
+RETRY_S = (0.5, 4.0)
+
+
+REFUSED_RETRY_S = 30.0
+
+
+SOUND_S = 10.0
+"""A connection that lasted that long was a good one: the next may be tried soon."""
+
+
+class StompSource:
+    """One durable subscription, connected for as long as it is used, whatever the broker does.
+
+    Args:
+        url: ``stomp://user:password@host:61613``.
+        destination: like ``"/topic/public.worker.event"``.
+        subscription: name of the queue on the broker; whoever comes with the same name gets what was left for it.
+        queue_size: frames that may wait here or be unacknowledged; the broker keeps the others.
+        queue_bytes: bytes that may wait here.
+        body_bytes_max: a larger message is acknowledged and left out.
+        heartbeat_ms: how often both sides show that they are alive; after one and a half silences we reconnect.
+        retry_s: seconds until the next attempt to connect: at first, and at most.
+        refused_retry_s: seconds until the next attempt when the broker refused us, as it does a wrong password.
+        timeout_s: seconds to wait for the broker, each time.
+
+    Attributes:
+        oversized: messages left out because they were too large.
+        connections: how often we have connected.
+
+    Raises:
+        SettingsError: the URL is none.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        destination: str,
+        subscription: str,
+        queue_size: int = 2000,
+        queue_bytes: int = QUEUE_BYTES,
+        body_bytes_max: int = BODY_BYTES_MAX,
+        heartbeat_ms: int = HEARTBEAT_MS,
+        retry_s: tuple[float, float] = RETRY_S,
+        refused_retry_s: float = REFUSED_RETRY_S,
+        timeout_s: float = CONNECT_TIMEOUT_S,
+    ) -> None:
+        self.destination = destination
+        self.subscription = subscription
+        self.queue_size = queue_size
+        self.body_bytes_max = body_bytes_max
+        self.retry_s = retry_s
+        self.refused_retry_s = refused_retry_s
+        self.timeout_s = timeout_s
+        self.oversized = 0
+        self.connections = 0
+        self._address = StompAddress.read(url)
+        self._heartbeat_ms = heartbeat_ms
+        self._queue_bytes = queue_bytes
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reading = False
+        self._leaving: asyncio.Task[None] | None = None
+        self._held: dict[str, float] = {}
+        self._held_lock = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
+        """Makes everything that belongs to one stay at the broker."""
+        self._state = ("connecting", time.time())
+        self._inbox = Inbox(self.queue_size, self._queue_bytes, on_arrival=lambda: self._tell(self._arrived))
+        self._outbox: queue.SimpleQueue[tuple[Delivery, ...] | None] = queue.SimpleQueue()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._arrived = asyncio.Event()
+        self._gone = asyncio.Event()
+
+    @property
+    def state(self) -> str:
+        """``"connecting"`` (never yet connected), ``"connected"``, or ``"lost: "`` and why."""
+        return self._state[0]
+
+    @property
+    def since(self) -> float:
+        """Since when it has been connected, or not; in seconds since 1970."""
+        return self._state[1]
+
+    @property
+    def queued(self) -> int:
+        """Frames that wait here for the reader of :meth:`frames`."""
+        return len(self._inbox)
+
+    @property
+    def held(self) -> int:
+        """Frames that the broker has delivered and that are not acknowledged yet."""
+        return len(self._held)
+
+    @property
+    def held_s(self) -> float:
+        """Age in seconds of the oldest of them; 0 when there is none."""
+        with self._held_lock:
+            arrived = next(iter(self._held.values()), None)
+        return 0.0 if arrived is None else time.monotonic() - arrived
+
+    async def frames(self) -> AsyncGenerator[list[Delivery]]:
+        """Batches of what has arrived, in order, each at least one frame and at most 500; ends with :meth:`close`.
+
+        The first call connects. A frame not yet acknowledged when a connection breaks comes again with the next one.
+
+        Raises:
+            RuntimeError: somebody else is reading already; two readers would share the frames out between them.
+        """
+        if self._reading:
+            raise RuntimeError("the frames of a broker have one reader")
+        self._reading = True
+        if self._leaving is not None:
+            await asyncio.shield(self._leaving)
+        self._loop = asyncio.get_running_loop()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._live, name="snakemap-broker", daemon=True)
+            self._thread.start()
+        try:
+            while not self._closing.is_set():
+                if batch := self._inbox.take(BATCH_FRAMES):
+                    yield batch
+                    continue
+                await self._arrived.wait()
+                self._arrived.clear()
+        finally:
+            self._reading = False
+
+    def ack(self, frames: Iterable[Delivery]) -> None:
+        """Tells the broker that it may forget these frames. Those of a connection that has ended are ignored."""
+        self._outbox.put(tuple(frames))
+
+    async def leave(self) -> None:
+        """Disconnects as :meth:`close` does; the next :meth:`frames` connects again.
+
+        Frames that were not acknowledged are delivered again, to the next consumer of the queue.
+        """
+        if self._leaving is None:
+            self._leaving = asyncio.create_task(self._leave(), name="leave the broker")
+        await asyncio.shield(self._leaving)
+
+    async def _leave(self) -> None:
+        try:
+            await self.close()
+            self._reset()
+        finally:
+            self._leaving = None
+
+    async def close(self) -> None:
+        """Sends the acknowledgements that are due and goes; what is not acknowledged waits in the broker's queue."""
+        self._closing.set()
+        self._inbox.close()
+        self._outbox.put(None)
+        self._arrived.set()
+        if self._thread is not None:
+            await self._gone.wait()
+            self._thread.join()
+
+    def _tell(self, event: asyncio.Event) -> None:
+        """Sets an event of the loop from another thread."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop has ended, and nobody closed us
+                self._loop.call_soon_threadsafe(event.set)
+
+    def _live(self) -> None:
+        """The life of our thread."""
+        try:
+            self._connect_for_ever()
+        finally:
+            self._tell(self._gone)
+
+    def _connect_for_ever(self) -> None:
+        delay_s = self.retry_s[0]
+        while not self._closing.is_set():
+            pause_s = delay_s
+            try:
+                reason = self._serve()
+            except StompRefused as error:
+                reason, pause_s = str(error), self.refused_retry_s
+            except BrokerUnavailable as error:
+                reason = str(error)
+            if self._closing.is_set():
+                break
+            if self.state == "connected" and time.time() - self.since > SOUND_S:
+                delay_s = pause_s = self.retry_s[0]
+            self._lost(reason)
+            delay_s = min(2 * delay_s, self.retry_s[1])
+            self._closing.wait(pause_s * random.uniform(0.8, 1.2))
+
+    def _serve(self) -> str:
+        """One connection, from beginning to end; returns why it ended."""
+        number = self.connections + 1
+        link = StompConnection(
+            self._address,
+            heartbeat_ms=self._heartbeat_ms,
+            timeout_s=self.timeout_s,
+            on_message=lambda link, frame: self._receive(link, frame, number),
+            on_end=lambda: self._outbox.put(None),
+        )
+        link.open()
+        try:
+            link.subscribe(self.destination, name=self.subscription, prefetch=self.queue_size)
+            self.connections = number
+            self._state = ("connected", time.time())
+            log.info("Listening to %s of the broker at %s", self.destination, self._address)
+            self._acknowledge(link, number)
+        finally:
+            link.close()
+            with self._held_lock:
+                self._held.clear()
+        return link.reason
+
+    def _acknowledge(self, link: StompConnection, number: int) -> None:
+        """Sends what is put into the outbox, until the connection or we have ended."""
+        while True:
+            frames = self._outbox.get()
+            if frames is None and (link.ended.is_set() or self._closing.is_set()):
+                return
+            for frame in frames or ():
+                if frame.connection == number and not link.ended.is_set():
+                    link.ack(frame.ack_id)
+                    with self._held_lock:
+                        self._held.pop(frame.ack_id, None)
+
+    def _receive(self, link: StompConnection, message: Any, number: int) -> None:
+        """Called in stomp.py's thread, which waits here while the inbox is full."""
+        ack_id, now = message.headers.get("ack", ""), time.time()
+        frame = Delivery(message.body or b"", message.headers, ack_id, connection=number, arrived=now)
+        with self._held_lock:
+            if not link.ended.is_set():
+                self._held[ack_id] = time.monotonic()
+        if len(frame.body) <= self.body_bytes_max:
+            self._inbox.put(frame, while_waiting=link.stay_alive)
+            return
+        self.oversized += 1
+        self.ack([frame])
+        if self.oversized & (self.oversized - 1) == 0:  # the first, the second, the fourth, ...
+            log.warning("A message of %d bytes was left out; %d so far", len(frame.body), self.oversized)
+
+    def _lost(self, reason: str) -> None:
+        state, since = self._state
+        text = f"lost: {reason}"
+        if text != state:
+            log.warning("The broker is lost, and will be tried again: %s", reason)
+        self._state = (text, since if state.startswith("lost") else time.time())
+
+
+def probe(url: str, destination: str = "", *, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+    """Returns when a broker lets us in, and listen; nothing of us is left on it.
+
+    Args:
+        url: ``stomp://user:password@host:61613``.
+        destination: to listen to for a moment; empty for none. Of a queue it would take messages away from others.
+        timeout_s: seconds to wait for the broker, each time.
+
+    Raises:
+        BrokerUnavailable: the broker cannot be reached, or refuses us.
+        SettingsError: the URL is none.
+    """
+    link = StompConnection(StompAddress.read(url), heartbeat_ms=HEARTBEAT_MS, timeout_s=timeout_s)
+    link.open()
+    try:
+        if destination:
+            link.listen(destination)
+    finally:
+        link.close()

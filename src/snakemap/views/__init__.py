@@ -1,1 +1,0 @@
-"""What is drawn: the dashboard and its panes, each a Panel viewer over the process's :class:`~snakemap.live.Live`."""

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import pytest
+from bokeh.document import Document
+
+from snakemap.dashboard.background import BackgroundTasks
+from snakemap.errors import FileBroken, SnakemapError
+
+
+class Ticks:
+    """A document that does before long what it is told to do in its next tick."""
+
+    def __init__(self) -> None:
+        self.ticks: list[asyncio.Task[None]] = []
+
+    def add_next_tick_callback(self, callback: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self.ticks.append(asyncio.get_running_loop().create_task(callback()))
+
+
+@pytest.fixture
+def errands(monkeypatch: pytest.MonkeyPatch) -> BackgroundTasks:
+    document = Document()
+    monkeypatch.setattr(document, "add_next_tick_callback", Ticks().add_next_tick_callback)
+    return BackgroundTasks(document)
+
+
+async def rest() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def fail(error: SnakemapError) -> None:
+    raise AssertionError(error)
+
+
+async def test_a_newer_errand_of_a_kind_makes_the_older_ones_worthless(errands: BackgroundTasks) -> None:
+    told: list[int] = []
+    asked: list[int] = []
+    gate = asyncio.Event()
+
+    async def work(number: int) -> int:
+        asked.append(number)
+        await gate.wait()
+        return number
+
+    for number in range(5):
+        errands.run("read", lambda number=number: work(number), told.append, failed=fail)
+        await rest()
+    errands.run("other", lambda: work(9), told.append, failed=fail)
+    gate.set()
+    await rest()
+    assert asked == [0, 9, 4]
+    assert sorted(told) == [4, 9]
+
+
+async def test_errors_are_told_and_the_next_errand_is_done(
+    errands: BackgroundTasks, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Any] = []
+
+    async def broken(error: Exception) -> None:
+        raise error
+
+    errands.run("read", lambda: broken(FileBroken("it is broken")), told.append, failed=told.append)
+    await rest()
+    errands.run("read", lambda: broken(ZeroDivisionError()), told.append, failed=told.append)
+    await rest()
+    assert isinstance(told[0], FileBroken)
+    assert "the log knows more" in str(told[1])
+    assert "ZeroDivisionError" in caplog.text
+    errands.run("read", lambda: cast(Any, asyncio.sleep(0, "fine")), told.append, failed=fail)
+    await rest()
+    assert told[2] == "fine"
+
+
+async def test_nothing_comes_of_it_when_it_is_forgotten_or_the_tab_is_gone(errands: BackgroundTasks) -> None:
+    told: list[int] = []
+    gate = asyncio.Event()
+
+    async def work(number: int) -> int:
+        await gate.wait()
+        return number
+
+    errands.run("read", lambda: work(1), told.append, failed=fail)
+    errands.run("find", lambda: work(2), told.append, failed=fail)
+    await rest()
+    errands.forget("find")
+    errands.close()
+    gate.set()
+    await rest()
+    errands.run("read", lambda: work(3), told.append, failed=fail)
+    await rest()
+    assert told == []
