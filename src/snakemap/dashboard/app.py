@@ -96,7 +96,7 @@ class ServerProcess:
 
     settings: Settings
     live: RunFollower
-    pyramid: RenderCache
+    levels: RenderCache
     room: FileServices
     watch: StatusPoller
     chronicle: EventIndex

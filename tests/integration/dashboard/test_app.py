@@ -203,7 +203,7 @@ async def test_the_api_closes_the_oldest_half_requests_and_serves_the_others(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     connections = ConnectionLimit(waiting_each=5)
-    monkeypatch.setattr("snakemap.api.server.Connections", lambda: connections)
+    monkeypatch.setattr("snakemap.api.server.ConnectionLimit", lambda: connections)
     async with serving(redis_url) as served:
         where = place_of(served.authority)
         halves = [await half(where) for _ in range(12)]

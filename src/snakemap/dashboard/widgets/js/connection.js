@@ -1,5 +1,6 @@
 // Whether the page is connected to its server, by the browser's own clock. The server sends a beat every second; after
-// three seconds without one, or as soon as the socket closes, the page is cut off. It says so, takes no input, and asks
+// three seconds without one, or as soon as the socket closes, the page is cut off. Before the first beat it waits longer: a
+// slow browser may still be drawing. A page that is cut off says so, takes no input, and asks
 // the server whether it is there, less often as time goes on. When beats come again over the old socket, the page goes
 // on. When the server answers but the old socket stays silent, the page is opened again at the same address.
 //
@@ -7,6 +8,7 @@
 const BEAT = "snakemap-beat"
 // a page that is driven by a program on a busy machine may set a longer silence before it loads
 const SILENT_MS = globalThis.snakemapSilentMs ?? 2800, CHECK_MS = 150, LATE_MS = 1500
+const FIRST_MS = Math.max(SILENT_MS, 15000)
 const ANSWER_MS = 5000, SETTLE_MS = 3000, PAUSE_MS = 1000, PAUSE_MAX_MS = 8000
 const STEADY_MS = 10000, AGAIN_MAX_MS = 60000, EMBED_MS = 120000
 const REOPENED = "snakemap-reopened", AGAIN = "snakemap-again-", STALE = "grayscale(1)"
@@ -20,7 +22,7 @@ function followConnection({model, view, el, show}) {
   const own = !model.guest && !model.embedded
   const root = own ? document.documentElement : outermost(model, view, el)
   const ends = new AbortController()
-  let last = performance.now(), checked = last, steady = last
+  let last = performance.now(), checked = last, steady = last, silent = FIRST_MS
   let armed = !model.guest && !model.again, closed = false, lost = null, refused = false, leaving = false
   let wake = () => {}
   const pause = (ms) => new Promise((done) => { wake = done; setTimeout(done, ms) })
@@ -45,6 +47,7 @@ function followConnection({model, view, el, show}) {
   }
   const beat = () => {
     last = performance.now()
+    silent = SILENT_MS
     armed = true
     if (!lost) return
     lost = null
@@ -57,9 +60,9 @@ function followConnection({model, view, el, show}) {
     const now = performance.now(), late = now - checked > LATE_MS
     checked = now
     if (!lost && own && now - steady > STEADY_MS) sessionStorage.removeItem(REOPENED)
-    if (!armed || lost || now - last <= SILENT_MS) return
+    if (!armed || lost || now - last <= silent) return
     // a clock that was held up says nothing yet: beats may be waiting behind it
-    if (late) setTimeout(() => { if (performance.now() - last > SILENT_MS) cut() }, 500)
+    if (late) setTimeout(() => { if (performance.now() - last > silent) cut() }, 500)
     else cut()
   }
 
