@@ -52,7 +52,7 @@ test-browser: $(READY) $(BLUEAPI)/.ready
 system:  ## Debian packages that the tests talk to: a real RabbitMQ, a real Chromium
 	tests/support/install-system-packages
 
-bench: $(READY) system  ## the tables in the README; best on an idle machine
+bench: $(READY) system  ## the tables of docs/performance.md; best on an idle machine
 	$(BIN)/python benchmarks/reduce.py
 	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/latency.py

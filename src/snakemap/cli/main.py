@@ -19,7 +19,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="snakemap",
-    help="Live maps of a beamline scan. Settings are environment variables, SNAKEMAP_*; the README lists them.",
+    help="Live maps of a beamline scan. Settings are environment variables, SNAKEMAP_*; docs/deploying.md lists them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
