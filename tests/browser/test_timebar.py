@@ -50,6 +50,21 @@ def scrub(shown: Shown, share: float) -> None:
     shown.page.wait_for_timeout(500)  # what was under the hand on the way is drawn too
 
 
+def settled(shown: Shown) -> int:
+    """The number of points on the maps, once the hand's last move is drawn."""
+
+    def words() -> str:
+        return shown.text(".timebar .words")
+
+    def rests() -> bool:
+        before = points(shown), words()
+        shown.page.wait_for_timeout(1000)
+        return before == (points(shown), words()) and f" {before[0]} of " in before[1]
+
+    shown.wait(rests)
+    return points(shown)
+
+
 def test_a_run_is_scrubbed_back_while_it_goes_on_and_nobody_else_notices(
     pages: Stack, chromium: Browser, tab: Shown, run: MadeUpRun
 ) -> None:
@@ -58,7 +73,7 @@ def test_a_run_is_scrubbed_back_while_it_goes_on_and_nobody_else_notices(
         shown.wait(lambda shown=shown: shows(shown, run, 40))
     scrub(tab, 0.5)
     tab.wait(lambda: 0 < points(tab) < 40)
-    then = points(tab)
+    then = settled(tab)
     assert then % 4 == 0
     tab.wait(lambda: shows(tab, run, then))
     tab.wait(lambda: sum(tab.bars()) == then)
@@ -127,8 +142,7 @@ def test_a_link_with_a_moment_shows_the_run_as_it_was(pages: Stack, chromium: Br
     scrub(shown, 0.3)
     shown.wait(lambda: 0 < points(shown) < 40)
     shown.wait(lambda: "at" in parse_qs(urlsplit(shown.page.evaluate("location.href")).query))
-    shown.page.wait_for_timeout(500)
-    then, address = points(shown), shown.page.evaluate("location.href")
+    then, address = settled(shown), shown.page.evaluate("location.href")
     run.add(41, 60)
     other = open_page(chromium, address)
     other.wait(lambda: shows(other, run, then))
@@ -154,7 +168,7 @@ def test_the_frame_of_a_moment_is_read_from_its_file(
     for share in (0.4, 0.7, 0.2):
         scrub(tab, share)
         tab.wait(lambda: 0 < points(tab) < 40)
-        then = points(tab)
+        then = settled(tab)
         tab.wait(lambda then=then: tab.page.evaluate("sm.named('frame').title.text") == f"frame of point {then}")
         seen = tab.page.evaluate(
             """() => Array.from(sm.named('frame').renderers.find((one) => one.visible && one.glyph.type === 'Image')

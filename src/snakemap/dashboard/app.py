@@ -35,6 +35,7 @@ from snakemap.dashboard.document_release import release_with_session
 from snakemap.dashboard.embed_css import script_address, server_of, style_from_here
 from snakemap.dashboard.embed_pane import HEIGHTS_ALONE, boxed, colored, under_line
 from snakemap.dashboard.layout import Dashboard
+from snakemap.dashboard.model_ids import separate_model_ids
 from snakemap.dashboard.page_css import page_css
 from snakemap.dashboard.panes import dataset_image
 from snakemap.dashboard.panes.event_log import LogView, filter_from
@@ -121,6 +122,7 @@ def process() -> ServerProcess:
         SettingsError: when a setting cannot be used.
     """
     logs.install()
+    separate_model_ids()
     told = load()
     url = told.redis_url
     if not url:
