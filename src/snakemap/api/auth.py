@@ -60,7 +60,7 @@ IN_PATH = re.compile(r"(/api/sessions/)[^/?#\s]+")
 
 
 def new_token() -> str:
-    """An id that nobody can guess: 256 bits, 43 letters."""
+    """An id that cannot be guessed: 256 bits, 43 letters."""
     return secrets.token_urlsafe(32)
 
 

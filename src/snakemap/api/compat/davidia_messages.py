@@ -69,7 +69,7 @@ class Leave(Exception):
     """A client goes, or has to.
 
     Args:
-        code: of the close frame; 0 when there is nobody to tell it to.
+        code: of the close frame; 0 when no client is left to send it to.
         reason: in words.
     """
 
