@@ -36,6 +36,7 @@ from snakemap.dashboard.embed_css import script_address, server_of, style_from_h
 from snakemap.dashboard.embed_pane import HEIGHTS_ALONE, boxed, colored, under_line
 from snakemap.dashboard.layout import Dashboard
 from snakemap.dashboard.model_ids import separate_model_ids
+from snakemap.dashboard.model_walk import walk_after_changes
 from snakemap.dashboard.page_css import page_css
 from snakemap.dashboard.panes import dataset_image
 from snakemap.dashboard.panes.event_log import LogView, filter_from
@@ -218,6 +219,7 @@ def _show(name: str, *, title: str, base: str) -> None:
     """
     place, notes = parse(_query())
     release_with_session(curdoc())
+    walk_after_changes(curdoc())
     theme = place.theme or ("" if base else _kept_theme(curdoc())) or "dark"
     css = [] if base else [page_css(theme)]  # a page of others keeps its own style
     # Panel's own theme stays as it is: it would follow the address, but not the button that changes the colors

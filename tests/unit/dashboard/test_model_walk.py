@@ -1,0 +1,120 @@
+"""Models of a document are walked after a change of structure, and only then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from unittest.mock import patch
+
+import pytest
+from bokeh.document import Document
+from bokeh.document.models import DocumentModelManager
+from bokeh.models import Column, Div, Range1d, Row
+
+from snakemap.dashboard.model_walk import walk_after_changes
+
+
+@pytest.fixture
+def walks() -> Iterator[list[object]]:
+    """One entry for each walk of Bokeh's own."""
+    seen: list[object] = []
+    walk = DocumentModelManager.recompute
+
+    def counted(self: DocumentModelManager) -> None:
+        seen.append(self)
+        walk(self)
+
+    with patch.object(DocumentModelManager, "recompute", counted):
+        yield seen
+
+
+def a_document() -> tuple[Document, Column, Div]:
+    document, said = Document(), Div(text="first")
+    walk_after_changes(document)
+    page = Column(children=[said])
+    document.add_root(page)
+    return document, page, said
+
+
+def test_values_that_change_in_a_block_are_not_walked(walks: list[object]) -> None:
+    document, _, said = a_document()
+    walks.clear()
+    with document.models.freeze():
+        said.text = "second"
+    assert walks == []
+
+
+def test_models_that_come_and_go_in_a_block_are_walked_once(walks: list[object]) -> None:
+    document, page, said = a_document()
+    axis, other = Range1d(), Div(text="other")
+    walks.clear()
+    with document.models.freeze():
+        page.children = [Row(children=[other])]
+        said.tags = [axis]
+        page.children = [other]
+    assert len(walks) == 1
+    assert set(document.models) == {page, other}
+    assert said.document is None
+    assert other.document is document
+
+
+def test_a_model_in_a_property_of_any_value_is_found(walks: list[object]) -> None:
+    document, page, said = a_document()
+    axis = Range1d()
+    with document.models.freeze():
+        said.tags = [{"deep": [axis]}]
+    assert axis.document is document
+    assert set(document.models) == {page, said, axis}
+
+
+def test_each_change_out_of_a_block_is_walked_at_once(walks: list[object]) -> None:
+    document, page, _ = a_document()
+    page.children = []
+    assert set(document.models) == {page}
+
+
+def test_roots_that_come_and_go_are_found(walks: list[object]) -> None:
+    document, page, said = a_document()
+    other = Div(text="other root")
+    with document.models.freeze():
+        document.add_root(other)
+        document.remove_root(page)
+    assert set(document.models) == {other}
+    assert said.document is None
+
+
+def test_nested_blocks_are_walked_at_the_end_of_the_outer_one(walks: list[object]) -> None:
+    document, page, _ = a_document()
+    walks.clear()
+    with document.models.freeze():
+        with document.models.freeze():
+            page.children = []
+        assert walks == []
+    assert len(walks) == 1
+
+
+def test_an_error_in_a_block_does_not_end_the_walks(walks: list[object]) -> None:
+    document, page, said = a_document()
+
+    def fail() -> None:
+        page.children = []
+        raise RuntimeError("in the block")
+
+    with pytest.raises(RuntimeError), document.models.freeze():
+        fail()
+    assert set(document.models) == {page}
+    page.children = [said]
+    assert set(document.models) == {page, said}
+
+
+def test_a_cleared_document_holds_no_models(walks: list[object]) -> None:
+    document, _, said = a_document()
+    document.clear()
+    assert len(document.models) == 0
+    assert said.document is None
+
+
+def test_a_document_with_models_is_refused() -> None:
+    document = Document()
+    document.add_root(Div())
+    with pytest.raises(ValueError, match="holds models already"):
+        walk_after_changes(document)
