@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from snakemap.core.cursor import cursor_numbers
 from snakemap.core.derived_documents import Rectangle
-from snakemap.core.documents import WORKER, Document, Entry, Message, WorkerEvent, envelope, position
+from snakemap.core.documents import WORKER, Document, Entry, Message, WorkerEvent, envelope
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.roi import Roi, sum_frames
 from snakemap.core.run import Run
@@ -155,8 +157,8 @@ class FakeStore:
 
     async def read(self, after: str = "0", *, count: int = 1000, until: str = "+") -> list[Entry]:
         self._check()
-        found = [entry for entry in self.entries if position(entry.cursor) > position(after)]
-        return [entry for entry in found if until == "+" or position(entry.cursor) <= position(until)][:count]
+        first, last = cursor_numbers(after), cursor_numbers(until) if until != "+" else (math.inf, 0)
+        return [entry for entry in self.entries if first < cursor_numbers(entry.cursor) <= last][:count]
 
     async def check(self, place: StreamPosition) -> None:
         self._check()
@@ -268,7 +270,7 @@ class FakeStore:
         self._news = asyncio.Event()
 
     def _add(self, message: Message) -> str:
-        last = position(self.entries[-1].cursor) if self.entries else (0, 0)
+        last = cursor_numbers(self.entries[-1].cursor) if self.entries else (0, 0)
         milliseconds = int(self.clock.time * 1000)
         cursor = f"{milliseconds}-0" if milliseconds > last[0] else f"{last[0]}-{last[1] + 1}"
         if isinstance(message, WorkerEvent):

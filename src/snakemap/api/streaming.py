@@ -19,7 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from snakemap.api.middleware.origins import check_origin
 from snakemap.api.middleware.rate_limit import address_of
-from snakemap.core.documents import Entry, position
+from snakemap.core.cursor import cursor_numbers
+from snakemap.core.documents import Entry
 from snakemap.errors import CursorError, CursorGone, SnakemapError, StoreRewound
 from snakemap.live.run_cache import uid_of
 from snakemap.store.store import Store
@@ -114,9 +115,9 @@ async def check_cursor(store: Store, cursor: str, *, of_run: bool = False) -> No
     """
     await store.read(cursor, count=1)  # is it a cursor at all, and is the store there
     oldest, newest = await store.span()
-    if position(cursor) > position(newest):
+    if cursor_numbers(cursor) > cursor_numbers(newest):
         raise CursorError(f"the cursor {cursor} lies in the future; the newest is {newest}")
-    if not of_run and (0, 0) < position(cursor) < position(oldest):
+    if not of_run and (0, 0) < cursor_numbers(cursor) < cursor_numbers(oldest):
         raise CursorGone(f"what came after {cursor} is no longer all here; begin again with after=0")
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import orjson
 import typer
 
+from snakemap.core.cursor import cursor_ms
 from snakemap.core.document_text import gist
 from snakemap.core.documents import Entry
 from snakemap.errors import CursorError, RunNotFound, SettingsError, StoreRewound, StoreUnavailable
@@ -153,7 +154,7 @@ def line(entry: Entry, *, as_json: bool) -> str:
     if as_json:
         told = {"cursor": entry.cursor, "name": entry.name, "run": entry.run, "doc": entry.doc}
         return orjson.dumps(told).decode()
-    milliseconds = int(entry.cursor.partition("-")[0])
+    milliseconds = cursor_ms(entry.cursor)
     clock = time.strftime("%H:%M:%S", time.localtime(milliseconds // 1000))
     words = gist(entry.name, entry.doc)
     text = f"{clock}.{milliseconds % 1000:03d}  {entry.run[:8]:<8}  {entry.name:<15}  {words}"

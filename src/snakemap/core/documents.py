@@ -31,7 +31,6 @@ __all__ = [
     "decode",
     "envelope",
     "parents",
-    "position",
     "progress_of",
     "shortened",
 ]
@@ -276,16 +275,6 @@ class Span:
         if not is_whole(start) or not is_whole(stop) or not 0 <= start <= stop:
             raise DocumentError(f"{what} {shortened(dict(value))} is not a range from start to stop")
         return cls(start, stop)
-
-
-def position(cursor: str) -> tuple[int, int]:
-    """A cursor as numbers, which compare in the order of the stream.
-
-    >>> position("1795461238076-10") > position("1795461238076-9")
-    True
-    """
-    milliseconds, _, number = cursor.partition("-")
-    return int(milliseconds or 0), int(number or 0)
 
 
 def _loads(body: bytes | str) -> Any:

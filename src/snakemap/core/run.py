@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.core.classic_documents import ClassicResources, Pointer, refusal_of, resource_of
+from snakemap.core.cursor import BEGINNING, cursor_ms, cursor_numbers
 from snakemap.core.derived_documents import OPENED, DerivedDescriptor, Rectangle
-from snakemap.core.documents import DERIVED, SETTLED, Document, position
+from snakemap.core.documents import DERIVED, SETTLED, Document
 from snakemap.core.event_columns import event_columns, event_rows
 from snakemap.core.file_uri import path_of
 from snakemap.core.frame_ledger import FrameLedger
@@ -31,9 +32,6 @@ Status = Literal["running", "complete", "incomplete", "aborted", "failed", "lost
 
 
 PRIMARY = "primary"
-
-
-NOWHERE = "0-0"
 
 
 NO_MAPS = ("baseline", DERIVED)
@@ -88,7 +86,7 @@ class Run:
         self.version = 0
         self.stop: dict[str, Any] | None = None
         self.settled: dict[str, Any] | None = None
-        self.cursor = NOWHERE
+        self.cursor = BEGINNING
         self.began = self.heard = float(self.start["time"])
         task_id = self.start.get("blueapi_task_id")
         self.task_id: str | None = task_id if isinstance(task_id, str) else None
@@ -132,10 +130,10 @@ class Run:
         self.task_id = self.task_id or document.task_id
         self.version += 1
         if cursor:
-            if self.cursor == NOWHERE:
-                self.began = position(cursor)[0] / 1000
-            self.cursor = max(self.cursor, cursor, key=position)
-            self.heard = position(self.cursor)[0] / 1000
+            if self.cursor == BEGINNING:
+                self.began = cursor_ms(cursor) / 1000
+            self.cursor = max(self.cursor, cursor, key=cursor_numbers)
+            self.heard = cursor_ms(self.cursor) / 1000
 
     @property
     def raster(self) -> Raster:

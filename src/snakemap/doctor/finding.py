@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
-from snakemap.core.documents import position
+from snakemap.core.cursor import cursor_ms
 from snakemap.errors import SnakemapError
 from snakemap.settings import Settings
 from snakemap.store.embedded_redis import EmbeddedRedis, redis_binary
@@ -162,7 +162,7 @@ async def _asked(url: str, whose: str) -> InStore:
             whose=whose,
             reports=reports,
             vitals=told,
-            oldest=position(first[0].cursor)[0] / 1000 if first else None,
+            oldest=cursor_ms(first[0].cursor) / 1000 if first else None,
             frame_shape=(int(shape[0]), int(shape[1])) if shape else None,
         )
     finally:

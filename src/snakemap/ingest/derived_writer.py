@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
+from snakemap.core.cursor import cursor_ms
 from snakemap.core.derived_documents import derived_page
-from snakemap.core.documents import Document, Message, position
+from snakemap.core.documents import Document, Message
 from snakemap.core.frame_ledger import FrameLedger, Piece
 from snakemap.core.run import Run
 from snakemap.ingest.file_data import SummedData
@@ -92,7 +93,7 @@ class DerivedWriter:
             for document in stored:
                 self.run.apply(document)
             if group[0].feed.shows:
-                self._count(group, stored, at=position(cursors[-1])[0] / 1000)
+                self._count(group, stored, at=cursor_ms(cursors[-1]) / 1000)
 
     def _count(self, group: Sequence[SummedData], stored: Sequence[Document], *, at: float) -> None:
         """Counts points of a camera that are in the store since ``at``, in seconds since 1970.

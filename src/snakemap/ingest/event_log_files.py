@@ -22,7 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from snakemap.core.documents import SETTLED, WORKER, Entry, position
+from snakemap.core.cursor import BEGINNING, cursor_ms, cursor_numbers, cursor_text, read_cursor
+from snakemap.core.documents import SETTLED, WORKER, Entry
+from snakemap.errors import CursorError
 from snakemap.files.private import make_private, open_private, write_private
 from snakemap.ingest.event_log_lines import (
     PIECE_BYTES,
@@ -123,7 +125,7 @@ class EventLogFiles:
         self.keep_bytes = keep_bytes
         self.part_bytes = part_bytes
         self._files: OrderedDict[str, _File] = OrderedDict()
-        self._cursor = "0-0"
+        self._cursor = BEGINNING
         self._synced_at = 0.0
         self._lock = threading.Lock()
 
@@ -132,11 +134,10 @@ class EventLogFiles:
         with self._lock:
             self._let_go()
             make_private(self.directory)
-            try:
-                told = (self.directory / POSITION).read_text(encoding="ascii", errors="replace").strip()
-            except FileNotFoundError:
-                told = ""
-            self._cursor = told if re.fullmatch(r"\d{1,20}-\d{1,20}", told, re.ASCII) else "0-0"
+            self._cursor = BEGINNING
+            with suppress(FileNotFoundError, CursorError):
+                text = (self.directory / POSITION).read_text(encoding="ascii", errors="replace").strip()
+                self._cursor = cursor_text(read_cursor(text))
             return self._cursor
 
     def write(self, entries: Sequence[Entry], *, now: float) -> None:
@@ -210,7 +211,7 @@ class EventLogFiles:
 
     def _add(self, entry: Entry) -> None:
         file = self._file_of(entry)
-        at = position(entry.cursor)
+        at = cursor_numbers(entry.cursor)
         if at > max(file.last, file.beyond):
             self._queue(file, entry_line(entry))
             file.beyond = at
@@ -252,7 +253,7 @@ class EventLogFiles:
         file.part, file.size = file.part + 1, 0
 
     def _file_of(self, entry: Entry) -> _File:
-        moment = position(entry.cursor)[0] / 1000
+        moment = cursor_ms(entry.cursor) / 1000
         if entry.name == WORKER or not entry.run:
             return self._file("", _day(moment), "-")
         if entry.run in self._files:

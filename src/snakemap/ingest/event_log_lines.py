@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import orjson
 
-from snakemap.core.documents import WORKER, Entry, envelope, position
+from snakemap.core.cursor import cursor_ms, cursor_numbers
+from snakemap.core.documents import WORKER, Entry, envelope
 
 __all__ = ["PIECE_BYTES", "Received", "cut_torn_line", "entry_line", "last_cursor", "name_part", "unread_line"]
 
@@ -51,7 +52,7 @@ def entry_line(entry: Entry) -> bytes:
     body = entry.doc if entry.name == WORKER else envelope(entry.name, entry.doc, task_id=entry.task_id)
     headers = {"correlation-id": entry.task_id} if entry.name == WORKER and entry.task_id else {}
     line = {
-        "t": position(entry.cursor)[0] / 1000,
+        "t": cursor_ms(entry.cursor) / 1000,
         "cursor": entry.cursor,
         "cmd": "MESSAGE",
         "headers": headers,
@@ -112,7 +113,7 @@ def last_cursor(path: Path) -> tuple[int, int]:
     for number, line in enumerate(_lines_from_end(path)):
         try:
             told = orjson.loads(line)
-            return position(told.get("cursor") or told["after"])
+            return cursor_numbers(told.get("cursor") or told["after"])
         except (KeyError, AttributeError, TypeError, ValueError):
             if number >= LINES_LOOKED_AT:
                 break

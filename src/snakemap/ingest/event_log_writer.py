@@ -7,7 +7,8 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
-from snakemap.core.documents import Entry, position
+from snakemap.core.cursor import BEGINNING, cursor_numbers
+from snakemap.core.documents import Entry
 from snakemap.errors import StoreRewound, StoreUnavailable
 from snakemap.ingest.event_log_files import EventLogFiles
 from snakemap.ingest.event_log_lines import Received
@@ -65,7 +66,7 @@ class EventLogWriter:
         self.tally = tally
         self.aside = aside
         self.working = True
-        self._place = StreamPosition("0-0")
+        self._place = StreamPosition(BEGINNING)
         self._up_to_date = False
         self._swept_at = 0.0
         self._written = asyncio.Event()
@@ -76,7 +77,7 @@ class EventLogWriter:
         try:
             begun = await self._insist(self.events_log.begin)
             # a Redis that has lost its last entries may give their cursors to others
-            self._place = StreamPosition(min(begun, await self.tally.insist(self.store.latest), key=position))
+            self._place = StreamPosition(min(begun, await self.tally.insist(self.store.latest), key=cursor_numbers))
             while True:
                 await self._follow()
                 await self.tally.clock.sleep(self.tally.pace.store_retry_s)
@@ -100,7 +101,7 @@ class EventLogWriter:
         """Returns when the log has what was stored up to a cursor, or when that cannot be waited for."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while self.working and self._up_to_date and position(self._place.cursor) < position(cursor):
+                while self.working and self._up_to_date and cursor_numbers(self._place.cursor) < cursor_numbers(cursor):
                     self._written.clear()
                     await self._written.wait()
         except TimeoutError:
@@ -124,7 +125,7 @@ class EventLogWriter:
             self._up_to_date = False
             self.tally.trouble(trouble, about="the log of events goes on with what the store has now")
             self._place = StreamPosition(
-                min(self._place.cursor, await self.tally.insist(self.store.latest), key=position)
+                min(self._place.cursor, await self.tally.insist(self.store.latest), key=cursor_numbers)
             )
         except StoreUnavailable as trouble:
             self._up_to_date = False

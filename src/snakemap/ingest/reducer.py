@@ -11,15 +11,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from snakemap.core.coalesce import joined
+from snakemap.core.cursor import BEGINNING, cursor_before, cursor_numbers
 from snakemap.core.derived_documents import Rectangle
-from snakemap.core.documents import WORKER, Entry, WorkerEvent, position
+from snakemap.core.documents import WORKER, Entry, WorkerEvent
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
 from snakemap.errors import DocumentError, RunNotFound, SnakemapError, StoreRewound, StoreUnavailable
 from snakemap.ingest.derived_writer import Store as PagesStore
 from snakemap.ingest.lost_runs import lost_because
 from snakemap.ingest.reader_pool import ReaderPool
-from snakemap.ingest.run_reducer import RunReducer, just_before
+from snakemap.ingest.run_reducer import RunReducer
 from snakemap.ingest.timing import end_if_cancelled
 from snakemap.ingest.worker_stats import WorkerStats
 from snakemap.render.thumbnail import thumbnail
@@ -128,12 +129,13 @@ class Reducer:
         that began earlier: nothing that the last worker has not seen can come before the greatest of these cursors.
         """
         summaries = await self.tally.insist(self.store.summaries)
-        self._left = {summary["uid"]: str(summary.get("cursor") or "0-0") for summary in summaries}
+        self._left = {summary["uid"]: str(summary.get("cursor") or BEGINNING) for summary in summaries}
         for summary in reversed(summaries):
             if not summary.get("settled"):
                 await self._load(summary["uid"])
-        open_runs = [reduction.run.cursor for reduction in self.reductions.values()]
-        return min(open_runs, key=position) if open_runs else max(self._left.values(), key=position, default="0-0")
+        newest_closed = max(self._left.values(), key=cursor_numbers, default=BEGINNING)
+        open_runs = (reduction.run.cursor for reduction in self.reductions.values())
+        return min(open_runs, key=cursor_numbers, default=newest_closed)
 
     async def _follow(self, cursor: str) -> None:
         place = StreamPosition(cursor)
@@ -178,7 +180,7 @@ class Reducer:
             reduction.take(entry)
         elif entry.name == "start" and entry.run not in self._left:
             self._begin(entry)
-        elif position(entry.cursor) > position(self._left.get(entry.run, "0-0")):
+        elif cursor_numbers(entry.cursor) > cursor_numbers(self._left.get(entry.run, BEGINNING)):
             await self._load(entry.run)
 
     def _hear(self, entry: Entry) -> None:
@@ -319,7 +321,7 @@ class Reducer:
     async def _holds(self, reduction: RunReducer) -> bool:
         """Whether the store still has the first and the last document of a run that we have seen."""
         for cursor in (reduction.first, reduction.run.cursor):
-            if not await self.store.read(just_before(cursor), count=1, until=cursor):
+            if not await self.store.read(cursor_before(cursor), count=1, until=cursor):
                 return False
         return True
 

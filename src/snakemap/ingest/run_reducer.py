@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from snakemap.core.cursor import BEGINNING, cursor_numbers
 from snakemap.core.derived_documents import Rectangle, lost_stop, opened_stop, unread_descriptor
-from snakemap.core.documents import SETTLED, Document, Entry, Span, position
+from snakemap.core.documents import SETTLED, Document, Entry, Span
 from snakemap.core.frame_ledger import FrameLedger
 from snakemap.core.run import Run
 from snakemap.core.streams import Stream
@@ -28,19 +29,9 @@ from snakemap.ingest.reader_pool import ReaderPool
 from snakemap.ingest.run_backup import RunBackup
 from snakemap.ingest.worker_stats import WorkerStats
 
-__all__ = ["RunReducer", "just_before"]
+__all__ = ["RunReducer"]
 
 log = logging.getLogger(__name__)
-
-
-def just_before(cursor: str) -> str:
-    """The greatest cursor that there can be before another one.
-
-    >>> just_before("1795461238076-0"), just_before("1795461238076-3")
-    ('1795461238075-18446744073709551615', '1795461238076-2')
-    """
-    milliseconds, number = position(cursor)
-    return f"{milliseconds}-{number - 1}" if number else f"{max(milliseconds - 1, 0)}-{2**64 - 1}"
 
 
 class RunReducer:
@@ -91,7 +82,7 @@ class RunReducer:
         self._resumed = resumed
         self._kept = RunBackup()
         self._blank = ""
-        self._last_note = "0-0"
+        self._last_note = BEGINNING
         self._wake = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
 
@@ -101,7 +92,7 @@ class RunReducer:
         Our own pages have been folded in when they were written. To do it again could hide a frame that was announced
         for the same point meanwhile.
         """
-        if position(entry.cursor) <= position(self.run.cursor):
+        if cursor_numbers(entry.cursor) <= cursor_numbers(self.run.cursor):
             return
         if self._is_ours(entry) and self.pages.wrote(entry.doc):
             self.run.cursor = entry.cursor
@@ -116,7 +107,7 @@ class RunReducer:
             entry: the next one.
             live: whether it comes while we follow the store, so that it can be told how late its points are.
         """
-        self.run.cursor = max(self.run.cursor, entry.cursor, key=position)
+        self.run.cursor = max(self.run.cursor, entry.cursor, key=cursor_numbers)
         try:
             self.run.apply(entry.document, cursor=entry.cursor)
         except DocumentError as trouble:
@@ -150,7 +141,7 @@ class RunReducer:
     @property
     def at_rest(self) -> bool:
         """Whether nothing is left to do, and all that was done has come back through the store."""
-        return self.settled and not self.waiting and position(self.run.cursor) >= position(self._last_note)
+        return self.settled and not self.waiting and cursor_numbers(self.run.cursor) >= cursor_numbers(self._last_note)
 
     @property
     def trouble(self) -> str:

@@ -21,8 +21,8 @@ from typing import Any
 
 import orjson
 
+from snakemap.core.cursor import BEGINNING, cursor_before, cursor_numbers
 from snakemap.core.document_text import gist
-from snakemap.core.documents import position
 from snakemap.errors import SnakemapError, StoreRewound, StoreUnavailable, TooOften
 from snakemap.live.event_filter import EventFilter, EventRow
 from snakemap.live.event_selection import EventSelection, SearchResult
@@ -199,10 +199,10 @@ class EventIndex:
 
     def place_at(self, selection: EventSelection, cursor: str) -> int:
         """The place in a selection of the first event that is not before a cursor."""
-        wanted, low, high = position(cursor), selection.start, selection.stop
+        wanted, low, high = cursor_numbers(cursor), selection.start, selection.stop
         while low < high:
             middle = (low + high) // 2
-            if position(self.row(selection.numbers[middle]).cursor) < wanted:
+            if cursor_numbers(self.row(selection.numbers[middle]).cursor) < wanted:
                 low = middle + 1
             else:
                 high = middle
@@ -220,7 +220,7 @@ class EventIndex:
             CursorError: when the cursor is none.
         """
         found = await self.store.raw(until=cursor, count=1, newest_first=True)
-        return found[0] if found and position(found[0].cursor) == position(cursor) else None
+        return found[0] if found and cursor_numbers(found[0].cursor) == cursor_numbers(cursor) else None
 
     async def later(self, wanted: EventFilter, *, after: str, count: int) -> SearchResult:
         """The events after a cursor that come before the rows, some of them.
@@ -242,7 +242,7 @@ class EventIndex:
                     if len(rows) == count:
                         break
             await asyncio.sleep(0)
-        return SearchResult(rows, after, cursor, before=position(after) > (0, 0), after=more)
+        return SearchResult(rows, after, cursor, before=cursor_numbers(after) > (0, 0), after=more)
 
     async def earlier(self, wanted: EventFilter, *, until: str, count: int) -> SearchResult:
         """The events up to a cursor, itself among them, the last of them.
@@ -256,13 +256,13 @@ class EventIndex:
             chunk = await self.store.raw(until=cursor, count=size, newest_first=True)
             more, size = bool(chunk), next_size(chunk, size)
             for raw in chunk:
-                looked, cursor = looked + 1, _before(raw.cursor)
+                looked, cursor = looked + 1, cursor_before(raw.cursor)
                 if wanted.takes(raw) and wanted.takes_doc(raw.doc):
                     rows.append(row_of(raw))
                     if len(rows) == count:
                         break
             await asyncio.sleep(0)
-        return SearchResult(rows[::-1], cursor if more else "0-0", until, before=more, after=True)
+        return SearchResult(rows[::-1], cursor if more else BEGINNING, until, before=more, after=True)
 
     def _all_tasks(self) -> list[asyncio.Task[None]]:
         filling = [selection.task for selection in self.selections.values() if selection.task is not None]
@@ -276,7 +276,7 @@ class EventIndex:
                 try:
                     if place is None:
                         latest = await self.store.latest()
-                        place = StreamPosition(latest, read=latest != "0-0")
+                        place = StreamPosition(latest, read=latest != BEGINNING)
                     if back is None:
                         back = asyncio.create_task(self._read_back(place.cursor), name="chronicle back")
                     async with aclosing(self.store.follow_raw(place)) as batches:
@@ -344,7 +344,7 @@ class EventIndex:
                 self._old.append(row)
                 self._note(row, old=True)
             self.start = self._cut - len(self._old)
-            cursor, size = _before(chunk[-1].cursor), next_size(chunk, size)
+            cursor, size = cursor_before(chunk[-1].cursor), next_size(chunk, size)
             self._grown.set()
             self._news.set()
             await asyncio.sleep(0)
@@ -401,7 +401,7 @@ class EventIndex:
     async def _documents(self, first: str, last: str, count: int) -> dict[str, bytes]:
         while True:
             try:
-                found = await self.store.raw(until=last, after=_before(first), count=count, newest_first=True)
+                found = await self.store.raw(until=last, after=cursor_before(first), count=count, newest_first=True)
             except StoreUnavailable as trouble:
                 log.debug("the search waits: %s", trouble)
                 await asyncio.sleep(RETRY_S)
@@ -469,13 +469,3 @@ def next_size(chunk: Sequence[Raw], size: int) -> int:
     if not taken:
         return size
     return max(1, min(CHUNK_MAX, int(len(chunk) * CHUNK_BYTES / taken), 4 * size))
-
-
-def _before(cursor: str) -> str:
-    """The cursor just before another one.
-
-    >>> _before("5-3"), _before("5-0")
-    ('5-2', '4-18446744073709551615')
-    """
-    ms, number = position(cursor)
-    return f"{ms}-{number - 1}" if number else f"{max(ms - 1, 0)}-{2**64 - 1 if ms else 0}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from snakemap.core.coalesce import joined
+from snakemap.core.cursor import BEGINNING
 from snakemap.core.documents import Entry
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
@@ -172,7 +173,7 @@ class RunCache:
     async def _check(self, uid: str, fold: CachedRun) -> None:
         """Begins a run again when the store is not the one that it was read from any more."""
         if fold.run is None:
-            fold.place = StreamPosition("0-0")
+            fold.place = StreamPosition(BEGINNING)
         elif fold.place is not None:
             fold.place.cursor, fold.place.read = fold.run.cursor, True
         if fold.place is None:
@@ -181,7 +182,7 @@ class RunCache:
             await self._store.check(fold.place)
         except StoreRewound as trouble:
             log.warning("run %s is folded again: %s", uid, trouble)
-            fold.run, fold.written, fold.place = None, {}, StreamPosition("0-0")
+            fold.run, fold.written, fold.place = None, {}, StreamPosition(BEGINNING)
 
     def _apply(self, entries: list[Entry], uid: str, fold: CachedRun) -> None:
         for entry in joined(entries):

@@ -17,7 +17,8 @@ from typing import Any
 import numpy.typing as npt
 
 from snakemap.core.coalesce import joined
-from snakemap.core.documents import WORKER, Entry, position
+from snakemap.core.cursor import BEGINNING, cursor_numbers
+from snakemap.core.documents import WORKER, Entry
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
 from snakemap.errors import BeamlineClosed, DocumentError, RunNotFound, StoreRewound, StoreUnavailable
@@ -39,7 +40,6 @@ FRAME_LATE_S = 2.0
 """How long after its point a frame may come; so long it is asked for."""
 
 
-NOWHERE = "0-0"
 Shown = tuple[str, str]
 """Uid of a run, and the name of a camera of it; empty for the main one."""
 
@@ -194,7 +194,7 @@ class RunFollower:
     def _known(self, entry: Entry) -> bool:
         """Whether an entry is in its run already; what comes joined has no order of its own any more."""
         run = self.runs.get(entry.run)
-        return run is not None and position(entry.cursor) <= position(run.cursor)
+        return run is not None and cursor_numbers(entry.cursor) <= cursor_numbers(run.cursor)
 
     @staticmethod
     def _apply(run: Run, entry: Entry) -> None:
@@ -246,8 +246,10 @@ class RunFollower:
                 run = await self._stored(uid)
                 if restarts == self._restarts:  # else the store is another one by now
                     break
-            for entry in [entry for entry in self._arrived[uid] if position(entry.cursor) > position(run.cursor)]:
-                self._apply(run, entry)
+            loaded = cursor_numbers(run.cursor)
+            for entry in self._arrived[uid]:
+                if cursor_numbers(entry.cursor) > loaded:
+                    self._apply(run, entry)
         finally:
             del self._arrived[uid]
         return self.runs.setdefault(uid, run)
@@ -288,7 +290,7 @@ class RunFollower:
         """The cursor to follow from: fixed before anything is read, so that no run that is read misses what follows."""
         if self._place is None:
             latest = await self.store.latest()
-            self._place = self._place or StreamPosition(latest, read=latest != NOWHERE)
+            self._place = self._place or StreamPosition(latest, read=latest != BEGINNING)
         return self._place
 
     def _start_over(self) -> None:

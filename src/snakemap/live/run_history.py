@@ -14,7 +14,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from snakemap.core.coalesce import joined
-from snakemap.core.documents import WORKER, Entry, position
+from snakemap.core.cursor import cursor_ms, cursor_numbers, last_cursor_of_ms
+from snakemap.core.documents import WORKER, Entry
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
 from snakemap.errors import RunNotFound
@@ -30,9 +31,6 @@ CHAPTERS_MAX = 16
 BYTES_MAX = 128 << 20
 CHAPTER_BYTES_MAX = BYTES_MAX // CHAPTERS_MAX
 """A run that takes more has no chapters: a few of them would leave no room for any others."""
-
-LAST = 2**64 - 1
-"""The greatest number that a cursor may have within one millisecond."""
 
 
 @dataclass(slots=True)
@@ -99,7 +97,7 @@ class RunHistory:
             StoreUnavailable: when Redis is away.
         """
         first, _ = await self.store.run_span(uid)
-        until = max(f"{moment_ms}-{LAST}", first, key=position)
+        until = max(last_cursor_of_ms(moment_ms), first, key=cursor_numbers)
         chapters = self._chapters.setdefault(uid, Checkpoints())
         self._chapters.move_to_end(uid)
         run = onward
@@ -141,7 +139,7 @@ class RunHistory:
 
 def moment_of(run: Run) -> int:
     """Milliseconds since 1970 of the last document that was folded into a run."""
-    return position(run.cursor)[0]
+    return cursor_ms(run.cursor)
 
 
 def _apply(run: Run, entry: Entry) -> None:

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from snakemap.core.cursor import cursor_numbers
 from snakemap.core.documents import WORKER, Entry, Message, WorkerEvent
 from snakemap.errors import (
-    CursorError,
     DocumentError,
 )
 from snakemap.store.scripts import OWNING
 
-__all__ = ["Raw", "RunSpan", "cursor_numbers", "entry_of_row", "raw_of_row", "row_of_message", "span_of_run", "to_json"]
+__all__ = ["Raw", "RunSpan", "entry_of_row", "raw_of_row", "row_of_message", "span_of_run", "to_json"]
 
 ORPHAN_KEPT_S = 3600.0
 """How long a run without a summary counts as just begun."""
-
-
-CURSOR = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +111,3 @@ def to_json(value: Any, what: str) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError as error:
         raise DocumentError(f"{what} that cannot be written as JSON: {error}") from error
-
-
-def cursor_numbers(cursor: str) -> tuple[int, int]:
-    """Return the two numbers of a cursor.
-
-    >>> _numbers("1795461238076-2"), _numbers("0")
-    ((1795461238076, 2), (0, 0))
-    """
-    match = CURSOR.fullmatch(cursor)
-    numbers = (int(match[1]), int(match[2] or 0)) if match and cursor.isascii() else (2**64, 0)
-    if max(numbers) >= 2**64:
-        raise CursorError(f"{cursor[:60]!r} is not a cursor like '1795461238076-0', or '0' for the beginning.")
-    return numbers

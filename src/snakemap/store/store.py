@@ -43,6 +43,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from snakemap.core.cursor import BEGINNING, cursor_before, cursor_numbers, cursor_text, read_cursor
 from snakemap.core.documents import Entry, Message
 from snakemap.errors import (
     FrameError,
@@ -57,7 +58,6 @@ from snakemap.errors import (
 from snakemap.store.entries import (
     Raw,
     RunSpan,
-    cursor_numbers,
     entry_of_row,
     raw_of_row,
     row_of_message,
@@ -180,9 +180,9 @@ class Store:
         Raises:
             CursorError: when a cursor is none.
         """
-        beyond = until if until == "+" else _written(cursor_numbers(until))
+        beyond = until if until == "+" else cursor_text(read_cursor(until))
         async with self._translated():
-            rows = await self._client.xrange(STREAM, min=f"({_written(cursor_numbers(after))}", max=beyond, count=count)
+            rows = await self._client.xrange(STREAM, min=f"({cursor_text(read_cursor(after))}", max=beyond, count=count)
         return [entry_of_row(row) for row in rows]
 
     async def follow(
@@ -222,8 +222,8 @@ class Store:
         Raises:
             CursorError: when a cursor is none.
         """
-        least = f"({_written(cursor_numbers(after))}" if after else "-"
-        most = until if until == "+" else _written(cursor_numbers(until))
+        least = f"({cursor_text(read_cursor(after))}" if after else "-"
+        most = until if until == "+" else cursor_text(read_cursor(until))
         async with self._translated():
             if newest_first:
                 rows = await self._client.xrevrange(STREAM, max=most, min=least, count=count)
@@ -262,19 +262,19 @@ class Store:
             StoreRewound: when it is not; the reader begins again.
         """
         async with self._translated():
-            state = await self._client.eval(STATE, 2, STREAM, LIFE, _written(cursor_numbers(place.cursor)))
+            state = await self._client.eval(STATE, 2, STREAM, LIFE, cursor_text(read_cursor(place.cursor)))
         self._compare(place, state, resumed=True)
 
     def _compare(self, place: StreamPosition, state: Sequence[Any], *, resumed: bool) -> None:
         life, newest, there = state[0].decode(), state[1].decode(), bool(state[2])
         other = bool(place.life) and life != place.life
-        if other or cursor_numbers(newest) < cursor_numbers(place.cursor) or (resumed and place.read and not there):
+        if other or read_cursor(newest) < read_cursor(place.cursor) or (resumed and place.read and not there):
             raise StoreRewound(f"Redis at {self.address} was emptied or restored: begin again with its first document")
         place.life = life
 
     async def _follow(self, after: str | StreamPosition, *, block_ms: int, count: int) -> AsyncGenerator[list[Any]]:
         place = after if isinstance(after, StreamPosition) else StreamPosition(after)
-        place.cursor = _written(cursor_numbers(place.cursor))
+        place.cursor = cursor_text(read_cursor(place.cursor))
         client = self._connect(timeout_s=block_ms / 1000 + ANSWER_TIMEOUT_S)
         try:
             await self.check(place)
@@ -307,21 +307,20 @@ class Store:
             RunNotFound: no document of such a run is in the store.
             CursorError: when a cursor is none.
         """
-        cursor = cursor_numbers(after)
+        cursor = read_cursor(after)
         first, last = await self.run_span(uid)
-        last = min(last, until, key=cursor_numbers) if until else last
-        ms, number = cursor_numbers(first)
-        cursor = max(cursor, (ms, number - 1) if number else (ms - 1, 2**64 - 1))
-        while entries := await self.read(_written(cursor), count=count, until=last):
+        last = min(last, until, key=read_cursor) if until else last
+        cursor = max(cursor, cursor_numbers(cursor_before(first)))
+        while entries := await self.read(cursor_text(cursor), count=count, until=last):
             if own := [entry for entry in entries if entry.run == uid]:
                 yield own
-            cursor = cursor_numbers(entries[-1].cursor)
+            cursor = read_cursor(entries[-1].cursor)
 
     async def latest(self) -> str:
         """The cursor of the last entry; ``"0-0"`` when there is none."""
         async with self._translated():
             rows = await self._client.xrevrange(STREAM, count=1)
-        return rows[0][0].decode() if rows else "0-0"
+        return rows[0][0].decode() if rows else BEGINNING
 
     async def span(self) -> tuple[str, str]:
         """The cursors of the oldest entry that is there, and of the newest that ever was; twice that when none is."""
@@ -595,7 +594,7 @@ class Store:
             floor = max((run.last for run in going), default=(0, 0))
             floor = max((floor[0], floor[1] + 1), (int((now_s - self.keep_s) * 1000), 0))
             await self._client.xtrim(STREAM, maxlen=self.documents_max, approximate=False)
-        await self._client.xtrim(STREAM, minid=_written(floor), approximate=False)
+        await self._client.xtrim(STREAM, minid=cursor_text(floor), approximate=False)
         for run in going:
             if run.entries and run.last >= floor:
                 await self._take_out(run)
@@ -638,10 +637,6 @@ def _batches(rows: Sequence[tuple[str, str, str, bytes, str]]) -> Iterator[Seque
         size += len(row[3])
     if start < len(rows):
         yield rows[start:]
-
-
-def _written(numbers: tuple[int, int]) -> str:
-    return f"{numbers[0]}-{numbers[1]}"
 
 
 def _milliseconds(seconds: float) -> int:

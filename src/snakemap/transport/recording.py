@@ -17,7 +17,8 @@ from typing import IO, Any
 
 import orjson
 
-from snakemap.core.documents import WORKER, position
+from snakemap.core.cursor import cursor_ms
+from snakemap.core.documents import WORKER
 from snakemap.errors import SettingsError
 
 __all__ = ["Recorded", "Recording", "recordings"]
@@ -169,5 +170,5 @@ def _recorded(line: bytes) -> Recorded:
     headers = told.get("headers") if isinstance(told.get("headers"), dict) else {}
     at = told.get("t")
     if at is None and isinstance(told.get("cursor"), str):
-        at = position(told["cursor"])[0] / 1000
+        at = cursor_ms(told["cursor"]) / 1000
     return Recorded(float(at or 0.0), body, (headers or {}).get("correlation-id"))

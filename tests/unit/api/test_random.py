@@ -16,7 +16,8 @@ from tests.unit.api.test_app import ApiStore, error_of
 from tests.unit.api.test_limits import application, client_of
 
 from snakemap.api.routes import random
-from snakemap.core.documents import Document, position
+from snakemap.core.cursor import cursor_numbers
+from snakemap.core.documents import Document
 from snakemap.core.run import Run
 from snakemap.errors import Busy
 from snakemap.render.export import MapFormat, written
@@ -128,7 +129,7 @@ async def test_the_documents_are_valid_and_fold_into_the_map(monkeypatch: pytest
     assert names[:4] == ["start", "descriptor", "stream_resource", "descriptor"]
     assert set(names[4:-1]) == {"stream_datum", "event_page"}
     assert names[-1] == "stop"
-    assert sorted(entries, key=lambda entry: position(entry.cursor)) == entries
+    assert sorted(entries, key=lambda entry: cursor_numbers(entry.cursor)) == entries
     run = Run(entries[0].doc)
     for entry in entries:
         run.apply(Document(entry.name, entry.doc, run=entry.run), cursor=entry.cursor)

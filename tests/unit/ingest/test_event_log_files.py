@@ -15,7 +15,8 @@ import psutil
 import pytest
 from tests.support.beamline import Beamline, Scan, worker_event
 
-from snakemap.core.documents import WORKER, Entry, position
+from snakemap.core.cursor import cursor_numbers
+from snakemap.core.documents import WORKER, Entry
 from snakemap.ingest.event_log_files import OPEN_MAX, EventLogFiles
 from snakemap.transport.inbox import Delivery
 
@@ -124,10 +125,13 @@ def test_nothing_is_written_twice_and_nothing_left_out_when_the_worker_was_kille
         assert cursors(tmp_path, f"*.r{run}.*") == [event.cursor for event in events[run::3]]
 
 
-def test_without_its_position_the_log_still_knows_what_it_has(log: EventLogFiles, tmp_path: Path) -> None:
+@pytest.mark.parametrize("position", [b"\xff nonsense", b"", b"99999999999999999999-0"])
+def test_without_its_position_the_log_still_knows_what_it_has(
+    log: EventLogFiles, tmp_path: Path, position: bytes
+) -> None:
     log.write([entry(1), entry(2)], now=NOW)
     log.close()
-    (tmp_path / "position").write_bytes(b"\xff nonsense")
+    (tmp_path / "position").write_bytes(position)
     again = EventLogFiles(tmp_path, keep_days=2)
     assert again.begin() == "0-0"
     again.write([entry(1), entry(2), entry(3)], now=NOW)
@@ -267,7 +271,7 @@ def test_a_disk_that_is_full_leaves_whole_lines_and_is_caught_up_with(
 def logged(directory: Path) -> list[tuple[str, dict[str, Any]]]:
     """Name and document of every event in the log, in the order of the stream."""
     found = [line for line in lines_of(directory) if "cursor" in line]
-    found.sort(key=lambda line: position(line["cursor"]))
+    found.sort(key=lambda line: cursor_numbers(line["cursor"]))
     bodies = [orjson.loads(line["body"]) for line in found]
     return [(body["name"], body["doc"]) if "name" in body else (WORKER, body) for body in bodies]
 

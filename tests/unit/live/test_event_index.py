@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.patience import patiently
 
+from snakemap.core.cursor import cursor_numbers
 from snakemap.core.document_text import excerpt
-from snakemap.core.documents import position
 from snakemap.errors import StoreUnavailable, TooOften
 from snakemap.live.event_filter import NO_RUN, EventFilter
 from snakemap.live.event_index import SELECTIONS_MAX, EventIndex, row_of
@@ -61,8 +61,8 @@ class FakeStore:
         found = [
             entry
             for entry in self.entries
-            if (not after or position(entry.cursor) > position(after))
-            and (until == "+" or position(entry.cursor) <= position(until))
+            if (not after or cursor_numbers(entry.cursor) > cursor_numbers(after))
+            and (until == "+" or cursor_numbers(entry.cursor) <= cursor_numbers(until))
         ]
         taken = found[::-1][:count] if newest_first else found[:count]
         self.largest = max(self.largest, sum(len(raw.doc) for raw in taken))
@@ -72,7 +72,8 @@ class FakeStore:
         while True:
             self._check()
             news = self._news
-            found = [entry for entry in self.entries if position(entry.cursor) > position(place.cursor)][:500]
+            after = cursor_numbers(place.cursor)
+            found = [entry for entry in self.entries if cursor_numbers(entry.cursor) > after][:500]
             place.cursor = found[-1].cursor if found else place.cursor
             yield found
             if not found:
@@ -178,7 +179,8 @@ async def test_memory_is_bounded_and_the_newest_stay(make: Callable[..., EventIn
     assert chronicle.older
     assert sum(chronicle.names.values()) == len(kept)
     for selection in selections:
-        wanted = [one for one in expected(store, selection.filter) if position(one) >= position(kept[0].cursor)]
+        first = cursor_numbers(kept[0].cursor)
+        wanted = [one for one in expected(store, selection.filter) if cursor_numbers(one) >= first]
         assert shown(chronicle, selection) == wanted
 
 
@@ -246,7 +248,7 @@ async def test_a_moment_is_found_in_any_selection(make: Callable[..., EventIndex
         taken = expected(store, wanted)
         for cursor in ("0-0", "1000-0", "1077-1", "1299-2", "5000-0"):
             place = chronicle.place_at(selection, cursor)
-            before = [one for one in taken if position(one) < position(cursor)]
+            before = [one for one in taken if cursor_numbers(one) < cursor_numbers(cursor)]
             assert place - selection.start == len(before)
 
 
@@ -257,7 +259,7 @@ async def test_older_events_are_read_from_the_store_in_both_directions(
     store = FakeStore(1000)
     chronicle = make(store, rows_max=100)
     await until(lambda: chronicle.loaded)
-    older = [one for one in expected(store, wanted) if position(one) < position(chronicle.first)]
+    older = [one for one in expected(store, wanted) if cursor_numbers(one) < cursor_numbers(chronicle.first)]
     found, rows = await chronicle.later(wanted, after="0-0", count=40), []
     rows += found.rows
     assert not found.before
@@ -270,7 +272,7 @@ async def test_older_events_are_read_from_the_store_in_both_directions(
     while found.before:
         found = await chronicle.earlier(wanted, until=found.begins, count=40)
         back = [*found.rows, *back]
-    assert [row.cursor for row in back if position(row.cursor) < position(chronicle.first)] == older
+    assert [row.cursor for row in back if cursor_numbers(row.cursor) < cursor_numbers(chronicle.first)] == older
 
 
 async def test_large_documents_are_taken_few_at_a_time(make: Callable[..., EventIndex]) -> None:

@@ -12,6 +12,7 @@ from bokeh.document import Document
 from bokeh.events import DocumentReady
 from panel.io.state import set_curdoc
 
+from snakemap.core.cursor import cursor_before, cursor_ms
 from snakemap.core.document_text import excerpt
 from snakemap.dashboard.background import BackgroundTasks
 from snakemap.dashboard.callbacks import soon
@@ -287,7 +288,7 @@ class LogView(pn.viewable.Viewer):
         if not isinstance(ms, int) or not 0 <= ms < TIME_MAX_MS or selection is None:
             return
         chronicle = self.chronicle
-        kept = chronicle.stop > chronicle.start and ms >= int(chronicle.first.partition("-")[0])
+        kept = chronicle.stop > chronicle.start and ms >= cursor_ms(chronicle.first)
         if kept or (chronicle.loaded and not chronicle.older):
             self._old = None
             self._goes += 1
@@ -295,7 +296,7 @@ class LogView(pn.viewable.Viewer):
             self._tail = False
             self.tick()
         else:
-            self._look_later(f"{ms - 1}-{2**64 - 1}" if ms else "0-0")
+            self._look_later(cursor_before(f"{ms}-0"))
 
     def _earlier(self, _: Mapping[str, Any]) -> None:
         until = self._old.begins if self._old else self.chronicle.first
@@ -313,7 +314,7 @@ class LogView(pn.viewable.Viewer):
         if self._old.after:
             self._look_later(self._old.ends)
         else:
-            self._go_to({"ms": int(self.chronicle.first.partition("-")[0])} if self.chronicle.first != "+" else {})
+            self._go_to({"ms": cursor_ms(self.chronicle.first)} if self.chronicle.first != "+" else {})
 
     def _live(self, _: Mapping[str, Any]) -> None:
         self._old, self._tail = None, True

@@ -10,6 +10,7 @@ import orjson
 from tornado.iostream import StreamClosedError
 from tornado.web import HTTPError, RequestHandler
 
+from snakemap.core.cursor import cursor_before
 from snakemap.dashboard.large_response import taken
 from snakemap.dashboard.panes.event_log import filter_from
 from snakemap.errors import RunNotFound, SnakemapError
@@ -86,9 +87,7 @@ class EventsHandler(RequestHandler):
             first, last = await store.run_span(wanted.run)
         except RunNotFound:
             return "", until
-        ms, _, number = first.partition("-")
-        after = f"{ms}-{int(number) - 1}" if int(number) else f"{int(ms) - 1}-{2**64 - 1}"
-        return after, last if until == "+" else until
+        return cursor_before(first), last if until == "+" else until
 
     def _begin(self, name: str) -> None:
         self.set_header("Content-Type", "application/x-ndjson")
