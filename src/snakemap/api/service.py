@@ -12,10 +12,11 @@ from snakemap.api.streaming import DocumentStreams, lines
 from snakemap.blueapi.scan_control import control_of
 from snakemap.core.geometry import ScanDefaults
 from snakemap.files.directory_listing import DirectoryCache
-from snakemap.live.run_cache import RunCache, WrittenBytes, uid_of
+from snakemap.live.run_cache import RunCache, WrittenBytes
 from snakemap.render.export import MapFormat
 from snakemap.settings import Settings
 from snakemap.store.readiness import checks, wrong
+from snakemap.store.run_index import find_uid
 from snakemap.store.store import Store
 from snakemap.synthetic.scene import SyntheticScans
 
@@ -46,7 +47,7 @@ class Service:
 
     async def summary(self, asked: str) -> dict[str, Any]:
         """What the list of runs says of one."""
-        return await self.store.summary(await uid_of(self.store, asked))
+        return await self.store.summary(await find_uid(self.store, asked))
 
     async def maps(self, asked: str, form: MapFormat, *, source: str = "", known: Collection[str] = ()) -> WrittenBytes:
         """The maps of a run as they are now; without a body when a client has missed nothing.
@@ -57,11 +58,11 @@ class Service:
             source: what of the run, as the maps tell it; empty for the main one.
             known: cursors of maps that the client has, or ``*``.
         """
-        return await self.folds.maps(await uid_of(self.store, asked), form, source=source, known=known)
+        return await self.folds.maps(await find_uid(self.store, asked), form, source=source, known=known)
 
     async def documents(self, asked: str, *, after: str = "0") -> AsyncGenerator[bytes]:
         """The documents of a run, as JSON lines; see :func:`snakemap.api.streaming.lines`."""
-        return lines(self.store, await uid_of(self.store, asked), after=after)
+        return lines(self.store, await find_uid(self.store, asked), after=after)
 
     async def readiness(self) -> Readiness:
         """What data need to come through: Redis, the worker, and its broker where it has one."""

@@ -18,6 +18,7 @@ import orjson
 from snakemap.api.auth import kept_as, new_token
 from snakemap.core.derived_documents import Rectangle
 from snakemap.errors import Busy, SessionNotFound, StoreRefuses, TooManySessions
+from snakemap.store.run_index import LATEST
 from snakemap.store.store import Store
 
 __all__ = ["KEPT_S", "ApiSession", "ApiSessions"]
@@ -84,7 +85,7 @@ class ApiSession:
     """
 
     token: str = field(repr=False)
-    follow: str = "latest"
+    follow: str = LATEST
     source: str = ""
     rois: dict[str, Rectangle] = field(default_factory=dict)
     view: dict[str, Any] = field(default_factory=dict)
@@ -116,7 +117,7 @@ class ApiSessions:
         """
         token = new_token()
         keys = [_key(token), f"snakemap:sessions:{address}"]
-        fields = _fields({"follow": "latest", "source": "", "rois": {}, "view": {}, **told})
+        fields = _fields({"follow": LATEST, "source": "", "rois": {}, "view": {}, **told})
         full = await self._create(keys, 1000 * KEPT_S, VISITORS_MAX, VISITORS_EACH, *fields)
         if full == 1:
             raise TooManySessions(f"an address has at most {VISITORS_EACH} sessions; delete one, or wait")

@@ -22,7 +22,7 @@ from snakemap.api.middleware.rate_limit import address_of
 from snakemap.core.cursor import cursor_numbers
 from snakemap.core.documents import Entry
 from snakemap.errors import CursorError, CursorGone, SnakemapError, StoreRewound
-from snakemap.live.run_cache import uid_of
+from snakemap.store.run_index import find_uid
 from snakemap.store.store import Store
 from snakemap.web.connection_limits import ConnectionSlots
 
@@ -339,7 +339,7 @@ class DocumentStreams:
                 yield entries
 
     async def _run_entries(self, asked: str, after: str) -> AsyncGenerator[list[Entry]]:
-        uid, cursor = await uid_of(self._store, asked), after
+        uid, cursor = await find_uid(self._store, asked), after
         await check_cursor(self._store, after, of_run=True)
         async with aclosing(self._store.run_entries(uid, after=after, count=ENTRIES_AT_ONCE)) as batches:
             first = await anext(batches, [])

@@ -14,15 +14,15 @@ import typer
 from snakemap.core.cursor import cursor_ms
 from snakemap.core.document_text import gist
 from snakemap.core.documents import Entry
-from snakemap.errors import CursorError, RunNotFound, SettingsError, StoreRewound, StoreUnavailable
+from snakemap.errors import CursorError, SettingsError, StoreRewound, StoreUnavailable
 from snakemap.settings import Settings
 from snakemap.store.embedded_redis import EmbeddedRedis
+from snakemap.store.run_index import find_uid
 from snakemap.store.store import Store
 
 __all__ = ["ListenFilter", "line", "listen"]
 
 RETRY_S = 1.0
-LATEST = "latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ async def _entries(store: Store, wanted: ListenFilter) -> AsyncGenerator[Entry]:
     """What is wanted, as it comes; a store that goes away is waited for."""
     latest = await store.latest()
     if wanted.run:
-        uid = await _uid(store, wanted.run)
+        uid = await find_uid(store, wanted.run)
         wanted = ListenFilter(wanted.after or "0", uid, wanted.names, wanted.count, wanted.once)
     cursor = wanted.after or ("0" if wanted.once else latest)
     await store.read(cursor, count=1)  # who cannot even begin is told so, instead of being kept waiting
@@ -129,20 +129,6 @@ async def _batches(store: Store, after: str, *, until: str | None) -> AsyncGener
     while until is not None and (entries := await store.read(after, until=until)):
         after = entries[-1].cursor
         yield entries
-
-
-async def _uid(store: Store, asked: str) -> str:
-    """Uid of the run that is asked for.
-
-    Raises:
-        RunNotFound: when there is none at all; of a uid that nobody knows, when its documents are read.
-    """
-    if asked != LATEST:
-        return asked
-    newest = next((one for one in await store.summaries() if not one.get("opened")), None)
-    if newest is None:
-        raise RunNotFound("There is no run in the store yet.")
-    return str(newest["uid"])
 
 
 def line(entry: Entry, *, as_json: bool) -> str:

@@ -26,11 +26,10 @@ from snakemap.live.run_follower import RunFollower
 from snakemap.render import pyramid
 from snakemap.render.cache import RenderCache
 from snakemap.settings import grid_from_text
+from snakemap.store.run_index import LATEST
 from snakemap.store.store import Store
 
 __all__ = ["Beamline", "BeamlineTab"]
-
-LATEST = "latest"
 
 
 class Beamline:

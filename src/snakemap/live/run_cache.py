@@ -18,32 +18,16 @@ from snakemap.errors import DocumentError, RunNotFound, StoreRewound
 from snakemap.render.export import MapFormat, written
 from snakemap.store.store import Store, StreamPosition
 
-__all__ = ["RunCache", "WrittenBytes", "uid_of"]
+__all__ = ["RunCache", "WrittenBytes"]
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-LATEST = "latest"
 RUNS_KEPT = 16
 BYTES_KEPT = 256 * 1024 * 1024
 ENTRIES_AT_ONCE = 200
 """Entries that are folded in one go, some ten milliseconds: nobody else is answered meanwhile."""
-
-
-async def uid_of(store: Store, asked: str) -> str:
-    """The uid that was asked for; ``latest`` is that of the newest run that was taken, not opened from a file.
-
-    Raises:
-        RunNotFound: when there is no run at all.
-    """
-    if asked != LATEST:
-        return asked
-    for count in (1, None):
-        taken = [summary for summary in await store.summaries(count=count) if not summary.get("opened")]
-        if taken:
-            return str(taken[0]["uid"])
-    raise RunNotFound("there is no run in the store yet")
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from snakemap.errors import BeamlineClosed, DocumentError, RunNotFound, StoreRew
 from snakemap.live.run_history import RunHistory
 from snakemap.store.readiness import refuses_of
 from snakemap.store.redis_info import RedisCondition, condition
+from snakemap.store.run_index import measured_uids
 from snakemap.store.store import Store, StreamPosition
 
 __all__ = ["RunFollower"]
@@ -322,7 +323,7 @@ class RunFollower:
 
     async def _open_newest(self) -> None:
         """Turns to the newest run of the list, whose beginning the follower may have come too late for."""
-        uids = [summary["uid"] for summary in self.summaries if not summary.get("opened")]
+        uids = measured_uids(self.summaries)
         if not uids or uids[0] == self.newest or (self.newest is not None and self.newest not in uids):
             return  # a run that is not in the list has only just begun
         before = self.newest

@@ -43,7 +43,7 @@ from snakemap.api.middleware.rate_limit import address_of
 from snakemap.api.service import Service
 from snakemap.core.run import Run
 from snakemap.errors import NotThere, RunNotFound, SnakemapError, StoreUnavailable
-from snakemap.live.run_cache import uid_of
+from snakemap.store.run_index import LATEST, find_uid
 
 __all__ = ["Plots", "davidia"]
 
@@ -156,7 +156,7 @@ class Plots:
         if latest == self._latest and self._uid is not None:
             return
         try:
-            self._uid = await uid_of(self._store, "latest")
+            self._uid = await find_uid(self._store, LATEST)
         except RunNotFound:
             self._uid = None
         self._latest = latest

@@ -33,8 +33,8 @@ from snakemap.errors import (
     TransitionRefused,
     WorkerBusy,
 )
-from snakemap.live.run_cache import uid_of
 from snakemap.settings import Settings, grid_from_text
+from snakemap.store.run_index import find_uid
 
 __all__ = ["control"]
 
@@ -174,7 +174,7 @@ async def run_again(
     """Runs a run's plan again, with its own parameters but those given."""
     wanted = wanted or AgainModel()
     here.may_change()
-    uid = await uid_of(here.desk.store, uid)
+    uid = await find_uid(here.desk.store, uid)
     known = await here.known(await here.desk.store.start_of(uid), token=who.token)
     plan = await here.plan(known.name, token=who.token)
     names = {field.name for field in fields_of(plan.schema, {})}
@@ -270,7 +270,7 @@ async def audit(here: Here, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 1
 )
 async def picture(uid: Uid, here: Here) -> Response:
     """A small picture of a run's maps, side by side, as PNG; clear where nothing was visited."""
-    png = await here.desk.store.picture(await uid_of(here.desk.store, uid))
+    png = await here.desk.store.picture(await find_uid(here.desk.store, uid))
     if png is None:
         raise RunNotFound(f"There is no picture of run {uid[:100]!r} (yet).")
     return Response(png, media_type="image/png", headers={"Cache-Control": "no-cache"})

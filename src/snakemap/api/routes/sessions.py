@@ -20,8 +20,9 @@ from snakemap.api.session_store import KEPT_S, ApiSession
 from snakemap.core.derived_documents import TOTAL
 from snakemap.core.roi import Roi
 from snakemap.errors import Busy, FrameNotFound, OriginRefused, RoiError, RunNotFound, SessionNotFound, TooManySessions
-from snakemap.live.run_cache import WrittenBytes, uid_of
+from snakemap.live.run_cache import WrittenBytes
 from snakemap.render.export import MapFormat
+from snakemap.store.run_index import find_uid
 
 __all__ = ["sessions"]
 
@@ -219,7 +220,7 @@ async def session_maps(
 ) -> Response:
     """The maps of what a session follows, as they are now."""
     visitor = await here.visitors.use(token)
-    uid = await uid_of(here.store, visitor.follow)
+    uid = await find_uid(here.store, visitor.follow)
     # what is followed may change, so a cursor alone is no version here
     salt = version_of(uid, visitor.source)[:8]
     known = [tag.removesuffix(f"-{salt}") for tag in known_of(if_none_match) if tag == "*" or tag.endswith(f"-{salt}")]
@@ -236,7 +237,7 @@ async def session_maps(
 async def session_rois(token: Token, here: Here) -> RoisModel:
     """Counts of the newest preview frame of what a session follows, over the session's ROIs, else over the run's."""
     visitor = await here.visitors.use(token)
-    run = await here.folds.run(await uid_of(here.store, visitor.follow))
+    run = await here.folds.run(await find_uid(here.store, visitor.follow))
     if visitor.source and visitor.source not in run.sources:
         raise RunNotFound(f"run {run.uid[:100]!r} has no {visitor.source[:100]!r}; it has {', '.join(run.sources)}")
     source = run.source(visitor.source)
