@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from snakemap.core.channels import TOTAL
 from snakemap.core.documents import DERIVED
 from snakemap.errors import DocumentError
 
@@ -35,7 +36,6 @@ __all__ = [
 
 Rectangle = tuple[int, int, int, int]
 
-TOTAL = "total"
 FRAME_INDEX = "frame index"
 """Column of a page that says which row of the dataset each point was read from."""
 

@@ -24,12 +24,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from snakemap.core.channels import REGIONS
 from snakemap.errors import FrameError, RoiError
 
-__all__ = ["BANDS", "Roi", "add_up", "default_rois", "fits", "shrink", "sum_colors", "sum_frames", "sums_dtype"]
-
-BANDS = ("red", "green", "blue")
-"""Names of the ROIs that serve where nobody has told any."""
+__all__ = ["Roi", "add_up", "default_rois", "fits", "shrink", "sum_colors", "sum_frames", "sums_dtype"]
 
 CELL_WIDTH_MAX = 32_768
 """Pixels in one row of a cell, so that the sum of a row of 16-bit pixels fits into 32 bits."""
@@ -91,7 +89,7 @@ class Roi:
 
 
 def default_rois(frame_shape: tuple[int, int]) -> tuple[Roi, ...]:
-    """Three bands of rows, equally high; the last one takes the rows that are left over.
+    """One band of rows for each region by default, equally high; the last one takes the rows that are left over.
 
     Raises:
         RoiError: when the frame has too few rows for that.
@@ -100,11 +98,12 @@ def default_rois(frame_shape: tuple[int, int]) -> tuple[Roi, ...]:
     [('red', 0, 2), ('green', 2, 4), ('blue', 4, 8)]
     """
     height, width = frame_shape
-    if height < len(BANDS) or width < 1:
-        raise RoiError(f"a frame of {height} rows and {width} columns cannot be cut into three bands: tell its ROIs")
-    band = height // len(BANDS)
-    edges = [*(number * band for number in range(len(BANDS))), height]
-    return tuple(Roi(name, edges[number], edges[number + 1], 0, width) for number, name in enumerate(BANDS))
+    if height < len(REGIONS) or width < 1:
+        bands = f"{len(REGIONS)} bands: tell its ROIs"
+        raise RoiError(f"a frame of {height} rows and {width} columns cannot be cut into {bands}")
+    band = height // len(REGIONS)
+    edges = [*(number * band for number in range(len(REGIONS))), height]
+    return tuple(Roi(name, edges[number], edges[number + 1], 0, width) for number, name in enumerate(REGIONS))
 
 
 def sums_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:

@@ -11,16 +11,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.core.derived_documents import TOTAL, DerivedDescriptor, Rectangle
+from snakemap.core.channels import DEFAULT_CHANNELS, TOTAL
+from snakemap.core.derived_documents import DerivedDescriptor, Rectangle
 from snakemap.core.frame_ledger import FrameLedger
 from snakemap.core.maps import Maps
 from snakemap.core.raster import Raster
 from snakemap.core.stream_geometry import StreamGeometry
 from snakemap.core.stream_resources import image_data_keys, is_spectrum
 
-__all__ = ["DEFAULT_CHANNELS", "SCALARS", "CrossCheck", "MapSource", "Stream", "agreements"]
+__all__ = ["SCALARS", "CrossCheck", "MapSource", "Stream", "agreements"]
 
-DEFAULT_CHANNELS = ("red", "green", "blue", TOTAL)
 
 SCALARS = "scalars"
 """Key of the source whose channels are the scalars of a stream, each a map of its own."""

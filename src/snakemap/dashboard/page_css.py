@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from snakemap.core.channels import HUES
 from snakemap.dashboard.figure_theme import FONT
-from snakemap.dashboard.theme import CHANNEL_COLORS, THEMES
+from snakemap.dashboard.theme import THEMES
 from snakemap.dashboard.widgets import page_stylesheet
 
 __all__ = ["guest_css", "page_css"]
@@ -52,7 +53,7 @@ def guest_css(worn: str) -> str:
 def _variables(name: str) -> str:
     """The colors of a theme, for our own style sheets and for those of Panel, which apply after ours in every pane."""
     colors = {key: value for key, value in asdict(THEMES[name]).items() if key != "name"} | STATUS_COLORS[name]
-    colors |= {f"channel-{key}": value for key, value in CHANNEL_COLORS[name].items()}
+    colors |= {f"channel-{key}": value for key, value in HUES[name].items()}
     parts = [f"--sm-{key}: {value};" for key, value in colors.items()]
     parts += [f"--design-{key}: var(--sm-{ours});" for key, ours in DESIGN.items()]
     return f"color-scheme: {name}; " + " ".join(parts)

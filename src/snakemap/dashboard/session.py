@@ -14,10 +14,11 @@ from bokeh.events import DocumentReady
 from panel.io.state import set_curdoc
 
 from snakemap.blueapi.status_poller import WorkerStatus
+from snakemap.core.channels import DEFAULT_CHANNELS
 from snakemap.core.maps import Maps
 from snakemap.core.raster import Raster
 from snakemap.core.run import Run
-from snakemap.core.streams import DEFAULT_CHANNELS, MapSource
+from snakemap.core.streams import MapSource
 from snakemap.dashboard.callbacks import later, on_change, soon, unsent
 from snakemap.dashboard.client_state import ClientState, inner_size, script
 from snakemap.dashboard.notifications import warn

@@ -1,11 +1,13 @@
-"""Colors, by day and by night, and the color maps of the channels."""
+"""Colors, by day and by night."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["CHANNEL_COLORS", "DARK", "LIGHT", "NO_LOGARITHM", "THEMES", "Theme", "channel_color", "channel_hue"]
+from snakemap.core.channels import HUES, hue_of
+
+__all__ = ["DARK", "LIGHT", "NO_LOGARITHM", "THEMES", "Theme", "channel_color"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +64,7 @@ THEMES = {theme.name: theme for theme in (DARK, LIGHT)}
 NO_LOGARITHM = {"dark": "#76808f", "light": "#98a1ae"}
 """Pixels that are 0 or negative, on a log scale: neither a color of any scale nor that of what is not visited yet."""
 
-CHANNEL_COLORS = {
-    "dark": {"red": "#ff6b61", "green": "#43c463", "blue": "#5b9dff", "total": "#f2c14e"},
-    "light": {"red": "#c8281e", "green": "#167a32", "blue": "#1e56c8", "total": "#8a6100"},
-}
-
 
 def channel_color(channel: str, theme: Theme, *, channels: Sequence[str] = ()) -> str:
-    """The color of a channel's title, frame and outline, readable on the theme's background."""
-    return CHANNEL_COLORS[theme.name][channel_hue(channel, channels=channels)]
-
-
-def channel_hue(channel: str, *, channels: Sequence[str] = ()) -> str:
-    """The key of a channel's color in every theme; a page has it as the variable ``--sm-channel-KEY``.
-
-    >>> channel_hue("total"), channel_hue("i0", channels=["it", "i0"])
-    ('total', 'green')
-    """
-    hues = CHANNEL_COLORS["dark"]
-    if channel in hues:
-        return channel
-    number = list(channels).index(channel) if channel in channels else 0
-    return list(hues)[number % 3]
+    """Return the color of a channel's title, frame and outline, readable on the theme's background."""
+    return HUES[theme.name][hue_of(channel, channels=channels)]

@@ -4,38 +4,27 @@ from __future__ import annotations
 
 import io
 
-import colorcet
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from snakemap.core.maps import Maps, span_of
+from snakemap.render.palettes import palette
 from snakemap.render.picture import picture_of
 
-__all__ = ["palette", "thumbnail"]
+__all__ = ["thumbnail"]
 
 SIDE = 40
 """Pixels of the longer side of one map."""
 
 CHANNELS_MAX = 4
 CELLS_MAX = 4_000_000
-CHANNEL_PALETTES = {"red": "CET_L13", "green": "CET_L14", "blue": "CET_L15", "total": "fire"}
-OTHER_PALETTES = ("CET_L8", "CET_L6", "CET_L17")
-
-
-def palette(channel: str, number: int = 0) -> list[str]:
-    """256 colors from black on, even to the eye: linear to red, green and blue for the channels of these names.
-
-    Args:
-        channel: its name.
-        number: its place among the channels, which chooses a map for names that are no colors.
-    """
-    name = CHANNEL_PALETTES.get(channel, OTHER_PALETTES[number % len(OTHER_PALETTES)])
-    return list(colorcet.palette[name])
 
 
 def thumbnail(maps: Maps) -> bytes:
-    """The maps as PNG, the last ones of more than four; what was not visited is clear. Empty for too large ones.
+    """Return the maps as PNG, of more than four the first three and the last one; empty for too large ones.
+
+    What was not visited is clear.
 
     Args:
         maps: of a run.
@@ -44,9 +33,9 @@ def thumbnail(maps: Maps) -> bytes:
         return b""
     picture = picture_of(maps)
     picture.update()
-    grids = picture.grids
-    names = list(maps.channels)[-CHANNELS_MAX:]
-    shown = enumerate(zip(grids[-len(names) :], names, strict=True))
+    shown = list(enumerate(zip(picture.grids, maps.channels, strict=True)))
+    if len(shown) > CHANNELS_MAX:
+        shown = [*shown[: CHANNELS_MAX - 1], shown[-1]]
     parts = [_small(grid, name, number) for number, (grid, name) in shown]
     gap = np.zeros((parts[0].shape[0], 2, 4), np.uint8)
     joined = np.concatenate([piece for part in parts for piece in (part, gap)][:-1], axis=1)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.synthetic.request import Rect, ScanRequest
+from snakemap.synthetic.patterns import Rect
+from snakemap.synthetic.request import ScanRequest
 from snakemap.synthetic.sample import Sample
 
 __all__ = ["FrameRenderer", "Rendered"]

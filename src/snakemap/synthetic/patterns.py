@@ -15,10 +15,11 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PICTURES", "Picture", "grains", "snake", "up"]
+__all__ = ["INSTRUMENT_FRAME", "INSTRUMENT_ROIS", "PICTURES", "Picture", "Rect", "grains", "snake", "up"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Picture: TypeAlias = Callable[[Floats, Floats], Floats]
+Rect: TypeAlias = tuple[int, int, int, int]
 Point: TypeAlias = tuple[float, float]
 
 EDGE = 0.012
@@ -115,8 +116,18 @@ def up(x: Floats, y: Floats) -> Floats:
     return np.clip(np.maximum(ground, np.maximum(letters * ink, arrow)), 0.0, 1.0)
 
 
-PICTURES: dict[str, Picture] = {"red": snake, "green": grains, "blue": up}
-"""The picture that each region of the detector sees."""
+INSTRUMENT_FRAME = (1216, 1936)
+"""Rows and columns of a frame of the real instrument."""
+
+PATTERNS: dict[str, tuple[Picture, Rect]] = {
+    "red": (snake, (610, 760, 95, 245)),
+    "green": (grains, (605, 755, 880, 1030)),
+    "blue": (up, (600, 750, 1665, 1815)),
+}
+"""The picture that each region of the detector sees, and its rectangle `(y0, y1, x0, x1)` in the instrument's frame."""
+
+PICTURES = {name: picture for name, (picture, _) in PATTERNS.items()}
+INSTRUMENT_ROIS = {name: rectangle for name, (_, rectangle) in PATTERNS.items()}
 
 
 def _inside(signed_distance: Floats) -> Floats:

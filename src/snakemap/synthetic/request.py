@@ -8,31 +8,23 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeAlias, get_args
 
+from snakemap.core.channels import TOTAL
 from snakemap.errors import SettingsError
 from snakemap.synthetic.paths import Route, Way, points_of
+from snakemap.synthetic.patterns import INSTRUMENT_FRAME, INSTRUMENT_ROIS, Rect
 
-__all__ = ["Dtype", "Ending", "Mode", "Rect", "ScanRequest", "Tells", "Way", "default_rois", "shape_from_text"]
+__all__ = ["Dtype", "Ending", "Mode", "ScanRequest", "Tells", "Way", "default_rois", "shape_from_text"]
 
 Mode: TypeAlias = Literal["step", "fly"]
 Ending: TypeAlias = Literal["complete", "abort", "fail", "stop", "lose"]
 Dtype: TypeAlias = Literal["uint8", "uint16", "int32", "float32"]
 Tells: TypeAlias = Literal["scanspec", "shape", "grid", "repr", "nothing"]
-Rect: TypeAlias = tuple[int, int, int, int]
-
 POINTS_MAX = 4_000_000
 FRAME_SIDE_MIN, FRAME_SIDE_MAX = 4, 8192
 SIDE_MIN: dict[str, int] = {"grid": 1, "spiral": 2, "ellipse": 3}
 """Points along each side below which a path has no diameter, or no point."""
 
 ITEM_BYTES: dict[str, int] = {"uint8": 1, "uint16": 2, "int32": 4, "float32": 4}
-
-INSTRUMENT_FRAME = (1216, 1936)
-INSTRUMENT_ROIS: dict[str, Rect] = {
-    "red": (610, 760, 95, 245),
-    "green": (605, 755, 880, 1030),
-    "blue": (600, 750, 1665, 1815),
-}
-"""The detector rectangles `(y0, y1, x0, x1)` of the real instrument, in its frame of 1216x1936 pixels."""
 
 SHAPE_PATTERN = re.compile(r"\s*(\d{1,7})\s*[xX]\s*(\d{1,7})\s*")
 
@@ -292,7 +284,7 @@ def _scaled(start: int, stop: int, scale: float, side: int) -> tuple[int, int]:
 
 
 def _check_rect(name: str, rect: Any, *, frame_shape: tuple[int, int]) -> None:
-    if name == "total":
+    if name == TOTAL:
         raise SettingsError("rois: `total` is the sum over the whole frame and cannot be a rectangle")
     if len(rect) != 4 or not all(_whole(edge) for edge in rect):
         raise SettingsError(f"rois: {name} {rect!r} is not four whole numbers y0, y1, x0, x1")

@@ -13,13 +13,15 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.core.derived_documents import TOTAL, derived_descriptor, derived_page
+from snakemap.core.channels import TOTAL
+from snakemap.core.derived_documents import derived_descriptor, derived_page
 from snakemap.core.documents import Document, Entry
 from snakemap.core.run import Run
 from snakemap.errors import Busy
 from snakemap.synthetic.frames import FrameRenderer
 from snakemap.synthetic.paths import FAST, SLOW
-from snakemap.synthetic.request import INSTRUMENT_FRAME, INSTRUMENT_ROIS, Dtype, ScanRequest
+from snakemap.synthetic.patterns import INSTRUMENT_FRAME, INSTRUMENT_ROIS
+from snakemap.synthetic.request import Dtype, ScanRequest
 from snakemap.synthetic.sample import Sample
 
 __all__ = ["SyntheticScan", "SyntheticScans", "frame"]

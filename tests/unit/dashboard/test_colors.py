@@ -12,6 +12,7 @@ from bokeh.model import Model
 from bokeh.models import ColorBar, LabelSet, Plot
 from tests.support.contrast import LEAST, ratio
 
+from snakemap.core.channels import HUES
 from snakemap.dashboard.page_css import STATUS_COLORS
 from snakemap.dashboard.panes.dataset_image import ImagePane
 from snakemap.dashboard.panes.dataset_line import LinePane
@@ -19,7 +20,7 @@ from snakemap.dashboard.panes.frame import FrameView
 from snakemap.dashboard.panes.histogram import HistogramView
 from snakemap.dashboard.panes.maps import MapsView
 from snakemap.dashboard.pipeline import Pipeline
-from snakemap.dashboard.theme import CHANNEL_COLORS, THEMES, Theme
+from snakemap.dashboard.theme import THEMES, Theme
 from snakemap.dashboard.view_state import Choices
 from snakemap.render.cache import RenderCache
 
@@ -33,7 +34,7 @@ def test_words_and_lamps_can_be_read_on_every_background(name: str) -> None:
     backs = {"page": theme.page, "panel": theme.panel}
     pairs = [(f"{word} on {back}", words[word], backs[back]) for word, back in product(words, backs)]
     pairs.append(("panel on accent", theme.panel, theme.accent))
-    pairs += [(f"{channel} on panel", color, theme.panel) for channel, color in CHANNEL_COLORS[name].items()]
+    pairs += [(f"{channel} on panel", color, theme.panel) for channel, color in HUES[name].items()]
     assert [(what, round(ratio(text, back), 2)) for what, text, back in pairs if ratio(text, back) < LEAST] == []
 
 
@@ -77,5 +78,5 @@ def test_texts_of_figures_can_be_read(name: str) -> None:
 def test_names_of_regions_lie_on_a_background_of_their_own() -> None:
     (labels,) = FrameView(theme=THEMES["light"]).figure.select(LabelSet)
     assert (labels.background_fill_color, labels.background_fill_alpha) == ("black", 0.7)
-    for color in CHANNEL_COLORS["dark"].values():
+    for color in HUES["dark"].values():
         assert ratio(color, "#4d4d4d") >= 3  # white pixels behind it: large bold type asks for 3

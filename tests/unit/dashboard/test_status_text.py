@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from snakemap.blueapi.status_poller import WorkerStatus
+from snakemap.core.channels import HUES
 from snakemap.core.derived_documents import DerivedDescriptor
 from snakemap.core.documents import SETTLED, Document
 from snakemap.core.maps import Maps
@@ -16,7 +17,6 @@ from snakemap.core.run import Run
 from snakemap.dashboard.page_css import guest_css, page_css
 from snakemap.dashboard.panes.status_text import STALE_AFTER_S, RateEstimate, duration, lights, progress, table
 from snakemap.dashboard.pipeline import Pipeline
-from snakemap.dashboard.theme import CHANNEL_COLORS
 from snakemap.dashboard.view_state import Choices
 from snakemap.live.run_follower import RunFollower
 from snakemap.render.cache import RenderCache
@@ -232,7 +232,7 @@ def rows_of(run: Run, **choices: Any) -> list[dict[str, Any]]:
 def test_rows_name_variables_that_every_theme_has_for_their_colors() -> None:
     rows = rows_of(run_of())
     assert [row["color"] for row in rows] == [f"var(--sm-channel-{name})" for name in ("red", "total")]
-    for theme, colors in CHANNEL_COLORS.items():
+    for theme, colors in HUES.items():
         for name, color in colors.items():
             assert f"--sm-channel-{name}: {color};" in guest_css(theme)
             assert f"--sm-channel-{name}: {color};" in page_css(theme)

@@ -84,3 +84,14 @@ def test_a_large_map_has_a_small_picture_and_an_empty_one_too() -> None:
     image = Image.open(io.BytesIO(thumbnail(maps(np.arange(500), np.arange(3), grid[:3]))))
     assert max(image.size) <= 40
     assert thumbnail(maps([0, 1], [0], [[np.nan, np.nan]]))
+
+
+def test_a_small_picture_of_five_channels_keeps_the_first_and_the_last() -> None:
+    channels = ("red", "green", "blue", "spot", "total")
+    five = Maps(Raster.of_shape((40, 40), snake=False, source="test"), channels)
+    five.assign(np.arange(1, 1601), {name: np.arange(1600.0) for name in channels})
+    image = np.asarray(Image.open(io.BytesIO(thumbnail(five))).convert("RGBA"))
+    assert image.shape == (40, 4 * 40 + 3 * 2, 4)
+    shown = [image[:, 42 * number : 42 * number + 40, :3].max(axis=(0, 1)) for number in range(4)]
+    assert [int(color.argmax()) for color in shown[:3]] == [0, 1, 2]
+    assert shown[3].min() > 200  # the highest count of a palette that ends in white

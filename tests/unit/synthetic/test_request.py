@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakemap.errors import SettingsError
-from snakemap.synthetic.request import INSTRUMENT_ROIS, ScanRequest, default_rois, shape_from_text
+from snakemap.synthetic.patterns import INSTRUMENT_ROIS
+from snakemap.synthetic.request import ScanRequest, default_rois, shape_from_text
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
+from snakemap.core.channels import CHANNELS, DEFAULT_CHANNELS, TOTAL
 from snakemap.core.raster import Axis
 from snakemap.core.run import Run
 from snakemap.render.export import ExportedMaps
@@ -42,13 +43,11 @@ ALIGNED_BYTES = 8
 NORMAL, UNSUPPORTED, INVALID, POLICY_VIOLATION, TRY_AGAIN_LATER = 1000, 1003, 1007, 1008, 1013
 
 
-CHANNELS = ("red", "green", "blue", "total")
+COLORS = {channel.name: channel.davidia for channel in CHANNELS}
 
 
-COLORS = {"red": "Reds", "green": "Greens", "blue": "Blues", "total": "Viridis"}
-
-
-PLOTS = {**{name: name for name in CHANNELS}, **{f"plot_{number}": name for number, name in enumerate(CHANNELS)}}
+PLOTS = {name: name for name in DEFAULT_CHANNELS}
+PLOTS |= {f"plot_{number}": name for number, name in enumerate(DEFAULT_CHANNELS)}
 """The channel that each plot shows."""
 
 
@@ -156,8 +155,8 @@ def _place(channels: Collection[str], name: str) -> int | None:
     names = list(channels)
     if name in names:
         return names.index(name)
-    place = CHANNELS.index(name)
-    return place if name != "total" and place < len(names) and names[place] != "total" else None
+    place = DEFAULT_CHANNELS.index(name)
+    return place if name != TOTAL and place < len(names) and names[place] != TOTAL else None
 
 
 def _edges(axis: Axis, step: int, *, cells: int) -> npt.NDArray[np.float64]:

@@ -17,7 +17,7 @@ from snakemap.api.models import Bounds, MapsModel, Pair, Tag
 from snakemap.api.roi_preview import Preview
 from snakemap.api.routes.runs import MAPS, NO_RUN, UID_MAX, UNUSABLE, As, Here, IfNoneMatch, service, versioned
 from snakemap.api.session_store import KEPT_S, ApiSession
-from snakemap.core.derived_documents import TOTAL
+from snakemap.core.channels import TOTAL
 from snakemap.core.roi import Roi
 from snakemap.errors import Busy, FrameNotFound, OriginRefused, RoiError, RunNotFound, SessionNotFound, TooManySessions
 from snakemap.live.run_cache import WrittenBytes

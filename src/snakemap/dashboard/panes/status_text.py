@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from snakemap.blueapi.status_poller import WorkerStatus
+from snakemap.core.channels import hue_of
 from snakemap.core.maps import ChannelSummary, value_at
 from snakemap.core.raster import Axis
 from snakemap.core.run import Run
 from snakemap.dashboard.pipeline import Pipeline
 from snakemap.dashboard.quantities import quantity, unit_text
-from snakemap.dashboard.theme import channel_hue
 from snakemap.live.run_follower import RunFollower
 from snakemap.store.readiness import NO_WORKER, broker_of
 from snakemap.store.redis_info import RedisCondition
@@ -213,7 +213,7 @@ def table(
             {
                 "channel": name,
                 "unit": unit_text(pipeline.source.units.get(name)),
-                "color": f"var(--sm-channel-{channel_hue(name, channels=maps.channels)})",
+                "color": f"var(--sm-channel-{hue_of(name, channels=maps.channels)})",
                 "mark": marks.get(name, ""),
                 **{key: _finite(getattr(summary, key)) for key in ("minimum", "maximum", "mean")},
                 "total": summary.total if found else None,

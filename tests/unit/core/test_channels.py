@@ -1,0 +1,37 @@
+"""Tests of the table of channels: as many as come have colors of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from snakemap.core.channels import CHANNELS, DEFAULT_CHANNELS, HUES, REGIONS, TOTAL, hue_of, palette_name
+from snakemap.dashboard.theme import THEMES, Theme, channel_color
+
+FIVE = ("red", "green", "blue", "spot", TOTAL)
+
+
+def test_the_total_is_the_last_channel_and_no_region() -> None:
+    assert (*REGIONS, TOTAL) == DEFAULT_CHANNELS
+    assert len({channel.name for channel in CHANNELS}) == len(CHANNELS)
+
+
+@pytest.mark.parametrize("channels", [FIVE, ("a", "b", "c", "d", "e"), ("spot", "red", "a", "b", "c", "d", TOTAL)])
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
+def test_five_channels_and_more_have_as_many_colors_and_palettes(channels: tuple[str, ...], theme: Theme) -> None:
+    assert len({channel_color(name, theme, channels=channels) for name in channels}) == len(channels)
+    assert len({palette_name(name, number) for number, name in enumerate(channels)}) == len(channels)
+
+
+def test_every_theme_has_every_color() -> None:
+    assert HUES.keys() == THEMES.keys()
+    assert HUES["dark"].keys() == HUES["light"].keys()
+
+
+def test_up_to_three_channels_of_other_names_have_the_colors_of_the_regions() -> None:
+    assert [hue_of(name, channels=["x", "y", "z"]) for name in "xyz"] == ["red", "green", "blue"]
+
+
+def test_with_more_channels_than_colors_every_one_has_a_color_still() -> None:
+    names = [f"channel {number}" for number in range(40)]
+    assert {hue_of(name, channels=names) for name in names} <= HUES["dark"].keys()
+    assert hue_of("unknown") in HUES["dark"]
