@@ -11,7 +11,6 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 
-import orjson
 from fastapi import WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
@@ -26,7 +25,7 @@ from snakemap.store.run_index import find_uid
 from snakemap.store.store import Store
 from snakemap.web.connection_limits import ConnectionSlots
 
-__all__ = ["DocumentStreamResponse", "DocumentStreams", "ServerSentEvents", "lines", "message", "page_lines", "refuse"]
+__all__ = ["DocumentStreamResponse", "DocumentStreams", "ServerSentEvents", "lines", "page_lines", "refuse"]
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +51,6 @@ PAGE_BYTES_MAX = 16 * 1024 * 1024
 NORMAL, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1008, 1011, 1013
 REASON_BYTES_MAX = 120
 """A close frame has room for 123."""
-
-
-def message(entry: Entry) -> bytes:
-    """One entry as the API tells it."""
-    return orjson.dumps({"cursor": entry.cursor, "name": entry.name, "run": entry.run, "doc": entry.doc})
 
 
 async def lines(store: Store, uid: str, *, after: str = "0") -> AsyncGenerator[bytes]:
@@ -122,7 +116,7 @@ async def check_cursor(store: Store, cursor: str, *, of_run: bool = False) -> No
 
 
 def _lines(entries: list[Entry]) -> bytes:
-    return b"".join(message(entry) + b"\n" for entry in entries)
+    return b"".join(entry.json_line + b"\n" for entry in entries)
 
 
 class DocumentStreamResponse(StreamingResponse):
@@ -356,14 +350,14 @@ class DocumentStreams:
 
 def _event(entry: Entry) -> bytes:
     """One entry as a server-sent event: its cursor is the id, its name the kind of event."""
-    return format_sse_event(data_str=message(entry).decode(), event=entry.name, id=entry.cursor)
+    return format_sse_event(data_str=entry.json_line.decode(), event=entry.name, id=entry.cursor)
 
 
 async def _send(socket: WebSocket, batches: AsyncGenerator[list[Entry]]) -> None:
     async for entries in batches:
         for entry in entries:
             async with asyncio.timeout(SEND_TIMEOUT_S):
-                await socket.send_text(message(entry).decode())
+                await socket.send_text(entry.json_line.decode())
 
 
 async def _end(*tasks: asyncio.Task[None]) -> None:

@@ -6,49 +6,43 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack, aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import orjson
 import typer
 
 from snakemap.core.cursor import cursor_ms
 from snakemap.core.document_text import gist
 from snakemap.core.documents import Entry
 from snakemap.errors import CursorError, SettingsError, StoreRewound, StoreUnavailable
+from snakemap.live.event_filter import EventFilter
 from snakemap.settings import Settings
 from snakemap.store.embedded_redis import EmbeddedRedis
 from snakemap.store.run_index import find_uid
 from snakemap.store.store import Store
 
-__all__ = ["ListenFilter", "line", "listen"]
+__all__ = ["ListenRequest", "line", "listen"]
 
 RETRY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class ListenFilter:
+class ListenRequest:
     """Which entries are printed.
 
     Attributes:
+        events: names of documents, and the uid of the only run, or ``"latest"`` for the newest one.
         after: cursor to begin after; None for what comes from now on, or, of one run or once, from the beginning.
-        run: uid of the only run, or ``"latest"`` for the newest one; empty for all.
-        names: of documents, like ``{"start", "stop"}``; empty for all.
         count: entries after which it ends; None: never.
         once: whether it ends when all has been printed that is there.
     """
 
+    events: EventFilter = field(default_factory=EventFilter)
     after: str | None = None
-    run: str = ""
-    names: frozenset[str] = field(default_factory=frozenset)
     count: int | None = None
     once: bool = False
 
-    def takes(self, entry: Entry) -> bool:
-        """Whether an entry is one of them."""
-        return self.run in ("", entry.run) and (not self.names or entry.name in self.names)
 
-
-def listen(settings: Settings, wanted: ListenFilter, *, as_json: bool) -> int:
+def listen(settings: Settings, wanted: ListenRequest, *, as_json: bool) -> int:
     """Prints entries as they come, until interrupted or as many as are wanted.
 
     Args:
@@ -75,7 +69,7 @@ def listen(settings: Settings, wanted: ListenFilter, *, as_json: bool) -> int:
     return 0
 
 
-async def _print(store: Store, wanted: ListenFilter, *, as_json: bool) -> None:
+async def _print(store: Store, wanted: ListenRequest, *, as_json: bool) -> None:
     left = wanted.count
     try:
         async with aclosing(_entries(store, wanted)) as entries:
@@ -88,19 +82,19 @@ async def _print(store: Store, wanted: ListenFilter, *, as_json: bool) -> None:
         await store.close()
 
 
-async def _entries(store: Store, wanted: ListenFilter) -> AsyncGenerator[Entry]:
+async def _entries(store: Store, wanted: ListenRequest) -> AsyncGenerator[Entry]:
     """What is wanted, as it comes; a store that goes away is waited for."""
     latest = await store.latest()
-    if wanted.run:
-        uid = await find_uid(store, wanted.run)
-        wanted = ListenFilter(wanted.after or "0", uid, wanted.names, wanted.count, wanted.once)
-    cursor = wanted.after or ("0" if wanted.once else latest)
+    events = wanted.events
+    if events.run:
+        events = replace(events, run=await find_uid(store, events.run))
+    cursor = wanted.after or ("0" if wanted.once or events.run else latest)
     await store.read(cursor, count=1)  # who cannot even begin is told so, instead of being kept waiting
-    if wanted.run:
-        async for entries in store.run_entries(wanted.run, after=cursor):
+    if events.run:
+        async for entries in store.run_entries(events.run, after=cursor):
             for entry in entries:
                 cursor = entry.cursor
-                if wanted.takes(entry):
+                if events.takes(entry):
                     yield entry
     while True:
         try:
@@ -108,7 +102,7 @@ async def _entries(store: Store, wanted: ListenFilter) -> AsyncGenerator[Entry]:
                 async for entries in batches:
                     for entry in entries:
                         cursor = entry.cursor
-                        if wanted.takes(entry):
+                        if events.takes(entry):
                             yield entry
         except StoreRewound as trouble:
             typer.echo(f"snakemap: {trouble}", err=True)
@@ -138,8 +132,7 @@ def line(entry: Entry, *, as_json: bool) -> str:
     '{"cursor":"1795461238076-0","name":"stop","run":"r","doc":{"exit_status":"success"}}'
     """
     if as_json:
-        told = {"cursor": entry.cursor, "name": entry.name, "run": entry.run, "doc": entry.doc}
-        return orjson.dumps(told).decode()
+        return entry.json_line.decode()
     milliseconds = cursor_ms(entry.cursor)
     clock = time.strftime("%H:%M:%S", time.localtime(milliseconds // 1000))
     words = gist(entry.name, entry.doc)

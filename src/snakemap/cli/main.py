@@ -273,10 +273,11 @@ def listen(
     once: Annotated[bool, typer.Option("--once", help="End when all has been printed that is there.")] = False,
 ) -> None:
     """Print what comes into the store, as it comes."""
-    from snakemap.cli.listen import ListenFilter
+    from snakemap.cli.listen import ListenRequest
     from snakemap.cli.listen import listen as work
+    from snakemap.live.event_filter import EventFilter
 
-    wanted = ListenFilter(after=after, run=run, names=frozenset(name or ()), count=count, once=once)
+    wanted = ListenRequest(EventFilter(run, frozenset(name or ())), after=after, count=count, once=once)
     _exit(lambda: work(load(), wanted, as_json=json))
 
 

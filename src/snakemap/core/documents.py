@@ -33,6 +33,7 @@ __all__ = [
     "parents",
     "progress_of",
     "shortened",
+    "to_json_line",
 ]
 
 BODY_BYTES_MAX = 16 * 1024 * 1024
@@ -162,6 +163,11 @@ class Entry:
     doc: dict[str, Any]
 
     @property
+    def json_line(self) -> bytes:
+        """The entry as one line of JSON, without its end."""
+        return to_json_line(self.cursor, self.name, self.run, self.doc)
+
+    @property
     def document(self) -> Document:
         """The entry as what was appended; a worker event too comes as a document, named :data:`WORKER`."""
         return Document(self.name, self.doc, run=self.run, task_id=self.task_id)
@@ -275,6 +281,22 @@ class Span:
         if not is_whole(start) or not is_whole(stop) or not 0 <= start <= stop:
             raise DocumentError(f"{what} {shortened(dict(value))} is not a range from start to stop")
         return cls(start, stop)
+
+
+def to_json_line(cursor: str, name: str, run: str, doc: Mapping[str, Any] | bytes) -> bytes:
+    """Return an event of the store as one line of JSON, without its end; a stored text that is no JSON as a string.
+
+    >>> to_json_line("1-0", "stop", "r", b'{"exit_status":"success"}')
+    b'{"cursor":"1-0","name":"stop","run":"r","doc":{"exit_status":"success"}}'
+    """
+    value: Any = doc
+    if isinstance(doc, bytes):
+        try:
+            orjson.loads(doc)
+            value = orjson.Fragment(doc.replace(b"\n", b" "))
+        except orjson.JSONDecodeError:
+            value = doc.decode("utf-8", "replace")
+    return orjson.dumps({"cursor": cursor, "name": name, "run": run, "doc": value})
 
 
 def _loads(body: bytes | str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from snakemap.core.documents import Entry
 from snakemap.store.entries import Raw
 
 __all__ = ["NO_RUN", "EventFilter", "EventRow"]
@@ -41,7 +42,7 @@ class EventFilter:
         text: somewhere in the document's JSON; letters of the alphabet in any case, and blanks behind ``:`` and ``,``
             do not matter.
 
-    >>> Filter(text='"exit_status": "ABORT"').takes_doc(b'{"exit_status":"abort"}')
+    >>> EventFilter(text='"exit_status": "ABORT"').takes_doc(b'{"exit_status":"abort"}')
     True
     """
 
@@ -49,11 +50,15 @@ class EventFilter:
     names: frozenset[str] = frozenset()
     text: str = ""
 
-    def takes(self, event: EventRow | Raw) -> bool:
+    def takes(self, event: EventRow | Raw | Entry) -> bool:
         """Whether run and name are wanted."""
         if self.run and event.run != ("" if self.run == NO_RUN else self.run):
             return False
         return not self.names or event.name in self.names
+
+    def takes_all(self, event: Raw) -> bool:
+        """Whether run, name and text are wanted."""
+        return self.takes(event) and self.takes_doc(event.doc)
 
     def takes_doc(self, doc: bytes) -> bool:
         """Whether the text is in a document."""

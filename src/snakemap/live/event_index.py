@@ -237,7 +237,7 @@ class EventIndex:
             more, size = bool(chunk), next_size(chunk, size)
             for raw in chunk:
                 looked, cursor = looked + 1, raw.cursor
-                if wanted.takes(raw) and wanted.takes_doc(raw.doc):
+                if wanted.takes_all(raw):
                     rows.append(row_of(raw))
                     if len(rows) == count:
                         break
@@ -257,7 +257,7 @@ class EventIndex:
             more, size = bool(chunk), next_size(chunk, size)
             for raw in chunk:
                 looked, cursor = looked + 1, cursor_before(raw.cursor)
-                if wanted.takes(raw) and wanted.takes_doc(raw.doc):
+                if wanted.takes_all(raw):
                     rows.append(row_of(raw))
                     if len(rows) == count:
                         break
@@ -319,7 +319,7 @@ class EventIndex:
             self._new.append(row)
             self._note(row)
             for selection in self.selections.values():
-                if selection.filter.takes(raw) and selection.filter.takes_doc(raw.doc):
+                if selection.filter.takes_all(raw):
                     selection.numbers.append(number)
         self._forget()
         self._news.set()

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from snakemap.core.cursor import cursor_numbers
-from snakemap.core.documents import WORKER, Entry, Message, WorkerEvent
+from snakemap.core.documents import WORKER, Entry, Message, WorkerEvent, to_json_line
 from snakemap.errors import (
     DocumentError,
 )
@@ -36,6 +36,11 @@ class Raw:
     name: str
     run: str
     doc: bytes
+
+    @property
+    def json_line(self) -> bytes:
+        """The entry as one line of JSON, without its end."""
+        return to_json_line(self.cursor, self.name, self.run, self.doc)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,18 @@ from tests.support.properties import examples, strange_values
 
 from snakemap.core.causal_order import CausalOrder
 from snakemap.core.coalesce import joined
-from snakemap.core.documents import SETTLED, WORKER, Document, Entry, Span, WorkerEvent, decode, envelope, parents
+from snakemap.core.documents import (
+    SETTLED,
+    WORKER,
+    Document,
+    Entry,
+    Span,
+    WorkerEvent,
+    decode,
+    envelope,
+    parents,
+    to_json_line,
+)
 from snakemap.errors import DocumentError
 
 RUN = "c2b8eafc-390c-4d1a-be80-23f2a976cfe1"
@@ -478,3 +489,19 @@ def test_joined_pages_hold_the_same_points_in_the_same_order(parts: list[tuple[s
 
 def shown(document: Document) -> str:
     return f"{document.name} {orjson.dumps(document.doc).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("doc", "line"),
+    [
+        ({"a": [1, None]}, b'{"a":[1,null]}'),
+        (b'{"a": [1,\n null]}', b'{"a": [1,  null]}'),
+        (b"no JSON \xff", '"no JSON \ufffd"'.encode()),
+    ],
+)
+def test_an_event_is_one_line_of_json(doc: Any, line: bytes) -> None:
+    written = to_json_line("5-0", "stop", "uid", doc)
+    assert written == b'{"cursor":"5-0","name":"stop","run":"uid","doc":' + line + b"}"
+    assert b"\n" not in written
+    if isinstance(doc, dict):
+        assert Entry("5-0", "stop", "uid", None, doc).json_line == written
