@@ -222,7 +222,7 @@ def test_the_history_is_searched_and_two_runs_are_compared(
     tab = open_page(chromium, f"{stack.url}/dashboard")
     tab.wait(lambda: len(tab.page.locator("li.run").all()) == 2)
     tab.wait(lambda: tab.page.locator("li.run img").evaluate_all("all => all.map((i) => i.naturalHeight)") == [24, 32])
-    assert "complete · 15 of 15" in tab.text("li.run .state")
+    tab.wait(lambda: "complete · 15 of 15" in tab.text("li.run .state"))
     tab.page.get_by_placeholder("plan, file").fill("step")
     tab.wait(lambda: len(tab.page.locator("li.run").all()) == 1)
     tab.page.get_by_placeholder("plan, file").fill("")

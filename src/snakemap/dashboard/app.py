@@ -124,6 +124,7 @@ def process() -> ServerProcess:
     """
     logs.install()
     separate_model_ids()
+    settings.perform_document_validation.set_value(False)  # finds mistakes of developers, 0.1 s for each page
     told = load()
     url = told.redis_url
     if not url:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from bokeh.document import Document
 from panel.io.state import set_curdoc
 
-from snakemap.dashboard.callbacks import soon
+from snakemap.dashboard.callbacks import UNSENT_MS, later, soon, unsent
 from snakemap.errors import SnakemapError
 
 __all__ = ["BackgroundTasks"]
@@ -82,9 +82,14 @@ class BackgroundTasks:
             del self._tasks[kind]
 
     def _tell(self, told: Callable[[], None]) -> None:
-        if not self._gone:
-            with set_curdoc(self.document):
-                told()
+        """Tell the page, once the browser has all models that it may be about."""
+        if self._gone:
+            return
+        if unsent(self.document):
+            later(self.document, functools.partial(self._tell, told), UNSENT_MS)
+            return
+        with set_curdoc(self.document):
+            told()
 
 
 async def _nothing() -> None:

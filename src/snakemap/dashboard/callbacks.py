@@ -17,7 +17,10 @@ from panel.io import document as panel_document
 from panel.io.state import set_curdoc
 from panel.widgets import Button
 
-__all__ = ["every", "later", "on_change", "on_click", "on_events", "soon", "unsent"]
+__all__ = ["UNSENT_MS", "every", "later", "on_change", "on_click", "on_events", "soon", "unsent"]
+
+UNSENT_MS = 20
+"""Until what Panel keeps for a browser is looked at again; see :func:`unsent`."""
 
 
 def soon(document: Document, work: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ from snakemap.blueapi.scan_control import Caller
 from snakemap.blueapi.status_poller import StatusPoller
 from snakemap.core.run import Run
 from snakemap.dashboard.callbacks import on_click
+from snakemap.dashboard.deferred import Deferred
 from snakemap.dashboard.figure_theme import STALE
 from snakemap.dashboard.notifications import warn
 from snakemap.dashboard.panes.compare import CompareView
@@ -141,15 +142,18 @@ class Dashboard(pn.viewable.Viewer):
         maps = _pane(
             self._toolbar(), self._bounds(), self.tab.maps_place, TimeBarPane(self.tab).bar, classes=["center"]
         )
-        compare = CompareView(self.tab, on_back=lambda: see(maps))
-        comparing = _pane(compare, classes=["center"])
+        compare = Deferred(
+            self.tab.document,
+            lambda: CompareView(self.tab, on_back=lambda: see(maps), on_channel=self._on_compared_channel),
+        )
+        comparing = _pane(compare.place, classes=["center"])
         panes = [maps, comparing]
 
         def see(wanted: pn.viewable.Viewable) -> None:
             for pane in panes:
                 pane.visible = pane is wanted
-            if wanted is not comparing:
-                compare.let_go()
+            if wanted is not comparing and compare.made is not None:
+                compare.made.let_go()
             self.center.seen = {maps: "maps", comparing: "comparison"}.get(wanted, "dataset")
             if self.address is not None:
                 self.address.moved()
@@ -157,19 +161,23 @@ class Dashboard(pn.viewable.Viewer):
         if self.room is not None:
             PastFrameReader(self.tab, self.room)
             self.visit = FileWorkspace(self.room, self.tab, on_dataset=lambda dataset: see(chosen if dataset else maps))
-            chosen = _pane(self.visit.dataset, classes=["center"])
+            chosen = _pane(self.visit.dataset.place, classes=["center"])
             panes.append(chosen)
 
         def compare_runs(event: Any) -> None:
             runs = event.new.get("runs") if isinstance(event.new, dict) else None
             if isinstance(runs, list) and len(runs) == 2 and all(isinstance(uid, str) for uid in runs):
-                compare.compare(runs[0], runs[1], then=lambda: see(comparing))
+                compare.use(lambda view: view.compare(runs[0], runs[1], then=lambda: see(comparing)))
 
         self.center = CenterPane("maps", lambda: see(maps), lambda: see(comparing), compare, self.visit)
         self.tab.run_list.param.watch(compare_runs, "compare")
         self.tab.run_list.param.watch(lambda _: see(maps), ["again", "pinned"])
         see(maps)
         return panes
+
+    def _on_compared_channel(self) -> None:
+        if self.address is not None:
+            self.address.soon()
 
     def _toolbar(self) -> pn.viewable.Viewable:
         """Secondary things, in one line over the maps."""

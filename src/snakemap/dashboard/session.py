@@ -19,7 +19,7 @@ from snakemap.core.maps import Maps
 from snakemap.core.raster import Raster
 from snakemap.core.run import Run
 from snakemap.core.streams import MapSource
-from snakemap.dashboard.callbacks import later, on_change, soon, unsent
+from snakemap.dashboard.callbacks import UNSENT_MS, later, on_change, soon, unsent
 from snakemap.dashboard.client_state import ClientState, inner_size, script
 from snakemap.dashboard.notifications import warn
 from snakemap.dashboard.panes.frame import FrameView
@@ -42,7 +42,6 @@ __all__ = ["Session"]
 
 log = logging.getLogger(__name__)
 
-UNSENT_MS = 20
 WORDS_PERIOD_S = 1.0
 """Words and numbers change once a second, and at once after a choice; each change costs as much as a whole update."""
 

@@ -11,6 +11,7 @@ from panel.io.state import set_curdoc
 
 from snakemap.core.run import Run
 from snakemap.dashboard.callbacks import later, soon
+from snakemap.dashboard.deferred import Deferred
 from snakemap.dashboard.notifications import warn
 from snakemap.dashboard.panes.compare import CompareView
 from snakemap.dashboard.panes.file_workspace import FileWorkspace
@@ -43,7 +44,7 @@ class CenterPane:
     seen: str
     see_maps: Callable[[], None]
     see_comparison: Callable[[], None]
-    compare: CompareView
+    compare: Deferred[CompareView]
     visit: FileWorkspace | None
 
 
@@ -83,7 +84,6 @@ class UrlSync:
         self.bar.param.watch(self._on_asked, "asked")
         tab.choices.param.watch(self._on_theme, "theme")
         tab.choices.param.watch(self.soon, [name for name in tab.choices.param if name != "name"])
-        center.compare.channel.param.watch(self.soon, "value")
         lists.param.watch(self.soon, "active")
         if center.visit is not None:
             center.visit.on_shown = self.soon
@@ -168,12 +168,13 @@ class UrlSync:
         if wanted is not None:
             names = ("file", "node", "display", "index", "compare", "compared")
             return replace(place, **{name: getattr(wanted, name) for name in names})
-        shown = center.visit.dataset.shown if center.visit is not None else None
+        shown = center.visit.shown if center.visit is not None else None
         if center.seen == "dataset" and shown is not None:
             display = "" if shown.display == displays_of(shown.about)[0] else shown.display
             return replace(place, file=shown.file, node=shown.node, display=display, index=tuple(shown.index))
-        runs, channel = center.compare.runs, center.compare.channel
-        if center.seen == "comparison" and runs is not None:
+        compare = center.compare.made
+        if center.seen == "comparison" and compare is not None and compare.runs is not None:
+            runs, channel = compare.runs, compare.channel
             compared = "" if channel.value == channel.options[-1] else channel.value
             return replace(place, compare=(runs[0].uid, runs[1].uid), compared=compared)
         return place
@@ -208,7 +209,11 @@ class UrlSync:
             center.visit.open(place.file, place.node, display=place.display, index=place.index, then=done)
         elif place.compare:
             first, second = place.compare
-            center.compare.compare(first, second, channel=place.compared, then=center.see_comparison, failed=done)
+            center.compare.use(
+                lambda view: view.compare(
+                    first, second, channel=place.compared, then=center.see_comparison, failed=done
+                )
+            )
         else:
             done()
 

@@ -52,9 +52,17 @@ class CompareView(pn.viewable.Viewer):
     Args:
         tab: whose it is.
         on_back: called when the user wants to see the maps again.
+        on_channel: called when another channel is compared.
     """
 
-    def __init__(self, tab: Session, *, on_back: Callable[[], None], **params: Any) -> None:
+    def __init__(
+        self,
+        tab: Session,
+        *,
+        on_back: Callable[[], None],
+        on_channel: Callable[[], None] = lambda: None,
+        **params: Any,
+    ) -> None:
         super().__init__(**params)
         self.tab = tab
         self.errands = BackgroundTasks(tab.document)
@@ -65,6 +73,7 @@ class CompareView(pn.viewable.Viewer):
         on_click(back, tab.document, on_back)
         self.channel = pn.widgets.RadioButtonGroup(options=list(DEFAULT_CHANNELS), value="total", **css)
         self.channel.param.watch(lambda _: self.draw(), "value")
+        self.channel.param.watch(lambda _: on_channel(), "value")
         self.note = pn.pane.HTML("", sizing_mode="stretch_width", styles={"color": "var(--sm-faint)"}, margin=(6, 8))
         self.sources = {part: ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []}) for part in PARTS}
         self.mappers = {

@@ -12,7 +12,9 @@ from typing import Any
 from snakemap.core.derived_documents import Rectangle
 from snakemap.core.run import Run
 from snakemap.dashboard.background import BackgroundTasks
+from snakemap.dashboard.deferred import Deferred
 from snakemap.dashboard.panes.dataset import DatasetView, complain
+from snakemap.dashboard.panes.dataset_state import ShownDataset
 from snakemap.dashboard.panes.file_browser import Files
 from snakemap.dashboard.panes.hdf5_tree import Hdf5Tree
 from snakemap.dashboard.session import Session
@@ -71,22 +73,34 @@ class FileWorkspace:
         document = tab.document
         self.files = Files(room.directories, document=document, on_file=self._on_file, on_run=self._on_run)
         self.tree = Hdf5Tree(room.looker, document=document, on_node=self._on_node, download_max=room.download_max)
-        self.dataset = DatasetView(
-            room.looker,
-            document=document,
-            theme=THEMES[tab.choices.theme],
-            on_back=lambda: on_dataset(False),
-            on_maps=self._open_as_maps,
-            on_shown=lambda: self.on_shown(),
-        )
+        self.dataset = Deferred(document, self._make_dataset)
         self.on_shown: Callable[[], None] = lambda: None
         self._wanted: tuple[str, str, Sequence[int]] | None = None
         self.errands = BackgroundTasks(document)
         self._started = False
-        tab.choices.param.watch(lambda event: self.dataset.restyle(THEMES[event.new]), "theme")
+        tab.choices.param.watch(self._on_theme, "theme")
         tab.choices.param.watch(lambda _: on_dataset(False), "pinned")
         tab.on_words(self._on_words)
         tab.on_close(self.close)
+
+    @property
+    def shown(self) -> ShownDataset | None:
+        """The dataset that was shown last."""
+        return self.dataset.made.shown if self.dataset.made is not None else None
+
+    def _make_dataset(self) -> DatasetView:
+        return DatasetView(
+            self.room.looker,
+            document=self.tab.document,
+            theme=THEMES[self.tab.choices.theme],
+            on_back=lambda: self.on_dataset(False),
+            on_maps=self._open_as_maps,
+            on_shown=lambda: self.on_shown(),
+        )
+
+    def _on_theme(self, event: Any) -> None:
+        if self.dataset.made is not None:
+            self.dataset.made.restyle(THEMES[event.new])
 
     def start(self) -> None:
         """Lists the data root, when somebody looks at the files for the first time."""
@@ -109,15 +123,20 @@ class FileWorkspace:
         self._wanted = file, display, index
 
         def told(trouble: SnakemapError | None) -> None:
-            shown, self._wanted = self.dataset.shown, None
-            if trouble is None and (shown is None or shown.file != file):
-                trouble = FrameError(f"nothing in {node or file} can be drawn")
+            self._wanted = None
             if trouble is None:
+                self.dataset.use(lambda view: tell(view.shown))
+            else:
+                complain(trouble)
+                then()
+
+        def tell(shown: ShownDataset | None) -> None:
+            if shown is not None and shown.file == file:
                 self._started = True
                 self.files.mark(file)
                 self._name_run(file)
             else:
-                complain(trouble)
+                complain(FrameError(f"nothing in {node or file} can be drawn"))
             then()
 
         self.tree.show(file, node=node, then=told)
@@ -126,7 +145,8 @@ class FileWorkspace:
         """Lets go of everything."""
         self.files.close()
         self.tree.close()
-        self.dataset.close()
+        if self.dataset.made is not None:
+            self.dataset.made.close()
         self.errands.close()
 
     def on_tree(self, tell: Callable[[], None]) -> None:
@@ -142,7 +162,7 @@ class FileWorkspace:
     def _on_node(self, file: str, about: dict[str, Any]) -> None:
         wanted, self._wanted = self._wanted, None
         display, index = wanted[1:] if wanted is not None and wanted[0] == file else ("", ())
-        self.dataset.look_at(file, about, stack=is_stack(about), display=display, index=index)
+        self.dataset.use(lambda view: view.look_at(file, about, stack=is_stack(about), display=display, index=index))
         self.on_dataset(True)
 
     def _open_as_maps(self, file: str, about: dict[str, Any]) -> None:

@@ -11,9 +11,12 @@ import panel as pn
 from bokeh.models import (
     ColorBar,
     ColumnDataSource,
+    Image,
+    ImageRGBA,
     LabelSet,
     LinearColorMapper,
     PanTool,
+    Quad,
     Range1d,
     ResetTool,
     WheelZoomTool,
@@ -139,14 +142,11 @@ class FrameView(pn.viewable.Viewer):
         plot.add_tools(pan, wheel, ResetTool(), save_tool("frame"))
         plot.toolbar.update(active_scroll=wheel, autohide=True, logo=None, stylesheets=[TOOLBAR])
         resettable(plot)
-        self.picture = plot.image(
-            image="image", x=0, y=0, dw="dw", dh="dh", source=self.image, color_mapper=self.mapper, visible=False
-        )
-        self.colors = plot.image_rgba(image="image", x=0, y=0, dw="dw", dh="dh", source=self.color_image, visible=False)
-        plot.quad(
-            left="left", right="right", top="top", bottom="bottom", source=self.outlines,
-            fill_color=None, line_color="color", line_width=2,
-        )  # fmt: skip
+        place: dict[str, Any] = {"image": "image", "x": 0, "y": 0, "dw": "dw", "dh": "dh"}
+        self.picture = plot.add_glyph(self.image, Image(**place, color_mapper=self.mapper), visible=False)
+        self.colors = plot.add_glyph(self.color_image, ImageRGBA(**place), visible=False)
+        sides = {side: side for side in ("left", "right", "top", "bottom")}
+        plot.add_glyph(self.outlines, Quad(**sides, fill_color=None, line_color="color", line_width=2))
         labels = LabelSet(
             x="left", y="top", text="name", text_color="color", source=self.outlines, text_font_size="12px",
             text_font_style="bold", background_fill_color="black", background_fill_alpha=0.7,

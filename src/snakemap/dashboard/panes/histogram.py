@@ -16,6 +16,7 @@ from bokeh.models import (
     CustomJSTicker,
     CustomJSTickFormatter,
     NumeralTickFormatter,
+    Quad,
     Range1d,
     ResetTool,
 )
@@ -53,7 +54,7 @@ class HistogramView(pn.viewable.Viewer):
         self.source = ColumnDataSource({"left": edges[:-1], "right": edges[1:], "top": np.zeros(BINS)})
         self.count_range = Range1d(start=0, end=1.04)
         self.value_range = ValueRange()
-        self.brushed = BoxAnnotation(visible=False)
+        self.brushed = BoxAnnotation(left=0, right=1, visible=False)
         self.figure = self._figure()
         on_events(self.figure, SelectionGeometry, tell=lambda event: _brushed(event, on_brush))
         on_events(self.figure, Reset, DoubleTap, tell=lambda _: on_brush(None))
@@ -120,7 +121,7 @@ class HistogramView(pn.viewable.Viewer):
         box = BoxSelectTool(dimensions="width", renderers=[], description="Brush a range")
         plot.add_tools(box, ResetTool(), save_tool("histogram"))
         plot.toolbar.active_drag = box
-        self.bars = plot.quad(left="left", right="right", top="top", bottom=0, source=self.source, line_color=None)
+        self.bars = plot.add_glyph(self.source, Quad(left="left", right="right", top="top", bottom=0, line_color=None))
         plot.add_layout(self.brushed)
         plot.yaxis.axis_label = "pixels"
         plot.yaxis.ticker = BasicTicker(min_interval=1)  # there are no half pixels

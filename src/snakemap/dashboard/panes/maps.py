@@ -20,6 +20,8 @@ from bokeh.models import (
     CrosshairTool,
     Div,
     GlyphRenderer,
+    Image,
+    Line,
     LinearColorMapper,
     LogColorMapper,
     LogTicker,
@@ -27,6 +29,7 @@ from bokeh.models import (
     Range1d,
     ResetTool,
     SaveTool,
+    Scatter,
     Span,
     WheelZoomTool,
 )
@@ -92,11 +95,12 @@ class MapsView(pn.viewable.Viewer):
         # what a log scale cannot show is none of its colors: an image over the other colors what is not above zero
         self._no_log = LinearColorMapper(palette=[CLEAR], low=SMALLEST, high=1, high_color=CLEAR, nan_color=CLEAR)
         self.bars = [self._bar(number) for number in range(len(self.channels))]
-        self.boxes = [BoxAnnotation(visible=False) for _ in channels]
+        handles = BoxAnnotation().handles
+        self.boxes = [_box(handles) for _ in channels]
         self.way = {name: ColumnDataSource({"x": [], "y": []}) for name in ("done", "ahead")}
         self.way |= {name: ColumnDataSource({"x": [], "y": [], "angle": []}) for name in ("arrows", "here")}
         self._trails: list[tuple[Any, Any]] = []
-        self.edges = [BoxAnnotation(visible=False, level="underlay") for _ in channels]
+        self.edges = [_box(handles, level="underlay") for _ in channels]
         self.images: list[Any] = []
         self.figures = [self._figure(number) for number in range(len(self.channels))]
         self._connect(on_box)
@@ -249,6 +253,9 @@ class MapsView(pn.viewable.Viewer):
         if trail is None:
             self.page.trail = None
         else:
+            if not self._trails:
+                self._trails = [self._way_over(plot) for plot in self.figures]
+                self._color_trails()
             corners = {"xs": trail.xs, "ys": trail.ys, "ns": trail.seq_nums}
             self.page.trail = {**{name: values.tolist() for name, values in corners.items()}, "arrows": trail.arrows}
 
@@ -302,9 +309,12 @@ class MapsView(pn.viewable.Viewer):
         self._color_bars()
         for span in self._cross:
             span.update(line_color=theme.text, line_alpha=0.5)
+        self._color_trails()
+
+    def _color_trails(self) -> None:
         for ahead, here in self._trails:
-            ahead.glyph.line_color = theme.faint
-            here.glyph.fill_color = theme.accent
+            ahead.glyph.line_color = self.theme.faint
+            here.glyph.fill_color = self.theme.accent
 
     def _figure(self, number: int) -> Any:
         name = self.channels[number]
@@ -323,10 +333,9 @@ class MapsView(pn.viewable.Viewer):
             name=f"map-{name}",
             lod_threshold=None,
         )
-        place = {"x": 0, "y": 0, "dw": 1, "dh": 1, "source": self.cells}
-        self.images.append(plot.image(image=name, color_mapper=self.mappers[number], **place))
-        self.images.append(plot.image(image="veil", color_mapper=self.veil, **place))
-        self._trails.append(self._way_over(plot))
+        place = {"x": 0, "y": 0, "dw": 1, "dh": 1}
+        for field, mapper in ((name, self.mappers[number]), ("veil", self.veil)):
+            self.images.append(plot.add_glyph(self.cells, Image(image=field, color_mapper=mapper, **place)))
         plot.add_layout(self.bars[number], "right")
         plot.add_layout(self.edges[number])
         plot.add_layout(self.boxes[number])
@@ -334,19 +343,14 @@ class MapsView(pn.viewable.Viewer):
         return plot
 
     def _way_over(self, plot: Any) -> tuple[Any, Any]:
-        """The way of the stage, empty until somebody asks for it; it is to be seen on dark and on bright pixels."""
-        ahead = plot.line("x", "y", source=self.way["ahead"], line_width=1, line_dash="dotted", line_alpha=0.9)
+        """Add the path of the stage to a map, made when it is first shown; it is visible on dark and bright pixels."""
+        ahead = plot.add_glyph(self.way["ahead"], Line(line_width=1, line_dash="dotted", line_alpha=0.9))
         for color, width, alpha in (("black", 2.5, 0.4), ("white", 1, 0.65)):
-            plot.line("x", "y", source=self.way["done"], line_color=color, line_width=width, line_alpha=alpha)
-        places = {"x": "x", "y": "y", "angle": "angle"}
-        plot.scatter(
-            **places, source=self.way["arrows"], marker="triangle", size=8, fill_color="white", line_color="black",
-            line_alpha=0.6,
-        )  # fmt: skip
-        here = plot.scatter(
-            **places, source=self.way["here"], marker="circle", size=10, line_width=2, line_color="white"
-        )
-        return ahead, here
+            plot.add_glyph(self.way["done"], Line(line_color=color, line_width=width, line_alpha=alpha))
+        arrow: dict[str, Any] = {"fill_color": "white", "line_color": "black", "line_alpha": 0.6}
+        plot.add_glyph(self.way["arrows"], Scatter(angle="angle", marker="triangle", size=8, **arrow))
+        dot = Scatter(angle="angle", marker="circle", size=10, line_width=2, line_color="white")
+        return ahead, plot.add_glyph(self.way["here"], dot)
 
     def _add_tools(self, plot: Any) -> None:
         wheel, pan = WheelZoomTool(zoom_on_axis=False), PanTool()
@@ -410,6 +414,11 @@ def file_stem(start: Mapping[str, Any]) -> str:
     parts = [str(start.get("plan_name") or "run"), str(start.get("scan_id") or ""), str(start["uid"])[:8]]
     safe = ["".join(c if c.isascii() and c.isalnum() else "_" for c in part[:60]) for part in parts if part]
     return "-".join(["snakemap", *safe])
+
+
+def _box(handles: Any, **options: Any) -> BoxAnnotation:
+    """Return a hidden box; all boxes of a view share their handles, which nobody can grip."""
+    return BoxAnnotation(left=0, right=1, bottom=0, top=1, visible=False, handles=handles, **options)
 
 
 def _drawn(event: SelectionGeometry, on_box: Callable[[Corners | None], None]) -> None:
