@@ -1,4 +1,10 @@
-"""A log of changed cells with a version: readers ask what changed since theirs."""
+"""A log of changed cells with a version: readers ask what changed since theirs.
+
+::
+
+    add [4, 7]     version 2     log  4 7            since(0)  4 7
+    add [7, 9]     version 4     log  4 7 7 9        since(2)  7 9      since(0)  4 7 9
+"""
 
 from __future__ import annotations
 
@@ -9,26 +15,31 @@ __all__ = ["ChangeLog"]
 
 
 class ChangeLog:
-    """Which cells changed, in order: a log that never grows longer than a few times the cells there are.
+    """Which cells changed, in order; a change costs the same however many came before.
+
+    Args:
+        size: of a log that never grows longer than a few times the cells there are; None keeps every change.
+        version: to begin with.
 
     Attributes:
         version: how many changes there have been.
     """
 
-    def __init__(self, size: int, version: int = 0) -> None:
+    def __init__(self, size: int | None = None, version: int = 0) -> None:
         self.version = self._begin = version
         self._size = size
         self._log = np.empty(1024, dtype=np.int32)
 
     def add(self, cells: npt.NDArray[np.integer]) -> None:
-        """Remembers cells that have just changed."""
+        """Append cells that have just changed."""
         kept = self.version - self._begin
-        if kept > 4096 and kept + len(cells) > 2 * self._size:
-            # who asks for what is older than half of this is told that every cell has changed
+        if self._size is not None and kept > 4096 and kept + len(cells) > 2 * self._size:
+            # a reader that asks for what is older than half of this gets every cell
             cut = kept - min(kept, self._size)
             self._log[: kept - cut] = self._log[cut:kept].copy()
             self._begin, kept = self._begin + cut, kept - cut
         if kept + len(cells) > len(self._log):
+            # a new array: a reader of the old one is not disturbed
             grown = np.empty(max(kept + len(cells), 2 * len(self._log)), dtype=np.int32)
             grown[:kept] = self._log[:kept]
             self._log = grown
@@ -36,7 +47,7 @@ class ChangeLog:
         self.version += len(cells)
 
     def since(self, version: int) -> npt.NDArray[np.int64]:
-        """Cells changed after a version, each once, in rising order; all of them when that is too long ago."""
-        if version < self._begin:
+        """Return the cells changed after a version, each once, in rising order; all of them when that is too old."""
+        if self._size is not None and version < self._begin:
             return np.arange(self._size, dtype=np.int64)
         return np.unique(self._log[version - self._begin : self.version - self._begin]).astype(np.int64)

@@ -14,6 +14,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
+from snakemap.core.change_log import ChangeLog
 from snakemap.core.raster import Raster
 
 __all__ = ["BINS", "ChannelSummary", "Maps", "histogram", "span_of", "summarize", "value_at"]
@@ -56,7 +57,6 @@ class Maps:
     Attributes:
         grids: float64 (channels, rows, columns) in counts; NaN where the stage has not been. Changed in place.
         reference: float64 (channels,), the running maximum of each; NaN before the first point.
-        version: how many pixels have been changed so far; the handle for :meth:`changed`.
         visited: pixels whose point has come.
         last_cell: the pixel that changed last, or -1.
         highest: the highest seq_num inside the raster that has come; 0 before the first.
@@ -67,14 +67,13 @@ class Maps:
         self.channels = tuple(channels)
         self.grids = np.full((len(self.channels), raster.rows, raster.columns), np.nan)
         self.reference = np.full(len(self.channels), np.nan)
-        self.version = 0
         self.visited = 0
         self.last_cell = -1
         self.highest = 0
         self._flat = self._flattened()
         self._seen = np.zeros(raster.size, dtype=bool)
         self._beyond: set[int] = set()
-        self._log = np.empty(1024, dtype=np.int32)
+        self._changes = ChangeLog()
         self._minimum = np.full(len(self.channels), np.nan)
         self._sum = np.zeros(len(self.channels))
         self._filled = np.zeros(len(self.channels), dtype=np.int64)
@@ -93,6 +92,11 @@ class Maps:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._flat = self._flattened()  # pickled, it would be another array
+
+    @property
+    def version(self) -> int:
+        """How many pixels have been changed so far; the handle for :meth:`changed`."""
+        return self._changes.version
 
     @property
     def beyond(self) -> int:
@@ -134,12 +138,15 @@ class Maps:
             self._recount()
         if np.any(changed & ~fresh):
             self._rewritten = self.version + 1
-        self._remember(cells[changed])
+        cells = cells[changed]
+        if len(cells):
+            self._changes.add(cells)
+            self.last_cell = int(cells[-1])
         return int(np.count_nonzero(inside))
 
     def changed(self, since: int) -> npt.NDArray[np.int64]:
         """Cells (``row * columns + column``) changed after a version, each once, in rising order."""
-        return np.unique(self._log[since : self.version]).astype(np.int64)
+        return self._changes.since(since)
 
     def seen(self, seq_num: int) -> bool:
         """Whether the pixel of a point has been visited."""
@@ -236,19 +243,6 @@ class Maps:
             self._sum[channel] = summary.total
             self._filled[channel] = summary.points
             self._peak[channel] = summary.row * self.raster.columns + summary.column if summary.row >= 0 else -1
-
-    def _remember(self, cells: npt.NDArray[np.int64]) -> None:
-        if not len(cells):
-            return
-        needed = self.version + len(cells)
-        if needed > len(self._log):
-            # a new array, twice as long: whoever holds the old one goes on reading it undisturbed
-            grown = np.empty(max(needed, 2 * len(self._log)), dtype=np.int32)
-            grown[: self.version] = self._log[: self.version]
-            self._log = grown
-        self._log[self.version : needed] = cells
-        self.version = needed
-        self.last_cell = int(cells[-1])
 
 
 def _last_of_each(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from snakemap.core.change_log import ChangeLog
 from snakemap.errors import GeometryError
 
 __all__ = ["Lattice", "ScanPath"]
@@ -107,7 +108,6 @@ class ScanPath:
 
     Attributes:
         planned: whether all positions were known from the start.
-        version: how many positions have been put or moved so far; the handle for :meth:`changed`.
         xs: (capacity,) horizontal position of the point of seq_num ``index + 1``; NaN where not known.
         ys: the same for the vertical ones.
         size: one more than the highest index that is known.
@@ -124,17 +124,21 @@ class ScanPath:
         (self.x_name, self.x_unit), (self.y_name, self.y_unit) = x, y
         self.lattice = lattice
         self.planned = positions is not None
-        self.version = 0
         self.size = 0
         self.xs = np.full(1024, np.nan)
         self.ys = np.full(1024, np.nan)
-        self._log = np.empty(1024, dtype=np.int32)
+        self._changes = ChangeLog()
         self._bounds = (np.inf, -np.inf, np.inf, -np.inf)
         if positions is not None:
             xs, ys = (np.asarray(values, dtype=np.float64) for values in positions)
             if xs.shape != ys.shape or xs.ndim != 1 or not np.all(np.isfinite(xs)) or not np.all(np.isfinite(ys)):
                 raise GeometryError("positions that are not finite, or not as many along one axis as along the other")
             self.put(np.arange(1, len(xs) + 1), xs, ys)
+
+    @property
+    def version(self) -> int:
+        """How many positions have been put or moved so far; the handle for :meth:`changed`."""
+        return self._changes.version
 
     @property
     def bounds(self) -> tuple[float, float, float, float] | None:
@@ -169,7 +173,7 @@ class ScanPath:
             min(bottom, float(ys.min())),
             max(top, float(ys.max())),
         )
-        self._remember(index)
+        self._changes.add(index)
 
     def at(self, seq_nums: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Horizontal and vertical position (n,) of some points; NaN where not known."""
@@ -180,7 +184,7 @@ class ScanPath:
 
     def changed(self, since: int) -> npt.NDArray[np.int64]:
         """Indices (``seq_num - 1``) placed or moved after a version, each once, in rising order."""
-        return np.unique(self._log[since : self.version]).astype(np.int64)
+        return self._changes.since(since)
 
     def fill_units(self, units: Mapping[str, str]) -> None:
         """Fills in the units of axes whose unit was not known, by their names."""
@@ -197,13 +201,3 @@ class ScanPath:
             return
         more = np.full(max(size, 2 * len(self.xs)) - len(self.xs), np.nan)
         self.xs, self.ys = np.concatenate([self.xs, more]), np.concatenate([self.ys, more])
-
-    def _remember(self, index: npt.NDArray[np.int64]) -> None:
-        needed = self.version + len(index)
-        if needed > len(self._log):
-            # a new array: whoever holds the old one goes on reading it undisturbed
-            grown = np.empty(max(needed, 2 * len(self._log)), dtype=np.int32)
-            grown[: self.version] = self._log[: self.version]
-            self._log = grown
-        self._log[self.version : needed] = index
-        self.version = needed
