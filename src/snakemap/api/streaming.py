@@ -23,6 +23,7 @@ from snakemap.core.documents import Entry
 from snakemap.errors import CursorError, CursorGone, SnakemapError, StoreRewound
 from snakemap.store.run_index import find_uid
 from snakemap.store.store import Store
+from snakemap.store.tasks import cancel_tasks
 from snakemap.web.connection_limits import ConnectionSlots
 
 __all__ = ["DocumentStreamResponse", "DocumentStreams", "ServerSentEvents", "lines", "page_lines", "refuse"]
@@ -317,7 +318,7 @@ class DocumentStreams:
             if gone:
                 leave()
         finally:
-            await _end(sending, leaving)
+            await cancel_tasks(sending, leaving)
         # asked for even where nobody is there to hear it, or asyncio complains that it was not
         trouble = None if sending.cancelled() else sending.exception()
         if gone:
@@ -358,14 +359,6 @@ async def _send(socket: WebSocket, batches: AsyncGenerator[list[Entry]]) -> None
         for entry in entries:
             async with asyncio.timeout(SEND_TIMEOUT_S):
                 await socket.send_text(entry.json_line.decode())
-
-
-async def _end(*tasks: asyncio.Task[None]) -> None:
-    """Cancels tasks until they end: redis-py's ``wait_for`` may swallow a cancellation before Python 3.12."""
-    while going_on := [task for task in tasks if not task.done()]:
-        for task in going_on:
-            task.cancel()
-        await asyncio.wait(going_on, timeout=0.1)
 
 
 async def _left(socket: WebSocket) -> None:

@@ -12,9 +12,9 @@ from snakemap.core.documents import Entry
 from snakemap.errors import StoreRewound, StoreUnavailable
 from snakemap.ingest.event_log_files import EventLogFiles
 from snakemap.ingest.event_log_lines import Received
-from snakemap.ingest.timing import end_if_cancelled
 from snakemap.ingest.worker_stats import WorkerStats
 from snakemap.store.store import StreamPosition
+from snakemap.store.tasks import end_if_cancelled
 
 __all__ = ["EventLogWriter"]
 

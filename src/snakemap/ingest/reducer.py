@@ -21,10 +21,10 @@ from snakemap.ingest.derived_writer import Store as PagesStore
 from snakemap.ingest.lost_runs import lost_because
 from snakemap.ingest.reader_pool import ReaderPool
 from snakemap.ingest.run_reducer import RunReducer
-from snakemap.ingest.timing import end_if_cancelled
 from snakemap.ingest.worker_stats import WorkerStats
 from snakemap.render.thumbnail import thumbnail
 from snakemap.store.store import StreamPosition
+from snakemap.store.tasks import end_if_cancelled
 
 __all__ = ["Reducer"]
 

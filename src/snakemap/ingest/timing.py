@@ -6,18 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 
-__all__ = ["Clock", "Timeouts", "end_if_cancelled"]
-
-
-def end_if_cancelled() -> None:
-    """Raises CancelledError in a task that was told to end and has not noticed.
-
-    redis-py sends with ``asyncio.wait_for``, which before Python 3.12 forgets a cancellation that comes just as the
-    sending is done.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+__all__ = ["Clock", "Timeouts"]
 
 
 class Clock:

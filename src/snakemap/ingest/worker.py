@@ -21,11 +21,12 @@ from snakemap.ingest.event_log_writer import EventLogWriter
 from snakemap.ingest.listener import Listener
 from snakemap.ingest.reader_pool import ReaderPool
 from snakemap.ingest.reducer import Reducer
-from snakemap.ingest.timing import Clock, Timeouts, end_if_cancelled
+from snakemap.ingest.timing import Clock, Timeouts
 from snakemap.ingest.worker_stats import WorkerStats
 from snakemap.settings import Settings
 from snakemap.store.embedded_redis import EmbeddedRedis
 from snakemap.store.store import Store
+from snakemap.store.tasks import cancel_tasks, end_if_cancelled
 from snakemap.transport.stomp_source import StompSource
 
 __all__ = ["Worker", "ingest", "run"]
@@ -144,7 +145,7 @@ class Worker:
                 while self.leads:
                     await clock.sleep(look_s)
                 log.warning("the lease cannot be renewed; messages wait at the broker until it is")
-                await _cancelled(listening)
+                await cancel_tasks(listening)
 
     async def _take_lease(self) -> None:
         """Returns when we are the only worker; a dead one on this host is replaced at once."""
@@ -229,13 +230,6 @@ class Worker:
             "host": socket.gethostname(),
             "time": self.tally.clock.now(),
         }
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    """Cancels a task until it has ended: redis-py may swallow a cancellation."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait((task,), timeout=0.1)
 
 
 def own_name() -> str:

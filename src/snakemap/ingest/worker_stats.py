@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from snakemap.core.documents import WorkerEvent
 from snakemap.errors import SnakemapError, StoreRefuses, StoreUnavailable
-from snakemap.ingest.timing import Clock, Timeouts, end_if_cancelled
+from snakemap.ingest.timing import Clock, Timeouts
 from snakemap.store.heartbeat import Work
+from snakemap.store.tasks import end_if_cancelled
 
 __all__ = ["WorkerStats"]
 

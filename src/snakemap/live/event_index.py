@@ -28,6 +28,7 @@ from snakemap.live.event_filter import EventFilter, EventRow
 from snakemap.live.event_selection import EventSelection, SearchResult
 from snakemap.store.entries import Raw
 from snakemap.store.store import Store, StreamPosition
+from snakemap.store.tasks import cancel_tasks
 
 __all__ = ["EventIndex", "next_size", "row_of"]
 
@@ -50,9 +51,6 @@ TEXT_MAX = 200
 
 
 RETRY_S = 1.0
-
-
-CLOSE_PATIENCE_S = 0.1
 
 
 CHUNK_BYTES = 2_000_000
@@ -158,12 +156,7 @@ class EventIndex:
         tasks = self._all_tasks()
         for key in list(self._wakes):
             self.unwatch(key)
-        left = set(tasks)
-        while left:
-            # redis-py may swallow a cancellation while it connects: then it is said again
-            for task in left:
-                task.cancel()
-            _, left = await asyncio.wait(left, timeout=CLOSE_PATIENCE_S)
+        await cancel_tasks(*tasks)
 
     def select(self, wanted: EventFilter) -> EventSelection:
         """What a filter takes, kept up to date until :meth:`release`; it fills from its end.

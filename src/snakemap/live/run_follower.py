@@ -27,6 +27,7 @@ from snakemap.store.readiness import refuses_of
 from snakemap.store.redis_info import RedisCondition, condition
 from snakemap.store.run_index import measured_uids
 from snakemap.store.store import Store, StreamPosition
+from snakemap.store.tasks import cancel_tasks
 
 __all__ = ["RunFollower"]
 
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 1.0
 REPORTS_PERIOD_S = 1.0
-CLOSE_PATIENCE_S = 0.1
 IDLE_RUNS_KEPT = 4
 FRAME_PERIOD_S = 0.25
 FRAME_LATE_S = 2.0
@@ -119,12 +119,7 @@ class RunFollower:
         """Stops following."""
         tasks = [*self._tasks, *self._loading.values()]
         self._tasks = []
-        left = set(tasks)
-        while left:
-            # redis-py may swallow a cancellation while it connects: then it is said again
-            for task in left:
-                task.cancel()
-            _, left = await asyncio.wait(left, timeout=CLOSE_PATIENCE_S)
+        await cancel_tasks(*tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def watch(self, key: object, wake: Callable[[], None]) -> None:

@@ -19,6 +19,7 @@ from itertools import accumulate
 from typing import Any, Protocol, Self
 
 from snakemap.errors import StoreUnavailable
+from snakemap.store.tasks import cancel_tasks
 
 __all__ = ["ANSWER_S", "LAG_S", "HeartbeatReporter", "Histogram", "Work"]
 
@@ -159,9 +160,8 @@ class HeartbeatReporter:
     async def close(self) -> None:
         """Ends it; what was said last is forgotten soon."""
         task, self._task = self._task, None
-        while task is not None and not task.done():
-            task.cancel()  # redis-py may swallow a cancellation: then it is said again
-            await asyncio.wait((task,), timeout=0.1)
+        if task is not None:
+            await cancel_tasks(task)
 
     def told(self) -> dict[str, Any]:
         """What is said now."""
