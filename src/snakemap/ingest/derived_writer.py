@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
-
-import numpy.typing as npt
+from typing import Any
 
 from snakemap.core.cursor import cursor_ms
 from snakemap.core.derived_documents import derived_page
-from snakemap.core.documents import Document, Message
+from snakemap.core.documents import Document
 from snakemap.core.frame_ledger import FrameLedger, Piece
 from snakemap.core.run import Run
 from snakemap.ingest.file_data import SummedData
 from snakemap.ingest.latency import LatencyTracker
 from snakemap.ingest.worker_stats import WorkerStats
+from snakemap.store.interfaces import WorkerStore
 
 __all__ = ["DerivedWriter", "still_wanted"]
 
@@ -25,15 +24,6 @@ OWN_MAX = 1000
 
 WAITING_MAX = 8
 """Pieces that may wait for the store; reading goes on meanwhile, and stops when the store is away."""
-
-
-class Store(Protocol):
-    """What is needed of :class:`snakemap.store.store.Store`."""
-
-    async def append(self, messages: Sequence[Message]) -> list[str]: ...
-    async def save_frame(
-        self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any], source: str = ""
-    ) -> None: ...
 
 
 class DerivedWriter:
@@ -48,7 +38,7 @@ class DerivedWriter:
         lags: of this run; points count there as they are stored.
     """
 
-    def __init__(self, run: Run, store: Store, *, tally: WorkerStats) -> None:
+    def __init__(self, run: Run, store: WorkerStore, *, tally: WorkerStats) -> None:
         self.run = run
         self.store = store
         self.tally = tally

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from snakemap.core.cursor import BEGINNING, cursor_numbers
-from snakemap.core.documents import Entry
 from snakemap.errors import StoreRewound, StoreUnavailable
 from snakemap.ingest.event_log_files import EventLogFiles
 from snakemap.ingest.event_log_lines import Received
 from snakemap.ingest.worker_stats import WorkerStats
+from snakemap.store.interfaces import DocumentLog
 from snakemap.store.store import StreamPosition
 from snakemap.store.tasks import end_if_cancelled
 
@@ -29,13 +29,6 @@ PATIENCE_S = 1.0
 
 BEHIND = 100
 """A batch of so many entries means that more wait behind it."""
-
-
-class Store(Protocol):
-    """What the scribe needs of :class:`snakemap.store.store.Store`."""
-
-    async def latest(self) -> str: ...
-    def follow(self, after: StreamPosition, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]: ...
 
 
 class EventLogWriter:
@@ -55,7 +48,7 @@ class EventLogWriter:
 
     def __init__(
         self,
-        store: Store,
+        store: DocumentLog,
         events_log: EventLogFiles,
         *,
         tally: WorkerStats,

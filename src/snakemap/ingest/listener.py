@@ -6,13 +6,14 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any, Protocol
+from typing import Protocol
 
 from snakemap.core.causal_order import CausalOrder
 from snakemap.core.documents import Document, Message, decode, progress_of
 from snakemap.errors import DocumentError, StoreUnavailable
 from snakemap.ingest.event_log_writer import EventLogWriter
 from snakemap.ingest.worker_stats import WorkerStats
+from snakemap.store.interfaces import WorkerStore
 from snakemap.transport.inbox import Delivery
 
 __all__ = ["Listener"]
@@ -38,14 +39,6 @@ class DocumentSource(Protocol):
     async def leave(self) -> None: ...
 
 
-class Store(Protocol):
-    """What the listener needs of :class:`snakemap.store.store.Store`."""
-
-    async def append(self, messages: Sequence[Message]) -> list[str]: ...
-    async def owners(self) -> dict[str, str]: ...
-    async def save_progress(self, progress: list[dict[str, Any]]) -> None: ...
-
-
 class Listener:
     """Takes what the broker delivers, in batches as they come.
 
@@ -63,7 +56,7 @@ class Listener:
     """
 
     def __init__(
-        self, broker: DocumentSource, store: Store, *, tally: WorkerStats, scribe: EventLogWriter | None = None
+        self, broker: DocumentSource, store: WorkerStore, *, tally: WorkerStats, scribe: EventLogWriter | None = None
     ) -> None:
         self.broker = broker
         self.store = store

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from snakemap.core.coalesce import joined
 from snakemap.core.cursor import BEGINNING, cursor_before, cursor_numbers
@@ -17,12 +17,12 @@ from snakemap.core.documents import WORKER, Entry, WorkerEvent
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
 from snakemap.errors import DocumentError, RunNotFound, SnakemapError, StoreRewound, StoreUnavailable
-from snakemap.ingest.derived_writer import Store as PagesStore
 from snakemap.ingest.lost_runs import lost_because
 from snakemap.ingest.reader_pool import ReaderPool
 from snakemap.ingest.run_reducer import RunReducer
 from snakemap.ingest.worker_stats import WorkerStats
 from snakemap.render.thumbnail import thumbnail
+from snakemap.store.interfaces import WorkerStore
 from snakemap.store.store import StreamPosition
 from snakemap.store.tasks import end_if_cancelled
 
@@ -36,18 +36,6 @@ OPEN_RUNS_MAX = 32
 
 BEHIND = 100
 """A batch of so many entries means that more wait behind it."""
-
-
-class Store(PagesStore, Protocol):
-    """What the reducer needs of :class:`snakemap.store.store.Store`."""
-
-    async def read(self, after: str = "0", *, count: int = 1000, until: str = "+") -> list[Entry]: ...
-    def follow(self, after: StreamPosition, *, block_ms: int = 1000) -> AsyncIterator[list[Entry]]: ...
-    def run_entries(self, uid: str, *, after: str = "0") -> AsyncIterator[list[Entry]]: ...
-    async def save_summary(self, uid: str, summary: dict[str, Any]) -> None: ...
-    async def save_picture(self, uid: str, png: bytes) -> None: ...
-    async def summaries(self) -> list[dict[str, Any]]: ...
-    async def evict(self) -> list[str]: ...
 
 
 class Reducer:
@@ -70,7 +58,7 @@ class Reducer:
 
     def __init__(
         self,
-        store: Store,
+        store: WorkerStore,
         readers: ReaderPool,
         *,
         habits: ScanDefaults,

@@ -21,13 +21,14 @@ from snakemap.core.frame_ledger import FrameLedger
 from snakemap.core.run import Run
 from snakemap.core.streams import Stream
 from snakemap.errors import DocumentError, SnakemapError
-from snakemap.ingest.derived_writer import DerivedWriter, Store
+from snakemap.ingest.derived_writer import DerivedWriter
 from snakemap.ingest.file_data import FileData, ImageData, ScalarData
 from snakemap.ingest.priority_lock import PriorityLock
 from snakemap.ingest.read_loop import ReadLoop
 from snakemap.ingest.reader_pool import ReaderPool
 from snakemap.ingest.run_backup import RunBackup
 from snakemap.ingest.worker_stats import WorkerStats
+from snakemap.store.interfaces import WorkerStore
 
 __all__ = ["RunReducer"]
 
@@ -57,7 +58,7 @@ class RunReducer:
     def __init__(
         self,
         run: Run,
-        store: Store,
+        store: WorkerStore,
         readers: ReaderPool,
         *,
         rois: Mapping[str, Rectangle] | None,

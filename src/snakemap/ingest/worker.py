@@ -25,6 +25,7 @@ from snakemap.ingest.timing import Clock, Timeouts
 from snakemap.ingest.worker_stats import WorkerStats
 from snakemap.settings import Settings
 from snakemap.store.embedded_redis import EmbeddedRedis
+from snakemap.store.interfaces import SharedState
 from snakemap.store.store import Store
 from snakemap.store.tasks import cancel_tasks, end_if_cancelled
 from snakemap.transport.stomp_source import StompSource
@@ -60,15 +61,6 @@ class BrokerState(Protocol):
     def subscription(self) -> str: ...
 
 
-class LeaseStore(Protocol):
-    """What the worker itself needs of :class:`snakemap.store.store.Store`."""
-
-    async def report(self, part: str, state: dict[str, Any], *, ttl_s: float) -> None: ...
-    async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool: ...
-    async def holder(self, name: str) -> str | None: ...
-    async def release(self, name: str, holder: str) -> None: ...
-
-
 class LeaseLost(Exception):
     """Another worker has taken our place, because we were silent for too long."""
 
@@ -88,7 +80,7 @@ class Worker:
 
     def __init__(
         self,
-        store: LeaseStore,
+        store: SharedState,
         reducer: Reducer,
         *,
         tally: WorkerStats,

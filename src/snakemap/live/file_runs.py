@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -25,6 +25,7 @@ from snakemap.core.frame_ledger import COLUMNS
 from snakemap.errors import FileRefused, FrameError, RunNotFound, SnakemapError
 from snakemap.files.data_root import local_path
 from snakemap.hdf5.inspector import FileInspector
+from snakemap.store.store import Store
 
 __all__ = ["FrameStack", "Position", "call_off", "documents_of", "grid_of", "is_stack", "open_stack", "stack_of"]
 
@@ -41,13 +42,6 @@ STEP_SHARE = 0.4
 
 LENGTHS = frozenset(("m", "mm", "cm", "um", "µm", "μm", "nm", "deg", "degree", "degrees", "rad", "mrad"))
 ENDED = ("aborted", "failed", "lost", "incomplete")
-
-
-class Store(Protocol):
-    """What is needed of :class:`snakemap.store.store.Store`."""
-
-    async def append(self, messages: Sequence[Document]) -> list[str]: ...
-    async def summary(self, uid: str) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from snakemap.errors import StoreUnavailable
+from snakemap.store.interfaces import SharedState
 from snakemap.store.tasks import cancel_tasks
 
 __all__ = ["ANSWER_S", "LAG_S", "HeartbeatReporter", "Histogram", "Work"]
@@ -121,12 +122,6 @@ class Work:
         }
 
 
-class Store(Protocol):
-    """What is needed of :class:`snakemap.store.store.Store`."""
-
-    async def report(self, part: str, state: dict[str, Any], *, ttl_s: float) -> None: ...
-
-
 class HeartbeatReporter:
     """The heartbeat of a process of which there may be several: every few seconds in the store, forgotten after some.
 
@@ -142,7 +137,13 @@ class HeartbeatReporter:
     """
 
     def __init__(
-        self, store: Store, kind: str, *, port: int, tell: Callable[[], dict[str, Any]], period_s: float = PERIOD_S
+        self,
+        store: SharedState,
+        kind: str,
+        *,
+        port: int,
+        tell: Callable[[], dict[str, Any]],
+        period_s: float = PERIOD_S,
     ) -> None:
         host = socket.gethostname()
         self.part = f"{kind}:{host}:{os.getpid()}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
 from snakemap.errors import StoreUnavailable
 from snakemap.store.redis_info import RedisCondition, condition
 from snakemap.store.refusals import WRITES, words_of
+from snakemap.store.store import Store
 
 __all__ = ["NO_WORKER", "broker_of", "checks", "checks_of", "refuses_of", "wrong"]
 
@@ -19,15 +20,6 @@ HELD_MAX_S = 10.0
 OK = "ok"
 NO_WORKER = "No worker holds the lease: no documents are stored. Start `snakemap ingest`."
 SOUND = RedisCondition()
-
-
-class Store(Protocol):
-    """What is needed of :class:`snakemap.store.store.Store`."""
-
-    address: str
-
-    async def reports(self) -> dict[str, dict[str, Any]]: ...
-    def command(self, *words: str | int) -> Awaitable[Any]: ...
 
 
 async def checks(store: Store) -> dict[str, str]:

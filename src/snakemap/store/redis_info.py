@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from snakemap.store.keys import STREAM
 from snakemap.store.refusals import words_of
+from snakemap.store.store import Store
 
 __all__ = ["RedisCondition", "RedisInfo", "condition", "vitals"]
-
-
-class Store(Protocol):
-    """What is needed of :class:`snakemap.store.store.Store`."""
-
-    address: str
-
-    def command(self, *words: str | int) -> Awaitable[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)

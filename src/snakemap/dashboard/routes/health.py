@@ -12,7 +12,8 @@ from tornado.web import RequestHandler
 
 from snakemap import __version__
 from snakemap.errors import SnakemapError
-from snakemap.store.readiness import Store, checks, wrong
+from snakemap.store.readiness import checks, wrong
+from snakemap.store.store import Store
 
 __all__ = ["HealthHandler", "ReadyHandler"]
 
