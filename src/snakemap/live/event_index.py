@@ -26,6 +26,7 @@ from snakemap.core.document_text import gist
 from snakemap.errors import SnakemapError, StoreRewound, StoreUnavailable, TooOften
 from snakemap.live.event_filter import EventFilter, EventRow
 from snakemap.live.event_selection import EventSelection, SearchResult
+from snakemap.live.subscribers import Subscribers
 from snakemap.store.entries import Raw
 from snakemap.store.store import Store, StreamPosition
 from snakemap.store.tasks import cancel_tasks
@@ -94,10 +95,8 @@ class EventIndex:
     def __init__(self, store: Store, *, rows_max: int = ROWS_MAX, period_s: float = 0.25) -> None:
         self.store = store
         self.rows_max = rows_max
-        self.period_s = period_s
-        self._wakes: dict[object, Callable[[], None]] = {}
+        self._subscribers = Subscribers(period_s)
         self._tasks: list[asyncio.Task[None]] = []
-        self._news = asyncio.Event()
         self._grown = asyncio.Event()
         self._searches = asyncio.Semaphore(SEARCHES_AT_ONCE)
         self.lives = 1
@@ -122,7 +121,7 @@ class EventIndex:
     @property
     def watchers(self) -> int:
         """Tabs that look."""
-        return len(self._wakes)
+        return len(self._subscribers)
 
     def row(self, number: int) -> EventRow:
         """One row."""
@@ -133,19 +132,21 @@ class EventIndex:
 
         Needs a running event loop.
         """
-        self._wakes[key] = wake
+        self._subscribers.add(key, wake)
         if not self._tasks:
-            works = (self._follow, self._wake)
+            works = (self._follow, self._subscribers.run)
             self._tasks = [
                 asyncio.create_task(work(), name=f"chronicle {work.__name__}", context=contextvars.Context())
                 for work in works
             ]
-        self._news.set()
+        self._subscribers.notify()
 
     def unwatch(self, key: object) -> None:
         """Ends :meth:`watch`; when nobody looks any more, everything is forgotten."""
-        if self._wakes.pop(key, None) is None or self._wakes:
-            return
+        if self._subscribers.remove(key) and not self._subscribers:
+            self._stop()
+
+    def _stop(self) -> None:
         for task in self._all_tasks():
             task.cancel()
         self._tasks = []
@@ -154,8 +155,8 @@ class EventIndex:
     async def close(self) -> None:
         """Stops following."""
         tasks = self._all_tasks()
-        for key in list(self._wakes):
-            self.unwatch(key)
+        self._subscribers.clear()
+        self._stop()
         await cancel_tasks(*tasks)
 
     def select(self, wanted: EventFilter) -> EventSelection:
@@ -285,7 +286,7 @@ class EventIndex:
                     self._start_over()
                 except StoreUnavailable as trouble:
                     self.trouble = str(trouble)
-                    self._news.set()
+                    self._subscribers.notify()
                     await asyncio.sleep(RETRY_S)
         finally:
             if back is not None:
@@ -298,12 +299,12 @@ class EventIndex:
                 selection.task.cancel()
         self._empty()
         self.lives += 1
-        self._news.set()
+        self._subscribers.notify()
 
     def _well(self) -> None:
         if self.trouble:
             self.trouble = ""
-            self._news.set()
+            self._subscribers.notify()
 
     def _take(self, batch: Sequence[Raw]) -> None:
         """Adds what has come, to the rows and to every selection that takes it."""
@@ -315,7 +316,7 @@ class EventIndex:
                 if selection.filter.takes_all(raw):
                     selection.numbers.append(number)
         self._forget()
-        self._news.set()
+        self._subscribers.notify()
 
     async def _read_back(self, until: str) -> None:
         """Reads what was there before, newest first, as much as is kept."""
@@ -339,11 +340,11 @@ class EventIndex:
             self.start = self._cut - len(self._old)
             cursor, size = cursor_before(chunk[-1].cursor), next_size(chunk, size)
             self._grown.set()
-            self._news.set()
+            self._subscribers.notify()
             await asyncio.sleep(0)
         self.loaded = True
         self._grown.set()
-        self._news.set()
+        self._subscribers.notify()
 
     async def _fill(self, selection: EventSelection) -> None:
         """Looks at all rows, newest first, while others come at both ends."""
@@ -361,7 +362,7 @@ class EventIndex:
                 else:
                     self._grown.clear()
                     await self._grown.wait()
-                self._news.set()
+                self._subscribers.notify()
         except SnakemapError as trouble:
             log.warning("the log cannot be searched: %s", trouble)
 
@@ -426,20 +427,6 @@ class EventIndex:
         for selection in self.selections.values():
             selection.numbers.forget_before(self.start)
             selection.reached = max(selection.reached, self.start)
-
-    async def _wake(self) -> None:
-        """After news, wakes every tab, at most once a period."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            for key, wake in list(self._wakes.items()):
-                try:
-                    wake()
-                except Exception:
-                    log.exception("a tab of the log cannot be woken; it is left alone from now on")
-                    self._wakes.pop(key, None)
-                del key, wake  # or the last tab would live as long as this coroutine sleeps
-            await asyncio.sleep(self.period_s)
 
 
 def row_of(raw: Raw) -> EventRow:

@@ -23,6 +23,7 @@ from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
 from snakemap.errors import BeamlineClosed, DocumentError, RunNotFound, StoreRewound, StoreUnavailable
 from snakemap.live.run_history import RunHistory
+from snakemap.live.subscribers import Subscribers
 from snakemap.store.readiness import refuses_of
 from snakemap.store.redis_info import RedisCondition, condition
 from snakemap.store.run_index import measured_uids
@@ -68,7 +69,6 @@ class RunFollower:
         self.store = store
         self.habits = habits or ScanDefaults()
         self.past = RunHistory(store, habits=self.habits)
-        self.period_s = period_s
         self.runs: dict[str, Run] = {}
         self.newest: str | None = None
         self.summaries: list[dict[str, Any]] = []
@@ -78,14 +78,13 @@ class RunFollower:
         self.store_trouble = ""
         self.condition = RedisCondition()
         self.ready = asyncio.Event()
-        self._wakes: dict[object, Callable[[], None]] = {}
+        self._subscribers = Subscribers(period_s)
         self._users: dict[str, int] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._loading: dict[str, asyncio.Task[Run]] = {}
         self._arrived: dict[str, list[Entry]] = {}
         self._place: StreamPosition | None = None
         self._restarts = 0
-        self._news = asyncio.Event()
         self._frames: dict[Shown, tuple[npt.NDArray[Any], int | None]] = {}
         self._frames_shown: dict[object, Shown] = {}
         self._frames_at: dict[Shown, tuple[int, float]] = {}
@@ -99,7 +98,7 @@ class RunFollower:
         if self._tasks:
             self.check_loop()
             return
-        works = (self._follow, self._look, self._watch_frames, self._wake)
+        works = (self._follow, self._look, self._watch_frames, self._subscribers.run)
         # in a context of their own, or the session that happens to start them lives as long as they do
         self._tasks = [
             asyncio.create_task(work(), name=f"live {work.__name__}", context=contextvars.Context()) for work in works
@@ -124,16 +123,16 @@ class RunFollower:
 
     def watch(self, key: object, wake: Callable[[], None]) -> None:
         """Calls ``wake`` after news, at most once a period; it carries no data and must not block."""
-        self._wakes[key] = wake
+        self._subscribers.add(key, wake)
 
     def unwatch(self, key: object) -> None:
         """Ends :meth:`watch`."""
-        self._wakes.pop(key, None)
+        self._subscribers.remove(key)
 
     @property
     def watchers(self) -> int:
         """Tabs that are being woken."""
-        return len(self._wakes)
+        return len(self._subscribers)
 
     async def open(self, uid: str) -> Run:
         """The run, with everything so far, kept up to date until :meth:`release`.
@@ -185,7 +184,7 @@ class RunFollower:
                 self._begin(entry)
             elif entry.run in self._arrived:
                 self._arrived[entry.run].append(entry)
-        self._news.set()
+        self._subscribers.notify()
 
     def _known(self, entry: Entry) -> bool:
         """Whether an entry is in its run already; what comes joined has no order of its own any more."""
@@ -298,7 +297,7 @@ class RunFollower:
         self._frames.clear()
         self._frames_at.clear()
         self.past.forget()
-        self._news.set()
+        self._subscribers.notify()
 
     async def _catch_up(self) -> None:
         """Opens the newest run."""
@@ -336,12 +335,12 @@ class RunFollower:
             self.store_lost_since = time.time()
             log.warning("lost the store: %s", trouble)
         self.store_trouble = trouble
-        self._news.set()
+        self._subscribers.notify()
 
     def _found(self) -> None:
         if self.store_lost_since is not None:
             log.info("the store is back after %.1f s", time.time() - self.store_lost_since)
-            self._news.set()
+            self._subscribers.notify()
         self.store_lost_since, self.store_trouble = None, ""
         self.ready.set()
 
@@ -349,8 +348,8 @@ class RunFollower:
         """Once a second, while anyone looks: the list of runs, and what the other processes report."""
         while True:
             await asyncio.sleep(REPORTS_PERIOD_S)
-            if not self._wakes or self.store_lost_since is not None:
-                self._news.set()
+            if not self._subscribers or self.store_lost_since is not None:
+                self._subscribers.notify()
                 continue
             try:
                 self.reports = await self.store.reports()
@@ -359,7 +358,7 @@ class RunFollower:
                 await self._open_newest()
             except StoreUnavailable as trouble:
                 self._lost(str(trouble))
-            self._news.set()
+            self._subscribers.notify()
 
     async def _watch_frames(self) -> None:
         """Four times a second at most, fetches the last frame of every run whose frames are on a screen."""
@@ -373,7 +372,7 @@ class RunFollower:
             await self._fetch_progress()
 
     async def _fetch_progress(self) -> None:
-        if not self._wakes or self.store_lost_since is not None:
+        if not self._subscribers or self.store_lost_since is not None:
             return
         try:
             progress = await self.store.progress()
@@ -382,7 +381,7 @@ class RunFollower:
             return
         if progress != self.progress:
             self.progress = progress
-            self._news.set()
+            self._subscribers.notify()
 
     async def _fetch_frame(self, of: Shown) -> None:
         run = self.runs.get(of[0])
@@ -402,19 +401,5 @@ class RunFollower:
             return
         frame, about = found
         if of not in self._frames or about.get("seq_num") != self._frames[of][1]:
-            self._news.set()
+            self._subscribers.notify()
         self._frames[of] = (frame, about.get("seq_num"))
-
-    async def _wake(self) -> None:
-        """After news, wakes every tab: at once after a rest, and then at most once a period."""
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            for key, wake in list(self._wakes.items()):
-                try:
-                    wake()
-                except Exception:
-                    log.exception("a tab cannot be woken; it is left alone from now on")
-                    self.unwatch(key)
-                del key, wake  # or the last tab would live as long as this coroutine sleeps
-            await asyncio.sleep(self.period_s)
