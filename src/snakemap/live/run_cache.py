@@ -6,15 +6,15 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from snakemap.core.coalesce import joined
 from snakemap.core.cursor import BEGINNING
-from snakemap.core.documents import Entry
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
-from snakemap.errors import DocumentError, RunNotFound, StoreRewound
+from snakemap.errors import RunNotFound, StoreRewound
+from snakemap.live.run_loader import RunLoader
 from snakemap.render.export import MapFormat, written
 from snakemap.store.store import Store, StreamPosition
 
@@ -76,7 +76,7 @@ class RunCache:
 
     def __init__(self, store: Store, *, habits: ScanDefaults) -> None:
         self._store = store
-        self._habits = habits
+        self._loader = RunLoader(store, habits=habits)
         self._folds: OrderedDict[str, CachedRun] = OrderedDict()
 
     async def run(self, uid: str) -> Run:
@@ -143,10 +143,9 @@ class RunCache:
     async def _catch_up(self, uid: str, fold: CachedRun) -> Run:
         await self._check(uid, fold)
         try:
-            async for entries in self._store.run_entries(uid, after=fold.run.cursor if fold.run else "0"):
-                for start in range(0, len(entries), ENTRIES_AT_ONCE):
-                    self._apply(entries[start : start + ENTRIES_AT_ONCE], uid, fold)
-                    await asyncio.sleep(0)
+            async with aclosing(self._loader.extend(uid, fold.run, at_once=ENTRIES_AT_ONCE)) as folded:
+                async for fold.run, _ in folded:
+                    pass
             if fold.run is None:
                 raise RunNotFound(f"the beginning of run {uid[:100]!r} is no longer in the store")
         except RunNotFound:
@@ -167,17 +166,6 @@ class RunCache:
         except StoreRewound as trouble:
             log.warning("run %s is folded again: %s", uid, trouble)
             fold.run, fold.written, fold.place = None, {}, StreamPosition(BEGINNING)
-
-    def _apply(self, entries: list[Entry], uid: str, fold: CachedRun) -> None:
-        for entry in joined(entries):
-            if fold.run is None and entry.name == "start":
-                fold.run = Run(entry.doc, habits=self._habits)
-            if fold.run is None:
-                continue
-            try:
-                fold.run.apply(entry.document, cursor=entry.cursor)
-            except DocumentError as trouble:
-                log.warning("run %s: %s", uid, trouble)
 
     def _forget(self) -> None:
         """Lets the runs go that were asked for least lately; one that is just being read lives on with its reader."""

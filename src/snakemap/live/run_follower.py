@@ -18,11 +18,12 @@ import numpy.typing as npt
 
 from snakemap.core.coalesce import joined
 from snakemap.core.cursor import BEGINNING, cursor_numbers
-from snakemap.core.documents import WORKER, Entry
+from snakemap.core.documents import Entry
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
 from snakemap.errors import BeamlineClosed, DocumentError, RunNotFound, StoreRewound, StoreUnavailable
 from snakemap.live.run_history import RunHistory
+from snakemap.live.run_loader import RunLoader
 from snakemap.live.subscribers import Subscribers
 from snakemap.store.readiness import refuses_of
 from snakemap.store.redis_info import RedisCondition, condition
@@ -68,6 +69,7 @@ class RunFollower:
     def __init__(self, store: Store, *, habits: ScanDefaults | None = None, period_s: float = 0.1) -> None:
         self.store = store
         self.habits = habits or ScanDefaults()
+        self._loader = RunLoader(store, habits=self.habits)
         self.past = RunHistory(store, habits=self.habits)
         self.runs: dict[str, Run] = {}
         self.newest: str | None = None
@@ -179,7 +181,7 @@ class RunFollower:
         for entry in joined(entry for entry in entries if not self._known(entry)):
             run = self.runs.get(entry.run)
             if run is not None:
-                self._apply(run, entry)
+                self._loader.apply(run, entry)
             elif entry.name == "start":
                 self._begin(entry)
             elif entry.run in self._arrived:
@@ -191,21 +193,9 @@ class RunFollower:
         run = self.runs.get(entry.run)
         return run is not None and cursor_numbers(entry.cursor) <= cursor_numbers(run.cursor)
 
-    @staticmethod
-    def _apply(run: Run, entry: Entry) -> None:
-        """Folds one more entry into its run."""
-        if entry.name in (WORKER, "start"):
-            return
-        try:
-            run.apply(entry.document, cursor=entry.cursor)
-        except DocumentError as trouble:
-            log.warning("run %s: %s", run.uid, trouble)
-        except Exception:  # one document must not cost all tabs the rest
-            log.exception("run %s: a %s at %s was left out", run.uid, entry.name, entry.cursor)
-
     def _begin(self, entry: Entry) -> None:
         try:
-            run = self._begun(entry)
+            run = self._loader.begin(entry)
         except Exception:  # one run must not cost all tabs the others
             log.exception("run %s cannot begin", entry.run)
             return
@@ -213,11 +203,6 @@ class RunFollower:
         if not run.opened:  # that is for the tab that opened it
             self.newest = run.uid
         self._forget()
-
-    def _begun(self, start: Entry) -> Run:
-        run = Run(start.doc, habits=self.habits)
-        run.apply(start.document, cursor=start.cursor)
-        return run
 
     def _forget(self) -> None:
         idle = [uid for uid in self.runs if uid not in self._users and uid != self.newest]
@@ -238,31 +223,16 @@ class RunFollower:
             while True:
                 restarts, self._arrived[uid] = self._restarts, []
                 await self._begin_at()
-                run = await self._stored(uid)
+                run = await self._loader.load(uid)
                 if restarts == self._restarts:  # else the store is another one by now
                     break
             loaded = cursor_numbers(run.cursor)
             for entry in self._arrived[uid]:
                 if cursor_numbers(entry.cursor) > loaded:
-                    self._apply(run, entry)
+                    self._loader.apply(run, entry)
         finally:
             del self._arrived[uid]
         return self.runs.setdefault(uid, run)
-
-    async def _stored(self, uid: str) -> Run:
-        """Folds what the store has of a run; the loop stays free between batches."""
-        run: Run | None = None
-        async with aclosing(self.store.run_entries(uid)) as batches:
-            async for entries in batches:
-                for entry in joined(entries):
-                    if run is not None:
-                        self._apply(run, entry)
-                    elif entry.name == "start":
-                        run = self._begun(entry)
-                await asyncio.sleep(0)
-        if run is None:
-            raise RunNotFound(f"the beginning of run {uid} is no longer in the store")
-        return run
 
     async def _follow(self) -> None:
         while True:

@@ -5,25 +5,20 @@ What has been folded is kept in chapters, once a process, so that going back a l
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import pickle
 import sys
 from collections import OrderedDict
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from snakemap.core.coalesce import joined
 from snakemap.core.cursor import cursor_ms, cursor_numbers, last_cursor_of_ms
-from snakemap.core.documents import WORKER, Entry
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
 from snakemap.errors import RunNotFound
+from snakemap.live.run_loader import RunLoader
 from snakemap.store.store import Store
 
 __all__ = ["RunHistory"]
-
-log = logging.getLogger(__name__)
 
 BATCH_ENTRIES = 500
 CHAPTER_ENTRIES = 2_000
@@ -76,7 +71,7 @@ class RunHistory:
 
     def __init__(self, store: Store, *, habits: ScanDefaults) -> None:
         self.store = store
-        self.habits = habits
+        self._loader = RunLoader(store, habits=habits, quiet=True)
         self._chapters: OrderedDict[str, Checkpoints] = OrderedDict()
 
     def forget(self) -> None:
@@ -111,21 +106,13 @@ class RunHistory:
     async def _folded(self, uid: str, run: Run | None, until: str, chapters: Checkpoints) -> Run:
         """Folds on, and keeps chapters where there were none yet; the event loop stays free between batches."""
         since_chapter = 0
-        entries = self.store.run_entries(uid, after=run.cursor if run else "0", until=until, count=BATCH_ENTRIES)
-        async with aclosing(entries) as batches:
-            async for batch in batches:
-                for entry in joined(batch):
-                    if run is not None:
-                        _apply(run, entry)
-                    elif entry.name == "start":
-                        run = Run(entry.doc, habits=self.habits)
-                        run.apply(entry.document, cursor=entry.cursor)
-                since_chapter += len(batch)
-                if run is not None and since_chapter >= chapters.spacing:
+        async with aclosing(self._loader.extend(uid, run, until=until, count=BATCH_ENTRIES)) as folded:
+            async for run, entries in folded:
+                since_chapter += entries
+                if since_chapter >= chapters.spacing:
                     since_chapter = 0
                     if moment_of(run) > max(chapters.states, default=0):
                         chapters.keep(run)
-                await asyncio.sleep(0)
         if run is None:
             raise RunNotFound(f"the beginning of run {uid[:100]!r} is no longer in the store")
         return run
@@ -140,12 +127,3 @@ class RunHistory:
 def moment_of(run: Run) -> int:
     """Milliseconds since 1970 of the last document that was folded into a run."""
     return cursor_ms(run.cursor)
-
-
-def _apply(run: Run, entry: Entry) -> None:
-    if entry.name in (WORKER, "start"):
-        return
-    try:
-        run.apply(entry.document, cursor=entry.cursor)
-    except Exception:  # what could not be used when it came cannot be used now, and has been told of
-        log.debug("run %s: a %s at %s was left out", run.uid, entry.name, entry.cursor, exc_info=True)
