@@ -23,8 +23,8 @@ from bokeh.models import (
 from bokeh.plotting import figure
 from panel.io.state import set_curdoc
 
+from snakemap.core.channels import DEFAULT_CHANNELS, TOTAL
 from snakemap.core.run import Run
-from snakemap.core.streams import DEFAULT_CHANNELS
 from snakemap.dashboard.background import BackgroundTasks
 from snakemap.dashboard.callbacks import on_click, soon
 from snakemap.dashboard.client_state import fitted, resettable
@@ -36,7 +36,7 @@ from snakemap.dashboard.theme import THEMES, Theme
 from snakemap.dashboard.widgets import stylesheet
 from snakemap.errors import SnakemapError
 from snakemap.render.comparison import Comparison, compared
-from snakemap.render.thumbnail import palette
+from snakemap.render.palettes import palette
 
 __all__ = ["CompareView"]
 
@@ -71,14 +71,14 @@ class CompareView(pn.viewable.Viewer):
         css: dict[str, Any] = {"stylesheets": [stylesheet("widgets")], "margin": 0}
         back = pn.widgets.Button(label="‹ Maps", width=70, **css)
         on_click(back, tab.document, on_back)
-        self.channel = pn.widgets.RadioButtonGroup(options=list(DEFAULT_CHANNELS), value="total", **css)
+        self.channel = pn.widgets.RadioButtonGroup(options=list(DEFAULT_CHANNELS), value=TOTAL, **css)
         self.channel.param.watch(lambda _: self.draw(), "value")
         self.channel.param.watch(lambda _: on_channel(), "value")
         self.note = pn.pane.HTML("", sizing_mode="stretch_width", styles={"color": "var(--sm-faint)"}, margin=(6, 8))
         self.sources = {part: ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []}) for part in PARTS}
         self.mappers = {
-            "first": LinearColorMapper(palette=palette("total"), nan_color=CLEAR),
-            "second": LinearColorMapper(palette=palette("total"), nan_color=CLEAR),
+            "first": LinearColorMapper(palette=palette(TOTAL), nan_color=CLEAR),
+            "second": LinearColorMapper(palette=palette(TOTAL), nan_color=CLEAR),
             "difference": LinearColorMapper(palette=list(colorcet.palette["CET_D1A"]), nan_color=CLEAR),
             # a logarithmic mapper without limits complains of values that are not there yet
             "ratio": LogColorMapper(palette=list(colorcet.palette["CET_D1A"]), low=0.5, high=2, nan_color=CLEAR),
