@@ -58,6 +58,11 @@ def labels(tab: Shown) -> tuple[str, str]:
     )
 
 
+def title_of(name: str) -> str:
+    """The script that returns what stands in a map as its title."""
+    return f"() => sm.view('{name}').model.center.find((one) => one.type === 'Label').text"
+
+
 def test_every_point_of_a_spiral_is_seen_where_the_stage_was_and_it_grows(tab: Shown, redis_url: str) -> None:
     spec = Spiral("stage-x", 1.0, 4.0, 0.5, "stage-y", -2.0, 4.0)
     run = of_path(redis_url, spec)
@@ -158,7 +163,7 @@ def test_scalars_are_maps_of_their_own_and_a_sum_that_differs_is_marked(tab: Sho
     run = MadeUpRun(redis_url, scalars={"diode": diode, "camera-sum": theirs}, units={"diode": "nA"})
     run.add(1, 20)
     tab.wait(lambda: np.array_equal(tab.image("total"), run.expected(20)["total"], equal_nan=True))
-    title = "() => sm.view('map-total').model.title.text"
+    title = title_of("map-total")
     tab.wait(lambda: tab.page.evaluate(title) == "total  ⚠ ≠ camera-sum at 1 of 20")
     assert "total differs from the detector's own camera-sum at 1 of 20." in tab.text(".idle")
     tab.page.locator(".center select:visible").first.select_option("scalars")
@@ -168,7 +173,7 @@ def test_scalars_are_maps_of_their_own_and_a_sum_that_differs_is_marked(tab: Sho
     expected = np.full((8, 10), np.nan)
     expected[rows, columns] = diode[:20]
     tab.wait(lambda: np.array_equal(np.array(tab.page.evaluate(read), dtype=float), expected.ravel(), equal_nan=True))
-    tab.wait(lambda: tab.page.evaluate("() => sm.view('map-diode').model.title.text") == "diode  (nA)")
+    tab.wait(lambda: tab.page.evaluate(title_of("map-diode")) == "diode  (nA)")
 
 
 def test_a_link_opens_the_pinned_run_again(pages: Stack, chromium: Browser, tab: Shown, redis_url: str) -> None:

@@ -11,7 +11,7 @@ from bokeh.models import CustomJSHover, CustomJSTickFormatter, SaveTool
 from snakemap.dashboard.theme import Theme
 from snakemap.dashboard.widgets import script_of
 
-__all__ = ["STALE", "apply_theme", "counts_formatter", "save_tool", "tooltip", "value_formatter", "value_hover"]
+__all__ = ["FONT", "STALE", "apply_theme", "counts_formatter", "save_tool", "tooltip", "value_formatter", "value_hover"]
 
 STALE = {"filter": "var(--sm-stale, none)"}
 """Style of what shows data; the browser sets the variable while the page is cut off from its server."""

@@ -84,7 +84,7 @@ class Dashboard(pn.viewable.Viewer):
             *self._right(),
             sizing_mode="stretch_both",
             margin=0,
-            styles={"min-height": "0", "flex": "1 1 0", "gap": "8px", "padding": "8px"},
+            styles={"min-height": "0", "flex": "1 1 0", "gap": "6px", "padding": "6px"},
             stylesheets=[NARROW],
         )
         return pn.Column(
@@ -112,11 +112,18 @@ class Dashboard(pn.viewable.Viewer):
             margin=0,
             stylesheets=[RIGHT],
         )
-        if self.steering is None:
-            return [self._seen]
-        form = _pane(self.steering.form, classes=["form-pane"])
+        column: list[Any] = [self._seen]
+        if self.steering is not None:
+            column += self._steering_panes(self.steering)
+        return [pn.Column(*column, sizing_mode="stretch_both", margin=0, stylesheets=[RIGHT_COLUMN])]
+
+    def _steering_panes(self, steering: ScanControlPane) -> list[pn.viewable.Viewable]:
+        """The form of a plan, hidden until it is asked for, and the buttons below it."""
+        form = _pane(steering.form, classes=["form-pane"])
         self._form = pn.Column(form, sizing_mode="stretch_both", margin=0, stylesheets=[RIGHT], visible=False)
-        return [self._seen, self._form]
+        controls = _pane(steering.controls, classes=["controls-pane"], styles={"flex": "0 0 auto"})
+        controls.sizing_mode = "stretch_width"
+        return [self._form, controls]
 
     def _show_form(self, visible: bool) -> None:
         self._form.visible, self._seen.visible = visible, not visible
@@ -343,18 +350,13 @@ class Dashboard(pn.viewable.Viewer):
         return group
 
     def _bottom(self) -> pn.viewable.Viewable:
-        line: list[Any] = [self.tab.summary]
-        if self.steering is not None:
-            controls = pn.Column(
-                self.steering.controls, margin=(8, 12), styles={"flex": CONTROLS}, stylesheets=[NARROW]
-            )
-            line.append(controls)
+        self.tab.summary.folds = True
         return pn.Row(
-            *line,
+            self.tab.summary,
             sizing_mode="stretch_width",
             margin=0,
             styles={
-                **{"background": "var(--sm-panel)", "border-top": "1px solid var(--sm-line)", "min-height": "168px"},
+                **{"background": "var(--sm-panel)", "border-top": "1px solid var(--sm-line)"},
                 **STALE,
             },
             stylesheets=[NARROW],
@@ -371,10 +373,10 @@ def _pane(*objects: Any, classes: list[str], styles: dict[str, str] | None = Non
             "background": "var(--sm-panel)",
             "border": "1px solid var(--sm-line)",
             "border-radius": "8px",
-            "padding": "8px",
+            "padding": "6px",
             "min-height": "0",
             "min-width": "0",
-            "gap": "4px",
+            "gap": "3px",
             **STALE,
             **(styles or {}),
         },
@@ -386,10 +388,7 @@ def _shrinking(least: int) -> list[str]:
     return [stylesheet("widgets"), f":host {{ flex: 0 1 auto !important; min-width: {least}px !important; }}"]
 
 
-CONTROLS = "0 0 clamp(312px, 23vw, 520px)"
-
-
-LEFT = "0 0 clamp(210px, 19vw, 380px)"
+LEFT = "0 0 clamp(204px, 16vw, 380px)"
 
 
 NARROW = ":host { min-width: 0 !important; }"
@@ -401,7 +400,8 @@ CUT = {"flex": "0 1 auto", "overflow": "hidden", "white-space": "nowrap", "text-
 FAINT = {"color": "var(--sm-faint)", "font-size": "12px"}
 
 
-RIGHT = ":host { flex: 0 1 clamp(300px, 27vw, 760px) !important; gap: 8px; min-width: 0; min-height: 0; }"
+RIGHT = ":host { gap: 6px; min-width: 0; min-height: 0; }"
+RIGHT_COLUMN = ":host { flex: 0 1 clamp(300px, 24vw, 760px) !important; gap: 6px; min-width: 0; min-height: 0; }"
 
 
 TABS = """

@@ -76,7 +76,7 @@ class Session:
         self.histogram = HistogramView(theme=colors, on_brush=self.show_brush)
         self.frame = FrameView(theme=colors)
         self.summary = SummaryTable(sizing_mode="stretch_width")
-        self.topbar = TopBar(sizing_mode="stretch_width", theme=theme, height=48, logo=asset("logo.svg"))
+        self.topbar = TopBar(sizing_mode="stretch_width", theme=theme, height=40, logo=asset("logo.svg"))
         self.run_list = RunList(sizing_mode="stretch_width", pinned=pinned)
         self.maps_place = pn.Column(self.maps, sizing_mode="stretch_both", margin=0)
         self.pace = RateEstimate()

@@ -68,7 +68,7 @@ class UrlSync:
         self.center = center
         self.lists = lists
         self._names = ["", *(name if name in LEFT else "" for name in names[1:])]
-        self.bar = AddressBar(width=104, height=48, margin=0)
+        self.bar = AddressBar(width=104, height=40, margin=0)
         self.arrival = UrlArrival(tab)
         self._opening: ViewPlace | None = None
         self._opened = False

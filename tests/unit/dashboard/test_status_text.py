@@ -63,7 +63,7 @@ def test_progress_tells_points_share_rate_elapsed_and_remaining_time() -> None:
     pace.note(30, now=NOW - 10)
     pace.note(50, now=NOW)
     told = progress(run_of(points=50), pace, now=NOW)
-    assert told == "50 of 100 points · 50 % · 2.0 points/s · 1:40 elapsed · 0:25 left"
+    assert told == "0:25 left · 50 of 100 points · 50 % · 2.0 points/s · 1:40 elapsed"
 
 
 def test_progress_without_a_known_end_tells_no_share_and_no_remaining_time() -> None:

@@ -21,10 +21,12 @@ from bokeh.models import (
     Div,
     GlyphRenderer,
     Image,
+    Label,
     Line,
     LinearColorMapper,
     LogColorMapper,
     LogTicker,
+    Node,
     PanTool,
     Range1d,
     ResetTool,
@@ -39,14 +41,14 @@ from snakemap.core.raster import Raster
 from snakemap.core.run import Run
 from snakemap.dashboard.callbacks import on_events
 from snakemap.dashboard.client_state import ClientState, resettable, script
-from snakemap.dashboard.figure_theme import apply_theme, save_tool, value_formatter
+from snakemap.dashboard.figure_theme import FONT, apply_theme, save_tool, value_formatter
 from snakemap.dashboard.permalink import NUMBER_MAX, rounded
 from snakemap.dashboard.pipeline import SMALLEST, Pipeline
 from snakemap.dashboard.quantities import takes_prefix, unit_text
 from snakemap.dashboard.theme import NO_LOGARITHM, THEMES, Theme, channel_color
 from snakemap.dashboard.widgets import stylesheet
+from snakemap.render.palettes import palette
 from snakemap.render.stage_path import StagePath
-from snakemap.render.thumbnail import palette
 
 __all__ = ["MapsView"]
 
@@ -54,8 +56,14 @@ CLEAR = "rgba(0, 0, 0, 0)"
 GRID = ":host { background-color: var(--sm-panel); }"
 """What is behind the figures, also in the picture that is saved of them."""
 
-BAR_WIDTH, BAR_WIDTH_WITH_UNIT = 58, 72
+BAR_WIDTH, BAR_WIDTH_WITH_UNIT = 50, 66
 """Pixels beside a map for its color bar, whatever its labels are, so that the map keeps its width."""
+
+Y_AXIS, X_AXIS, EDGE = 52, 39, 3
+"""Pixels for the labels of an axis, and where a map has none because the one beside or below it has them."""
+
+READOUT = 19
+"""Pixels of the line under the maps."""
 
 Corners = tuple[float, float, float, float]
 
@@ -85,7 +93,9 @@ class MapsView(pn.viewable.Viewer):
         nothing = {name: [np.full((1, 1), np.nan)] for name in self.channels}
         self.cells = ColumnDataSource({**nothing, "veil": [np.zeros((1, 1), dtype=np.uint8)]})
         self.x_range, self.y_range = Range1d(start=0, end=1), Range1d(start=0, end=1)
-        self.readout = Div(text="&nbsp;", sizing_mode="stretch_width", css_classes=["readout-line"], height=34)
+        self.readout = Div(
+            text="&nbsp;", sizing_mode="stretch_width", css_classes=["readout-line"], height=READOUT, margin=0
+        )
         self._cross = (Span(dimension="width"), Span(dimension="height"))
         self.units = ("",) * len(self.channels)
         self._formatters: dict[str, Any] = {}
@@ -102,6 +112,7 @@ class MapsView(pn.viewable.Viewer):
         self._trails: list[tuple[Any, Any]] = []
         self.edges = [_box(handles, level="underlay") for _ in channels]
         self.images: list[Any] = []
+        self.titles = [_title(name) for name in self.channels]
         self.figures = [self._figure(number) for number in range(len(self.channels))]
         self._connect(on_box)
         self.restyle(self.theme)
@@ -243,10 +254,10 @@ class MapsView(pn.viewable.Viewer):
 
     def name_channels(self, words: Mapping[str, str]) -> None:
         """Titles of the maps: the channel's name, and what there is to say of it."""
-        for name, plot in zip(self.channels, self.figures, strict=True):
+        for name, label in zip(self.channels, self.titles, strict=True):
             title = f"{name}  {words[name]}" if words.get(name) else name
-            if plot.title.text != title:
-                plot.title.text = title
+            if label.text != title:
+                label.text = title
 
     def show_trail(self, trail: StagePath | None) -> None:
         """Draws the way of the stage over the maps, or takes it away."""
@@ -302,7 +313,7 @@ class MapsView(pn.viewable.Viewer):
             color = channel_color(self.channels[number], theme, channels=self.channels)
             apply_theme(plot, theme)
             plot.background_fill_color = theme.panel
-            plot.title.text_color = color
+            self.titles[number].update(text_color=color, background_fill_color=theme.panel)
             plot.outline_line_color = color
             self.edges[number].update(fill_color=theme.plot, fill_alpha=1.0, line_color=theme.line, line_width=1)
             self.boxes[number].update(line_color=theme.accent, fill_color=None, line_width=2, line_dash="dashed")
@@ -319,26 +330,30 @@ class MapsView(pn.viewable.Viewer):
     def _figure(self, number: int) -> Any:
         name = self.channels[number]
         plot = figure(
-            title=name,
             x_range=self.x_range,
             y_range=self.y_range,
             tools=[],
             sizing_mode="stretch_both",
             min_height=120,
             min_width=160,
-            min_border_left=64,
-            min_border_bottom=42,
+            min_border_left=Y_AXIS if self._has_y_axis(number) else EDGE,
+            min_border_bottom=X_AXIS if self._has_x_axis(number) else EDGE,
+            min_border_top=EDGE,
             min_border_right=BAR_WIDTH,
             toolbar_location=None,
             name=f"map-{name}",
             lod_threshold=None,
         )
+        for axis in plot.axis:
+            axis.update(major_tick_out=4, minor_tick_out=0)
+        plot.yaxis.visible, plot.xaxis.visible = self._has_y_axis(number), self._has_x_axis(number)
         place = {"x": 0, "y": 0, "dw": 1, "dh": 1}
         for field, mapper in ((name, self.mappers[number]), ("veil", self.veil)):
             self.images.append(plot.add_glyph(self.cells, Image(image=field, color_mapper=mapper, **place)))
         plot.add_layout(self.bars[number], "right")
         plot.add_layout(self.edges[number])
         plot.add_layout(self.boxes[number])
+        plot.add_layout(self.titles[number])
         self._add_tools(plot)
         return plot
 
@@ -383,15 +398,29 @@ class MapsView(pn.viewable.Viewer):
         self.trail_script = script("trail", page=self.page, figure=self.figures[0], **self.way)
         self.page.js_on_change("trail", self.trail_script)
 
+    @property
+    def _columns(self) -> int:
+        return {1: 1}.get(len(self.channels), 2 if len(self.channels) <= 4 else 3)
+
+    def _has_y_axis(self, number: int) -> bool:
+        return number % self._columns == 0
+
+    def _has_x_axis(self, number: int) -> bool:
+        return number + self._columns >= len(self.channels)
+
     def _laid_out(self) -> pn.viewable.Viewable:
-        columns = {1: 1}.get(len(self.figures), 2 if len(self.figures) <= 4 else 3)
+        columns = self._columns
         grid = gridplot(
             self.figures,  # pyright: ignore[reportArgumentType]
             ncols=columns,
             sizing_mode="stretch_both",
-            toolbar_location="above",
+            toolbar_location="right",
             toolbar_options={"logo": None, "autohide": False},
         )
+        # maps are as large as each other: those with labels beside or below them get that much more
+        rows = -(-len(self.figures) // columns)
+        grid.cols = [_share(columns, Y_AXIS - EDGE, first=number == 0) for number in range(columns)]
+        grid.rows = [_share(rows, X_AXIS - EDGE, first=number == rows - 1) for number in range(rows)]
         grid.stylesheets = [GRID]
         self.saves = [tool for tool in grid.toolbar.tools if isinstance(tool, SaveTool)]
         for tool in self.saves:  # the tool of all maps is one that Bokeh has made
@@ -399,7 +428,7 @@ class MapsView(pn.viewable.Viewer):
         self.readout.stylesheets = [stylesheet("readout")]
         return pn.Column(
             pn.pane.Bokeh(grid, sizing_mode="stretch_both", css_classes=["maps"], margin=0, autodispatch=False),
-            pn.pane.Bokeh(self.readout, sizing_mode="stretch_width", height=36, margin=(0, 8), autodispatch=False),
+            pn.pane.Bokeh(self.readout, sizing_mode="stretch_width", height=READOUT, margin=(0, 8), autodispatch=False),
             sizing_mode="stretch_both",
             margin=0,
         )
@@ -414,6 +443,20 @@ def file_stem(start: Mapping[str, Any]) -> str:
     parts = [str(start.get("plan_name") or "run"), str(start.get("scan_id") or ""), str(start["uid"])[:8]]
     safe = ["".join(c if c.isascii() and c.isalnum() else "_" for c in part[:60]) for part in parts if part]
     return "-".join(["snakemap", *safe])
+
+
+def _title(name: str) -> Label:
+    """Return the name of a map, inside it: above it, each line would cost all maps of a row their height."""
+    return Label(
+        x=Node.frame.left, y=Node.frame.top, x_offset=5, y_offset=-4, text=name, text_baseline="top",
+        text_font=FONT, text_font_size="12px", text_font_style="bold",
+        background_fill_alpha=0.72, padding=2, border_radius=3,
+    )  # fmt: skip
+
+
+def _share(count: int, labels: int, *, first: bool) -> str:
+    """Return the width of a column of maps, or the height of a row, of which one has labels beside its maps."""
+    return f"calc((100% - {labels}px) / {count}{f' + {labels}px' if first else ''})"
 
 
 def _box(handles: Any, **options: Any) -> BoxAnnotation:

@@ -90,7 +90,7 @@ class ScanControlPane:
         self.on_form = on_form
         self.errands = BackgroundTasks(tab.document)
         self.key = uuid4().hex
-        self.controls = Controls(sizing_mode="stretch_width", key=self.key)
+        self.controls = Controls(sizing_mode="stretch_width", key=self.key, margin=0)
         self.form = PlanForm(sizing_mode="stretch_both")
         self.audit = AuditLog(sizing_mode="stretch_width")
         self._filling: FormFilling | None = None

@@ -63,7 +63,10 @@ def duration(seconds: float) -> str:
 
 
 def progress(run: Run, pace: RateEstimate, *, now: float) -> str:
-    """Points, share, rate, elapsed and remaining time in one line; times are in seconds since 1970."""
+    """Return remaining time, points, share, rate and elapsed time, in the order in which a narrow bar cuts them off.
+
+    Times are in seconds since 1970.
+    """
     expected = run.expected
     parts = [f"{run.points:,} of {expected:,} points" if expected else f"{run.points:,} points"]
     if expected:
@@ -75,7 +78,7 @@ def progress(run: Run, pace: RateEstimate, *, now: float) -> str:
         parts.append(f"{rate:.1f} points/s")
     parts.append(f"{duration(elapsed)} elapsed")
     if run.stop is None and expected and rate:
-        parts.append(f"{duration((expected - run.points) / rate)} left")
+        parts.insert(0, f"{duration((expected - run.points) / rate)} left")
     return " · ".join(parts)
 
 

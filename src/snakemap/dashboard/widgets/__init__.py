@@ -116,6 +116,7 @@ class SummaryTable(Part):
     """One row a channel: least, most, mean, sum, and where the most is."""
 
     state = param.Dict(default={}, doc="`rows` and `caption`; see `summary.js`.")
+    folds = param.Boolean(default=False, doc="Whether a button folds it to its heads, which the browser remembers.")
 
     _esm = script_of("text", "quantity", "summary")
     _stylesheets = [stylesheet("summary")]  # noqa: RUF012

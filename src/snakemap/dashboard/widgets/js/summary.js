@@ -1,6 +1,8 @@
 // The summary table: one row a channel. Text only ever goes in as text.
 export function render({model, el}) {
   const heads = ["channel", "minimum", "maximum", "mean", "sum", "at row, column", "position of the maximum", "pixels"]
+  const box = document.createElement("div")
+  box.className = "summary"
   const table = document.createElement("table")
   const head = table.createTHead().insertRow()
   for (const title of heads) {
@@ -11,6 +13,25 @@ export function render({model, el}) {
   const body = table.createTBody()
   const note = document.createElement("caption")
   table.append(note)
+  box.append(table)
+  if (model.folds) {
+    const fold = document.createElement("button")
+    fold.type = "button"
+    fold.className = "fold"
+    const show = (folded) => {
+      box.toggleAttribute("data-folded", folded)
+      fold.textContent = folded ? "▴" : "▾"
+      fold.title = folded ? "Show the summary table" : "Fold the summary table: the maps grow"
+      fold.setAttribute("aria-label", fold.title)
+      fold.setAttribute("aria-expanded", String(!folded))
+    }
+    fold.addEventListener("click", () => {
+      show(!box.hasAttribute("data-folded"))
+      localStorage.setItem("snakemap-summary", box.hasAttribute("data-folded") ? "folded" : "open")
+    })
+    box.append(fold)
+    show(localStorage.getItem("snakemap-summary") === "folded")
+  }
 
   const fill = () => {
     const {rows = [], caption = ""} = model.state
@@ -35,5 +56,5 @@ export function render({model, el}) {
   model.on("state", fill)
   fill()
   el.classList.add("summary")
-  return table
+  return box
 }
