@@ -43,6 +43,7 @@ def sources(tab: Shown) -> dict[str, Any]:
           const glyphs = sm.view('map-total').model.renderers.map((one) => one.data_source.data)
           const lines = glyphs.filter((data) => data.x && !data.angle), marks = glyphs.filter((data) => data.angle)
           const pairs = (data) => Array.from(data.x).map((x, k) => [x, data.y[k]])
+          if (!lines.length) return {ahead: [], done: [], arrows: [], here: []}  // it is drawn when it is asked for
           return {ahead: pairs(lines[0]), done: pairs(lines.at(-1)), arrows: pairs(marks[0]), here: pairs(marks[1])}
         }"""
     )

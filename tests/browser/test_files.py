@@ -109,7 +109,7 @@ def data(tab: Shown, figure: str, glyph: int, column: str) -> np.ndarray[Any, An
         """([figure, glyph, column]) => {
           const values = sm.view(figure)?.model.renderers[glyph].data_source.data[column] ?? []
           const array = column === 'image' ? values[0] : values
-          return JSON.stringify({shape: array?.shape ?? [array.length], values: Array.from(array ?? [])})
+          return JSON.stringify({shape: array?.shape ?? [array?.length ?? 0], values: Array.from(array ?? [])})
         }""",
         [figure, glyph, column],
     )

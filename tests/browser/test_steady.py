@@ -133,3 +133,35 @@ def test_a_press_that_lasts_longer_than_several_updates_is_a_click(running: tupl
     tab.page.get_by_text("Runs", exact=True).click()
     long_press("li.run .choose", 1)
     tab.wait(lambda: tab.text(".status") == "complete")
+
+
+def sizes(tab: Shown) -> list[float]:
+    """Width and height of the smallest map, in pixels: what is drawn of it, without the margins of its figure."""
+    maps = ["map-red", "map-green", "map-blue", "map-total"]
+    shares = tab.page.evaluate(
+        """(names) => names.map((name) => {
+             const plot = sm.named(name), {left, right, bottom, top} = sm.models().find((model) => model.place?.uid).place
+             return [Math.abs((right - left) / (plot.x_range.end - plot.x_range.start)),
+                     Math.abs((top - bottom) / (plot.y_range.end - plot.y_range.start))] })""",
+        maps,
+    )
+    boxes = [tab.frame(name) for name in maps]
+    widths = [box["width"] * share[0] for box, share in zip(boxes, shares, strict=True)]
+    heights = [box["height"] * share[1] for box, share in zip(boxes, shares, strict=True)]
+    return [min(widths), min(heights)]
+
+
+def test_a_square_map_is_250_pixels_on_a_laptop_and_grows_when_the_table_is_folded(
+    running: tuple[Shown, Stack], chromium: Browser
+) -> None:
+    tab, _ = running
+    tab.wait(lambda: min(sizes(tab)) >= 250)
+    fold = tab.page.get_by_role("button", name="Fold the summary table")
+    fold.click()
+    expect(tab.page.locator("table tbody").first).to_be_hidden()
+    tab.wait(lambda: min(sizes(tab)) >= 285)
+    tab.page.reload()
+    tab.wait(lambda: tab.page.locator("table tbody").count() > 0)
+    expect(tab.page.locator("table tbody").first).to_be_hidden()  # this browser keeps it
+    tab.page.get_by_role("button", name="Show the summary table").click()
+    expect(tab.page.locator("table tbody").first).to_be_visible()
