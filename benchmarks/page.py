@@ -44,6 +44,7 @@ def ours(size: int, done: int) -> tuple[Any, Any]:
     from snakemap.dashboard.callbacks import soon
     from snakemap.dashboard.connection_beat import ConnectionBeat
     from snakemap.dashboard.layout import Dashboard
+    from snakemap.dashboard.model_walk import walk_after_changes
     from snakemap.dashboard.session import Session
     from snakemap.live.run_follower import RunFollower
     from snakemap.render.cache import RenderCache
@@ -90,6 +91,7 @@ def ours(size: int, done: int) -> tuple[Any, Any]:
         state["next"] += 1
 
     def page() -> Any:
+        walk_after_changes(curdoc())  # as the pages of the product do
         tab = Session(live, levels, document=curdoc())
         soon(tab.document, tab.start)  # this may be a thread
         heartbeat.follow(tab.document)

@@ -140,7 +140,8 @@ def sizes(tab: Shown) -> list[float]:
     maps = ["map-red", "map-green", "map-blue", "map-total"]
     shares = tab.page.evaluate(
         """(names) => names.map((name) => {
-             const plot = sm.named(name), {left, right, bottom, top} = sm.models().find((model) => model.place?.uid).place
+             const plot = sm.named(name), page = sm.models().find((model) => model.place?.uid)
+             const {left, right, bottom, top} = page.place
              return [Math.abs((right - left) / (plot.x_range.end - plot.x_range.start)),
                      Math.abs((top - bottom) / (plot.y_range.end - plot.y_range.start))] })""",
         maps,

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 from bokeh.document import Document
 from bokeh.document.models import DocumentModelManager
 from bokeh.model import Model
 
-__all__ = ["walk_after_changes"]
+__all__ = ["walk_after_changes", "walked_once"]
 
 
 def walk_after_changes(document: Document) -> None:
@@ -29,6 +30,16 @@ def walk_after_changes(document: Document) -> None:
     if document.roots:
         raise ValueError("the document holds models already")
     document.models = _LazyModels(document)
+
+
+def walked_once(document: Document) -> AbstractContextManager[None]:
+    """Return the block in which several changes of structure are walked once.
+
+    In a document of others, for example of an app that embeds a pane, it does nothing: there Bokeh walks after each
+    such block, and a tick that only changes values must not cost a walk.
+    """
+    models = document.models
+    return models.freeze() if isinstance(models, _LazyModels) else contextlib.nullcontext()
 
 
 class _LazyModels(DocumentModelManager):

@@ -21,6 +21,7 @@ from snakemap.core.run import Run
 from snakemap.core.streams import MapSource
 from snakemap.dashboard.callbacks import UNSENT_MS, later, on_change, soon, unsent
 from snakemap.dashboard.client_state import ClientState, inner_size, script
+from snakemap.dashboard.model_walk import walked_once
 from snakemap.dashboard.notifications import warn
 from snakemap.dashboard.panes.frame import FrameView
 from snakemap.dashboard.panes.histogram import HistogramView
@@ -158,7 +159,7 @@ class Session:
             return
         self.document.hold("combine")
         try:
-            with self.document.models.freeze():  # each change would walk all models of the page
+            with walked_once(self.document):
                 if run is not None:
                     self._draw(run)
                 if now - self._words_at >= WORDS_PERIOD_S:

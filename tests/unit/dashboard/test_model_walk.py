@@ -10,7 +10,7 @@ from bokeh.document import Document
 from bokeh.document.models import DocumentModelManager
 from bokeh.models import Column, Div, Range1d, Row
 
-from snakemap.dashboard.model_walk import walk_after_changes
+from snakemap.dashboard.model_walk import walk_after_changes, walked_once
 
 
 @pytest.fixture
@@ -111,6 +111,24 @@ def test_a_cleared_document_holds_no_models(walks: list[object]) -> None:
     document.clear()
     assert len(document.models) == 0
     assert said.document is None
+
+
+def test_a_block_in_a_document_of_ours_is_walked_once_and_one_in_that_of_others_only_for_its_changes(
+    walks: list[object],
+) -> None:
+    mine, page, said = a_document()
+    others, theirs = Document(), Column(children=[Div()])
+    others.add_root(theirs)
+    walks.clear()
+    with walked_once(mine), walked_once(others):
+        said.text = "second"
+    assert walks == []
+    with walked_once(mine):
+        page.children, page.children = [], [said]
+    assert len(walks) == 1
+    with walked_once(others):
+        theirs.children = []
+    assert set(others.models) == {theirs}
 
 
 def test_a_document_with_models_is_refused() -> None:

@@ -56,7 +56,7 @@ CLEAR = "rgba(0, 0, 0, 0)"
 GRID = ":host { background-color: var(--sm-panel); }"
 """What is behind the figures, also in the picture that is saved of them."""
 
-BAR_WIDTH, BAR_WIDTH_WITH_UNIT = 50, 66
+BAR_WIDTH, BAR_WIDTH_WITH_UNIT = 56, 71
 """Pixels beside a map for its color bar, whatever its labels are, so that the map keeps its width."""
 
 Y_AXIS, X_AXIS, EDGE = 52, 39, 3
