@@ -2,7 +2,7 @@
 export function render({model, el}) {
   const heads = ["channel", "minimum", "maximum", "mean", "sum", "at row, column", "position of the maximum", "pixels"]
   const box = document.createElement("div")
-  box.className = "summary"
+  box.className = "sheet"
   const table = document.createElement("table")
   const head = table.createTHead().insertRow()
   for (const title of heads) {

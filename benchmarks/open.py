@@ -1,0 +1,138 @@
+"""What opening a tab costs during a scan: the server's processor time, what is sent, and how long other tabs wait.
+
+    python benchmarks/open.py [--tabs 8] [--rate 10]
+
+The whole product runs (`snakemap demo`): a scan at 10 points a second, Redis, the worker, and the server of the pages.
+A client opens pages one after the other as Bokeh's own client does, and leaves; another one stays and notes the time
+between two messages. Processor time is that of the server of the pages, less what it uses for the tab that stays.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
+from tornado.websocket import websocket_connect
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.support.tabs import REQUESTS, cookies_of
+
+SETTLE_S, IDLE_S = 12.0, 8.0
+MESSAGES = 12
+"""Messages after which a page counts as open: the document, and the first updates."""
+
+
+def processor_seconds(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def server_of_pages(parent: int) -> int:
+    """The process of ``panel serve`` among the children of the demo."""
+    for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if b"panel\0serve" in Path(f"/proc/{child}/cmdline").read_bytes():
+            return int(child)
+    raise SystemExit("the demo runs no server of pages")
+
+
+async def opened(url: str) -> tuple[Any, dict[str, float]]:
+    """Open a page; returns its connection, and seconds and bytes until it was open."""
+    begun = time.perf_counter()
+    answer = await AsyncHTTPClient().fetch(f"{url}/dashboard", request_timeout=120)
+    page = time.perf_counter() - begun
+    found = re.search(r'"token":"([^"]+)"', answer.body.decode())
+    if found is None:
+        raise SystemExit("the page has no session token")
+    request = HTTPRequest(
+        f"{url.replace('http', 'ws')}/dashboard/ws", headers={"Origin": url, "Cookie": cookies_of(answer)}
+    )
+    socket = await websocket_connect(request, subprotocols=["bokeh", found[1]], max_message_size=2**28)
+    for _ in range(3):  # the server's greeting: header, metadata, content
+        await socket.read_message()
+    for number, (kind, content) in enumerate(REQUESTS):
+        for part in ({"msgid": str(number), "msgtype": kind}, {}, content):
+            await socket.write_message(json.dumps(part))
+    received = 0
+    for _ in range(MESSAGES):
+        received += len(await socket.read_message() or "")
+    return socket, {"page": page, "open": time.perf_counter() - begun, "bytes": len(answer.body) + received}
+
+
+async def measured(url: str, pid: int, tabs: int) -> dict[str, float]:
+    """Open tabs one after the other while another one is open."""
+    staying, _ = await opened(url)
+    gaps: list[float] = []
+
+    async def watch() -> None:
+        last = time.perf_counter()
+        while await staying.read_message() is not None:
+            now = time.perf_counter()
+            gaps.append(now - last)
+            last = now
+
+    watching = asyncio.create_task(watch())
+    await asyncio.sleep(SETTLE_S)
+    used, begun = processor_seconds(pid), time.perf_counter()
+    await asyncio.sleep(IDLE_S)
+    share = (processor_seconds(pid) - used) / (time.perf_counter() - begun)
+    calm = max(gaps[-20:])
+    gaps.clear()
+    used, begun, found = processor_seconds(pid), time.perf_counter(), []
+    for _ in range(tabs):
+        socket, figures = await opened(url)
+        found.append(figures)
+        socket.close()
+        await asyncio.sleep(1)
+    spent = processor_seconds(pid) - used - share * (time.perf_counter() - begun)
+    watching.cancel()
+    return {
+        "share": share,
+        "cpu": spent / tabs,
+        **{name: statistics.median(one[name] for one in found) for name in ("page", "open", "bytes")},
+        "calm": calm,
+        "gap": max(gaps),
+    }
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tabs", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=10)
+    told = parser.parse_args()
+    with tempfile.TemporaryDirectory() as state:
+        scan = ["--rate", str(told.rate), "--shape", "100x100", "--mode", "step"]
+        demo = subprocess.Popen(
+            [sys.executable, "-m", "snakemap", "demo", *scan],
+            env={**os.environ, "SNAKEMAP_STATE_DIR": state}, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        try:
+            assert demo.stdout
+            url = next(found[1] for line in demo.stdout if (found := re.search(r"(http://\S+)/dashboard", line)))
+            row = asyncio.run(measured(url, server_of_pages(demo.pid), told.tabs))
+        finally:
+            demo.send_signal(signal.SIGINT)
+            demo.wait(60)
+    print(f"one open tab uses            {100 * row['share']:6.0f} % of a core")
+    print(f"opening a tab: server CPU    {row['cpu']:6.2f} s")
+    print(f"               the page      {row['page']:6.2f} s after the request")
+    print(f"               first updates {row['open']:6.2f} s after the request")
+    print(f"               sent          {row['bytes'] / 1e6:6.2f} MB, without scripts")
+    print(f"longest wait of another tab  {row['gap']:6.2f} s, {row['calm']:.2f} s while nobody opens one")
+
+
+if __name__ == "__main__":
+    main()
