@@ -367,7 +367,7 @@ def styles_at(page: Page, url: str, *, ready: Callable[[Shown], bool]) -> dict[s
     return {**told, "height": 0}
 
 
-@pytest.mark.parametrize("host", ["bokeh server"])
+@pytest.mark.parametrize("host", ["bokeh server", "panel library", "bokeh library"])
 def test_a_pane_changes_nothing_of_a_page_of_bokeh_or_panel(
     served: Stack, ports: dict[str, int], redis_url: str, chromium: Browser, run: MadeUpRun, tmp_path: Path, host: str
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import panel as pn
 import param
 from bokeh.document import Document
+from panel.io.location import Location
 from panel.viewable import Child
 
 from snakemap.dashboard.figure_theme import STALE
@@ -68,6 +69,16 @@ class EmbeddedPane(pn.viewable.Viewable):
         self._trees: dict[str, tuple[pn.viewable.Viewable, Callable[[], None]]] = {}
         size = {"height": HEIGHTS[kind], "sizing_mode": "stretch_width"} if "sizing_mode" not in params else {}
         super().__init__(**{**size, **params})
+
+    def server_doc(
+        self, doc: Document | None = None, title: str | None = None, location: bool | Location = True
+    ) -> Document:
+        """Add the pane to a document, which keeps its title unless `title` is given; Panel renames an unnamed one."""
+        before = doc.title if doc is not None else None
+        shown = super().server_doc(doc, title=title, location=location)
+        if before is not None and not title:
+            shown.title = before
+        return shown
 
     def select(self, selector: Any = None) -> list[Any]:
         """What is in it, wherever it is shown; themes and designs ask for that."""
