@@ -55,6 +55,9 @@ SOUND_S = 60.0
 FAILURES_MAX = 20
 
 
+TAKEN_OVER = "another program uses the simulated beamline; the demo starts no more scans"
+
+
 LOOK_S = 0.2
 
 
@@ -251,38 +254,46 @@ class Demo:
     async def _scan_again_and_again(self, blueapi: BlueapiClient) -> None:
         """Scan after scan; ends when it is interrupted, or when somebody has taken over.
 
-        A scan that fails, or finds no beamline, is made again before the next one.
+        A scan that fails is made again before the next one. A scan whose beamline answers too late goes on.
 
         Raises:
-            DemoFailed: when scans fail one after the other.
+            DemoFailed: when scans fail one after the other, or the beamline stays silent.
         """
-        failures, mine, answered = 0, "", time.monotonic()
+        failures, mine, under_way = 0, "", False
+        silent_since: float | None = time.monotonic()
         turns = enumerate(self._modes())
         turn = next(turns, None)
         while turn is not None:
             number, mode = turn
             try:
-                if mine and not await self._is_left_alone(blueapi, mine):
-                    return
-                plan = f"simulated_{mode}_scan"
-                params = self._scan_params(seed=number)
-                mine = await blueapi.submit(plan, params, instrument_session=SESSION)
-                await blueapi.begin(mine)
+                if not (under_way and await blueapi.active_task() == mine):
+                    if mine and not under_way and not await self._is_left_alone(blueapi, mine):
+                        typer.echo(TAKEN_OVER, err=True)
+                        return
+                    plan, params = f"simulated_{mode}_scan", self._scan_params(seed=number)
+                    mine = await blueapi.submit(plan, params, instrument_session=SESSION)
+                    under_way = True
+                    await blueapi.begin(mine)
+                silent_since = None
                 if not await self._until_done(blueapi, mine):
                     return
                 errors = (await blueapi.task(mine)).errors
+                under_way = False
                 if errors and errors[-1] != ENDED_EARLY:
                     raise DemoFailed(errors[-1])
-                failures, answered, turn = 0, time.monotonic(), next(turns, None)
+                failures, turn = 0, next(turns, None)
             except WorkerBusy:
+                typer.echo(TAKEN_OVER, err=True)
                 return
             except BlueapiUnavailable as trouble:
                 # a beamline that starts again is not a scan that fails; its supervisor reports one that keeps dying
-                mine = ""
-                if time.monotonic() - answered > READY_TIMEOUT_S:
+                if silent_since is None:
+                    silent_since = time.monotonic()
+                    typer.echo(f"{trouble}; the demo goes on when it answers", err=True)
+                if time.monotonic() - silent_since > READY_TIMEOUT_S:
                     raise DemoFailed(f"scans fail: {trouble}{self._last_words('simulate')}") from trouble
             except SnakemapError as trouble:
-                failures, mine = failures + 1, ""
+                failures, mine, under_way = failures + 1, "", False
                 if failures == FAILURES_MAX:
                     raise DemoFailed(f"scans fail: {trouble}{self._last_words('simulate')}") from trouble
             if await self._pause(PAUSE_S):

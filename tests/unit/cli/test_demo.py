@@ -39,7 +39,7 @@ if name == "serve" and behavior == "live":
     http.server.HTTPServer(("127.0.0.1", int(os.environ["SNAKEMAP_PORT"])), Page).serve_forever()
 if name == "simulate":
     class Beamline(http.server.BaseHTTPRequestHandler):
-        count = 0
+        count = begun = asked = 0
         def answer(self, told, status=200):
             self.send_response(status)
             self.end_headers()
@@ -50,8 +50,17 @@ if name == "simulate":
             print("scanning", body["name"], body["params"])
             self.answer({"task_id": str(Beamline.count)}, 201)
         def do_PUT(self):
-            self.answer({})
+            busy = behavior == "slow" and Beamline.begun and Beamline.asked < 4
+            Beamline.begun += 1
+            self.answer({"detail": "busy"} if busy else {}, 409 if busy else 200)
         def do_GET(self):
+            Beamline.asked += not self.path.endswith("/worker/task")
+            if behavior == "slow" and Beamline.asked < 4:  # the first scan goes on, and its answers come late
+                if Beamline.asked == 2 and not self.path.endswith("/worker/task"):
+                    time.sleep(3)
+                return self.answer(
+                    {"task_id": str(Beamline.count)} if self.path.endswith("/worker/task") else
+                    {"task": {"name": "", "params": {}}, "is_complete": False, "errors": []})
             done = {"task": {"name": "", "params": {}}, "is_complete": True, "errors": []}
             self.answer({"task_id": str(Beamline.count)} if self.path.endswith("/worker/task") else done)
         def log_message(self, *arguments):
@@ -59,7 +68,7 @@ if name == "simulate":
     if behavior == "late":  # the demo's first request finds no beamline
         with socket.create_server(("127.0.0.1", int(sys.argv[5]))) as listening:
             listening.accept()[0].close()
-    http.server.HTTPServer(("127.0.0.1", int(sys.argv[5])), Beamline).serve_forever()
+    http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[5])), Beamline).serve_forever()
 time.sleep(600)
 """
 
@@ -118,6 +127,14 @@ def test_one_scan_that_finds_no_beamline_at_first_is_made_all_the_same(tmp_path:
         tree.until(lambda: "scanning simulated_step_scan" in tree.said)
         assert tree.end(signal.SIGINT) == 0
     assert tree.said.count("scanning") == 1
+
+
+def test_a_beamline_that_answers_late_is_waited_for_and_scans_go_on(tmp_path: Path) -> None:
+    with demo(tmp_path, simulate="slow") as tree:
+        tree.until(lambda: "simulated_fly_scan" in tree.said)
+        assert tree.end(signal.SIGINT) == 0
+    assert "does not answer in time; the demo goes on when it answers" in tree.said
+    assert tree.said.partition("simulated_fly_scan")[0].count("scanning simulated_step_scan") == 1
 
 
 def test_a_part_that_dies_again_and_again_ends_the_demo_with_its_last_words(tmp_path: Path) -> None:
