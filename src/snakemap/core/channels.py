@@ -38,7 +38,7 @@ CHANNELS = (
     Channel(TOTAL, palette="fire", dark="#f2c14e", light="#8a6100", davidia="Viridis"),
 )
 
-SPARE_PALETTES = ("CET_L8", "CET_L6", "CET_L17", "CET_L16", "CET_L5", "CET_L7", "CET_L4", "CET_L2")
+SPARE_PALETTES = ("CET_L8", "CET_L6", "CET_L9", "CET_L16", "CET_L5", "CET_L7", "CET_L4", "CET_L2")
 """Palettes for channels of other names, by their place."""
 
 SPARE_HUES = {

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from snakemap.core.channels import CHANNELS, DEFAULT_CHANNELS, HUES, REGIONS, TOTAL, hue_of, palette_name
 from snakemap.dashboard.theme import THEMES, Theme, channel_color
+from snakemap.render.palettes import palette
 
 FIVE = ("red", "green", "blue", "spot", TOTAL)
 
@@ -35,3 +38,19 @@ def test_with_more_channels_than_colors_every_one_has_a_color_still() -> None:
     names = [f"channel {number}" for number in range(40)]
     assert {hue_of(name, channels=names) for name in names} <= HUES["dark"].keys()
     assert hue_of("unknown") in HUES["dark"]
+
+
+@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("channel", [*DEFAULT_CHANNELS, "other"])
+def test_every_palette_runs_from_dark_to_bright(channel: str, number: int) -> None:
+    lightness = [brightness(color) for color in palette(channel, number)]
+    assert lightness[0] < 0.04
+    assert lightness[-1] > 0.13
+    assert all(after >= before - 1e-4 for before, after in itertools.pairwise(lightness))
+
+
+def brightness(color: str) -> float:
+    """Return the relative luminance of a CSS hex color, as in WCAG 2."""
+    parts = (int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
