@@ -161,10 +161,10 @@ def test_a_square_map_is_250_pixels_on_a_laptop_and_grows_when_the_table_is_fold
     before = sizes(tab)
     fold = tab.page.get_by_role("button", name="Fold the summary table")
     fold.click()
-    expect(tab.page.locator("table tbody").first).to_be_hidden()
+    expect(tab.page.locator(".sheet tbody").first).to_be_hidden()
     tab.wait(lambda: min(sizes(tab)) >= 260 and sizes(tab)[1] > before[1])  # then the width is the limit
     tab.page.reload()
-    tab.wait(lambda: tab.page.locator("table tbody").count() > 0)
-    expect(tab.page.locator("table tbody").first).to_be_hidden()  # this browser keeps it
+    tab.wait(lambda: tab.page.locator(".sheet tbody").count() > 0)
+    expect(tab.page.locator(".sheet tbody").first).to_be_hidden()  # this browser keeps it
     tab.page.get_by_role("button", name="Show the summary table").click()
-    expect(tab.page.locator("table tbody").first).to_be_visible()
+    expect(tab.page.locator(".sheet tbody").first).to_be_visible()

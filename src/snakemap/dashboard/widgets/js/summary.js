@@ -12,7 +12,7 @@ export function render({model, el}) {
   }
   const body = table.createTBody()
   const note = document.createElement("caption")
-  table.append(note)
+  table.prepend(note)  // the style sheet looks from it at the rows
   box.append(table)
   if (model.folds) {
     const fold = document.createElement("button")
