@@ -112,9 +112,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tabs", type=int, default=8)
     parser.add_argument("--rate", type=float, default=10)
-    told = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as state:
-        scan = ["--rate", str(told.rate), "--shape", "100x100", "--mode", "step"]
+        scan = ["--rate", str(options.rate), "--shape", "100x100", "--mode", "step"]
         demo = subprocess.Popen(
             [sys.executable, "-m", "snakemap", "demo", *scan],
             env={**os.environ, "SNAKEMAP_STATE_DIR": state}, stdout=subprocess.PIPE, text=True,
@@ -122,7 +122,7 @@ def main() -> None:
         try:
             assert demo.stdout
             url = next(found[1] for line in demo.stdout if (found := re.search(r"(http://\S+)/dashboard", line)))
-            row = asyncio.run(measured(url, server_of_pages(demo.pid), told.tabs))
+            row = asyncio.run(measured(url, server_of_pages(demo.pid), options.tabs))
         finally:
             demo.send_signal(signal.SIGINT)
             demo.wait(60)
@@ -131,7 +131,7 @@ def main() -> None:
     print(f"               the page      {row['page']:6.2f} s after the request")
     print(f"               first updates {row['open']:6.2f} s after the request")
     print(f"               sent          {row['bytes'] / 1e6:6.2f} MB, without scripts")
-    print(f"longest wait of another tab  {row['gap']:6.2f} s, {row['calm']:.2f} s while nobody opens one")
+    print(f"longest wait of another tab  {row['gap']:6.2f} s, {row['calm']:.2f} s while no page is opened")
 
 
 if __name__ == "__main__":
