@@ -13,6 +13,7 @@ import numpy.typing as npt
 import xarray
 
 from snakemap.core.maps import Maps
+from snakemap.render.averages import averaged
 from snakemap.render.picture import Direct, Picture
 
 __all__ = ["PyramidLevel", "block_means", "step_for", "warm_up"]
@@ -63,7 +64,7 @@ def block_means(grids: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.flo
     # strips are small: waking the other cores, and waiting for the slowest of them, costs more than the work
     numba.set_num_threads(1)
     cells = xarray.DataArray(padded, dims=("channel", "y", "x"), coords=coordinates)
-    return np.asarray(canvas.raster(cells, agg="mean", interpolate="nearest").data, dtype=np.float64)
+    return np.asarray(averaged(canvas, cells, agg="mean", interpolate="nearest").data, dtype=np.float64)
 
 
 def warm_up() -> None:

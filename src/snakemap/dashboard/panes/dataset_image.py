@@ -29,6 +29,7 @@ from snakemap.dashboard.callbacks import later, on_change
 from snakemap.dashboard.client_state import fitted, inner_size, resettable
 from snakemap.dashboard.figure_theme import apply_theme, counts_formatter, save_tool, tooltip, value_hover
 from snakemap.dashboard.theme import Theme
+from snakemap.render.averages import averaged
 from snakemap.render.axis_edges import Scale, resampled
 from snakemap.render.dataset_display import color_limits, limits_refusal, rgba
 
@@ -277,4 +278,4 @@ def _averaged(values: npt.NDArray[Any], *, width: int, height: int) -> npt.NDArr
     canvas = datashader.Canvas(plot_width=width, plot_height=height, x_range=(0, columns), y_range=(0, rows))
     centers = [("y", np.arange(rows) + 0.5), ("x", np.arange(columns) + 0.5)]
     image = xarray.DataArray(values.astype(np.float32), coords=centers)
-    return np.asarray(canvas.raster(image, downsample_method="mean").values, np.float32)
+    return np.asarray(averaged(canvas, image, downsample_method="mean").values, np.float32)
