@@ -124,7 +124,8 @@ def process() -> ServerProcess:
     """
     logs.install()
     separate_model_ids()
-    settings.perform_document_validation.set_value(False)  # finds mistakes of developers, 0.1 s for each page
+    if not pn.config.autoreload:  # which developers use: validation finds their mistakes, and takes 0.1 s for each page
+        settings.perform_document_validation.set_value(False)
     told = load()
     url = told.redis_url
     if not url:
@@ -204,8 +205,11 @@ def page(name: str) -> None:
     Args:
         name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"``, ``"summary"`` or ``"log"``.
     """
+    request = getattr(curdoc().session_context, "request", None)
+    if request is not None and not hasattr(request, "uri"):
+        return  # `panel serve --dev` runs each page once before it serves, to see what it imports
     curdoc().template = TEMPLATE
-    host = server_of(getattr(curdoc().session_context, "request", None))
+    host = server_of(request)
     _show(name, title="snakemap" if name == "dashboard" else f"snakemap {name}", base=f"{host}/" if host else "")
     style_from_here(curdoc())
 
