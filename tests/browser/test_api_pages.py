@@ -8,11 +8,11 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from tests.support import scans
 from tests.support.beamline import Scan
+from tests.support.http import answers
 from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Program
@@ -35,15 +35,8 @@ def api(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator
     port, log = free_port(), tmp_path_factory.mktemp("api") / "log"
     url = f"http://localhost:{port}"
     with Program(["api"], environment={"SNAKEMAP_REDIS_URL": redis_server, "SNAKEMAP_API_PORT": str(port)}, log=log):
-        assert eventually(lambda: answers(url), timeout_s=60)
+        assert eventually(lambda: answers(f"{url}/healthz"), timeout_s=60, every_s=0.1)
         yield url
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @pytest.fixture

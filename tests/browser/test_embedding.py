@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 from tests.support.browser import SCRIPT, Shown, open_page
 from tests.support.documented import block
+from tests.support.http import answers
 from tests.support.made_up import MadeUpRun
 from tests.support.notebook import Notebook
 from tests.support.patience import PATIENCE, eventually
@@ -95,18 +95,11 @@ def program_at(arguments: list[str], directory: Path, url: str) -> Iterator[subp
             stderr=output, preexec_fn=die_with_parent,
         )  # fmt: skip
     try:
-        assert eventually(lambda: answers(url), timeout_s=START_TIMEOUT_S), log.read_text()[-2000:]
+        assert eventually(lambda: answers(url), timeout_s=START_TIMEOUT_S, every_s=0.1), log.read_text()[-2000:]
         yield process
     finally:
         process.terminate()
         process.wait(20 * PATIENCE)
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url, trust_env=False, timeout=30 * PATIENCE).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 @contextmanager

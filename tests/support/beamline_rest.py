@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
+from tests.support.http import get
 from tests.support.patience import eventually
 
 __all__ = ["begin", "end", "simulated"]
@@ -36,7 +37,7 @@ def end(url: str) -> None:
 
 def until_idle(url: str) -> None:
     """Wait until the worker is idle."""
-    assert eventually(lambda: httpx.get(f"{url}/api/v1/worker/state", trust_env=False).json() == "IDLE", timeout_s=30)
+    assert eventually(lambda: get(f"{url}/api/v1/worker/state").json() == "IDLE", timeout_s=30)
 
 
 def simulated(url: str, plan: str = "simulated_step_scan", **params: Any) -> str:

@@ -69,14 +69,20 @@ class Proxy:
     def reset(self) -> None:
         """Reset all connections on both sides."""
 
-        def reset() -> None:
-            for writer in list(self._writers):
-                connection = writer.get_extra_info("socket")
-                if connection is not None:
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-                writer.transport.abort()
+        self._loop.call_soon_threadsafe(self._reset)
 
-        self._loop.call_soon_threadsafe(reset)
+    def cut(self) -> None:
+        """Reset all connections and refuse new ones, as a program that was killed; :meth:`restore` ends it."""
+
+        async def cut() -> None:
+            self._server.close()
+            self._reset()
+
+        self._wait(cut())
+
+    def restore(self) -> None:
+        """Listen again, at the same port."""
+        self._wait(self._listen())
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -95,6 +101,13 @@ class Proxy:
 
     def _wait(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S)
+
+    def _reset(self) -> None:
+        for writer in list(self._writers):
+            connection = writer.get_extra_info("socket")
+            if connection is not None:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            writer.transport.abort()
 
     async def _listen(self) -> None:
         self._open.set()

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
+from tests.support.http import answers
 from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import free_port
 
@@ -115,7 +115,7 @@ class Stack:
     def serve(self) -> Self:
         """Starts the pages and returns when they answer."""
         self.pages.start()
-        if not eventually(self._answers, timeout_s=START_TIMEOUT_S):
+        if not eventually(self.answers, timeout_s=START_TIMEOUT_S, every_s=0.1):
             raise TimeoutError(f"the pages do not answer:\n{self.pages.log.read_text()[-2000:]}")
         return self
 
@@ -124,11 +124,9 @@ class Stack:
         for program in (self.ingest, self.pages):
             program.end()
 
-    def _answers(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/dashboard", trust_env=False, timeout=30 * PATIENCE).status_code == 200
-        except httpx.TransportError:
-            return False
+    def answers(self) -> bool:
+        """Whether a page comes from the server."""
+        return answers(f"{self.url}/dashboard")
 
 
 def die_with_parent() -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import h5py
-import httpx
 import numpy as np
 import pytest
 import requests
@@ -31,6 +30,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from tests.support import scans
 from tests.support.beamline import Scan
+from tests.support.http import answers
 from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Program
@@ -98,7 +98,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         with Program(["api"], environment=environment, log=directory / "log"), requests.Session() as session:
             session.trust_env = False
             url = f"http://127.0.0.1:{port}"
-            assert eventually(lambda: _answers(url), timeout_s=30)
+            assert eventually(lambda: answers(f"{url}/healthz"), timeout_s=30, every_s=0.1)
             yield Served(url, session, directory / "log")
 
 
@@ -114,13 +114,6 @@ async def _fill(redis_url: str) -> None:
         await store.save_summary(uid, summary)
         await store.save_frame(uid, np.ones((6, 4)), about={"seq_num": 12, "frame_shape": [6, 4], "time": 1.0})
     await store.close()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def aimed(case: Case, served: Served) -> None:

@@ -19,6 +19,7 @@ import redis
 from tests.integration.api.test_api import Api, farewell, heard, serving, until, worker
 from tests.support import scans
 from tests.support.beamline import Scan
+from tests.support.http import answers
 from tests.support.patience import PATIENCE, eventually, patiently
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Program
@@ -364,7 +365,7 @@ def test_the_program_ends_at_once_while_events_are_listened_to(redis_url: str, t
     url = f"http://127.0.0.1:{port}"
     environment = {"SNAKEMAP_REDIS_URL": redis_url, "SNAKEMAP_API_PORT": str(port)}
     with Program(["api"], environment=environment, log=tmp_path / "log") as program:
-        assert eventually(lambda: answers(url), timeout_s=TIMEOUT_S)
+        assert eventually(lambda: answers(f"{url}/healthz"), timeout_s=TIMEOUT_S, every_s=0.1)
         with httpx.Client(trust_env=False) as client, client.stream("GET", f"{url}/api/documents/events") as answer:
             lines = answer.iter_lines()
             assert next(lines).startswith(":")
@@ -373,13 +374,6 @@ def test_the_program_ends_at_once_while_events_are_listened_to(redis_url: str, t
             assert list(lines)[-1] == ""
         assert program.end() == 0
     assert "ERROR" not in (tmp_path / "log").read_text()
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/healthz", trust_env=False).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 async def test_a_random_scan_is_told_as_a_true_one_and_then_it_is_over(api: Api) -> None:

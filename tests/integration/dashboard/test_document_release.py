@@ -77,7 +77,7 @@ def test_ended_sessions_leave_no_document_behind_during_a_scan(
             preexec_fn=die_with_parent,
         )
     try:
-        assert eventually(stack._answers, timeout_s=60), stack.pages.log.read_text()
+        assert eventually(stack.answers, timeout_s=60, every_s=0.1), stack.pages.log.read_text()
         with scanning(run, 501):
             assert open_and_close(stack.url, tabs=5, together=2, messages=15) == 5
             # one may be held by a connection that was made for it

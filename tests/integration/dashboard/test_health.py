@@ -13,13 +13,18 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.beamline import Scan
+from tests.support.http import get
 from tests.support.lab import Lab, write_frames
 from tests.support.own_redis import OwnRedis
-from tests.support.patience import PATIENCE, eventually, patiently
+from tests.support.patience import eventually, patiently
+from tests.support.proxy import Proxy
 from tests.support.rabbitmq import RabbitMQ, free_port
 from tests.support.stack import Program, Stack
 
 from snakemap.store.store import Store
+
+LOOK_EVERY_S = 0.1
+"""Pause between two looks: the processes that start need the machine."""
 
 NOTICED_S = 10.0
 """Within so many seconds an outage is told, and its end; a worker's heartbeat holds for five."""
@@ -40,7 +45,7 @@ class Watched:
             program.start()
 
     def get(self, path: str, *, pages: bool = False) -> httpx.Response:
-        return httpx.get(f"{self._of(pages)}{path}", trust_env=False, timeout=10 * PATIENCE)
+        return get(f"{self._of(pages)}{path}")
 
     def says(self, ready: bool, part: str = "") -> bool:
         """Whether API and pages both say that data can come through, or that a part of it cannot."""
@@ -48,7 +53,7 @@ class Watched:
 
     def until(self, ready: bool, part: str = "", *, timeout_s: float = NOTICED_S) -> None:
         """Returns when both say so."""
-        assert eventually(lambda: self.says(ready, part), timeout_s=timeout_s), self.log
+        assert eventually(lambda: self.says(ready, part), timeout_s=timeout_s, every_s=LOOK_EVERY_S), self.log
 
     def metric(self, name: str, **labels: str) -> float | None:
         """One sample; None where there is none."""
@@ -87,8 +92,16 @@ def own_redis(tmp_path: Path) -> Iterator[OwnRedis]:
 
 
 @pytest.fixture
-def watched(tmp_path: Path, own_redis: OwnRedis, rabbitmq: RabbitMQ) -> Iterator[Watched]:
-    watched = Watched(tmp_path / "stack", redis_url=own_redis.url, stomp_url=rabbitmq.stomp_url)
+def way(rabbitmq: RabbitMQ) -> Iterator[Proxy]:
+    """The way to the broker: to cut it takes no time, while RabbitMQ needs ten seconds to start again."""
+    with Proxy(rabbitmq.stomp_port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def watched(tmp_path: Path, own_redis: OwnRedis, rabbitmq: RabbitMQ, way: Proxy) -> Iterator[Watched]:
+    stomp_url = rabbitmq.stomp_url.replace(str(rabbitmq.stomp_port), str(way.port))
+    watched = Watched(tmp_path / "stack", redis_url=own_redis.url, stomp_url=stomp_url)
     watched.start()
     try:
         yield watched
@@ -97,7 +110,7 @@ def watched(tmp_path: Path, own_redis: OwnRedis, rabbitmq: RabbitMQ) -> Iterator
 
 
 def test_readiness_follows_redis_the_broker_and_the_worker_both_ways(
-    watched: Watched, own_redis: OwnRedis, rabbitmq: RabbitMQ
+    watched: Watched, own_redis: OwnRedis, way: Proxy
 ) -> None:
     watched.until(True, timeout_s=60)
     assert eventually(lambda: watched.metric("snakemap_ready") == 1)
@@ -121,10 +134,10 @@ def test_readiness_follows_redis_the_broker_and_the_worker_both_ways(
     watched.until(True)
     assert eventually(lambda: watched.metric("snakemap_redis_refuses_writes") == 0)
 
-    rabbitmq.kill()
+    way.cut()
     watched.until(False, "broker")
     assert eventually(lambda: watched.metric("snakemap_broker_connected") == 0)
-    rabbitmq.start()
+    way.restore()
     watched.until(True)
 
     watched.stack.ingest.kill()

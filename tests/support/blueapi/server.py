@@ -10,6 +10,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
+from tests.support.http import get
 from tests.support.patience import eventually
 from tests.support.rabbitmq import free_port
 from tests.support.stack import die_with_parent
@@ -68,7 +69,7 @@ class BlueapiServer:
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
-        if not eventually(self._answers, timeout_s=START_TIMEOUT_S):
+        if not eventually(self._answers, timeout_s=START_TIMEOUT_S, every_s=0.1):
             raise TimeoutError((self.directory / "blueapi.log").read_text()[-3000:])
         return self
 
@@ -81,7 +82,7 @@ class BlueapiServer:
 
     def _answers(self) -> bool:
         try:
-            answer = httpx.get(f"{self.url}/api/v1/environment", trust_env=False, timeout=5)
+            answer = get(f"{self.url}/api/v1/environment", timeout_s=5)
             return answer.status_code == 200 and answer.json()["initialized"]
         except httpx.TransportError:
             return False
