@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +300,58 @@ def test_a_finished_scan_becomes_maps_and_is_there_at_once_the_next_time(
         tab.page.close()
     finally:
         assert eventually(lambda: pages.ingest.end() is not None, timeout_s=20)
+
+
+@contextmanager
+def busy(pages: Stack) -> Iterator[None]:
+    """The server does nothing meanwhile, and then everything that was asked for, in order."""
+    os.kill(pages.pages.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pages.pages.pid, signal.SIGCONT)
+
+
+def list_shown(tab: Shown) -> str:
+    """Title of the list that is shown in the left pane."""
+    return tab.page.locator(".left .bk-tab.bk-active").inner_text()
+
+
+def details(tab: Shown) -> str:
+    """What the tree says of the node that is chosen, whether the tree is shown or not."""
+    return tab.page.locator(".details").text_content() or ""
+
+
+@pytest.mark.parametrize("way", ["click", "Enter"])
+def test_a_file_that_was_chosen_does_not_take_the_user_away_from_another_list(
+    files: Shown, pages: Stack, way: str
+) -> None:
+    row = files.page.locator("[role=option]", has_text="kinds.nxs")
+    with busy(pages):
+        if way == "click":
+            row.click()
+        else:
+            files.page.locator("[role=listbox]").focus()
+            names = list(listed(files))
+            for key in ("Home", *["ArrowDown"] * names.index("kinds.nxs"), "Enter"):
+                files.page.keyboard.press(key)
+        assert list_shown(files) == "Tree"
+        files.page.get_by_text("Runs", exact=True).click()
+        assert list_shown(files) == "Runs"
+    files.wait(lambda: "entry" in tree(files))
+    assert list_shown(files) == "Runs"
+    files.page.get_by_text("Tree", exact=True).click()
+    files.wait(lambda: list_shown(files) == "Tree")
+
+
+def test_a_dataset_that_was_chosen_does_not_take_the_user_away_from_the_maps(files: Shown, pages: Stack) -> None:
+    open_kinds(files)
+    click(files, "flags")
+    files.wait(lambda: shows(files, np.eye(5)))
+    with busy(pages):
+        click(files, "stack")
+        files.page.get_by_text("Runs", exact=True).click()
+        files.page.get_by_text("Follow the newest", exact=True).click()
+    files.wait(lambda: "12 × 30 × 40" in details(files))
+    files.wait(lambda: not files.page.locator(".node").is_visible())
+    assert files.page.evaluate("() => sm.frame('map-total').width") > 0

@@ -65,6 +65,7 @@ class Dashboard(pn.viewable.Viewer):
         self.room = room
         self.visit: FileWorkspace | None = None
         self.address: UrlSync | None = None
+        self._moves = 0
         self._layout = self._laid_out(place or ViewPlace(), notes)
 
     def __panel__(self) -> pn.viewable.Viewable:
@@ -140,8 +141,9 @@ class Dashboard(pn.viewable.Viewer):
         tabs = pn.Tabs(*items, sizing_mode="stretch_both", margin=0, stylesheets=[TABS])
         if self.visit is not None:
             visit = self.visit
-            tabs.param.watch(lambda event: visit.start() if event.new in (1, 2) else None, "active")
-            visit.on_tree(lambda: tabs.param.update(active=2))
+            tabs.param.watch(lambda event: visit.start() if event.new in (FILES, TREE) else None, "active")
+            # in the browser, at the click: the user may be at another list when the server has opened the file
+            visit.files.component.jslink(tabs, code={"chosen": f"target.active = {TREE}"})
         return tabs
 
     def _center(self) -> list[pn.viewable.Viewable]:
@@ -161,6 +163,9 @@ class Dashboard(pn.viewable.Viewer):
                 pane.visible = pane is wanted
             if wanted is not comparing and compare.made is not None:
                 compare.made.let_go()
+            if self.visit is not None and wanted in (maps, comparing):
+                self.visit.leave()
+            self._moves += 1
             self.center.seen = {maps: "maps", comparing: "comparison"}.get(wanted, "dataset")
             if self.address is not None:
                 self.address.moved()
@@ -174,7 +179,15 @@ class Dashboard(pn.viewable.Viewer):
         def compare_runs(event: Any) -> None:
             runs = event.new.get("runs") if isinstance(event.new, dict) else None
             if isinstance(runs, list) and len(runs) == 2 and all(isinstance(uid, str) for uid in runs):
-                compare.use(lambda view: view.compare(runs[0], runs[1], then=lambda: see(comparing)))
+                moves = self._moves
+
+                def show(view: CompareView) -> None:
+                    if self._moves == moves:
+                        see(comparing)
+                    else:  # the user has gone on
+                        view.let_go()
+
+                compare.use(lambda view: view.compare(runs[0], runs[1], then=lambda: show(view)))
 
         self.center = CenterPane("maps", lambda: see(maps), lambda: see(comparing), compare, self.visit)
         self.tab.run_list.param.watch(compare_runs, "compare")
@@ -386,6 +399,10 @@ def _pane(*objects: Any, classes: list[str], styles: dict[str, str] | None = Non
 def _shrinking(least: int) -> list[str]:
     """The toolbar is one line on every screen: its fields may shrink to so many pixels, its buttons may not."""
     return [stylesheet("widgets"), f":host {{ flex: 0 1 auto !important; min-width: {least}px !important; }}"]
+
+
+FILES, TREE = 1, 2
+"""Numbers of these lists among the tabs on the left."""
 
 
 LEFT = "0 0 clamp(204px, 16vw, 380px)"

@@ -28,7 +28,9 @@ class FileList(Part):
     state = param.Dict(default={}, doc="What to show; see `files.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user did: `number`, `what`, `id`, `text`, `offset`.")
 
-    written = ("ask",)
+    chosen = param.Integer(default=0, doc="Grows in the browser at the click on a file, whose tree is shown then.")
+
+    written = ("ask", "chosen")
     _esm = list_script("files")
     _stylesheets = [stylesheet("files")]  # noqa: RUF012 - Panel reads it from the class
 
@@ -141,11 +143,11 @@ class Files:
         self._fill()
 
     def _on_ask(self, event: Any) -> None:
-        """What a browser asks is not believed: entries are named by their numbers on the screen."""
+        """What a browser asks is not believed: only what is in the list can be opened."""
         asked = event.new if isinstance(event.new, dict) else {}
         what, number, text, offset = (asked.get(key) for key in ("what", "id", "text", "offset"))
         if what == "open" and isinstance(number, int):
-            self._open(number)
+            self._open(number, text)
         elif what == "crumb" and isinstance(number, int):
             parts = PurePosixPath(self.path).parts
             self.enter("/".join(parts[: max(0, min(number, len(parts)))]))
@@ -163,11 +165,20 @@ class Files:
         elif what == "run" and self._run_of_chosen:
             self.on_run(self._run_of_chosen)
 
-    def _open(self, number: int) -> None:
+    def _open(self, number: int, name: object) -> None:
+        """Open an entry of the list.
+
+        Args:
+            number: of the entry in the list that the browser has, which may be older than ours.
+            name: of the entry.
+        """
         page = self._page
-        if page is None or not page.offset <= number < page.offset + len(page.entries):
+        if page is None:
             return
-        entry = page.entries[number - page.offset]
+        here = page.entries[number - page.offset : number - page.offset + 1] if number >= page.offset else ()
+        entry = next((entry for entry in (*here, *page.entries) if entry.name == name), None)
+        if entry is None:
+            return
         place = str(PurePosixPath(page.path) / entry.name)
         if entry.kind == "directory":
             self.enter(place)

@@ -69,7 +69,6 @@ class FileWorkspace:
         self.room = room
         self.tab = tab
         self.on_dataset = on_dataset
-        self._on_tree: list[Callable[[], None]] = []
         document = tab.document
         self.files = Files(room.directories, document=document, on_file=self._on_file, on_run=self._on_run)
         self.tree = Hdf5Tree(room.looker, document=document, on_node=self._on_node, download_max=room.download_max)
@@ -78,6 +77,7 @@ class FileWorkspace:
         self._wanted: tuple[str, str, Sequence[int]] | None = None
         self.errands = BackgroundTasks(document)
         self._started = False
+        self._left = 0
         tab.choices.param.watch(self._on_theme, "theme")
         tab.choices.param.watch(lambda _: on_dataset(False), "pinned")
         tab.on_words(self._on_words)
@@ -124,7 +124,9 @@ class FileWorkspace:
 
         def told(trouble: SnakemapError | None) -> None:
             self._wanted = None
-            if trouble is None:
+            if trouble is None and not self.tree.wanted:
+                then()  # something else is seen by now
+            elif trouble is None:
                 self.dataset.use(lambda view: tell(view.shown))
             else:
                 complain(trouble)
@@ -149,15 +151,14 @@ class FileWorkspace:
             self.dataset.made.close()
         self.errands.close()
 
-    def on_tree(self, tell: Callable[[], None]) -> None:
-        """Calls back when there is a tree to be looked at."""
-        self._on_tree.append(tell)
+    def leave(self) -> None:
+        """Show nothing in the middle that was asked for until now: something else is seen there."""
+        self._left += 1
+        self.tree.leave()
 
     def _on_file(self, path: str) -> None:
         self.tree.show(path)
         self._name_run(path)
-        for tell in self._on_tree:
-            tell()
 
     def _on_node(self, file: str, about: dict[str, Any]) -> None:
         wanted, self._wanted = self._wanted, None
@@ -182,7 +183,13 @@ class FileWorkspace:
             stack = await stack_of(room.looker, file, about, path_map=room.path_map)
             return await open_stack(store, stack, rois=room.rois)
 
-        self.errands.run("maps", open_it, self._on_run, failed=complain)
+        left = self._left
+
+        def show(uid: str) -> None:
+            if self._left == left:  # else the user has gone on, and finds the run in the list
+                self._on_run(uid)
+
+        self.errands.run("maps", open_it, show, failed=complain)
 
     async def _has_made(self, uid: str, file: str, about: dict[str, Any]) -> bool:
         """Whether a dataset holds the frames of a run: its file may hold others, too."""

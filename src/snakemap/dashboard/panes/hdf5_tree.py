@@ -60,6 +60,9 @@ class Hdf5Tree:
         document: Bokeh's, of the tab.
         on_node: is told the file and what is known of the node that was chosen.
         download_max: bytes of the largest file that may be taken along.
+
+    Attributes:
+        wanted: whether the node that was chosen last is to be drawn.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Hdf5Tree:
         self._branches: dict[str, Branch] = {}
         self._paths: list[tuple[str, dict[str, Any]]] = []
         self._chosen = ""
+        self.wanted = False
         self._about: dict[str, Any] = {}
         self._trouble = ""
         self._search = ""
@@ -104,7 +108,7 @@ class Hdf5Tree:
 
     def choose(self, node: str, *, then: Callable[[SnakemapError | None], None] = lambda _: None) -> None:
         """Tells all that is known of a node."""
-        self._chosen, file = node, self.file
+        self._chosen, file, self.wanted = node, self.file, True
 
         async def look() -> tuple[dict[str, Any], dict[str, Any] | None]:
             about = await self.looker.about(file, node)
@@ -121,6 +125,10 @@ class Hdf5Tree:
 
         self.errands.run("about", look, tell, failed=failed)
 
+    def leave(self) -> None:
+        """Draw nothing of what was chosen and is not there yet."""
+        self.wanted = False
+
     def close(self) -> None:
         """Lets go of everything."""
         self.errands.close()
@@ -129,7 +137,8 @@ class Hdf5Tree:
     def _tell(self, file: str, about: dict[str, Any], signal: dict[str, Any] | None) -> None:
         self._about, self._trouble = about, ""
         self._fill()
-        if signal is not None or about["kind"] == "dataset" or about["values"] == "number":
+        drawable = signal is not None or about["kind"] == "dataset" or about["values"] == "number"
+        if drawable and self.wanted:
             self.on_node(file, signal or about)
 
     def _no_about(self, error: SnakemapError) -> None:

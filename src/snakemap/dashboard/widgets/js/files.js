@@ -18,6 +18,13 @@ export function render({model, el}) {
   }
   let number = 0
   const ask = (what, more) => { model.ask = {number: ++number, what, ...more} }
+  // the list may have changed at the server since it was drawn here, so the row is named too
+  const open = (row, k) => {
+    if (row.kind !== "directory" && row.kind !== "hdf5") return false
+    ask("open", {id: k, text: row.name})
+    if (row.kind === "hdf5") model.chosen += 1
+    return true
+  }
 
   const root = make("div", "files")
   const crumbs = make("nav", "crumbs", root)
@@ -74,7 +81,10 @@ export function render({model, el}) {
     const page = Math.max(1, Math.floor(view.clientHeight / HEIGHT) - 1)
     const steps = {ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -1e9, End: 1e9}
     if (event.key in steps) go(at + steps[event.key])
-    else if (event.key === "Enter" && at >= 0) ask("open", {id: at})
+    else if (event.key === "Enter" && at >= 0) {
+      const {offset = 0, rows = []} = model.state, row = rows[at - offset]
+      if (row) open(row, at)
+    }
     else if (event.key === "Backspace" || event.key === "ArrowLeft") up()
     else if (event.key === "/") search.focus()
     else return
@@ -90,8 +100,7 @@ export function render({model, el}) {
     line.children[2].title = "a program is writing to it"
     line.addEventListener("click", () => {
       at = line.place
-      if (line.row.kind === "directory" || line.row.kind === "hdf5") ask("open", {id: at})
-      else fill()
+      if (!open(line.row, at)) fill()
     })
     return line
   }
@@ -144,7 +153,10 @@ export function render({model, el}) {
     keyed(links, offered, (link) => link.what, ({what}) => {
       const link = make("button", "link")
       link.type = "button"
-      link.addEventListener("click", () => ask(what))
+      link.addEventListener("click", () => {
+        ask(what)
+        if (what === "run file") model.chosen += 1
+      })
       return link
     }, (link, {words}) => write(link, words))
     keyed(sort, state.orders ?? [], (order) => order, (order) => {
