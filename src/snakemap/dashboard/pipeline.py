@@ -183,7 +183,10 @@ class Pipeline:
         return names.index(self.choices.channel) if self.choices.channel in names else len(names) - 1
 
     def everything(self) -> dict[str, npt.NDArray[np.float64]]:
-        """The cells of the window (rows, columns), a channel each, both axes rising as drawn; NaN where nothing is."""
+        """The cells of the window (rows, columns), a channel each, both axes rising as drawn; NaN where nothing is.
+
+        They are the cells of the process, which change while data grow.
+        """
         self.counts["everything"] += 1
         picture = self.picture
         if not self._is_shown(picture):
@@ -193,7 +196,7 @@ class Pipeline:
         window = self.window
         part = level.grids[:, window.row0 : window.row1, window.column0 : window.column1]
         up, right = _directions(picture.raster)
-        return {name: part[number, ::up, ::right].copy() for number, name in enumerate(picture.maps.channels)}
+        return {name: part[number, ::up, ::right] for number, name in enumerate(picture.maps.channels)}
 
     def update(self) -> dict[str, Any] | None:
         """What has changed since the last call, as plain lists; None when everything must be sent.

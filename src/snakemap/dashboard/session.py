@@ -183,7 +183,7 @@ class Session:
             self._news["veil"] = True
             self.shown_limits = []
         elif told["cells"] or told["from"] != told["to"]:
-            self._news.update(told)
+            self._news.update(self.maps.update(told))
         spans = self.pipeline.spans()
         if spans != self._spans:
             self._news["spans"] = self._spans = spans
@@ -194,7 +194,7 @@ class Session:
         bars = self.pipeline.histogram()
         if self._bars is None or not np.array_equal(bars, self._bars):
             self._bars = bars
-            self._news["bars"] = bars.tolist()
+            self._news["bars"] = self.histogram.update(bars)
         if self.choices.trail:
             self._lead(maps)
 

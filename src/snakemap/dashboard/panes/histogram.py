@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import holoviews as hv
 import numpy as np
+import numpy.typing as npt
 import panel as pn
 from bokeh.events import DoubleTap, Reset, SelectionGeometry
 from bokeh.models import (
@@ -16,19 +18,21 @@ from bokeh.models import (
     CustomJSTicker,
     CustomJSTickFormatter,
     NumeralTickFormatter,
-    Quad,
     Range1d,
     ResetTool,
 )
 from bokeh.plotting import figure
+from holoviews.streams import Stream
 
 from snakemap.core.maps import BINS
 from snakemap.dashboard.callbacks import on_events
 from snakemap.dashboard.client_state import ValueRange
 from snakemap.dashboard.figure_theme import apply_theme, save_tool
+from snakemap.dashboard.panes.map_plot import BarsImage, Shown, bars_plot
 from snakemap.dashboard.quantities import takes_prefix
 from snakemap.dashboard.theme import Theme, channel_color
 from snakemap.dashboard.widgets import script_of
+from snakemap.holoviews import Changed
 
 __all__ = ["HistogramView"]
 
@@ -52,6 +56,11 @@ class HistogramView(pn.viewable.Viewer):
         self.channel = "total"
         self.channels: tuple[str, ...] = ()
         self.source = ColumnDataSource({"left": edges[:-1], "right": edges[1:], "top": np.zeros(BINS)})
+        self.changed = Changed()
+        self._cells = Shown(np.zeros(BINS))
+        bars = BarsImage(self._cells, "share", "pixels", edges=edges, sink=self._send)
+        self.element = hv.DynamicMap(lambda: bars, streams=[self.changed], cache_size=1)
+        self._sent: list[int] = []
         self.count_range = Range1d(start=0, end=1.04)
         self.value_range = ValueRange()
         self.brushed = BoxAnnotation(left=0, right=1, visible=False)
@@ -66,6 +75,17 @@ class HistogramView(pn.viewable.Viewer):
 
     def __panel__(self) -> pn.viewable.Viewable:
         return self._layout
+
+    def update(self, bars: npt.NDArray[np.integer]) -> list[int]:
+        """Have the plot brought up to date, and return what it sends: the points of all bars."""
+        self._cells.values[:] = bars
+        self._cells.renew(np.arange(BINS), self._cells.version + 1)
+        Stream.trigger([self.changed])
+        return self._sent
+
+    def _send(self, version: int, cells: npt.NDArray[np.integer]) -> None:
+        """Take what the plot has to send."""
+        self._sent = self._cells.values[cells].astype(np.int64).tolist()
 
     def name_it(self, channel: str, *, of_box: bool, channels: Sequence[str] = ()) -> None:
         """Says whose histogram it is, of all channels that there are."""
@@ -121,7 +141,8 @@ class HistogramView(pn.viewable.Viewer):
         box = BoxSelectTool(dimensions="width", renderers=[], description="Brush a range")
         plot.add_tools(box, ResetTool(), save_tool("histogram"))
         plot.toolbar.active_drag = box
-        self.bars = plot.add_glyph(self.source, Quad(left="left", right="right", top="top", bottom=0, line_color=None))
+        self.plot = bars_plot(self.element, figure=plot, source=self.source)
+        self.bars = self.plot.handles["glyph_renderer"]
         plot.add_layout(self.brushed)
         plot.yaxis.axis_label = "pixels"
         plot.yaxis.ticker = BasicTicker(min_interval=1)  # there are no half pixels

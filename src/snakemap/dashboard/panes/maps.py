@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+import holoviews as hv
 import numpy as np
+import numpy.typing as npt
 import panel as pn
 from bokeh.events import MouseLeave, MouseMove, Reset, SelectionGeometry
 from bokeh.layouts import gridplot
@@ -36,17 +39,20 @@ from bokeh.models import (
     WheelZoomTool,
 )
 from bokeh.plotting import figure
+from holoviews.streams import Stream
 
 from snakemap.core.raster import Raster
 from snakemap.core.run import Run
 from snakemap.dashboard.callbacks import on_events
 from snakemap.dashboard.client_state import ClientState, resettable, script
 from snakemap.dashboard.figure_theme import FONT, apply_theme, save_tool, value_formatter
+from snakemap.dashboard.panes.map_plot import Drawing, MapImage, Shown, map_plot
 from snakemap.dashboard.permalink import NUMBER_MAX, rounded
 from snakemap.dashboard.pipeline import SMALLEST, Pipeline
 from snakemap.dashboard.quantities import takes_prefix, unit_text
 from snakemap.dashboard.theme import NO_LOGARITHM, THEMES, Theme, channel_color
 from snakemap.dashboard.widgets import stylesheet
+from snakemap.holoviews import Changed, dimensions
 from snakemap.render.palettes import palette
 from snakemap.render.stage_path import StagePath
 
@@ -90,8 +96,15 @@ class MapsView(pn.viewable.Viewer):
         self.page = ClientState()
         self.channels = tuple(channels)
         self.theme = THEMES[pipeline.choices.theme]
-        nothing = {name: [np.full((1, 1), np.nan)] for name in self.channels}
-        self.cells = ColumnDataSource({**nothing, "veil": [np.zeros((1, 1), dtype=np.uint8)]})
+        self.cells = ColumnDataSource({"veil": [np.zeros((1, 1), dtype=np.uint8)]})
+        numbers = range(len(self.channels))
+        blank = np.full((1, 1), np.nan)
+        self._elements = [self._element(number, blank, ("", ""), (0, 0, 1, 1)) for number in numbers]
+        self.drawing, self.changed = Drawing(), Changed()
+        self.elements = [_dynamic(self._elements, number, [self.drawing, self.changed]) for number in numbers]
+        self._values: list[Any] = []
+        self._new: dict[int, Any] = {}
+        self.plots: list[Any] = []
         self.x_range, self.y_range = Range1d(start=0, end=1), Range1d(start=0, end=1)
         self.readout = Div(
             text="&nbsp;", sizing_mode="stretch_width", css_classes=["readout-line"], height=READOUT, margin=0
@@ -125,24 +138,55 @@ class MapsView(pn.viewable.Viewer):
         """Fills the maps as a whole: another run, another window, or a difference that did not fit."""
         images = self.pipeline.everything()
         picture = self.pipeline.picture
-        shape = self.pipeline.window.shape
-        data = {name: [images[name]] for name in self.channels}
-        self.cells.data = {**data, "veil": [np.zeros(shape, dtype=np.uint8)]}
-        left, bottom, width, height = self.pipeline.frame()
-        for image in [*self.images, *self._below]:
-            image.glyph.update(x=left, y=bottom, dw=width, dh=height)
         # with a number, so that what is drawn anew is told even where all else is as before
         version = self.pipeline.shown.version
         drawing = self.pipeline.counts["everything"]
+        labels = picture.raster.fast.label, picture.raster.slow.label
+        left, bottom, width, height = frame = self.pipeline.frame()
+        self._elements[:] = [self._element(k, images[name], labels, frame) for k, name in enumerate(self.channels)]
+        self.drawing.event(drawing=drawing)
+        self.cells.data.update({"veil": [np.zeros(self.pipeline.window.shape, dtype=np.uint8)]})
+        for image in [*self.images, *self._below]:
+            image.glyph.update(x=left, y=bottom, dw=width, dh=height)
         spans = self.pipeline.spans()
         self.page.base = {"uid": run.uid, "drawing": drawing, "version": version, "spans": spans}
         self._set_units([unit_text(self.pipeline.source.units.get(name)) for name in self.channels])
         self._set_place(run, picture.raster)
         for tool in self.saves:
             tool.filename = file_stem(run.start)
-        for plot in self.figures:
-            plot.xaxis.axis_label = picture.raster.fast.label
-            plot.yaxis.axis_label = picture.raster.slow.label
+
+    def update(self, new: dict[str, Any]) -> dict[str, Any]:
+        """Have the plots of the maps brought up to date, and return what they send.
+
+        Args:
+            new: what has changed, as :meth:`Pipeline.update` has it.
+        """
+        cells = np.asarray(new["cells"], dtype=np.int64)
+        for element in self._elements:
+            element.cells.renew(cells, new["to"])
+        self._values, self._new = new["values"], {}
+        Stream.trigger([self.changed])
+        sent = [self._new[number] for number in range(len(self.channels))]
+        return {**new, "values": sent}
+
+    def _element(self, number: int, values: npt.NDArray[Any], labels: tuple[str, str], frame: Corners) -> MapImage:
+        """The element of a channel.
+
+        Args:
+            number: of the channel.
+            values: the cells of the window.
+            labels: of the axes.
+            frame: left, bottom, width and height.
+        """
+        left, bottom, width, height = frame
+        *kdims, vdim = dimensions([*labels, self.channels[number]])
+        cells = Shown(values, self.pipeline.shown.version)
+        bounds = (left, bottom, left + width, bottom + height)
+        return MapImage(cells, kdims, vdim, bounds=bounds, sink=partial(self._send, number))
+
+    def _send(self, number: int, version: int, cells: npt.NDArray[np.integer]) -> None:
+        """Take what a plot has to send."""
+        self._new[number] = self._values[number] if len(cells) else []
 
     def _set_place(self, run: Run, raster: Raster) -> None:
         """Tells the scripts where cells lie; a new object is a new place, so it is only set when something differs."""
@@ -202,13 +246,17 @@ class MapsView(pn.viewable.Viewer):
         ]
         before, self._below = self._below, []
         for number, (mapper, plot) in enumerate(zip(self.mappers, self.figures, strict=True)):
-            glyph = self.images[2 * number].glyph.clone(color_mapper=mapper)
-            self.images[2 * number] = GlyphRenderer(data_source=self.cells, glyph=glyph)
+            self.images[2 * number] = self.plots[number].recolor(mapper)
             over = [one for one in plot.renderers[1:] if one not in before]
             if scale == "log":
-                self._below.append(GlyphRenderer(data_source=self.cells, glyph=glyph.clone(color_mapper=self._no_log)))
+                self._below.append(self._under(number))
             plot.renderers = [self.images[2 * number], *self._below[number:], *over]
         self._renew_bars()
+
+    def _under(self, number: int) -> GlyphRenderer:
+        """The image of what a log scale cannot show, over the other colors."""
+        glyph = self.images[2 * number].glyph.clone(color_mapper=self._no_log)
+        return GlyphRenderer(data_source=self.cells, glyph=glyph)
 
     def _renew_bars(self) -> None:
         """Draws the color bars anew: a browser takes neither another mapper nor another formatter of one."""
@@ -347,9 +395,9 @@ class MapsView(pn.viewable.Viewer):
         for axis in plot.axis:
             axis.update(major_tick_out=4, minor_tick_out=0)
         plot.yaxis.visible, plot.xaxis.visible = self._has_y_axis(number), self._has_x_axis(number)
-        place = {"x": 0, "y": 0, "dw": 1, "dh": 1}
-        for field, mapper in ((name, self.mappers[number]), ("veil", self.veil)):
-            self.images.append(plot.add_glyph(self.cells, Image(image=field, color_mapper=mapper, **place)))
+        self.plots.append(map_plot(self.elements[number], figure=plot, source=self.cells, mapper=self.mappers[number]))
+        veil = Image(image="veil", color_mapper=self.veil, x=0, y=0, dw=1, dh=1)
+        self.images += [self.plots[number].handles["glyph_renderer"], plot.add_glyph(self.cells, veil)]
         plot.add_layout(self.bars[number], "right")
         plot.add_layout(self.edges[number])
         plot.add_layout(self.boxes[number])
@@ -432,6 +480,11 @@ class MapsView(pn.viewable.Viewer):
             sizing_mode="stretch_both",
             margin=0,
         )
+
+
+def _dynamic(elements: Sequence[MapImage], number: int, streams: list[Stream]) -> hv.DynamicMap:
+    """Return what yields the element of a channel as it is now."""
+    return hv.DynamicMap(lambda drawing: elements[number], streams=streams, cache_size=1)
 
 
 def file_stem(start: Mapping[str, Any]) -> str:
