@@ -10,6 +10,7 @@ import holoviews as hv
 import numpy as np
 import pytest
 from bokeh.document import Document
+from bokeh.io.doc import patch_curdoc
 from bokeh.models import ColorBar, ColumnDataSource, LinearColorMapper
 from holoviews.operation.datashader import rasterize
 from holoviews.streams import Stream, Tap
@@ -31,7 +32,8 @@ class Screen:
 
     def __init__(self, shown: Any) -> None:
         self.document = Document()
-        self.plot = RENDERER.get_plot(shown, doc=self.document)
+        with patch_curdoc(self.document):  # as in a session of a server
+            self.plot = RENDERER.get_plot(shown)
         self.document.add_root(self.plot.state)
         source = self.plot.state.select_one(ColumnDataSource)
         column = source.data["image"][0] if "image" in source.data else source.data["top"]
