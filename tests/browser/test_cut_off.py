@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import numpy as np
 import pytest
 import redis
 from bokeh.util.token import generate_jwt_token, get_session_id
-from playwright.sync_api import Browser, Error, Page, Route
+from playwright.sync_api import Browser, Error, Page, Route, WebSocket
 from tests.browser.test_chain import maps_of_file, scan
-from tests.browser.test_embedding import files_at, program_at
+from tests.browser.test_embedding import files_at, pane_script, program_at
 from tests.support.browser import CHANNELS, LOOK_EVERY_S, SCRIPT, Shown, open_page
 from tests.support.documented import block
 from tests.support.made_up import MadeUpRun
@@ -431,3 +432,142 @@ def test_every_pixel_of_the_open_page_is_that_of_the_file_and_the_api_though_the
     finally:
         api.end()
         stack.end()
+
+
+@dataclass(frozen=True, slots=True)
+class HostPage:
+    """A page of others that holds a pane, which reaches its server through a proxy.
+
+    Attributes:
+        shown: the page.
+        proxy: between it and the server.
+        pane: of :data:`PANES`, or the dashboard.
+        sockets: WebSockets that the page has opened.
+    """
+
+    shown: Shown
+    proxy: Proxy
+    pane: str
+    sockets: list[WebSocket]
+
+    @property
+    def sockets_open(self) -> int:
+        """WebSockets that are open in the browser."""
+        return sum(not socket.is_closed() for socket in self.sockets)
+
+    def take_out(self) -> None:
+        """Remove the element of the pane from the page, without a word to Bokeh."""
+        self.shown.page.evaluate("() => { window.taken = document.querySelector('#place'); taken.remove() }")
+
+    def put_back(self) -> None:
+        """Put it back into the page."""
+        self.shown.page.evaluate("() => document.body.append(window.taken)")
+
+
+GONE_S = 2.0
+
+
+@pytest.fixture(scope="module")
+def hosted(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[tuple[Stack, Path, int]]:
+    """Pages that a site may embed, and the site."""
+    port, directory = free_port(), tmp_path_factory.mktemp("hosted")
+    site = directory / "site"
+    site.mkdir()
+    stack = Stack(directory, redis_url=redis_server, ORIGINS=f"localhost:{port}").serve()
+    try:
+        with files_at(site, port):
+            yield stack, site, port
+    finally:
+        stack.end()
+
+
+@pytest.fixture(params=["maps", "dashboard"])
+def host_page(
+    request: pytest.FixtureRequest, hosted: tuple[Stack, Path, int], chromium: Browser, run: MadeUpRun, redis_url: str
+) -> Iterator[HostPage]:
+    stack, site, port = hosted
+    context = chromium.new_context(viewport={"width": 1280, "height": 800})
+    try:
+        with Proxy(stack.port) as proxy:
+            script = pane_script(proxy.url, request.param)
+            (site / "index.html").write_text(f'<!doctype html><div id="place" style="height:600px">{script}</div>')
+            context.add_init_script(f"window.snakemapGoneMs = {1000 * GONE_S}")
+            context.add_init_script(SCRIPT)
+            page = context.new_page()
+            sockets: list[WebSocket] = []
+            page.on("websocket", lambda socket: sockets.append(socket))
+            page.goto(f"http://localhost:{port}/")
+            shown = Shown(page)
+            page.wait_for_function("() => window.Bokeh && Bokeh.documents.length && sm.cells()")
+            shown.wait(lambda: shows(shown, run, 33))
+            yield HostPage(shown, proxy, request.param, sockets)
+    finally:
+        context.close()
+
+
+def is_freed(host: HostPage, redis_url: str) -> bool:
+    """Whether neither browser nor server has anything left of the pane."""
+    documents = host.shown.page.evaluate("() => Bokeh.documents.length")
+    return (host.sockets_open, documents, tabs_of(redis_url)) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("trouble", ["none", "silence", "refused"])
+def test_a_pane_that_its_host_throws_away_leaves_no_socket_and_no_session(
+    host_page: HostPage, redis_url: str, trouble: str
+) -> None:
+    page, proxy = host_page.shown.page, host_page.proxy
+    assert eventually(lambda: (host_page.sockets_open, tabs_of(redis_url)) == (1, 1), timeout_s=20)
+    if trouble != "none":
+        proxy.hold() if trouble == "silence" else proxy.cut()
+        host_page.shown.wait(lambda: is_cut(page))
+    host_page.take_out()
+    if trouble != "none":
+        proxy.release() if trouble == "silence" else proxy.restore()
+    assert holds(lambda: is_freed(host_page, redis_url)), (host_page.sockets_open, tabs_of(redis_url))
+
+
+@pytest.mark.parametrize("host_page", ["maps"], indirect=True)
+def test_a_pane_that_is_moved_goes_on_and_one_that_comes_back_later_is_loaded_again(
+    host_page: HostPage, redis_url: str, run: MadeUpRun
+) -> None:
+    shown, page = host_page.shown, host_page.shown.page
+    page.evaluate(
+        """() => { const place = document.querySelector('#place'), other = document.createElement('section')
+        place.remove()
+        setTimeout(() => { document.body.append(other); other.append(place) }, 500) }"""
+    )
+    page.wait_for_function("() => document.querySelector('section #place')")
+    page.evaluate(f"() => new Promise((done) => setTimeout(done, {1500 * GONE_S}))")  # it must not be left later either
+    run.add(34, 40)
+    shown.wait(lambda: shows(shown, run, 40))
+    assert len(host_page.sockets) == 1
+    host_page.take_out()
+    assert holds(lambda: is_freed(host_page, redis_url))
+    run.add(41, 50)
+    host_page.put_back()
+    assert holds(lambda: shows(shown, run, 50))
+    assert holds(lambda: (host_page.sockets_open, page.locator(".line").count(), tabs_of(redis_url)) == (1, 1, 1))
+    run.add(51, 60)
+    assert holds(lambda: shows(shown, run, 60))
+
+
+@pytest.mark.parametrize("host_page", ["maps"], indirect=True)
+def test_a_pane_that_is_thrown_away_while_its_successor_loads_does_not_come_back(
+    host_page: HostPage, redis_url: str
+) -> None:
+    page, proxy = host_page.shown.page, host_page.proxy
+    loading: list[Route] = []
+    page.route(re.compile("autoload.js.*snakemap-again-"), lambda route: loading.append(route))
+    page.evaluate("() => { window.pane = [...Bokeh.index.roots][0].el.parentElement }")
+    proxy.cut()
+    host_page.shown.wait(lambda: is_cut(page))
+    proxy.restore()
+    # what has happened in the browser becomes known while it is asked something
+    host_page.shown.wait(lambda: page.title() == "" and loading)
+    page.evaluate("() => window.pane.remove()")
+    loading[0].continue_()
+    # the successor connects, and finds that it is not wanted
+    assert holds(lambda: page.title() == "" and len(host_page.sockets) == 2)
+    assert holds(lambda: is_freed(host_page, redis_url)), (host_page.sockets_open, tabs_of(redis_url))
+    assert page.locator(".line").count() == 0
+    assert page.evaluate("() => document.querySelector('#place').children.length") <= 1  # the first script may be left

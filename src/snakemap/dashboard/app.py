@@ -30,7 +30,7 @@ from snakemap.blueapi.status_poller import StatusPoller
 from snakemap.core.geometry import ScanDefaults
 from snakemap.dashboard import page_server, session_owner
 from snakemap.dashboard.callbacks import soon
-from snakemap.dashboard.connection_beat import ConnectionBeat
+from snakemap.dashboard.connection_beat import ConnectionBeat, disconnect
 from snakemap.dashboard.document_release import release_with_session
 from snakemap.dashboard.embed_css import script_address, server_of, style_from_here
 from snakemap.dashboard.embed_pane import HEIGHTS_ALONE, boxed, colored, under_line
@@ -50,7 +50,7 @@ from snakemap.dashboard.session import Session
 from snakemap.dashboard.session_owner import owner_of, refuse_adoption
 from snakemap.dashboard.theme import THEMES
 from snakemap.dashboard.url_sync import UrlArrival
-from snakemap.dashboard.widgets import ConnectionLine, script_of
+from snakemap.dashboard.widgets import ConnectionLine, TopBar, script_of
 from snakemap.errors import SessionRefused, SettingsError, SnakemapError
 from snakemap.files.directory_listing import DirectoryCache
 from snakemap.hdf5.inspector import FileInspector
@@ -246,6 +246,7 @@ def _show(name: str, *, title: str, base: str) -> None:
         return
     if name == "dashboard":
         made.topbar.embedded = script_address(made.document)
+        _disconnect_when_left(made.topbar, made.document)
         shared = process()
         told = shared.settings
         caller = _caller(made.document, told)
@@ -333,7 +334,14 @@ def _free_when_left(document: Document, end: Callable[[], None]) -> None:
 
 def _line(*, again: float = 0) -> ConnectionLine:
     """The line that says when the page of this session is cut off."""
-    return ConnectionLine(embedded=script_address(curdoc()), again=again, sizing_mode="stretch_width", margin=0)
+    line = ConnectionLine(embedded=script_address(curdoc()), again=again, sizing_mode="stretch_width", margin=0)
+    _disconnect_when_left(line, curdoc())
+    return line
+
+
+def _disconnect_when_left(part: ConnectionLine | TopBar, document: Document) -> None:
+    """Close the connection of an embedded page that its host has thrown away: the browser keeps it open until then."""
+    part.param.watch(lambda event: disconnect(document), "left")
 
 
 def _alone(view: Any, *, background: str = "panel") -> pn.viewable.Viewable:

@@ -22,7 +22,7 @@ from tornado.websocket import WebSocketClosedError
 
 from snakemap.dashboard.callbacks import soon
 
-__all__ = ["BEAT", "ConnectionBeat"]
+__all__ = ["BEAT", "ConnectionBeat", "disconnect"]
 
 BEAT = "snakemap-beat"
 """Type of the message; ``connection.js`` listens for it."""
@@ -91,6 +91,12 @@ class ConnectionBeat:
             _ping(connection, line)
         if line.sending is None or line.sending.done():  # else the browser takes nothing at the moment
             line.sending = asyncio.ensure_future(connection._socket.send_message(self._message))
+
+
+def disconnect(document: Document) -> None:
+    """Close the connections of a document's session, which the browser has no use for any more."""
+    for connection in _connections(document):
+        connection._socket.close()
 
 
 def _connections(document: Document) -> list[Any]:

@@ -77,6 +77,7 @@ class _Connected(Part):
     guest = param.Boolean(default=False, doc="Whether the page is that of others: it stays open, its colors too.")
     embedded = param.String(default="", doc="Address of the script that put the page into another; empty: into none.")
     again = param.Number(default=0, bounds=(0, None), doc="Seconds after which the page is opened again; 0: it stays.")
+    left = param.Boolean(default=False, doc="Set by the browser when nothing of the page is used any more.")
 
     __abstract = True
 
@@ -84,6 +85,7 @@ class _Connected(Part):
 class ConnectionLine(_Connected):
     """One line above panes without a top bar, there only while the page is cut off from its server."""
 
+    written = ("left",)
     _esm = script_of("connection", "line")
     _stylesheets = [stylesheet("line")]  # noqa: RUF012 - Panel reads it from the class
 
@@ -96,7 +98,7 @@ class TopBar(_Connected):
     logo = param.String(default="", doc="The logo, as SVG of our own.")
     base = param.String(default="", doc="Where links lead from; empty on our own page, which they are relative to.")
 
-    written = ("theme",)
+    written = ("theme", "left")
     _esm = script_of("text", "connection", "topbar")
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class
 

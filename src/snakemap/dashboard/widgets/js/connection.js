@@ -4,6 +4,9 @@
 // the server whether it is there, less often as time goes on. When beats come again over the old socket, the page goes
 // on. When the server answers but the old socket stays silent, the page is opened again at the same address.
 //
+// An embedded pane whose element is out of the page for half a minute is left: the server closes its connection and frees
+// its session, and its models are removed here. When the element comes back into the page, the pane is loaded again.
+//
 // `show` gets `{text, refused}` while the page is cut off, and null when it is not.
 const BEAT = "snakemap-beat"
 // a page that is driven by a program on a busy machine may set a longer silence before it loads
@@ -11,6 +14,8 @@ const SILENT_MS = globalThis.snakemapSilentMs ?? 2800, CHECK_MS = 150, LATE_MS =
 const FIRST_MS = Math.max(SILENT_MS, 15000)
 const ANSWER_MS = 5000, SETTLE_MS = 3000, PAUSE_MS = 1000, PAUSE_MAX_MS = 8000
 const STEADY_MS = 10000, AGAIN_MAX_MS = 60000, EMBED_MS = 120000
+// a test may set a shorter time; an element that is only moved is out of the page for less
+const GONE_MS = globalThis.snakemapGoneMs ?? 30000, BACK_MS = 1000
 const REOPENED = "snakemap-reopened", AGAIN = "snakemap-again-", STALE = "grayscale(1)"
 const ICON = "data:image/svg+xml," + encodeURIComponent(
   '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><rect width="16" height="16" rx="3" fill="#c8281e"/>' +
@@ -24,6 +29,7 @@ function followConnection({model, view, el, show}) {
   const ends = new AbortController()
   let last = performance.now(), checked = last, steady = last, silent = FIRST_MS
   let armed = !model.guest && !model.again, closed = false, lost = null, refused = false, leaving = false
+  let gone = null, left = false, connection = null
   let wake = () => {}
   const pause = (ms) => new Promise((done) => { wake = done; setTimeout(done, ms) })
 
@@ -59,6 +65,10 @@ function followConnection({model, view, el, show}) {
   const check = () => {
     const now = performance.now(), late = now - checked > LATE_MS
     checked = now
+    if (model.embedded) {
+      gone = root.isConnected ? null : gone ?? now
+      if (gone !== null && now - gone > GONE_MS) { abandon(); return }
+    }
     if (!lost && own && now - steady > STEADY_MS) sessionStorage.removeItem(REOPENED)
     if (!armed || lost || now - last <= silent) return
     // a clock that was held up says nothing yet: beats may be waiting behind it
@@ -81,16 +91,17 @@ function followConnection({model, view, el, show}) {
     while (lost && !ends.signal.aborted) {
       await pause(wait * (0.7 + 0.6 * Math.random()))
       wait = Math.min(wait * 1.6, PAUSE_MAX_MS)
-      if (!lost || !(await answers())) continue
+      if (!lost || (model.embedded && !root.isConnected) || !(await answers())) continue
       if (!closed) {
         // packets that were late may come over the old socket yet
         await pause(SETTLE_MS)
         if (!lost || !(await answers())) continue
       }
       if (own) await reopen()
-      else await embedAgain()
+      else await embedAgain(placed())
     }
   }
+  const placed = () => view.root.el.parentElement ?? view.root.el
   const reopen = async () => {
     const before = Number(sessionStorage.getItem(REOPENED) ?? 0)
     const spread = document.visibilityState === "visible" ? 1000 : 8000
@@ -103,22 +114,22 @@ function followConnection({model, view, el, show}) {
     leaving = false
   }
   // a pane in a page of others: its script is run again beside it, and takes its place when it has drawn
-  const embedAgain = async () => {
+  const embedAgain = async (place) => {
+    if (!place.isConnected) return false
     const name = AGAIN + Math.random().toString(36).slice(2)
     const address = new URL(model.embedded)
     address.searchParams.set("bokeh-autoload-element", name)
     const script = document.createElement("script"), holder = document.createElement("div")
-    const place = view.root.el.parentElement ?? view.root.el
     holder.className = place.className
     holder.style.cssText = place.style.cssText
     script.id = name
     script.src = address.href
     let done = false
     replaced.set(name, () => {
-      done = true
-      ends.abort()
-      remove()
+      done = place.isConnected
+      if (done) { leave(); place.remove() }
       wake()
+      return done
     })
     script.addEventListener("error", () => wake())
     place.after(holder)
@@ -126,12 +137,27 @@ function followConnection({model, view, el, show}) {
     await pause(EMBED_MS)
     replaced.delete(name)
     if (!done) holder.remove()
+    return done
   }
-  const remove = () => {
-    const at = Bokeh.documents.indexOf(shown), place = view.root.el.parentElement
+  // nothing of this document is used any more; a connection that is open is closed by the server, which is asked to
+  const leave = () => {
+    if (left) return
+    left = true
+    if (closed) connection?.deref()?.close()
+    else model.left = true
+    ends.abort()
+    const at = Bokeh.documents.indexOf(shown)
     if (at >= 0) Bokeh.documents.splice(at, 1)
-    place?.remove()
-    for (const one of shown.views_manager?.roots ?? []) one.remove()
+    for (const one of [...(shown.views_manager?.roots ?? [])]) one.remove()
+  }
+  const abandon = () => {
+    const place = placed()
+    leave()
+    const again = async () => {
+      while (place.isConnected && !(await embedAgain(place))) await pause(PAUSE_MAX_MS)
+      if (!place.isConnected) whenBack(place, again)
+    }
+    whenBack(place, again)
   }
 
   // nothing is sent while the page is cut off, and nothing later: what is pressed is refused, and the page says so
@@ -156,7 +182,12 @@ function followConnection({model, view, el, show}) {
     (kind === "online" ? window : document).addEventListener(kind, () => { if (lost) wake() }, {signal: ends.signal})
   }
   shown.on_message(BEAT, beat)
-  shown.on_event("connection_lost", () => { closed = true; cut() })
+  shown.on_event("connection_lost", (event) => {
+    closed = true
+    connection = event.connection
+    if (left) connection.deref()?.close()  // else Bokeh would connect again
+    else cut()
+  })
   shown.on_event("client_reconnected", () => { closed = false; beat() })
   addEventListener("beforeunload", () => { leaving = true; setTimeout(() => { leaving = false }, 5000) }, {signal: ends.signal})
   const clock = setInterval(check, CHECK_MS)
@@ -164,13 +195,26 @@ function followConnection({model, view, el, show}) {
   model.on("remove", () => ends.abort())
   if (own) document.documentElement.dataset.opened = ""
   // a page that was turned away asks again by itself
-  if (model.again) setTimeout(() => own ? location.reload() : embedAgain(), 1000 * model.again * (1 + Math.random()))
+  if (model.again) setTimeout(() => own ? location.reload() : embedAgain(placed()), 1000 * model.again * (1 + Math.random()))
   if (model.embedded) {
     const name = new URL(model.embedded).searchParams.get("bokeh-autoload-element") ?? ""
-    const waiting = replaced.get(name)
-    if (waiting) waiting()
-    else if (name.startsWith(AGAIN)) setTimeout(() => { ends.abort(); remove() })  // too late: another one was asked for
+    // too late: another one was asked for, or the pane that this one replaces is out of the page
+    if (name.startsWith(AGAIN) && !replaced.get(name)?.()) setTimeout(() => { const place = placed(); leave(); place.remove() })
   }
+}
+
+// calls when an element is in the page again; neither the clock nor what is called keeps an element that was thrown away
+function whenBack(place, again) {
+  const kept = new WeakRef(place)
+  place.snakemapAgain = again
+  const clock = setInterval(() => {
+    const node = kept.deref()
+    if (!node) clearInterval(clock)
+    else if (node.isConnected) {
+      clearInterval(clock)
+      void node.snakemapAgain()
+    }
+  }, BACK_MS)
 }
 
 // the element of ours that everything else of ours is in
