@@ -14,6 +14,11 @@ from tests.support.patience import PATIENCE, eventually
 __all__ = ["ARGUMENTS", "CHANNELS", "LOOK_EVERY_S", "SCRIPT", "Shown", "open_page", "patient"]
 
 CHROMIUM = "/usr/bin/chromium"
+FEATURES_OFF = (
+    "LocalNetworkAccessChecks",  # a page that a test serves counts as one from afar
+    # each new page makes two pages of Chromium's own for its address bar, which take a second of a core
+    *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup", "AimEnabled", "PreloadTopChromeWebUI"),
+)
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -22,7 +27,7 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
-    "--disable-features=LocalNetworkAccessChecks",  # a page that a test hands over counts as one from afar
+    f"--disable-features={','.join(FEATURES_OFF)}",
 ]
 CHANNELS = ("red", "green", "blue", "total")
 TIMEOUT_MS = 30_000 * PATIENCE

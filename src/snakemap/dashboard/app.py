@@ -35,6 +35,7 @@ from snakemap.dashboard.document_release import release_with_session
 from snakemap.dashboard.embed_css import script_address, server_of, style_from_here
 from snakemap.dashboard.embed_pane import HEIGHTS_ALONE, boxed, colored, under_line
 from snakemap.dashboard.layout import Dashboard
+from snakemap.dashboard.model_defaults import keep_defaults
 from snakemap.dashboard.model_ids import separate_model_ids
 from snakemap.dashboard.model_walk import walk_after_changes
 from snakemap.dashboard.page_css import page_css
@@ -124,6 +125,7 @@ def process() -> ServerProcess:
     """
     logs.install()
     separate_model_ids()
+    keep_defaults()
     if not pn.config.autoreload:  # which developers use: validation finds their mistakes, and takes 0.1 s for each page
         settings.perform_document_validation.set_value(False)
     told = load()
