@@ -28,10 +28,14 @@ class Program:
         arguments: like ``["ingest"]``.
         environment: added to ours.
         log: where its output goes.
+        module: that is run instead.
     """
 
-    def __init__(self, arguments: list[str], *, environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self, arguments: list[str], *, environment: dict[str, str], log: Path, module: str = "snakemap"
+    ) -> None:
         self.arguments = arguments
+        self.module = module
         self.environment = environment
         self.log = log
         self.process: subprocess.Popen[bytes] | None = None
@@ -40,7 +44,7 @@ class Program:
         """Starts it; returns at once."""
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "snakemap", *self.arguments],
+                [sys.executable, "-m", self.module, *self.arguments],
                 env={**os.environ, **self.environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -35,6 +35,20 @@ def dataset_of(archive: bytes) -> xr.Dataset:
         raise ApiFailed("the API's maps cannot be read; it is of another version than this client") from error
 
 
+@xr.register_dataset_accessor("hv")
+class HoloViewsLayout:
+    """``maps.hv``: the maps as a HoloViews layout, an element a channel.
+
+    Evenly spaced axes make images, others make meshes, and a path makes points.
+    """
+
+    def __new__(cls, maps: xr.Dataset) -> Any:
+        """Return the layout itself: it is what the accessor stands for."""
+        from snakemap.client.elements import layout_of  # HoloViews takes its time
+
+        return layout_of(maps)
+
+
 def _dataset(arrays: dict[str, npt.NDArray[Any]], about: dict[str, Any]) -> xr.Dataset:
     coordinates = _of_path(arrays, about) if about["positions"] else _of_grid(arrays, about)
     dimensions = tuple(name for name, variable in coordinates.items() if variable.dims == (name,))

@@ -13,11 +13,14 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+import holoviews as hv
 from bokeh.document import Document
 
+from snakemap.core.channels import TOTAL
 from snakemap.core.geometry import ScanDefaults
 from snakemap.dashboard.connection_beat import ConnectionBeat
 from snakemap.dashboard.embed_pane import EmbeddedPane
+from snakemap.dashboard.live_elements import MapOfRun
 from snakemap.dashboard.notebook_comm import NotebookSession
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.theme import THEMES
@@ -63,6 +66,7 @@ class Beamline:
         self._heartbeat = ConnectionBeat()
         self._live: RunFollower | None = self._new_live()
         self._seats: dict[tuple[BeamlineTab, Document], Session] = {}
+        self._elements: set[MapOfRun] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -100,6 +104,40 @@ class Beamline:
     def dashboard(self, *, run: str = LATEST, theme: str = "", **layout: Any) -> EmbeddedPane:
         """The whole page but files and the control of scans, which belong to ``snakemap serve``; see :meth:`maps`."""
         return self.tab(run=run, theme=theme).pane("dashboard", **layout)
+
+    def elements(self, channel: str = TOTAL, *, run: str = LATEST) -> hv.DynamicMap:
+        """A map as a HoloViews element that grows; compose it with yours: ``elements("total") * hv.Points(...)``.
+
+        It needs a running event loop, that of a server or of a notebook's kernel, and follows the runs while some plot
+        shows it. Until the run has such a channel the element is blank.
+
+        Args:
+            channel: of the run.
+            run: uid of the run to stay with; ``latest`` follows the newest.
+
+        Raises:
+            BeamlineClosed: when it was closed.
+        """
+        if self._closed:
+            raise BeamlineClosed("this Beamline was closed; make another one")
+        made = MapOfRun(
+            channel,
+            follower=lambda: self._follow(made),
+            levels=self._levels,
+            run="" if run == LATEST else run,
+            on_idle=self._idle,
+        )
+        return made.map
+
+    def _follow(self, made: MapOfRun) -> RunFollower:
+        live = self.live
+        live.check_loop()
+        self._elements.add(made)
+        return live
+
+    def _idle(self, made: MapOfRun) -> None:
+        self._elements.discard(made)
+        self._end_when_idle()
 
     @property
     def live(self) -> RunFollower:
@@ -162,7 +200,10 @@ class Beamline:
         """A tab has gone; with the last one ends the following, so that nothing is left behind."""
         self._seats.pop((of, document), None)
         of.forget(document)
-        if self._seats or self._live is None:
+        self._end_when_idle()
+
+    def _end_when_idle(self) -> None:
+        if self._seats or self._elements or self._live is None:
             return
         live, self._live = self._live, None
         if live.loop is not None and _runs_here(live.loop):
@@ -173,6 +214,8 @@ class Beamline:
     def _end_all(self) -> None:
         for tab in list(self._seats.values()):
             tab.end()
+        for element in list(self._elements):
+            element.close()
 
 
 class BeamlineTab:

@@ -43,8 +43,8 @@ class Cells(Protocol):
         """Lowest and highest value."""
         ...
 
-    def changed(self, since: int) -> npt.NDArray[np.integer]:
-        """Return the flat indices of the cells that changed after a version."""
+    def changed(self, since: int) -> npt.NDArray[np.integer] | None:
+        """Return the flat indices of the cells that changed after a version; None where that is not known."""
         ...
 
 

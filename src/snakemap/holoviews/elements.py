@@ -58,6 +58,10 @@ class LiveImage(hv.Image):
             params = {"cells": None, "sink": None, **params}
         return super().clone(data, shared_data, **params)
 
+    def renew(self) -> None:
+        """Take the values of the cells again, after they were replaced by others of the same shape."""
+        self.data[self.vdims[0].name] = self.cells.values
+
     def range(self, dim: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
         """Return the range of a dimension; that of the values is known without a look at all of them."""
         if self.cells is not None and self.get_dimension(dim) == self.vdims[0]:

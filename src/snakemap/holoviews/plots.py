@@ -67,12 +67,20 @@ class _LivePlot(ElementPlot):  # type: ignore[misc]
         if element is not None and element is self._shown and not self.invert_axes:
             self._patch(element)
             return
+        self._draw_whole(key, ranges, plot, element)
+
+    def _draw_whole(self, key: Any, ranges: Any, plot: Any, element: Any) -> None:
+        """Have HoloViews draw all of an element."""
         super().update_frame(key, ranges, plot, element)
         self._remember()
 
     def _patch(self, element: Any) -> None:
-        """Send the cells that the browser lacks."""
+        """Send the cells that the browser lacks; all of the element when it is not known which they are."""
         cells = element.cells.changed(self._version)
+        if cells is None:
+            self.handles["previous_id"] = None  # or HoloViews would find that it has drawn this element
+            self._draw_whole(self.current_key, None, None, element)
+            return
         self._version = element.cells.version
         self._set_span(element.cells.span)
         if element.sink is not None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 __all__ = [
     "COMPLEX_PARTS",
     "LIMITS",
+    "color_levels",
     "color_limits",
     "displays_of",
     "envelope",
@@ -21,7 +22,6 @@ __all__ = [
     "limits_refusal",
     "line_step",
     "part_of",
-    "rgba",
     "table_window",
 ]
 
@@ -206,8 +206,8 @@ def _filled(values: npt.NDArray[np.float64], by: float) -> npt.NDArray[np.float6
     return np.where(np.isnan(values), by, values)
 
 
-def rgba(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
-    """A color image (rows, columns, 3 or 4) as Bokeh draws it; bytes as they are, others from 0 to the brightest."""
+def color_levels(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return a color image (rows, columns, 3 or 4) with opacity; bytes as they are, others from 0 to the brightest."""
     opaque = np.full((*values.shape[:2], 4), 255, np.uint8)
     if values.dtype == np.uint8:
         opaque[..., : values.shape[2]] = values
@@ -215,4 +215,4 @@ def rgba(values: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
         top = float(np.nanmax(np.abs(values[..., :3]), initial=0)) or 1.0
         scaled = np.nan_to_num(values[..., :3].astype(np.float64)) * (255 / top)
         opaque[..., :3] = np.clip(scaled, 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(opaque).view(np.uint32)[..., 0]
+    return opaque

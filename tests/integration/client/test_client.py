@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import holoviews as hv
 import numpy as np
 import pytest
 import xarray as xr
@@ -83,6 +84,32 @@ def test_the_maps_of_a_grid_are_a_dataset_in_the_coordinates_of_the_stage(client
         **{"uid": scan.uid, "plan_name": "made_up", "status": "running", "source": "camera"},
         **{"cursor": scan.run.cursor, "geometry": scan.run.raster.described},
     }
+
+
+def test_maps_are_elements_of_holoviews_with_names_and_units(client: Client, scan: MadeUpRun) -> None:
+    scan.add(1, 33)
+    layout = client.run("latest").maps.hv
+    images = list(layout)
+    assert [image.vdims[0].name for image in images] == ["red", "green", "blue", "total"]
+    assert [dimension.pprint_label for dimension in images[0].kdims] == ["stage-x (mm)", "stage-y (mm)"]
+    for image, grid in zip(images, scan.expected(33).values(), strict=True):
+        assert isinstance(image, hv.Image)
+        np.testing.assert_array_equal(image.dimension_values(2, flat=False), grid)
+    assert isinstance(images[0] * hv.Points([(0, 1)]) + images[3], hv.Layout)
+    hv.renderer("bokeh").get_plot(layout)
+
+
+def test_a_path_is_points_and_an_uneven_grid_a_mesh(client: Client, redis_url: str) -> None:
+    start = {"scanspec": Spiral("sx", 0, 2, 0.5, "sy", 0).serialize(), "units": {"sx": "mm", "sy": "mm"}}
+    scan = MadeUpRun(redis_url, shape=(1, 12), start=start)
+    scan.add(1, 5)
+    total = list(client.run().maps.hv)[-1]
+    assert isinstance(total, hv.Points)
+    np.testing.assert_array_equal(total["total"][:5], scan.sums[-1, 0, :5])
+    uneven = xr.Dataset({"a": (("y", "x"), np.ones((2, 3)))}, {"y": [0.0, 1.0], "x": [0.0, 1.0, 5.0]})
+    assert isinstance(next(iter(uneven.hv)), hv.QuadMesh)
+    with pytest.raises(ValueError, match="no variables"):
+        _ = xr.Dataset().hv
 
 
 def test_maps_asked_for_again_are_only_sent_when_something_has_come(

@@ -11,6 +11,7 @@ import weakref
 from types import SimpleNamespace
 from typing import Any, cast
 
+import holoviews as hv
 import numpy as np
 import panel as pn
 import pytest
@@ -176,6 +177,37 @@ async def test_a_tab_that_is_woken_often_ticks_once() -> None:
         tab.wake()
     await settle(tab)
     assert tab.ticks == 1
+
+
+async def test_maps_and_histogram_are_elements_of_holoviews_that_show_what_the_tab_shows() -> None:
+    run = run_of("a")
+    tab = tab_of(RunsInMemory(run))
+    await settle(tab)
+    maps, bars = [one[()] for one in tab.maps.elements], tab.histogram.element[()]
+    assert [type(one).__bases__[0].__bases__[0] for one in maps] == [hv.Image] * 4
+    assert isinstance(bars, hv.Histogram)
+    assert [one.vdims[0].name for one in maps] == ["red", "green", "blue", "total"]
+    more(run, 6, 7)
+    tab.wake()
+    await settle(tab)
+    assert [one[()] for one in tab.maps.elements] == maps  # patched, not made again
+    for one, grid in zip(maps, run.maps.grids, strict=True):
+        np.testing.assert_array_equal(one.dimension_values(2, flat=False), grid)
+    assert bars.dimension_values(1).sum() == 7
+
+
+async def test_values_that_are_replaced_are_drawn_as_a_whole_by_the_same_elements() -> None:
+    run = run_of("a")
+    tab = tab_of(RunsInMemory(run))
+    await settle(tab)
+    maps = [one[()] for one in tab.maps.elements]
+    tab.pipeline.shown.version = -1
+    more(run, 6)
+    tab.wake()
+    await settle(tab)
+    assert [one[()] for one in tab.maps.elements] == maps
+    np.testing.assert_array_equal(tab.maps.cells.data["total"][0], run.maps.grids[3])
+    np.testing.assert_array_equal(maps[3].dimension_values(2, flat=False), run.maps.grids[3])
 
 
 async def test_a_tick_without_news_sends_nothing() -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from snakemap.dashboard.format import bytes_text
 from snakemap.render.dataset_display import (
+    color_levels,
     color_limits,
     displays_of,
     envelope,
@@ -15,7 +16,6 @@ from snakemap.render.dataset_display import (
     leading,
     line_step,
     part_of,
-    rgba,
 )
 
 
@@ -120,8 +120,13 @@ def test_color_limits_leave_out_what_is_rare_and_never_are_the_same() -> None:
 
 def test_colors_are_those_of_the_file() -> None:
     image = np.array([[[1, 2, 3], [255, 0, 128]]], np.uint8)
-    assert rgba(image).view(np.uint8).reshape(1, 2, 4).tolist() == [[[1, 2, 3, 255], [255, 0, 128, 255]]]
-    assert rgba(image.astype(np.uint16) * 100).view(np.uint8).reshape(1, 2, 4)[0, 1].tolist() == [255, 0, 128, 255]
+    assert color_levels(image).tolist() == [[[1, 2, 3, 255], [255, 0, 128, 255]]]
+    assert color_levels(image.astype(np.uint16) * 100).view(np.uint8).reshape(1, 2, 4)[0, 1].tolist() == [
+        255,
+        0,
+        128,
+        255,
+    ]
 
 
 @given(st.integers(0, 10**21))

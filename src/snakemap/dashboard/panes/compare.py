@@ -30,6 +30,7 @@ from snakemap.dashboard.callbacks import on_click, soon
 from snakemap.dashboard.client_state import fitted, resettable
 from snakemap.dashboard.figure_theme import apply_theme, tooltip, value_formatter, value_hover
 from snakemap.dashboard.panes.dataset import complain
+from snakemap.dashboard.panes.picture_plot import Picture, picture
 from snakemap.dashboard.quantities import unit_text
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.theme import THEMES, Theme
@@ -42,6 +43,7 @@ __all__ = ["CompareView"]
 
 PARTS = ("first", "second", "difference", "ratio")
 RATIO_MAX = 100.0
+NO_IMAGE: dict[str, list[Any]] = {"image": [], "x": [], "y": [], "dw": [], "dh": []}
 CLEAR = "rgba(0, 0, 0, 0)"
 NARROW = ":host { min-width: 0 !important; }"
 
@@ -75,7 +77,8 @@ class CompareView(pn.viewable.Viewer):
         self.channel.param.watch(lambda _: self.draw(), "value")
         self.channel.param.watch(lambda _: on_channel(), "value")
         self.note = pn.pane.HTML("", sizing_mode="stretch_width", styles={"color": "var(--sm-faint)"}, margin=(6, 8))
-        self.sources = {part: ColumnDataSource({"image": [], "x": [], "y": [], "dw": [], "dh": []}) for part in PARTS}
+        self.sources = {part: ColumnDataSource(NO_IMAGE) for part in PARTS}
+        self.pictures: dict[str, Picture] = {}
         self.mappers = {
             "first": LinearColorMapper(palette=palette(TOTAL), nan_color=CLEAR),
             "second": LinearColorMapper(palette=palette(TOTAL), nan_color=CLEAR),
@@ -180,7 +183,7 @@ class CompareView(pn.viewable.Viewer):
         except SnakemapError as error:
             self.note.object = f"⚠ {html.escape(str(error))}"
             for source in self.sources.values():
-                source.data = {"image": [], "x": [], "y": [], "dw": [], "dh": []}
+                source.data = dict(NO_IMAGE)
             return
         units = [unit_text(run.main.units.get(self.channel.value)) for run in (first, second)]
         self.note.object = html.escape("; ".join(filter(None, (told.note, _unlike(*units)))))
@@ -189,10 +192,8 @@ class CompareView(pn.viewable.Viewer):
         for part in PARTS:
             (bottom, top), (left, right) = told.extents
             image = np.asarray(getattr(told, part), np.float32)
-            self.sources[part].data = {
-                **{"image": [image], "x": [left], "y": [bottom]},
-                **{"dw": [right - left], "dh": [top - bottom]},
-            }
+            box = left, bottom, right - left, top - bottom
+            self.pictures[part].show(picture(image, box, (*told.labels[::-1], part)))
         names = {
             "first": f"A: {_name(first)}",
             "second": f"B: {_name(second)}",
@@ -249,6 +250,8 @@ class CompareView(pn.viewable.Viewer):
         glyph = plot.image(
             "image", x="x", y="y", dw="dw", dh="dh", source=self.sources[part], color_mapper=self.mappers[part]
         )
+        blank = picture(np.full((1, 1), np.nan, np.float32), (0, 0, 1, 1))
+        self.pictures[part] = Picture(blank, figure=plot, glyph=glyph)
         tooltips = tooltip([("x", "$x"), ("y", "$y"), ("value", "@image{custom}")])
         plot.add_tools(HoverTool(tooltips=tooltips, renderers=[glyph]))
         plot.add_layout(ColorBar(color_mapper=self.mappers[part], width=9, padding=4), "right")

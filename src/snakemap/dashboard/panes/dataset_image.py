@@ -28,10 +28,12 @@ from bokeh.plotting import figure
 from snakemap.dashboard.callbacks import later, on_change
 from snakemap.dashboard.client_state import fitted, inner_size, resettable
 from snakemap.dashboard.figure_theme import apply_theme, counts_formatter, save_tool, tooltip, value_hover
+from snakemap.dashboard.panes.picture_plot import Picture, picture
+from snakemap.dashboard.panes.picture_plot import colored as in_color
 from snakemap.dashboard.theme import Theme
 from snakemap.render.averages import averaged
 from snakemap.render.axis_edges import Scale, resampled
-from snakemap.render.dataset_display import color_limits, limits_refusal, rgba
+from snakemap.render.dataset_display import color_levels, color_limits, limits_refusal
 
 __all__ = ["ImagePane", "warm_up"]
 
@@ -40,6 +42,7 @@ PIXELS = (640, 480)
 """Columns and rows that are drawn before the browser has told the size of its figure."""
 
 NOTHING = {"image": [np.zeros((1, 1), np.uint8)], "x": [0], "y": [0], "dw": [1], "dh": [1]}
+UNIT = (0.0, 0.0, 1.0, 1.0)
 COLORLESS = {**NOTHING, "image": [np.zeros((1, 1), np.uint32)]}
 
 
@@ -147,16 +150,16 @@ class ImagePane:
         rows, columns, told = self._seen(values)
         told, y, dh = self._laid(told, rows, 0)
         told, x, dw = self._laid(told, columns, 1)
-        box = {"x": [x], "y": [y], "dw": [dw], "dh": [dh]}
+        box, names = (x, y, dw, dh), (self._scales[1].title, self._scales[0].title)
         colored = values.ndim == 3
         if colored:
-            self.color_source.data = {"image": [rgba(told)], **box}
+            self.in_color.show(in_color(color_levels(told), box, names))
         else:
             if anew:
                 by_hand = self.limits == "by hand" and not self.refusal
                 low, high = self.by_hand if by_hand else color_limits(values, self.limits, log=self.log)
                 self.mappers[self.log].update(low=low, high=high)
-            self.source.data = {"image": [np.ascontiguousarray(told)], **box}
+            self.in_scale.show(picture(told, box, (*names, "value")))
         for log, glyph in self.glyphs.items():
             glyph.visible = self.bars[log].visible = not colored and log == self.log
         self.colors.visible = colored
@@ -256,6 +259,8 @@ class ImagePane:
             for log, mapper in self.mappers.items()
         }
         self.colors = plot.image_rgba(**common, source=self.color_source, visible=False)
+        self.in_scale = Picture(picture(np.zeros((1, 1), np.uint8), UNIT), figure=plot, glyph=self.glyphs[False])
+        self.in_color = Picture(in_color(np.zeros((1, 1, 4), np.uint8), UNIT), figure=plot, glyph=self.colors)
         self.hover = HoverTool(tooltips="", renderers=list(self.glyphs.values()))
         self._units: tuple[str, ...] = ()
         plot.add_tools(self.hover)

@@ -26,11 +26,16 @@ from bokeh.plotting import figure
 from snakemap.core.streams import MapSource
 from snakemap.dashboard.client_state import fitted, resettable
 from snakemap.dashboard.figure_theme import apply_theme, counts_formatter, save_tool
+from snakemap.dashboard.panes.picture_plot import Picture, picture
+from snakemap.dashboard.panes.picture_plot import colored as in_color
 from snakemap.dashboard.theme import Theme, channel_color
 
 __all__ = ["FrameView"]
 
 TOOLBAR = ":host(.bk-inner) { background-color: var(--sm-panel); }"
+
+NOTHING = np.zeros((1, 1), np.uint8)
+AXES = ("detector column (px)", "detector row (px)")
 
 GREYS = [f"#{level:02x}{level:02x}{level:02x}" for level in range(256)]
 
@@ -45,8 +50,10 @@ class FrameView(pn.viewable.Viewer):
     def __init__(self, *, theme: Theme, **params: Any) -> None:
         super().__init__(**params)
         self.shown: int | None = None
-        self.image = ColumnDataSource({"image": [np.zeros((1, 1), dtype=np.uint8)], "dw": [1], "dh": [1]})
-        self.color_image = ColumnDataSource({"image": [np.zeros((1, 1), dtype=np.uint32)], "dw": [1], "dh": [1]})
+        self.image, self.color_image = (
+            ColumnDataSource({"image": [np.zeros((1, 1), kind)], "x": [0], "y": [0], "dw": [1], "dh": [1]})
+            for kind in (np.uint8, np.uint32)
+        )
         self.outlines = ColumnDataSource({key: [] for key in ("left", "right", "top", "bottom", "color", "name")})
         self.mapper = LinearColorMapper(palette=GREYS, low=0, high=255)
         self.figure = self._figure()
@@ -74,11 +81,10 @@ class FrameView(pn.viewable.Viewer):
         self.shown = number
         colored = frame.ndim == 3
         self.picture.visible, self.colors.visible, self.bar.visible = not colored, colored, not colored
-        (self.color_image if colored else self.image).data = {
-            "image": [_rgba(frame) if colored else np.ascontiguousarray(frame)],
-            "dw": [width],
-            "dh": [height],
-        }
+        if colored:
+            self.in_color.show(in_color(_levels(frame), (0, 0, width, height), AXES))
+        else:
+            self.in_gray.show(picture(frame, (0, 0, width, height), (*AXES, "counts")))
         finite = frame[np.isfinite(frame)]
         high = float(np.max(finite, initial=0))
         self.mapper.update(low=float(min(np.min(finite, initial=0), 0)), high=high if high > 0 else 1.0)
@@ -96,7 +102,7 @@ class FrameView(pn.viewable.Viewer):
         self.shown = None
         self._rois = None
         self.picture.visible = self.colors.visible = False
-        self.image.data = {"image": [np.zeros((1, 1), dtype=np.uint8)], "dw": [1], "dh": [1]}
+        self.in_gray.show(picture(NOTHING, (0, 0, 1, 1)))
         self.outlines.data = {key: [] for key in self.outlines.data}
         self.figure.title.text = "no frame yet"
 
@@ -142,9 +148,12 @@ class FrameView(pn.viewable.Viewer):
         plot.add_tools(pan, wheel, ResetTool(), save_tool("frame"))
         plot.toolbar.update(active_scroll=wheel, autohide=True, logo=None, stylesheets=[TOOLBAR])
         resettable(plot)
-        place: dict[str, Any] = {"image": "image", "x": 0, "y": 0, "dw": "dw", "dh": "dh"}
+        place: dict[str, Any] = {"image": "image", "x": "x", "y": "y", "dw": "dw", "dh": "dh"}
         self.picture = plot.add_glyph(self.image, Image(**place, color_mapper=self.mapper), visible=False)
         self.colors = plot.add_glyph(self.color_image, ImageRGBA(**place), visible=False)
+        self.in_gray = Picture(picture(NOTHING, (0, 0, 1, 1)), figure=plot, glyph=self.picture)
+        no_color = in_color(np.zeros((1, 1, 4), np.uint8), (0, 0, 1, 1))
+        self.in_color = Picture(no_color, figure=plot, glyph=self.colors)
         sides = {side: side for side in ("left", "right", "top", "bottom")}
         plot.add_glyph(self.outlines, Quad(**sides, fill_color=None, line_color="color", line_width=2))
         labels = LabelSet(
@@ -156,16 +165,14 @@ class FrameView(pn.viewable.Viewer):
         self.bar.formatter = counts_formatter()
         plot.add_layout(self.bar, "right")
         plot.add_layout(labels)
-        plot.xaxis.axis_label, plot.yaxis.axis_label = "detector column (px)", "detector row (px)"
+        plot.xaxis.axis_label, plot.yaxis.axis_label = AXES
         return plot
 
 
 _ON_PICTURE = Theme("dark", "", "", "", "", "", "", "", "")
 
 
-def _rgba(frame: npt.NDArray[Any]) -> npt.NDArray[np.uint32]:
-    """A color frame (rows, columns, 3) as Bokeh draws it, from black to the brightest value of any color."""
+def _levels(frame: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return a color frame (rows, columns, 3) in levels from black to the brightest value of any color."""
     top = float(np.max(frame, initial=0)) or 1.0
-    levels = np.clip(np.nan_to_num(frame.astype(np.float64)) * (255 / top), 0, 255).astype(np.uint8)
-    opaque = np.full((*frame.shape[:2], 1), 255, dtype=np.uint8)
-    return np.ascontiguousarray(np.concatenate([levels, opaque], axis=2)).view(np.uint32)[..., 0]
+    return np.clip(np.nan_to_num(frame.astype(np.float64)) * (255 / top), 0, 255).astype(np.uint8)

@@ -16,15 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import param
 from bokeh.models import GlyphRenderer, Image, Quad
-from holoviews.plotting.util import initialize_dynamic
-from holoviews.streams import Stream
 
+from snakemap.dashboard.panes.picture_plot import Drawing, InFigure, drawn
 from snakemap.holoviews import LiveHistogram, LiveHistogramPlot, LiveImage, LiveImagePlot
 
 __all__ = ["BarsImage", "Drawing", "MapImage", "Shown", "bars_plot", "map_plot"]
-
-Drawing = Stream.define("Drawing", drawing=0)
-"""Has the plots of a tab drawn as a whole, by the number of the drawing; `Changed` has their new cells sent."""
 
 
 class Shown:
@@ -39,15 +35,19 @@ class Shown:
         self.values = values
         self.version = version
         self.span = (np.nan, np.nan)
-        self._new: npt.NDArray[np.integer] = np.empty(0, dtype=np.int64)
+        self._new: npt.NDArray[np.integer] | None = np.empty(0, dtype=np.int64)
+
+    def replace(self, values: npt.NDArray[Any], version: int) -> None:
+        """Take other values of the same shape."""
+        self.values, self._new, self.version = values, None, version
 
     def renew(self, cells: npt.NDArray[np.integer], version: int) -> None:
         """Note which cells have changed, and the version of the maps from now on."""
         self._new, self.version = cells, version
 
-    def changed(self, since: int) -> npt.NDArray[np.integer]:
-        """Return the cells that have changed since the last time."""
-        return self._new if since != self.version else self._new[:0]
+    def changed(self, since: int) -> npt.NDArray[np.integer] | None:
+        """Return the cells that have changed since the last time; None when all were replaced."""
+        return self._new
 
 
 class MapImage(LiveImage):
@@ -62,40 +62,22 @@ class BarsImage(LiveHistogram):
     group = param.String(default="BarsImage", constant=True)
 
 
-class _InFigure(param.Parameterized):
-    """Draws into a figure of the page, whose ranges, tools and colors are set elsewhere."""
+class _Live(InFigure):
+    """Draws live elements into a figure of the page."""
 
-    figure = param.Parameter(doc="Of the page.")
-    source = param.Parameter(doc="A `ColumnDataSource` that several plots may share.")
-    mapper = param.Parameter(doc="The color mapper of a map.")
+    def update_frame(self, key: Any, ranges: Any = None, plot: Any = None, element: Any = None) -> None:
+        """Send what is new of the element that is shown, and draw another one."""
+        super(InFigure, self).update_frame(key, ranges, plot, element)  # type: ignore[misc]
 
-    def initialize_plot(self, ranges: Any = None, plot: Any = None, plots: Any = None, source: Any = None) -> Any:
-        return super().initialize_plot(ranges, plot, plots, self.source)  # type: ignore[misc]
-
-    def _init_plot(self, key: Any, element: Any, plots: Any, ranges: Any = None) -> Any:
-        return self.figure
-
-    def _update_plot(self, key: Any, plot: Any, element: Any = None) -> None:
-        """Leave sizes and type to the page."""
-
-    def _update_ranges(self, element: Any, ranges: Any) -> None:
-        """Leave the ranges to the page: they are fitted in the browser, which knows the size of the figure."""
-
-    def _set_active_tools(self, plot: Any) -> None:
-        """Leave the tools to the page."""
-
-    def _execute_hooks(self, element: Any) -> None:
-        """Run no hooks."""
-
-    def _postprocess_hover(self, renderer: Any, source: Any) -> None:
-        """Write what lies under the pointer below the maps instead."""
-
-    def _process_legend(self, plot: Any = None) -> None:
-        """Draw no legend: the title is the name."""
+    def _draw_whole(self, key: Any, ranges: Any, plot: Any, element: Any) -> None:
+        super()._draw_whole(key, ranges, plot, element)
+        self._remember()  # type: ignore[attr-defined]
 
 
-class MapImagePlot(_InFigure, LiveImagePlot):
+class MapImagePlot(_Live, LiveImagePlot):
     """Draws a :class:`MapImage`: one column of a source, placed by numbers."""
+
+    mapper = param.Parameter(doc="The color mapper.")
 
     def get_data(self, element: Any, ranges: Any, style: Any) -> Any:
         """Return the column, and where its picture lies."""
@@ -128,7 +110,7 @@ class MapImagePlot(_InFigure, LiveImagePlot):
         """Leave the colors to the tab, whose user chooses the limits."""
 
 
-class BarsImagePlot(_InFigure, LiveHistogramPlot):
+class BarsImagePlot(_Live, LiveHistogramPlot):
     """Draws a :class:`BarsImage`."""
 
     def _init_glyph(self, plot: Any, mapping: Any, properties: Any) -> Any:
@@ -156,20 +138,9 @@ def map_plot(element: hv.DynamicMap, *, figure: Any, source: Any, mapper: Any) -
         source: of all maps of the tab; it gets a column of the channel's name.
         mapper: of the colors.
     """
-    initialize_dynamic(element)
-    return _drawn(MapImagePlot(element, renderer=_RENDERER, figure=figure, source=source, mapper=mapper))
+    return drawn(MapImagePlot, element, figure=figure, source=source, mapper=mapper)
 
 
 def bars_plot(element: hv.DynamicMap, *, figure: Any, source: Any) -> Any:
     """Have HoloViews draw a histogram into a figure of the page."""
-    initialize_dynamic(element)
-    return _drawn(BarsImagePlot(element, renderer=_RENDERER, figure=figure, source=source))
-
-
-def _drawn(plot: Any) -> Any:
-    """Draw a plot. HoloViews' own way ties it to the current document, which may outlive the tab."""
-    plot.update(())
-    return plot
-
-
-_RENDERER = hv.renderer("bokeh")
+    return drawn(BarsImagePlot, element, figure=figure, source=source)

@@ -102,6 +102,7 @@ class MapsView(pn.viewable.Viewer):
         self._elements = [self._element(number, blank, ("", ""), (0, 0, 1, 1)) for number in numbers]
         self.drawing, self.changed = Drawing(), Changed()
         self.elements = [_dynamic(self._elements, number, [self.drawing, self.changed]) for number in numbers]
+        self._place: tuple[Any, ...] = ()
         self._values: list[Any] = []
         self._new: dict[int, Any] = {}
         self.plots: list[Any] = []
@@ -143,8 +144,7 @@ class MapsView(pn.viewable.Viewer):
         drawing = self.pipeline.counts["everything"]
         labels = picture.raster.fast.label, picture.raster.slow.label
         left, bottom, width, height = frame = self.pipeline.frame()
-        self._elements[:] = [self._element(k, images[name], labels, frame) for k, name in enumerate(self.channels)]
-        self.drawing.event(drawing=drawing)
+        self._show(images, labels, frame, drawing=drawing)
         self.cells.data.update({"veil": [np.zeros(self.pipeline.window.shape, dtype=np.uint8)]})
         for image in [*self.images, *self._below]:
             image.glyph.update(x=left, y=bottom, dw=width, dh=height)
@@ -154,6 +154,21 @@ class MapsView(pn.viewable.Viewer):
         self._set_place(run, picture.raster)
         for tool in self.saves:
             tool.filename = file_stem(run.start)
+
+    def _show(
+        self, images: Mapping[str, npt.NDArray[Any]], labels: tuple[str, str], frame: Corners, *, drawing: int
+    ) -> None:
+        """Have other values drawn; elements are kept that lie where the ones before lay."""
+        place = (labels, frame, images[self.channels[0]].shape)
+        if place == self._place:
+            for name, element in zip(self.channels, self._elements, strict=True):
+                element.cells.replace(images[name], self.pipeline.shown.version)
+                element.renew()
+            Stream.trigger([self.changed])
+            return
+        self._place = place
+        self._elements[:] = [self._element(k, images[name], labels, frame) for k, name in enumerate(self.channels)]
+        self.drawing.event(drawing=drawing)
 
     def update(self, new: dict[str, Any]) -> dict[str, Any]:
         """Have the plots of the maps brought up to date, and return what they send.
