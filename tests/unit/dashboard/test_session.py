@@ -179,11 +179,20 @@ async def test_a_tab_that_is_woken_often_ticks_once() -> None:
     assert tab.ticks == 1
 
 
+async def test_a_page_has_images_before_the_first_run() -> None:
+    tab = tab_of(RunsInMemory())
+    await settle(tab)
+    assert {name: column[0].shape for name, column in tab.maps.cells.data.items()} == dict.fromkeys(
+        ("red", "green", "blue", "total", "veil"), (1, 1)
+    )
+
+
 async def test_maps_and_histogram_are_elements_of_holoviews_that_show_what_the_tab_shows() -> None:
     run = run_of("a")
     tab = tab_of(RunsInMemory(run))
     await settle(tab)
-    maps, bars = [one[()] for one in tab.maps.elements], tab.histogram.element[()]
+    maps: list[Any] = [one[()] for one in tab.maps.elements]
+    bars: Any = tab.histogram.element[()]
     assert [type(one).__bases__[0].__bases__[0] for one in maps] == [hv.Image] * 4
     assert isinstance(bars, hv.Histogram)
     assert [one.vdims[0].name for one in maps] == ["red", "green", "blue", "total"]
@@ -200,7 +209,7 @@ async def test_values_that_are_replaced_are_drawn_as_a_whole_by_the_same_element
     run = run_of("a")
     tab = tab_of(RunsInMemory(run))
     await settle(tab)
-    maps = [one[()] for one in tab.maps.elements]
+    maps: list[Any] = [one[()] for one in tab.maps.elements]
     tab.pipeline.shown.version = -1
     more(run, 6)
     tab.wake()

@@ -96,9 +96,9 @@ class MapsView(pn.viewable.Viewer):
         self.page = ClientState()
         self.channels = tuple(channels)
         self.theme = THEMES[pipeline.choices.theme]
-        self.cells = ColumnDataSource({"veil": [np.zeros((1, 1), dtype=np.uint8)]})
-        numbers = range(len(self.channels))
-        blank = np.full((1, 1), np.nan)
+        numbers, blank = range(len(self.channels)), np.full((1, 1), np.nan)
+        veil = {"veil": [np.zeros((1, 1), dtype=np.uint8)]}
+        self.cells = ColumnDataSource({**{name: [blank] for name in self.channels}, **veil})
         self._elements = [self._element(number, blank, ("", ""), (0, 0, 1, 1)) for number in numbers]
         self.drawing, self.changed = Drawing(), Changed()
         self.elements = [_dynamic(self._elements, number, [self.drawing, self.changed]) for number in numbers]
