@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import re
 import signal
@@ -23,11 +22,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest
-from tornado.websocket import websocket_connect
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.support.tabs import REQUESTS, cookies_of
+from tests.support.tabs import opened
 
 SETTLE_S, IDLE_S = 12.0, 8.0
 MESSAGES = 12
@@ -48,32 +44,19 @@ def server_of_pages(parent: int) -> int:
     raise SystemExit("the demo runs no server of pages")
 
 
-async def opened(url: str) -> tuple[Any, dict[str, float]]:
+async def in_use(url: str) -> tuple[Any, dict[str, float]]:
     """Open a page; returns its connection, and seconds and bytes until it was open."""
     begun = time.perf_counter()
-    answer = await AsyncHTTPClient().fetch(f"{url}/dashboard", request_timeout=120)
-    page = time.perf_counter() - begun
-    found = re.search(r'"token":"([^"]+)"', answer.body.decode())
-    if found is None:
-        raise SystemExit("the page has no session token")
-    request = HTTPRequest(
-        f"{url.replace('http', 'ws')}/dashboard/ws", headers={"Origin": url, "Cookie": cookies_of(answer)}
-    )
-    socket = await websocket_connect(request, subprotocols=["bokeh", found[1]], max_message_size=2**28)
-    for _ in range(3):  # the server's greeting: header, metadata, content
-        await socket.read_message()
-    for number, (kind, content) in enumerate(REQUESTS):
-        for part in ({"msgid": str(number), "msgtype": kind}, {}, content):
-            await socket.write_message(json.dumps(part))
+    tab = await opened(url)
     received = 0
     for _ in range(MESSAGES):
-        received += len(await socket.read_message() or "")
-    return socket, {"page": page, "open": time.perf_counter() - begun, "bytes": len(answer.body) + received}
+        received += len(await tab.socket.read_message() or "")
+    return tab.socket, {"page": tab.page_s, "open": time.perf_counter() - begun, "bytes": tab.bytes + received}
 
 
 async def measured(url: str, pid: int, tabs: int) -> dict[str, float]:
     """Open tabs one after the other while another one is open."""
-    staying, _ = await opened(url)
+    staying, _ = await in_use(url)
     gaps: list[float] = []
 
     async def watch() -> None:
@@ -85,18 +68,18 @@ async def measured(url: str, pid: int, tabs: int) -> dict[str, float]:
 
     watching = asyncio.create_task(watch())
     await asyncio.sleep(SETTLE_S)
-    used, begun = processor_seconds(pid), time.perf_counter()
+    before, begun = processor_seconds(pid), time.perf_counter()
     await asyncio.sleep(IDLE_S)
-    share = (processor_seconds(pid) - used) / (time.perf_counter() - begun)
+    share = (processor_seconds(pid) - before) / (time.perf_counter() - begun)
     calm = max(gaps[-20:])
     gaps.clear()
-    used, begun, found = processor_seconds(pid), time.perf_counter(), []
+    before, begun, found = processor_seconds(pid), time.perf_counter(), []
     for _ in range(tabs):
-        socket, figures = await opened(url)
+        socket, figures = await in_use(url)
         found.append(figures)
         socket.close()
         await asyncio.sleep(1)
-    spent = processor_seconds(pid) - used - share * (time.perf_counter() - begun)
+    spent = processor_seconds(pid) - before - share * (time.perf_counter() - begun)
     watching.cancel()
     return {
         "share": share,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import re
 import subprocess
 import sys
 import time
@@ -232,28 +231,13 @@ def serve(kind: str, size: int, tabs: int, seconds: float) -> None:
 
 def listen(port: int, tabs: int) -> None:
     """Opens tabs as Bokeh's client does; between two lines on standard input counts what the first one receives."""
-    from tornado.httpclient import AsyncHTTPClient, HTTPRequest
-
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from tests.support.tabs import cookies_of
-    from tornado.websocket import websocket_connect
+    from tests.support.tabs import opened
 
     counted = {"bytes": 0, "messages": 0}
 
     async def tab(number: int) -> None:
-        answer = await AsyncHTTPClient().fetch(f"http://localhost:{port}/page")
-        found = re.search(r'"token":"([^"]+)"', answer.body.decode())
-        assert found, "the page has no session token"
-        headers = {"Origin": f"http://localhost:{port}", "Cookie": cookies_of(answer)}
-        request = HTTPRequest(f"ws://localhost:{port}/page/ws", headers=headers)
-        socket = await websocket_connect(request, subprotocols=["bokeh", found[1]], max_message_size=2**30)
-        for _ in range(3):  # the server's greeting: header, metadata, content
-            await socket.read_message()
-        ready = {"type": "event", "name": "document_ready", "values": {"type": "map", "entries": []}}
-        events = [{"kind": "MessageSent", "msg_type": "bokeh_event", "msg_data": ready}]
-        for number_sent, (kind, content) in enumerate((("PULL-DOC-REQ", {}), ("PATCH-DOC", {"events": events}))):
-            for part in ({"msgid": str(number_sent), "msgtype": kind}, {}, content):
-                await socket.write_message(json.dumps(part))
+        socket = (await opened(f"http://localhost:{port}", "page")).socket
         while (message := await socket.read_message()) is not None:
             if number == 0:
                 counted["bytes"] += len(message)

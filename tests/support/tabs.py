@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
+from dataclasses import dataclass
+from typing import Any
 
 from tests.support.patience import PATIENCE
-from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
+from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
-__all__ = ["cookies_of", "open_and_close"]
+__all__ = ["Tab", "open_and_close", "opened"]
 
 READY = {"type": "event", "name": "document_ready", "values": {"type": "map", "entries": []}}
 REQUESTS = (
@@ -19,31 +22,49 @@ REQUESTS = (
 )
 
 
-def cookies_of(answer: HTTPResponse) -> str:
-    """The cookies that an answer sets, as the next request brings them."""
-    return "; ".join(cookie.partition(";")[0] for cookie in answer.headers.get_list("Set-Cookie"))
+@dataclass(frozen=True, slots=True)
+class Tab:
+    """A page that a client has asked for.
+
+    Attributes:
+        socket: its connection; what comes next are messages of the server.
+        bytes: of the page, without scripts.
+        page_s: seconds until the page had come.
+    """
+
+    socket: Any
+    bytes: int
+    page_s: float
+
+
+async def opened(url: str, page: str = "dashboard") -> Tab:
+    """Ask for a page as Bokeh's own client does.
+
+    Args:
+        url: of the server, like ``"http://localhost:5006"``.
+        page: of the server.
+    """
+    begun = time.perf_counter()
+    patience: dict[str, Any] = {"connect_timeout": 60 * PATIENCE, "request_timeout": 60 * PATIENCE}
+    answer = await AsyncHTTPClient().fetch(f"{url}/{page}", **patience)
+    page_s = time.perf_counter() - begun
+    token = re.search(r'"token":"([^"]+)"', answer.body.decode())
+    assert token is not None, "the page has no session token"
+    cookies = "; ".join(cookie.partition(";")[0] for cookie in answer.headers.get_list("Set-Cookie"))
+    headers = {"Origin": url, "Cookie": cookies}
+    request = HTTPRequest(f"{url.replace('http', 'ws')}/{page}/ws", headers=headers, **patience)
+    socket = await websocket_connect(request, subprotocols=["bokeh", token[1]], max_message_size=2**30)
+    for _ in range(3):  # the server's greeting: header, metadata, content
+        await socket.read_message()
+    for number, (kind, content) in enumerate(REQUESTS):
+        for part in ({"msgid": str(number), "msgtype": kind}, {}, content):
+            await socket.write_message(json.dumps(part))
+    return Tab(socket, len(answer.body), page_s)
 
 
 async def _tab(url: str, *, messages: int) -> int:
-    answer = await AsyncHTTPClient().fetch(
-        f"{url}/dashboard", connect_timeout=60 * PATIENCE, request_timeout=60 * PATIENCE
-    )
-    token = re.search(r'"token":"([^"]+)"', answer.body.decode())
-    assert token is not None
-    address = HTTPRequest(
-        f"{url.replace('http', 'ws')}/dashboard/ws",
-        headers={"Origin": url, "Cookie": cookies_of(answer)},
-        connect_timeout=60 * PATIENCE,
-        request_timeout=60 * PATIENCE,
-    )
-    socket = await websocket_connect(address, subprotocols=["bokeh", token[1]], max_message_size=2**28)
+    socket, received = (await opened(url)).socket, 0
     try:
-        for _ in range(3):  # the server's greeting: header, metadata, content
-            await socket.read_message()
-        for number, (kind, content) in enumerate(REQUESTS):
-            for part in ({"msgid": str(number), "msgtype": kind}, {}, content):
-                await socket.write_message(json.dumps(part))
-        received = 0
         while received < messages and await asyncio.wait_for(socket.read_message(), 30 * PATIENCE) is not None:
             received += 1
         return received
