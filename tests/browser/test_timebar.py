@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from urllib.parse import parse_qs, urlsplit
 
 import h5py
@@ -16,13 +15,21 @@ from tests.support.stack import Stack
 POINTS = 80
 
 
+STEP_S = 30.0
+"""Seconds between two pieces of a run, by the clock of the store: playing takes time on a slow machine, too."""
+
+
 @pytest.fixture
 def run(redis_url: str) -> MadeUpRun:
-    """A run that goes on; its first forty points came over three seconds."""
-    run = MadeUpRun(redis_url, seed=3)
+    """A run that goes on; its first forty points came over five minutes."""
+    return grown(MadeUpRun(redis_url, seed=3))
+
+
+def grown(run: MadeUpRun) -> MadeUpRun:
+    """A run with forty points, four at a time."""
     for first in range(1, 41, 4):
+        run.later(STEP_S)
         run.add(first, first + 3)
-        time.sleep(0.3)
     return run
 
 
@@ -47,22 +54,22 @@ def scrub(shown: Shown, share: float) -> None:
     shown.page.mouse.down()
     shown.page.mouse.move(box["x"] + 6.5 + share * inner, middle, steps=8)
     shown.page.mouse.up()
-    shown.page.wait_for_timeout(500)  # what was under the hand on the way is drawn too
 
 
-def settled(shown: Shown) -> int:
-    """The number of points on the maps, once the hand's last move is drawn."""
+def moments(shown: Shown) -> list[int | None]:
+    """The moment that the hand has asked for, and the one that the server shows or prepares; ms since 1970."""
+    return shown.page.evaluate(
+        """() => { const bar = sm.models().find((model) => model.data?.state?.speeds).data
+                   return [bar.ask.value ?? null, bar.state.moment] }"""
+    )
 
-    def words() -> str:
-        return shown.text(".timebar .words")
 
-    def rests() -> bool:
-        before = points(shown), words()
-        shown.page.wait_for_timeout(1000)
-        return before == (points(shown), words()) and f" {before[0]} of " in before[1]
-
-    shown.wait(rests)
-    return points(shown)
+def settled(shown: Shown, run: MadeUpRun) -> int:
+    """The number of points on the maps, once those of the hand's last move are drawn."""
+    shown.wait(lambda: moments(shown)[0] is not None and len(set(moments(shown))) == 1)
+    then = run.reached(moments(shown)[1] or 0)
+    shown.wait(lambda: shows(shown, run, then))
+    return then
 
 
 def test_a_run_is_scrubbed_back_while_it_goes_on_and_nobody_else_notices(
@@ -73,13 +80,12 @@ def test_a_run_is_scrubbed_back_while_it_goes_on_and_nobody_else_notices(
         shown.wait(lambda shown=shown: shows(shown, run, 40))
     scrub(tab, 0.5)
     tab.wait(lambda: 0 < points(tab) < 40)
-    then = settled(tab)
-    assert then % 4 == 0
-    tab.wait(lambda: shows(tab, run, then))
+    then = settled(tab, run)
+    assert 0 < then < 40
     tab.wait(lambda: sum(tab.bars()) == then)
     tab.wait(lambda: tab.table()["total"][-1] == str(then))
     tab.wait(lambda: tab.lights()[0].startswith("as of "))
-    assert f"{then} of {POINTS} points" in tab.text(".timebar .words")
+    tab.wait(lambda: f"{then} of {POINTS} points" in tab.text(".timebar .words"))
     run.add(41, 60)
     other.wait(lambda: shows(other, run, 60))
     tab.wait(lambda: "60 of 80 points" in tab.text(".figures"))
@@ -100,7 +106,7 @@ def test_a_run_that_ended_is_played_from_its_beginning_to_its_end(tab: Shown, ru
     run.stop()
     tab.wait(lambda: shows(tab, run, POINTS))
     tab.wait(lambda: tab.text(".timebar .live") == "End")
-    tab.page.locator(".timebar .speed").select_option("1")
+    tab.page.locator(".timebar .speed").select_option("100")  # three seconds
     tab.page.locator(".timebar .play").click()
     seen: list[int] = []
 
@@ -126,13 +132,17 @@ def test_the_hand_moves_by_keyboard_and_play_pauses_where_it_is(tab: Shown, run:
     tab.wait(lambda: tab.page.locator(".timebar .play").get_attribute("data-shows") == "pause")
     tab.page.locator(".timebar .play").click()  # at once: on a slow machine the run is soon over
     tab.wait(lambda: tab.page.locator(".timebar .play").get_attribute("data-shows") == "play")
-    tab.page.wait_for_timeout(300)
-    then = points(tab)
-    tab.page.wait_for_timeout(500)
-    assert points(tab) == then < 40
+    _, moment = moments(tab)
+    assert moment is not None
+    then = run.reached(moment)
+    assert then < 40
+    tab.wait(lambda: shows(tab, run, then))
+    run.add(41, 44)
+    tab.wait(lambda: "44 of 80 points" in tab.text(".figures"))
+    assert moments(tab)[1] == moment
     assert shows(tab, run, then)
     hand.press("End")
-    tab.wait(lambda: shows(tab, run, 40))
+    tab.wait(lambda: shows(tab, run, 44))
     tab.wait(lambda: tab.page.locator(".timebar .live").is_disabled())
 
 
@@ -142,7 +152,7 @@ def test_a_link_with_a_moment_shows_the_run_as_it_was(pages: Stack, chromium: Br
     scrub(shown, 0.3)
     shown.wait(lambda: 0 < points(shown) < 40)
     shown.wait(lambda: "at" in parse_qs(urlsplit(shown.page.evaluate("location.href")).query))
-    then, address = settled(shown), shown.page.evaluate("location.href")
+    then, address = settled(shown, run), shown.page.evaluate("location.href")
     run.add(41, 60)
     other = open_page(chromium, address)
     other.wait(lambda: shows(other, run, then))
@@ -160,15 +170,12 @@ def test_the_frame_of_a_moment_is_read_from_its_file(
     frames = np.arange(POINTS, dtype=np.uint8)[:, None, None] + np.zeros((1, 24, 8), np.uint8)
     with h5py.File(pages.data_root / "frames.h5", "w") as file:
         file["data"] = frames
-    run = MadeUpRun(redis_url, file=(pages.data_root / "frames.h5").as_uri())
-    for first in range(1, 41, 4):
-        run.add(first, first + 3)
-        time.sleep(0.2)
+    run = grown(MadeUpRun(redis_url, file=(pages.data_root / "frames.h5").as_uri()))
     tab.wait(lambda: shows(tab, run, 40))
     for share in (0.4, 0.7, 0.2):
         scrub(tab, share)
         tab.wait(lambda: 0 < points(tab) < 40)
-        then = settled(tab)
+        then = settled(tab, run)
         tab.wait(lambda then=then: tab.page.evaluate("sm.named('frame').title.text") == f"frame of point {then}")
         seen = tab.page.evaluate(
             """() => Array.from(sm.named('frame').renderers.find((one) => one.visible && one.glyph.type === 'Image')

@@ -10,12 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import redis
 
+from snakemap.core.cursor import cursor_ms
 from snakemap.core.derived_documents import derived_descriptor, derived_page
 from snakemap.core.documents import Document
 from snakemap.core.raster import Raster
 from snakemap.core.run import Run
 from snakemap.render.thumbnail import thumbnail
+from snakemap.store.keys import STREAM
 from snakemap.store.store import Store
 
 __all__ = ["MadeUpRun"]
@@ -59,6 +62,8 @@ class MadeUpRun:
             "gap": True,
         }
         self.url = redis_url
+        self._last = ""
+        self._reached: list[tuple[int, int]] = []
         self.uid = str(uuid.uuid4())
         doc = {"uid": self.uid, "time": time.time(), "plan_name": "made_up", "scan_id": 7, "scanspec": spec}
         self.start = {**doc, "units": {"stage-x": "mm", "stage-y": "mm"}, **(start or {})}
@@ -103,6 +108,18 @@ class MadeUpRun:
             datum = {"uid": f"{self._file}/{first}", **of, **spans}
             documents.insert(0, Document("stream_datum", datum, run=self.uid))
         self._append(documents)
+        self._reached.append((cursor_ms(self._last), last))
+
+    def later(self, seconds: float) -> None:
+        """Have the store date what comes next so much later, without waiting; from then on its clock is behind."""
+        with redis.Redis.from_url(self.url) as client:
+            about: Any = client.xinfo_stream(STREAM)
+            last_ms = int(about["last-generated-id"].split(b"-")[0])
+            client.execute_command("XSETID", STREAM, f"{last_ms + round(1000 * seconds)}-0")
+
+    def reached(self, moment_ms: int) -> int:
+        """Return how many points the store had at a moment, in milliseconds since 1970."""
+        return max((last for at, last in self._reached if at <= moment_ms), default=0)
 
     def stop(self) -> None:
         """Ends the run well."""
@@ -138,6 +155,7 @@ class MadeUpRun:
             cursors = await store.append(documents)
             for document, cursor in zip(documents, cursors, strict=True):
                 self.run.apply(document, cursor=cursor)
+            self._last = cursors[-1]
             await store.save_summary(self.uid, self.run.summary())
             await store.report("ingest", {"host": "here", "waiting": 0, "broker": "none"}, ttl_s=600)
 
