@@ -313,7 +313,7 @@ async def test_the_browser_has_new_figures_before_it_is_told_what_is_in_them(mon
     document, connection = tab.document, BusyConnection()
     await settle(tab)
     document.add_root(tab.maps_place.get_root(document))
-    session = SimpleNamespace(_subscribed_connections=[connection])
+    session = SimpleNamespace(_subscribed_connections=[connection], _pending_writes=None)
     context = SimpleNamespace(session=session, request=SimpleNamespace(arguments={}, headers={}, cookies={}))
     monkeypatch.setattr(document, "_session_context", lambda: context)
     monkeypatch.setitem(pn.state._connected, document, True)
