@@ -47,6 +47,31 @@ def test_a_page_opened_in_mid_run_shows_everything_so_far_and_goes_on_and_a_relo
         shown.page.close()
 
 
+COUNT_SAME_SHEETS = """
+() => {
+  const {get, set} = Object.getOwnPropertyDescriptor(Node.prototype, "textContent")
+  window.writes = {same: 0, words: 0}
+  Object.defineProperty(Node.prototype, "textContent", {configurable: true, get, set(text) {
+    if (this instanceof HTMLStyleElement) writes.same += get.call(this) === text
+    else writes.words += 1
+    set.call(this, text)
+  }})
+}
+"""
+
+
+def test_an_update_writes_no_style_sheet_that_stays_as_it_is(tab: Shown, redis_url: str) -> None:
+    run = MadeUpRun(redis_url)
+    run.add(1, 12)
+    tab.wait(lambda: shows(tab, run, 12))
+    tab.page.evaluate(COUNT_SAME_SHEETS)
+    for number in range(13, 20):
+        run.add(number, number)
+        tab.wait(lambda number=number: shows(tab, run, number))
+    assert tab.page.evaluate("() => writes.words") > 0
+    assert tab.page.evaluate("() => writes.same") == 0
+
+
 def test_the_table_says_what_numpy_says(tab: Shown, redis_url: str) -> None:
     run = MadeUpRun(redis_url)
     run.add(1, 55)

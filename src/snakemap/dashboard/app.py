@@ -71,7 +71,7 @@ log = logging.getLogger(__name__)
 
 TEMPLATE = Template(
     "{% extends base %}{% block postamble %}<script>{% raw %}"
-    + script_of("opening")
+    + script_of("sheets", "opening")
     + "{% endraw %}</script>{% endblock %}"
 )
 """Panel's page, and a script that opens it again when its document does not come."""
