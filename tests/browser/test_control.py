@@ -129,7 +129,7 @@ def test_run_edit_run_again_abort_and_one_at_a_time(stack: Stack, blueapi: Bluea
     start(tab)
     tab.wait(lambda: tab.text(".controls .words") == "blueapi is running grid", timeout_s=30)
     expect(tab.page.locator(".buttons .again")).to_be_disabled()
-    assert "one at a time" in tab.text(".controls .why")
+    assert "A scan is running; the next can start when it ends" in tab.text(".controls .why")
     tab.wait(lambda: tab.page.locator(".bar .device").all_inner_texts() != [])
     other = httpx.post(
         f"{blueapi.url}/api/v1/tasks",
@@ -144,7 +144,7 @@ def test_run_edit_run_again_abort_and_one_at_a_time(stack: Stack, blueapi: Bluea
     tab.wait(lambda: tab.text(".status") == "aborted", timeout_s=40)
     tab.wait(lambda: tab.text(".controls .words") == "blueapi is idle")
     tab.page.get_by_text("Actions", exact=True).click()
-    tab.wait(lambda: "because: wrong sample" in tab.text(".audit li"))
+    tab.wait(lambda: "reason: wrong sample" in tab.text(".audit li"))
     assert [line.split("\n")[0] for line in tab.page.locator(".audit .what").all_inner_texts()] == [
         "abort", "start grid", "start grid", "start grid", "start grid",
     ]  # fmt: skip
@@ -161,7 +161,7 @@ def test_a_blueapi_that_is_killed_in_mid_scan_is_told_and_recovers(
     tab.wait(lambda: np.isfinite(tab.image("total")).sum() > 3, timeout_s=30)
     blueapi.kill()
     killed = time.monotonic()
-    tab.wait(lambda: tab.text(".controls .words") == "blueapi is away", timeout_s=5)
+    tab.wait(lambda: tab.text(".controls .words") == "blueapi unavailable", timeout_s=5)
     assert time.monotonic() - killed < 5 * PATIENCE
     assert "blueapi lost" in tab.lights()
     assert "cannot be reached" in tab.text(".controls .trouble")
@@ -183,18 +183,18 @@ def test_control_is_with_one_tab_and_is_handed_over(
     stack, _ = beamline
     first, second = (open_page(chromium, f"{stack.url}/dashboard") for _ in range(2))
     until_button(first, "new")
-    first.page.get_by_text("take it").click()
-    first.wait(lambda: first.text(".baton").startswith("you have control"))
-    second.wait(lambda: "has control since" in second.text(".baton") and "you" not in second.text(".baton"))
+    first.page.get_by_text("Take control").click()
+    first.wait(lambda: first.text(".baton").startswith("You have control"))
+    second.wait(lambda: "has control (since" in second.text(".baton") and "You" not in second.text(".baton"))
     expect(second.page.locator(".buttons .new")).to_be_disabled()
     first.page.reload()
     first.page.wait_for_function("() => window.Bokeh && Bokeh.documents.length")
-    first.wait(lambda: first.page.locator(".baton").count() and first.text(".baton").startswith("you have control"))
-    second.page.get_by_text("ask for it").click()
-    first.wait(lambda: "asks for control" in first.text(".baton"))
-    first.page.get_by_text("hand it over").click()
-    second.wait(lambda: second.text(".baton").startswith("you have control"))
-    first.wait(lambda: "has control since" in first.text(".baton") and "you" not in first.text(".baton"))
+    first.wait(lambda: first.page.locator(".baton").count() and first.text(".baton").startswith("You have control"))
+    second.page.get_by_text("Request control").click()
+    first.wait(lambda: "requests control" in first.text(".baton"))
+    first.page.get_by_text("Hand over").click()
+    second.wait(lambda: second.text(".baton").startswith("You have control"))
+    first.wait(lambda: "has control (since" in first.text(".baton") and "You" not in first.text(".baton"))
     until_button(second, "new")
     first.page.close()
     second.page.close()
@@ -227,7 +227,7 @@ def test_the_history_is_searched_and_two_runs_are_compared(
     tab.wait(lambda: len(tab.page.locator("li.run").all()) == 1)
     tab.page.get_by_placeholder("plan, file").fill("")
     tab.page.locator(".history .tools select").select_option("failed")
-    tab.wait(lambda: tab.text(".none") == "No run is like that.")
+    tab.wait(lambda: tab.text(".none") == "No matching runs")
     tab.page.locator(".history .tools select").select_option("")
     for tick in range(2):
         tab.page.locator("li.run .tick").nth(tick).click()
@@ -312,7 +312,10 @@ def test_the_question_before_a_stop_says_what_becomes_of_the_run_and_the_run_bec
     assert "the run is marked aborted" in tab.text("dialog p")
     tab.page.keyboard.press("Escape")
     press(tab, "stop")
-    assert tab.text("dialog p") == "The scan ends early; data so far are kept, the run is marked incomplete."
+    assert (
+        tab.text("dialog p")
+        == "The scan ends early; data so far are kept, the run is marked incomplete if points are missing."
+    )
     tab.page.locator("dialog .danger").click()
     tab.wait(lambda: tab.text(".status") == "incomplete")
     assert np.isfinite(tab.image("total")).sum() > 3
@@ -325,25 +328,25 @@ def test_no_tab_has_control_once_the_one_that_had_it_is_gone(
 ) -> None:
     stack, _ = beamline
     other = open_page(chromium, f"{stack.url}/dashboard")
-    other.wait(lambda: other.page.get_by_text("take it").count() == 1, timeout_s=40)
+    other.wait(lambda: other.page.get_by_text("Take control").count() == 1, timeout_s=40)
     holder = open_page(chromium, f"{stack.url}/dashboard")
-    holder.page.get_by_text("take it").click()
-    holder.wait(lambda: holder.text(".baton").startswith("you have control"))
-    other.wait(lambda: "has control since" in other.text(".baton"))
+    holder.page.get_by_text("Take control").click()
+    holder.wait(lambda: holder.text(".baton").startswith("You have control"))
+    other.wait(lambda: "has control (since" in other.text(".baton"))
     if leave == "closed":
         # a tab that is there keeps control for as long as it likes
         other.page.wait_for_timeout(1000 * (GONE_S + 3))
-        assert "has control since" in other.text(".baton")
+        assert "has control (since" in other.text(".baton")
         holder.page.close()
     elif leave == "killed":
         with pytest.raises(Error, match="crash"):
             holder.page.goto("chrome://crash")
     else:  # its messages go nowhere, though its connection stands
         holder.page.evaluate("() => { WebSocket.prototype.send = () => {} }")
-    other.wait(lambda: other.text(".baton .holder") == "No tab has control.", timeout_s=40)
+    other.wait(lambda: other.text(".baton .holder") == "No tab has control", timeout_s=40)
     until_button(other, "new")
     other.page.locator(".baton button").click()
-    other.wait(lambda: other.text(".baton").startswith("you have control"))
+    other.wait(lambda: other.text(".baton").startswith("You have control"))
     other.page.close()
     if leave == "cut off":
         holder.page.close()

@@ -204,7 +204,7 @@ def test_a_pane_of_the_library_says_so_while_its_host_stands_still(
         os.kill(host.pid, signal.SIGSTOP)
         try:
             assert holds(lambda: is_cut(page))
-            assert page.locator(".line").first.inner_text().endswith("; what is shown is from then")
+            assert page.locator(".line").first.inner_text().endswith("; the page shows data from then")
             assert page.title() == title
             run.add(34, 47)
         finally:

@@ -105,7 +105,7 @@ def test_a_shape_typed_in_one_tab_orders_the_whole_run_there_and_nowhere_else(
     run = MadeUpRun(redis_url, shape=(7, 9), start={"scanspec": None, "units": None})
     run.add(1, 40)
     tab.wait(lambda: tab.image("total").shape[0] == 1 and np.count_nonzero(~np.isnan(tab.image("total"))) == 40)
-    assert "does not tell its shape" in tab.text(".idle")
+    assert "Shape unknown" in tab.text(".idle")
     field = tab.page.get_by_placeholder("shape")
     field.fill("7x")
     field.press("Enter")

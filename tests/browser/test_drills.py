@@ -255,7 +255,7 @@ def test_every_pixel_of_api_and_open_page_is_that_of_the_file_after_a_kill_in_mi
 
         run = site.ask(f"/api/runs/{scan.uid}")
         assert (run["status"], run["points"]) == (status, POINTS)
-        sentence = f"{lost} of {POINTS} events never came." if lost else ""
+        sentence = f"{lost} of {POINTS} events are missing." if lost else ""
         assert run["note"] == sentence
         assert bool(lost) == (victim == "rabbitmq" and mode == "step")
         if lost:

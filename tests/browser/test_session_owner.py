@@ -12,7 +12,7 @@ from tests.support.patience import PATIENCE
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Stack
 
-MINE, ANOTHER = "you have control", "has control since"
+MINE, ANOTHER = "You have control", "has control (since"
 TIMEOUT_MS = 40_000 * PATIENCE
 
 
@@ -41,7 +41,7 @@ def holder(page: Page) -> str:
 def in_control(context: BrowserContext, url: str) -> Page:
     page = context.new_page()
     page.goto(url)
-    page.get_by_text("take it", exact=True).click(timeout=TIMEOUT_MS)
+    page.get_by_text("Take control", exact=True).click(timeout=TIMEOUT_MS)
     says(page, MINE)
     return page
 
@@ -102,7 +102,7 @@ def test_the_address_of_a_session_shows_another_browser_nothing(
     found = re.search(r'"token":"([^"]+)"', loaded.text())
     assert found is not None
     session = get_session_id(found[1])
-    page.get_by_text("take it", exact=True).click(timeout=TIMEOUT_MS)
+    page.get_by_text("Take control", exact=True).click(timeout=TIMEOUT_MS)
     says(page, MINE)
     for mine in (context, chromium.new_context()):
         other = mine.new_page()

@@ -88,8 +88,8 @@ def test_nodes_of_all_lists_stay_while_a_scan_runs(running: tuple[Shown, Stack])
 
 def take_control(tab: Shown) -> None:
     """Takes control, once the tab of the test before has lost it."""
-    tab.page.locator(".baton button", has_text="take it").click()
-    tab.wait(lambda: tab.text(".baton").startswith("you have control"))
+    tab.page.locator(".baton button", has_text="Take control").click()
+    tab.wait(lambda: tab.text(".baton").startswith("You have control"))
 
 
 def test_focus_and_selection_stay(running: tuple[Shown, Stack]) -> None:
@@ -121,9 +121,9 @@ def test_a_press_that_lasts_longer_than_several_updates_is_a_click(running: tupl
         tab.page.mouse.up()
 
     long_press(".baton button")
-    tab.wait(lambda: not tab.text(".baton").startswith("you have control"))
+    tab.wait(lambda: not tab.text(".baton").startswith("You have control"))
     long_press(".baton button")
-    tab.wait(lambda: tab.text(".baton").startswith("you have control"))
+    tab.wait(lambda: tab.text(".baton").startswith("You have control"))
     long_press(".buttons .stop")
     expect(tab.page.locator("dialog[open]")).to_be_visible()
     tab.page.keyboard.press("Escape")

@@ -190,6 +190,6 @@ def test_the_frame_of_a_moment_is_read_from_its_file(
 def test_a_moment_that_is_none_of_the_run_is_told_of(pages: Stack, chromium: Browser, run: MadeUpRun) -> None:
     shown = open_page(chromium, f"{pages.url}/dashboard?run={run.uid}&at=5")
     shown.wait(lambda: shows(shown, run, 40))
-    shown.page.get_by_text("the moment of this link is none of this run").first.wait_for()
+    shown.page.get_by_text("the time in this link is outside this run").first.wait_for()
     shown.page.close()
     assert shown.errors == []

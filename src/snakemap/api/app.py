@@ -171,7 +171,7 @@ class Origins(CORSMiddleware):
         told = super().preflight_response(request_headers)
         if told.status_code == 200:
             return told
-        refusal = OriginRefused("this page may not ask for that; SNAKEMAP_ORIGINS names those that may")
+        refusal = OriginRefused("this page is not allowed; SNAKEMAP_ORIGINS lists the allowed sites")
         return answer(refusal.status, refusal.code, str(refusal), headers={"Vary": "Origin"})
 
 
@@ -194,4 +194,4 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 async def _unexpected_error(request: Request, error: Exception) -> Response:
     """What nobody foresaw; it goes on to the server, which logs where it came from."""
     log.error("%s %s failed: %s", request.method, discreet(request.url.path), type(error).__name__)
-    return answer(500, SnakemapError.code, "something went wrong here; the log of the API says what")
+    return answer(500, SnakemapError.code, "internal error; see the log of the API")

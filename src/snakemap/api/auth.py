@@ -46,7 +46,7 @@ def check_page(request: Request, settings: Settings) -> None:
     asked = headers.get("host")
     if not (is_ours(origin, asked, settings.origins) if origin is not None else site in ("none", "same-origin")):
         raise OriginRefused(
-            "pages of other sites may not start, stop or change anything; SNAKEMAP_ORIGINS names those that may"
+            "pages of other sites must not start, stop or change anything; SNAKEMAP_ORIGINS lists the allowed sites"
         )
 
 

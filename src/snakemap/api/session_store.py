@@ -167,4 +167,4 @@ def _visitor(token: str, flat: list[bytes]) -> ApiSession:
 
 
 def _not_found() -> SessionNotFound:
-    return SessionNotFound("there is no session of that id (any more); POST /api/sessions begins one")
+    return SessionNotFound("there is no session with this id; POST /api/sessions makes one")

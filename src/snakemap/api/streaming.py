@@ -113,7 +113,7 @@ async def check_cursor(store: Store, cursor: str, *, of_run: bool = False) -> No
     if cursor_numbers(cursor) > cursor_numbers(newest):
         raise CursorError(f"the cursor {cursor} lies in the future; the newest is {newest}")
     if not of_run and (0, 0) < cursor_numbers(cursor) < cursor_numbers(oldest):
-        raise CursorGone(f"what came after {cursor} is no longer all here; begin again with after=0")
+        raise CursorGone(f"what came after {cursor} is no longer complete in the store; start again with after=0")
 
 
 def _lines(entries: list[Entry]) -> bytes:
@@ -164,7 +164,7 @@ class ServerSentEvents(DocumentStreamResponse):
         except TimeoutError:
             await self._parts.aclose()
             self._leave()
-            last = format_sse_event(comment="too slow: begin again after the last id that came")
+            last = format_sse_event(comment="too slow: reconnect after the last id received")
         except StoreRewound as trouble:
             last = format_sse_event(comment=str(trouble), id="0")  # a browser that asks again begins again
         except SnakemapError as trouble:
@@ -373,13 +373,13 @@ def _goodbye(error: BaseException | None) -> tuple[int, str] | None:
         case None | WebSocketDisconnect():
             return None
         case TimeoutError():
-            return TRY_AGAIN_LATER, "too slow: begin again after the last cursor that came"
+            return TRY_AGAIN_LATER, "too slow: reconnect after the last cursor received"
         case SnakemapError(status=503):
             return TRY_AGAIN_LATER, str(error)
         case SnakemapError():
             return POLICY_VIOLATION, str(error)
     log.error("a websocket failed", exc_info=error)
-    return INTERNAL_ERROR, "something went wrong here; the log of the API says what"
+    return INTERNAL_ERROR, "internal error; see the log of the API"
 
 
 async def refuse(socket: WebSocket, refusal: SnakemapError) -> None:

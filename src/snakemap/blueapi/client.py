@@ -107,7 +107,7 @@ class BlueapiClient:
         """What the worker does, like ``"IDLE"``."""
         state = await self._ask("GET", "/worker/state", token=token)
         if not isinstance(state, str) or state not in STATES:
-            raise BlueapiFailed(f"blueapi at {self.address} tells a state that there is not: {str(state)[:60]!r}")
+            raise BlueapiFailed(f"blueapi at {self.address} reports an unknown state: {str(state)[:60]!r}")
         return state
 
     async def active_task(self, *, token: str = "") -> str:
@@ -171,7 +171,7 @@ class BlueapiClient:
         try:
             await self._ask("PUT", "/worker/task", {"task_id": task_id}, token=token)
         except PlanNotFound:
-            raise PlanNotFound(f"blueapi does not know task {task_id[:60]}, or it has been done") from None
+            raise PlanNotFound(f"blueapi has no task {task_id[:60]}, or the task is done") from None
 
     async def drop(self, task_id: str, *, token: str = "") -> None:
         """Has blueapi forget a task that was not begun."""
@@ -224,13 +224,13 @@ class BlueapiClient:
     def _refusal(self, status: int, detail: Any, *, given: bool) -> SnakemapError:
         words = str(detail)[:500] if isinstance(detail, str) else ""
         if status in (401, 403):
-            said = "asks for a token that it accepts" if status == 401 else "does not allow this"
-            aged = "; a page has its token from when it was loaded: load it anew" if given and status == 401 else ""
+            said = "requires a valid token" if status == 401 else "does not allow this"
+            aged = "; reload the page to renew its token" if given and status == 401 else ""
             return BlueapiForbids(f"blueapi at {self.address} {said}{f': {words}' if words else ''}{aged}")
         if status == 422:
             return ParamsRefused(_faults(detail))
         if status == 404:
-            return PlanNotFound(f"blueapi does not know it: {words or 'not found'}")
+            return PlanNotFound(f"not found in blueapi: {words or 'not found'}")
         if status == 409:
             return WorkerBusy(f"blueapi's worker is busy: {words or 'it has another task'}")
         if status == 400:

@@ -105,10 +105,10 @@ def read(fields: Sequence[Field], texts: Mapping[str, Any], schema: Mapping[str,
     for field in fields:
         text = str(texts.get(field.name, field.text)).strip()
         if len(text) > TEXT_MAX:
-            faults[field.name] = f"longer than {TEXT_MAX:,} letters"
+            faults[field.name] = f"is longer than {TEXT_MAX:,} characters"
         elif not text:
             if field.required and field.kind != "text":
-                faults[field.name] = "is needed"
+                faults[field.name] = "is required"
             elif field.required:
                 params[field.name] = ""
         else:
@@ -140,7 +140,7 @@ def _faults(
     for error in validator.iter_errors(dict(params)):
         if error.validator == "required":
             missing = [name for name in schema.get("required") or () if name not in params]
-            names, words = missing, "is needed"
+            names, words = missing, "is required"
         elif error.validator == "additionalProperties":
             names = [name for name in params if name not in (schema.get("properties") or {})]
             words = "the plan has no such parameter"
@@ -162,7 +162,7 @@ def _value(field: Field, text: str) -> Any:
         return _read_number(text, whole=field.kind == "integer")
     if field.kind == "switch":
         if text.lower() not in ("true", "false"):
-            raise ValueError(f"{text[:40]!r} is neither true nor false")
+            raise ValueError(f"{text[:40]!r} is not true or false")
         return text.lower() == "true"
     if field.kind == "choice":
         for choice in field.choices:
@@ -173,7 +173,7 @@ def _value(field: Field, text: str) -> Any:
         try:
             return orjson.loads(text)
         except orjson.JSONDecodeError as error:
-            raise ValueError(f"this is not JSON: {error}") from None
+            raise ValueError(f"is not valid JSON: {error}") from None
     return text
 
 

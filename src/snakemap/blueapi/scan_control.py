@@ -50,7 +50,7 @@ SESSION = re.compile(r"[a-z]{2}\d{1,8}-\d{1,4}")
 NAMED = re.compile(r"\w+\(.*?\bname=['\"]([^'\"]+)['\"].*", re.DOTALL)
 LEASE_S = 60.0
 LOST_BY_PAUSING = (
-    "; blueapi 1.21 fails so at a scan that was paused, and loses it: look at its worker, and run it again"
+    "; blueapi 1.21 fails like this for a paused scan and loses it: check its worker, then run the scan again"
 )
 KEY_MAX = 200
 REASON_MAX = 500
@@ -132,7 +132,7 @@ class ScanControl:
             BlueapiUnavailable: when no address is set.
         """
         if self._blueapi is None:
-            raise BlueapiUnavailable("no blueapi is set (SNAKEMAP_BLUEAPI_URL), so nothing can be started from here")
+            raise BlueapiUnavailable("no blueapi is set (SNAKEMAP_BLUEAPI_URL); no scan can be started")
         return self._blueapi
 
     async def close(self) -> None:
@@ -157,7 +157,7 @@ class ScanControl:
             kept = await self.desk.task(task_id)
             if kept is not None:
                 session = str(kept.get("instrument_session") or "")
-                return PlanCall(str(kept["name"]), dict(kept["params"]), session, "what was kept when it was started")
+                return PlanCall(str(kept["name"]), dict(kept["params"]), session, "the record of its start")
         return told_by(start)
 
     async def plan(self, name: str, *, token: str = "") -> Plan:
@@ -182,12 +182,12 @@ class ScanControl:
         """
         self.may_change()
         if len(key) > KEY_MAX:
-            raise ParamsRefused({"": f"an idempotency key has at most {KEY_MAX} letters"})
+            raise ParamsRefused({"": f"an idempotency key has at most {KEY_MAX} characters"})
         known = await self.desk.press(key) if key else None
         if known:
             return known
         if known is not None:
-            raise WorkerBusy("this very request is being carried out")
+            raise WorkerBusy("this request is already in progress")
         about = {"plan": name, "params": params, "of": of, "instrument_session": instrument_session}
 
         async def begin() -> str:
@@ -236,11 +236,11 @@ class ScanControl:
         """Hands a task in and has it begun, while nobody else does; a task that cannot begin is taken back."""
         blueapi, token, holder = self.blueapi, caller.token, uuid4().hex
         if not await self.desk.store.lease("start", holder, LEASE_S):
-            raise WorkerBusy("somebody else is starting a scan at this moment")
+            raise WorkerBusy("another scan is being started; try again in a moment")
         try:
             state = await blueapi.state(token=token)
             if state != "IDLE":
-                raise WorkerBusy(f"blueapi's worker is {state.lower()}, and begins nothing else before it is idle")
+                raise WorkerBusy(f"blueapi is {state.lower()}; the next scan can start when it is idle")
             check((await blueapi.plan(name, token=token)).schema, params)
             task_id = await blueapi.submit(name, params, instrument_session=instrument_session, token=token)
             kept = {"name": name, "params": params, "instrument_session": instrument_session}
@@ -303,7 +303,7 @@ class ScanControl:
             number = ""
             words = "%s by %s from %s (%s): Redis refuses the entry of the audit log: %s"
             log.warning(words, what, caller.name, caller.address, about, refusal)
-        result = "it was cut off"
+        result = "interrupted"
         try:
             await self._must_hold(caller, taking=bool(number))
             told = await work()
@@ -327,7 +327,7 @@ class ScanControl:
             TooOften: it is too much for one minute.
         """
         if not await self.desk.allow(caller.address or caller.name, per_minute=self.per_minute):
-            raise TooOften(f"more than {self.per_minute} requests in a minute; wait for the next")
+            raise TooOften(f"more than {self.per_minute} requests in a minute; wait one minute")
 
     async def _note_result(self, number: str, entry: dict[str, Any], result: str) -> None:
         """Adds what came of an action to the audit log, or keeps it for later: the action is done."""
@@ -357,7 +357,7 @@ class ScanControl:
         if not taking and (held is None or held.gone):
             return
         if caller.tab and (held is None or held.tab != caller.tab):
-            raise ControlHeld(f"{_holder(held)} has control; take it first" if held else "take control first")
+            raise ControlHeld(f"{_holder(held)} has control; request it first" if held else "take control first")
         if not caller.tab and held is not None and not held.gone:
             raise ControlHeld(f"{_holder(held)} has control")
 
@@ -390,7 +390,7 @@ def told_by(start: Mapping[str, Any]) -> PlanCall:
     """
     name = start.get("plan_name")
     if not isinstance(name, str) or not name:
-        raise NothingToRepeat("this run does not tell which plan made it, and blueapi does not know it either")
+        raise NothingToRepeat("the plan of this run is unknown: neither the run nor blueapi has it")
     args = start.get("plan_args")
     params = _plain(args) if isinstance(args, Mapping) else {}
     return PlanCall(name, params, str(start.get("instrument_session") or ""), "the run's own documents")

@@ -114,7 +114,7 @@ class Http:
             yield
         except httpx.ConnectError as error:
             raise ApiUnavailable(
-                f"nobody answers at {self.address}: does `snakemap api` run there, does it listen on the network "
+                f"no answer from {self.address}: does `snakemap api` run there, does it listen on the network "
                 "(SNAKEMAP_HOST=0.0.0.0), and is the port right (8080 unless SNAKEMAP_API_PORT says otherwise)?"
             ) from error
         except httpx.TimeoutException as error:

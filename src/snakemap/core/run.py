@@ -261,7 +261,7 @@ class Run:
         if self.status == "incomplete" and missing > 0:
             told.append(f"{missing:,} of {self.expected:,} points are missing.")
         if self.filled:
-            told.append(f"{_points(self.filled)} that no document announced came from the file.")
+            told.append(f"{_points(self.filled, 'extra ')} recovered from the file.")
         told = list(filter(None, told))
         return " ".join(told) if len(told) > 1 else reason or "".join(told)
 
@@ -283,7 +283,7 @@ class Run:
             if lost:
                 whole = max(self.streams[name].events, self._told_events(name) or 0)
                 of = "" if name == self.main.stream else f" of {name}"
-                told.append(f"{lost:,} of {whole:,} events{of} never came.")
+                told.append(f"{lost:,} of {whole:,} events{of} are missing.")
         if self._blank is not None:
             told.append(
                 f"No frame of {self.name_of(self._blank)} could be read; the maps show {self.name_of(self.main)}."
@@ -633,5 +633,5 @@ def _sums_of(
     return seq_nums, columns
 
 
-def _points(count: int) -> str:
-    return f"{count:,} point{'s' if count != 1 else ''}"
+def _points(count: int, kind: str = "") -> str:
+    return f"{count:,} {kind}point{'s' if count != 1 else ''}"

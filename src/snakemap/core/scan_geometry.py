@@ -51,16 +51,13 @@ SPEC_TYPES = {"Concat", "ConstantDuration", "Ellipse", "Fly", "Line", "Linspace"
 SPEC_TYPES |= {"Range", "Snake", "Spiral", "Squash", "Static", "Zip"}
 
 
-UNKNOWN_NOTE = (
-    "This run does not tell its shape: its points are drawn as one row. Type a shape like 7x9 above the maps, "
-    "or set SNAKEMAP_GRID for all runs that tell none."
-)
+UNKNOWN_NOTE = "Shape unknown: enter rows x columns, like 7x9"
 
 
 PATH_NOTE = "A path of one dimension: its points are drawn as one row until their positions are known."
 
 
-RELATIVE_NOTE = "Axes are indices: extents are relative to where the stage stood."
+RELATIVE_NOTE = "Axes are indices: extents are relative to the start position of the stage."
 
 
 UNORDERED_NOTE = "This run does not visit its grid row by row: its points are drawn as one row."

@@ -312,7 +312,7 @@ def _admitted(document: Document) -> ServerProcess:
     shared = process()
     tabs = shared.live.watchers + shared.chronicle.watchers
     if tabs >= shared.settings.max_sessions:
-        raise SessionRefused(f"{tabs} tabs are open here, which is all there may be; try again later")
+        raise SessionRefused(f"too many tabs are open ({tabs}); close one or try again later")
     return shared
 
 
@@ -382,4 +382,4 @@ def _refuse_made_up(document: Document) -> None:
     secret = settings.secret_key_bytes()
     for session_id in asked:
         if secret is None or not check_session_id_signature(session_id, secret_key=secret, signed=True):
-            raise SessionRefused("this session id was not given by this server; open the page without one")
+            raise SessionRefused("this session id is not from this server; open the page without one")

@@ -75,7 +75,7 @@ class BackgroundTasks:
                     told = functools.partial(failed, error)
                 except Exception:
                     log.exception("an errand of a tab (%s) failed", kind)
-                    told = functools.partial(failed, SnakemapError("something went wrong here; the log knows more"))
+                    told = functools.partial(failed, SnakemapError("internal error; see the log of the server"))
                 if kind not in self._waiting and not self._gone:
                     soon(self.document, functools.partial(self._tell, told))
         finally:

@@ -180,7 +180,7 @@ class Beamline:
         if (of, document) in self._seats:
             return self._seats[of, document]
         if len(self._seats) >= self.tabs_max:
-            raise SessionRefused(f"{len(self._seats)} tabs show this beamline, which is all there may be")
+            raise SessionRefused(f"too many tabs show this beamline ({len(self._seats)}); close one")
         with suppress(RuntimeError):  # no loop runs in this thread: it is looked at when the tab starts
             live.check_loop()
         if not self._seats:
@@ -307,5 +307,5 @@ def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
 
 def _checked(theme: str) -> str:
     if theme not in THEMES:
-        raise SettingsError(f"{theme[:50]!r} is no theme; there are dark and light")
+        raise SettingsError(f"{theme[:50]!r} is not a theme; use dark or light")
     return theme

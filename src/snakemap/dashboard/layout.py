@@ -252,7 +252,8 @@ class Dashboard(pn.viewable.Viewer):
         def say(*_: Any) -> None:
             refusal = tab.pipeline.refusal
             unit = tab.pipeline.unit if tab.pipeline.run is not None else ""
-            words = f"lowest and highest color{f' in {unit}' if unit else ''}"
+            ends = f"from {choices.low:,.10g} to {choices.high:,.10g} {unit or 'counts'}"
+            words = f"{choices.channel[:40]}: colors {ends}"
             said.object = html.escape(f"⚠ not used: {refusal}" if refusal else words)
             for field in fields:
                 field.css_classes = ["invalid"] if refusal else []

@@ -128,14 +128,14 @@ def parse(text: str) -> tuple[ViewPlace, list[str]]:
 
     >>> place, notes = parse("run=abc&scale=log&zoom=0,1.5,2,3&limits=hello")
     >>> place == Place(run="abc", scale="log", zoom=(0, 1.5, 2, 3)), notes
-    (True, ["limits cannot be 'hello'"])
+    (True, ["limits 'hello' is not valid"])
     """
     if len(text) > QUERY_MAX:
-        return ViewPlace(), [f"an address of {len(text):,} letters is too long to be read"]
+        return ViewPlace(), [f"the address has {len(text):,} characters, more than {QUERY_MAX:,}"]
     try:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=ARGUMENTS_MAX, errors="surrogateescape")
     except ValueError:
-        return ViewPlace(), [f"an address with more than {ARGUMENTS_MAX} arguments is not read"]
+        return ViewPlace(), [f"the address has more than {ARGUMENTS_MAX} arguments"]
     told: dict[str, Any] = {}
     notes: list[str] = []
     for name, value in pairs:
@@ -144,7 +144,7 @@ def parse(text: str) -> tuple[ViewPlace, list[str]]:
         try:
             _take(told, READERS[name](value))
         except (ValueError, GeometryError):
-            notes.append(f"{name} cannot be {_short(value)!r}")
+            notes.append(f"{name} {_short(value)!r} is not valid")
     return _consistent(told, notes), notes
 
 
@@ -184,10 +184,12 @@ def _consistent(told: dict[str, Any], notes: list[str]) -> ViewPlace:
     if not told.get("file"):
         told = {name: value for name, value in told.items() if name not in ("node", "display", "index")}
     if told.get("compare") and (told.get("file") or len(told["compare"]) != 2):
-        notes.append("a comparison takes two runs" if not told.get("file") else "a dataset is shown, and no comparison")
+        notes.append(
+            "a comparison needs two runs" if not told.get("file") else "a dataset is shown instead of the comparison"
+        )
         del told["compare"]
     if told.get("at") and not told.get("run"):
-        notes.append("a moment needs its run")
+        notes.append("a time needs a run")
         del told["at"]
     if not told.get("compare"):
         told.pop("compared", None)

@@ -308,7 +308,7 @@ class Session:
     def _limits_note(self) -> str:
         """Why limits that are set by hand are not used."""
         refusal = self.pipeline.refusal
-        return f"The limits that are set by hand are not used: {refusal}." if refusal else ""
+        return f"The color limits set by hand are not used: {refusal}." if refusal else ""
 
     def _notes(self, run: Run) -> str:
         """All that has to be said of a run, in one line."""
@@ -320,7 +320,7 @@ class Session:
             run.reason if run.status != "complete" or run.filled else "",
         ]
         if maps.beyond:
-            notes.append(f"{maps.beyond:,} points lie beyond the {maps.raster.rows} x {maps.raster.columns} shape.")
+            notes.append(f"{maps.beyond:,} points lie outside the {maps.raster.rows} x {maps.raster.columns} shape.")
         notes += [f"{mark}." for one in run.agreements(self.pipeline.source) if (mark := one.described)]
         troubles = [str(told.get("trouble") or "") for told in self.live.summaries[:200] if told["uid"] == run.uid]
         notes += [remark for remark in run.remarks if not any(remark in trouble for trouble in troubles)]

@@ -184,7 +184,7 @@ def refuse_chosen(handler: RequestHandler) -> None:
     """
     names = ("bokeh-session-id", "bokeh-token")
     if any(name in handler.request.arguments or name in handler.request.headers for name in names):
-        raise HTTPError(403, reason="A session cannot be named in an address; open the page without one")
+        raise HTTPError(403, reason="The address must not contain a session id; open the page without it")
 
 
 def _headers(handler: RequestHandler) -> dict[str, str]:

@@ -10,14 +10,14 @@ __all__ = ["failure_words"]
 INTERRUPTED = "Your RunEngine is entering a paused state"
 """How the message of Bluesky's RunEngineInterrupted begins, for every scan that is stopped or aborted."""
 
-ENDED = "it was stopped or aborted before its end"
+ENDED = "stopped or aborted before its end"
 KINDS = {
     "RunEngineInterrupted": ENDED,
     "RequestStop": ENDED,
     "RequestAbort": ENDED,
     "CancelledError": ENDED,
     "TimeoutError": "a device did not answer in time",
-    "FailedStatus": "a device could not do what it was asked to do",
+    "FailedStatus": "a device did not complete its operation",
 }
 EXCEPTION = re.compile(r"(?:[a-z_][\w.]*\.)?([A-Z]\w*)\((.*)\)", re.DOTALL)
 STATUS = re.compile(

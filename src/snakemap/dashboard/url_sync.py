@@ -373,7 +373,7 @@ class UrlArrival:
                 with set_curdoc(self.tab.document):
                     show[name](self.waiting.pop(name))
             elif run.raster.path is None or run.stop is not None:  # a path may still get there
-                self._give_up(f"the {name} of this link lies outside the maps", name)
+                self._give_up(f"the {name} of this link is outside the maps", name)
         if self.waiting.keys() == {"at"}:
             self._go_back(self.waiting.pop("at"))
 
@@ -382,7 +382,7 @@ class UrlArrival:
         if first <= moment < last:
             self.tab.playback.go(moment)
         else:
-            self._notes.append("the moment of this link is none of this run")
+            self._notes.append("the time in this link is outside this run")
 
     def _give_up(self, note: str, *names: str) -> None:
         self._notes.append(note)

@@ -146,7 +146,7 @@ class DataRoot:
     def _parts(self, path: str | os.PathLike[str], name: str) -> tuple[str, ...]:
         text = os.fspath(path)
         if "\0" in text or len(text.encode(errors="replace")) > PATH_BYTES_MAX:
-            raise FileRefused(f"{name} is no file name")
+            raise FileRefused(f"{name} is not a file name")
         return self._below(text, name) if text.startswith("/") else _plain(PurePosixPath(text).parts, name)
 
     def _below(self, path: str, name: str) -> tuple[str, ...]:
@@ -188,7 +188,7 @@ class DataRoot:
                     continue
                 links += 1
                 if links > LINKS_MAX:
-                    raise FileRefused(f"{name} leads through too many links")
+                    raise FileRefused(f"{name} has too many links in its path")
                 target = os.readlink("", dir_fd=fd)
                 if target.startswith("/"):
                     way = [root]
@@ -246,7 +246,7 @@ def local_paths(uri: str, path_map: Sequence[tuple[str, str]] = ()) -> tuple[Pat
 def _local(path: str, path_map: Sequence[tuple[str, str]]) -> Path:
     name = shown(path)
     if not path.startswith("/") or "\0" in path:
-        raise FileRefused(f"{name} is no absolute path and no file:// URI")
+        raise FileRefused(f"{name} is not an absolute path or a file:// URI")
     parts = _plain(_absolute(path), name)
     fitting = [(_absolute(writer), local) for writer, local in path_map]
     fitting = [(writer, local) for writer, local in fitting if parts[: len(writer)] == writer]
@@ -289,7 +289,7 @@ def _plain(parts: Sequence[str], name: str) -> tuple[str, ...]:
 
 
 def _outside(name: str) -> FileRefused:
-    return FileRefused(f"{name} is not in the data root, or leads out of it")
+    return FileRefused(f"{name} is not in the data root, or links to a place outside it")
 
 
 def _kind(mode: int) -> str:
@@ -303,10 +303,10 @@ def _refusal(error: OSError | ValueError, name: str) -> FileRefused | FileNotRea
     if number in (errno.ENOENT, errno.ENOTDIR):
         return FileMissing(f"{name} is not there (yet)")
     if number in (errno.EACCES, errno.EPERM):
-        return FileRefused(f"{name} may not be read by the account that snakemap runs under")
+        return FileRefused(f"{name} is not readable for the account of snakemap")
     if number in (errno.EXDEV, errno.ELOOP, errno.EINVAL, errno.ENAMETOOLONG, errno.ENXIO):
         return _outside(name)
-    return FileNotReady(f"{name} cannot be opened just now: {os.strerror(number or errno.EIO)}")
+    return FileNotReady(f"{name} cannot be opened at the moment: {os.strerror(number or errno.EIO)}")
 
 
 def _openat2(root: int, name: str) -> int:

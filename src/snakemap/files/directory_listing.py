@@ -249,7 +249,7 @@ class DirectoryCache:
                         return Scan(path, tuple(entries), more=True, made=began)
                     entries.append(self._entry(path, item))
         except OSError as error:
-            raise FileNotReady(f"{shown(path)} cannot be listed just now: {error.strerror}") from error
+            raise FileNotReady(f"{shown(path)} cannot be listed at the moment: {error.strerror}") from error
         finally:
             os.close(fd)
         return Scan(path, tuple(entries), more=False, made=began)

@@ -124,11 +124,11 @@ class ReaderProcess:
             answered = True
             return header, answer
         except TimeoutError as error:
-            raise FileBroken(f"{name} kept the reader busy for more than {limit_s:g} s and was given up") from error
+            raise FileBroken(f"{name} could not be read within {limit_s:g} s; reading was stopped") from error
         except (OSError, EOFError) as error:
-            raise FileBroken(f"{name} was given up: the reader {await child.fate()} over it") from error
+            raise FileBroken(f"{name} could not be read: the reader process {await child.fate()}") from error
         except (LookupError, TypeError, ValueError) as error:
-            raise FileBroken(f"{name} was given up: the reader talks nonsense about it") from error
+            raise FileBroken(f"{name} could not be read: the reader process gave an invalid answer") from error
         finally:
             # also when nobody waits for the answer any more: the next one to ask must not get it
             if not answered:
@@ -214,9 +214,9 @@ class ReaderChild:
         """What happened to the process, as the verb of a sentence."""
         code = await self.ended()
         if code is None:
-            return "broke off"
+            return "closed the connection"
         if code == -signal.SIGKILL:
-            return "was killed, perhaps for want of memory,"
+            return "was killed, perhaps because memory ran out"
         return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended (exit code {code})"
 
     async def ended(self, *, patience_s: float = END_S) -> int | None:

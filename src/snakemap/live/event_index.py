@@ -168,7 +168,7 @@ class EventIndex:
         selection = self.selections.get(wanted)
         if selection is None:
             if len(self.selections) >= SELECTIONS_MAX:
-                raise TooOften(f"{SELECTIONS_MAX} different filters are in use here; try again later")
+                raise TooOften(f"too many different filters are in use ({SELECTIONS_MAX}); try again later")
             selection = self.selections[wanted] = EventSelection(wanted, begins=self.stop)
             selection.task = asyncio.create_task(self._fill(selection), name="chronicle fill")
         selection.users += 1
@@ -437,9 +437,9 @@ def row_of(raw: Raw) -> EventRow:
     else:
         try:
             doc: Any = orjson.loads(raw.doc)
-            words = gist(raw.name, doc) if isinstance(doc, dict) else "its document is no object"
+            words = gist(raw.name, doc) if isinstance(doc, dict) else "the document is not a JSON object"
         except orjson.JSONDecodeError:
-            words = "its document is no JSON"
+            words = "the document is not JSON"
     return EventRow(raw.cursor, raw.name[:60], raw.run, words, size)
 
 

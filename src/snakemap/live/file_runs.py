@@ -158,7 +158,7 @@ async def stack_of(
         FrameError: it is no stack of frames.
     """
     if not is_stack(about):
-        raise FrameError(f"{about['node']} is no stack of frames, from which maps could be made")
+        raise FrameError(f"{about['node']} is not a stack of frames; maps need one")
     uri = _uri(looker.root / path, path_map)
     positions = await _positions(looker, path, about)
     shape, dtype = tuple(about["shape"]), about["dtype"].partition(",")[0]
@@ -243,12 +243,12 @@ async def open_stack(store: Store, stack: FrameStack, *, rois: Mapping[str, Rect
             return documents[0].run
         if summary.get("status") not in ENDED:
             return documents[0].run
-    raise FrameError(f"{stack.path} was given up {ATTEMPTS_MAX} times; it is not tried again")
+    raise FrameError(f"{stack.path} could not be read in {ATTEMPTS_MAX} attempts; it is not read again")
 
 
 async def call_off(store: Store, uid: str) -> None:
     """Ends the reading of a file that was opened; the maps stay as they are."""
-    stop = opened_stop(uid, time=time.time(), status="abort", reason="reading was called off on the page")
+    stop = opened_stop(uid, time=time.time(), status="abort", reason="reading was stopped on the page")
     await store.append([Document("stop", stop, run=uid)])
 
 

@@ -64,7 +64,7 @@ def compared(first: Maps, second: Maps, channel: str) -> Comparison:
     one.update()
     other.update()
     if one.raster.rows * one.raster.columns > CELLS_MAX:
-        raise GeometryError(f"more than {CELLS_MAX:,} cells are not compared")
+        raise GeometryError(f"a comparison has at most {CELLS_MAX:,} cells")
     a = one.grids[first.channels.index(channel)]
     b, note = _laid_over(other.grids[second.channels.index(channel)], other.raster, one.raster)
     a, b = _rising(a, one.raster), _rising(b, one.raster)
@@ -80,12 +80,12 @@ def _laid_over(grid: Grid, raster: Raster, cells: Raster) -> tuple[Grid, str]:
     named = (raster.slow.name, raster.fast.name) == (cells.slow.name, cells.fast.name)
     if not (told and named):
         if grid.shape != (cells.rows, cells.columns):
-            why = "move other axes" if told else "do not tell where they were"
+            why = "move different axes" if told else "have no positions"
             raise GeometryError(
-                f"the runs {why}, and their shapes differ: {cells.rows} x {cells.columns} and "
+                f"the runs {why} and have different shapes: {cells.rows} x {cells.columns} and "
                 f"{raster.rows} x {raster.columns}"
             )
-        return grid, "compared row by row and column by column" if not told else "the runs move other axes"
+        return grid, "compared row by row and column by column" if not told else "the runs move different axes"
     rows, columns = _nearest(raster.slow, cells.slow), _nearest(raster.fast, cells.fast)
     laid = grid[np.maximum(rows, 0)[:, None], np.maximum(columns, 0)[None, :]]
     laid[rows < 0, :] = np.nan
@@ -93,7 +93,7 @@ def _laid_over(grid: Grid, raster: Raster, cells: Raster) -> tuple[Grid, str]:
     if (rows < 0).all() or (columns < 0).all():
         return laid, "the runs do not overlap"
     same = grid.shape == laid.shape and (rows >= 0).all() and (columns >= 0).all()
-    return laid, "" if same else "the second run is shown at its points nearest to those of the first"
+    return laid, "" if same else "the second run is shown at the points nearest to those of the first"
 
 
 def _nearest(of: Axis, at: Axis) -> npt.NDArray[np.int64]:

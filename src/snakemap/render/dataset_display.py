@@ -165,13 +165,13 @@ def limits_refusal(low: float | None, high: float | None, *, log: bool) -> str:
     """Say why limits of colors that were typed cannot be used; empty when they can.
 
     >>> limits_refusal(0.0, 5.0, log=False), limits_refusal(0.0, 5.0, log=True)
-    ('', 'on a log scale the lowest color must be above 0')
+    ('', 'on a log scale the lower color limit must be above 0')
     """
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return "the lowest and the highest color must both be numbers"
+        return "both color limits must be numbers"
     if low >= high:
-        return "the highest color must be above the lowest one"
-    return "on a log scale the lowest color must be above 0" if log and low <= 0 else ""
+        return "the upper color limit must be above the lower one"
+    return "on a log scale the lower color limit must be above 0" if log and low <= 0 else ""
 
 
 def envelope(

@@ -75,7 +75,7 @@ def broker_of(worker: Mapping[str, Any]) -> str:
     """``"connected"``, ``"none"``, or what is wrong with the broker, of what the worker reports.
 
     >>> broker_of({"broker": "connected", "held": 812, "held_s": 42.3})
-    '812 messages were delivered to the worker and are not stored; the oldest waits for 42 s'
+    '812 messages were delivered to the worker and are not stored; the oldest has waited 42 s'
     >>> broker_of({"broker": "connected", "held": 3, "held_s": 0.2})
     'connected'
     >>> broker_of({"broker": "connected", "orphans": 7, "subscription": "maps"}).partition(":")[0]
@@ -90,7 +90,7 @@ def broker_of(worker: Mapping[str, Any]) -> str:
         return _missing(worker) or state
     words = "message was" if held == 1 else "messages were"
     verb = "is" if held == 1 else "are"
-    return f"{held:,} {words} delivered to the worker and {verb} not stored; the oldest waits for {held_s:.0f} s"
+    return f"{held:,} {words} delivered to the worker and {verb} not stored; the oldest has waited {held_s:.0f} s"
 
 
 def _missing(worker: Mapping[str, Any]) -> str:

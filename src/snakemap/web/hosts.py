@@ -23,7 +23,7 @@ HOST_HEADERS = ("host", "x-forwarded-host")
 """Headers that name a host. A proxy sets the second one, and a page may set it, too; so both must be allowed."""
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
-REFUSAL = "this server does not answer to that host name; SNAKEMAP_ORIGINS names those that it answers to"
+REFUSAL = "this host name is not allowed; SNAKEMAP_ORIGINS lists the allowed names"
 
 
 def name_of(host: str) -> str:

@@ -180,7 +180,7 @@ async def test_a_client_that_does_not_read_is_let_go_and_holds_nobody_up(
             await api.store.append([large] * 20)
             assert len(await heard(quick, 20)) == 20
         await until(lambda: api.service.streams.clients == 1)
-        assert await farewell(slow) == (1013, "too slow: begin again after the last cursor that came")
+        assert await farewell(slow) == (1013, "too slow: reconnect after the last cursor received")
         cursors = await api.store.append([worker("IDLE")])
         assert [message["cursor"] for message in await heard(quick, 1)] == cursors
 

@@ -199,7 +199,7 @@ async def test_a_listener_that_does_not_read_is_let_go_and_holds_nobody_up(
         await until(lambda: api.service.streams.clients == 1)
         async with patiently(TIMEOUT_S):
             comments = [comment for event in [event async for event in slow] for comment in event.comments]
-        assert comments == ["too slow: begin again after the last id that came"]
+        assert comments == ["too slow: reconnect after the last id received"]
 
 
 async def test_a_listener_that_has_gone_leaves_nothing_behind(api: Api) -> None:
@@ -338,7 +338,7 @@ async def test_of_ten_clients_one_is_killed_and_one_does_not_read_and_eight_get_
             new += await api.store.append([worker("LAST")])
             told = [await reader for reader in readers]
             await until(lambda: api.service.streams.clients == 0)
-            assert await farewell(slow) == (1013, "too slow: begin again after the last cursor that came")
+            assert await farewell(slow) == (1013, "too slow: reconnect after the last cursor received")
         await doomed.wait()
     assert len(told) == 8
     for cursors in told:

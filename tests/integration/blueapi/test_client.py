@@ -231,7 +231,7 @@ async def test_a_run_is_known_by_its_task_or_by_what_was_kept(
     await until_idle(blueapi)
     await desk.keep_task("before", {"name": server.plan, "params": {"rows": 7}, "instrument_session": SESSION})
     known = await control.known({"plan_name": "other", "blueapi_task_id": "before"})
-    assert (known.params, known.source) == ({"rows": 7}, "what was kept when it was started")
+    assert (known.params, known.source) == ({"rows": 7}, "the record of its start")
     known = await control.known({"plan_name": server.plan, "plan_args": {"rows": 3}, "blueapi_task_id": "never"})
     assert (known.params, known.source) == ({"rows": 3}, "the run's own documents")
 
@@ -290,7 +290,9 @@ async def test_pausing_is_honest_about_what_blueapi_makes_of_it(
     async with patiently(20):
         while await pausing.blueapi.state() == "PAUSING":
             await asyncio.sleep(0.05)
-    with pytest.raises(BlueapiFailed, match=r"answered with 500; .*loses it: look at its worker, and run it again"):
+    with pytest.raises(
+        BlueapiFailed, match=r"answered with 500; .*loses it: check its worker, then run the scan again"
+    ):
         await pausing.change("resume", reason="", caller=TAB)
     log = await desk.audit()
     assert [one["what"] for one in log] == ["resume", "pause", "start"]

@@ -163,13 +163,13 @@ async def test_a_button_that_is_off_says_why(make: Make, server: Server) -> None
     server.tasks.append({"params": {}})
     server.state = "RUNNING"
     await page.look()
-    assert page.why("again") == "blueapi is running grid; one at a time"
+    assert page.why("again") == "A scan is running; the next can start when it ends"
     assert page.controls["buttons"]["abort"] == {"shown": True, "why": ""}
     assert not page.controls["buttons"]["pause"]["shown"]
     server.away = True
     await page.look()
     assert "cannot be reached" in page.why("again")
-    assert (page.controls["words"], page.controls["level"]) == ("blueapi is away", "bad")
+    assert (page.controls["words"], page.controls["level"]) == ("blueapi unavailable", "bad")
     read_only, alone = make("b", read_only=True), make("c", blueapi=None)
     for other, words in ((read_only, "read-only"), (alone, "SNAKEMAP_BLUEAPI_URL")):
         await other.look()
@@ -231,7 +231,7 @@ async def test_stopping_needs_control_and_is_logged_with_its_reason(make: Make, 
     first, second = make("a"), make("b")
     await first.look()
     first.press("take")
-    await first.until(lambda: first.controls["baton"]["words"].startswith("you have control"))
+    await first.until(lambda: first.controls["baton"]["words"].startswith("You have control"))
     server.state = "RUNNING"
     server.tasks.append({"params": {}})
     await second.look()
@@ -242,7 +242,7 @@ async def test_stopping_needs_control_and_is_logged_with_its_reason(make: Make, 
     first.press("abort", reason="wrong sample")
     await first.until(lambda: server.state == "IDLE")
     await first.look()
-    await first.until(lambda: [one["detail"] for one in first.steering.audit.entries] == ["because: wrong sample"])
+    await first.until(lambda: [one["detail"] for one in first.steering.audit.entries] == ["reason: wrong sample"])
 
 
 @pytest.mark.parametrize(

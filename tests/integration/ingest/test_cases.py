@@ -206,7 +206,7 @@ async def test_lost_events_leave_their_points_blank_and_are_counted(redis_url: s
         expected = [None if point in lost else float(point) for point in range(1, 13)]
         assert outcome.channel("diode") == snaked(3, 4, expected)
         assert outcome.run.status == ("incomplete" if lost else "complete")
-        assert (f"{len(lost)} of 12 events never came." in outcome.words) == bool(lost)
+        assert (f"{len(lost)} of 12 events are missing." in outcome.words) == bool(lost)
 
 
 async def test_frames_whose_announcement_was_lost_are_read_while_the_run_goes_on(
@@ -224,7 +224,7 @@ async def test_frames_whose_announcement_was_lost_are_read_while_the_run_goes_on
         outcome = await chain.outcome(case)
         assert outcome.channel("total") == snaked(3, 4, [64.0 * (point + 1) for point in range(8)])
         assert outcome.run.status == "running"
-        assert "4 of 8 events never came." in outcome.words
+        assert "4 of 8 events are missing." in outcome.words
         case.stream_datum(descriptor, resource, 8, 12)
         for point in range(8, 12):
             case.event(descriptor, point + 1, diode=float(point))
@@ -234,8 +234,8 @@ async def test_frames_whose_announcement_was_lost_are_read_while_the_run_goes_on
         outcome = await chain.outcome(case)
     assert outcome.channel("total") == snaked(3, 4, [64.0 * (point + 1) for point in range(12)])
     assert outcome.run.filled == 4
-    assert "4 points that no document announced came from the file." in outcome.words
-    assert "4 of 12 events never came." in outcome.words
+    assert "4 extra points recovered from the file." in outcome.words
+    assert "4 of 12 events are missing." in outcome.words
     assert outcome.run.status == "incomplete"
 
 
@@ -369,7 +369,7 @@ async def test_frames_of_lost_classic_events_are_read_from_the_file(redis_url: s
     outcome = await played(redis_url, tmp_path, case)
     assert outcome.channel("total") == SUMS
     assert outcome.run.filled == 3
-    assert "3 of 12 events never came." in outcome.words
+    assert "3 of 12 events are missing." in outcome.words
     assert outcome.run.status == "incomplete"
 
 

@@ -99,7 +99,7 @@ async def test_a_stack_without_positions_is_a_row_until_a_shape_is_typed(lab: La
         await lab.until_settled(uid)
         run = await lab.run(uid)
     assert (run.raster.rows, run.raster.columns) == (1, 60)
-    assert "does not tell its shape" in run.raster.note
+    assert "Shape unknown" in run.raster.note
     assert_maps(run, frames)
 
 

@@ -356,7 +356,7 @@ async def test_what_runs_is_stopped_while_redis_refuses_and_the_audit_log_has_it
     fault.end(client)
     entries = await control.desk.audit()
     assert [(one["what"], one["who"], one["came"]) for one in reversed(entries)] == [
-        ("abort", "tab b", "refused: tab a at 10.0.0.1 has control; take it first"),
+        ("abort", "tab b", "refused: tab a at 10.0.0.1 has control; request it first"),
         ("abort", "API", "refused: tab a at 10.0.0.1 has control"),
         ("abort", "tab a", "blueapi is aborting"),
         ("stop", "tab b", "blueapi is stopping"),

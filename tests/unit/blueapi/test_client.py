@@ -86,9 +86,9 @@ async def test_recorded_exchanges_are_asked_and_read_as_they_were(case: str) -> 
     ("status", "body", "kind", "words"),
     [
         (409, {"detail": "Worker already active"}, WorkerBusy, "busy: Worker already active"),
-        (404, {"detail": "Item not found"}, PlanNotFound, "has been done"),
+        (404, {"detail": "Item not found"}, PlanNotFound, "the task is done"),
         (400, {"detail": "Cannot transition from IDLE to ABORTING"}, TransitionRefused, "refuses: Cannot transition"),
-        (401, {"detail": "Not authenticated"}, BlueapiForbids, "asks for a token that it accepts: Not auth"),
+        (401, {"detail": "Not authenticated"}, BlueapiForbids, "requires a valid token: Not auth"),
         (403, {"detail": "Not authorized to set worker state"}, BlueapiForbids, "does not allow this: Not auth"),
         (500, None, BlueapiFailed, "answered with 500"),
         (502, "<html>", BlueapiFailed, "answered with 502"),
@@ -201,14 +201,12 @@ async def test_the_watch_looks_with_the_token_of_a_tab_where_none_is_set() -> No
 
     watch = StatusPoller(ScanControl(cast("ControlStore", None), server(answer)))
     await watch.look_at_worker()
-    assert "asks for a token" in watch.worker.trouble
+    assert "requires a valid token" in watch.worker.trouble
     watch._users = {"tab": "of-a-user", "another": ""}
     await watch.look_at_worker()
     assert (watch.worker.state, watch.worker.trouble) == ("IDLE", "")
     await watch.look_at_worker(token="of-yesterday")
-    assert watch.worker.trouble.endswith(
-        "Not authenticated; a page has its token from when it was loaded: load it anew"
-    )
+    assert watch.worker.trouble.endswith("Not authenticated; reload the page to renew its token")
     watch._users = {}
     await watch.look_at_worker(token="of-a-user")
     assert watch.worker.idle

@@ -68,12 +68,12 @@ def test_what_is_filled_in_becomes_parameters_and_what_is_empty_is_left_to_the_p
         ("exposure", "nan", "is not a finite number"),
         ("exposure", "0", "less than or equal to the minimum of 0"),
         ("mode", "spin", "is none of step, fly"),
-        ("snake", "perhaps", "is neither true nor false"),
-        ("motors", "x, y", "this is not JSON"),
+        ("snake", "perhaps", "is not true or false"),
+        ("motors", "x, y", "is not valid JSON"),
         ("motors", '"x"', "is not of type 'array'"),
         ("motors", "[3]", "is not of type 'string'"),
-        ("camera", "", "is needed"),
-        ("note", "x" * 20_001, "longer than 20,000 letters"),
+        ("camera", "", "is required"),
+        ("note", "x" * 20_001, "is longer than 20,000 characters"),
     ],
 )
 def test_what_cannot_be_is_told_at_its_field(name: str, text: str, words: str) -> None:

@@ -315,7 +315,7 @@ def test_points_that_the_file_held_and_no_document_announced_are_counted() -> No
     sums(run, [3, 4, 5])
     apply(run, "stop", {**SUCCESS, "exit_status": "abort"})
     assert (run.filled, run.summary()["filled"]) == (3, 3)
-    assert run.reason == "3 points that no document announced came from the file."
+    assert run.reason == "3 extra points recovered from the file."
 
 
 def test_a_run_that_will_get_no_stop_is_lost_until_a_real_one_comes_after_all() -> None:
@@ -729,9 +729,9 @@ def scalar_run(*seq_nums: int, num_events: Any = None, external: bool = False, *
 @pytest.mark.parametrize(
     ("seq_nums", "num_events", "said", "status"),
     [
-        ([1, 2, 3, 4, 8, 9, 10, 11, 12], {"primary": 12}, "3 of 12 events never came.", "incomplete"),
-        (range(1, 10), {"primary": 12}, "3 of 12 events never came.", "incomplete"),
-        (range(3, 13), {}, "2 of 12 events never came.", "incomplete"),
+        ([1, 2, 3, 4, 8, 9, 10, 11, 12], {"primary": 12}, "3 of 12 events are missing.", "incomplete"),
+        (range(1, 10), {"primary": 12}, "3 of 12 events are missing.", "incomplete"),
+        (range(3, 13), {}, "2 of 12 events are missing.", "incomplete"),
         (range(1, 13), {"primary": 12}, "", "complete"),
         ([*range(1, 8), *range(5, 13)], {"primary": 12}, "", "complete"),  # a rewind
         ([*range(1, 13), *range(1, 13)], {"primary": 12}, "", "complete"),  # delivered twice
@@ -749,7 +749,7 @@ def test_events_that_never_came_are_counted_and_said(seq_nums: Any, num_events: 
 
 def test_a_gap_is_said_while_the_run_goes_on_and_closes_when_the_events_come_after_all() -> None:
     run = scalar_run(1, 2, 6)
-    assert (run.remarks, run.status) == (["3 of 6 events never came."], "running")
+    assert (run.remarks, run.status) == (["3 of 6 events are missing."], "running")
     page = {"descriptor": "d", "seq_num": [3, 4, 5], "data": {"diode": [3.0, 4.0, 5.0]}}
     run.apply(Document("event_page", page, run="r"))
     assert run.remarks == []
@@ -769,7 +769,7 @@ def test_lost_events_of_another_stream_are_told_with_its_name() -> None:
     run.apply(Document("event", {"descriptor": "e", "seq_num": 1, "data": {"dark": 1.0}}, run="r"))
     stop = {"uid": "s", "run_start": "r", "exit_status": "success", "num_events": {"primary": 12, "darks": 1_002}}
     run.apply(Document("stop", stop, run="r"))
-    assert run.remarks == ["1,001 of 1,002 events of darks never came."]
+    assert run.remarks == ["1,001 of 1,002 events of darks are missing."]
     assert run.status == "running"
     run.apply(Document("settled", {"run_start": "r", "stop": "s", "points": 12}, run="r"))
     assert run.status == "incomplete"

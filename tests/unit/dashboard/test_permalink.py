@@ -180,13 +180,16 @@ def test_the_first_word_on_something_counts() -> None:
 
 
 def test_an_address_is_of_a_dataset_or_of_a_comparison() -> None:
-    assert parse("file=a&compare=b&compare=c") == (ViewPlace(file="a"), ["a dataset is shown, and no comparison"])
+    assert parse("file=a&compare=b&compare=c") == (
+        ViewPlace(file="a"),
+        ["a dataset is shown instead of the comparison"],
+    )
     assert parse("node=/entry&slice=1&as=table&of=red") == (ViewPlace(), [])
 
 
 def test_a_long_address_is_not_read_and_told_of_shortly() -> None:
-    assert parse("run=a&x=" + "y" * 100_000) == (ViewPlace(), ["an address of 100,008 letters is too long to be read"])
-    assert parse("&".join(["run=a"] * 65)) == (ViewPlace(), ["an address with more than 64 arguments is not read"])
+    assert parse("run=a&x=" + "y" * 100_000) == (ViewPlace(), ["the address has 100,008 characters, more than 12,000"])
+    assert parse("&".join(["run=a"] * 65)) == (ViewPlace(), ["the address has more than 64 arguments"])
     (note,) = parse("scale=" + quote(SCRIPT + "\n" + "y" * 5_000))[1]
     assert len(note) < 100
     assert note.isprintable()

@@ -288,13 +288,13 @@ def test_limits_by_hand_are_those_of_the_chosen_channel_alone() -> None:
 @pytest.mark.parametrize(
     ("low", "high", "why"),
     [
-        (2.0, 1.0, "above the lowest"),
-        (1.0, 1.0, "above the lowest"),
-        (-5.0, -6.0, "above the lowest"),
-        (math.nan, 1.0, "both be numbers"),
-        (0.0, math.inf, "both be numbers"),
-        (None, 1.0, "both be numbers"),
-        (1.0, None, "both be numbers"),
+        (2.0, 1.0, "above the lower"),
+        (1.0, 1.0, "above the lower"),
+        (-5.0, -6.0, "above the lower"),
+        (math.nan, 1.0, "both color limits must be numbers"),
+        (0.0, math.inf, "both color limits must be numbers"),
+        (None, 1.0, "both color limits must be numbers"),
+        (1.0, None, "both color limits must be numbers"),
     ],
 )
 @pytest.mark.parametrize("scale", ["linear", "log"])
@@ -323,7 +323,7 @@ def test_a_lowest_color_that_has_no_logarithm_is_refused_on_a_log_scale_alone(lo
     pipeline.choices.param.update(limits="by hand", low=low, high=60.0)
     assert (pipeline.refusal, pipeline.limits()[1]) == ("", (low, 60.0))
     pipeline.choices.scale = "log"
-    assert pipeline.refusal == "on a log scale the lowest color must be above 0"
+    assert pipeline.refusal == "on a log scale the lower color limit must be above 0"
     bottom, top = pipeline.limits()[1]
     assert 0 < bottom < top == 90.0
     pipeline.choices.scale = "linear"

@@ -160,7 +160,7 @@ async def test_a_tab_turns_to_the_scalars_when_the_camera_turns_out_to_be_no_use
     await settle(tab)
     assert (tab.choices.source, tab.maps.channels) == ("", ("diode",))
     np.testing.assert_array_equal(tab.maps.cells.data["diode"][0], run.sources["scalars"].maps.grids[0])
-    remarks = "1 of 4 events never came. cam is not drawn: its files are TIFF (image/tiff), and only HDF5 is read."
+    remarks = "1 of 4 events are missing. cam is not drawn: its files are TIFF (image/tiff), and only HDF5 is read."
     assert remarks in str(tab.maps.page.idle)
     trouble = "cam is not drawn: its files are TIFF (image/tiff), and only HDF5 is read."
     tab.live.summaries = [{"uid": "a", "trouble": trouble}]

@@ -119,7 +119,7 @@ def test_silence_makes_a_run_stale_and_tells_since_when() -> None:
     assert shown(live_of(), run_of(heard=NOW - STALE_AFTER_S))[0] == ("live", "good")
     name, level = shown(live_of(), run_of(heard=NOW - 60))[0]
     assert (name[:12], level) == ("stale since ", "warn")
-    assert lights(live_of(), run_of(heard=NOW - 60), now=NOW)[0]["title"] == "nothing has come for 1:00"
+    assert lights(live_of(), run_of(heard=NOW - 60), now=NOW)[0]["title"] == "no new data for 1:00"
 
 
 def test_a_lost_redis_is_told_at_once_and_of_those_behind_it_nothing_is_claimed() -> None:
@@ -168,8 +168,8 @@ def test_a_lost_broker_is_told_with_its_reason() -> None:
 
 def test_messages_that_are_delivered_and_not_stored_are_said_however_well_the_broker_is_connected() -> None:
     live = live_of(held=812, held_s=42.3)
-    assert shown(live, run_of())[-1] == ("broker held up", "bad")
-    words = "812 messages were delivered to the worker and are not stored; the oldest waits for 42 s"
+    assert shown(live, run_of())[-1] == ("broker delayed", "bad")
+    words = "812 messages were delivered to the worker and are not stored; the oldest has waited 42 s"
     assert lights(live, run_of(), now=NOW)[-1]["title"] == words
     assert shown(live_of(held=812, held_s=0.4), run_of())[-1] == ("broker", "good")
     assert shown(live_of(held=0, held_s=42.3), run_of())[-1] == ("broker", "good")
@@ -179,7 +179,7 @@ def test_messages_that_are_delivered_and_not_stored_are_said_however_well_the_br
 
 def test_documents_that_refer_to_others_that_never_came_are_said_with_the_name_of_the_queue() -> None:
     live = live_of(held=0, held_s=0.0, orphans=3, subscription="maps")
-    assert shown(live, run_of())[-1] == ("broker held up", "bad")
+    assert shown(live, run_of())[-1] == ("broker delayed", "bad")
     said = lights(live, run_of(), now=NOW)[-1]["title"]
     assert said.startswith("3 documents refer to others that never came: another program may read the queue maps, or")
     for odd in ({"orphans": 0}, {"orphans": "x"}, {"orphans": None}):

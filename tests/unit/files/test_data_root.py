@@ -123,7 +123,7 @@ def test_a_refusal_does_not_tell_whether_something_is_there(root, world):
         with pytest.raises(FileRefused) as refusal:
             root.open(name)
         messages.append(str(refusal.value).replace(name, "it"))
-    assert set(messages) == {"it is not in the data root, or leads out of it"}
+    assert set(messages) == {"it is not in the data root, or links to a place outside it"}
 
 
 @pytest.mark.parametrize("use_root_link", [True, False])
@@ -202,9 +202,9 @@ def test_a_root_that_is_not_there_yet_may_come(tmp_path):
 @pytest.mark.parametrize(
     ("number", "error", "message"),
     [
-        (errno.EACCES, FileRefused, "may not be read by the account"),
-        (errno.ESTALE, FileNotReady, "cannot be opened just now: Stale file handle"),
-        (errno.EMFILE, FileNotReady, "cannot be opened just now: Too many open files"),
+        (errno.EACCES, FileRefused, "is not readable for the account"),
+        (errno.ESTALE, FileNotReady, "cannot be opened at the moment: Stale file handle"),
+        (errno.EMFILE, FileNotReady, "cannot be opened at the moment: Too many open files"),
     ],
 )
 def test_what_the_disk_says_is_told_in_plain_words(world, monkeypatch, number, error, message):

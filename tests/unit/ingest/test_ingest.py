@@ -451,12 +451,12 @@ async def test_points_of_another_camera_that_cannot_be_read_are_told_in_words_an
     scan = two_cameras()
     async with Beamline() as beamline:
         beamline.files.frames |= scan.files
-        beamline.files.trouble[scan.uri_of("side")] = FileBroken("run-side.h5 is no HDF5 file")
+        beamline.files.trouble[scan.uri_of("side")] = FileBroken("run-side.h5 is not an HDF5 file")
         beamline.publish(*scan.whole())
         await beamline.until_settled("run")
     note = beamline.store.of("settled")[0]
     assert note["missing"] == 0
-    assert note["reason"] == "run-side.h5 is no HDF5 file. 12 points of side could not be read."
+    assert note["reason"] == "run-side.h5 is not an HDF5 file. 12 points of side could not be read."
     assert beamline.summary()["status"] == "complete"
 
 

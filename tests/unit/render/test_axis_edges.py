@@ -162,12 +162,12 @@ def test_the_pointer_tells_a_value_by_its_digits_be_it_ever_so_small(unit: str) 
         ((1e-12, 1e-9), False, ""),
         ((1e-12, 1e-9), True, ""),
         ((0.0, 5.0), False, ""),
-        ((0.0, 5.0), True, "on a log scale the lowest color must be above 0"),
-        ((-3.0, -1.0), True, "on a log scale the lowest color must be above 0"),
-        ((5.0, 5.0), False, "the highest color must be above the lowest one"),
-        ((5.0, 1.0), True, "the highest color must be above the lowest one"),
-        ((None, 1.0), False, "the lowest and the highest color must both be numbers"),
-        ((0.0, np.inf), False, "the lowest and the highest color must both be numbers"),
+        ((0.0, 5.0), True, "on a log scale the lower color limit must be above 0"),
+        ((-3.0, -1.0), True, "on a log scale the lower color limit must be above 0"),
+        ((5.0, 5.0), False, "the upper color limit must be above the lower one"),
+        ((5.0, 1.0), True, "the upper color limit must be above the lower one"),
+        ((None, 1.0), False, "both color limits must be numbers"),
+        ((0.0, np.inf), False, "both color limits must be numbers"),
     ],
 )
 def test_limits_that_are_typed_are_kept_or_refused_with_a_reason(by_hand: Any, log: bool, reason: str) -> None:

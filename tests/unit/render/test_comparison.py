@@ -62,9 +62,9 @@ def test_without_coordinates_shapes_must_be_one() -> None:
     told = compared(maps([0, 1], [0], [[1, 2]], known=False), maps([0, 1], [0], [[3, 4]]), "total")
     np.testing.assert_array_equal(told.difference, [[2, 2]])
     assert told.note == "compared row by row and column by column"
-    with pytest.raises(GeometryError, match="do not tell where they were, and their shapes differ: 1 x 2 and 1 x 3"):
+    with pytest.raises(GeometryError, match="have no positions and have different shapes: 1 x 2 and 1 x 3"):
         compared(maps([0, 1], [0], [[1, 2]], known=False), maps([0, 1, 2], [0], [[3, 4, 5]]), "total")
-    with pytest.raises(GeometryError, match="move other axes"):
+    with pytest.raises(GeometryError, match="move different axes"):
         compared(maps([0, 1], [0], [[1, 2]]), maps([0, 1, 2], [0], [[3, 4, 5]], names=("a", "b")), "total")
     with pytest.raises(GeometryError, match="has no map 'red'"):
         compared(maps([0], [0], [[1]]), maps([0], [0], [[1]]), "red")

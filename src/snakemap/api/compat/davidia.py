@@ -172,7 +172,7 @@ class Plots:
                 except Leave as leave:
                     left.append(leave)
                 except TimeoutError:
-                    left.append(Leave(TRY_AGAIN_LATER, "too slow: it did not take its images in time"))
+                    left.append(Leave(TRY_AGAIN_LATER, "too slow: images were not read in time"))
                 except (WebSocketDisconnect, RuntimeError) as gone:
                     log.debug("a client has gone: %s", gone)
                 group.cancel_scope.cancel()

@@ -75,7 +75,7 @@ async def _whole(headers: Headers, receive: Receive) -> bytes | None:
                 if not message.get("more_body", False):
                     return b"".join(parts)
     except TimeoutError:
-        raise BodyTooSlow(f"the body has not come within {BODY_TIMEOUT_S:.0f} s") from None
+        raise BodyTooSlow(f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
 
 
 def _is_json(headers: Headers) -> bool:
@@ -92,7 +92,7 @@ def _again(body: bytes) -> bytes:
     try:
         return orjson.dumps(orjson.loads(body))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError) as error:
-        raise RequestRefused(f"body: it is not JSON that can be used: {error}") from None
+        raise RequestRefused(f"body: not valid JSON: {error}") from None
 
 
 def _played_back(body: bytes, receive: Receive) -> Receive:

@@ -29,7 +29,7 @@ def check_origin(socket: WebSocket, origins: Collection[str]) -> None:
     if origin is None:
         return  # not a browser
     if not is_ours(origin, socket.headers.get("host"), origins):
-        raise OriginRefused(f"pages of {origin[:100]} may not read this; SNAKEMAP_ORIGINS names those that may")
+        raise OriginRefused(f"pages of {origin[:100]} must not read this; SNAKEMAP_ORIGINS lists the allowed sites")
 
 
 class KnownHosts:

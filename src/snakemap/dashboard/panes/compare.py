@@ -276,7 +276,8 @@ def _unlike(unit: str, other: str) -> str:
     """A word about units that differ."""
     if unit == other:
         return ""
-    return f"the first is in {unit or 'no unit'}, the second in {other or 'no unit'}; numbers are compared as they are"
+    first, second = unit or "no unit", other or "no unit"
+    return f"the first is in {first}, the second in {second}; values are compared without conversion"
 
 
 def _name(run: Run) -> str:

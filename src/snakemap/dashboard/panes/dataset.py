@@ -283,9 +283,7 @@ class DatasetView(pn.viewable.Viewer):
             return
         self.on_shown()
         if shown.display == "nothing":
-            self._say(
-                "This dataset is empty." if 0 in shown.shape else "This dataset holds no values that can be shown."
-            )
+            self._say("This dataset is empty." if 0 in shown.shape else "The values of this dataset cannot be shown.")
             return
         self._asked += 1
         self._reading = True
@@ -451,7 +449,7 @@ class DatasetView(pn.viewable.Viewer):
         step = rows[2]
         self.image.draw(
             values, origin=(rows[0], columns[0]), step=step, shape=(shown.shape[count], shown.shape[count + 1]),
-            title=f"1 of {step} rows and columns; zoom in for all of them" if step > 1 else "",
+            title=f"shows 1 of {step} rows and columns; zoom in for all" if step > 1 else "",
             scales=scales, unit=shown.about["units"] if shown.about["values"] != "complex" else "",
         )  # fmt: skip
         self._only(self.image.pane)
@@ -503,7 +501,7 @@ class DatasetView(pn.viewable.Viewer):
         self.image.rescale(limits=self.limits.value, by_hand=by_hand, log=self.log.value, flipped=self.flip.value)
         refusal = self.image.refusal if hand and self.limits.visible else ""
         if refusal and refusal != before:
-            warn(f"The limits that are set by hand are not used: {refusal}.")
+            warn(f"The color limits set by hand are not used: {refusal}.")
         self.line.set_log(self.log.value)
 
     def _on_view(self, view: tuple[float, float, float, float]) -> None:

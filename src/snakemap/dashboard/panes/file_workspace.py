@@ -138,7 +138,7 @@ class FileWorkspace:
                 self.files.mark(file)
                 self._name_run(file)
             else:
-                complain(FrameError(f"nothing in {node or file} can be drawn"))
+                complain(FrameError(f"{node or file} has no data that can be drawn"))
             then()
 
         self.tree.show(file, node=node, then=told)

@@ -268,8 +268,8 @@ class Hdf5Tree:
         if self._found is None:
             return ""
         count = len(self._found["paths"])
-        more = ", perhaps more: the file is large" if self._found["more"] else ""
-        return f"{count:,} of that name{more}" if count else f"nothing of that name{more}"
+        more = "; there may be more in this large file" if self._found["more"] else ""
+        return f"{count:,} found{more}" if count else f"nothing found{more}"
 
     def _grow(self, rows: list[dict[str, Any]], node: str, depth: int) -> None:
         branch = self._branches.get(node)
@@ -316,7 +316,7 @@ def _facts(about: dict[str, Any]) -> list[tuple[str, str]]:
         facts += [("members", f"{about['members'] or 0:,}"), ("default plot", about["nexus"]["default"] or "")]
         if about["shape"]:
             facts += [("stack of frames", shape_text(about["shape"])), ("datatype", about["dtype"])]
-            facts += [("size", bytes_text(about["bytes"])), ("data files", about["missing"] or "all are there")]
+            facts += [("size", bytes_text(about["bytes"])), ("data files", about["missing"] or "complete")]
         return [(name, text) for name, text in facts if text]
     growing = about["maxshape"] is not None and None in about["maxshape"]
     facts += [

@@ -102,7 +102,7 @@ class HistogramView(pn.viewable.Viewer):
     def _label(self) -> None:
         unit = self.value_range.unit
         told = f"{self.channel} ({unit})" if unit and not takes_prefix(unit) else self.channel
-        self.figure.xaxis.axis_label = f"{self.channel} / its maximum so far" if self.value_range.in_shares else told
+        self.figure.xaxis.axis_label = f"{self.channel}, % of current maximum" if self.value_range.in_shares else told
 
     def show_brush(self, brush: Brush | None) -> None:
         """Marks the brushed range, or takes the mark away."""

@@ -47,7 +47,7 @@ class PastFrameReader:
         self._asked = asked
         place = source.ledger.place_of(number)
         if place is None:
-            self.tab.frame.blank("no frame yet" if not number else f"nobody says where frame {number:,} is")
+            self.tab.frame.blank("no frame yet" if not number else f"location of frame {number:,} unknown")
             return
 
         def draw(frame: npt.NDArray[Any]) -> None:
@@ -85,9 +85,9 @@ async def frame_at(room: FileServices, resource: Resource, row: int) -> npt.NDAr
         lead = (shape[0] - 1,) if len(shape) > 2 else ()
     sides = [[0, size, 1] for size in shape[len(lead) :]]
     if (len(sides) == 3 and sides[-1][1] != 3) or len(sides) not in (2, 3) or 0 in shape:
-        raise FrameError(f"a dataset of the shape {shape} has no frames that can be shown")
+        raise FrameError(f"a dataset of shape {shape} has no frames that can be shown")
     block = await room.looker.read(path, resource.dataset, [*lead, *sides], most=PIXELS_MAX)
     try:
         return await asyncio.to_thread(shrink, np.asarray(block.values))
     except TypeError as error:
-        raise FrameError("what is there cannot be drawn") from error
+        raise FrameError("the frame cannot be drawn") from error

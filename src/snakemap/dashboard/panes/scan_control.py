@@ -170,10 +170,10 @@ class ScanControlPane:
     def _buttons(self, worker: WorkerStatus) -> dict[str, dict[str, Any]]:
         held, off = self._held_by_another(), self._off()
         begin = off or held or self._not_idle(worker)
-        end = off or held or ("" if worker.state in BUSY else "nothing is running")
+        end = off or held or ("" if worker.state in BUSY else "no scan is running")
         running = worker.state not in ("", "IDLE")
         pausing = self.control.pausing
-        no_run = "" if self.tab.pipeline.run is not None else "there is no run yet"
+        no_run = "" if self.tab.pipeline.run is not None else "no run yet"
         return {
             "again": {"shown": True, "why": begin or no_run},
             "new": {"shown": self.control.connected, "why": begin},
@@ -195,8 +195,12 @@ class ScanControlPane:
         if worker.trouble:
             return worker.trouble
         if not worker.state:
-            return "waiting for blueapi's first word"
-        return "" if worker.idle else f"{worker_words(worker)[0]}; one at a time"
+            return "waiting for an answer from blueapi"
+        if worker.idle:
+            return ""
+        if worker.state in BUSY:
+            return f"A scan is {worker.state.lower()}; the next can start when it ends"
+        return f"{worker_words(worker)[0]}; a scan can start when it is idle"
 
     def _held_by_another(self) -> str:
         held = self.watch.baton
@@ -209,17 +213,21 @@ class ScanControlPane:
         if not self.control.baton or self._off():
             return {"shown": False}
         if held is None or (held.gone and held.tab != self.caller.tab):
-            return {"shown": True, "words": "No tab has control.", "actions": [["take", "take it"]]}
+            return {"shown": True, "words": "No tab has control", "actions": [["take", "Take control"]]}
         since = time.strftime("%H:%M", time.localtime(held.since))
         if held.tab == self.caller.tab:
             if held.asking:
-                actions = [["let go", "hand it over"], ["deny", "keep it"]]
-                return {"shown": True, "words": f"{held.asking_name} asks for control", "actions": actions}
-            return {"shown": True, "words": f"you have control since {since}", "actions": [["let go", "give it up"]]}
+                actions = [["let go", "Hand over"], ["deny", "Keep"]]
+                return {"shown": True, "words": f"{held.asking_name} requests control", "actions": actions}
+            return {
+                "shown": True,
+                "words": f"You have control (since {since})",
+                "actions": [["let go", "Release control"]],
+            }
         who = f"{held.name}{f' at {held.address}' if held.address else ''}"
         if held.asking == self.caller.tab:
-            return {"shown": True, "words": f"{who} has control since {since}; asked", "actions": []}
-        return {"shown": True, "words": f"{who} has control since {since}", "actions": [["ask", "ask for it"]]}
+            return {"shown": True, "words": f"{who} has control (since {since}); request sent", "actions": []}
+        return {"shown": True, "words": f"{who} has control (since {since})", "actions": [["ask", "Request control"]]}
 
     # what the user does
 
@@ -282,7 +290,7 @@ class ScanControlPane:
             if held:
                 work()
             else:
-                warn(f"{self._held_by_another() or 'Another tab has control'}; ask for it first.")
+                warn(f"{self._held_by_another() or 'Another tab has control'}; request it first.")
 
         def go_on_without(error: SnakemapError) -> None:
             if safe and isinstance(error, StoreRefuses):
@@ -448,7 +456,9 @@ class ScanControlPane:
             except ParamsRefused as refused:
                 told = dict(refused.faults)
             if not SESSION.fullmatch(filling.session):
-                told["instrument_session"] = "like aa12345-1" if filling.session else "is needed, like aa12345-1"
+                told["instrument_session"] = (
+                    "must be like aa12345-1" if filling.session else "is required, like aa12345-1"
+                )
         words = estimate_text(estimate(self._loose(filling), filling.old))
         question = f"Start {filling.plan.name} for {filling.session}? {words}"
         source = f"Values are from {filling.known.source}." if filling.known.source else ""
@@ -465,7 +475,7 @@ class ScanControlPane:
             "filled": self._filled,
             "faults": told,
             "refused": self._refused,
-            "hint": f"{source} A box drawn on a map fills start, stop and center.".strip(),
+            "hint": f"{source} Draw a box on a map to fill in start, stop and center.".strip(),
             "estimate": words,
             "confirm": question if filling.params is not None else "",
             "busy": self._busy,
@@ -540,7 +550,7 @@ def _entry(one: Mapping[str, Any]) -> dict[str, Any]:
         "what": f"{one.get('what', '')} {plan or ''}".strip(),
         "time": one.get("time", 0),
         "who": f"{one.get('who', '')} at {one['address']}" if one.get("address") else str(one.get("who", "")),
-        "detail": values or (f"because: {reason}" if reason else ""),
+        "detail": values or (f"reason: {reason}" if reason else ""),
         "came": came,
         "level": "refused" if came.startswith(("refused", "failed")) else "",
     }

@@ -16,14 +16,14 @@ def worker_words(worker: WorkerStatus, *, connected: bool = True) -> tuple[str, 
     """What a worker does in a few words, and the color of its lamp.
 
     >>> worker_words(WorkerStatus("IDLE")), worker_words(WorkerStatus(trouble="gone"))
-    (('blueapi is idle', 'good'), ('blueapi is away', 'bad'))
+    (('blueapi is idle', 'good'), ('blueapi unavailable', 'bad'))
     """
     if not connected:
         return "no blueapi", "idle"
     if worker.trouble:
-        return "blueapi is away", "bad"
+        return "blueapi unavailable", "bad"
     if not worker.state:
-        return "asking blueapi…", "idle"
+        return "connecting to blueapi…", "idle"
     task = f" {worker.task.name}" if worker.task is not None and worker.state != "IDLE" else ""
     return f"blueapi is {worker.state.lower()}{task}", LEVELS.get(worker.state, "warn")
 
@@ -35,7 +35,7 @@ def estimate_text(told: Estimate) -> str:
     ('600 points, 1,200 frames, about 1:30', '600 points, 600 frames')
     """
     if told.points is None:
-        return "Points and time cannot be told beforehand."
+        return "No estimate possible"
     time_told = f", about {duration(told.seconds)}" if told.seconds is not None else ""
     return f"{told.points:,} points, {told.frames:,} frames{time_told}"
 

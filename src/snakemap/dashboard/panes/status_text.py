@@ -109,14 +109,17 @@ def lights(
     shown += _blueapi_light(worker)
     ingest = live.reports.get("ingest")
     if ingest is None and live.condition.word:
-        return [*shown, _light("worker unknown", "warn", "`snakemap ingest` cannot report while Redis stores nothing")]
+        return [
+            *shown,
+            _light("worker unknown", "warn", "`snakemap ingest` cannot report while Redis refuses to store data"),
+        ]
     if ingest is None:
         return [*shown, _light("worker lost", "bad", NO_WORKER)]
     shown.append(_light("worker", "good", f"on {ingest.get('host', '?')}, {ingest.get('waiting', 0):,} frames to read"))
     state, broker = str(ingest.get("broker") or "none"), broker_of(ingest)
     if state != "none":
         level = "good" if broker == "connected" else "bad"
-        name = "broker" if level == "good" else "broker held up" if state == "connected" else "broker lost"
+        name = "broker" if level == "good" else "broker delayed" if state == "connected" else "broker lost"
         shown.append(_light(name, level, broker))
     return shown
 
@@ -128,7 +131,7 @@ def _redis_light(told: RedisCondition) -> dict[str, str]:
     if told.evicts:
         what = f"its policy is {told.evicts}: when its memory is full it removes documents; set it to noeviction"
         return _light("Redis evicts", "warn", what)
-    return _light("Redis", "good", "the store answers")
+    return _light("Redis", "good", "Redis answers")
 
 
 def _blueapi_light(worker: WorkerStatus | None) -> list[dict[str, str]]:
@@ -138,7 +141,7 @@ def _blueapi_light(worker: WorkerStatus | None) -> list[dict[str, str]]:
     if worker.trouble:
         return [_light("blueapi lost", "bad", worker.trouble)]
     level = "good" if worker.state in ("IDLE", "RUNNING") else "warn"
-    return [_light(f"blueapi {worker.state.lower()}", level, "what blueapi's worker does")]
+    return [_light(f"blueapi {worker.state.lower()}", level, "state of the blueapi worker")]
 
 
 def sought(summaries: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -273,13 +276,13 @@ def _data_light(live: RunFollower, run: Run | None, *, now: float) -> dict[str, 
     silent = now - run.heard
     if silent > STALE_AFTER_S or live.store_lost_since is not None:
         since = time.strftime("%H:%M:%S", time.localtime(run.heard))
-        return _light(f"stale since {since}", "warn", f"nothing has come for {duration(silent)}")
-    return _light("live", "good", "points are coming in")
+        return _light(f"stale since {since}", "warn", f"no new data for {duration(silent)}")
+    return _light("live", "good", "new points arrive")
 
 
 def _past_light(moment_ms: int) -> dict[str, str]:
     at = time.strftime("%H:%M:%S", time.localtime(moment_ms / 1000))
-    return _light(f"as of {at}", "warn", "maps, histogram, table and frame show the run as it was then")
+    return _light(f"as of {at}", "warn", "maps, histogram, table and frame show the run at that time")
 
 
 def _light(name: str, level: str, title: str) -> dict[str, str]:

@@ -40,7 +40,7 @@ class EventsHandler(RequestHandler):
         except SnakemapError as full:
             self.set_status(full.status)
             self.set_header("Retry-After", str(full.retry_after_s))
-            self.finish("Too many downloads of events at this moment; try again later.\n")
+            self.finish("Too many downloads of events; try again later.\n")
             return
         try:
             await self._answer()

@@ -132,7 +132,7 @@ def data(files: OpenFiles, request: GroveRequest) -> Answer:
         if request.get("flatten") and isinstance(values, np.ndarray):
             values = np.ravel(values)
         if form != "json" and np.asarray(values).dtype.hasobject:
-            raise WrongKind(f"{found} holds strings, lists or references: those are told as json only")
+            raise WrongKind(f"{found} holds strings, lists or references: they are available as json only")
         return _sized(found, encoders.encode(values, form).content)
 
 
@@ -294,13 +294,13 @@ def _attribute_names(node: Node, keys: Sequence[str] | None) -> list[str]:
         sizes = [h5a.get_info(item.id, key.encode()).data_size for key in keys]
     else:
         if h5a.get_num_attrs(item.id) > ATTRIBUTES_MAX:
-            raise TooLarge(f"{node} has more attributes than are told at one time, {ATTRIBUTES_MAX:,}; name some")
+            raise TooLarge(f"{node} has more attributes than one answer can list, {ATTRIBUTES_MAX:,}; name some")
         sizes: list[int] = []
         h5a.iterate(item.id, lambda _name, info: sizes.append(info.data_size), info=True)
     if sum(sizes) > ATTRIBUTE_BYTES_MAX:
         raise TooLarge(
             f"{node}: its attributes are {sum(sizes) / 1e6:,.0f} MB, at most {ATTRIBUTE_BYTES_MAX / 1e6:,.0f} MB are "
-            "told at one time; name some"
+            "listed in one answer; name some"
         )
     return list(keys) if keys is not None else list(item.attrs.keys())
 
@@ -366,7 +366,7 @@ def _check_size(found: OpenDataset, chosen: Sequence[int | range], *, as_text: b
     if (as_text or dtype.hasobject) and count * _leaves(dtype) > TEXT_VALUES_MAX:
         raise TooLarge(
             f"{found}: {count * _leaves(dtype):,} values are asked for as text, and at most {TEXT_VALUES_MAX:,} are "
-            "told at one time; choose a part by selection, or format=bin"
+            "written in one answer; choose a part by selection, or format=bin"
         )
     unpacked = unpacked_bytes(found, chosen)
     if unpacked > UNPACKED_MAX:
@@ -395,8 +395,8 @@ def _leaves(dtype: np.dtype[Any]) -> int:
 
 
 def _json(told: Any) -> Answer:
-    with encoding_errors("what is told of it", "json"):
-        return _sized("what is told of it", encoders.orjson_encode(told))
+    with encoding_errors("its description", "json"):
+        return _sized("its description", encoders.orjson_encode(told))
 
 
 def _sized(what: object, written: bytes) -> Answer:

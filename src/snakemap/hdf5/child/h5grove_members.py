@@ -79,7 +79,7 @@ def node_metadata(files: OpenFiles, node: Node, path: str) -> dict[str, Any]:
         audit_storage(files, OpenDataset(node.file, item, node.path))
     with reading(node.file, f"{shown(path)} cannot be looked at"):
         if h5a.get_num_attrs(item.id) > ATTRIBUTES_MAX:
-            raise TooLarge(f"{node} has more attributes than are told at one time, {ATTRIBUTES_MAX:,}")
+            raise TooLarge(f"{node} has more attributes than one answer can list, {ATTRIBUTES_MAX:,}")
         try:
             return dict(node_content(node, path).metadata(0))
         except TypeError as error:
@@ -108,7 +108,7 @@ def encode_members(files: OpenFiles, node: Node, path: str) -> list[orjson.Fragm
     with reading(node.file, "its members cannot be listed"):
         total = group.id.get_num_objs()
         if total > MEMBERS_MAX:
-            raise TooLarge(f"{node} has {total:,} members, and at most {MEMBERS_MAX:,} are told at one time")
+            raise TooLarge(f"{node} has {total:,} members; one answer lists at most {MEMBERS_MAX:,}")
         names = list(group.keys())
     told: list[orjson.Fragment] = []
     until, room = time.monotonic() + TELLING_S, LOOK_PAYLOAD_MAX
@@ -121,7 +121,7 @@ def encode_members(files: OpenFiles, node: Node, path: str) -> list[orjson.Fragm
         told.append(orjson.Fragment(member))
         room -= len(member)
         if room < 0 or time.monotonic() > until:
-            raise TooLarge(f"{node} has {total:,} members, and more to be told of them than is at one time")
+            raise TooLarge(f"{node} has {total:,} members with more data than fits into one answer")
     return told
 
 
@@ -173,7 +173,7 @@ def names_below(node: Node) -> tuple[list[bytes], list[str]]:
     with reading(node.file, "its names cannot be listed"):
         ended = not _group(node).id.links.visit(visit, info=True)
     if not ended:
-        raise TooLarge(f"{node} has more below it than is told at one time, {PATHS_MAX:,} paths at most")
+        raise TooLarge(f"{node} has more paths below it than one answer can list, {PATHS_MAX:,}")
     return names, links
 
 

@@ -38,7 +38,6 @@ from snakemap.hdf5.child.hdf_file import (
     Node,
     OpenDataset,
     creation_of,
-    error_text,
     is_chunk_proof,
     kind_of_node,
     reading,
@@ -361,7 +360,7 @@ class OpenFiles:
             elif link.path.startswith("/"):
                 node, place = _root_group(file), ""
             parts.extendleft(reversed(_parts(link.path)))
-        raise FileBroken(f"{file}, {shown(path)} leads through too many links")
+        raise FileBroken(f"{file}, {shown(path)} has too many links in its path")
 
     def _linked(self, file: HdfFile, name: str) -> HdfFile:
         return self.open(local_path(name, self.path_map)) if name.startswith("/") else self.beside(file, name)
@@ -430,18 +429,18 @@ def _unopened(file: HdfFile, error: BaseException) -> FileNotReady | FileBroken:
     head = head_of(file.fd)
     if head is None:
         if os.pread(file.fd, HEAD_BYTES, 0).strip(b"\0"):
-            return FileBroken(f"{file} is no HDF5 file")
+            return FileBroken(f"{file} is not an HDF5 file")
         if file.young:
             return FileNotReady(f"{file} is still empty")
-        return FileBroken(f"{file} is empty, and nobody is writing to it")
+        return FileBroken(f"{file} is empty, and no program writes to it")
     if file.shrunk:
-        return FileBroken(f"{file} was cut short: {error_text(error)}")
+        return FileBroken(f"{file} was cut short: the end of the file is missing")
     flags = head[11] if len(head) == HEAD_BYTES and head[8] >= 3 else 0
     if flags & OPEN_FOR_WRITING and not flags & OPEN_FOR_SWMR:
-        return FileNotReady(f"{file} is open in its writer, which lets nobody else read yet (SWMR is not on)")
+        return FileNotReady(f"{file} is locked by its writer until the writer turns on SWMR")
     if file.young:
-        return FileNotReady(f"{file} cannot be read (yet): {error_text(error)}")
-    return FileBroken(f"{file} cannot be opened as HDF5: {error_text(error)}")
+        return FileNotReady(f"{file} is not a readable HDF5 file (yet): it is damaged or incomplete")
+    return FileBroken(f"{file} is not a readable HDF5 file (damaged or incomplete)")
 
 
 def link_of(group: h5py.Group, name: str) -> h5py.HardLink | h5py.SoftLink | h5py.ExternalLink | None:

@@ -10,7 +10,7 @@ export function render({model, el}) {
   }
   const button = make("button", "link", root)
   button.type = "button"
-  button.title = "Copy a link to what is shown, with its run, colors and zoom"
+  button.title = "Copy a link to this view, with run, colors and zoom"
   const words = make("span", "words", button)
   words.setAttribute("aria-live", "polite")
   words.textContent = "Copy link"
@@ -18,8 +18,8 @@ export function render({model, el}) {
   sheet.hidden = true
   const field = make("input", "", sheet)
   field.readOnly = true
-  field.setAttribute("aria-label", "link to what is shown")
-  make("span", "", sheet).textContent = "Ctrl+C copies"
+  field.setAttribute("aria-label", "link to this view")
+  make("span", "", sheet).textContent = "press Ctrl+C to copy"
 
   const address = (query) => {
     const url = new URL(location.href)

@@ -3,7 +3,7 @@ export function render({model, el}) {
   const list = make("ol", "audit")
   const clock = new Intl.DateTimeFormat(undefined, {month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false})
   const fill = () => {
-    const none = {number: "none", none: "Nothing has been started or stopped from here yet."}
+    const none = {number: "none", none: "No actions yet"}
     keyed(list, model.entries.length ? model.entries : [none], (entry) => entry.number, (entry) => {
       const item = make("li", "")
       if (entry.none) return item

@@ -37,7 +37,7 @@ function followConnection({model, view, el, show}) {
     if (!lost) return show(null)
     const since = lost.toLocaleTimeString("en-GB")
     const what = `No connection to the server since ${since}`
-    const then = model.guest ? "what is shown is from then" : "trying again"
+    const then = model.guest ? "the page shows data from then" : "trying again"
     show({refused, text: refused ? `Not sent. ${what}; ${then}` : `${what}; ${then}`})
   }
   const mark = () => {

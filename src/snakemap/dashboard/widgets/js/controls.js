@@ -31,12 +31,12 @@ export function render({model, el}) {
     make("h3", "", form).textContent = title
     make("p", "", form).textContent = detail
     const reason = make("input", "reason", form)
-    reason.placeholder = "reason"
+    reason.placeholder = "reason (optional)"
     reason.maxLength = 300
     reason.hidden = !reasoned
     const row = make("div", "row", form)
     const no = make("button", "", row)
-    no.textContent = "Keep going"
+    no.textContent = "Back"
     no.value = ""
     const yes = make("button", "danger", row)
     yes.textContent = title.replace(/\?.*/, "")
@@ -49,9 +49,9 @@ export function render({model, el}) {
   const all = {
     again: button("again", "Run again…", () => ask("again")),
     new: button("new", "New scan…", () => ask("new")),
-    stop: button("stop", "Stop", confirm("stop", "Stop the scan?", "The scan ends early; data so far are kept, the run is marked incomplete.", true)),
+    stop: button("stop", "Stop", confirm("stop", "Stop the scan?", "The scan ends early; data so far are kept, the run is marked incomplete if points are missing.", true)),
     abort: button("abort", "Abort", confirm("abort", "Abort the scan?", "The scan ends at once; data so far are kept, the run is marked aborted.", true)),
-    pause: button("pause", "Pause", confirm("pause", "Pause the scan?", "blueapi 1.21 may not be able to resume or to abort the scan afterwards; the run stays running until then.", false)),
+    pause: button("pause", "Pause", confirm("pause", "Pause the scan?", "blueapi 1.21 may not be able to resume or abort a paused scan. The status of the run stays running until it ends.", false)),
     resume: button("resume", "Resume", () => ask("resume")),
   }
   const clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", hour12: false})

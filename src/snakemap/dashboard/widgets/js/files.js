@@ -118,7 +118,7 @@ export function render({model, el}) {
     write(live, row.live ? "live" : "")
     write(bytes, row.kind === "hdf5" || row.kind === "file" ? size(row.size) : "")
     write(since, row.modified ? age(row.modified) : "")
-    const why = {refused: "a link that leads out of the data root, or a file that may not be read", file: "no HDF5 file", other: "no file"}
+    const why = {refused: "a link to a place outside the data root, or a file without read permission", file: "not an HDF5 file", other: "not a regular file"}
     tip(line, [readable(row.name, 1000), why[row.kind], row.modified && new Date(row.modified * 1000).toLocaleString()]
       .filter(Boolean).join("\n"))
   }
@@ -169,7 +169,7 @@ export function render({model, el}) {
     if (!search.matches(":focus") && search.value !== (state.search ?? "")) search.value = state.search ?? ""
     const few = state.found !== state.total
     write(note, state.trouble ? readable(state.trouble, 400) : state.loading ? "reading…"
-      : !state.total ? "nothing here yet" : `${few ? `${whole.format(state.found)} of ` : ""}${whole.format(state.total)} ${state.total === 1 ? "entry" : "entries"}${state.more ? ", and more that are not shown" : ""}`)
+      : !state.total ? "empty directory" : `${few ? `${whole.format(state.found)} of ` : ""}${whole.format(state.total)} ${state.total === 1 ? "entry" : "entries"}${state.more ? ", more are not shown" : ""}`)
     note.classList.toggle("bad", Boolean(state.trouble))
   }
   model.on("state", fill)

@@ -6,7 +6,7 @@ export function render({model, el}) {
   const close = make("button", "close", head)
   close.type = "button"
   close.textContent = "×"
-  close.title = "Close without starting anything"
+  close.title = "Close without starting"
   const planLine = make("label", "field", form)
   make("span", "name", planLine).textContent = "plan"
   const plan = make("select", "", planLine)

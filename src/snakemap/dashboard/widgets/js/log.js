@@ -26,7 +26,7 @@ export function render({model, el}) {
   const home = make("a", "home", bar)
   home.href = `${model.base}dashboard`
   home.textContent = "snakemap"
-  home.title = "the dashboard"
+  home.title = "to the dashboard"
   make("span", "title", bar).textContent = "log"
   const run = make("select", "run", bar)
   run.setAttribute("aria-label", "run")
@@ -35,7 +35,7 @@ export function render({model, el}) {
   search.placeholder = "text in the document"
   search.maxLength = 200
   search.setAttribute("aria-label", "text in the document")
-  search.title = 'anything in the document\'s JSON, like "exit_status": "abort"   ( / )'
+  search.title = 'search in the JSON text of the documents, like "exit_status": "abort"   ( / )'
   make("span", "gap", bar)
   const button = (name, text, title, does) => {
     const made = make("button", name, bar)
@@ -45,17 +45,17 @@ export function render({model, el}) {
     made.addEventListener("click", does)
     return made
   }
-  const pause = button("pause", "Pause", "stop the list, to read in peace; events go on being kept", () => ask("pause", {on: !model.state.paused}))
-  button("begin", "⤒", "to the first event in the store", () => { follow = false; ask("time", {ms: 0}) })
+  const pause = button("pause", "Pause", "stop the list; new events are still recorded", () => ask("pause", {on: !model.state.paused}))
+  button("begin", "⤒", "go to the first event in the store", () => { follow = false; ask("time", {ms: 0}) })
   const time = make("input", "time", bar)
   time.type = "datetime-local"
   time.step = 1
   time.setAttribute("aria-label", "go to this time")
   time.title = "go to this time"
-  button("end", "⤓", "to the newest event, and follow", () => toEnd())
+  button("end", "⤓", "go to the newest event and follow", () => toEnd())
   const save = make("a", "save", bar)
   save.textContent = "Download"
-  save.title = "what is listed, as JSON lines; snakemap replay reads them"
+  save.title = "save the listed events as JSON lines, which snakemap replay can read"
   save.setAttribute("download", "snakemap-events.jsonl")
   const chips = make("div", "chips", root)
   chips.setAttribute("role", "group")
@@ -284,8 +284,8 @@ export function render({model, el}) {
     past.hidden = !told
     if (!told) return
     write(pastWords, told.rows.length
-      ? `${plural(told.rows.length, "event")} from before what is kept at hand, from ${day(moment(told.rows[0][0]))} ${clock(moment(told.rows[0][0]))} on`
-      : "nothing of this among the older events that were looked through")
+      ? `${plural(told.rows.length, "event")} older than the list, from ${day(moment(told.rows[0][0]))} ${clock(moment(told.rows[0][0]))} on`
+      : "no matching events among the older events that were searched")
     earlier.disabled = !told.before
   }
 
@@ -297,14 +297,14 @@ export function render({model, el}) {
     if (old()) parts.push(plural(old().rows.length, "event"))
     else if (filtered) parts.push(`${plural(count(), "event")} of ${whole.format(state.kept ?? 0)}`)
     else parts.push(plural(count(), "event"))
-    if (!state.loaded) parts.push("reading what there was before…")
+    if (!state.loaded) parts.push("reading earlier events…")
     else if (searched < 1 && filtered) parts.push(`searching, ${Math.floor(100 * searched)} %`)
-    if (state.paused) parts.push(fresh ? `paused, ${whole.format(fresh)} more since` : "paused")
-    else if (!follow && !old()) parts.push("not following; End follows again")
+    if (state.paused) parts.push(fresh ? `paused, ${whole.format(fresh)} new` : "paused")
+    else if (!follow && !old()) parts.push("not following new events; press End to follow")
     write(note, parts.join(" · "))
     note.classList.toggle("bad", Boolean(state.trouble))
     const nothing = count() === 0
-    write(empty, !nothing ? "" : state.trouble ? "" : !state.loaded || searched < 1 ? "looking…" : filtered ? "No event is like this." : "Nothing has happened yet.")
+    write(empty, !nothing ? "" : state.trouble ? "" : !state.loaded || searched < 1 ? "searching…" : filtered ? "No matching events" : "No events yet")
   }
   const fillDownload = () => {
     const {filter: now = {}, frozen} = model.state
@@ -373,9 +373,9 @@ export function render({model, el}) {
       return made
     }
     if (!told.trouble) {
-      const copy = act("button", "Copy", "copy what is shown")
+      const copy = act("button", "Copy", "copy this text")
       copy.addEventListener("click", () => navigator.clipboard?.writeText(told.text).then(() => { copy.textContent = "Copied" }, () => {}))
-      const link = act("a", "Download", "the whole document")
+      const link = act("a", "Download", "download the whole document")
       link.href = `${model.base}events?cursor=${encodeURIComponent(told.cursor)}`
       link.setAttribute("download", `snakemap-${told.cursor}.jsonl`)
     }
@@ -385,7 +385,7 @@ export function render({model, el}) {
       const only = make("button", "only", facts)
       only.type = "button"
       only.textContent = `run ${readable(told.run, 80)}`
-      only.title = "only this run"
+      only.title = "list only this run"
       only.addEventListener("click", () => filter({run: told.run}))
     }
     make("span", "faint", facts).textContent = [`${day(date)} ${clock(date)}`, told.cursor, told.size !== undefined && bytes(told.size), !told.whole && "shortened"].filter(Boolean).join(" · ")

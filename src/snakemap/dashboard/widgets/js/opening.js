@@ -25,7 +25,7 @@
     const before = Number(sessionStorage.getItem(REOPENED) ?? 0)
     await pause(Math.min(FIRST_MS * 2 ** before, FIRST_MAX_MS))
     if (opened()) return
-    const line = say("This page has no connection to its server; trying again")
+    const line = say("No connection to the server; trying again")
     // the server takes requests in turn: one that answers these has answered the older one for the document
     for (let number = 0; number < ANSWERS && !opened();) {
       number = (await answers()) ? number + 1 : 0

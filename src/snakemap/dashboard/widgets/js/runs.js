@@ -17,7 +17,7 @@ export function render({model, el}) {
   }
   const day = make("input", "day", line)
   day.type = "date"
-  day.title = "runs of this day"
+  day.title = "runs of this date"
   const bar = make("div", "compare", box)
   const words = make("span", "", bar)
   const go = make("button", "", bar)
@@ -62,7 +62,7 @@ export function render({model, el}) {
     if (!row.run) return item
     const tick = make("input", "tick", item)
     tick.type = "checkbox"
-    tick.title = "tick two to compare"
+    tick.title = "select two runs to compare"
     tick.addEventListener("change", () => {
       ticked = tick.checked ? [...ticked, uid].slice(-2) : ticked.filter((one) => one !== uid)
       fill()
@@ -75,7 +75,7 @@ export function render({model, el}) {
     button.setAttribute("aria-pressed", String((run?.uid ?? "") === model.pinned))
     setData(button, "status", run?.status ?? "")
     write(title, readable(run ? `${run.plan_name || "run"}${run.scan_id != null ? ` · ${run.scan_id}` : ""}` : "Follow the newest", 80))
-    if (!run) { write(detail, "whatever begins next is shown"); return }
+    if (!run) { write(detail, "switches to each new run"); return }
     const points = run.points == null ? "" : ` · ${whole.format(run.points)}${run.expected ? ` of ${whole.format(run.expected)}` : ""}`
     write(detail, `${time.format(new Date(run.started * 1000))}${run.ended ? ` · ${lasted(run.ended - run.started)}` : ""}`)
     write(state, `${run.status}${points}`)
@@ -103,11 +103,11 @@ export function render({model, el}) {
     const found = model.runs.filter(matches)
     const filtered = !!(search.value || status.value || day.value)
     const rows = [...(filtered ? [] : [{key: "newest"}]), ...found.map((run) => ({key: `run ${run.uid}`, run}))]
-    if (filtered && !found.length) rows.push({key: "none", sentence: "No run is like that."})
-    if (model.more) rows.push({key: "more", sentence: `${whole.format(model.more)} older runs are not listed; look for them above.`})
+    if (filtered && !found.length) rows.push({key: "none", sentence: "No matching runs"})
+    if (model.more) rows.push({key: "more", sentence: `${whole.format(model.more)} older runs are not listed; search above.`})
     keyed(list, rows, (row) => row.key, create, update)
     bar.hidden = !ticked.length
-    write(words, ticked.length === 1 ? "tick one more to compare" : "two runs are ticked")
+    write(words, ticked.length === 1 ? "select one more to compare" : "two runs selected")
     go.disabled = ticked.length !== 2
   }
   for (const node of [search, status, day]) node.addEventListener("input", () => { fill(); ask() })

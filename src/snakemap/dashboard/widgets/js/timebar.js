@@ -5,13 +5,13 @@ export function render({model, el}) {
   const play = make("button", "play", bar)
   play.type = "button"
   const speed = make("select", "speed", bar)
-  speed.title = "how many times as fast as it was"
+  speed.title = "playback speed"
   speed.setAttribute("aria-label", "speed")
   const hand = make("input", "hand", bar)
   hand.type = "range"
   hand.step = "any"
-  hand.title = "drag to look back in this run; only this tab does"
-  hand.setAttribute("aria-label", "moment of the run")
+  hand.title = "drag to show an earlier time of this run, in this tab only"
+  hand.setAttribute("aria-label", "time in the run")
   const words = make("span", "words", bar)
   const live = make("button", "live", bar)
   live.type = "button"
@@ -50,10 +50,10 @@ export function render({model, el}) {
     for (const node of [play, speed, hand]) node.disabled = !known
     bar.dataset.at = moment === null ? "now" : "then"
     play.dataset.shows = playing ? "pause" : "play"
-    play.title = playing ? "pause" : moment === null ? "play this run from its beginning" : "play"
+    play.title = playing ? "pause" : moment === null ? "play this run from the start" : "play"
     play.setAttribute("aria-label", play.title)
     live.textContent = running ? "Live" : "End"
-    live.title = running ? "what comes in now" : "the run as it ended"
+    live.title = running ? "show live data" : "show the end of the run"
     live.disabled = moment === null
     words.textContent = model.state.words ?? ""
     if (speed.options.length !== speeds.length) {

@@ -1,5 +1,5 @@
 // The top bar: which run, how far it is, and whether what is shown can be trusted to be live.
-const CUT = [{name: "cut off", level: "bad", title: "nothing comes from the server of this page; what is shown is from before"}]
+const CUT = [{name: "cut off", level: "bad", title: "no connection to the server; the page shows old data"}]
 
 export function render({model, view, el}) {
   const bar = document.createElement("header")
@@ -19,7 +19,7 @@ export function render({model, view, el}) {
   lights.setAttribute("aria-live", "polite")
   const events = make("a", "events", bar)
   events.textContent = "Log"
-  events.title = "all events, as they come"
+  events.title = "log of all events, live"
   events.target = "_blank"
   events.href = `${model.base}log`
   const theme = make("button", "theme", bar)

@@ -83,7 +83,7 @@ export function render({model, el}) {
     write(star, row.default ? "★" : row.auxiliary ? "☆" : "")
     write(nx, readable(row.nx ?? "", 30))
     write(size, row.dtype ? `${row.shape}  ${readable(row.dtype, 40)}` : row.link ? `→ ${readable(row.link, 60)}` : "")
-    tip(line, [readable(row.name, 1000), row.link && `link to ${readable(row.link)}`, readable(row.why), row.default ? "drawn by default" : row.auxiliary && "auxiliary signal"]
+    tip(line, [readable(row.name, 1000), row.link && `link to ${readable(row.link)}`, readable(row.why), row.default ? "default plot" : row.auxiliary && "auxiliary signal"]
       .filter(Boolean).join("\n"))
   }
   // a row is known by its path; sentences between the rows by what they are about
@@ -105,7 +105,7 @@ export function render({model, el}) {
     download.href = link || "#"
     search.style.display = state.file ? "" : "none"
     if (!search.matches(":focus") && search.value !== (state.search ?? "")) search.value = state.search ?? ""
-    write(note, state.trouble ? readable(state.trouble) : state.note || (state.file ? "" : "Choose a file, and what is in it is listed here."))
+    write(note, state.trouble ? readable(state.trouble) : state.note || (state.file ? "" : "Choose a file to list its content."))
     note.classList.toggle("bad", Boolean(state.trouble))
     const all = state.rows ?? []
     const focused = list.contains(list.getRootNode().activeElement)
@@ -118,7 +118,7 @@ export function render({model, el}) {
   const facts = (state) => {
     const all = (state.facts ?? []).map(([name, value]) => ({name, value, kind: "fact"}))
     for (const one of state.attributes ?? []) {
-      const value = Array.isArray(one.value) ? JSON.stringify(one.value) : one.value ?? `${one.dtype || "too large to be shown"}`
+      const value = Array.isArray(one.value) ? JSON.stringify(one.value) : one.value ?? `${one.dtype || "too large to show"}`
       all.push({name: `@${one.name}`, value: `${value}${one.cut && Array.isArray(one.value) ? " …" : ""}`, kind: "attribute"})
     }
     write(title, readable(state.title ?? "", 120))
