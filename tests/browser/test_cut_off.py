@@ -140,14 +140,14 @@ def test_silence_is_seen_within_three_seconds_and_the_same_session_goes_on(
         page.wait_for_function("() => cutAt")
         silent = page.evaluate("() => cutAt - beatAt")
         assert 2_500 < silent < 1000 * (SILENCE_S + SLACK_S), silent
-        assert shown.lights() == ["cut off"]
-        assert page.title() == "⚠ cut off · snakemap"
+        assert shown.lights() == ["no connection"]
+        assert page.title() == "⚠ no connection · snakemap"
         assert page.evaluate("() => document.querySelector('link[rel~=icon]').href").startswith("data:image/svg")
         assert re.search(r"since \d\d:\d\d:\d\d; trying again$", shown.text(".figures"))
         run.add(34, 47)
         page.wait_for_timeout(2000)
         proxy.release()
-        shown.wait(lambda: "cut off" not in shown.lights() and shows(shown, run, 47), timeout_s=BACK_S)
+        shown.wait(lambda: "no connection" not in shown.lights() and shows(shown, run, 47), timeout_s=BACK_S)
         assert page.evaluate("() => [window.mark, Bokeh.documents[0].roots().length]") == [1, session]
         assert page.title() == "snakemap"
         assert page.evaluate("() => document.querySelector('link[rel~=icon]').href").endswith("favicon.ico")
@@ -169,7 +169,7 @@ def test_a_connection_that_never_carries_again_is_replaced_and_its_session_is_fr
         began = time.monotonic()
         while time.monotonic() - began < 60:
             page.wait_for_timeout(1000)
-            assert shown.lights() == ["cut off"]
+            assert shown.lights() == ["no connection"]
         run.add(34, 47)
         proxy.release()
         assert holds(lambda: is_back(page) and page.evaluate("() => window.mark === undefined"))
@@ -265,7 +265,7 @@ def test_every_pane_says_that_it_is_cut_off_while_the_server_stands_still(
     try:
         for page in tabs:
             assert holds(lambda page=page: is_cut(page)), page.url
-            assert page.title().startswith("⚠ cut off · snakemap")
+            assert page.title().startswith("⚠ no connection · snakemap")
             stale = "() => getComputedStyle(document.documentElement).getPropertyValue('--sm-stale')"
             assert "grayscale" in page.evaluate(stale)
     finally:
@@ -289,7 +289,7 @@ def test_what_is_pressed_while_cut_off_is_refused_and_never_sent_later(
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         assert shown.text(".figures").startswith("Not sent. No connection to the server since")
         proxy.release()
-        shown.wait(lambda: "cut off" not in shown.lights(), timeout_s=BACK_S)
+        shown.wait(lambda: "no connection" not in shown.lights(), timeout_s=BACK_S)
         run.add(34, 47)
         shown.wait(lambda: shows(shown, run, 47))
         assert page.evaluate("() => sm.named('histogram').title.text").startswith("total")
@@ -358,7 +358,7 @@ def test_a_page_of_a_server_that_develops_is_opened_again_and_goes_on_beating(
             run.add(34, 47)
             assert holds(lambda: shows(shown, run, 47))
             page.wait_for_timeout(1000 * SILENCE_S + 1000)
-            assert "cut off" not in shown.lights()
+            assert "no connection" not in shown.lights()
     finally:
         served.end()
 

@@ -65,7 +65,7 @@ def resource_of(doc: Mapping[str, Any]) -> Resource:
     told = doc.get("resource_kwargs")
     told = told if isinstance(told, Mapping) else {}
     if not isinstance(path, str) or not path or not isinstance(root, str) or "\0" in root + path:
-        raise DocumentError(f"resource {uid} does not say where its file is")
+        raise DocumentError(f"resource {uid} does not name its file")
     frames = told.get("frame_per_point", 1)
     if type(frames) is not int or not 0 < frames <= FRAMES_MAX:
         raise DocumentError(f"resource {uid} has {str(frames)[:40]} frames a point")
@@ -74,7 +74,7 @@ def resource_of(doc: Mapping[str, Any]) -> Resource:
         return Resource(uid, uri, DATASET, frames, None)
     template, name = told.get("template"), told.get("filename")
     if not isinstance(name, str) or "\0" in name or not _is_template(template):
-        raise DocumentError(f"resource {uid} does not say how its files are called")
+        raise DocumentError(f"resource {uid} does not name its files")
     return Resource(uid, uri, DATASET, frames, None, template=str(template), filename=name)
 
 

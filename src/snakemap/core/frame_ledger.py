@@ -470,9 +470,9 @@ def _dataset(doc: Mapping[str, Any]) -> str:
     """Path of the dataset that a stream_resource speaks of, after a look at whether its file can be found."""
     dataset = doc["parameters"].get("dataset") or doc["parameters"].get("path")
     if not isinstance(dataset, str) or not dataset:
-        raise DocumentError(f"stream_resource {doc['uid']} does not say which dataset holds its frames")
+        raise DocumentError(f"stream_resource {doc['uid']} does not name the dataset of its frames")
     try:
         urlsplit(doc["uri"])
     except ValueError as error:
-        raise DocumentError(f"stream_resource {doc['uid']} is at {doc['uri'][:100]!r}, which is no URI") from error
+        raise DocumentError(f"stream_resource {doc['uid']} is at {doc['uri'][:100]!r}, which is not a URI") from error
     return dataset

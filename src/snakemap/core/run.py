@@ -539,7 +539,7 @@ class Run:
         doc, before = self._classic.get(uid), ledger.hindrance
         if doc is None:
             return
-        reason = refusal_of(doc) or ("" if row >= 0 else "its documents do not say which frames a point has")
+        reason = refusal_of(doc) or ("" if row >= 0 else "its documents do not say which frames belong to a point")
         try:
             if not reason:
                 ledger.add_known(resource_of(doc))

@@ -51,7 +51,7 @@ SPEC_TYPES = {"Concat", "ConstantDuration", "Ellipse", "Fly", "Line", "Linspace"
 SPEC_TYPES |= {"Range", "Snake", "Spiral", "Squash", "Static", "Zip"}
 
 
-UNKNOWN_NOTE = "Shape unknown: enter rows x columns, like 7x9"
+UNKNOWN_NOTE = "Shape unknown: enter rows x columns, like 7x9."
 
 
 PATH_NOTE = "A path of one dimension: its points are drawn as one row until their positions are known."
@@ -290,7 +290,7 @@ def _from_habit(start: Mapping[str, Any], habits: ScanDefaults) -> Geometry | No
     rows, columns, snake = habits.grid
     points = start.get("num_points")
     if _whole(points) and points > 0 and points != rows * columns:
-        raise GeometryError(f"a run of {points} points, where SNAKEMAP_GRID says {rows} x {columns}")
+        raise GeometryError(f"the run has {points} points, but SNAKEMAP_GRID is {rows} x {columns}")
     raster = Raster.of_shape((rows, columns), snake=snake, source="setting SNAKEMAP_GRID")
     return Geometry(raster, GeometryConfidence.SHAPE, motors_of(start))
 

@@ -242,8 +242,8 @@ class ImageData:
         if reduced.rounded:
             self._note_rounding()
         if reduced.gaps:
-            words = f"{reduced.gaps:,} pixels of each frame of {self.key} lie in gaps between its modules"
-            self.remarks["gaps"] = f"{words}: no file ever has them, and sums leave them out."
+            words = f"{reduced.gaps:,} pixels of each frame of {self.key} are in gaps between its modules"
+            self.remarks["gaps"] = f"{words}: they have no data and are not in the sums."
 
     def _note_rounding(self) -> None:
         words = f"Sums of {self.key} do not fit into 64 bits: they are kept as float64, rounded to 16 digits."

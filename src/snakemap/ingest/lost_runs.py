@@ -35,7 +35,7 @@ def lost_because(run: Run, later: Iterable[Run], *, tally: WorkerStats, listenin
     if listening_since is None or tally.paused(run.task_id):
         return ""
     heard = max(run.heard, tally.heard.get(run.task_id or "", 0.0), listening_since)
-    return f"nothing was heard of it for {now - heard:,.0f} s" if now - heard > pace.silence_s else ""
+    return f"no documents for {now - heard:,.0f} s" if now - heard > pace.silence_s else ""
 
 
 def _replaces(other: Run, run: Run) -> bool:

@@ -329,7 +329,7 @@ class ReadLoop:
         for mark in marks:
             before = known.get(mark.name)
             if before is not None and not mark.fits(before):
-                raise FileReplaced(f"{mark.name} is not the file any more that was read before")
+                raise FileReplaced(f"{mark.name} was replaced or changed after it was read")
             if before is None or not before.checksum or not before.inode:
                 known[mark.name] = mark
 
@@ -347,7 +347,7 @@ class ReadLoop:
         doubtful = untold & ~(await self.feed.written(reader, resource, rows))
         if doubtful.any():
             first = int(np.argmax(doubtful))
-            words = f"nothing proves that frame {piece.index + first + 1:,} was written, which no document announced"
+            words = f"frame {piece.index + first + 1:,} is not in the documents and may not have been written"
             trouble = FileBroken(f"{resource.dataset}: {words}")
             trouble.ready = first
             raise trouble
@@ -401,7 +401,7 @@ class ReadLoop:
         self._left.add(piece.resource)
         self._missing[piece.resource] = -1
         self.troubles.pop("waiting", None)
-        words = f"{trouble}; what was read before stays, and no more is read of it"
+        words = f"{trouble}; data read so far are kept, no more are read"
         self.note(piece.resource, FileReplaced(words))
         self.ledger.give_up(piece)
 

@@ -72,6 +72,6 @@ def _regions(
 
 def _bands(trouble: str, frame_shape: tuple[int, int]) -> RoiSelection:
     try:
-        return RoiSelection(default_rois(frame_shape), f"{trouble}. Three equal bands serve instead.")
+        return RoiSelection(default_rois(frame_shape), f"{trouble}. Three equal bands are used instead.")
     except RoiError as worse:
         return RoiSelection((), f"{trouble}. Only the total is drawn: {worse}.")

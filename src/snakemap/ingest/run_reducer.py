@@ -199,7 +199,7 @@ class RunReducer:
         except Exception:
             log.exception("run %s: an error of our own; its frames are no longer read", self.run.uid)
             self.tally.errors["error"] += 1
-            self.troubles["crash"] = "The worker failed on this run; its log says why."
+            self.troubles["crash"] = "The worker failed on this run; see the log of the worker."
             self.crashed = True
 
     async def _work(self) -> None:
@@ -362,7 +362,7 @@ class RunReducer:
                 blank = int(np.count_nonzero(~np.isfinite(totals)))
                 if blank:
                     which = f"{blank:,} point{'s' if blank > 1 else ''} of {self.run.name_of(source)}"
-                    told.append(f"{which} cannot be summed: pixels of their frames are no numbers (NaN).")
+                    told.append(f"{which} cannot be summed: their frames contain NaN.")
         return " ".join(told)
 
     def _keep(self, entry: Entry, *, live: bool) -> None:

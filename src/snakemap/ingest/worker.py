@@ -112,7 +112,7 @@ class Worker:
                     # a task of its own, because a task group that fails leaves its task marked as cancelled
                     await asyncio.create_task(self._serve(), name="worker, serving")
                 except* LeaseLost:
-                    log.warning("another worker has taken over this store; this one waits until that one ends")
+                    log.warning("another worker uses this store now; this one waits until that one ends")
         finally:
             await self._release_lease()
 

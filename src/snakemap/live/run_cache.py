@@ -147,7 +147,7 @@ class RunCache:
                 async for fold.run, _ in folded:
                     pass
             if fold.run is None:
-                raise RunNotFound(f"the beginning of run {uid[:100]!r} is no longer in the store")
+                raise RunNotFound(f"the first documents of run {uid[:100]!r} are no longer in the store")
         except RunNotFound:
             self._folds.pop(uid, None)
             raise

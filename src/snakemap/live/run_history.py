@@ -114,7 +114,7 @@ class RunHistory:
                     if moment_of(run) > max(chapters.states, default=0):
                         chapters.keep(run)
         if run is None:
-            raise RunNotFound(f"the beginning of run {uid[:100]!r} is no longer in the store")
+            raise RunNotFound(f"the first documents of run {uid[:100]!r} are no longer in the store")
         return run
 
     def _forget(self) -> None:

@@ -64,7 +64,7 @@ class RunLoader:
             async for run, _ in folded:
                 loaded = run
         if loaded is None:
-            raise RunNotFound(f"the beginning of run {uid[:100]!r} is no longer in the store")
+            raise RunNotFound(f"the first documents of run {uid[:100]!r} are no longer in the store")
         return loaded
 
     async def extend(

@@ -170,7 +170,7 @@ class Store:
                 arguments = [self.worker, uuid4().hex, *(field for row in batch for field in row)]
                 appended = await self._append(keys=[STREAM, OWNERS, RUNS, WORKER_LEASE, LIFE], args=arguments)
                 if appended is None:
-                    raise NotTheWorker("another worker has taken over this store")
+                    raise NotTheWorker("another worker uses this store now")
                 cursors += appended
         return [cursor.decode() for cursor in cursors]
 
@@ -269,7 +269,7 @@ class Store:
         life, newest, there = state[0].decode(), state[1].decode(), bool(state[2])
         other = bool(place.life) and life != place.life
         if other or read_cursor(newest) < read_cursor(place.cursor) or (resumed and place.read and not there):
-            raise StoreRewound(f"Redis at {self.address} was emptied or restored: begin again with its first document")
+            raise StoreRewound(f"Redis at {self.address} was emptied or restored: start again from its first document")
         place.life = life
 
     async def _follow(self, after: str | StreamPosition, *, block_ms: int, count: int) -> AsyncGenerator[list[Any]]:

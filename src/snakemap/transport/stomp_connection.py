@@ -205,7 +205,7 @@ class StompConnection(stomp.ConnectionListener):
         told = ": ".join(filter(None, (frame.headers.get("message", ""), " ".join(body.split())[:300])))
         password = self.address.password
         told = told.replace(password, "***") if password and len(password) > 3 else told
-        self.reason = f"The broker at {self.address} refuses us: {told or 'it does not say why'}"
+        self.reason = f"The broker at {self.address} refuses us: {told or 'it gives no reason'}"
         self._refused = True
         self._end()
 
@@ -254,7 +254,7 @@ class StompConnection(stomp.ConnectionListener):
             # AttributeError: stomp.py's socket became None between its look and its use. Half a message may have gone
             # out, so that this connection is of no use any more
             self._cut()
-            raise BrokerUnavailable(self.reason or f"The broker at {self.address} takes nothing any more") from error
+            raise BrokerUnavailable(self.reason or f"The broker at {self.address} accepts no more data") from error
 
     def _limit_sending(self) -> bool:
         """Lets no send wait for ever for a broker that takes nothing more; whether there is still a connection."""

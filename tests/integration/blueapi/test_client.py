@@ -137,7 +137,7 @@ async def test_a_task_is_taken_in_begun_and_done(blueapi: BlueapiClient, server:
     told = await blueapi.task(task_id)
     assert told.complete
     assert told.errors == ()
-    with pytest.raises(PlanNotFound, match="has been done"):
+    with pytest.raises(PlanNotFound, match="the task is done"):
         await blueapi.begin(task_id)
 
 
@@ -200,7 +200,7 @@ async def test_two_clicks_two_tabs_and_a_retry_make_one_task(
     log = await desk.audit()
     assert [one["what"] for one in log] == ["start"] * 3
     assert log[-1]["came"] == f"task {task_id}"
-    assert log[0]["came"].startswith("refused: blueapi's worker is running")
+    assert log[0]["came"].startswith("refused: blueapi is running")
     assert (log[0]["who"], log[0]["address"], log[0]["plan"]) == ("tab t1", "10.0.0.1", server.plan)
 
 

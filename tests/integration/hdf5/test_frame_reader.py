@@ -321,7 +321,7 @@ async def test_a_file_that_its_writer_has_not_opened_to_readers_is_not_ready(rea
     with SwmrWriter(path, swmr=False) as writer:
         writer.write(3)
         age(path)
-        with pytest.raises(FileNotReady, match="SWMR is not on"):
+        with pytest.raises(FileNotReady, match="without SWMR"):
             await reader.reduce(batch(path, 0, 3, DATASET))
         writer.order("swmr")
         writer.write(1)
@@ -343,7 +343,7 @@ async def test_a_file_behind_a_user_block_is_read_like_any_other(reader, visit, 
         file["d"] = frames
         file.flush()
         path = age(visit / "held.h5")
-        with pytest.raises(FileNotReady, match="SWMR is not on"):
+        with pytest.raises(FileNotReady, match="without SWMR"):
             await reader.reduce(batch(path, 0, 5))
 
 
@@ -536,7 +536,7 @@ async def test_a_frame_that_cannot_be_unpacked_is_broken_and_the_others_are_not(
 
 async def test_frames_of_another_shape_than_promised_are_refused(reader, visit):
     path = write(visit / "scan.h5", pictures(0, 2))
-    with pytest.raises(FrameError, match="24 rows and 32 columns, and its descriptor promised 32 and 24"):
+    with pytest.raises(FrameError, match="24 rows and 32 columns, but its descriptor promises 32 and 24"):
         await reader.reduce(batch(path, 0, 2, frame_shape=(32, 24)))
 
 
@@ -630,7 +630,7 @@ async def test_the_scalars_of_a_point_are_summed(reader, visit, shape, frames_pe
     options = {"frames_per_point": frames_per_point, "point_shape": point_shape}
     read = await reader.scalars(batch(path, 2, 24, **options))
     np.testing.assert_allclose(read, values.reshape(24, -1).sum(axis=1)[2:], rtol=1e-15)
-    with pytest.raises(FileNotReady, match=r"values \(yet\), and value"):
+    with pytest.raises(FileNotReady, match=r"values \(yet\), but value"):
         await reader.scalars(batch(path, 2, 25, **options))
 
 
@@ -645,9 +645,9 @@ async def test_a_scalar_that_is_no_number_stays_none(reader, visit):
         (np.full(3, "text", h5py.string_dtype()), "holds text or records, not numbers"),
         (np.zeros(3, [("a", "u1")]), "holds text or records, not numbers"),
         (np.ones(3, np.complex64), "holds text or records, not numbers"),
-        (np.ones((3, 7)), "has 7 numbers a row, and 1 a point were promised"),
-        (np.ones((3, 0)), "no column of numbers"),
-        (np.float64(3), "no column of numbers"),
+        (np.ones((3, 7)), "has 7 numbers a row, but the descriptor promises 1 a point"),
+        (np.ones((3, 0)), "not a column of numbers"),
+        (np.float64(3), "not a column of numbers"),
     ],
 )
 async def test_what_is_no_column_of_numbers_is_refused_in_clear_words(reader, visit, data, message):
@@ -671,7 +671,7 @@ async def test_a_reader_that_talks_nonsense_about_scalars_is_given_up(data_root,
     for header, payload_bytes in (({}, 8), ({"points": 2}, 16), ({"points": 1}, 9), ({"points": "many"}, 8)):
         reader, child = FrameReader(data_root), ScriptedChild((header, bytes(payload_bytes)))
         monkeypatch.setattr(reader_process, "ReaderChild", lambda child=child: child)
-        with pytest.raises(FileBroken, match="nonsense"):
+        with pytest.raises(FileBroken, match="invalid answer"):
             await reader.scalars(batch(data_root / "scan.h5", 0, 1))
         await reader.close()
 
@@ -703,7 +703,7 @@ async def test_a_path_that_is_no_dataset_is_refused(reader, visit):
         ("/", "is a group"),
         ("type", "is a datatype"),
         ("entry/d/more", "leads through a dataset"),
-        ("entry\0", "is no path"),
+        ("entry\0", "is not a path"),
     ):
         with pytest.raises(FrameError, match=message):
             await reader.length(str(path), dataset)
@@ -883,7 +883,7 @@ async def test_a_virtual_dataset_that_draws_on_itself_does_not_even_crash_the_re
     virtual(visit / "other.h5", [("scan.h5", "d")])
     await reader.start()
     pid = reader.pid
-    with pytest.raises(FileBroken, match="draws on itself"):
+    with pytest.raises(FileBroken, match="contains itself"):
         await reader.reduce(batch(visit / "scan.h5"))
     assert reader.pid == pid
 
@@ -894,7 +894,7 @@ async def test_virtual_datasets_too_many_levels_deep_are_broken(reader, visit):
         virtual(visit / f"scan-{level}.h5", [(f"scan-{level - 1}.h5", "d")])
     reduced = await reader.reduce(batch(visit / "scan-8.h5"))
     assert reduced.sums.tolist() == plain_sums(pictures(0, 8)).tolist()
-    with pytest.raises(FileBroken, match="too many levels deep"):
+    with pytest.raises(FileBroken, match="in too many levels"):
         await reader.reduce(batch(visit / "scan-10.h5"))
 
 
@@ -936,7 +936,7 @@ async def test_a_file_that_sends_hdf5_round_in_circles_is_given_up_when_its_time
     reader = FrameReader(data_root, time_limit_s=1)
     try:
         await reader.start()
-        with pytest.raises(FileBroken, match="kept the reader busy for more than 1 s"):
+        with pytest.raises(FileBroken, match="could not be read within 1 s"):
             await reader.reduce(batch(visit / "r233.h5", dataset="/entry/vds"))
         await assert_in_order(reader, visit)
         assert reader.launches == 2
@@ -973,7 +973,7 @@ async def test_a_reader_that_hangs_is_replaced_when_its_time_is_up(visit, data_r
         await reader.start()
         assert reader.pid is not None
         os.kill(reader.pid, signal.SIGSTOP)
-        with pytest.raises(FileBroken, match="busy for more than 1 s"):
+        with pytest.raises(FileBroken, match="could not be read within 1 s"):
             await reader.reduce(batch(path, 0, 2))
         await assert_in_order(reader, visit)
         assert reader.launches == 2
@@ -1063,7 +1063,7 @@ async def test_a_reader_that_talks_nonsense_is_given_up(data_root, monkeypatch, 
     header, payload_bytes = NONSENSE[case]
     reader, child = FrameReader(data_root), ScriptedChild((header, bytes(payload_bytes)))
     monkeypatch.setattr(reader_process, "ReaderChild", lambda: child)
-    with pytest.raises(FileBroken, match="nonsense"):
+    with pytest.raises(FileBroken, match="invalid answer"):
         await reader.reduce(batch(data_root / "scan.h5", 0, 1))
     assert child.killed
     assert reader.pid is None

@@ -355,7 +355,7 @@ async def test_only_the_slice_that_was_asked_for_is_read(looker, visit):
     for bad in ([4], [-1], [0, 0, 0, 0], [[0, 4, 0]], [[3, 1, 1]], [[-1, 2, 1]], [[0, 1]]):
         with pytest.raises(FrameError):
             await looker.read(str(path), "d", bad)
-    with pytest.raises(FrameError, match="120 values are asked for, at most 100"):
+    with pytest.raises(FrameError, match="120 values are requested, at most 100"):
         await looker.read(str(path), "d", most=100)
 
 
@@ -368,7 +368,7 @@ async def test_absurd_shapes_and_bombs_are_told_and_not_unpacked(looker, visit):
         file.create_dataset("one chunk", (1 << 29,), "u1", chunks=(1 << 29,), compression="gzip")
     assert (await looker.about(str(path), "absurd"))["bytes"] == 10**15
     assert (await looker.read(str(path), "absurd", [5, [0, 100, 1]])).values.tolist() == [0] * 100
-    with pytest.raises(FrameError, match="values are asked for"):
+    with pytest.raises(FrameError, match="values are requested"):
         await looker.read(str(path), "absurd")
     with pytest.raises(FrameError, match="would have to be unpacked"):
         await looker.read(str(path), "bomb", [[0, 5 << 27, 1 << 20]])

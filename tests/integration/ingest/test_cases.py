@@ -349,7 +349,7 @@ async def test_classic_files_that_are_not_read_leave_the_maps_to_the_scalars(red
             root / "xsp3", "XSP3", "x.h5"
         ),
         "has 0 frames a point": classic(root / "none", "AD_HDF5", "ad.h5", frame_per_point=0),
-        "does not say how its files are called": classic(
+        "does not name its files": classic(
             root / "width", "AD_HDF5_SINGLE", "files", template="%s%s_%999999999d.h5", filename="im"
         ),
         "is not in the data root": classic(root / "outside", "AD_HDF5", str(tmp_path / "elsewhere" / "ad.h5")),

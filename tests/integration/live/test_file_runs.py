@@ -147,7 +147,7 @@ async def test_called_off_the_maps_stay_as_they_are_and_it_can_be_opened_again(l
         run = await lab.run(again)
     assert summary["status"] == "aborted"
     assert summary["points"] < 3000
-    assert "called off" in summary["reason"]
+    assert "stopped on the page" in summary["reason"]
     assert again != uid
     assert_maps(run, frames)
 
@@ -223,7 +223,7 @@ async def test_what_is_no_stack_of_frames_is_refused(
 ) -> None:
     with h5py.File(tmp_path / "scan.h5", "w") as file:
         file["d"] = np.zeros(shape)
-    with pytest.raises(FrameError, match="no stack of frames"):
+    with pytest.raises(FrameError, match="not a stack of frames"):
         await opened(looker, "scan.h5", "/d")
 
 

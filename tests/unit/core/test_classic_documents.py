@@ -58,7 +58,7 @@ def test_frames_a_point_that_are_no_number_are_refused(frames: Any) -> None:
 
 @pytest.mark.parametrize("path", ["", None, 5, "a\0b"])
 def test_a_resource_without_a_path_is_refused(path: Any) -> None:
-    with pytest.raises(DocumentError, match="does not say where its file is"):
+    with pytest.raises(DocumentError, match="does not name its file"):
         resource_of(resource(path=path))
 
 
@@ -81,7 +81,7 @@ def test_a_template_makes_the_name_of_the_file_of_each_frame(template: str, name
     ["%s%s_%999999999d", "%s%s_%.999999999d", "%s%s%s_%d", "%s_%d", "%s%s", "%s%s_%f", "%(a)s%s%d", "%s%s%*d", None, 5],
 )
 def test_a_template_that_would_fill_the_memory_or_is_none_is_refused(template: Any) -> None:
-    with pytest.raises(DocumentError, match="does not say how its files are called"):
+    with pytest.raises(DocumentError, match="does not name its files"):
         resource_of(resource("AD_HDF5_SINGLE", "files", template=template, filename="im"))
 
 

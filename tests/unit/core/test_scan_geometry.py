@@ -700,7 +700,7 @@ def test_the_habitual_grid_serves_a_run_that_tells_nothing_or_as_many_points() -
 def test_the_habitual_grid_is_not_forced_on_a_run_of_another_number_of_points() -> None:
     raster = told({"num_points": 40}, GRID)
     assert raster.described == "40, from num_points"
-    assert "a run of 40 points, where SNAKEMAP_GRID says 7 x 9" in raster.note
+    assert "the run has 40 points, but SNAKEMAP_GRID is 7 x 9" in raster.note
 
 
 @pytest.mark.parametrize("grid", [(0, 9, True), (10**6, 10**6, True), (-7, -9, True)])

@@ -151,7 +151,7 @@ async def test_frames_of_floats_with_nan_leave_their_pixel_blank() -> None:
     grids = maps(beamline)
     np.testing.assert_array_equal(grids, expected_maps(scan, ALL, BANDS))
     assert np.flatnonzero(np.isnan(grids[:, 0, 3])).tolist() == [0, 3], "red holds the pixel, and so does the total"
-    assert "1 point of camera cannot be summed: pixels of their frames are no numbers" in beamline.summary()["note"]
+    assert "1 point of camera cannot be summed: their frames contain NaN" in beamline.summary()["note"]
     assert beamline.summary()["status"] == "complete"
     descriptor = beamline.store.of("descriptor")[-1]
     assert descriptor["data_keys"]["total"]["dtype_numpy"] == "<f8"
@@ -763,7 +763,7 @@ def test_rois_that_cannot_be_used_give_way_to_three_bands_and_say_why(told: Any,
     found = regions({"rois": told})
     assert found.rois == default_rois((100, 200))
     assert words in found.trouble
-    assert found.trouble.endswith("Three equal bands serve instead.")
+    assert found.trouble.endswith("Three equal bands are used instead.")
 
 
 def test_a_frame_too_small_for_bands_has_a_total_alone() -> None:
@@ -784,8 +784,8 @@ async def test_rois_that_cannot_be_used_are_told_in_the_summary_and_again_after_
         beamline.start()
         beamline.publish(*scan.whole()[6:])
         await beamline.until_settled("run")
-    assert "Three equal bands serve instead." in beamline.summary()["note"]
-    assert "Three equal bands serve instead." in beamline.store.of("settled")[0]["reason"]
+    assert "Three equal bands are used instead." in beamline.summary()["note"]
+    assert "Three equal bands are used instead." in beamline.store.of("settled")[0]["reason"]
     np.testing.assert_array_equal(maps(beamline), expected_maps(scan, ALL, BANDS))
 
 
@@ -1074,7 +1074,7 @@ async def test_an_error_of_our_own_in_one_run_stops_no_other(caplog: pytest.LogC
         beamline.publish(*bad.whole()[:8], *scan.whole())
         await beamline.until_settled("run")
         assert beamline.summary()["status"] == "complete"
-        assert "its log says why" in beamline.summary("bad")["note"]
+        assert "see the log of the worker" in beamline.summary("bad")["note"]
     assert "run bad: an error of our own" in caplog.text
 
 
@@ -1213,7 +1213,7 @@ async def test_a_run_of_which_nothing_is_heard_is_lost() -> None:
         assert beamline.summary()["status"] == "running"
         await beamline.clock.advance(10)
         assert beamline.summary()["status"] == "lost"
-        assert beamline.summary()["reason"].startswith("lost: nothing was heard of it for 9")
+        assert beamline.summary()["reason"].startswith("lost: no documents for 9")
 
 
 async def test_progress_is_a_sign_of_life() -> None:

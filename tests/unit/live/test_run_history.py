@@ -154,7 +154,7 @@ async def test_a_run_that_is_not_there_is_not_found_and_leaves_nothing() -> None
         await past.run_at("nobody", 1)
     assert not past._chapters
     store.entries = [entry for entry in store.entries if entry is not entries[0]]
-    with pytest.raises(RunNotFound, match="beginning"):
+    with pytest.raises(RunNotFound, match="first documents"):
         await past.run_at(uid, 2**50)
     store.fail()
     with pytest.raises(StoreUnavailable):

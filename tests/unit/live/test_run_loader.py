@@ -46,5 +46,5 @@ async def test_a_run_is_extended_by_what_came_after_its_cursor() -> None:
 async def test_a_run_without_its_beginning_is_not_found() -> None:
     store, uid = await scanned()
     del store.entries[0]
-    with pytest.raises(RunNotFound, match="the beginning of run"):
+    with pytest.raises(RunNotFound, match="the first documents of run"):
         await loader_of(store).load(uid)

@@ -322,5 +322,7 @@ def channel_of(datapath: str) -> str:
     """
     name = datapath.rstrip("/").rpartition("/")[2]
     if not name.endswith(SUFFIX):
-        raise NotThere(f"{datapath[:200]!r} is no path of a map: those end in RedTotal, GreenTotal, BlueTotal or Total")
+        raise NotThere(
+            f"{datapath[:200]!r} is not a path of a map; such a path ends in RedTotal, GreenTotal, BlueTotal or Total"
+        )
     return name.removesuffix(SUFFIX).lower() or SUFFIX.lower()

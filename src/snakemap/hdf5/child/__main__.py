@@ -254,7 +254,7 @@ class FileReader:
         """As :meth:`_reduce`, of a dataset (height, width) that is one frame, the only one of its point."""
         height, width = found.dataset.shape
         if height * width * found.dataset.dtype.itemsize > CHUNK_BYTES_MAX or not height * width:
-            raise FrameError(f"{found} is no frame that can be read: its shape is {found.dataset.shape}")
+            raise FrameError(f"{found} is not a readable frame: its shape is {found.dataset.shape}")
         size = found.file.size
         audited = self._require(found, points=range(1), rows_per_point=height)
         rois = _rois(found, request, FrameLayout(1, (height, width)))
@@ -276,7 +276,7 @@ class FileReader:
         """As :meth:`_reduce`, of a dataset (rows, columns, height, width) whose points are its rows and columns."""
         columns, shape = request.get("columns", 0), found.dataset.shape
         if len(shape) != GRID_RANK or shape[1] != columns or not min(shape[2:]):
-            raise FrameError(f"{found} is no grid of frames with {columns:,} columns: its shape is {shape}")
+            raise FrameError(f"{found} is not a grid of frames with {columns:,} columns: its shape is {shape}")
         start, stop, size = request["start"], request["stop"], found.file.size
         audited = self._require_grid(found, range(start, stop), columns)
         rois = _rois(found, request, FrameLayout(1, (shape[2], shape[3])))
@@ -367,12 +367,12 @@ def _scalar_rows(found: OpenDataset, request: FrameRequest) -> int:
     if kind not in "biuf":
         raise FrameError(f"{found} holds text or records, not numbers: no map can be made of it")
     if not shape or 0 in shape[1:]:
-        raise FrameError(f"{found} is no column of numbers: its shape is {shape}")
+        raise FrameError(f"{found} is not a column of numbers: its shape is {shape}")
     per_point, told = request["frames_per_point"], request.get("point_shape", ())
     rows = scalar_rows(shape, frames_per_point=per_point, point_shape=told)
     values = math.prod(shape[1:])
     if values > max(per_point, 1) or rows * values * found.dataset.dtype.itemsize > PORTION_BYTES:
-        raise FrameError(f"{found} has {values:,} numbers a row, and {per_point:,} a point were promised")
+        raise FrameError(f"{found} has {values:,} numbers a row, but the descriptor promises {per_point:,} a point")
     return rows
 
 
@@ -383,7 +383,7 @@ def _rois(found: OpenDataset, request: FrameRequest, layout: FrameLayout) -> lis
     if expected is not None and list(expected) != [rows, columns]:
         raise FrameError(
             f"{found} has frames of {rows} rows and {columns} columns, "
-            f"and its descriptor promised {expected[0]} and {expected[1]}"
+            f"but its descriptor promises {expected[0]} and {expected[1]}"
         )
     rois = [Roi(str(number), *bounds) for number, bounds in enumerate(request["rois"], 1)]
     for roi in rois:

@@ -175,7 +175,7 @@ def _look(files: OpenFiles, node: Node, path: str) -> tuple[tuple[int, ...], Any
             return None
         found = OpenDataset(there.file, there.item, there.path)
         files.allow(found)
-        with reading(there.file, "its frames cannot be looked at"):
+        with reading(there.file, "its frames cannot be read"):
             shape, dtype = there.item.shape, dtype_of(there.item.id.get_type())
         return (
             (shape, dtype) if shape and len(shape) == RANK and 0 not in shape and values_of(dtype) == "number" else None

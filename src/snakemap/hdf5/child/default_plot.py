@@ -58,7 +58,7 @@ def signal_plot(files: OpenFiles, file: HdfFile, path: str) -> dict[str, Any]:
     group = files.node(files.again(file), place)
     if not isinstance(group.item, h5py.Group):
         return plot_of(None, "", "", "")
-    with reading(group.file, f"{shown(place)} cannot be looked at"):
+    with reading(group.file, f"{shown(place)} cannot be read"):
         signal, auxiliary = signal_of(group.item), auxiliary_of(group.item)
         title = _title(files, group) if signal == parts[-1] else ""
         return plot_of(group.item, place, parts[-1] if parts[-1] in (signal, *auxiliary) else "", title)

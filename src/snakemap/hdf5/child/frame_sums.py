@@ -101,7 +101,7 @@ def sum_grid(
     dataset, columns = found.dataset, found.dataset.shape[1]
     frame_bytes = math.prod(dataset.shape[2:]) * dataset.dtype.itemsize
     if frame_bytes > CHUNK_BYTES_MAX:
-        raise FrameError(f"{found} has frames of {frame_bytes / 1e6:,.0f} MB; so large ones are not read")
+        raise FrameError(f"{found} has frames of {frame_bytes / 1e6:,.0f} MB, too large to read")
     # a chunk that holds several points is unpacked once
     portion = max(1, PORTION_BYTES // frame_bytes, (dataset.chunks or (1, 1))[1])
     parts: list[Sums] = []

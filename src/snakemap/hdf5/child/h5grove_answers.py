@@ -252,7 +252,7 @@ def _last_link(files: OpenFiles, file: HdfFile, parts: Sequence[str], missing: s
         raise
     if not isinstance(parent.item, h5py.Group):
         raise NotThere(missing)
-    with reading(parent.file, f"{shown(parts[-1])} cannot be looked up"):
+    with reading(parent.file, f"{shown(parts[-1])} cannot be read"):
         try:
             return link_of(parent.item, parts[-1])
         except KeyError as error:
@@ -318,7 +318,7 @@ def _chosen(files: OpenFiles, request: GroveRequest) -> tuple[OpenDataset, list[
     if is_chunk_too_large(found):
         raise TooLarge(f"{found} has chunks too large to unpack, of more than {CHUNK_BYTES_MAX / 1e6:,.0f} MB")
     files.allow(found)
-    with reading(found.file, "its values cannot be looked at"):
+    with reading(found.file, "its values cannot be read"):
         shape, dtype = found.dataset.shape, dtype_of(found.dataset.id.get_type())
     if dtype is None:
         raise WrongKind(f"{found} is of a kind that numpy does not know")
@@ -335,14 +335,14 @@ def _selected(found: OpenDataset, shape: Sequence[int], selection: str | None) -
     try:
         members = () if selection is None else parse_slice(selection)
     except (TypeError, ValueError) as error:
-        raise SelectionError(f"{text} is no selection like 0,:,2:8") from error
+        raise SelectionError(f"{text} is not a selection like 0,:,2:8") from error
     if len(members) > len(shape):
         raise SelectionError(f"{text} has {len(members)} members, and {found} has {len(shape)} dimensions")
     chosen: list[int | range] = []
     for size, member in zip(shape, [*members, *[slice(None)] * (len(shape) - len(members))], strict=True):
         if isinstance(member, int):
             if not -size <= member < size:
-                raise SelectionError(f"{text}: {found} has {size:,} of what number {member:,} is asked for")
+                raise SelectionError(f"{text}: {found} has size {size:,}, but number {member:,} is requested")
             chosen.append(member % size)
         elif member.step is not None and member.step < 1:
             raise SelectionError(f"{text}: steps go forward, from 1 on")
@@ -360,12 +360,12 @@ def _check_size(found: OpenDataset, chosen: Sequence[int | range], *, as_text: b
     size = count * max(kind.get_size(), dtype.itemsize)
     if size > DATA_MAX:
         raise TooLarge(
-            f"{found}: {size / 1e6:,.0f} MB are asked for, and at most {DATA_MAX / 1e6:,.0f} MB are read at one time; "
+            f"{found}: {size / 1e6:,.0f} MB are requested, and at most {DATA_MAX / 1e6:,.0f} MB are read at one time; "
             "choose a part by selection"
         )
     if (as_text or dtype.hasobject) and count * _leaves(dtype) > TEXT_VALUES_MAX:
         raise TooLarge(
-            f"{found}: {count * _leaves(dtype):,} values are asked for as text, and at most {TEXT_VALUES_MAX:,} are "
+            f"{found}: {count * _leaves(dtype):,} values are requested as text, and at most {TEXT_VALUES_MAX:,} are "
             "written in one answer; choose a part by selection, or format=bin"
         )
     unpacked = unpacked_bytes(found, chosen)

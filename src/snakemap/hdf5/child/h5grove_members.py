@@ -65,7 +65,7 @@ def audit_storage(files: OpenFiles, found: OpenDataset) -> None:
 
 def is_chunk_too_large(found: OpenDataset) -> bool:
     """Return whether one chunk of a dataset is larger than an answer may be."""
-    with reading(found.file, f"{shown(found.path)} cannot be looked at"):
+    with reading(found.file, f"{shown(found.path)} cannot be read"):
         return math.prod(found.dataset.chunks or ()) * found.dataset.id.get_type().get_size() > CHUNK_BYTES_MAX
 
 
@@ -77,7 +77,7 @@ def node_metadata(files: OpenFiles, node: Node, path: str) -> dict[str, Any]:
     item = node.item
     if isinstance(item, h5py.Dataset):
         audit_storage(files, OpenDataset(node.file, item, node.path))
-    with reading(node.file, f"{shown(path)} cannot be looked at"):
+    with reading(node.file, f"{shown(path)} cannot be read"):
         if h5a.get_num_attrs(item.id) > ATTRIBUTES_MAX:
             raise TooLarge(f"{node} has more attributes than one answer can list, {ATTRIBUTES_MAX:,}")
         try:
@@ -138,7 +138,7 @@ def _member(files: OpenFiles, node: Node, group: h5py.Group, path: str, name: st
 
 
 def _member_metadata(files: OpenFiles, node: Node, group: h5py.Group, path: str, name: str) -> Any:
-    with reading(node.file, f"{shown(name)} cannot be looked up"):
+    with reading(node.file, f"{shown(name)} cannot be read"):
         link = link_of(group, name)
     below = hdf_path_join(path, name)
     try:

@@ -123,7 +123,7 @@ class Hyperslab:
         hyperslab = kind == h5s.SEL_HYPERSLABS
         count = space.get_select_hyper_nblocks() if hyperslab else space.get_select_elem_npoints()
         if count > BOXES_MAX:
-            raise FileBroken(f"a mapping of {count:,} separate pieces is not looked through")
+            raise FileBroken(f"a mapping of {count:,} separate pieces is too complex to read")
         if hyperslab:
             boxes = np.asarray(space.get_select_hyper_blocklist(), np.int64).reshape(count, 2, -1)
         else:

@@ -132,7 +132,7 @@ class OpenFiles:
         """
         if path not in file.virtuals:
             found = as_dataset(self._walk(file, path, follow_files=True))
-            with reading(found.file, f"{shown(path)} cannot be looked at"):
+            with reading(found.file, f"{shown(path)} cannot be read"):
                 virtual = found.virtual
             if not virtual:
                 return found
@@ -266,7 +266,7 @@ class OpenFiles:
         address, state = h5o.get_info(found.dataset.id).addr, found.file.state
         known = found.file.maps.get(address)
         if known is None or known[0] != state:
-            with reading(found.file, f"the sources of {shown(found.path)} cannot be looked up"):
+            with reading(found.file, f"the sources of {shown(found.path)} cannot be read"):
                 known = state, VirtualMap.of(creation_in_hdf5(found))
             for name in {mapping.file for mapping in known[1].mappings if "%" not in mapping.file} - {"."}:
                 self._refuse_outside(found.file, name)
@@ -337,7 +337,7 @@ class OpenFiles:
     def _walk(self, file: HdfFile, path: str, *, follow_files: bool) -> Node:
         """Walks one link at a time, so that HDF5 never follows one by itself."""
         if "\0" in path:
-            raise FrameError(f"{shown(path)} is no path in a file")
+            raise FrameError(f"{shown(path)} is not a path in a file")
         node, place, parts = _root_group(file), "", deque(_parts(path))
         for _ in range(HOPS_MAX):
             if not parts:
@@ -378,7 +378,7 @@ class OpenFiles:
                 return h5py.Dataset(h5d.open(node.id, raw, access))
             if kind == h5o.TYPE_NAMED_DATATYPE:
                 return h5py.Datatype(h5t.open(node.id, raw))
-        raise FrameError(f"{file}, {shown(path)} is no group, dataset or datatype")
+        raise FrameError(f"{file}, {shown(path)} is not a group, dataset or datatype")
 
 
 def _needed(found: OpenDataset, rows: range, columns: range | None) -> Need:
@@ -437,7 +437,7 @@ def _unopened(file: HdfFile, error: BaseException) -> FileNotReady | FileBroken:
         return FileBroken(f"{file} was cut short: the end of the file is missing")
     flags = head[11] if len(head) == HEAD_BYTES and head[8] >= 3 else 0
     if flags & OPEN_FOR_WRITING and not flags & OPEN_FOR_SWMR:
-        return FileNotReady(f"{file} is locked by its writer until the writer turns on SWMR")
+        return FileNotReady(f"{file} is open for writing without SWMR and cannot be read yet")
     if file.young:
         return FileNotReady(f"{file} is not a readable HDF5 file (yet): it is damaged or incomplete")
     return FileBroken(f"{file} is not a readable HDF5 file (damaged or incomplete)")
@@ -466,7 +466,7 @@ def link_of(group: h5py.Group, name: str) -> h5py.HardLink | h5py.SoftLink | h5p
 
 def _link(file: HdfFile, node: h5py.Group, name: str, path: str) -> Any:
     """What kind of link a member of a group is."""
-    with reading(file, f"{shown(path)} cannot be looked up"):
+    with reading(file, f"{shown(path)} cannot be read"):
         try:
             return link_of(node, name)
         except KeyError as error:

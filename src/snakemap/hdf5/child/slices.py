@@ -50,7 +50,7 @@ def read_slice(files: OpenFiles, request: InspectRequest) -> tuple[dict[str, Any
         return _read_part(files, request, parts)
     files.allow(found)
     dataset = found.dataset
-    with reading(found.file, "its values cannot be looked at"):
+    with reading(found.file, "its values cannot be read"):
         shape, dtype = dataset.shape, dtype_of(dataset.id.get_type())
     kind = values_of(dtype)
     if shape is None or dtype is None or kind == "none":
@@ -60,7 +60,7 @@ def read_slice(files: OpenFiles, request: InspectRequest) -> tuple[dict[str, Any
     numbers = kind in ("number", "complex", "bool", "enum")
     most = min(request.get("most", ELEMENTS), ELEMENTS_MAX if numbers else ROWS_MAX)
     if math.prod(sizes) > most:
-        raise FrameError(f"{found}: {math.prod(sizes):,} values are asked for, at most {most:,} are read at one time")
+        raise FrameError(f"{found}: {math.prod(sizes):,} values are requested, at most {most:,} are read at one time")
     _check_unpacking(found, chosen)
     check_written(found, chosen)
     with reading(found.file, "its values cannot be read"):
@@ -88,7 +88,7 @@ def _read_part(files: OpenFiles, request: InspectRequest, parts: StackParts) -> 
     if not isinstance(frame, int):
         raise FrameError(f"{request['node']} is a stack in several files: its frames are read one at a time")
     if not 0 <= frame < parts.shape[0]:
-        raise FrameError(f"{request['node']} has {parts.shape[0]:,} frames of what number {frame:,} is asked for")
+        raise FrameError(f"{request['node']} has {parts.shape[0]:,} frames, but frame number {frame:,} is requested")
     part = parts.at(frame)
     if part.there:
         inside: InspectRequest = {**request, "node": part.path, "selection": [frame - part.start, *rest]}
@@ -109,17 +109,17 @@ def _read_part(files: OpenFiles, request: InspectRequest, parts: StackParts) -> 
 def _selection(found: OpenDataset, shape: Sequence[int], asked: Sequence[int | Sequence[int]]) -> list[int | range]:
     """A number or a range for every dimension, none of them out of range."""
     if len(asked) > len(shape):
-        raise FrameError(f"{found} has {len(shape)} dimensions, and {len(asked)} are asked for")
+        raise FrameError(f"{found} has {len(shape)} dimensions, but {len(asked)} are requested")
     chosen: list[int | range] = []
     for size, one in zip(shape, [*asked, *([0, size, 1] for size in shape[len(asked) :])], strict=True):
         if isinstance(one, int):
             if not 0 <= one < size:
-                raise FrameError(f"{found} has {size:,} of what number {one:,} is asked for")
+                raise FrameError(f"{found} has size {size:,}, but number {one:,} is requested")
             chosen.append(one)
             continue
         start, stop, step = one
         if step < 1 or not 0 <= start <= stop:
-            raise FrameError(f"{found}: {start}:{stop}:{step} is no selection")
+            raise FrameError(f"{found}: {start}:{stop}:{step} is not a valid selection")
         chosen.append(range(min(start, size), min(stop, size), step))
     return chosen
 
@@ -170,7 +170,7 @@ def check_written(found: OpenDataset, chosen: Sequence[int | range]) -> None:
         (one if isinstance(one, int) else one.start) // size * size
         for one, size in zip(chosen, dataset.chunks, strict=True)
     )
-    with reading(found.file, "its frames cannot be looked up"):
+    with reading(found.file, "its frames cannot be read"):
         missing = dataset.id.get_chunk_info_by_coord(corner).byte_offset is None
         filled = dataset.id.get_create_plist().fill_value_defined() == h5d.FILL_VALUE_USER_DEFINED
     if missing and not filled:

@@ -137,11 +137,11 @@ def about(files: OpenFiles, request: InspectRequest) -> dict[str, Any]:
     }
     if isinstance(item, h5py.Dataset):
         files.allow(OpenDataset(node.file, item, node.path))
-        with reading(node.file, f"{shown(node.path)} cannot be looked at"):
+        with reading(node.file, f"{shown(node.path)} cannot be read"):
             told |= _dataset(item)
         told["nexus"] = _quietly(node.file, lambda: signal_plot(files, file, request["node"]))
     elif isinstance(item, h5py.Group):
-        with reading(node.file, f"{shown(node.path)} cannot be looked at"):
+        with reading(node.file, f"{shown(node.path)} cannot be read"):
             told["members"] = item.id.get_num_objs()
         told["nexus"] = _quietly(node.file, lambda: group_plot(files, node))
         told |= _stack(files, files.node(files.again(file), request["node"]))
@@ -174,7 +174,7 @@ def _stack(files: OpenFiles, node: Node) -> dict[str, Any]:
 def _quietly(file: HdfFile, plot: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What is told of a plot; what is wrong with it spoils nothing else."""
     try:
-        with reading(file, "its plots cannot be looked up"):
+        with reading(file, "its plots cannot be read"):
             return plot()
     except SnakemapError:
         return plot_of(None, "", "", "")
@@ -232,7 +232,7 @@ def _filter(told: tuple[int, int, tuple[int, ...], bytes]) -> str:
 def _group(node: Node) -> h5py.Group:
     if isinstance(node.item, h5py.Group):
         return node.item
-    raise FrameError(f"{node} has no members: it is no group")
+    raise FrameError(f"{node} has no members: it is not a group")
 
 
 def _member(files: OpenFiles, node: Node, group: h5py.Group, name: str) -> dict[str, Any]:
@@ -241,7 +241,7 @@ def _member(files: OpenFiles, node: Node, group: h5py.Group, name: str) -> dict[
         "name": name, "link": "hard", "target": "", "kind": "broken", "why": "", "shape": None, "dtype": "", "nx": "",
     }  # fmt: skip
     try:
-        with reading(node.file, f"{shown(name)} cannot be looked up"):
+        with reading(node.file, f"{shown(name)} cannot be read"):
             link = link_of(group, name)
         if isinstance(link, h5py.SoftLink):
             told |= {"link": "soft", "target": plain(link.path)}
@@ -264,13 +264,13 @@ def _opened(files: OpenFiles, node: Node, name: str) -> dict[str, Any]:
     item = there.item
     if isinstance(item, h5py.Dataset):
         found = OpenDataset(there.file, item, there.path)
-        with reading(there.file, f"{shown(name)} cannot be looked at"):
+        with reading(there.file, f"{shown(name)} cannot be read"):
             virtual = found.virtual
             if not virtual:
                 item.refresh()
         if virtual:
             files.allow(found)
-        with reading(there.file, f"{shown(name)} cannot be looked at"):
+        with reading(there.file, f"{shown(name)} cannot be read"):
             shape = item.shape
             dtype = described(dtype_of(item.id.get_type()))
             interpreted = text_attribute(item, "interpretation")
@@ -281,7 +281,7 @@ def _opened(files: OpenFiles, node: Node, name: str) -> dict[str, Any]:
             "interpretation": interpreted,
         }
     if isinstance(item, h5py.Group):
-        with reading(there.file, f"{shown(name)} cannot be looked at"):
+        with reading(there.file, f"{shown(name)} cannot be read"):
             return {"kind": "group", "nx": class_of(item), "members": item.id.get_num_objs()}
     return {"kind": "datatype", "dtype": described(dtype_of(item.id))}
 

@@ -82,7 +82,7 @@ class Need:
 
 def _array(index: Indices | range) -> Indices:
     if len(index) > CHUNK_BYTES_MAX:
-        raise FileBroken(f"{len(index):,} elements along one dimension are more than is looked through")
+        raise FileBroken(f"{len(index):,} elements along one dimension are too many")
     return np.arange(index.start, index.stop) if isinstance(index, range) else index
 
 
@@ -293,7 +293,7 @@ class WrittenAudit:
             if names in self._looked_at:
                 continue
             if len(self._looked_at) >= SOURCES_MAX and not mapping.patterned:
-                raise FileBroken(f"{found} draws on more than {SOURCES_MAX:,} sources")
+                raise FileBroken(f"{found} uses more than {SOURCES_MAX:,} sources")
             self._looked_at.add(names)
             try:
                 self.allow(self._source(found, *names))
@@ -302,11 +302,11 @@ class WrittenAudit:
                     return
                 raise
         if mapping.patterned:
-            raise FileBroken(f"{found} draws on more than {BLOCKS_MAX:,} sources")
+            raise FileBroken(f"{found} uses more than {BLOCKS_MAX:,} sources")
 
     def _source(self, found: OpenDataset, name: str, path: str) -> OpenDataset:
         if not name.startswith("/") and found.file.name.parent != self._directory:
-            raise FileRefused(f"{found} has sources relative to another directory, which are not followed")
+            raise FileRefused(f"{found} has sources relative to another directory, which is not supported")
         return as_dataset(self._files._walk(self._file(found.file, name), path, follow_files=False))
 
     def _file(self, file: HdfFile, name: str) -> HdfFile:
@@ -319,9 +319,9 @@ class WrittenAudit:
         """While the sources of a virtual dataset are looked at: it is none of them itself."""
         key = (found.file.identity, h5o.get_info(found.dataset.id).addr)
         if key in self._within:
-            raise FileBroken(f"{found} is a virtual dataset that draws on itself")
+            raise FileBroken(f"{found} is a virtual dataset that contains itself")
         if len(self._within) >= DEPTH_MAX:
-            raise FileBroken(f"{found} draws on virtual datasets too many levels deep")
+            raise FileBroken(f"{found} uses virtual datasets in too many levels")
         self._within.append(key)
         try:
             yield
@@ -338,11 +338,11 @@ def _lack(backing: _Backing, missing: npt.NDArray[np.bool_], trouble: Callable[[
 
 def creation_in_hdf5(found: OpenDataset) -> h5p.PropDCID:
     """Return the creation properties of a dataset whose numbers are in HDF5 files."""
-    with reading(found.file, f"{shown(found.path)} cannot be looked at"):
+    with reading(found.file, f"{shown(found.path)} cannot be read"):
         creation = creation_of(found.dataset)
         external = creation.get_external_count()
     if external:
-        raise FileRefused(f"{found} keeps its frames outside HDF5, which is not followed")
+        raise FileRefused(f"{found} stores its frames outside HDF5, which is not supported")
     return creation
 
 
@@ -358,7 +358,7 @@ def row_word(found: OpenDataset) -> str:
 
 def _unproved(found: OpenDataset, row: int) -> FileNotReady:
     what = row_word(found)
-    return FileNotReady(f"{found}: storage is allotted for {what} {row + 1:,}, and nothing proves that it was written")
+    return FileNotReady(f"{found}: storage is allocated for {what} {row + 1:,}, but it may not have been written")
 
 
 def _unmapped(found: OpenDataset, row: int) -> FileBroken:
@@ -389,7 +389,7 @@ def _look_at_length(found: OpenDataset, need: Need, backing: _Backing) -> None:
 
     def trouble(first: int) -> FileNotReady:
         asked = int(need.rows[first]) + 1
-        return FileNotReady(f"{found} has {length:,} {what}s (yet), and {what} {asked:,} is asked for")
+        return FileNotReady(f"{found} has {length:,} {what}s (yet), but {what} {asked:,} is requested")
 
     backing.lack(need.rows >= length, trouble)
 
@@ -418,7 +418,7 @@ def _look_at_chunks(found: OpenDataset, need: Need, backing: _Backing, *, proved
     def corners(start: int) -> Iterator[tuple[int, ...]]:
         return product(*others[: need.axis], (start,), *others[need.axis + 1 :])
 
-    with reading(found.file, f"the frames of {shown(found.path)} cannot be looked up"):
+    with reading(found.file, f"the frames of {shown(found.path)} cannot be read"):
         missing = _missing_chunks(found, starts, corners, need.axis)
         lacking = np.isin(need.rows // step * step, list(missing))
         backing.lack(lacking, lambda first: missing[int(need.rows[first] // step * step)])

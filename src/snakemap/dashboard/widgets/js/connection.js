@@ -228,7 +228,7 @@ function outermost(model, view, el) {
 
 // title and icon of the browser's tab
 function markTab(lost) {
-  const sign = "⚠ cut off · "
+  const sign = "⚠ no connection · "
   const title = document.title.startsWith(sign) ? document.title.slice(sign.length) : document.title
   document.title = lost ? sign + title : title
   let icons = [...document.querySelectorAll('link[rel~="icon"]')]

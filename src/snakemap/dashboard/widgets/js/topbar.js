@@ -1,5 +1,5 @@
 // The top bar: which run, how far it is, and whether what is shown can be trusted to be live.
-const CUT = [{name: "cut off", level: "bad", title: "no connection to the server; the page shows old data"}]
+const CUT = [{name: "no connection", level: "bad", title: "no connection to the server; the page shows old data"}]
 
 export function render({model, view, el}) {
   const bar = document.createElement("header")
