@@ -6,11 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from hypothesis import settings
 from tests.support.made_up import MadeUpRun
 from tests.support.nginx import Proxy, proxied
 from tests.support.rabbitmq import RabbitMQ
 
 from snakemap.store.embedded_redis import EmbeddedRedis
+
+# how long an example takes depends on what else the machine does
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session")
