@@ -17,6 +17,7 @@ from snakemap.errors import SnakemapError
 __all__ = ["BackgroundTasks"]
 
 T = TypeVar("T")
+Result = Callable[[Any], None]
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class BackgroundTasks:
 
     def __init__(self, document: Document) -> None:
         self.document = document
-        self._waiting: dict[str, tuple[Callable[[], Awaitable[Any]], Callable[[Any], None], Callable[[Any], None]]] = {}
+        self._waiting: dict[str, tuple[Callable[[], Awaitable[Any]], Result, Result, Result]] = {}
         self._tasks: dict[str, asyncio.Future[None]] = {}
         self._gone = False
 
@@ -41,6 +42,7 @@ class BackgroundTasks:
         then: Callable[[T], None],
         *,
         failed: Callable[[SnakemapError], None],
+        unused: Callable[[T], None] = lambda result: None,
     ) -> None:
         """Does something on the event loop, and tells the page of it.
 
@@ -49,16 +51,17 @@ class BackgroundTasks:
             work: what is to be done.
             then: what becomes of the result; it may change the page.
             failed: what becomes of an error.
+            unused: frees a result that comes too late to be of use.
         """
         if self._gone:
             return
-        self._waiting[kind] = work, then, failed
+        self._waiting[kind] = work, then, failed, unused
         if kind not in self._tasks:
             self._tasks[kind] = asyncio.ensure_future(self._go(kind))
 
     def forget(self, kind: str) -> None:
         """Nobody waits for this any more; what is on its way ends by itself."""
-        self._waiting[kind] = _nothing, lambda _: None, lambda _: None
+        self._waiting[kind] = _nothing, _ignore, _ignore, _ignore
 
     def close(self) -> None:
         """Nothing comes of any of them any more."""
@@ -68,28 +71,37 @@ class BackgroundTasks:
     async def _go(self, kind: str) -> None:
         try:
             while waiting := self._waiting.pop(kind, None):
-                work, then, failed = waiting
+                work, then, failed, unused = waiting
+                free: Callable[[], None] = functools.partial(_ignore, None)
                 try:
-                    told = functools.partial(then, await work())
+                    result = await work()
+                    told, free = functools.partial(then, result), functools.partial(unused, result)
                 except SnakemapError as error:
                     told = functools.partial(failed, error)
                 except Exception:
                     log.exception("an errand of a tab (%s) failed", kind)
                     told = functools.partial(failed, SnakemapError("internal error; see the log of the server"))
-                if kind not in self._waiting and not self._gone:
-                    soon(self.document, functools.partial(self._tell, told))
+                if kind in self._waiting or self._gone:
+                    free()
+                else:
+                    soon(self.document, functools.partial(self._tell, told, free))
         finally:
             del self._tasks[kind]
 
-    def _tell(self, told: Callable[[], None]) -> None:
+    def _tell(self, told: Callable[[], None], free: Callable[[], None]) -> None:
         """Tell the page, once the browser has all models that it may be about."""
         if self._gone:
+            free()
             return
         if unsent(self.document):
-            later(self.document, functools.partial(self._tell, told), UNSENT_MS)
+            later(self.document, functools.partial(self._tell, told, free), UNSENT_MS)
             return
         with set_curdoc(self.document):
             told()
+
+
+def _ignore(_: Any) -> None:
+    """Do nothing."""
 
 
 async def _nothing() -> None:

@@ -95,3 +95,27 @@ async def test_nothing_comes_of_it_when_it_is_forgotten_or_the_tab_is_gone(erran
     errands.run("read", lambda: work(3), told.append, failed=fail)
     await rest()
     assert told == []
+
+
+async def test_a_result_that_comes_too_late_is_freed(errands: BackgroundTasks) -> None:
+    shown: list[int] = []
+    freed: list[int] = []
+    gate = asyncio.Event()
+
+    async def work(number: int) -> int:
+        await gate.wait()
+        return number
+
+    for number in (1, 2):
+        errands.run("open", lambda number=number: work(number), shown.append, failed=fail, unused=freed.append)
+        await rest()
+    gate.set()
+    await rest()
+    assert (shown, freed) == ([2], [1])
+    gate.clear()
+    errands.run("open", lambda: work(3), shown.append, failed=fail, unused=freed.append)
+    await rest()
+    errands.close()
+    gate.set()
+    await rest()
+    assert (shown, freed) == ([2], [1, 3])

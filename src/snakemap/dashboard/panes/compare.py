@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import colorcet
@@ -152,12 +152,15 @@ class CompareView(pn.viewable.Viewer):
             complain(error)
             failed()
 
-        self.errands.run("compare", open_both, show, failed=refuse)
+        self.errands.run("compare", open_both, show, failed=refuse, unused=self._release)
 
     def let_go(self) -> None:
         """Ends the comparison."""
         runs, self.runs = self.runs, None
-        for run in runs or ():
+        self._release(runs or ())
+
+    def _release(self, runs: Sequence[Run]) -> None:
+        for run in runs:
             self.tab.live.release(run.uid)
 
     def close(self) -> None:
