@@ -19,7 +19,7 @@ STALE = {"filter": "var(--sm-stale, none)"}
 
 FONT = "Inter, 'Source Sans 3', 'Helvetica Neue', Arial, sans-serif"
 
-HOVER_VALUE = "\nreturn quantity(value, unit).replace(/[&<>\"']/g, (one) => `&#${one.charCodeAt(0)};`)"
+HOVER_VALUE = "\nreturn quantity(value, unit)"
 TICK_LABEL = "\nreturn (this.labels ??= tickLabels(ticks, unit))[index]"
 
 
@@ -36,7 +36,7 @@ def counts_formatter() -> CustomJSTickFormatter:
 def value_hover(unit: str = "") -> CustomJSHover:
     """A value with its unit beside the pointer: the formatter of a ``{custom}`` field of a :func:`tooltip`.
 
-    The tooltip is markup, and units come from documents, so what is written is escaped.
+    Units come from documents; Bokeh writes what a formatter returns as text.
     """
     return CustomJSHover(code=script_of("quantity") + HOVER_VALUE, args={"unit": unit})
 
