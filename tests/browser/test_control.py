@@ -169,7 +169,7 @@ def test_a_blueapi_that_is_killed_in_mid_scan_is_told_and_recovers(
     blueapi.start()
     tab.wait(lambda: tab.text(".controls .words") == "blueapi is idle")
     press(tab, "again")
-    tab.wait(lambda: "kept when it was started" in tab.text(".plan .hint"))
+    tab.wait(lambda: "the record of its start" in tab.text(".plan .hint"))
     expect(tab.page.locator(".plan [name=columns]")).to_have_value("30")
     fill(tab, SMALL)
     start(tab)

@@ -336,7 +336,7 @@ def test_a_page_whose_token_is_too_old_is_opened_again(pages: Stack, chromium: B
 
     page.route("**/dashboard", age)
     page.goto(f"{pages.url}/dashboard")
-    assert holds(lambda: "no connection to its server" in page.locator("p[role=status]").inner_text())
+    assert holds(lambda: "No connection to the server" in page.locator("p[role=status]").inner_text())
     assert holds(lambda: is_back(page))
     assert len(opened_times) == 2
     context.close()

@@ -109,7 +109,7 @@ def test_the_address_of_a_session_shows_another_browser_nothing(
         answer = other.goto(f"{steered.url}/dashboard?bokeh-session-id={session}")
         assert answer is not None
         assert answer.status == 403
-        assert "cannot be named in an address" in other.inner_text("body")
+        assert "must not contain a session id" in other.inner_text("body")
         other.close()
     assert MINE in holder(page)
 

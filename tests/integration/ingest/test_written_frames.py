@@ -385,7 +385,7 @@ async def test_nothing_of_another_file_gets_into_the_maps(
         await chain.play(case)
 
         async def said() -> bool:
-            return "what was read before stays" in str((await chain.lab.summary(case.uid)).get("note"))
+            return "data read so far are kept" in str((await chain.lab.summary(case.uid)).get("note"))
 
         await chain.lab.until(said)
         case.stop(primary=12)
@@ -402,7 +402,7 @@ async def test_nothing_of_another_file_gets_into_the_maps(
             assert (await chain.outcome(later)).channel("total") == snaked(3, 4, sums(12, first=101))
     assert outcome.channel("total") == snaked(3, 4, sums(6))
     assert outcome.run.status == "incomplete"
-    assert outcome.words.count("what was read before stays") == 1
+    assert outcome.words.count("data read so far are kept") == 1
 
 
 async def test_a_worker_that_comes_after_another_recognizes_the_file(redis_url: str, tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ async def test_a_worker_that_comes_after_another_recognizes_the_file(redis_url: 
             await lab.until_settled(case.uid)
             outcome = await chain.outcome(case)
     assert outcome.channel("total") == snaked(3, 4, sums(6))
-    assert "what was read before stays" in outcome.words
+    assert "data read so far are kept" in outcome.words
     assert outcome.run.status == "incomplete"
 
 
@@ -465,7 +465,7 @@ async def test_a_worker_that_comes_after_another_recognizes_the_file_of_scalars(
             outcome = await chain.outcome(case)
     assert outcome.channel("total") == snaked(3, 4, sums(12))
     assert outcome.channel("det", "scalars") == snaked(3, 4, [1, 2, 3, 4, 5, 6])
-    assert "what was read before stays" in outcome.words
+    assert "data read so far are kept" in outcome.words
 
 
 async def test_that_sums_are_rounded_is_still_said_when_another_process_reads_the_store(

@@ -183,7 +183,7 @@ def test_a_bad_resource_that_comes_before_its_descriptor_spoils_no_other() -> No
     one = FrameLedger()
     one.add_resource(resource("bad", parameters={}))
     one.add_resource(resource("s"))
-    with pytest.raises(DocumentError, match="bad does not say which dataset"):
+    with pytest.raises(DocumentError, match="bad does not say name the dataset"):
         one.add_descriptor(descriptor())
     assert (one.data_key, list(one.resources)) == ("camera", ["s"])
 
@@ -198,12 +198,12 @@ def test_a_dataset_may_be_called_path(parameters: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"parameters": {}}, "which dataset"),
-        ({"parameters": {"dataset": 5}}, "which dataset"),
-        ({"parameters": {"dataset": ["/a"]}}, "which dataset"),
-        ({"parameters": {"dataset": ""}}, "which dataset"),
-        ({"uri": "file://["}, "no URI"),
-        ({"uri": "//[::1"}, "no URI"),
+        ({"parameters": {}}, "name the dataset"),
+        ({"parameters": {"dataset": 5}}, "name the dataset"),
+        ({"parameters": {"dataset": ["/a"]}}, "name the dataset"),
+        ({"parameters": {"dataset": ""}}, "name the dataset"),
+        ({"uri": "file://["}, "not a URI"),
+        ({"uri": "//[::1"}, "not a URI"),
     ],
     ids=str,
 )
