@@ -183,7 +183,7 @@ def test_a_bad_resource_that_comes_before_its_descriptor_spoils_no_other() -> No
     one = FrameLedger()
     one.add_resource(resource("bad", parameters={}))
     one.add_resource(resource("s"))
-    with pytest.raises(DocumentError, match="bad does not say name the dataset"):
+    with pytest.raises(DocumentError, match="bad does not name the dataset"):
         one.add_descriptor(descriptor())
     assert (one.data_key, list(one.resources)) == ("camera", ["s"])
 
