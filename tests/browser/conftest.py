@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 from tests.support.browser import ARGUMENTS, CHROMIUM, Shown, open_page, patient
+from tests.support.made_up import MadeUpRun
 from tests.support.patience import PATIENCE
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Program, Stack
@@ -76,3 +77,11 @@ def tab(pages: Stack, chromium: Browser, redis_url: str) -> Iterator[Shown]:
     yield shown
     shown.page.close()
     assert shown.errors == []
+
+
+@pytest.fixture
+def run(redis_url: str) -> MadeUpRun:
+    """The first 33 points of a run."""
+    run = MadeUpRun(redis_url)
+    run.add(1, 33)
+    return run

@@ -62,13 +62,6 @@ def proxy(pages: Stack) -> Iterator[Proxy]:
         yield between
 
 
-@pytest.fixture
-def run(redis_url: str) -> MadeUpRun:
-    run = MadeUpRun(redis_url)
-    run.add(1, 33)
-    return run
-
-
 @contextmanager
 def opened(chromium: Browser, url: str) -> Iterator[Shown]:
     context = chromium.new_context(viewport={"width": 1280, "height": 800})

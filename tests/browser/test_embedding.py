@@ -130,13 +130,6 @@ def grows(shown: Shown, run: MadeUpRun) -> None:
     shown.wait(lambda: shows(shown, run, 47))
 
 
-@pytest.fixture
-def run(redis_url: str) -> MadeUpRun:
-    run = MadeUpRun(redis_url)
-    run.add(1, 33)
-    return run
-
-
 def test_a_page_of_plain_html_holds_live_maps(
     served: Stack, ports: dict[str, int], chromium: Browser, run: MadeUpRun, tmp_path: Path
 ) -> None:

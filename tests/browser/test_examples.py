@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
 from playwright.sync_api import Browser, Page
 from tests.support.browser import SCRIPT, Shown
 from tests.support.http import answers
@@ -22,13 +21,6 @@ from tests.support.stack import Program, Stack
 EXAMPLES = Path(__file__).parents[2] / "examples"
 IMAGES = """() => JSON.stringify(sm.models().filter((model) => model.data?.image?.length).map(({data}) =>
   ({shape: data.image[0].shape, values: Array.from(data.image[0])})))"""
-
-
-@pytest.fixture
-def run(redis_url: str) -> MadeUpRun:
-    run = MadeUpRun(redis_url)
-    run.add(1, 33)
-    return run
 
 
 @contextmanager

@@ -256,14 +256,14 @@ class Run:
         if self.stop is None:
             return ""
         reason = str(self.stop.get("reason") or "")
-        told = [reason if not reason or reason[-1] in ".!?" else f"{reason}."]
+        parts = [reason if not reason or reason[-1] in ".!?" else f"{reason}."]
         missing = (self.expected or 0) - self.points
         if self.status == "incomplete" and missing > 0:
-            told.append(f"{missing:,} of {self.expected:,} points are missing.")
+            parts.append(f"{missing:,} of {self.expected:,} points are missing.")
         if self.filled:
-            told.append(f"{_points(self.filled, 'extra ')} recovered from the file.")
-        told = list(filter(None, told))
-        return " ".join(told) if len(told) > 1 else reason or "".join(told)
+            parts.append(f"{_points(self.filled, 'extra ')} recovered from the file.")
+        parts = list(filter(None, parts))
+        return " ".join(parts) if len(parts) > 1 else reason or "".join(parts)
 
     @property
     def _lacks(self) -> bool:
@@ -278,23 +278,23 @@ class Run:
     @property
     def remarks(self) -> list[str]:
         """What is missing of it, what its sums leave out, and what is not drawn, a sentence each."""
-        told: list[str] = []
+        parts: list[str] = []
         for name, lost in self.lost_events.items():
             if lost:
                 whole = max(self.streams[name].events, self._told_events(name) or 0)
                 of = "" if name == self.main.stream else f" of {name}"
-                told.append(f"{lost:,} of {whole:,} events{of} are missing.")
+                parts.append(f"{lost:,} of {whole:,} events{of} are missing.")
         if self._blank is not None:
-            told.append(
+            parts.append(
                 f"No frame of {self.name_of(self._blank)} could be read; the maps show {self.name_of(self.main)}."
             )
         opened = self.start.get(OPENED)
         missing = opened.get("missing") if isinstance(opened, Mapping) else None
         if isinstance(missing, str) and missing:
-            told.append(missing[:MISSING_MAX])
+            parts.append(missing[:MISSING_MAX])
         for source in self.sources.values():
-            told += source.remarks.values()
-        return [*told, *self.unused]
+            parts += source.remarks.values()
+        return [*parts, *self.unused]
 
     @property
     def unused(self) -> list[str]:

@@ -75,29 +75,29 @@ class BackgroundTasks:
                 free: Callable[[], None] = functools.partial(_ignore, None)
                 try:
                     result = await work()
-                    told, free = functools.partial(then, result), functools.partial(unused, result)
+                    show, free = functools.partial(then, result), functools.partial(unused, result)
                 except SnakemapError as error:
-                    told = functools.partial(failed, error)
+                    show = functools.partial(failed, error)
                 except Exception:
                     log.exception("an errand of a tab (%s) failed", kind)
-                    told = functools.partial(failed, SnakemapError("internal error; see the log of the server"))
+                    show = functools.partial(failed, SnakemapError("internal error; see the log of the server"))
                 if kind in self._waiting or self._gone:
                     free()
                 else:
-                    soon(self.document, functools.partial(self._tell, told, free))
+                    soon(self.document, functools.partial(self._deliver, show, free))
         finally:
             del self._tasks[kind]
 
-    def _tell(self, told: Callable[[], None], free: Callable[[], None]) -> None:
+    def _deliver(self, show: Callable[[], None], free: Callable[[], None]) -> None:
         """Tell the page, once the browser has all models that it may be about."""
         if self._gone:
             free()
             return
         if unsent(self.document):
-            later(self.document, functools.partial(self._tell, told, free), UNSENT_MS)
+            later(self.document, functools.partial(self._deliver, show, free), UNSENT_MS)
             return
         with set_curdoc(self.document):
-            told()
+            show()
 
 
 def _ignore(_: Any) -> None:

@@ -19,7 +19,7 @@ from holoviews.streams import Stream
 
 from snakemap.core.run import Run
 from snakemap.errors import SnakemapError
-from snakemap.holoviews import Changed, LiveCells, LiveImage, dimensions
+from snakemap.holoviews import Changed, Drawing, LiveCells, LiveImage, dimensions
 from snakemap.live.run_follower import RunFollower
 from snakemap.render.cache import RenderCache
 from snakemap.render.map_view import MapView
@@ -29,9 +29,6 @@ from snakemap.render.pyramid import PyramidLevel
 __all__ = ["MapOfRun"]
 
 log = logging.getLogger(__name__)
-
-Drawing = Stream.define("Drawing", drawing=0)
-"""Has an element made again: another run, or another shape of the same one."""
 
 
 class MapOfRun:

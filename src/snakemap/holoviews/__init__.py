@@ -8,12 +8,13 @@
 
 from snakemap.holoviews.cells import Cells, LiveCells
 from snakemap.holoviews.dimensions import dimensions
-from snakemap.holoviews.elements import Changed, LiveHistogram, LiveImage, live
+from snakemap.holoviews.elements import Changed, Drawing, LiveHistogram, LiveImage, live
 from snakemap.holoviews.plots import LiveHistogramPlot, LiveImagePlot, NewCells
 
 __all__ = [
     "Cells",
     "Changed",
+    "Drawing",
     "LiveCells",
     "LiveHistogram",
     "LiveHistogramPlot",

@@ -14,7 +14,7 @@ from holoviews.streams import Stream
 
 from snakemap.holoviews.cells import Cells, LiveCells
 
-__all__ = ["Changed", "LiveHistogram", "LiveImage", "live"]
+__all__ = ["Changed", "Drawing", "LiveHistogram", "LiveImage", "live"]
 
 Sink = Callable[[int, npt.NDArray[np.integer]], None]
 """Takes the version that a plot shows from now on, and the cells that are new to it."""
@@ -110,6 +110,10 @@ class Changed(Stream):
 
     A plot that gets only this sends the new cells at once: HoloViews would first evaluate every `DynamicMap`.
     """
+
+
+Drawing = Stream.define("Drawing", drawing=0)
+"""Has elements drawn as a whole, by the number of the drawing."""
 
 
 def live(element: Any, cells: LiveCells | Sequence[LiveCells]) -> hv.DynamicMap:

@@ -17,10 +17,10 @@ import numpy.typing as npt
 import param
 from bokeh.models import GlyphRenderer, Image, Quad
 
-from snakemap.dashboard.panes.picture_plot import Drawing, InFigure, drawn
+from snakemap.dashboard.panes.picture_plot import InFigure, drawn
 from snakemap.holoviews import LiveHistogram, LiveHistogramPlot, LiveImage, LiveImagePlot
 
-__all__ = ["BarsImage", "Drawing", "MapImage", "Shown", "bars_plot", "map_plot"]
+__all__ = ["BarsImage", "MapImage", "Shown", "bars_plot", "map_plot"]
 
 
 class Shown:

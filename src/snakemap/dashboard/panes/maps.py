@@ -46,13 +46,13 @@ from snakemap.core.run import Run
 from snakemap.dashboard.callbacks import on_events
 from snakemap.dashboard.client_state import ClientState, resettable, script
 from snakemap.dashboard.figure_theme import FONT, apply_theme, save_tool, value_formatter
-from snakemap.dashboard.panes.map_plot import Drawing, MapImage, Shown, map_plot
+from snakemap.dashboard.panes.map_plot import MapImage, Shown, map_plot
 from snakemap.dashboard.permalink import NUMBER_MAX, rounded
 from snakemap.dashboard.pipeline import SMALLEST, Pipeline
 from snakemap.dashboard.quantities import takes_prefix, unit_text
 from snakemap.dashboard.theme import NO_LOGARITHM, THEMES, Theme, channel_color
 from snakemap.dashboard.widgets import stylesheet
-from snakemap.holoviews import Changed, dimensions
+from snakemap.holoviews import Changed, Drawing, dimensions
 from snakemap.render.palettes import palette
 from snakemap.render.stage_path import StagePath
 

@@ -15,14 +15,10 @@ import numpy.typing as npt
 import param
 from holoviews.plotting.bokeh import RasterPlot, RGBPlot
 from holoviews.plotting.util import initialize_dynamic
-from holoviews.streams import Stream
 
-from snakemap.holoviews import dimensions
+from snakemap.holoviews import Drawing, dimensions
 
-__all__ = ["RENDERER", "Drawing", "InFigure", "Picture", "colored", "drawn", "picture"]
-
-Drawing = Stream.define("Drawing", drawing=0)
-"""Has the plots of a tab drawn as a whole, by the number of the drawing."""
+__all__ = ["RENDERER", "InFigure", "Picture", "colored", "drawn", "picture"]
 
 RENDERER = hv.renderer("bokeh")
 
