@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 from tests.support import scans
 from tests.support.beamline import Scan
-from tests.support.http import answers
+from tests.support.http_requests import answers
 from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Program

@@ -20,7 +20,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 from tests.support.browser import SCRIPT, Shown, open_page
 from tests.support.documented import block
-from tests.support.http import answers
+from tests.support.http_requests import answers
 from tests.support.made_up import MadeUpRun
 from tests.support.notebook import Notebook
 from tests.support.patience import PATIENCE, eventually

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Browser, Page
 from tests.support.browser import SCRIPT, Shown
-from tests.support.http import answers
+from tests.support.http_requests import answers
 from tests.support.made_up import MadeUpRun
 from tests.support.notebook import Notebook
 from tests.support.patience import eventually

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import httpx
-from tests.support.http import get
+from tests.support.http_requests import get
 from tests.support.patience import eventually
 
 __all__ = ["begin", "end", "simulated"]

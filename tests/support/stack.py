@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support.http import answers
+from tests.support.http_requests import answers
 from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import free_port
 

@@ -30,7 +30,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from tests.support import scans
 from tests.support.beamline import Scan
-from tests.support.http import answers
+from tests.support.http_requests import answers
 from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Program

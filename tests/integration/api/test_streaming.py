@@ -19,7 +19,7 @@ import redis
 from tests.integration.api.test_api import Api, farewell, heard, serving, until, worker
 from tests.support import scans
 from tests.support.beamline import Scan
-from tests.support.http import answers
+from tests.support.http_requests import answers
 from tests.support.patience import PATIENCE, eventually, patiently
 from tests.support.rabbitmq import free_port
 from tests.support.stack import Program

@@ -70,7 +70,7 @@ def test_ended_sessions_leave_no_document_behind_during_a_scan(
     file = tmp_path / "documents"
     with stack.pages.log.open("wb") as log:
         server = subprocess.Popen(
-            [python, census.__file__, str(file), *arguments],
+            [python, "-P", census.__file__, str(file), *arguments],  # -P: modules beside it shadow no others
             env=environment,
             stdout=log,
             stderr=log,

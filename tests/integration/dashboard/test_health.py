@@ -13,7 +13,7 @@ import pytest
 import redis
 from prometheus_client.parser import text_string_to_metric_families
 from tests.support.beamline import Scan
-from tests.support.http import get
+from tests.support.http_requests import get
 from tests.support.lab import Lab, write_frames
 from tests.support.own_redis import OwnRedis
 from tests.support.patience import eventually, patiently

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.http import answers
+from tests.support.http_requests import answers
 from tests.support.patience import eventually
 from tests.support.rabbitmq import free_port
 from tests.support.stack import die_with_parent

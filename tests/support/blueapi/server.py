@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import httpx
-from tests.support.http import get
+from tests.support.http_requests import get
 from tests.support.patience import eventually
 from tests.support.rabbitmq import free_port
 from tests.support.stack import die_with_parent
