@@ -387,5 +387,5 @@ class FrameNotFound(SnakemapError):
 
 
 def kinds(of: type[SnakemapError] = SnakemapError) -> list[type[SnakemapError]]:
-    """Every class of errors, itself among them."""
+    """Return every class of errors, itself among them."""
     return [of, *(kind for direct in of.__subclasses__() for kind in kinds(direct))]

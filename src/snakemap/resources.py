@@ -11,17 +11,17 @@ CHECKOUT = PACKAGE.parent.parent
 
 
 def app_dir() -> Path:
-    """The directory of the pages that ``panel serve`` is given."""
+    """Return the directory of the pages that ``panel serve`` is given."""
     return _found("app")
 
 
 def assets_dir() -> Path:
-    """The directory of logo and pictures."""
+    """Return the directory of logo and pictures."""
     return _found("assets")
 
 
 def asset(name: str) -> str:
-    """The text of one of our own assets, like the logo."""
+    """Return the text of one of our own assets, like the logo."""
     return (assets_dir() / name).read_text(encoding="utf-8")
 
 

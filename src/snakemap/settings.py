@@ -20,12 +20,12 @@ ROOT_PATH_PATTERN = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
 
 def _state_home() -> Path:
-    """Where a program keeps its state, by the XDG convention."""
+    """Return where a program keeps its state, by the XDG convention."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "snakemap"
 
 
 def grid_from_text(text: str) -> tuple[int, int, bool]:
-    """Reads a shape: rows (slow), columns (fast), and whether every second row runs back.
+    """Read a shape: rows (slow), columns (fast), and whether every second row runs back.
 
     Raises:
         ValueError: when the text is none.

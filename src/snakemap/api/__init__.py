@@ -1,4 +1,4 @@
-"""The REST and WebSocket API: the one stream, for other programs."""
+"""REST and WebSocket API over the document stream."""
 
 from snakemap.api.app import create_app
 from snakemap.api.server import run

@@ -1,4 +1,4 @@
-"""The application: routes, errors, life."""
+"""The FastAPI application: routes, middleware, error handlers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from snakemap import __version__
-from snakemap.api.auth import discreet
+from snakemap.api.auth import redact_ids
 from snakemap.api.compat.davidia import davidia
 from snakemap.api.compat.visr import visr
-from snakemap.api.error_responses import INVALID, answer, answer_to, problems_of
+from snakemap.api.error_responses import INVALID, error_response, problem_text, response_to
 from snakemap.api.middleware.body_limit import BodyLimit
-from snakemap.api.middleware.etags import Variants
-from snakemap.api.middleware.origins import KnownHosts
+from snakemap.api.middleware.etags import VaryHeaders
+from snakemap.api.middleware.origins import HostCheck
 from snakemap.api.middleware.rate_limit import RateLimit
 from snakemap.api.middleware.request_metrics import RequestMetricsMiddleware
 from snakemap.api.models import Tag
@@ -38,7 +38,7 @@ from snakemap.api.routes.plans import plans
 from snakemap.api.routes.random import random
 from snakemap.api.routes.runs import meta, router
 from snakemap.api.routes.sessions import sessions
-from snakemap.api.schema import described
+from snakemap.api.schema import openapi_schema
 from snakemap.api.service import Service
 from snakemap.errors import OriginRefused, SnakemapError
 from snakemap.settings import Settings
@@ -51,30 +51,30 @@ log = logging.getLogger(__name__)
 
 GZIP_BYTES_MIN = 1024
 GZIP_LEVEL = 5
-"""Maps become hardly smaller beyond, and take several times as long."""
+"""Higher levels make maps hardly smaller, and take several times as long."""
 
 TAGS = {
-    Tag.RUNS: "What was scanned, and how it stands.",
+    Tag.RUNS: "Runs and their state.",
     Tag.MAPS: "Counts on a grid.",
-    Tag.DOCUMENTS: "The stream itself; every entry has a cursor, and whoever goes on after the last one that came "
-    "misses nothing and gets nothing twice. By WebSocket too: /api/documents?after= is every event live, "
-    "/api/runs/{uid}/documents?after= are those of one run. Who cannot keep up is closed "
+    Tag.DOCUMENTS: "The document stream. Every entry has a cursor; a client that continues after the last cursor it "
+    "received misses nothing and gets nothing twice. Also by WebSocket: /api/documents?after= sends every event live, "
+    "/api/runs/{uid}/documents?after= those of one run. A client that cannot keep up is disconnected "
     "with code 1013 and the reason.",
-    Tag.FILES: "The directories of the data root; nothing outside it is ever told.",
-    Tag.PLANS: "Starting, stopping and repeating scans; who asked for it, and what came of it.",
-    Tag.DEMO: "For developing a client where there is no beamline. By WebSocket: "
-    "/api/random/documents?shape=&rate_hz=&seed= is a scan as the true stream tells it.",
-    Tag.SESSIONS: "What an anonymous client of the API follows, kept by the server.",
-    Tag.META: "For those who run it.",
+    Tag.FILES: "The directories of the data root. Nothing outside it is listed.",
+    Tag.PLANS: "Start, stop and repeat scans; the audit log of these requests.",
+    Tag.DEMO: "Synthetic data, for developing a client without a beamline. By WebSocket: "
+    "/api/random/documents?shape=&rate_hz=&seed= sends a scan in the format of the document stream.",
+    Tag.SESSIONS: "State of an anonymous client of the API, kept by the server.",
+    Tag.META: "Health and metrics, for operators.",
 }
 
 
 def create_app(settings: Settings, store: Store) -> FastAPI:
-    """The application over a store; closes it at its end.
+    """Return the application over a store, which is closed when the application shuts down.
 
     Args:
         settings: of the process.
-        store: the documents.
+        store: the document store.
     """
 
     @asynccontextmanager
@@ -105,16 +105,16 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(Exception, _unexpected_error)
-    app.openapi = lambda: described(app)
+    app.openapi = lambda: openapi_schema(app)
     _surround(app, settings)
     return app
 
 
 def check_writing(connection: HTTPConnection) -> None:
-    """Refuses every request that changes something when nothing may be changed; a session is its client's own.
+    """Refuse a request that changes something while the API is read-only; a session belongs to its client.
 
     Raises:
-        ReadOnly: when it does.
+        ReadOnly: when changes are not allowed.
     """
     scope = connection.scope
     reads = scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS")
@@ -123,31 +123,31 @@ def check_writing(connection: HTTPConnection) -> None:
 
 
 def _surround(app: FastAPI, settings: Settings) -> None:
-    """Puts around an application what every request goes through, from the inside out."""
-    if settings.api_root_path:  # innermost: what is around counts and limits by our own paths
-        app.add_middleware(Rooted, root_path=settings.api_root_path)
+    """Add the middleware, innermost first."""
+    if settings.api_root_path:  # innermost: the middleware around it counts and limits by paths without the prefix
+        app.add_middleware(RootPath, root_path=settings.api_root_path)
     app.add_middleware(GZipMiddleware, minimum_size=GZIP_BYTES_MIN, compresslevel=GZIP_LEVEL)
-    app.add_middleware(Variants)
+    app.add_middleware(VaryHeaders)
     app.add_middleware(BodyLimit)
     app.add_middleware(RateLimit, per_minute=settings.api_requests_per_minute)
     if settings.origins:
         app.add_middleware(
-            Origins,
+            ApiCors,
             allow_origin_regex=f"https?://(?:{'|'.join(map(re.escape, settings.origins))})",
             allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "If-None-Match", "Idempotency-Key", "Last-Event-ID"],
             expose_headers=["ETag", "Retry-After", "Location"],
         )
-    app.add_middleware(KnownHosts, hosts=HostNames(settings.host, settings.origins))
+    app.add_middleware(HostCheck, hosts=HostNames(settings.host, settings.origins))
     app.add_middleware(RequestMetricsMiddleware, requests=app.state.metrics.requests)
 
 
-class Rooted:
-    """Puts back in front of every path what a proxy has stripped, so that links and redirects lead through the proxy.
+class RootPath:
+    """Middleware that restores the path prefix that a proxy has stripped, so that links and redirects pass the proxy.
 
     Args:
-        app: what comes behind.
-        root_path: that is stripped, like ``"/snakemap-api"``.
+        app: the wrapped application.
+        root_path: the stripped prefix, like ``"/snakemap-api"``.
     """
 
     def __init__(self, app: ASGIApp, *, root_path: str) -> None:
@@ -155,7 +155,7 @@ class Rooted:
         self._root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass one connection on; in the same scope, where the router notes the route for those around."""
+        """Handle one connection, in the same scope: the router notes the route there for the middleware around it."""
         if scope["type"] in ("http", "websocket"):
             scope["root_path"] = self._root_path
             scope["path"] = self._root_path + scope["path"]
@@ -163,35 +163,35 @@ class Rooted:
         await self._app(scope, receive, send)
 
 
-class Origins(CORSMiddleware):
-    """Says which web pages may read along, beside our own; it refuses in the one shape."""
+class ApiCors(CORSMiddleware):
+    """CORS for the allowed origins; refusals have the API's error shape."""
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """The answer to a browser that asks beforehand."""
-        told = super().preflight_response(request_headers)
-        if told.status_code == 200:
-            return told
+        """Return the response to a preflight request."""
+        response = super().preflight_response(request_headers)
+        if response.status_code == 200:
+            return response
         refusal = OriginRefused("this page is not allowed; SNAKEMAP_ORIGINS lists the allowed sites")
-        return answer(refusal.status, refusal.code, str(refusal), headers={"Vary": "Origin"})
+        return error_response(refusal.status, refusal.code, str(refusal), headers={"Vary": "Origin"})
 
 
 async def _snakemap_error(request: Request, error: Exception) -> Response:
     known = error if isinstance(error, SnakemapError) else SnakemapError(str(error))
-    return answer_to(known)
+    return response_to(known)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """What the framework refuses: 404, 405 and the like, with the headers that belong to them."""
+    """Return the response for errors of the framework (404, 405), with their headers."""
     known = error if isinstance(error, HTTPException) else HTTPException(500)
     code = HTTPStatus(known.status_code).name.lower()
-    return answer(known.status_code, code, str(known.detail), headers=dict(known.headers or {}))
+    return error_response(known.status_code, code, str(known.detail), headers=dict(known.headers or {}))
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:
-    return answer(422, INVALID, problems_of(error) if isinstance(error, RequestValidationError) else "")
+    return error_response(422, INVALID, problem_text(error) if isinstance(error, RequestValidationError) else "")
 
 
 async def _unexpected_error(request: Request, error: Exception) -> Response:
-    """What nobody foresaw; it goes on to the server, which logs where it came from."""
-    log.error("%s %s failed: %s", request.method, discreet(request.url.path), type(error).__name__)
-    return answer(500, SnakemapError.code, "internal error; see the log of the API")
+    """Return status 500 for an unexpected error; the server logs its traceback."""
+    log.error("%s %s failed: %s", request.method, redact_ids(request.url.path), type(error).__name__)
+    return error_response(500, SnakemapError.code, "internal error; see the log of the API")

@@ -1,4 +1,4 @@
-"""Who asks: whether a web page of ours, and with which token."""
+"""Check the origin of a request, and read its token."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from fastapi import Request
 from snakemap.errors import OriginRefused
 from snakemap.settings import Settings
 
-__all__ = ["TokenFilter", "check_page", "discreet", "is_ours", "kept_as", "new_token", "token_of"]
+__all__ = ["TokenFilter", "check_page", "hash_token", "is_allowed_origin", "new_token", "redact_ids", "token_of"]
 
 
-def is_ours(origin: str, host: str | None, origins: Collection[str]) -> bool:
-    """Whether a web page is ours, or of a host that a setting names.
+def is_allowed_origin(origin: str, host: str | None, origins: Collection[str]) -> bool:
+    """Return whether a web page has an allowed origin: this server's, or a host in ``origins``.
 
     Args:
-        origin: the page's.
-        host: that was asked, as the page knows it.
-        origins: hosts that a setting names.
+        origin: the ``Origin`` header of the page.
+        host: the ``Host`` header of the request.
+        origins: further allowed hosts, from the settings.
 
-    >>> is_ours("http://api:8080", "api:8080", ()), is_ours("null", "api:8080", ())
+    >>> is_allowed_origin("http://api:8080", "api:8080", ()), is_allowed_origin("null", "api:8080", ())
     (True, False)
     """
     try:
@@ -36,22 +36,24 @@ def is_ours(origin: str, host: str | None, origins: Collection[str]) -> bool:
 
 
 def check_page(request: Request, settings: Settings) -> None:
-    """Lets programs and our own pages pass.
+    """Refuse requests of pages of other sites; programs and this server's pages pass.
 
     Raises:
-        OriginRefused: when it is a web page of another site, which a browser lets send a request, but not read.
+        OriginRefused: when the page has another origin; a browser sends such a request, but hides the answer.
     """
     headers = request.headers
     origin, site = headers.get("origin"), headers.get("sec-fetch-site", "none")
     asked = headers.get("host")
-    if not (is_ours(origin, asked, settings.origins) if origin is not None else site in ("none", "same-origin")):
+    if not (
+        is_allowed_origin(origin, asked, settings.origins) if origin is not None else site in ("none", "same-origin")
+    ):
         raise OriginRefused(
             "pages of other sites must not start, stop or change anything; SNAKEMAP_ORIGINS lists the allowed sites"
         )
 
 
 def token_of(request: Request, settings: Settings) -> str:
-    """The token that goes on to blueapi; empty when there is none."""
+    """Return the token to pass on to blueapi; empty when there is none."""
     header = settings.blueapi_token_header or "authorization"
     return request.headers.get(header, "").removeprefix("Bearer ").strip()
 
@@ -60,29 +62,29 @@ IN_PATH = re.compile(r"(/api/sessions/)[^/?#\s]+")
 
 
 def new_token() -> str:
-    """An id that cannot be guessed: 256 bits, 43 letters."""
+    """Return a random session id: 256 bits, 43 letters."""
     return secrets.token_urlsafe(32)
 
 
-def kept_as(token: str) -> str:
-    """What stands in the store for an id, so that those who can read the store cannot use it."""
+def hash_token(token: str) -> str:
+    """Return the SHA-256 of a session id. The store holds only hashes, so reading the store gives no access."""
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 
-def discreet(text: str) -> str:
-    """A path as it may be logged.
+def redact_ids(text: str) -> str:
+    """Return a path without session ids, for the log.
 
-    >>> discreet("/api/sessions/abc/maps?format=npz")
+    >>> redact_ids("/api/sessions/abc/maps?format=npz")
     '/api/sessions/.../maps?format=npz'
     """
     return IN_PATH.sub(r"\1...", text)
 
 
 class TokenFilter(logging.Filter):
-    """Keeps ids out of what a logger of others says of requests."""
+    """Logging filter that removes session ids from the access log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Changes the record, and lets it pass."""
+        """Redact the arguments of the record, and accept it."""
         if isinstance(record.args, tuple):
-            record.args = tuple(discreet(part) if isinstance(part, str) else part for part in record.args)
+            record.args = tuple(redact_ids(part) if isinstance(part, str) else part for part in record.args)
         return True

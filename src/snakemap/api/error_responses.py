@@ -1,4 +1,4 @@
-"""How the API refuses: one shape for every error, and how its schema tells of it."""
+"""Error responses: one JSON shape for every error, and its description for the schema."""
 
 from __future__ import annotations
 
@@ -12,24 +12,33 @@ from snakemap.api.middleware.request_metrics import CODE
 from snakemap.api.models import ErrorDetail, ErrorModel
 from snakemap.errors import SnakemapError
 
-__all__ = ["INVALID", "ErrorResponse", "Refusals", "Responses", "answer", "answer_to", "problems_of", "refusals"]
+__all__ = [
+    "INVALID",
+    "ErrorResponse",
+    "Refusals",
+    "Responses",
+    "error_response",
+    "problem_text",
+    "refusals",
+    "response_to",
+]
 
 INVALID = "invalid_request"
-"""Code of a parameter or a body that is none of those that a route takes."""
+"""Error code of an invalid parameter or body."""
 
 Responses = dict[int | str, dict[str, Any]]
 Refusals = dict[type[SnakemapError], str]
-"""When what is refused, by kind of error."""
+"""Descriptions of refusals, by error class."""
 
 
 class ErrorResponse(JSONResponse):
-    """An answer that is an error; whoever counts requests finds its code in the scope.
+    """Error response that stores its code in the scope, for the request metrics.
 
     Args:
-        code: of the error.
-        body: that tells it.
-        status: of the answer.
-        headers: with it.
+        code: error code.
+        body: the content.
+        status: HTTP status.
+        headers: further headers.
     """
 
     def __init__(self, code: str, body: ErrorModel, *, status: int, headers: dict[str, str] | None = None) -> None:
@@ -37,35 +46,35 @@ class ErrorResponse(JSONResponse):
         self._code = code
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers."""
+        """Send the response."""
         scope[CODE] = self._code
         await super().__call__(scope, receive, send)
 
 
-def answer(status: int, code: str, text: str, *, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An error in the one shape."""
+def error_response(status: int, code: str, text: str, *, headers: dict[str, str] | None = None) -> JSONResponse:
+    """Return an error response in the API's error shape."""
     return ErrorResponse(code, ErrorModel(error=ErrorDetail(code=code, message=text)), status=status, headers=headers)
 
 
-def answer_to(error: SnakemapError) -> JSONResponse:
-    """An error of ours in the one shape, with the time to wait where it tells one."""
+def response_to(error: SnakemapError) -> JSONResponse:
+    """Return the response to an error of snakemap, with Retry-After where the error has a delay."""
     headers = {} if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
-    return answer(error.status, error.code, str(error), headers=headers)
+    return error_response(error.status, error.code, str(error), headers=headers)
 
 
-def problems_of(error: RequestValidationError) -> str:
-    """What is wrong with a request, in one line."""
+def problem_text(error: RequestValidationError) -> str:
+    """Return all validation problems of a request in one line."""
     return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
 
 
-def refusals(told: Refusals) -> Responses:
-    """What a route may refuse with, as FastAPI wants it; errors of one status go together.
+def refusals(descriptions: Refusals) -> Responses:
+    """Return the ``responses`` argument of a route for its errors; errors of one status are merged.
 
     Args:
-        told: when it happens, by kind of error.
+        descriptions: when each error is raised, by error class.
     """
     found: Responses = {}
-    for kind, words in told.items():
+    for kind, words in descriptions.items():
         response = found.setdefault(
             kind.status, {"model": ErrorModel, "description": "", "content": {"application/json": {"examples": {}}}}
         )

@@ -1,4 +1,4 @@
-"""HTTP as uvicorn speaks it, with a time limit for the headers and bounds on connections, which it has not."""
+"""uvicorn's HTTP protocol, with a time limit for the headers and bounds on connections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BODY = b'{"error":{"code":"headers_too_slow","message":"the headers of the reque
 
 
 class LimitedProtocol(H11Protocol):
-    """One connection of a client."""
+    """One client connection."""
 
     open: ConnectionLimit
     timeout_s: float = HEADER_TIMEOUT_S
@@ -27,7 +27,7 @@ class LimitedProtocol(H11Protocol):
     _upgraded = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore
-        """Takes the connection, unless its address has too many."""
+        """Accept the connection, unless its address has too many."""
         super().connection_made(transport)
         if not self.open.opened(self, self.client[0] if self.client else "", transport.abort):
             transport.abort()
@@ -35,28 +35,28 @@ class LimitedProtocol(H11Protocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection has ended."""
+        """Release the connection's slot."""
         self._end()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """A part of a request came."""
+        """Handle a part of a request."""
         super().data_received(data)
         self._look()
 
     def on_response_complete(self) -> None:
-        """An answer was sent; the client may ask again."""
+        """Handle the end of a response; the client may send another request."""
         super().on_response_complete()
         self._look()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """The connection is no HTTP connection any more."""
+        """Stop the timeouts: the connection is a WebSocket from now on."""
         self._end()
         self._upgraded = True
         super().handle_websocket_upgrade(event)
 
     def _look(self) -> None:
-        """Waits while no whole request has come."""
+        """Start the header timeout while no complete request has arrived."""
         if self._upgraded or self.transport.is_closing():
             return
         if self.conn.their_state is h11.IDLE:
@@ -89,10 +89,10 @@ class LimitedProtocol(H11Protocol):
 
 
 def protocol(connections: ConnectionLimit, *, timeout_s: float = HEADER_TIMEOUT_S) -> type[Any]:
-    """The protocol of one server.
+    """Return the protocol class for one server.
 
     Args:
-        connections: their bounds.
-        timeout_s: within which the headers of a request must come.
+        connections: bounds on connections.
+        timeout_s: time limit for the headers of a request.
     """
     return type("Protocol", (LimitedProtocol,), {"open": connections, "timeout_s": timeout_s})

@@ -1,4 +1,4 @@
-"""Large answers, a part at a time: a client that does not take its answer costs memory for a bounded time only."""
+"""Large responses, sent in parts: a client that does not read its response holds memory for a bounded time only."""
 
 from __future__ import annotations
 
@@ -11,56 +11,56 @@ from starlette.types import Receive, Scope, Send
 
 from snakemap.errors import TooBusy
 
-__all__ = ["Held", "LargeResponse"]
+__all__ = ["LargeResponse", "PendingBytes"]
 
 log = logging.getLogger(__name__)
 
 PART_BYTES = 256 * 1024
 PART_TIMEOUT_S = 20.0
-"""How long a client may take over one part."""
+"""Time limit for the client to read one part."""
 
 HELD_MAX = 512 << 20
-"""Bytes of answers that wait for their clients at one time."""
+"""Total bytes of responses that are being sent at one time."""
 
 
-class Held:
-    """How much waits for clients to take it.
+class PendingBytes:
+    """Total size of the responses that are being sent.
 
     Attributes:
-        bytes: of all answers that are being sent.
+        bytes: sum over all responses.
     """
 
     def __init__(self) -> None:
         self.bytes = 0
 
     def check(self, size: int) -> None:
-        """Makes sure that there is room for another answer.
+        """Raise unless another response fits below the limit.
 
         Raises:
-            TooBusy: when there is none.
+            TooBusy: when the limit is reached.
         """
         if self.bytes + size > HELD_MAX:
             raise TooBusy("too many large answers wait for their clients; try again in a moment")
 
 
 class LargeResponse(Response):
-    """An answer that is sent in parts, each of which its client has to take in time.
+    """Response that is sent in parts, each with a time limit.
 
     Args:
-        content: the whole of it.
-        held: where it is counted while it is sent.
-        headers: with the content type.
+        content: the whole content.
+        pending: counts the bytes while they are being sent.
+        headers: including the content type.
     """
 
-    def __init__(self, content: bytearray, held: Held, *, headers: Mapping[str, str]) -> None:
+    def __init__(self, content: bytearray, pending: PendingBytes, *, headers: Mapping[str, str]) -> None:
         super().__init__(None, headers={**headers, "Content-Length": str(len(content))})
         self._content = content
-        self._held = held
+        self._pending = pending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends it."""
+        """Send the response."""
         size = len(self._content)
-        self._held.bytes += size
+        self._pending.bytes += size
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             for start in range(0, max(size, 1), PART_BYTES):
@@ -68,6 +68,6 @@ class LargeResponse(Response):
                 async with asyncio.timeout(PART_TIMEOUT_S):
                     await send({"type": "http.response.body", "body": part, "more_body": start + PART_BYTES < size})
         except TimeoutError:
-            log.info("a client that does not take its answer was let go")
+            log.info("client disconnected: it did not read its response in time")
         finally:
-            self._held.bytes -= size
+            self._pending.bytes -= size

@@ -1,4 +1,4 @@
-"""What the API answers with, as its schema tells it."""
+"""Models of the API's responses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-# lists of a fixed length, and no tuples: those who make clients from a schema understand them
+# lists of a fixed length, not tuples: client generators understand them
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 Span = Annotated[list[float], Field(min_length=2, max_length=2)]
 Spans = Annotated[list[Span], Field(min_length=2, max_length=2)]
@@ -31,7 +31,7 @@ Bounds = Annotated[list[int], Field(min_length=4, max_length=4)]
 
 
 class Tag(StrEnum):
-    """What a route is about."""
+    """Topic of a route."""
 
     RUNS = "Runs"
     MAPS = "Maps"
@@ -44,7 +44,7 @@ class Tag(StrEnum):
 
 
 class RunModel(BaseModel):
-    """One run, as the list of runs tells it; times are in seconds since 1970."""
+    """One run, as in the list of runs; times are in seconds since 1970."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -53,35 +53,35 @@ class RunModel(BaseModel):
     status: Literal["running", "complete", "incomplete", "aborted", "failed", "lost"] = Field(
         description="`complete` only when every expected point is there.", examples=["complete"]
     )
-    points: int = Field(description="Pixels that have been visited.", examples=[63])
-    expected: int | None = Field(description="Points of the whole scan; null while nobody knows.", examples=[63])
+    points: int = Field(description="Points that have been measured.", examples=[63])
+    expected: int | None = Field(description="Points of the whole scan; null while unknown.", examples=[63])
     started: float = Field(examples=[1795461238.1])
     ended: float | None = Field(examples=[1795461240.8])
     file: str | None = Field(description="Path of its first file, as the writer sees it.", examples=["/data/scan.h5"])
 
 
 class AxisModel(BaseModel):
-    """One axis; coordinates are in the order of the scan's own index and may decrease."""
+    """One axis; coordinates are in the order of the scan's index and may decrease."""
 
     name: str = Field(examples=["stage-x"])
-    unit: str = Field(description="Empty when nobody told.", examples=["mm"])
+    unit: str = Field(description="Empty when unknown.", examples=["mm"])
     coordinates: list[float] = Field(examples=[[0.0, 0.5, 1.0]])
-    known: bool = Field(description="False when the coordinates are mere indices.", examples=[True])
+    known: bool = Field(description="False when the coordinates are only indices.", examples=[True])
 
 
 class PositionsModel(BaseModel):
-    """Where the points of a path lie along one axis, in the order of the scan; null where nobody has told yet."""
+    """Positions of the points of a path along one axis, in the order of the scan; null where not known yet."""
 
     name: str = Field(examples=["stage-x"])
-    unit: str = Field(description="Empty when nobody told.", examples=["mm"])
+    unit: str = Field(description="Empty when unknown.", examples=["mm"])
     values: list[float | None] = Field(examples=[[0.0, 0.4, None]])
 
 
 class MapsModel(BaseModel):
-    """The maps of a run: rows are the slow axis, columns the fast one; null where the stage has not been.
+    """The maps of a run: rows are the slow axis, columns the fast one; null where not measured.
 
-    A scan that visits no grid, as a spiral, is one row of points in the order of the scan, and `positions` tells where
-    they lie. A masked grid, or one that is not visited row by row, is that grid.
+    A scan without a grid, such as a spiral, is one row of points in the order of the scan, and `positions` has their
+    positions. A masked grid, or one that is not scanned row by row, is a grid.
     """
 
     shape: Pair = Field(description="Rows and columns.", examples=[[7, 9]])
@@ -104,9 +104,9 @@ class MapsModel(BaseModel):
     positions: dict[Literal["x", "y"], PositionsModel] | None = Field(
         description="Of the points of a path, else null.", examples=[None]
     )
-    geometry: str = Field(description="What the shape was read from.", examples=["7 x 9, snaked, from scanspec"])
-    source: str = Field(description="What the maps are of.", examples=["camera"])
-    sources: list[str] = Field(description="All that there are maps of.", examples=[["camera", "scalars"]])
+    geometry: str = Field(description="Shape, and its origin.", examples=["7 x 9, snaked, from scanspec"])
+    source: str = Field(description="The source of the maps.", examples=["camera"])
+    sources: list[str] = Field(description="All sources of the run.", examples=[["camera", "scalars"]])
     channels: dict[str, list[list[float | None]]] = Field(
         description="Counts, by channel, as rows of columns.",
         examples=[{"red": [[1.0, 2.0, 3.0], [None, None, 4.0]], "total": [[9.0, 8.0, 9.0], [None, None, 7.0]]}],
@@ -136,7 +136,7 @@ class Message(BaseModel):
 
 
 class ErrorDetail(BaseModel):
-    """What went wrong."""
+    """Code and message of an error."""
 
     code: str = Field(description="For programs.", examples=["run_not_found"])
     message: str = Field(description="For people.", examples=["No run 'x' is in the store; it may have expired."])
@@ -156,8 +156,10 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """Whether everything that data need to come through is there; `error` only when it is not."""
+    """Whether Redis, worker and broker are ready; `error` only when they are not."""
 
     ready: bool = Field(examples=[True])
-    checks: dict[str, str] = Field(description="`ok`, or what is wrong.", examples=[{"redis": "ok", "worker": "ok"}])
-    error: ErrorDetail | None = Field(default=None, description="What is wrong, in one.", examples=[None])
+    checks: dict[str, str] = Field(
+        description="`ok`, or the problem, by part.", examples=[{"redis": "ok", "worker": "ok"}]
+    )
+    error: ErrorDetail | None = Field(default=None, description="All problems in one.", examples=[None])

@@ -1,4 +1,4 @@
-"""Counts of the newest frame over ROIs, as far as its preview tells them."""
+"""Sum the newest preview frame over ROIs."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Preview"]
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """A frame made small by :func:`~snakemap.core.roi.shrink`: each pixel is the mean of a block of detector pixels.
+    """Frame reduced by :func:`~snakemap.core.roi.shrink`: each pixel is the mean of a block of detector pixels.
 
     Attributes:
         pixels: (rows, columns), or (rows, columns, colors).
-        frame_shape: rows and columns of the frame that it was made of.
+        frame_shape: rows and columns of the full frame.
 
     Raises:
-        FrameError: when it cannot have been made of such a frame.
+        FrameError: when the shapes do not match.
     """
 
     pixels: npt.NDArray[Any]
@@ -43,12 +43,12 @@ class Preview:
         return max(1, math.ceil(max(rows, columns) / max(shown, 1)))
 
     def counts(self, roi: Roi) -> float:
-        """Counts within an ROI: the mean of each block, times the detector pixels of it that lie within.
+        """Return the counts within an ROI: the mean of each block, times the detector pixels of it that lie within.
 
-        Exact when ``block`` is 1; else as if the counts of a block were spread evenly over it. NaN where a pixel is.
+        Exact when ``block`` is 1; else as if the counts of a block were spread evenly over it. NaN if a pixel is NaN.
 
         Raises:
-            RoiError: when it reaches beyond the frame.
+            RoiError: when the ROI exceeds the frame.
 
         >>> preview = Preview(np.array([[1, 2], [3, 4]]), (4, 4))
         >>> preview.block, preview.counts(Roi("r", 0, 2, 0, 2)), preview.counts(Roi("r", 1, 3, 0, 2))
@@ -59,7 +59,7 @@ class Preview:
         columns = self._within(roi.x0, roi.x1, axis=1)
         plane = self.pixels.astype(np.float64)
         plane = plane.sum(axis=2) if plane.ndim == 3 else plane
-        # only what lies within, so that a NaN elsewhere does no harm
+        # only the pixels within the ROI, so that a NaN elsewhere does not spread
         box = plane[np.ix_(rows > 0, columns > 0)]
         return float(rows[rows > 0] @ box @ columns[columns > 0])
 

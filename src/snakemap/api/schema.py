@@ -1,4 +1,4 @@
-"""The OpenAPI schema, with what holds for every route and no route needs to say."""
+"""The OpenAPI schema, completed with what holds for every route."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ from fastapi import FastAPI
 from snakemap.api.error_responses import INVALID
 from snakemap.api.middleware.rate_limit import UNLIMITED
 
-__all__ = ["described"]
+__all__ = ["openapi_schema"]
 
 ERROR = {"$ref": "#/components/schemas/ErrorModel"}
 H5_ERROR = {"$ref": "#/components/schemas/H5ErrorModel"}
 FRAMEWORK = ("HTTPValidationError", "ValidationError")
-"""Schemas of answers that the framework would give, and that we never do."""
+"""Schemas of the framework's own error responses, which the API does not use."""
 
-PUBLIC_NAMES = {"MapFormat": "snakemap__api__maps__Form", "H5Format": "snakemap__api__h5__Form"}
-"""Names of our classes, and the names in the schema that clients have generated code from."""
+PUBLIC_NAMES = {
+    "MapFormat": "snakemap__api__maps__Form",
+    "H5Format": "snakemap__api__h5__Form",
+    "FrameFormat": "Picture",
+}
+"""Names of classes, and their names in the published schema, from which clients generate code."""
 
 CODES = {408: "body_too_slow", 413: "body_too_large", 421: "host_refused", 422: INVALID, 429: "too_often"}
-OF_HOSTS = {421: "The request names a host that is no name of this server."}
-OF_ALL = {429: "Too many requests of this address in this minute; Retry-After says how long to wait."}
-OF_INPUT = {422: "A parameter or a body that cannot be used."}
-OF_BODIES = {413: "The body has too many bytes.", 408: "The body does not come."}
+OF_HOSTS = {421: "The request names a host that is not a name of this server."}
+OF_ALL = {429: "Too many requests of this address in this minute; Retry-After gives the seconds to wait."}
+OF_INPUT = {422: "A parameter or the body is invalid."}
+OF_BODIES = {413: "The body is too large.", 408: "The body did not arrive in time."}
 
 
-def described(app: FastAPI) -> dict[str, Any]:
-    """The schema of an application: as FastAPI makes it, and every refusal in the one shape with an example."""
+def openapi_schema(app: FastAPI) -> dict[str, Any]:
+    """Return the schema of an application: FastAPI's, with every error in the API's error shape and an example."""
     if app.openapi_schema is None:
         schema = FastAPI.openapi(app)
         for path, methods in schema["paths"].items():
@@ -59,12 +63,12 @@ def _complete(operation: dict[str, Any], *, limited: bool) -> None:
     if "requestBody" in operation or operation.get("parameters"):
         wanted |= OF_INPUT
     for status, words in wanted.items():
-        told = responses.get(str(status))
-        if told is None or _schema_of(told).get("$ref", "").endswith(FRAMEWORK):
+        response = responses.get(str(status))
+        if response is None or _schema_of(response).get("$ref", "").endswith(FRAMEWORK):
             responses[str(status)] = {"description": words, "content": {"application/json": {"schema": ERROR}}}
-    for status, told in responses.items():
-        if _schema_of(told) in (ERROR, H5_ERROR):
-            _exemplify(told, int(status))
+    for status, response in responses.items():
+        if _schema_of(response) in (ERROR, H5_ERROR):
+            _exemplify(response, int(status))
     operation["responses"] = dict(sorted(responses.items()))
 
 

@@ -1,4 +1,4 @@
-"""The API as a program."""
+"""The API's server process."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ __all__ = ["run"]
 log = logging.getLogger(__name__)
 
 WEBSOCKET_BYTES_MAX = 64 * 1024
-"""What a client may send us; it has nothing to say but "close"."""
+"""Maximum size of a client's message; clients only close."""
 
 PONG_TIMEOUT_S = 60.0
-"""How long a WebSocket client may take to answer a ping, which waits behind all that it has not read yet."""
+"""Time limit for the answer to a ping, which waits behind the messages that the client has not read yet."""
 
 
 class Server(uvicorn.Server):
-    """Uvicorn, which ends in good order on SIGINT and SIGTERM, and then leaves it to us how the process ends."""
+    """Uvicorn server that shuts down on SIGINT and SIGTERM, and returns instead of raising the signal again."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Listens to signals while it serves."""
+        """Handle signals while serving."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self.handle_exit, number, None)
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begins to listen; asyncio waits a second when there are no descriptors, and says so each time."""
+        """Start listening; log exhausted file descriptors once instead of each second, as asyncio does."""
         exhausted = OutOfDescriptors()
 
         def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -56,19 +56,19 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Has the event streams end, which would never end by themselves, and then everything else."""
+        """End the event streams, which have no end, then the server."""
         cast("FastAPI", self.config.app).state.service.streams.end()
         await super().shutdown(sockets)
 
 
 def run(settings: Settings) -> int:
-    """Serves the API until it is told to end.
+    """Serve the API until a signal ends the process.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        SettingsError: when it cannot listen where it is told to.
+        SettingsError: when the address or port cannot be used.
     """
     with ExitStack() as stack:
         listening = stack.enter_context(listen(settings.host, settings.api_port, setting="SNAKEMAP_API_PORT"))
@@ -86,7 +86,7 @@ def run(settings: Settings) -> int:
 
 
 def configuration(settings: Settings, store: Store) -> uvicorn.Config:
-    """How the application over a store is served."""
+    """Return the server configuration of the application over a store."""
     for name in ("uvicorn.access", "uvicorn.error"):
         logger = logging.getLogger(name)
         if not any(isinstance(known, TokenFilter) for known in logger.filters):

@@ -1,4 +1,4 @@
-"""What the routes stand on: one for each application."""
+"""Dependencies of the routes: one instance for each application."""
 
 from __future__ import annotations
 
@@ -24,49 +24,49 @@ __all__ = ["Service"]
 
 
 class Service:
-    """Answers what the routes are asked.
+    """Data access of the routes.
 
     Args:
-        store: the documents.
+        store: the document store.
         settings: of the process.
 
     Attributes:
-        started: when, in seconds since 1970.
+        started: seconds since 1970.
     """
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self.store = store
         self.settings = settings
         self.control = control_of(settings, store)
-        self.folds = RunCache(store, habits=ScanDefaults(settings.grid, snake=settings.snake))
+        self.run_cache = RunCache(store, habits=ScanDefaults(settings.grid, snake=settings.snake))
         self.directories = DirectoryCache(settings.root)
         self.streams = DocumentStreams(store, origins=settings.origins)
-        self.visitors = ApiSessions(store)
-        self.scenes = SyntheticScans()
+        self.sessions = ApiSessions(store)
+        self.synthetic = SyntheticScans()
         self.started = time.time()
 
     async def summary(self, asked: str) -> dict[str, Any]:
-        """What the list of runs says of one."""
+        """Return the entry of a run in the list of runs; see :meth:`maps` for ``asked``."""
         return await self.store.summary(await find_uid(self.store, asked))
 
     async def maps(self, asked: str, form: MapFormat, *, source: str = "", known: Collection[str] = ()) -> WrittenBytes:
-        """The maps of a run as they are now; without a body when a client has missed nothing.
+        """Return the maps of a run; without a body when the client has the current version.
 
         Args:
             asked: uid, or ``latest``.
             form: JSON or an archive.
-            source: what of the run, as the maps tell it; empty for the main one.
+            source: source of the maps; empty for the main one.
             known: cursors of maps that the client has, or ``*``.
         """
-        return await self.folds.maps(await find_uid(self.store, asked), form, source=source, known=known)
+        return await self.run_cache.maps(await find_uid(self.store, asked), form, source=source, known=known)
 
     async def documents(self, asked: str, *, after: str = "0") -> AsyncGenerator[bytes]:
-        """The documents of a run, as JSON lines; see :func:`snakemap.api.streaming.lines`."""
+        """Return the documents of a run as JSON lines; see :func:`snakemap.api.streaming.lines`."""
         return lines(self.store, await find_uid(self.store, asked), after=after)
 
     async def readiness(self) -> Readiness:
-        """What data need to come through: Redis, the worker, and its broker where it has one."""
-        told = await checks(self.store)
-        trouble = wrong(told)
+        """Return the state of Redis, the worker and its broker, if it has one."""
+        results = await checks(self.store)
+        trouble = wrong(results)
         error = ErrorDetail(code="not_ready", message=trouble) if trouble else None
-        return Readiness(ready=not trouble, checks=told, error=error)
+        return Readiness(ready=not trouble, checks=results, error=error)

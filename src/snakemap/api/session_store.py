@@ -1,9 +1,9 @@
-"""Sessions of the API, kept in the store: what an anonymous client follows, its ROIs, and a little of its own.
+"""Sessions of the API in the store: the followed run, ROIs, and a small JSON value of the client.
 
-Under ``snakemap:``, all expiring, each use putting it off::
+Keys under ``snakemap:``; all expire, and each use extends them::
 
     session:<hash>         one session
-    sessions               their keys, by when they expire
+    sessions               session keys, by time of expiry
     sessions:<address>     those of one address
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from snakemap.api.auth import kept_as, new_token
+from snakemap.api.auth import hash_token, new_token
 from snakemap.core.derived_documents import Rectangle
 from snakemap.errors import Busy, SessionNotFound, StoreRefuses, TooManySessions
 from snakemap.store.run_index import LATEST
@@ -24,10 +24,10 @@ from snakemap.store.store import Store
 __all__ = ["KEPT_S", "ApiSession", "ApiSessions"]
 
 KEPT_S = 86_400
-"""A session that nobody has used for so long is forgotten."""
+"""A session expires after this time without use."""
 
-VISITORS_MAX = 5000
-VISITORS_EACH = 100
+SESSIONS_MAX = 5000
+SESSIONS_EACH = 100
 
 RENEW = """
 local function renew(key, of)
@@ -77,11 +77,11 @@ class ApiSession:
     """One session.
 
     Attributes:
-        token: its id, which only its client knows.
+        token: its id, known to its client only.
         follow: uid of a run, or ``"latest"``.
-        source: what of the run, as the maps name it; empty for the main one.
+        source: source of the maps; empty for the main one.
         rois: rectangles ``(y0, y1, x0, x1)`` in detector pixels, by name; empty for those of the run.
-        view: what the client wants to find again, plain JSON.
+        view: free JSON value of the client.
     """
 
     token: str = field(repr=False)
@@ -92,24 +92,25 @@ class ApiSession:
 
 
 class ApiSessions:
-    """All sessions; every method raises StoreUnavailable when the store is away.
+    """All sessions; every method raises StoreUnavailable while Redis cannot be reached.
 
     Args:
-        store: where they are kept.
+        store: where the sessions are kept.
     """
 
     def __init__(self, store: Store) -> None:
-        self._create = store.script(CREATE, changes=False)  # a session is the state of its client alone
+        # allowed when read-only: a session is its client's own state
+        self._create = store.script(CREATE, changes=False)
         self._use = store.script(USE, changes=False)
         self._read = store.script(READ, changes=False)
         self._forget = store.script(FORGET, changes=False)
 
-    async def create(self, address: str, told: Mapping[str, Any]) -> ApiSession:
-        """Begins a session.
+    async def create(self, address: str, fields: Mapping[str, Any]) -> ApiSession:
+        """Create a session.
 
         Args:
             address: of its client.
-            told: attributes of :class:`ApiSession` that shall be other than they are by default.
+            fields: attributes of :class:`ApiSession` that differ from the defaults.
 
         Raises:
             TooManySessions: when the address has too many.
@@ -117,49 +118,49 @@ class ApiSessions:
         """
         token = new_token()
         keys = [_key(token), f"snakemap:sessions:{address}"]
-        fields = _fields({"follow": LATEST, "source": "", "rois": {}, "view": {}, **told})
-        full = await self._create(keys, 1000 * KEPT_S, VISITORS_MAX, VISITORS_EACH, *fields)
+        flat = _flatten({"follow": LATEST, "source": "", "rois": {}, "view": {}, **fields})
+        full = await self._create(keys, 1000 * KEPT_S, SESSIONS_MAX, SESSIONS_EACH, *flat)
         if full == 1:
-            raise TooManySessions(f"an address has at most {VISITORS_EACH} sessions; delete one, or wait")
+            raise TooManySessions(f"an address has at most {SESSIONS_EACH} sessions; delete one, or wait")
         if full:
             raise Busy("there are too many sessions; try again later")
-        return _visitor(token, fields)
+        return _session(token, flat)
 
-    async def use(self, token: str, told: Mapping[str, Any] | None = None) -> ApiSession:
-        """A session, with some attributes changed; it is kept for another day.
+    async def use(self, token: str, changes: Mapping[str, Any] | None = None) -> ApiSession:
+        """Return a session after applying changes, and extend its life by a day.
 
         Raises:
-            SessionNotFound: when there is none of that id (any more).
+            SessionNotFound: when the id is unknown or expired.
         """
         try:
-            flat = await self._use([_key(token)], 1000 * KEPT_S, *_fields(told or {}))
+            flat = await self._use([_key(token)], 1000 * KEPT_S, *_flatten(changes or {}))
         except StoreRefuses:
-            if told:
+            if changes:
                 raise
-            flat = await self._read([_key(token)])  # it is read, and not kept for longer
+            flat = await self._read([_key(token)])  # without extending its life
         if flat is None:
             raise _not_found()
-        return _visitor(token, flat)
+        return _session(token, flat)
 
     async def forget(self, token: str) -> None:
-        """Ends a session.
+        """Delete a session.
 
         Raises:
-            SessionNotFound: when there is none of that id (any more).
+            SessionNotFound: when the id is unknown or expired.
         """
         if not await self._forget([_key(token)]):
             raise _not_found()
 
 
 def _key(token: str) -> str:
-    return f"snakemap:session:{kept_as(token)}"
+    return f"snakemap:session:{hash_token(token)}"
 
 
-def _fields(told: Mapping[str, Any]) -> list[bytes]:
-    return [part for name, value in told.items() for part in (name.encode(), orjson.dumps(value))]
+def _flatten(fields: Mapping[str, Any]) -> list[bytes]:
+    return [part for name, value in fields.items() for part in (name.encode(), orjson.dumps(value))]
 
 
-def _visitor(token: str, flat: list[bytes]) -> ApiSession:
+def _session(token: str, flat: list[bytes]) -> ApiSession:
     fields = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
     read = {name: orjson.loads(fields[name]) for name in ("follow", "source", "rois", "view")}
     rois = {name: (y0, y1, x0, x1) for name, (y0, y1, x0, x1) in read.pop("rois").items()}

@@ -1,7 +1,7 @@
-"""Documents as they come, by WebSocket or as server-sent events: everything after a cursor, then the tail.
+"""Document streams by WebSocket or server-sent events: all entries after a cursor, then those that follow.
 
-Who cannot keep up is told so and let go. What a client has not taken yet waits in the store, not here: each client has
-a cursor and a connection to the store of its own, so that a slow one costs no memory and holds nobody up.
+A client that cannot keep up is disconnected with the reason. Unsent entries wait in Redis, not here: each client has
+its own cursor and its own connection to Redis, so a slow one costs no memory and delays no other.
 """
 
 from __future__ import annotations
@@ -33,36 +33,36 @@ log = logging.getLogger(__name__)
 CLIENTS_MAX = 200
 CLIENTS_EACH = 50
 SEND_TIMEOUT_S = 10.0
-"""How long a client may let one message wait."""
+"""Time limit for sending one message."""
 
 GOODBYE_TIMEOUT_S = 60.0
-"""How long a client that was let go may take to hear why."""
+"""Time limit for sending the reason before a client is disconnected."""
 
 KEEP_ALIVE_S = 15.0
-"""After so long without a document an event stream says something, so that no proxy takes it for dead."""
+"""Interval of keep-alive comments, so that no proxy closes an idle event stream."""
 
 RETRY_MS = 2000
-"""How long a browser waits before it asks for an event stream again."""
+"""Delay before a browser reconnects to an event stream."""
 
 ENTRIES_AT_ONCE = 100
-"""Entries of the store that are in memory at one time, for each client."""
+"""Entries held in memory at one time, for each client."""
 
 PAGE_BYTES_MAX = 16 * 1024 * 1024
 
 NORMAL, POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1000, 1008, 1011, 1013
 REASON_BYTES_MAX = 120
-"""A close frame has room for 123."""
+"""Maximum length of a reason; a close frame takes 123 bytes."""
 
 
 async def lines(store: Store, uid: str, *, after: str = "0") -> AsyncGenerator[bytes]:
-    """The documents of a run up to now that come after a cursor, one JSON object a line.
+    """Yield the documents of a run after a cursor, up to now, one JSON object a line.
 
-    The first thing it yields is empty, and comes when the run has been found: a caller that waits for it can still
-    answer with an error.
+    The first item is empty and is yielded once the run has been found: a caller that waits for it can still respond
+    with an error.
 
     Raises:
         RunNotFound: when there is no such run.
-        CursorError: when nobody can go on from there.
+        CursorError: when the cursor is invalid.
     """
     await check_cursor(store, after, of_run=True)
     async with aclosing(store.run_entries(uid, after=after, count=ENTRIES_AT_ONCE)) as batches:
@@ -74,41 +74,41 @@ async def lines(store: Store, uid: str, *, after: str = "0") -> AsyncGenerator[b
 
 
 async def page_lines(store: Store, after: str, *, count: int) -> AsyncGenerator[bytes]:
-    """The next entries after a cursor, one JSON object a line; the first thing it yields is empty, as of :func:`lines`.
+    """Yield the next entries after a cursor, one JSON object a line; the first item is empty, as in :func:`lines`.
 
     Args:
-        store: the documents.
+        store: the document store.
         after: a cursor.
-        count: the most that are told; fewer, when they are large.
+        count: the most entries; fewer when they are large.
 
     Raises:
-        CursorError: when nobody can go on from there.
+        CursorError: when the cursor is invalid.
     """
     await check_cursor(store, after)
     yield b""
-    told = 0
-    while count > 0 and told < PAGE_BYTES_MAX:
+    sent = 0
+    while count > 0 and sent < PAGE_BYTES_MAX:
         entries = await store.read(after, count=min(count, ENTRIES_AT_ONCE))
         if not entries:
             return
         text = _lines(entries)
         yield text
-        after, count, told = entries[-1].cursor, count - len(entries), told + len(text)
+        after, count, sent = entries[-1].cursor, count - len(entries), sent + len(text)
 
 
 async def check_cursor(store: Store, cursor: str, *, of_run: bool = False) -> None:
-    """Makes sure that a client which goes on after a cursor misses nothing, and does not wait for ever.
+    """Raise unless a client can continue after a cursor without gaps.
 
     Args:
-        store: the documents.
-        cursor: after which it goes on.
-        of_run: whether it follows one run; such a run is there as a whole, or not at all.
+        store: the document store.
+        cursor: the client's last one.
+        of_run: whether it follows one run; a run is in the store as a whole, or not at all.
 
     Raises:
         CursorGone: when documents after it may have left the store.
-        CursorError: when it is none, or nothing as new as that has ever come.
+        CursorError: when it is no cursor, or newer than the newest entry.
     """
-    await store.read(cursor, count=1)  # is it a cursor at all, and is the store there
+    await store.read(cursor, count=1)  # raises when the cursor is malformed or Redis cannot be reached
     oldest, newest = await store.span()
     if cursor_numbers(cursor) > cursor_numbers(newest):
         raise CursorError(f"the cursor {cursor} lies in the future; the newest is {newest}")
@@ -121,11 +121,11 @@ def _lines(entries: list[Entry]) -> bytes:
 
 
 class DocumentStreamResponse(StreamingResponse):
-    """JSON lines, written as they are read; a place is given back at the end.
+    """JSON lines, sent as they are read; the slot is released at the end.
 
     Args:
-        parts: bytes.
-        leave: called when it is over.
+        parts: the lines.
+        leave: releases the slot.
     """
 
     media_type = "application/x-ndjson"
@@ -136,7 +136,7 @@ class DocumentStreamResponse(StreamingResponse):
         self._leave = leave
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers."""
+        """Send the response."""
         try:
             async with aclosing(self._parts):
                 await super().__call__(scope, receive, send)
@@ -145,7 +145,7 @@ class DocumentStreamResponse(StreamingResponse):
 
 
 class ServerSentEvents(DocumentStreamResponse):
-    """Server-sent events, until the client goes or cannot keep up."""
+    """Server-sent events, until the client disconnects or cannot keep up."""
 
     media_type = "text/event-stream"
 
@@ -154,7 +154,7 @@ class ServerSentEvents(DocumentStreamResponse):
         self.headers["X-Accel-Buffering"] = "no"
 
     async def stream_response(self, send: Send) -> None:
-        """Sends the events; a client that takes none for too long is told so when it does again, if it ever does."""
+        """Send the events; a client that is too slow gets the reason as the last event, if it reads again."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         last = b""
         try:
@@ -166,7 +166,7 @@ class ServerSentEvents(DocumentStreamResponse):
             self._leave()
             last = format_sse_event(comment="too slow: reconnect after the last id received")
         except StoreRewound as trouble:
-            last = format_sse_event(comment=str(trouble), id="0")  # a browser that asks again begins again
+            last = format_sse_event(comment=str(trouble), id="0")  # the browser reconnects from the beginning
         except SnakemapError as trouble:
             last = format_sse_event(comment=str(trouble))
         async with asyncio.timeout(GOODBYE_TIMEOUT_S):
@@ -174,14 +174,14 @@ class ServerSentEvents(DocumentStreamResponse):
 
 
 class DocumentStreams:
-    """The WebSockets and event streams that are open.
+    """All open WebSockets and event streams.
 
     Args:
-        store: the documents.
-        origins: hosts whose web pages may read along, besides our own.
+        store: the document store.
+        origins: further hosts whose web pages may connect.
 
     Attributes:
-        places: for those who are being served.
+        places: slots of the connected clients.
     """
 
     def __init__(self, store: Store, *, origins: Collection[str] = ()) -> None:
@@ -192,42 +192,42 @@ class DocumentStreams:
 
     @property
     def clients(self) -> int:
-        """How many are being served."""
+        """Number of connected clients."""
         return self.places.taken
 
     def end(self) -> None:
-        """Has all event streams end within a second, as the process is about to; WebSockets are ended by the server."""
+        """End all event streams within a second, for the shutdown; the server closes WebSockets itself."""
         self._ending = True
 
     async def everything(self, socket: WebSocket, *, after: str | None) -> None:
-        """Serves a client every entry after a cursor; None is from now on."""
+        """Send every entry after a cursor to a client; None means from now on."""
         await self.serve(socket, self._entries(after))
 
     async def run(self, socket: WebSocket, asked: str, *, after: str = "0") -> None:
-        """Serves a client the documents of one run (a uid, or ``latest``), from its start or after a cursor."""
+        """Send the documents of one run (a uid, or ``latest``) to a client, from its start or after a cursor."""
         await self.serve(socket, self._run_entries(asked, after))
 
     async def everything_as_events(self, address: str, *, after: str | None) -> ServerSentEvents:
-        """Every entry after a cursor as server-sent events; None is from now on.
+        """Return every entry after a cursor as server-sent events; None means from now on.
 
         Raises:
-            SnakemapError: at once, when there will be none.
+            SnakemapError: when the stream cannot begin.
         """
         return await self._events(address, self._entries(after))
 
     async def run_as_events(self, address: str, asked: str, *, after: str = "0") -> ServerSentEvents:
-        """The documents of one run as server-sent events; as :meth:`everything_as_events`."""
+        """Return the documents of one run as server-sent events; as :meth:`everything_as_events`."""
         return await self._events(address, self._run_entries(asked, after))
 
     async def lines(self, address: str, parts: AsyncGenerator[bytes]) -> DocumentStreamResponse:
-        """JSON lines as an answer.
+        """Return JSON lines as a response.
 
         Args:
             address: of the client.
-            parts: as :func:`lines` and :func:`page_lines` yield them.
+            parts: from :func:`lines` or :func:`page_lines`.
 
         Raises:
-            SnakemapError: at once, when there will be none.
+            SnakemapError: when the stream cannot begin.
         """
         leave = self.places.take(address)
         try:
@@ -244,34 +244,34 @@ class DocumentStreams:
         except BaseException:
             leave()
             raise
-        return ServerSentEvents(self._told(batches), leave)
+        return ServerSentEvents(self._sse_events(batches), leave)
 
-    async def _told(self, batches: AsyncGenerator[list[Entry]]) -> AsyncGenerator[bytes]:
-        """Events for entries, and a comment when there have been none for a while."""
+    async def _sse_events(self, batches: AsyncGenerator[list[Entry]]) -> AsyncGenerator[bytes]:
+        """Yield an event for each entry, and keep-alive comments."""
         clock = asyncio.get_running_loop().time
-        spoken = clock()
-        yield format_sse_event(comment="what comes from now on has the cursor as its id", retry=RETRY_MS)
+        last_sent = clock()
+        yield format_sse_event(comment="the id of each event is its cursor", retry=RETRY_MS)
         async with aclosing(batches):
             async for entries in batches:
                 for entry in entries:
                     yield _event(entry)
                 if entries:
-                    spoken = clock()
-                elif clock() - spoken >= KEEP_ALIVE_S:
-                    spoken = clock()
+                    last_sent = clock()
+                elif clock() - last_sent >= KEEP_ALIVE_S:
+                    last_sent = clock()
                     yield format_sse_event(comment="nothing new")
                 if self._ending:
                     return
 
     async def serve(self, socket: WebSocket, batches: AsyncGenerator[list[Entry]]) -> None:
-        """Serves one client until it goes, or has to.
+        """Send entries to one client until it disconnects or the stream ends.
 
         Args:
             socket: not yet accepted.
-            batches: what it gets; the first is empty, and fixes where it begins.
+            batches: the entries; the first batch is empty, and is yielded when the beginning is fixed.
 
         Raises:
-            OriginRefused: when a web page of somebody else's is behind it.
+            OriginRefused: when the request comes from a web page of another site.
         """
         check_origin(socket, self._origins)
         try:
@@ -282,36 +282,36 @@ class DocumentStreams:
             return
         try:
             async with aclosing(batches):
-                goodbye = await self._begin(socket, batches) or await self._until_gone(socket, batches, leave)
+                reason = await self._begin(socket, batches) or await self._until_gone(socket, batches, leave)
         finally:
             leave()
-        if goodbye is not None:
-            await _close(socket, *goodbye)
+        if reason is not None:
+            await _close(socket, *reason)
 
     async def _begin(self, socket: WebSocket, batches: AsyncGenerator[list[Entry]]) -> tuple[int, str] | None:
-        """Finds the beginning before the client may go on: what comes from then on, it gets.
+        """Fix the beginning of the stream, then accept the client: it gets every entry from then on.
 
         Returns:
-            None, or code and reason why it gets nothing.
+            None, or code and reason when the stream cannot begin.
         """
-        goodbye = None
+        reason = None
         try:
             await anext(batches)
         except SnakemapError as trouble:
-            goodbye = _goodbye(trouble)
+            reason = _close_reason(trouble)
         await socket.accept()
-        return goodbye
+        return reason
 
     async def _until_gone(
         self, socket: WebSocket, batches: AsyncGenerator[list[Entry]], leave: Callable[[], None]
     ) -> tuple[int, str] | None:
-        """Sends until the client has gone, or has to; then returns code and reason.
+        """Send until the client disconnects (None), or has to be disconnected (code and reason).
 
-        A client that disconnects frees its place before its connection to the store is closed, which takes up to 0.1 s:
-        the same client may connect again at once.
+        A client that disconnects frees its slot before its connection to Redis is closed, which takes up to 0.1 s:
+        the same client may reconnect at once.
         """
         sending = asyncio.create_task(_send(socket, batches), name="websocket")
-        leaving = asyncio.create_task(_left(socket), name="websocket client")
+        leaving = asyncio.create_task(_wait_for_disconnect(socket), name="websocket client")
         try:
             await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
             gone = leaving.done()
@@ -319,11 +319,11 @@ class DocumentStreams:
                 leave()
         finally:
             await cancel_tasks(sending, leaving)
-        # asked for even where nobody is there to hear it, or asyncio complains that it was not
+        # always retrieve the exception: asyncio warns about one that was never retrieved
         trouble = None if sending.cancelled() else sending.exception()
         if gone:
             return None
-        return (NORMAL, "that was all") if trouble is None else _goodbye(trouble)
+        return (NORMAL, "end of the stream") if trouble is None else _close_reason(trouble)
 
     async def _entries(self, after: str | None) -> AsyncGenerator[list[Entry]]:
         cursor = await self._store.latest() if after is None else after
@@ -350,7 +350,7 @@ class DocumentStreams:
 
 
 def _event(entry: Entry) -> bytes:
-    """One entry as a server-sent event: its cursor is the id, its name the kind of event."""
+    """Return one entry as a server-sent event: its cursor is the id, its name the event type."""
     return format_sse_event(data_str=entry.json_line.decode(), event=entry.name, id=entry.cursor)
 
 
@@ -361,14 +361,14 @@ async def _send(socket: WebSocket, batches: AsyncGenerator[list[Entry]]) -> None
                 await socket.send_text(entry.json_line.decode())
 
 
-async def _left(socket: WebSocket) -> None:
-    """Returns when the client has gone; whatever else it says is not heard."""
+async def _wait_for_disconnect(socket: WebSocket) -> None:
+    """Return when the client has disconnected; its messages are ignored."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass
 
 
-def _goodbye(error: BaseException | None) -> tuple[int, str] | None:
-    """Code and reason for a client; None when there is nobody to tell them to."""
+def _close_reason(error: BaseException | None) -> tuple[int, str] | None:
+    """Return close code and reason for a client; None when it has disconnected."""
     match error:
         case None | WebSocketDisconnect():
             return None
@@ -383,16 +383,16 @@ def _goodbye(error: BaseException | None) -> tuple[int, str] | None:
 
 
 async def refuse(socket: WebSocket, refusal: SnakemapError) -> None:
-    """Tells a client why it gets nothing."""
+    """Accept a WebSocket and close it with the reason."""
     await socket.accept()
     await _close(socket, POLICY_VIOLATION, str(refusal))
 
 
 async def _close(socket: WebSocket, code: int, reason: str) -> None:
-    """Says good-bye; a client that does not listen is left to the kernel."""
+    """Close a WebSocket; a client that does not read is left to the kernel."""
     short = reason.encode()[:REASON_BYTES_MAX].decode("utf-8", "ignore")
     try:
         async with asyncio.timeout(GOODBYE_TIMEOUT_S):
             await socket.close(code, short)
     except (TimeoutError, RuntimeError, WebSocketDisconnect) as gone:
-        log.debug("a client was not there any more: %s", gone)
+        log.debug("client had already disconnected: %s", gone)

@@ -98,25 +98,25 @@ class BlueapiClient:
         self._kept: httpx.AsyncClient | None = None
 
     async def close(self) -> None:
-        """Lets the connections go."""
+        """Let the connections go."""
         kept, self._kept = self._kept, None
         if kept is not None:
             await kept.aclose()
 
     async def state(self, *, token: str = "") -> str:
-        """What the worker does, like ``"IDLE"``."""
+        """Return what the worker does, like ``"IDLE"``."""
         state = await self._ask("GET", "/worker/state", token=token)
         if not isinstance(state, str) or state not in STATES:
             raise BlueapiFailed(f"blueapi at {self.address} reports an unknown state: {str(state)[:60]!r}")
         return state
 
     async def active_task(self, *, token: str = "") -> str:
-        """Id of the task that the worker has, or had last; empty when it had none."""
+        """Return the id of the task that the worker has, or had last; empty when it had none."""
         told = await self._ask("GET", "/worker/task", token=token)
         return str((told or {}).get("task_id") or "") if isinstance(told, dict) else ""
 
     async def task(self, task_id: str, *, token: str = "") -> Task:
-        """A task that blueapi still knows; it forgets all of them when it is started anew."""
+        """Return a task that blueapi still knows; it forgets all of them when it is started anew."""
         told = await self._ask("GET", f"/tasks/{quote(task_id, safe='')}", token=token)
         try:
             task = told["task"]
@@ -134,14 +134,14 @@ class BlueapiClient:
             raise self._nonsense("a task") from error
 
     async def plan(self, name: str, *, token: str = "") -> Plan:
-        """One plan."""
+        """Return one plan."""
         try:
             return self._plan(await self._ask("GET", f"/plans/{quote(name, safe='')}", token=token))
         except PlanNotFound:
             raise PlanNotFound(f"blueapi has no plan {name[:100]!r} (any more)") from None
 
     async def plans(self, *, token: str = "") -> list[Plan]:
-        """All plans, by name."""
+        """Return all plans, by name."""
         told = await self._ask("GET", "/plans", token=token)
         try:
             return sorted((self._plan(one) for one in told["plans"]), key=lambda plan: plan.name)
@@ -149,7 +149,7 @@ class BlueapiClient:
             raise self._nonsense("plans") from error
 
     async def submit(self, name: str, params: dict[str, Any], *, instrument_session: str, token: str = "") -> str:
-        """Has blueapi take a task, which it does not begin yet; returns its id.
+        """Have blueapi take a task, which it does not begin yet; returns its id.
 
         A server from before blueapi 0.19 knows no instrument session, and is asked once more without.
         """
@@ -167,18 +167,18 @@ class BlueapiClient:
         return told["task_id"]
 
     async def begin(self, task_id: str, *, token: str = "") -> None:
-        """Has the worker begin a task."""
+        """Have the worker begin a task."""
         try:
             await self._ask("PUT", "/worker/task", {"task_id": task_id}, token=token)
         except PlanNotFound:
             raise PlanNotFound(f"blueapi has no task {task_id[:60]}, or the task is done") from None
 
     async def drop(self, task_id: str, *, token: str = "") -> None:
-        """Has blueapi forget a task that was not begun."""
+        """Have blueapi forget a task that was not begun."""
         await self._ask("DELETE", f"/tasks/{quote(task_id, safe='')}", token=token)
 
     async def change(self, new_state: str, *, reason: str = "", token: str = "") -> str:
-        """Asks for another state of the worker; returns the one that it is in then."""
+        """Ask for another state of the worker; returns the one that it is in then."""
         body: dict[str, Any] = {"new_state": new_state}
         if new_state == "PAUSED":
             body["defer"] = False
@@ -253,7 +253,7 @@ class BlueapiClient:
 
 
 def _faults(detail: Any) -> dict[str, str]:
-    """What a 422 says, by parameter.
+    """Return what a 422 says, by parameter.
 
     >>> _faults([{"loc": ["body", "params", "x"], "msg": "Device nix cannot be found", "type": "value_error"}])
     {'x': 'Device nix cannot be found'}

@@ -179,7 +179,7 @@ class ControlStore:
         )
 
     async def take(self, tab: str, *, key: str, name: str, address: str, back: bool = False) -> bool:
-        """Takes control when nobody holds it, its holder has gone, or it is one's own; whether it is held now.
+        """Take control when nobody holds it, its holder has gone, or it is one's own; whether it is held now.
 
         Args:
             tab: who.
@@ -192,28 +192,28 @@ class ControlStore:
         return bool(await self._scripts["take"]([self.BATON], tab, key, name, address, GONE_S, mode))
 
     async def seen(self, tab: str) -> bool:
-        """A sign of life of the holder; whether it still is."""
+        """Return a sign of life of the holder; whether it still is."""
         return bool(await self._scripts["seen"]([self.BATON], tab))
 
     async def ask(self, tab: str, *, key: str, name: str, address: str) -> bool:
-        """Asks the holder for control."""
+        """Ask the holder for control."""
         return bool(await self._scripts["ask"]([self.BATON], tab, key, name, address))
 
     async def let_go(self, tab: str) -> bool:
-        """Lets go of control: whoever asked for it in the last two minutes has it then."""
+        """Let go of control: whoever asked for it in the last two minutes has it then."""
         return bool(await self._scripts["let_go"]([self.BATON], tab, ASKED_S))
 
     async def deny(self, tab: str) -> bool:
-        """Keeps control though somebody asked."""
+        """Keep control though somebody asked."""
         return bool(await self._scripts["deny"]([self.BATON], tab))
 
     async def note(self, entry: dict[str, Any]) -> str:
-        """Adds to the audit log; returns the number of the entry."""
+        """Add to the audit log; returns the number of the entry."""
         await self._add_kept()
         return await self._add(_dated(entry))
 
     def keep(self, entry: dict[str, Any]) -> None:
-        """Keeps an entry that Redis has refused, until it is added to the audit log by the next one or by a look."""
+        """Keep an entry that Redis has refused, until it is added to the audit log by the next one or by a look."""
         self._kept.append(_dated(entry))
 
     async def _add(self, entry: bytes) -> str:
@@ -244,27 +244,27 @@ class ControlStore:
         return [{**entry, "came": came.get(entry["number"], entry["came"])} for entry in asked[:count]]
 
     async def press(self, key: str) -> str | None:
-        """Notes a press; None when it is the first with this key, else what came of the first, empty while unknown."""
+        """Note a press; None when it is the first with this key, else what came of the first, empty while unknown."""
         known = await self._scripts["press"]([f"snakemap:press:{key}"], PRESSING_S)
         return None if known is None else known.decode()
 
     async def pressed(self, key: str, result: str) -> None:
-        """Keeps what came of a press; an empty result forgets it, and it may be tried again."""
+        """Keep what came of a press; an empty result forgets it, and it may be tried again."""
         if result:
             await self._scripts["put"]([f"snakemap:press:{key}"], result, PRESS_KEPT_S)
         else:
             await self._scripts["delete"]([f"snakemap:press:{key}"])
 
     async def allow(self, who: str, *, per_minute: int) -> bool:
-        """Whether somebody may ask once more in this minute."""
+        """Return whether somebody may ask once more in this minute."""
         count = await self._scripts["count"]([f"snakemap:rate:{who}:{int(time.time() // 60)}"])
         return int(count) <= per_minute
 
     async def keep_task(self, task_id: str, told: dict[str, Any]) -> None:
-        """Keeps what a task was started with."""
+        """Keep what a task was started with."""
         await self._scripts["put"]([f"snakemap:task:{task_id}"], orjson.dumps(told), TASK_KEPT_S)
 
     async def task(self, task_id: str) -> dict[str, Any] | None:
-        """What a task was started with; None when nobody kept it."""
+        """Return what a task was started with; None when nobody kept it."""
         text = await self._scripts["get"]([f"snakemap:task:{task_id}"])
         return None if text is None else orjson.loads(text)

@@ -57,7 +57,7 @@ class Estimate:
 
 
 def estimate(params: Mapping[str, Any], old: PreviousRun) -> Estimate:
-    """What a scan with other parameters will come to.
+    """Return what a scan with other parameters will come to.
 
     >>> old = Known({"rows": 3, "columns": 4, "exposure": 0.1}, points=12, period_s=0.15)
     >>> told = estimate({"rows": 6, "columns": 4, "exposure": 0.2}, old)
@@ -90,7 +90,7 @@ def _points_of_spec(told: Mapping[str, Any]) -> int | None:
 
 
 def _factors(params: Mapping[str, Any], old: PreviousRun) -> tuple[str, ...] | None:
-    """The parameters whose product made the points of the old run; those that sound like counts come first.
+    """Return the parameters whose product made the points of the old run; those that sound like counts come first.
 
     Without an old run, those that sound like counts.
     """
@@ -108,13 +108,13 @@ def _factors(params: Mapping[str, Any], old: PreviousRun) -> tuple[str, ...] | N
 
 
 def _with_ones(chosen: tuple[str, ...], sizes: Mapping[str, list[int]]) -> tuple[str, ...]:
-    """Counts that were one do not show in a product, but they will when they are changed."""
+    """Return counts that were one do not show in a product, but they will when they are changed."""
     ones = [name for name, found in sizes.items() if name not in chosen and math.prod(found) == 1 and _counts(name)]
     return (*chosen, *ones)
 
 
 def _counts(name: str) -> bool:
-    """Whether a name sounds like that of a number of points."""
+    """Return whether a name sounds like that of a number of points."""
     return bool(COUNTS & set(name.lower().split("_")))
 
 
@@ -127,7 +127,7 @@ def _sizes(value: Any) -> list[int] | None:
 
 
 def _period(params: Mapping[str, Any], old: PreviousRun) -> float | None:
-    """Seconds a point: of the old run, with the new exposure in place of the old."""
+    """Return seconds a point: of the old run, with the new exposure in place of the old."""
     for name in RATES:
         rate = params.get(name)
         if isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0:

@@ -69,7 +69,7 @@ class Field:
 
 
 def fields_of(schema: Mapping[str, Any], old: Mapping[str, Any]) -> list[Field]:
-    """The fields of a plan, in its order; old values that it has no parameter for are left out.
+    """Return the fields of a plan, in its order; old values that it has no parameter for are left out.
 
     >>> schema = {"properties": {"rows": {"default": 3, "title": "Rows", "type": "integer"}}}
     >>> [(field.name, field.kind, field.value) for field in fields_of(schema, {"rows": 5, "gone": 1})]
@@ -95,7 +95,7 @@ def fields_of(schema: Mapping[str, Any], old: Mapping[str, Any]) -> list[Field]:
 
 
 def read(fields: Sequence[Field], texts: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters from what stands in the fields; an empty field that may be empty is left to the plan.
+    """Return parameters from what stands in the fields; an empty field that may be empty is left to the plan.
 
     Raises:
         ParamsRefused: telling what is wrong with each field.
@@ -123,7 +123,7 @@ def read(fields: Sequence[Field], texts: Mapping[str, Any], schema: Mapping[str,
 
 
 def check(schema: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-    """Looks at parameters as a whole.
+    """Look at parameters as a whole.
 
     Raises:
         ParamsRefused: telling what is wrong with each.
@@ -153,7 +153,7 @@ def _faults(
 
 
 def _value(field: Field, text: str) -> Any:
-    """What a text means in a field.
+    """Return what a text means in a field.
 
     Raises:
         ValueError: when it means nothing there.
@@ -192,7 +192,7 @@ def _read_number(text: str, *, whole: bool) -> int | float:
 
 
 def _resolved(part: Any, schema: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
-    """A parameter's schema with its reference followed, and ``X or null`` taken as X."""
+    """Return a parameter's schema with its reference followed, and ``X or null`` taken as X."""
     if not isinstance(part, dict) or depth > DEPTH_MAX:
         return {}
     reference = part.get("$ref")
@@ -216,13 +216,13 @@ def _kind(part: Mapping[str, Any]) -> Kind:
 
 
 def _enum(part: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Any]:
-    """Choices of a parameter, or of the members of a list."""
+    """Return choices of a parameter, or of the members of a list."""
     found = part.get("enum") or _resolved(part.get("items"), schema).get("enum")
     return [one for one in found or () if isinstance(one, (str, int, float))]
 
 
 def _plain(part: Any, depth: int = 0) -> Any:
-    """A schema that a validator can use: a device is a text, whatever its name."""
+    """Return a schema that a validator can use: a device is a text, whatever its name."""
     if depth > 3 * DEPTH_MAX:
         return {}
     if isinstance(part, list):

@@ -25,7 +25,7 @@ DEPTH_MAX = 20
 
 
 def filled(params: Mapping[str, Any], region: Region) -> dict[str, Any]:
-    """The parameters that a region changes, with their new values; directions of the old ones are kept.
+    """Return the parameters that a region changes, with their new values; directions of the old ones are kept.
 
     >>> filled({"x_start": 0.0, "x_stop": 1.0, "rows": 3}, {"stage-x": (2.0, 3.5), "stage-y": (0, 1)})
     {'x_start': 2.0, 'x_stop': 3.5}
@@ -56,7 +56,7 @@ def _falling(params: Mapping[str, Any], places: Mapping[str, tuple[str, str]], a
 
 
 def _place(name: str, region: Region) -> tuple[str, str] | None:
-    """Role and axis of a parameter, from its name.
+    """Return role and axis of a parameter, from its name.
 
     >>> _place("x_start", {"stage-x": (0, 1)}), _place("centre_y", {"stage-x": (0, 1), "stage-y": (0, 1)})
     (('start', 'stage-x'), ('center', 'stage-y'))
@@ -79,7 +79,7 @@ def _split(token: str) -> list[str]:
 
 
 def _spec(part: Any, region: Region, depth: int) -> Any:
-    """A scanspec with the ends of its axes exchanged."""
+    """Return a scanspec with the ends of its axes exchanged."""
     if depth > DEPTH_MAX:
         return part
     if isinstance(part, list):

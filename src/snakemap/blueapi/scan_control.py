@@ -136,12 +136,12 @@ class ScanControl:
         return self._blueapi
 
     async def close(self) -> None:
-        """Lets the connections to blueapi go."""
+        """Let the connections to blueapi go."""
         if self._blueapi is not None:
             await self._blueapi.close()
 
     async def known(self, start: Mapping[str, Any], *, token: str = "") -> PlanCall:
-        """What a run was started with: from its task, from what was kept at the time, or from its own documents.
+        """Return what a run was started with: from its task, from what was kept at the time, or from its own documents.
 
         Raises:
             NothingToRepeat: when not even its plan is known.
@@ -161,13 +161,13 @@ class ScanControl:
         return told_by(start)
 
     async def plan(self, name: str, *, token: str = "") -> Plan:
-        """A plan as blueapi offers it now."""
+        """Return a plan as blueapi offers it now."""
         return await self.blueapi.plan(name, token=token)
 
     async def start(
         self, name: str, params: dict[str, Any], *, instrument_session: str, caller: Caller, key: str = "", of: str = ""
     ) -> str:
-        """Starts a plan, once for a key; returns the id of its task.
+        """Start a plan, once for a key; returns the id of its task.
 
         Args:
             name: of the plan.
@@ -205,7 +205,7 @@ class ScanControl:
         return task_id
 
     async def change(self, action: Action, *, reason: str, caller: Caller) -> str:
-        """Stops, aborts, pauses or resumes what runs; returns the state of the worker afterwards.
+        """Stop, aborts, pauses or resumes what runs; returns the state of the worker afterwards.
 
         All but "resume" are also done while Redis refuses to store anything.
 
@@ -233,7 +233,7 @@ class ScanControl:
         )
 
     async def _begin(self, name: str, params: dict[str, Any], *, instrument_session: str, caller: Caller) -> str:
-        """Hands a task in and has it begun, while nobody else does; a task that cannot begin is taken back."""
+        """Hand a task in and has it begun, while nobody else does; a task that cannot begin is taken back."""
         blueapi, token, holder = self.blueapi, caller.token, uuid4().hex
         if not await self.desk.store.lease("start", holder, LEASE_S):
             raise WorkerBusy("another scan is being started; try again in a moment")
@@ -251,7 +251,7 @@ class ScanControl:
             await self.desk.store.release("start", holder)
 
     async def _begin_task(self, task_id: str, *, token: str) -> None:
-        """Begins a task; when the answer is lost, looks whether it began."""
+        """Begin a task; when the answer is lost, looks whether it began."""
         try:
             await self.blueapi.begin(task_id, token=token)
         except BlueapiUnavailable:
@@ -265,7 +265,7 @@ class ScanControl:
             raise
 
     def may_change(self) -> None:
-        """Looks whether anything may be changed at all.
+        """Look whether anything may be changed at all.
 
         Raises:
             ReadOnly: when not.
@@ -283,7 +283,7 @@ class ScanControl:
         came: Callable[[str], str],
         safe: bool = False,
     ) -> str:
-        """Does something that is logged, whatever comes of it.
+        """Do something that is logged, whatever comes of it.
 
         Args:
             what: the action, one word.
@@ -321,7 +321,7 @@ class ScanControl:
             await self._note_result(number, entry, result)
 
     async def _limit(self, caller: Caller) -> None:
-        """Counts what somebody asks for.
+        """Count what somebody asks for.
 
         Raises:
             TooOften: it is too much for one minute.
@@ -330,7 +330,7 @@ class ScanControl:
             raise TooOften(f"more than {self.per_minute} requests in a minute; wait one minute")
 
     async def _note_result(self, number: str, entry: dict[str, Any], result: str) -> None:
-        """Adds what came of an action to the audit log, or keeps it for later: the action is done."""
+        """Add what came of an action to the audit log, or keeps it for later: the action is done."""
         answer = {"answers": number, "came": result} if number else {**entry, "came": result}
         if not number:
             self.desk.keep(answer)
@@ -363,7 +363,7 @@ class ScanControl:
 
 
 def control_of(settings: Settings, store: Store) -> ScanControl:
-    """The control that a process's settings speak of."""
+    """Return the control that a process's settings speak of."""
     blueapi = BlueapiClient(settings.blueapi_url, token=settings.blueapi_token) if settings.blueapi_url else None
     return ScanControl(
         ControlStore(store),
@@ -380,7 +380,7 @@ def _holder(held: ControlLock) -> str:
 
 
 def told_by(start: Mapping[str, Any]) -> PlanCall:
-    """What a run's own documents say of how it was started.
+    """Return what a run's own documents say of how it was started.
 
     Raises:
         NothingToRepeat: when they do not even tell a plan.
@@ -397,7 +397,7 @@ def told_by(start: Mapping[str, Any]) -> PlanCall:
 
 
 def _plain(value: Any) -> Any:
-    """Arguments as documents keep them: a device is its repr there, and its name is all that matters."""
+    """Return arguments as documents keep them: a device is its repr there, and its name is all that matters."""
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -82,12 +82,12 @@ class StatusPoller:
                 task.cancel()
 
     async def look(self, *, token: str = "") -> None:
-        """Looks once."""
+        """Look once."""
         await self.look_at_worker(token=token)
         await self.look_at_desk()
 
     async def look_at_worker(self, *, token: str = "") -> None:
-        """Asks blueapi, for all with one token: the one that is given, or that of who joined last and has one."""
+        """Ask blueapi, for all with one token: the one that is given, or that of who joined last and has one."""
         control, before = self.control, self.worker
         token = token or next((one for one in reversed(self._users.values()) if one), "")
         try:
@@ -101,7 +101,7 @@ class StatusPoller:
         self.worker = WorkerStatus(state, since, task, trouble)
 
     async def look_at_desk(self) -> None:
-        """Asks the store."""
+        """Ask the store."""
         try:
             self.baton = await self.control.desk.baton()
             self.audit = await self.control.desk.audit(count=AUDIT_SHOWN)
@@ -109,7 +109,7 @@ class StatusPoller:
             log.debug("the desk is away with its store")
 
     async def _task(self, task_id: str, *, token: str) -> Task | None:
-        """A task, asked for until it has ended; what it was started with is kept, for blueapi forgets it."""
+        """Return a task, asked for until it has ended; what it was started with is kept, for blueapi forgets it."""
         known = self.worker.task
         if not task_id or (known is not None and known.task_id == task_id and known.complete):
             return known if task_id else None

@@ -105,7 +105,7 @@ class DemoOptions:
     log_level: str = "warning"
 
     def check(self) -> None:
-        """Looks whether there can be such scans.
+        """Look whether there can be such scans.
 
         Raises:
             SettingsError: when not.
@@ -143,7 +143,7 @@ class Demo:
             self._signals.append(signal.SIGHUP)
 
     def run(self) -> int:
-        """Runs until Ctrl-C.
+        """Run until Ctrl-C.
 
         Returns:
             The exit code: 0 when it was interrupted.
@@ -210,7 +210,7 @@ class Demo:
         }
 
     async def _supervise(self, part: DemoProcess) -> None:
-        """Keeps a server running.
+        """Keep a server running.
 
         Raises:
             DemoFailed: when it dies again and again.
@@ -230,7 +230,7 @@ class Demo:
             await self._pause(delay_s)
 
     async def _scan(self) -> None:
-        """Waits for the page, says where it is, and has scans made until somebody else starts or ends one.
+        """Wait for the page, says where it is, and has scans made until somebody else starts or ends one.
 
         Raises:
             DemoFailed: when the page does not answer, or scans fail one after the other.
@@ -300,14 +300,14 @@ class Demo:
                 return
 
     async def _until_done(self, blueapi: BlueapiClient, task_id: str) -> bool:
-        """Whether a task came to its end before the demo was told to stop."""
+        """Return whether a task came to its end before the demo was told to stop."""
         while not (await blueapi.task(task_id)).complete:
             if await self._pause(LOOK_S):
                 return False
         return True
 
     async def _is_left_alone(self, blueapi: BlueapiClient, mine: str) -> bool:
-        """Whether nobody has started a scan since ours, nor ended ours early."""
+        """Return whether nobody has started a scan since ours, nor ended ours early."""
         return await blueapi.active_task() == mine and not (await blueapi.task(mine)).errors
 
     def _modes(self) -> Iterator[str]:
@@ -329,7 +329,7 @@ class Demo:
         return ["simulate", "--rest", str(self.rest_port), "--disk-limit-gb", f"{limit_gb:.3f}"]
 
     async def _until_answer(self, page: str) -> bool:
-        """Whether the page answered before the demo was told to stop.
+        """Return whether the page answered before the demo was told to stop.
 
         Raises:
             DemoFailed: when it takes too long.
@@ -349,7 +349,7 @@ class Demo:
         return next((part.last_words() for part in self._parts if part.name == name), "")
 
     async def _run(self, part: DemoProcess) -> int:
-        """Runs a part to its end, which comes soon when the demo ends.
+        """Run a part to its end, which comes soon when the demo ends.
 
         Returns:
             Its exit code.
@@ -382,7 +382,7 @@ class Demo:
         return code
 
     async def _listen(self, part: DemoProcess) -> None:
-        """Passes on what a part says."""
+        """Pass on what a part says."""
         output = part.process.stdout if part.process else None
         while output is not None and not output.at_eof():
             try:
@@ -395,14 +395,14 @@ class Demo:
                     typer.echo(f"{part.name:<8} | {line}", err=True)
 
     async def _pause(self, seconds: float) -> bool:
-        """Waits; whether the demo was told to stop meanwhile."""
+        """Wait; whether the demo was told to stop meanwhile."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
         return self._stop.is_set()
 
     async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        """Ends all parts, the beamline first; what does not end in time is killed."""
+        """End all parts, the beamline first; what does not end in time is killed."""
         for names in (("scan", "simulate"), ("ingest", "api", "serve")):
             ending = [part for part in self._parts if part.name in names]
             for part in ending:
@@ -418,7 +418,7 @@ class Demo:
 
 
 def _page_port(settings: Settings, wanted: int | None) -> int:
-    """The port of the page: the wanted one and no other, or else one that is free.
+    """Return the port of the page: the wanted one and no other, or else one that is free.
 
     Raises:
         SettingsError: when nothing can listen there.

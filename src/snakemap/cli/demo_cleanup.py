@@ -26,7 +26,7 @@ LOOK_S = 0.05
 
 
 def groups_left(lines: Iterable[str]) -> set[int]:
-    """The groups that have begun and not ended, when there is nothing more to hear.
+    """Return the groups that have begun and not ended, when there is nothing more to hear.
 
     >>> groups_left(["+12", "+13", "-12"])
     {13}
@@ -42,7 +42,7 @@ def groups_left(lines: Iterable[str]) -> set[int]:
 
 
 def clean_up(groups: set[int], state_dir: Path, *, temporary: bool) -> None:
-    """Ends process groups, lets the private Redis stop, and removes the state directory if it is temporary."""
+    """End process groups, lets the private Redis stop, and removes the state directory if it is temporary."""
     with _redis_held(state_dir / "redis" / "users"):
         for group in groups:
             _signal(group, signal.SIGTERM)
@@ -90,7 +90,7 @@ def _lives(group: int) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
-    """Whether somebody holds a lock on a file; there the guardian of the Redis is told from."""
+    """Return whether somebody holds a lock on a file; there the guardian of the Redis is told from."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

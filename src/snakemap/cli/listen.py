@@ -43,7 +43,7 @@ class ListenRequest:
 
 
 def listen(settings: Settings, wanted: ListenRequest, *, as_json: bool) -> int:
-    """Prints entries as they come, until interrupted or as many as are wanted.
+    """Print entries as they come, until interrupted or as many as are wanted.
 
     Args:
         settings: which store.
@@ -83,7 +83,7 @@ async def _print(store: Store, wanted: ListenRequest, *, as_json: bool) -> None:
 
 
 async def _entries(store: Store, wanted: ListenRequest) -> AsyncGenerator[Entry]:
-    """What is wanted, as it comes; a store that goes away is waited for."""
+    """Yield what is wanted, as it comes; a store that goes away is waited for."""
     latest = await store.latest()
     events = wanted.events
     if events.run:
@@ -115,7 +115,7 @@ async def _entries(store: Store, wanted: ListenRequest) -> AsyncGenerator[Entry]
 
 
 async def _batches(store: Store, after: str, *, until: str | None) -> AsyncGenerator[list[Entry]]:
-    """What comes after a cursor: for ever, or until another cursor."""
+    """Yield what comes after a cursor: for ever, or until another cursor."""
     if until is None:
         async with aclosing(store.follow(after)) as batches:
             async for entries in batches:
@@ -126,7 +126,7 @@ async def _batches(store: Store, after: str, *, until: str | None) -> AsyncGener
 
 
 def line(entry: Entry, *, as_json: bool) -> str:
-    """One entry as one line; control characters of a document cannot reach the terminal.
+    """Return one entry as one line; control characters of a document cannot reach the terminal.
 
     >>> line(Entry("1795461238076-0", "stop", "r", None, {"exit_status": "success"}), as_json=True)
     '{"cursor":"1795461238076-0","name":"stop","run":"r","doc":{"exit_status":"success"}}'

@@ -106,7 +106,7 @@ def common(
     ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
 ) -> None:
-    """Sets logging up for every command."""
+    """Set logging up for every command."""
     context.obj = log_level or QUIET.get(context.invoked_subcommand or "", LogLevel.INFO)
     level = logging.getLevelNamesMapping()[context.obj.upper()]
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr)
@@ -292,7 +292,7 @@ def doctor(
 
 
 def _speed(text: str) -> float:
-    """How many times faster than it was recorded; infinite for "max".
+    """Return how many times faster than it was recorded; infinite for "max".
 
     Raises:
         SettingsError: when it is neither a name nor a number above 0.
@@ -311,7 +311,7 @@ def _speed(text: str) -> float:
 
 
 def _exit(work: Callable[[], Any]) -> None:
-    """Ends the process with the exit code of some work; errors of ours are one line and no traceback."""
+    """End the process with the exit code of some work; errors of ours are one line and no traceback."""
     try:
         code = work()
     except SettingsError as error:

@@ -54,7 +54,7 @@ class DemoProcess:
                 self.process.send_signal(number)
 
     def last_words(self) -> str:
-        """What it said last, to be put below a message."""
+        """Return what it said last, to be put below a message."""
         return "".join(f"\n  {line}" for line in self.lines)
 
 
@@ -88,7 +88,7 @@ class CleanupProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Returns when everything is clean."""
+        """Return when everything is clean."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait()

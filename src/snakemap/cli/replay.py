@@ -31,7 +31,7 @@ LOGGED_PERIOD_S = 30.0
 
 
 def replay(settings: Settings, files: Iterable[Path], *, speed: float, new_uid: bool = False) -> int:
-    """Sends every message of some recordings, one recording after the other.
+    """Send every message of some recordings, one recording after the other.
 
     Args:
         settings: where to: the broker if one is set, else the store.
@@ -77,7 +77,7 @@ def _play(settings: Settings, recording: Recording, *, speed: float, new_uid: bo
 
 
 def _chosen(recording: Recording, renewal: RunRewriter | None) -> Iterator[Recorded]:
-    """What is sent: all but our own notes that a run is settled, which the worker makes when it has seen to that."""
+    """Yield what is sent: all but our own notes that a run is settled, which the worker makes when it has seen to that."""
     for message in recording.messages():
         if message.body.get("name") == SETTLED:
             continue
@@ -89,7 +89,7 @@ def _chosen(recording: Recording, renewal: RunRewriter | None) -> Iterator[Recor
 def _paced(
     first: Recorded, rest: Iterator[Recorded], *, speed: float, progress: _Progress, recording: Recording
 ) -> Iterator[Recorded]:
-    """Gives every message out when its time has come; of those without a time, at once."""
+    """Give every message out when its time has come; of those without a time, at once."""
     began, begun_at = time.monotonic(), first.at
     yield first
     for message in rest:

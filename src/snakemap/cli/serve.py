@@ -25,7 +25,7 @@ THIS_MACHINE = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")
 
 
 def serve(settings: Settings, *, dev: bool = False, log_level: str = "info") -> int:
-    """Becomes ``panel serve``; does not return.
+    """Become ``panel serve``; does not return.
 
     Args:
         settings: of the process.
@@ -41,7 +41,7 @@ def serve(settings: Settings, *, dev: bool = False, log_level: str = "info") -> 
 
 
 def command(settings: Settings, *, dev: bool = False, log_level: str = "info") -> list[str]:
-    """The command line: every page of ``app``, sessions signed, origins named.
+    """Return the command line: every page of ``app``, sessions signed, origins named.
 
     Raises:
         SettingsError: when there are no pages.
@@ -68,7 +68,7 @@ def command(settings: Settings, *, dev: bool = False, log_level: str = "info") -
 
 
 def origins(settings: Settings) -> list[str]:
-    """Hosts whose pages may open a session: those that were named, ours, and this machine's when we listen there."""
+    """Return hosts whose pages may open a session: those that were named, ours, and this machine's when we listen there."""
     local = ("localhost", "127.0.0.1") if settings.host in THIS_MACHINE else ()
     # Bokeh cannot read an address with colons
     ours = [authority(host, settings.port) for host in (settings.host, *local) if ":" not in host]
@@ -76,12 +76,12 @@ def origins(settings: Settings) -> list[str]:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The environment of the server: ours, and the key that signs session ids."""
+    """Return the environment of the server: ours, and the key that signs session ids."""
     return {**os.environ, "BOKEH_SECRET_KEY": settings.secret_key or _kept_key(settings.state_dir)}
 
 
 def _kept_key(state_dir: Path) -> str:
-    """The key of this state directory, made on first use, whole from the first moment, and readable by us alone."""
+    """Return the key of this state directory, made on first use, whole from the first moment, and readable by us alone."""
     path, new = state_dir / "secret-key", state_dir / f"secret-key.{os.getpid()}"
     try:
         make_private(state_dir)
@@ -101,7 +101,7 @@ def _kept_key(state_dir: Path) -> str:
 
 
 def _name(new: Path, path: Path) -> None:
-    """Gives a new file its name, unless somebody else was quicker."""
+    """Give a new file its name, unless somebody else was quicker."""
     try:
         path.hardlink_to(new)
     except FileExistsError:

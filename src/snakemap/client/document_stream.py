@@ -40,7 +40,7 @@ class StreamMessage(NamedTuple):
 
 
 def told(text: str | bytes) -> StreamMessage:
-    """The document that a message of the API holds.
+    """Return the document that a message of the API holds.
 
     Raises:
         ApiFailed: when it holds none.
@@ -74,7 +74,7 @@ class DocumentStream:
     stopped: bool = False
 
     def documents(self) -> Iterator[StreamMessage]:
-        """Every document from the beginning, or after ``cursor``, until there is nothing to come.
+        """Yield every document from the beginning, or after ``cursor``, until there is nothing to come.
 
         Raises:
             ApiUnavailable: when a connection that was lost could not be made again in ``patience_s``.
@@ -115,7 +115,7 @@ class DocumentStream:
             raise ApiFailed(f"{self.http.address} has no WebSocket: {error}") from error
 
     def _heard(self, socket: ClientConnection) -> Iterator[StreamMessage]:
-        """What comes over one connection, until nothing is to come."""
+        """Yield what comes over one connection, until nothing is to come."""
         while True:
             try:
                 text = socket.recv(timeout=QUIET_S)
@@ -134,6 +134,6 @@ class DocumentStream:
         return False
 
     def _check(self, trouble: Exception) -> None:
-        """Raises what trying again would not mend: the API's own refusal."""
+        """Raise what trying again would not mend: the API's own refusal."""
         if isinstance(trouble, ConnectionClosed) and trouble.rcvd is not None and trouble.rcvd.code == POLICY_VIOLATION:
             raise SnakemapError(trouble.rcvd.reason) from trouble

@@ -52,7 +52,7 @@ def _element(values: xr.DataArray, name: str, number: int) -> Any:
 
 
 def _even(ends: npt.NDArray[Any]) -> bool:
-    """Whether coordinates are evenly spaced; a single one has no step, and is drawn as a mesh."""
+    """Return whether coordinates are evenly spaced; a single one has no step, and is drawn as a mesh."""
     steps = np.diff(np.asarray(ends, dtype=float))
     return bool(len(steps)) and bool(np.allclose(steps, steps[0], rtol=UNEVEN, atol=0))
 

@@ -15,7 +15,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def markup(summary: Mapping[str, Any], picture: bytes | None) -> str:
-    """A run as HTML, in the colors of the page around it.
+    """Return a run as HTML, in the colors of the page around it.
 
     Args:
         summary: as the list of runs tells it.

@@ -16,7 +16,7 @@ __all__ = ["Http"]
 
 
 def _by_code() -> dict[str, type[SnakemapError]]:
-    """The class of every error that is told by its code and a message alone."""
+    """Return the class of every error that is told by its code and a message alone."""
     classes = (one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, SnakemapError))
     return {one.code: one for one in classes if one.__init__ is SnakemapError.__init__}
 
@@ -52,11 +52,11 @@ class Http:
         self._client = httpx.Client(timeout=timeout_s, headers=self.headers, trust_env=proxies)
 
     def close(self) -> None:
-        """Closes its connections."""
+        """Close its connections."""
         self._client.close()
 
     def get(self, path: str, *, headers: Mapping[str, str] | None = None, **parameters: str) -> httpx.Response:
-        """What the API answers to a GET; 304 is an answer, too.
+        """Return what the API answers to a GET; 304 is an answer, too.
 
         Raises:
             SnakemapError: what it refuses, as the class that the API itself raised.
@@ -67,12 +67,12 @@ class Http:
             return self._checked(self._client.get(self.url + path, params=told, headers=headers))
 
     def post(self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str]) -> Any:
-        """What the API answers to a POST."""
+        """Return what the API answers to a POST."""
         with self._translated():
             return self.json(self._checked(self._client.post(self.url + path, json=body, headers=headers)))
 
     def lines(self, path: str) -> Iterator[str]:
-        """The lines of an answer, as they come."""
+        """Yield the lines of an answer, as they come."""
         with self._translated(), self._client.stream("GET", self.url + path) as answer:
             if answer.status_code >= 400:
                 answer.read()
@@ -80,7 +80,7 @@ class Http:
             yield from answer.iter_lines()
 
     def json(self, answer: httpx.Response) -> Any:
-        """The JSON of an answer.
+        """Return the JSON of an answer.
 
         Raises:
             ApiFailed: when it has none.

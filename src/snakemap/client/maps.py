@@ -17,7 +17,7 @@ __all__ = ["dataset_of"]
 
 
 def dataset_of(archive: bytes) -> xr.Dataset:
-    """The maps in an archive: one array of float64 a channel, read-only, NaN where not visited.
+    """Return the maps in an archive: one array of float64 a channel, read-only, NaN where not visited.
 
     A grid has the dimensions (slow, fast), called as the axes are; a path has ``point``, counted from 1, and ``x`` and
     ``y`` along it. Coordinates have their unit in ``attrs["units"]``, and a channel that is called as a dimension or a

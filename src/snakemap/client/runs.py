@@ -30,7 +30,7 @@ MAPS_KEPT = 16
 
 
 def connect(url: str, *, timeout_s: float = TIMEOUT_S, token: str = "", proxies: bool = False) -> Client:
-    """A client of the API at an address; nothing is asked before you ask for something.
+    """Return a client of the API at an address; nothing is asked before you ask for something.
 
     Args:
         url: like ``"http://host:8080"``.
@@ -52,12 +52,12 @@ class Client:
         self._kept: OrderedDict[tuple[str, str], tuple[str, xr.Dataset]] = OrderedDict()
 
     def runs(self) -> list[Run]:
-        """All runs that are kept, newest first."""
+        """Return all runs that are kept, newest first."""
         listed = self._http.json(self._http.get("/api/runs"))
         return [self._run(summary) for summary in listed]
 
     def run(self, uid: str = "latest", *, source: str = "") -> Run:
-        """One run; ``latest`` is the newest of now, and stays that one.
+        """Return one run; ``latest`` is the newest of now, and stays that one.
 
         Args:
             uid: of the run.
@@ -72,7 +72,7 @@ class Client:
         return self._run(self._summary(uid), source=source)
 
     def close(self) -> None:
-        """Closes its connections; maps that it has given away stay as they are."""
+        """Close its connections; maps that it has given away stay as they are."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -94,7 +94,7 @@ class Client:
         return self._http.json(self._http.get(f"/api/runs/{quote(uid, safe='')}"))
 
     def _maps(self, uid: str, source: str) -> xr.Dataset:
-        """The maps of now; those of before when the API says that nothing has come since."""
+        """Return the maps of now; those of before when the API says that nothing has come since."""
         from snakemap.client.maps import dataset_of  # xarray takes its time
 
         etag, kept = self._kept.get((uid, source), ("", None))
@@ -174,11 +174,11 @@ class Run:
         return self._client._maps(self.uid, self._source)
 
     def source(self, name: str) -> Run:
-        """The same run, with the maps of another of its :attr:`sources`."""
+        """Return the same run, with the maps of another of its :attr:`sources`."""
         return Run(self._client, self.uid, name, self._known)
 
     def growing(self, *, every_s: float = GROWING_S) -> Iterator[xr.Dataset]:
-        """Its maps as they are now, and again whenever something has come, until it has ended and is whole.
+        """Yield its maps as they are now, and again whenever something has come, until it has ended and is whole.
 
         Args:
             every_s: the least time between two; what comes between is in the next.
@@ -194,13 +194,13 @@ class Run:
             time.sleep(every_s)
 
     def documents(self) -> Iterator[StreamMessage]:
-        """Its documents up to now, oldest first: ``for name, doc, cursor in run.documents()``."""
+        """Yield its documents up to now, oldest first: ``for name, doc, cursor in run.documents()``."""
         for line in self._client._http.lines(f"/api/runs/{quote(self.uid, safe='')}/documents"):
             if line.strip():
                 yield told(line)
 
     def follow(self, *, after: str = "", patience_s: float = PATIENCE_S) -> Iterator[StreamMessage]:
-        """Its documents from the beginning, and those that come, until it has ended and no point is to come any more.
+        """Yield its documents from the beginning, and those that come, until it has ended and no point is to come any more.
 
         A connection that is lost is made again, and goes on after the last document that came.
 
@@ -217,7 +217,7 @@ class Run:
         return stream.documents()
 
     def wait(self, *, timeout_s: float | None = None) -> Self:
-        """Returns when it has ended, and its points are there or will not come.
+        """Return when it has ended, and its points are there or will not come.
 
         Args:
             timeout_s: at most so long; None: as long as it takes.
@@ -234,7 +234,7 @@ class Run:
         return self
 
     def again(self, *, instrument_session: str = "", **params: Any) -> dict[str, Any]:
-        """Runs its plan again, with its own parameters but those given.
+        """Run its plan again, with its own parameters but those given.
 
         Args:
             instrument_session: the visit it shall belong to; empty: that of before.

@@ -91,7 +91,7 @@ def doctor(*, as_program: bool = False) -> int:
 
 
 def findings() -> Iterator[Finding]:
-    """All checks, one after the other; each that fails leaves the others as they are."""
+    """Yield all checks, one after the other; each that fails leaves the others as they are."""
     yield from strangers(name for name in os.environ if name.startswith(PREFIX))
     try:
         scene = CheckContext(load())
@@ -103,7 +103,7 @@ def findings() -> Iterator[Finding]:
 
 
 def strangers(names: Iterable[str]) -> Iterator[Finding]:
-    """Variables that look like settings and are none, perhaps for a slip of the pen."""
+    """Yield variables that look like settings and are none, perhaps for a slip of the pen."""
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
     for name in sorted(set(names) - set(known)):
         alike = difflib.get_close_matches(name, known, n=1)
@@ -112,7 +112,7 @@ def strangers(names: Iterable[str]) -> Iterator[Finding]:
 
 
 def _unusable(problem: str) -> Finding:
-    """A setting that cannot be read, with what it is to be."""
+    """Return a setting that cannot be read, with what it is to be."""
     variable, _, text = problem.partition(": ")
     name = variable.removeprefix(PREFIX).lower()
     field = Settings.model_fields.get(name)
@@ -121,7 +121,7 @@ def _unusable(problem: str) -> Finding:
 
 
 def _noting(findings: Iterable[Finding], told: list[Finding]) -> Iterator[Finding]:
-    """Passes findings on and keeps them."""
+    """Pass findings on and keeps them."""
     for finding in findings:
         told.append(finding)
         yield finding

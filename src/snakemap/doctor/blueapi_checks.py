@@ -25,7 +25,7 @@ NONE = "none is set; nothing can be started from the page"
 
 
 def blueapi(scene: CheckContext) -> Iterator[Found]:
-    """Whether blueapi answers, is a version that we know, and has plans."""
+    """Yield whether blueapi answers, is a version that we know, and has plans."""
     url = scene.settings.blueapi_url
     if not url:
         yield NONE
@@ -60,7 +60,7 @@ async def _plans(client: BlueapiClient) -> list[Any]:
 
 
 def _version(url: str) -> str:
-    """The version of the API, as its schema tells it; empty where it tells none."""
+    """Return the version of the API, as its schema tells it; empty where it tells none."""
     try:
         told = httpx.get(f"{url.rstrip('/')}/openapi.json", timeout=ANSWER_TIMEOUT_S, trust_env=False).json()
         return str(told["info"]["version"])[:20]
@@ -74,7 +74,7 @@ def _known(version: str) -> Iterator[Found]:
 
 
 def token(scene: CheckContext) -> Iterator[Found]:
-    """Whether blueapi accepts the token that it is given."""
+    """Yield whether blueapi accepts the token that it is given."""
     told, header = scene.settings.blueapi_token, scene.settings.blueapi_token_header
     if told != told.strip() or not told.isprintable() or not told.isascii():
         yield Wrong("the token holds blanks or characters that no token has; set SNAKEMAP_BLUEAPI_TOKEN anew")
@@ -104,7 +104,7 @@ def _accepted(scene: CheckContext) -> Iterator[Found]:
 
 
 def visit(scene: CheckContext) -> Iterator[Found]:
-    """Whether the visit has the form that blueapi wants."""
+    """Yield whether the visit has the form that blueapi wants."""
     session = scene.settings.instrument_session
     if session and not SESSION.fullmatch(session):
         yield Wrong(f"{session[:40]!r} is not like cm12345-1, and blueapi refuses it; mend it, or unset it")
@@ -113,7 +113,7 @@ def visit(scene: CheckContext) -> Iterator[Found]:
 
 
 def acting(scene: CheckContext) -> Iterator[Found]:
-    """Whether who may start and stop scans is what it seems to be meant to be."""
+    """Yield whether who may start and stop scans is what it seems to be meant to be."""
     told = scene.settings
     if told.read_only or not told.blueapi_url:
         yield "nothing can be started or stopped"
@@ -129,7 +129,7 @@ def acting(scene: CheckContext) -> Iterator[Found]:
 
 
 def geometry(scene: CheckContext) -> Iterator[Found]:
-    """Whether the shape of runs that tell none can be drawn, and agrees with the snaking."""
+    """Yield whether the shape of runs that tell none can be drawn, and agrees with the snaking."""
     grid, snake = scene.settings.grid, scene.settings.snake
     if grid is None:
         yield f"none is set; runs that tell only their shape are {'snaked' if snake else 'not snaked'}"
@@ -143,7 +143,7 @@ def geometry(scene: CheckContext) -> Iterator[Found]:
 
 
 def rois(scene: CheckContext) -> Iterator[Found]:
-    """Whether the rectangles lie in the frames that were read last."""
+    """Yield whether the rectangles lie in the frames that were read last."""
     told = scene.settings.rois
     if told is None:
         yield "three bands of rows, for runs that tell none"

@@ -16,7 +16,7 @@ BROADCAST = ("/topic/", "/exchange/", "/amq/")
 
 
 def broker(scene: CheckContext) -> Iterator[Found]:
-    """Whether we are let in."""
+    """Yield whether we are let in."""
     url = scene.settings.stomp_url
     if not url:
         yield NONE
@@ -33,7 +33,7 @@ def broker(scene: CheckContext) -> Iterator[Found]:
 
 
 def destination(scene: CheckContext) -> Iterator[Found]:
-    """Whether the broker lets us listen where blueapi publishes."""
+    """Yield whether the broker lets us listen where blueapi publishes."""
     url, place = scene.settings.stomp_url, scene.settings.stomp_destination
     if not place.startswith(BROADCAST):
         yield Wrong(
@@ -60,7 +60,7 @@ def _listened(url: str, place: str) -> Iterator[Found]:
 
 
 def subscription(scene: CheckContext) -> Iterator[Found]:
-    """Whether the name of our queue is one."""
+    """Yield whether the name of our queue is one."""
     name = scene.settings.stomp_subscription
     if not name:
         yield "made from this host and the store"

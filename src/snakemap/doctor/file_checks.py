@@ -26,7 +26,7 @@ TIMEOUT_SHORT_S, TIMEOUT_LONG_S = 0.5, 120.0
 
 
 def data_root(scene: CheckContext) -> Iterator[Found]:
-    """Whether the data root is there, can be read, and is no larger than what can be listed at once."""
+    """Yield whether the data root is there, can be read, and is no larger than what can be listed at once."""
     root = scene.settings.root
     if not root.exists() and scene.settings.data_root is None:
         yield Note(f"{root} is not there yet; `simulate` makes it")
@@ -57,7 +57,7 @@ def _large(root: Path) -> Iterator[Found]:
 
 
 def filesystem(place: Path) -> str:
-    """The kind of the file system that a directory is on, like ``"nfs4"``; empty where nobody tells."""
+    """Return the kind of the file system that a directory is on, like ``"nfs4"``; empty where nobody tells."""
     found, kind = -1, ""
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -72,7 +72,7 @@ def filesystem(place: Path) -> str:
 
 
 def path_map(scene: CheckContext) -> Iterator[Found]:
-    """Whether what the writer's prefixes become is there, and may be read."""
+    """Yield whether what the writer's prefixes become is there, and may be read."""
     root, pairs = scene.settings.root, scene.settings.path_map
     for number, (writer, local) in enumerate(pairs):
         place = Path(local)
@@ -91,7 +91,7 @@ def path_map(scene: CheckContext) -> Iterator[Found]:
 
 
 def file_locking(scene: CheckContext) -> Iterator[Found]:
-    """Whether HDF5's lock does any harm."""
+    """Yield whether HDF5's lock does any harm."""
     if not scene.settings.file_locking:
         yield "files are read without HDF5's lock"
         return
@@ -103,7 +103,7 @@ def file_locking(scene: CheckContext) -> Iterator[Found]:
 
 
 def file_timeout(scene: CheckContext) -> Iterator[Found]:
-    """Whether an announced frame is waited for neither too shortly nor for ever."""
+    """Yield whether an announced frame is waited for neither too shortly nor for ever."""
     timeout_s = scene.settings.file_timeout_s
     if timeout_s < TIMEOUT_SHORT_S:
         yield Note(f"frames that come {timeout_s:g} s after their document are given up; set it to 1 or more")
@@ -114,7 +114,7 @@ def file_timeout(scene: CheckContext) -> Iterator[Found]:
 
 
 def log_dir(scene: CheckContext) -> Iterator[Found]:
-    """Whether the log of all events can be written."""
+    """Yield whether the log of all events can be written."""
     place = scene.settings.log_dir
     if place is None:
         yield "none is kept"
@@ -132,7 +132,7 @@ def log_dir(scene: CheckContext) -> Iterator[Found]:
 
 
 def log_rows(scene: CheckContext) -> Iterator[Found]:
-    """Whether the events that are kept at hand fit into memory."""
+    """Yield whether the events that are kept at hand fit into memory."""
     rows = scene.settings.log_rows
     size_mb = rows * LOG_ROW_BYTES / 1e6
     if rows > LOG_ROWS_MANY:
@@ -142,7 +142,7 @@ def log_rows(scene: CheckContext) -> Iterator[Found]:
 
 
 def downloads(scene: CheckContext) -> Iterator[Found]:
-    """Whether what may be taken along can be."""
+    """Yield whether what may be taken along can be."""
     most = scene.settings.download_max_mb
     if most > DOWNLOAD_MANY_MB:
         yield Note(f"files of {most:,} MB may be taken along by anybody; set it to {DOWNLOAD_MANY_MB} or less")
@@ -151,7 +151,7 @@ def downloads(scene: CheckContext) -> Iterator[Found]:
 
 
 def dask(scene: CheckContext) -> Iterator[Found]:
-    """Whether the Dask cluster's scheduler can be reached."""
+    """Yield whether the Dask cluster's scheduler can be reached."""
     address = scene.settings.dask
     if not address:
         yield "none is set; processes of our own read finished files"

@@ -41,7 +41,7 @@ Found = str
 
 
 def variable(setting: str) -> str:
-    """The environment variable of a setting.
+    """Return the environment variable of a setting.
 
     >>> variable("data_root")
     'SNAKEMAP_DATA_ROOT'
@@ -89,7 +89,7 @@ class Check:
     look: Callable[[CheckContext], Iterable[Found]]
 
     def findings(self, scene: CheckContext) -> list[Finding]:
-        """What it has found."""
+        """Return what it has found."""
         try:
             found = list(self.look(scene))
         except (SnakemapError, OSError) as error:

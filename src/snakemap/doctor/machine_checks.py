@@ -28,14 +28,14 @@ FILES_OF_A_PROCESS, FILES_OF_A_TAB = 100, 2
 
 
 def python(scene: CheckContext) -> Iterator[Found]:
-    """Whether this Python is one that we know to work."""
+    """Yield whether this Python is one that we know to work."""
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     fits = (3, 11) <= sys.version_info[:2] < (3, 14)
     yield found if fits else Wrong(f"{found} is not 3.11 to 3.13; install one of these")
 
 
 def packages(scene: CheckContext) -> Iterator[Found]:
-    """Whether every package is here in a version that we know to work."""
+    """Yield whether every package is here in a version that we know to work."""
     unfit = []
     try:
         needed = importlib.metadata.requires("snakemap") or []
@@ -59,13 +59,13 @@ def packages(scene: CheckContext) -> Iterator[Found]:
 
 
 def pages(scene: CheckContext) -> Iterator[Found]:
-    """Whether the pages are installed."""
+    """Yield whether the pages are installed."""
     found = sorted(page.stem for page in app_dir().glob("*.py"))
     yield f"{', '.join(found)} in {app_dir()}" if found else Wrong(f"none in {app_dir()}; install snakemap anew")
 
 
 def state_dir(scene: CheckContext) -> Iterator[Found]:
-    """Whether the state directory can be used, and has room."""
+    """Yield whether the state directory can be used, and has room."""
     place = scene.settings.state_dir.expanduser()
     exists = next(parent for parent in (place, *place.parents) if parent.exists())
     if not exists.is_dir() or not os.access(exists, os.W_OK | os.X_OK):
@@ -75,7 +75,7 @@ def state_dir(scene: CheckContext) -> Iterator[Found]:
 
 
 def room_on_disk(place: Path) -> Found | None:
-    """What is to be said of the room that is left on a disk; None when there is enough."""
+    """Return what is to be said of the room that is left on a disk; None when there is enough."""
     free = shutil.disk_usage(place).free
     if free >= FREE_LOW_BYTES:
         return None
@@ -84,7 +84,7 @@ def room_on_disk(place: Path) -> Found | None:
 
 
 def open_files(scene: CheckContext) -> Iterator[Found]:
-    """Whether as many tabs as may be open can be: each is a connection, and a connection is an open file."""
+    """Yield whether as many tabs as may be open can be: each is a connection, and a connection is an open file."""
     tabs, (limit, _) = scene.settings.max_sessions, resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES_OF_A_PROCESS + FILES_OF_A_TAB * tabs
     if limit == resource.RLIM_INFINITY or limit >= needed:
@@ -101,7 +101,7 @@ def _tabs(limit: int) -> int:
 
 
 def clock(scene: CheckContext) -> Iterator[Found]:
-    """Whether our clock and that of Redis agree: silence, lags and the age of runs are told by both."""
+    """Yield whether our clock and that of Redis agree: silence, lags and the age of runs are told by both."""
     ahead = scene.store.vitals.ahead_s if scene.store else None
     if ahead is None:
         yield Note("that of Redis cannot be told")
@@ -115,7 +115,7 @@ def clock(scene: CheckContext) -> Iterator[Found]:
 
 
 def leftovers(scene: CheckContext) -> Iterator[Found]:
-    """What processes that were killed have left behind."""
+    """Yield what processes that were killed have left behind."""
     found = [*_orphans(), *_demos(), *_keys(scene.settings.state_dir.expanduser())]
     yield from found or ["nothing was left behind"]
 
@@ -130,7 +130,7 @@ def _orphans() -> Iterator[Found]:
 
 
 def _adopted(entry: Path) -> bool:
-    """Whether the parent of a process is whoever takes those that have lost theirs."""
+    """Return whether the parent of a process is whoever takes those that have lost theirs."""
     parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
     return parent == "1" or Path(f"/proc/{parent}/comm").read_text().strip() in ("systemd", "init")
 
@@ -144,7 +144,7 @@ def _demos() -> Iterator[Found]:
 
 
 def _unused(path: Path) -> bool:
-    """Whether nobody holds a lock on a file.
+    """Return whether nobody holds a lock on a file.
 
     Raises:
         OSError: there is no such file.
@@ -160,6 +160,6 @@ def _unused(path: Path) -> bool:
 
 
 def _keys(state: Path) -> Iterator[Found]:
-    """Keys that were not finished."""
+    """Yield keys that were not finished."""
     for path in state.glob("secret-key.*"):
         yield Note(f"{path} is half a key that nobody uses; `rm {path}` removes it")

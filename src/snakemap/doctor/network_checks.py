@@ -25,7 +25,7 @@ MAKE = "`python -c 'import secrets; print(secrets.token_urlsafe(48))'` makes one
 
 
 def host(scene: CheckContext) -> Iterator[Found]:
-    """Whether we can listen there at all."""
+    """Yield whether we can listen there at all."""
     place = scene.settings.host
     try:
         listen(place, 0, setting="SNAKEMAP_HOST").close()
@@ -36,7 +36,7 @@ def host(scene: CheckContext) -> Iterator[Found]:
 
 
 def origins(scene: CheckContext) -> Iterator[Found]:
-    """Whether those whom pages are meant for can open them."""
+    """Yield whether those whom pages are meant for can open them."""
     place, told = scene.settings.host, scene.settings.origins
     if place in EVERYWHERE and not told:
         yield Wrong("pages listen on the network, but only this machine may open them; name the hosts")
@@ -49,12 +49,12 @@ def origins(scene: CheckContext) -> Iterator[Found]:
 
 
 def port(scene: CheckContext) -> Iterator[Found]:
-    """Whether the pages' port is free, or has our pages."""
+    """Yield whether the pages' port is free, or has our pages."""
     yield from _port(scene, scene.settings.port, setting="SNAKEMAP_PORT", route="/dashboard")
 
 
 def api_port(scene: CheckContext) -> Iterator[Found]:
-    """Whether the API's port is free, or has our API."""
+    """Yield whether the API's port is free, or has our API."""
     if scene.settings.api_port == scene.settings.port != 0:
         yield Wrong(f"{scene.settings.port} is the port of the pages, too; set one of the two to another")
         return
@@ -75,7 +75,7 @@ def proxy(scene: CheckContext) -> Iterator[Found]:
 
 
 def api_requests(scene: CheckContext) -> Iterator[Found]:
-    """Whether the limit lets a page that polls live, and is one."""
+    """Yield whether the limit lets a page that polls live, and is one."""
     told = scene.settings.api_requests_per_minute
     if told < REQUESTS_FEW:
         yield Note(
@@ -102,7 +102,7 @@ def _port(scene: CheckContext, number: int, *, setting: str, route: str) -> Iter
 
 
 def _ours(place: str, number: int) -> str:
-    """The version of the snakemap that listens on a port; empty when something else does."""
+    """Return the version of the snakemap that listens on a port; empty when something else does."""
     address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(place, place)
     try:
         told = httpx.get(f"http://{authority(address, number)}/healthz", timeout=ANSWER_TIMEOUT_S, trust_env=False)
@@ -113,7 +113,7 @@ def _ours(place: str, number: int) -> str:
 
 
 def secret_key(scene: CheckContext) -> Iterator[Found]:
-    """Whether the key that signs sessions is long enough, and ours alone."""
+    """Yield whether the key that signs sessions is long enough, and ours alone."""
     told, path = scene.settings.secret_key, scene.settings.state_dir.expanduser() / "secret-key"
     if told:
         yield "set" if len(told) >= KEY_MIN else Wrong(f"it has {len(told)} characters; take {KEY_MIN} or more, {MAKE}")

@@ -26,7 +26,7 @@ AWAY = "cannot be told while Redis is away"
 
 
 def redis(scene: CheckContext) -> Iterator[Found]:
-    """Whether Redis answers, is new enough, keeps what it has, and lets nothing go by itself."""
+    """Yield whether Redis answers, is new enough, keeps what it has, and lets nothing go by itself."""
     asked = scene.asked
     if isinstance(asked, SnakemapError):
         yield Wrong(f"{asked}; start it, or set it to where it runs")
@@ -52,7 +52,7 @@ def _old(version: str | None) -> Iterator[Found]:
 
 
 def _evicts(asked: InStore) -> Iterator[Found]:
-    """Whether Redis forgets what it likes when its memory is full."""
+    """Yield whether Redis forgets what it likes when its memory is full."""
     policy, most = asked.vitals.policy, asked.vitals.memory_max_bytes
     if not most or policy in (None, "noeviction"):
         return
@@ -64,7 +64,7 @@ def _evicts(asked: InStore) -> Iterator[Found]:
 
 
 def room(scene: CheckContext) -> Iterator[Found]:
-    """Whether as many documents as may be kept fit into the memory of Redis."""
+    """Yield whether as many documents as may be kept fit into the memory of Redis."""
     asked, most = scene.store, scene.settings.documents_max
     if asked is None:
         yield Note(AWAY)
@@ -91,7 +91,7 @@ def room(scene: CheckContext) -> Iterator[Found]:
 
 
 def keep_days(scene: CheckContext) -> Iterator[Found]:
-    """Whether runs stay as long as they are to stay."""
+    """Yield whether runs stay as long as they are to stay."""
     days, most, asked = scene.settings.keep_days, scene.settings.documents_max, scene.store
     if asked is not None and asked.oldest is not None and (asked.vitals.entries or 0) > FULL * most:
         there = (time.time() - asked.oldest) / 86_400
@@ -108,7 +108,7 @@ def keep_days(scene: CheckContext) -> Iterator[Found]:
 
 
 def silence(scene: CheckContext) -> Iterator[Found]:
-    """Whether a run is not given up while one of its frames is still waited for."""
+    """Yield whether a run is not given up while one of its frames is still waited for."""
     silence_s, timeout_s = scene.settings.silence_s, scene.settings.file_timeout_s
     if silence_s <= timeout_s:
         yield Wrong(
@@ -120,7 +120,7 @@ def silence(scene: CheckContext) -> Iterator[Found]:
 
 
 def worker(scene: CheckContext) -> Iterator[Found]:
-    """Whether a worker reports, is of our version, and has its broker."""
+    """Yield whether a worker reports, is of our version, and has its broker."""
     asked = scene.store
     if asked is None:
         yield Note(AWAY)

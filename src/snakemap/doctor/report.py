@@ -19,7 +19,7 @@ SIGNS = {Mark.OK: ("✓", "+", "green"), Mark.NOTE: ("•", "o", "yellow"), Mark
 
 
 def columns(findings: Iterable[Finding], *, name_width: int, width: int | None = None) -> Iterator[str]:
-    """Lines for a terminal: a heading a group, a mark, the name, and the text under itself where it is long.
+    """Yield lines for a terminal: a heading a group, a mark, the name, and the text under itself where it is long.
 
     Args:
         findings: in order of their groups.
@@ -42,7 +42,7 @@ def columns(findings: Iterable[Finding], *, name_width: int, width: int | None =
 
 
 def summary(findings: Iterable[Finding]) -> str:
-    """The last line.
+    """Return the last line.
 
     >>> summary([Finding(Mark.OK, "Python", "3.12"), Finding(Mark.WRONG, "Redis", "is away")])
     '1 to be mended'
@@ -52,7 +52,7 @@ def summary(findings: Iterable[Finding]) -> str:
 
 
 def as_json(findings: Iterable[Finding]) -> str:
-    """One object: whether all is well, and every finding."""
+    """Return one object: whether all is well, and every finding."""
     told = list(findings)
     rows = [
         {
@@ -69,7 +69,7 @@ def as_json(findings: Iterable[Finding]) -> str:
 
 
 def _text(finding: Finding) -> str:
-    """What was found, with the settings to look at where it is not well; what a file is called stays on one line."""
+    """Return what was found, with the settings to look at where it is not well; what a file is called stays on one line."""
     text = "".join(letter if letter.isprintable() else "?" for letter in finding.text)
     told = ", ".join(map(variable, finding.settings))
     return text if finding.mark is Mark.OK or not told or told in text else f"{text} ({told})"

@@ -53,7 +53,7 @@ class DaskCluster:
         self._lock = asyncio.Lock()
 
     async def client(self) -> Any:
-        """The client; None while the scheduler cannot be reached, which is tried again after a while."""
+        """Return the client; None while the scheduler cannot be reached, which is tried again after a while."""
         async with self._lock:
             now = asyncio.get_running_loop().time()
             if self._client is None and now - self._lost_at >= RETRY_S:
@@ -62,14 +62,14 @@ class DaskCluster:
             return self._client
 
     async def lost(self, trouble: BaseException) -> None:
-        """Lets go of a connection that failed."""
+        """Let go of a connection that failed."""
         log.warning("the Dask cluster at %s failed, our own processes read meanwhile: %s", self.address, trouble)
         async with self._lock:
             self._lost_at = asyncio.get_running_loop().time()
             await self._let_go()
 
     async def close(self) -> None:
-        """Ends the connection."""
+        """End the connection."""
         async with self._lock:
             await self._let_go()
 
@@ -119,7 +119,7 @@ class DaskReader:
         """Nothing is started before it is needed."""
 
     async def close(self) -> None:
-        """Ends the process of our own, if there is one."""
+        """End the process of our own, if there is one."""
         if self._own is not None:
             await self._own.close()
 
@@ -170,7 +170,7 @@ _reads = 0
 
 
 def read_there(terms: ReaderConfig, method: str, arguments: tuple[Any, ...]) -> Any:
-    """Has this thread's reading process do something; run by a Dask worker.
+    """Have this thread's reading process do something; run by a Dask worker.
 
     Raises:
         SnakemapError: as the reader does.
@@ -192,13 +192,13 @@ def read_there(terms: ReaderConfig, method: str, arguments: tuple[Any, ...]) -> 
 
 
 def reads_here() -> int:
-    """How often this process was asked to read."""
+    """Return how often this process was asked to read."""
     return _reads
 
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """An event loop in a thread of its own, for all readers of a Dask worker."""
+    """Return an event loop in a thread of its own, for all readers of a Dask worker."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="readers", daemon=True).start()
     return loop

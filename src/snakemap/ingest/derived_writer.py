@@ -47,19 +47,19 @@ class DerivedWriter:
         self._wrote: deque[tuple[Any, Any]] = deque(maxlen=OWN_MAX)
 
     async def put(self, summed: SummedData) -> None:
-        """Takes a piece over; waits while too many wait already."""
+        """Take a piece over; waits while too many wait already."""
         await self._waiting.put(summed)
 
     async def written(self) -> None:
-        """Returns when everything taken over is in the store."""
+        """Return when everything taken over is in the store."""
         await self._waiting.join()
 
     def wrote(self, page: Mapping[str, Any]) -> bool:
-        """Whether it was us who put a page of sums into the store, lately, and not a recording that is played again."""
+        """Return whether it was us who put a page of sums into the store, lately, and not a recording that is played again."""
         return _mark(page) in self._wrote
 
     async def write(self) -> None:
-        """Goes on until it is cancelled."""
+        """Go on until it is cancelled."""
         while True:
             together = [await self._waiting.get()]
             while not self._waiting.empty():
@@ -86,7 +86,7 @@ class DerivedWriter:
                 self._count(group, stored, at=cursor_ms(cursors[-1]) / 1000)
 
     def _count(self, group: Sequence[SummedData], stored: Sequence[Document], *, at: float) -> None:
-        """Counts points of a camera that are in the store since ``at``, in seconds since 1970.
+        """Count points of a camera that are in the store since ``at``, in seconds since 1970.
 
         What a finished file holds was announced all at once and is read one after the other: that is no lag.
         """
@@ -97,7 +97,7 @@ class DerivedWriter:
                 self.lags.written(summed.piece, at=at)
 
     def _documents(self, group: Sequence[SummedData]) -> list[Document]:
-        """Our descriptor, as long as the run has none, one page of what is still wanted, and remarks that are new."""
+        """Return our descriptor, as long as the run has none, one page of what is still wanted, and remarks that are new."""
         feed, time = group[0].feed, self.tally.clock.now()
         uid = feed.described
         descriptor = None if uid else feed.describe(group[0], time=time)
@@ -120,7 +120,7 @@ class DerivedWriter:
         return derived_page(descriptor, seq_nums, columns, time=time, indices=rows) if seq_nums else None
 
     async def _show(self, group: Sequence[SummedData]) -> None:
-        """Keeps the newest frame for the screen."""
+        """Keep the newest frame for the screen."""
         summed = next((summed for summed in reversed(group) if summed.frame is not None), None)
         if summed is None or summed.frame is None or summed.frame_shape is None:
             return
@@ -137,7 +137,7 @@ class DerivedWriter:
 
 
 def _mark(page: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What tells one page of a run from the others: of which points it is, and when it was made."""
+    """Return what tells one page of a run from the others: of which points it is, and when it was made."""
     uids, times = page.get("uid"), page.get("time")
     return (str(uids[0]) + str(uids[-1]) if isinstance(uids, list) and uids else None), str(times)[:40]
 
@@ -150,7 +150,7 @@ def _by_feed(together: Sequence[SummedData]) -> list[list[SummedData]]:
 
 
 def still_wanted(ledger: FrameLedger, piece: Piece) -> list[Piece]:
-    """Those parts of a piece taken off the ledger whose points have not been read or announced otherwise meanwhile."""
+    """Return those parts of a piece taken off the ledger whose points have not been read or announced otherwise meanwhile."""
     ledger.put_back(piece)
     parts: list[Piece] = []
     while (part := ledger.pending(limit=piece.count)) is not None:

@@ -100,7 +100,7 @@ class _File:
         return f"{self.base}.{self.part:04}.jsonl"
 
     def leave_out(self) -> None:
-        """Forgets what waits."""
+        """Forget what waits."""
         self.pending, self.waiting, self.beyond = [], 0, self.last
 
 
@@ -130,7 +130,7 @@ class EventLogFiles:
         self._lock = threading.Lock()
 
     def begin(self) -> str:
-        """Looks at what is there; returns the cursor after which entries may be missing."""
+        """Look at what is there; returns the cursor after which entries may be missing."""
         with self._lock:
             self._let_go()
             make_private(self.directory)
@@ -141,7 +141,7 @@ class EventLogFiles:
             return self._cursor
 
     def write(self, entries: Sequence[Entry], *, now: float) -> None:
-        """Adds entries of the stream, in order; those that are there already are left out.
+        """Add entries of the stream, in order; those that are there already are left out.
 
         Args:
             entries: in the order of their cursors.
@@ -164,7 +164,7 @@ class EventLogFiles:
                 self._sync(now)
 
     def write_unread(self, messages: Iterable[tuple[Received, str]], *, now: float) -> None:
-        """Adds messages that are not in the store, each with the reason why."""
+        """Add messages that are not in the store, each with the reason why."""
         with self._lock:
             make_private(self.directory)
             file = self._file("", _day(now), "-")
@@ -176,13 +176,13 @@ class EventLogFiles:
                 file.leave_out()
 
     def sync(self, *, now: float) -> None:
-        """Sees to it that a power cut costs nothing of what was written, when the last time was long ago."""
+        """See to it that a power cut costs nothing of what was written, when the last time was long ago."""
         with self._lock:
             if now - self._synced_at >= SYNC_PERIOD_S:
                 self._sync(now)
 
     def sweep(self, *, now: float) -> int:
-        """Removes files that are too old, and the oldest where there are too many; returns how many went."""
+        """Remove files that are too old, and the oldest where there are too many; returns how many went."""
         with self._lock:
             found = []
             for entry in os.scandir(self.directory):
@@ -201,7 +201,7 @@ class EventLogFiles:
             return gone
 
     def close(self) -> None:
-        """Lets go of everything, when it is on the disk."""
+        """Let go of everything, when it is on the disk."""
         with self._lock:
             try:
                 if any(file.dirty for file in self._files.values()):
@@ -226,7 +226,7 @@ class EventLogFiles:
             self._flush(file)
 
     def _flush(self, file: _File) -> None:
-        """Writes what is pending, all of it or none."""
+        """Write what is pending, all of it or none."""
         if not file.pending:
             return
         data = memoryview(b"".join(file.pending))
@@ -262,7 +262,7 @@ class EventLogFiles:
         return self._file(entry.run, began, _scan_id(entry.doc) if entry.name == "start" else "-")
 
     def _file(self, uid: str, began: str, scan_id: str) -> _File:
-        """The file of a run, as it was left, or a new one; that of no run is another one every day."""
+        """Return the file of a run, as it was left, or a new one; that of no run is another one every day."""
         file = self._files.get(uid)
         if file is not None and (uid or file.base.startswith(began)):
             self._files.move_to_end(uid)
@@ -279,7 +279,7 @@ class EventLogFiles:
         return file
 
     def _found(self, uid: str, began: str) -> _File | None:
-        """The newest part of a file that is there already; a line that was torn by a crash is taken away."""
+        """Return the newest part of a file that is there already; a line that was torn by a crash is taken away."""
         key, parts = name_part(uid), []
         for path in self.directory.iterdir():
             name = path.name
@@ -336,7 +336,7 @@ class EventLogFiles:
         file.dirty = False
 
     def _finish(self, file: _File) -> None:
-        """Lets go of a file that nobody is going to remember."""
+        """Let go of a file that nobody is going to remember."""
         self._fsync(file)
         self._close(file)
 
@@ -354,7 +354,7 @@ class EventLogFiles:
 
 
 def _scan_id(start: Mapping[str, Any]) -> str:
-    """A scan_id as a part of a name; ``-`` where it is none that can be.
+    """Return a scan_id as a part of a name; ``-`` where it is none that can be.
 
     >>> _scan_id({"scan_id": 12}), _scan_id({"scan_id": "i22-7"}), _scan_id({"scan_id": "../7"}), _scan_id({})
     ('12', 'i22-7', '-', '-')

@@ -121,7 +121,7 @@ def last_cursor(path: Path) -> tuple[int, int]:
 
 
 def _lines_from_end(path: Path) -> Iterable[bytes]:
-    """The lines of a file, the last one first."""
+    """Return the lines of a file, the last one first."""
     with path.open("rb") as file:
         end, rest = file.seek(0, os.SEEK_END), b""
         while end > 0:

@@ -65,7 +65,7 @@ class EventLogWriter:
         self._written = asyncio.Event()
 
     async def write(self) -> None:
-        """Goes on until it is cancelled."""
+        """Go on until it is cancelled."""
         self._up_to_date = False
         try:
             begun = await self._insist(self.events_log.begin)
@@ -82,7 +82,7 @@ class EventLogWriter:
                 self._lost(error)
 
     async def keep_unread(self, messages: Sequence[tuple[Received, str]]) -> None:
-        """Writes messages that do not go into the store, each with the reason; a log that is away is not waited for."""
+        """Write messages that do not go into the store, each with the reason; a log that is away is not waited for."""
         try:
             await self.aside(lambda: self.events_log.write_unread(messages, now=self.tally.clock.now()))
         except OSError as error:
@@ -91,7 +91,7 @@ class EventLogWriter:
             self._found()
 
     async def reached(self, cursor: str) -> None:
-        """Returns when the log has what was stored up to a cursor, or when that cannot be waited for."""
+        """Return when the log has what was stored up to a cursor, or when that cannot be waited for."""
         try:
             async with asyncio.timeout(PATIENCE_S):
                 while self.working and self._up_to_date and cursor_numbers(self._place.cursor) < cursor_numbers(cursor):
@@ -101,7 +101,7 @@ class EventLogWriter:
             log.debug("the log is behind; it is not waited for")
 
     async def _follow(self) -> None:
-        """Writes what comes, until the store is away."""
+        """Write what comes, until the store is away."""
         try:
             async for entries in self.store.follow(self._place):
                 end_if_cancelled()
@@ -133,7 +133,7 @@ class EventLogWriter:
             log.info("%d old files of the log of events were removed", gone)
 
     async def _insist(self, work: Callable[[], Any]) -> Any:
-        """Does something with the files, again and again until it succeeds."""
+        """Do something with the files, again and again until it succeeds."""
         while True:
             try:
                 result = await self.aside(work)
@@ -146,7 +146,7 @@ class EventLogWriter:
                 return result
 
     def _lost(self, error: OSError) -> None:
-        """Says once that the log cannot be written."""
+        """Say once that the log cannot be written."""
         if self.working:
             self.tally.errors["log"] += 1
             log.error("the log of events in %s cannot be written: %s", self.events_log.directory, error)

@@ -80,7 +80,7 @@ class FileData(Protocol):
         ...
 
     def describe(self, summed: SummedData, *, time: float) -> dict[str, Any]:
-        """Our descriptor."""
+        """Return our descriptor."""
         ...
 
     def remark(self, *, time: float) -> list[dict[str, Any]]:
@@ -88,19 +88,19 @@ class FileData(Protocol):
         ...
 
     def recorded(self, resource: str) -> dict[str, FileFingerprint]:
-        """How the files of a resource are recognized, as an earlier worker noted it, by name."""
+        """Return how the files of a resource are recognized, as an earlier worker noted it, by name."""
         ...
 
     async def read(self, reader: FrameReading, piece: Piece, *, show: bool) -> SummedData:
-        """Reads a piece once; raises what the reader says."""
+        """Read a piece once; raises what the reader says."""
         ...
 
     async def points(self, reader: FrameReading, resource: Resource) -> int:
-        """Points that a file holds now; raises what the reader says."""
+        """Return points that a file holds now; raises what the reader says."""
         ...
 
     async def written(self, reader: FrameReading, resource: Resource, rows: range) -> npt.NDArray[np.bool_]:
-        """Which of some points were written for certain; raises what the reader says."""
+        """Return which of some points were written for certain; raises what the reader says."""
         ...
 
 
@@ -176,7 +176,7 @@ class ImageData:
         return self.source.told.uid if self.source.told else None
 
     def recorded(self, resource: str) -> dict[str, FileFingerprint]:
-        """How the files of a resource are recognized, as an earlier worker noted it, by name."""
+        """Return how the files of a resource are recognized, as an earlier worker noted it, by name."""
         return _recorded(self.source.told, resource)
 
     def remark(self, *, time: float) -> list[dict[str, Any]]:
@@ -187,7 +187,7 @@ class ImageData:
         return [doc for doc in each if doc["uid"] not in self.source.remarks]
 
     def describe(self, summed: SummedData, *, time: float) -> dict[str, Any]:
-        """Our descriptor."""
+        """Return our descriptor."""
         regions, frame_shape = self.regions, summed.frame_shape
         if regions is None or frame_shape is None:
             raise ValueError(f"no frame of {self.key} has been read")
@@ -204,7 +204,7 @@ class ImageData:
         )
 
     async def read(self, reader: FrameReading, piece: Piece, *, show: bool) -> SummedData:
-        """Reads a piece once; raises what the reader says."""
+        """Read a piece once; raises what the reader says."""
         resource = self.ledger.resources[piece.resource]
         if resource.template:
             return await self._read_files(reader, resource, piece, show=show)
@@ -222,7 +222,7 @@ class ImageData:
         return SummedData(self, piece, columns, shape, reduced.frame, frames, reduced.size_bytes)
 
     async def _read_files(self, reader: FrameReading, resource: Resource, piece: Piece, *, show: bool) -> SummedData:
-        """Reads the one point of a piece whose frames have a file each."""
+        """Read the one point of a piece whose frames have a file each."""
         first = piece.index * resource.frames_per_point
         summed = [await self._read_file(reader, resource, first + n, show) for n in range(resource.frames_per_point)]
         (regions, shape), parts = summed[-1][0], [reduced for _, reduced in summed]
@@ -238,7 +238,7 @@ class ImageData:
         return SummedData(self, piece, columns, shape, parts[-1].frame, len(parts), size_bytes)
 
     def _note(self, reduced: FrameSums) -> None:
-        """Keeps what is to be said of some sums."""
+        """Keep what is to be said of some sums."""
         if reduced.rounded:
             self._note_rounding()
         if reduced.gaps:
@@ -252,7 +252,7 @@ class ImageData:
     async def _read_file(
         self, reader: FrameReading, resource: Resource, number: int, show: bool
     ) -> tuple[tuple[RoiSelection, tuple[int, int]], FrameSums]:
-        """Sums all that the file of one frame holds."""
+        """Sum all that the file of one frame holds."""
         uri = resource.uri_of(number)
         size = await reader.size(uri, resource.dataset)
         frames = size[0] if len(size) != 2 else 1
@@ -266,7 +266,7 @@ class ImageData:
         return (regions, shape), await reader.reduce(batch)
 
     async def _sum_spectra(self, reader: FrameReading, piece: Piece, layout: FrameLayout) -> SummedData:
-        """Sums all values of each point."""
+        """Sum all values of each point."""
         resource = self.ledger.resources[piece.resource]
         self.regions, self._spectra = RoiSelection(()), True
         batch = _batch(resource, piece, frames_per_point=math.prod(layout.frame_shape), point_shape=layout.frame_shape)
@@ -274,7 +274,7 @@ class ImageData:
         return SummedData(self, piece, {TOTAL: sums}, layout.frame_shape, frames=piece.count * layout.frame_shape[0])
 
     async def points(self, reader: FrameReading, resource: Resource) -> int:
-        """Points that a file holds now; raises what the reader says."""
+        """Return points that a file holds now; raises what the reader says."""
         if resource.template:
             return self.ledger.rows_announced(resource.uid)
         if resource.columns:
@@ -283,7 +283,7 @@ class ImageData:
         return await reader.length(resource.uri, resource.dataset) // layout.rows_per_point
 
     async def written(self, reader: FrameReading, resource: Resource, rows: range) -> npt.NDArray[np.bool_]:
-        """Which of some points were written for certain; raises what the reader says.
+        """Return which of some points were written for certain; raises what the reader says.
 
         A file that was made for one frame alone counts as proof of it.
         """
@@ -305,7 +305,7 @@ class ImageData:
         return True
 
     async def _layout(self, reader: FrameReading, resource: Resource) -> FrameLayout:
-        """What the rows of its dataset are; the file is asked only where the descriptor leaves that open."""
+        """Return what the rows of its dataset are; the file is asked only where the descriptor leaves that open."""
         known = self._layouts.get(resource.uid)
         if known is not None:
             return known
@@ -359,11 +359,11 @@ class ScalarData:
         return self.key if self.stream == self.run.main.stream else f"{self.stream}: {self.key}"
 
     def remark(self, *, time: float) -> list[dict[str, Any]]:
-        """Nothing is to be said of numbers."""
+        """Return nothing is to be said of numbers."""
         return []
 
     def recorded(self, resource: str) -> dict[str, FileFingerprint]:
-        """How the files of a resource are recognized, as an earlier worker noted it, by name."""
+        """Return how the files of a resource are recognized, as an earlier worker noted it, by name."""
         return _recorded(self._of.told.get(self.key), resource)
 
     @property
@@ -377,11 +377,11 @@ class ScalarData:
         return self._uid if self._uid in self.run.ours else None
 
     def describe(self, summed: SummedData, *, time: float) -> dict[str, Any]:
-        """Our descriptor."""
+        """Return our descriptor."""
         return self._descriptor(time, files=_files_of(summed))
 
     async def read(self, reader: FrameReading, piece: Piece, *, show: bool) -> SummedData:
-        """Reads a piece once; raises what the reader says.
+        """Read a piece once; raises what the reader says.
 
         The values of a point that has several are summed, and those of a position averaged.
         """
@@ -392,13 +392,13 @@ class ScalarData:
         return SummedData(self, piece, {self.key: np.asarray(values, dtype=np.float64)})
 
     async def points(self, reader: FrameReading, resource: Resource) -> int:
-        """Points that a file holds now; raises what the reader says."""
+        """Return points that a file holds now; raises what the reader says."""
         size = await reader.size(resource.uri, resource.dataset)
         each = resource.frames_per_point
         return size[0] // scalar_rows(size, frames_per_point=each, point_shape=resource.point_shape)
 
     async def written(self, reader: FrameReading, resource: Resource, rows: range) -> npt.NDArray[np.bool_]:
-        """Which of some points were written for certain; raises what the reader says."""
+        """Return which of some points were written for certain; raises what the reader says."""
         return await reader.written(_batch(resource, _of(resource, rows)))
 
     def _descriptor(self, time: float, *, files: Sequence[tuple[str, str, int, int, int]] = ()) -> dict[str, Any]:
@@ -407,13 +407,13 @@ class ScalarData:
 
 
 def _files_of(summed: SummedData) -> list[tuple[str, str, int, int, int]]:
-    """How the files of a piece are recognized, for our descriptor."""
+    """Return how the files of a piece are recognized, for our descriptor."""
     marks = (dataclasses.astuple(mark) for mark in summed.marks[:FILES_MAX])
     return [(summed.piece.resource, *mark) for mark in marks]
 
 
 def _recorded(told: DerivedDescriptor | None, resource: str) -> dict[str, FileFingerprint]:
-    """How the files of a resource are recognized, as our descriptor has it, by name.
+    """Return how the files of a resource are recognized, as our descriptor has it, by name.
 
     Where a checksum tells them apart, the inode may be another: files are moved and restored.
     """

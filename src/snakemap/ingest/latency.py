@@ -32,11 +32,11 @@ class LatencyTracker:
         self._waiting: dict[str, deque[tuple[int, int, float]]] = {}
 
     def announce(self, resource: str, start: int, stop: int, *, at: float) -> None:
-        """Notes when rows of a resource were announced, in seconds since 1970."""
+        """Note when rows of a resource were announced, in seconds since 1970."""
         self._waiting.setdefault(resource, deque()).append((start, stop, at))
 
     def written(self, piece: Piece, *, at: float) -> None:
-        """Counts the lag of a piece's points, and forgets what was announced before them."""
+        """Count the lag of a piece's points, and forgets what was announced before them."""
         waiting, end = self._waiting.get(piece.resource), piece.index + piece.count
         while waiting and waiting[0][0] < end:
             start, stop, since = waiting.popleft()

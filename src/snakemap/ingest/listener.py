@@ -70,7 +70,7 @@ class Listener:
         self._progress_at = 0.0
 
     async def listen(self) -> None:
-        """Goes on until it is cancelled; connects when it begins, and disconnects however it ends.
+        """Go on until it is cancelled; connects when it begins, and disconnects however it ends.
 
         A worker that does not listen holds no subscription: the broker would give it messages that it does not store.
         Documents that wait for others were acknowledged, so that they are kept from one time to the next.
@@ -100,7 +100,7 @@ class Listener:
         return sum(self._order.waits(number) for number in old)
 
     async def _take(self, frames: Sequence[Delivery]) -> None:
-        """Stores what a batch says, and then acknowledges it."""
+        """Store what a batch says, and then acknowledges it."""
         messages, unread = self._read(frames)
         if unread and self.scribe is not None:
             await self.scribe.keep_unread(unread)
@@ -114,11 +114,11 @@ class Listener:
         self.broker.ack(frames)
 
     def forget(self, run: str) -> None:
-        """Forgets what belonged to a run that is no longer kept."""
+        """Forget what belonged to a run that is no longer kept."""
         self._order.forget(run)
 
     def _read(self, frames: Sequence[Delivery]) -> tuple[list[Message], list[tuple[Delivery, str]]]:
-        """What a batch says, in order, and what of it does not go into the store, with the reason; that is counted."""
+        """Return what a batch says, in order, and what of it does not go into the store, with the reason; that is counted."""
         messages: list[Message] = []
         unread: list[tuple[Delivery, str]] = []
         for frame in frames:
@@ -141,7 +141,7 @@ class Listener:
         return messages, unread
 
     def _time(self, frames: Sequence[Delivery]) -> None:
-        """Counts how long messages took that are in the store now."""
+        """Count how long messages took that are in the store now."""
         now = self.tally.clock.now()
         for frame in frames:
             if frame.arrived:
@@ -159,7 +159,7 @@ class Listener:
             log.debug("progress is left out: %s", trouble)
 
     async def _append(self, messages: list[Message]) -> str:
-        """Stores messages; what is stored is taken off the list, so that a repetition goes on where this one ended.
+        """Store messages; what is stored is taken off the list, so that a repetition goes on where this one ended.
 
         Returns:
             The cursor of the last that was stored; empty when none was.

@@ -15,7 +15,7 @@ __all__ = ["lost_because"]
 
 
 def lost_because(run: Run, later: Iterable[Run], *, tally: WorkerStats, listening_since: float | None) -> str:
-    """Why an open run will never get its stop document; empty while it may.
+    """Return why an open run will never get its stop document; empty while it may.
 
     Args:
         run: an open run.
@@ -39,7 +39,7 @@ def lost_because(run: Run, later: Iterable[Run], *, tally: WorkerStats, listenin
 
 
 def _replaces(other: Run, run: Run) -> bool:
-    """Whether a later run is proof that this one is over: one task makes nested runs, but two tasks never overlap."""
+    """Return whether a later run is proof that this one is over: one task makes nested runs, but two tasks never overlap."""
     if not other.task_id or not run.task_id or other.task_id == run.task_id:
         return False
     return other.start.get("instrument") == run.start.get("instrument")

@@ -39,12 +39,12 @@ class Announced:
         self._stops: deque[tuple[int, float]] = deque()
 
     def add(self, stop: int, *, at: float) -> None:
-        """Notes that the rows before ``stop`` were announced, in seconds since 1970; those noted before stay so."""
+        """Note that the rows before ``stop`` were announced, in seconds since 1970; those noted before stay so."""
         if not self._stops or stop > self._stops[-1][0]:
             self._stops.append((stop, at))
 
     def at(self, stop: int) -> float | None:
-        """When the row before ``stop`` was announced; rows before it are not asked for any more."""
+        """Return when the row before ``stop`` was announced; rows before it are not asked for any more."""
         while self._stops and self._stops[0][0] < stop:
             self._stops.popleft()
         return self._stops[0][1] if self._stops else None
@@ -108,12 +108,12 @@ class ReadLoop:
         self._shown_at = 0.0
 
     def wake(self) -> None:
-        """Has it look at its ledger."""
+        """Have it look at its ledger."""
         self.idle.clear()
         self._wake.set()
 
     async def work(self) -> None:
-        """Reads whatever is announced until it is cancelled; numbers not too often, and all at once after the stop."""
+        """Read whatever is announced until it is cancelled; numbers not too often, and all at once after the stop."""
         clock = self.tally.clock
         while True:
             rest_s = self._began_at + self.feed.period_s - clock.now()
@@ -126,7 +126,7 @@ class ReadLoop:
             self._wake.clear()
 
     def expected(self) -> int | None:
-        """Points of its stream, or None while nobody knows.
+        """Return points of its stream, or None while nobody knows.
 
         A column of numbers may be longer than what was written to it; where nobody tells, it is as long as its cameras
         have points.
@@ -142,11 +142,11 @@ class ReadLoop:
         return max(max(camera.ledger.announced, camera.maps.visited) for camera in cameras) or None
 
     def announce(self, resource: str, stop: int, *, at: float) -> None:
-        """Notes when the rows before ``stop`` of a resource were announced."""
+        """Note when the rows before ``stop`` of a resource were announced."""
         self._announced.setdefault(resource, Announced()).add(stop, at=at)
 
     def begin_anew(self) -> None:
-        """Forgets which files were no use, so that each gets another chance."""
+        """Forget which files were no use, so that each gets another chance."""
         self._blocked.clear()
         self._broken_s.clear()
         self._lengths.clear()
@@ -154,12 +154,12 @@ class ReadLoop:
         self._missing.clear()
 
     def note(self, about: str, trouble: SnakemapError) -> None:
-        """Counts a trouble, and keeps it for the page."""
+        """Count a trouble, and keeps it for the page."""
         self.troubles[about] = str(trouble)
         self.tally.trouble(trouble, about=f"run {self.run.uid}")
 
     async def queue_rest(self) -> int:
-        """Queues what the files hold and nobody announced, and once more what was given up; returns how many points.
+        """Queue what the files hold and nobody announced, and once more what was given up; returns how many points.
 
         Of what no document announced only that is read which was written for certain. What was given up is asked for
         again only when the file has grown, or when more points of the scan are known.
@@ -191,7 +191,7 @@ class ReadLoop:
         return self.ledger.fill(resource.uid, length=length, expected=expected, written=written, again=grown)
 
     async def read_pending(self) -> None:
-        """Reads everything that waits; what cannot be read is given up when its time is up."""
+        """Read everything that waits; what cannot be read is given up when its time is up."""
         async with asyncio.TaskGroup() as group:
             for _ in range(self.at_once - 1):
                 group.create_task(self._read_pieces())
@@ -202,7 +202,7 @@ class ReadLoop:
             await self._read(piece)
 
     async def show_last(self) -> None:
-        """Reads the frame of the last point once more, unless it is on the screen already, under its present name."""
+        """Read the frame of the last point once more, unless it is on the screen already, under its present name."""
         if not self.feed.shows or self._last is None or self._last_shown == self.feed.name:
             return
         self._shown_at = 0.0
@@ -212,7 +212,7 @@ class ReadLoop:
             self.tally.trouble(trouble, about=f"run {self.run.uid}")
 
     def _next_piece(self) -> Piece | None:
-        """The next points to read, neighbors in one piece: frames as many as should take ``pace.reading_s``."""
+        """Return the next points to read, neighbors in one piece: frames as many as should take ``pace.reading_s``."""
         if self.run.called_off:
             return None
         ledger, limit = self.ledger, self.feed.piece_max
@@ -230,7 +230,7 @@ class ReadLoop:
         return piece
 
     async def _read(self, piece: Piece) -> None:
-        """Reads a piece, or as much of it as can be read."""
+        """Read a piece, or as much of it as can be read."""
         if piece.resource in self._left:
             self.ledger.give_up(piece)
             return
@@ -271,7 +271,7 @@ class ReadLoop:
             del self.troubles[resource]
 
     async def _sum_when_ready(self, piece: Piece) -> SummedData:
-        """Reads a piece; one that was announced too early is tried again until its time is up.
+        """Read a piece; one that was announced too early is tried again until its time is up.
 
         Raises:
             FileNotReady: it is still not there.
@@ -296,7 +296,7 @@ class ReadLoop:
                 return summed
 
     async def _sum(self, piece: Piece) -> SummedData:
-        """Reads a piece once.
+        """Read a piece once.
 
         Raises:
             SnakemapError: what the reader says.
@@ -318,7 +318,7 @@ class ReadLoop:
         return summed
 
     def _recognize(self, resource: str, marks: Iterable[FileFingerprint]) -> None:
-        """Makes sure that each file is the one that was read before; the first time it is noted.
+        """Make sure that each file is the one that was read before; the first time it is noted.
 
         Raises:
             FileReplaced: one of them is not.
@@ -353,7 +353,7 @@ class ReadLoop:
             raise trouble
 
     async def _read_part(self, piece: Piece, trouble: FileNotReady) -> None:
-        """Reads as much of a piece as is there; the rest comes next."""
+        """Read as much of a piece as is there; the rest comes next."""
         there = await self._points_there(piece, trouble)
         if not there:
             self._late.add(piece.resource)
@@ -363,7 +363,7 @@ class ReadLoop:
         await self._read(piece.part(0, there))
 
     async def _points_there(self, piece: Piece, trouble: FileNotReady) -> int:
-        """How many points of a piece are in the file, when it is some and not all."""
+        """Return how many points of a piece are in the file, when it is some and not all."""
         if trouble.ready is not None:
             return trouble.ready if trouble.ready < piece.count else 0
         try:
@@ -373,7 +373,7 @@ class ReadLoop:
         return points - piece.index if piece.index < points < piece.index + piece.count else 0
 
     async def _read_around(self, piece: Piece, trouble: FileBroken) -> None:
-        """Halves a piece in which something is broken until it is found; unless the file is no use at all."""
+        """Halve a piece in which something is broken until it is found; unless the file is no use at all."""
         known = trouble.ready is not None
         if self._broken_s[piece.resource] > self.tally.pace.broken_s or not (
             known or await self._opens(piece.resource)
@@ -389,7 +389,7 @@ class ReadLoop:
             await self._read(piece.part(half, piece.count - half))
 
     async def _read_before(self, piece: Piece, trouble: FileBroken, ready: int) -> None:
-        """Reads what comes before a point that cannot be read; what comes after it is next."""
+        """Read what comes before a point that cannot be read; what comes after it is next."""
         if ready + 1 < piece.count:
             self.ledger.put_back(piece.part(ready + 1, piece.count - ready - 1))
         self._give_up(piece.part(ready, 1), trouble, block=False)
@@ -397,7 +397,7 @@ class ReadLoop:
             await self._read(piece.part(0, ready))
 
     def _leave(self, piece: Piece, trouble: FileReplaced) -> None:
-        """Reads no more of a file that is not the one any more that was read before: two would be mixed in one map."""
+        """Read no more of a file that is not the one any more that was read before: two would be mixed in one map."""
         self._left.add(piece.resource)
         self._missing[piece.resource] = -1
         self.troubles.pop("waiting", None)
@@ -406,7 +406,7 @@ class ReadLoop:
         self.ledger.give_up(piece)
 
     def _give_up(self, piece: Piece, trouble: SnakemapError, *, block: bool) -> None:
-        """Gives a piece up and says why; a file that is no use is left alone for a while, longer each time.
+        """Give a piece up and says why; a file that is no use is left alone for a while, longer each time.
 
         The page names the first point that is missing, not the one that was tried last.
         """
@@ -429,6 +429,6 @@ class ReadLoop:
         return True
 
     async def _points(self, resource: Resource) -> int:
-        """Points that a file holds now."""
+        """Return points that a file holds now."""
         async with self.turns.take(self.feed.rank), self.readers.borrow(self.run.uid) as reader:
             return await self.feed.points(reader, resource)

@@ -49,12 +49,12 @@ class ReaderPool:
         self._turns = asyncio.Semaphore(at_most)
 
     async def start(self) -> None:
-        """Starts the first reader, so that the first frame does not wait for it."""
+        """Start the first reader, so that the first frame does not wait for it."""
         async with self.borrow(""):
             return
 
     async def close(self) -> None:
-        """Ends them all."""
+        """End them all."""
         readers, self._all, self._free = self._all, [], []
         for reader in readers:
             await reader.close()

@@ -88,7 +88,7 @@ class Reducer:
         self._evicted_at = 0.0
 
     async def reduce(self) -> None:
-        """Goes on until it is cancelled: takes up the runs that are open, then follows the store."""
+        """Go on until it is cancelled: takes up the runs that are open, then follows the store."""
         try:
             cursor = await self._resume()
             async with asyncio.TaskGroup() as group:
@@ -111,7 +111,7 @@ class Reducer:
         return sum(readers.replaced for readers in {self.readers, self.patient})
 
     async def _resume(self) -> str:
-        """Takes up every run that is not settled; returns the cursor to follow from.
+        """Take up every run that is not settled; returns the cursor to follow from.
 
         A summary is saved with the cursor up to which its run has been folded, and no summary before those of the runs
         that began earlier: nothing that the last worker has not seen can come before the greatest of these cursors.
@@ -146,7 +146,7 @@ class Reducer:
                 await self.tally.clock.sleep(self.tally.pace.store_retry_s)
 
     async def _start_over(self) -> str:
-        """Takes everything up again from a store that was emptied or restored; returns the cursor to follow from.
+        """Take everything up again from a store that was emptied or restored; returns the cursor to follow from.
 
         A run that is open and that the store has lost, all of it or its last documents, begins again from its files.
         """
@@ -183,7 +183,7 @@ class Reducer:
         self._adopt(reduction)
 
     async def _load(self, uid: str) -> None:
-        """Folds a run from its beginning and goes on with it; one whose beginning is gone is left alone."""
+        """Fold a run from its beginning and goes on with it; one whose beginning is gone is left alone."""
         reduction = await self.tally.insist(lambda: self._read(uid))
         if reduction is not None and uid not in self.reductions:
             log.info("run %s: resumed with %d points", uid, reduction.run.points)
@@ -220,7 +220,7 @@ class Reducer:
         self._tasks[uid] = asyncio.create_task(reduction.work(), name=f"run {uid}")
 
     def _leave(self, uid: str) -> None:
-        """Gives a run out of hand; should a document of it come, it is read from the store again."""
+        """Give a run out of hand; should a document of it come, it is read from the store again."""
         self._left[uid] = self.reductions.pop(uid).run.cursor
         self._saved.pop(uid, None)
         self._drawn_at.pop(uid, None)
@@ -250,7 +250,7 @@ class Reducer:
         end_if_cancelled()
 
     async def _save_summaries(self) -> None:
-        """Saves what has changed, runs that have none yet before the others: see :meth:`_resume`."""
+        """Save what has changed, runs that have none yet before the others: see :meth:`_resume`."""
         for uid, reduction in sorted(self.reductions.items(), key=lambda item: item[0] in self._saved):
             summary = reduction.summary()
             before = self._saved.get(uid)
@@ -264,7 +264,7 @@ class Reducer:
                 self._evicted_at = 0.0
 
     async def _save_picture(self, reduction: RunReducer, *, settled: bool) -> None:
-        """Keeps a small picture of the maps, now and then while they grow, and in the end."""
+        """Keep a small picture of the maps, now and then while they grow, and in the end."""
         run, now = reduction.run, self.tally.clock.now()
         if not settled and now - self._drawn_at.get(run.uid, 0.0) < self.tally.pace.picture_s:
             return
@@ -292,7 +292,7 @@ class Reducer:
                 self._forget(uid)
 
     async def _close_lost(self) -> None:
-        """Closes the runs that will get no stop document, and the oldest when too many are open."""
+        """Close the runs that will get no stop document, and the oldest when too many are open."""
         reductions = list(self.reductions.values())
         still_open = [reduction for reduction in reductions if reduction.run.stop is None]
         since = self.listening_since()
@@ -307,7 +307,7 @@ class Reducer:
                 await reduction.lose(reason)
 
     async def _holds(self, reduction: RunReducer) -> bool:
-        """Whether the store still has the first and the last document of a run that we have seen."""
+        """Return whether the store still has the first and the last document of a run that we have seen."""
         for cursor in (reduction.first, reduction.run.cursor):
             if not await self.store.read(cursor_before(cursor), count=1, until=cursor):
                 return False
@@ -319,7 +319,7 @@ class Reducer:
             await self._restore(reduction)
 
     async def _restore(self, reduction: RunReducer) -> None:
-        """Begins a run again in a store that has lost it; its sums are read from its files once more."""
+        """Begin a run again in a store that has lost it; its sums are read from its files once more."""
         log.warning("run %s: the store has lost it; it begins again from its files", reduction.run.uid)
         self.tally.errors["restored"] += 1
         documents = reduction.documents()
@@ -334,7 +334,7 @@ class Reducer:
                 self._leave(uid)
 
     def _forget(self, uid: str) -> None:
-        """Forgets a run that has left the store."""
+        """Forget a run that has left the store."""
         if uid in self.reductions:
             self._leave(uid)
         self._left.pop(uid, None)

@@ -31,7 +31,7 @@ class RunBackup:
         self._events: dict[tuple[str, tuple[str, ...]], tuple[array[int], list[array[float]]]] = {}
 
     def take(self, document: Document) -> None:
-        """Keeps what is needed of a document."""
+        """Keep what is needed of a document."""
         name, doc = document.name, document.doc
         if name in WHOLE:
             self._documents[f"{name} {doc.get('uid')}"] = document
@@ -77,7 +77,7 @@ class RunBackup:
             spans.append(new)
 
     def _columns(self, descriptor: str, seq_nums: list[int], data: Mapping[str, Any]) -> None:
-        """Keeps those columns of an event or a page that are numbers."""
+        """Keep those columns of an event or a page that are numbers."""
         numbers = {
             key: column
             for key, column in data.items()
@@ -98,7 +98,7 @@ class RunBackup:
             column.extend(values)
 
     def _point(self, descriptor: str, seq_nums: list[int], data: Mapping[str, Any]) -> None:
-        """Keeps the ids of data that events hold in place of values."""
+        """Keep the ids of data that events hold in place of values."""
         for key, column in data.items():
             if (
                 isinstance(column, list)

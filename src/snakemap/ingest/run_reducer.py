@@ -88,7 +88,7 @@ class RunReducer:
         self._group: asyncio.TaskGroup | None = None
 
     def take(self, entry: Entry) -> None:
-        """Folds an entry of the stream in; what it announces is read soon.
+        """Fold an entry of the stream in; what it announces is read soon.
 
         Our own pages have been folded in when they were written. To do it again could hide a frame that was announced
         for the same point meanwhile.
@@ -102,7 +102,7 @@ class RunReducer:
         self._wake.set()
 
     def fold(self, entry: Entry, *, live: bool = False) -> None:
-        """Folds an entry in; one that cannot be used is counted and left out.
+        """Fold an entry in; one that cannot be used is counted and left out.
 
         Args:
             entry: the next one.
@@ -119,7 +119,7 @@ class RunReducer:
             self._take_up()
 
     def note(self, about: str, trouble: SnakemapError) -> None:
-        """Counts a trouble, and keeps it for the page."""
+        """Count a trouble, and keeps it for the page."""
         self.troubles[about] = str(trouble)
         self.tally.trouble(trouble, about=f"run {self.run.uid}")
 
@@ -159,7 +159,7 @@ class RunReducer:
         return _sentences(dict.fromkeys(filter(None, [*told, self._blank])))
 
     def summary(self) -> dict[str, Any]:
-        """The run's summary, with what the worker knows beside the documents."""
+        """Return the run's summary, with what the worker knows beside the documents."""
         summary = self.run.summary()
         note = " ".join(filter(None, (self.run.raster.note, self.trouble)))
         return {
@@ -173,7 +173,7 @@ class RunReducer:
         }
 
     async def lose(self, reason: str) -> None:
-        """Closes the run with a stop document of our own, because nobody else will.
+        """Close the run with a stop document of our own, because nobody else will.
 
         Raises:
             StoreUnavailable: to be tried again.
@@ -186,7 +186,7 @@ class RunReducer:
         self._wake.set()
 
     async def work(self) -> None:
-        """Goes on until it is cancelled."""
+        """Go on until it is cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.pages.write(), name=f"pages of {self.run.uid}")
@@ -215,14 +215,14 @@ class RunReducer:
             self._wake.clear()
 
     def _is_read(self) -> bool:
-        """Whether a finished file that was opened has been read to its end, and nothing says so yet."""
+        """Return whether a finished file that was opened has been read to its end, and nothing says so yet."""
         run = self.run
         if not run.opened or run.stop is not None:
             return False
         return bool(self.readings) and run.ledger.announced >= (run.expected or 1)
 
     async def _close_opened(self) -> None:
-        """Ends the run of a finished file; a file of which nothing could be read has failed."""
+        """End the run of a finished file; a file of which nothing could be read has failed."""
         await self.pages.written()
         status, reason = ("success", "") if self.run.points else ("fail", self.trouble or "nothing of it can be read")
         stop = opened_stop(self.run.uid, time=self.tally.clock.now(), status=status, reason=reason)
@@ -231,16 +231,16 @@ class RunReducer:
         self.run.apply(document)
 
     async def _idle(self) -> None:
-        """Returns when nothing waits to be read."""
+        """Return when nothing waits to be read."""
         while busy := [reading for reading in self.readings.values() if not reading.idle.is_set()]:
             await busy[0].idle.wait()
 
     async def _queue_rest(self) -> int:
-        """Queues what the files hold and nobody announced; returns how many points."""
+        """Queue what the files hold and nobody announced; returns how many points."""
         return sum([await reading.queue_rest() for reading in list(self.readings.values())])
 
     def _take_up(self) -> None:
-        """Has everything read that the run has files of."""
+        """Have everything read that the run has files of."""
         for stream in self.run.streams.values():
             for key in (*stream.images, *stream.files):
                 if (stream.name, key) not in self.readings:
@@ -260,7 +260,7 @@ class RunReducer:
         )  # fmt: skip
 
     async def _say_unreadable(self, feed: FileData, reason: str) -> None:
-        """Says in the run that nothing of a camera can be read, so that every reader draws something else first."""
+        """Say in the run that nothing of a camera can be read, so that every reader draws something else first."""
         if not isinstance(feed, ImageData) or feed.ledger.unreadable:
             return
         doc = unread_descriptor(self.run, feed.source, reason, time=self.tally.clock.now())
@@ -276,14 +276,14 @@ class RunReducer:
         return entry.name == "event_page" and entry.doc["descriptor"] in self.run.ours
 
     def _asked_for(self, feed: FileData) -> str:
-        """Why the ROIs of a camera are not those that were asked for, as our descriptor tells, or will tell."""
+        """Return why the ROIs of a camera are not those that were asked for, as our descriptor tells, or will tell."""
         if not isinstance(feed, ImageData):
             return ""
         told = feed.source.told
         return told.trouble if told else feed.regions.trouble if feed.regions else ""
 
     async def _is_quiet(self) -> bool:
-        """Whether a while brings nothing: a run that was closed too early is settled again when it has really ended."""
+        """Return whether a while brings nothing: a run that was closed too early is settled again when it has really ended."""
         self._wake.clear()
         await self.tally.clock.sleep(self.tally.pace.quiet_s)
         return not self._wake.is_set()
@@ -295,7 +295,7 @@ class RunReducer:
         return settled is None or (settled.get("stop"), settled.get("points")) != (stop.get("uid"), self.run.points)
 
     async def _settle(self) -> None:
-        """Fills the run, which has stopped, from its files, and says what came of it."""
+        """Fill the run, which has stopped, from its files, and says what came of it."""
         await self._fill()
         for reading in list(self.readings.values()):
             await reading.show_last()
@@ -324,7 +324,7 @@ class RunReducer:
         log.info(words, run.uid, run.status, run.points, missing, run.filled)
 
     async def _fill(self) -> None:
-        """Reads what the files hold beyond what was announced, until all is there or nothing more comes.
+        """Read what the files hold beyond what was announced, until all is there or nothing more comes.
 
         The stop document comes before the writer closes its file, so that the last frames may still be on their way.
         A run without files has nothing to wait for.
@@ -345,7 +345,7 @@ class RunReducer:
             await clock.sleep(pace.quiet_s / 5)
 
     def _whole(self) -> bool:
-        """Whether every point of the scan has been read, of all that is in files."""
+        """Return whether every point of the scan has been read, of all that is in files."""
         expected = self.run.expected
         if expected is None or self.run.points < expected or self.run.ledger.given_up:
             return False
@@ -354,7 +354,7 @@ class RunReducer:
         return all(ledger.announced >= expected and not ledger.given_up for ledger in others)
 
     def _blank_points(self) -> str:
-        """How many points have no number for a sum, because pixels of their frames have none, in words."""
+        """Return how many points have no number for a sum, because pixels of their frames have none, in words."""
         told = []
         for source in self.run.sources.values():
             if source.kind == "frames" and source.told is not None:
@@ -366,7 +366,7 @@ class RunReducer:
         return " ".join(told)
 
     def _keep(self, entry: Entry, *, live: bool) -> None:
-        """Keeps what a store that loses it will need, and has read what was announced."""
+        """Keep what a store that loses it will need, and has read what was announced."""
         if entry.name == "stream_datum":
             for reading in self.readings.values():
                 if _speaks_of(entry.doc, reading.ledger):
@@ -382,7 +382,7 @@ class RunReducer:
                 self._announce_point(ledger, *pointer, live=live)
 
     def _announce_point(self, ledger: FrameLedger, resource: str, row: int, *, live: bool) -> None:
-        """Has read what an event has announced together with a datum."""
+        """Have read what an event has announced together with a datum."""
         for reading in self.readings.values():
             if reading.ledger is ledger:
                 reading.announce(resource, row + 1, at=self.run.heard)
@@ -392,12 +392,12 @@ class RunReducer:
 
 
 def _speaks_of(datum: Mapping[str, Any], ledger: FrameLedger) -> bool:
-    """Whether a stream_datum is of the frames that a ledger keeps account of."""
+    """Return whether a stream_datum is of the frames that a ledger keeps account of."""
     return datum["stream_resource"] in ledger.resources and datum["descriptor"] in ledger.descriptors
 
 
 def _sentences(texts: Iterable[str]) -> str:
-    """Texts one after the other, each a sentence.
+    """Return texts one after the other, each a sentence.
 
     >>> _sentences(["scan.h5 is not there (yet)", "Three points are missing."])
     'scan.h5 is not there (yet). Three points are missing.'

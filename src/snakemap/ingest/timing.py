@@ -13,15 +13,15 @@ class Clock:
     """Wall time; a test brings one that passes when the test says so."""
 
     def now(self) -> float:
-        """Seconds since 1970."""
+        """Return seconds since 1970."""
         return time.time()
 
     def steady(self) -> float:
-        """Seconds since some moment; they pass evenly, whatever is done to the wall clock."""
+        """Return seconds since some moment; they pass evenly, whatever is done to the wall clock."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Returns after that many seconds."""
+        """Return after that many seconds."""
         await asyncio.sleep(seconds)
 
 

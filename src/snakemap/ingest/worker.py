@@ -104,7 +104,7 @@ class Worker:
         return self.tally.clock.steady() < self._leads_until
 
     async def work(self) -> None:
-        """Goes on until it is cancelled; begins anew when it has lost its place to another worker and got it back."""
+        """Go on until it is cancelled; begins anew when it has lost its place to another worker and got it back."""
         try:
             while True:
                 await self._take_lease()
@@ -117,7 +117,7 @@ class Worker:
             await self._release_lease()
 
     async def _serve(self) -> None:
-        """Goes on until it is cancelled, or until our place is lost."""
+        """Go on until it is cancelled, or until our place is lost."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(), name="heartbeat")
             group.create_task(self.reducer.reduce(), name="reducer")
@@ -127,7 +127,7 @@ class Worker:
                 group.create_task(self._listen(self.listener), name="listener")
 
     async def _listen(self, listener: Listener) -> None:
-        """Listens while the lease is ours, and not a moment longer: the messages may be another worker's by then."""
+        """Listen while the lease is ours, and not a moment longer: the messages may be another worker's by then."""
         clock, look_s = self.tally.clock, self.tally.pace.report_s / 4
         while True:
             while not self.leads:
@@ -140,7 +140,7 @@ class Worker:
                 await cancel_tasks(listening)
 
     async def _take_lease(self) -> None:
-        """Returns when we are the only worker; a dead one on this host is replaced at once."""
+        """Return when we are the only worker; a dead one on this host is replaced at once."""
         clock, pace = self.tally.clock, self.tally.pace
         said, vacant_since = "", float("-inf")
         while True:
@@ -159,7 +159,7 @@ class Worker:
             await clock.sleep(pace.report_s / 4)
 
     async def _renew(self, *, instead_of: str | None = None) -> bool:
-        """Takes the lease or renews it; the time that it holds is counted from before we asked."""
+        """Take the lease or renews it; the time that it holds is counted from before we asked."""
         asked = self.tally.clock.steady()
         if not await self.store.lease(PART, self.holder, self.tally.pace.lease_s, instead_of=instead_of):
             self._leads_until = float("-inf")
@@ -168,7 +168,7 @@ class Worker:
         return True
 
     def _is_dead(self, other: str) -> bool:
-        """Whether another worker was on this host and is no more."""
+        """Return whether another worker was on this host and is no more."""
         host, _, pid = other.rpartition(":")
         if host != self.holder.rpartition(":")[0] or not pid.isdecimal():
             return False
@@ -199,7 +199,7 @@ class Worker:
             await self.tally.clock.sleep(pace.report_s)
 
     def report(self) -> dict[str, Any]:
-        """The heartbeat: plain JSON."""
+        """Return the heartbeat: plain JSON."""
         return {
             "broker": self.broker.state if self.broker else "none",
             "broker_since": self.broker.since if self.broker else None,
@@ -270,12 +270,12 @@ def _cluster_reader(settings: Settings, cluster: DaskCluster) -> DaskReader:
 
 
 def _subscription(place: str) -> str:
-    """The name of a queue that is always the same for this host and a store, and no other's."""
+    """Return the name of a queue that is always the same for this host and a store, and no other's."""
     return f"snakemap-{socket.gethostname()}-{uuid5(NAMESPACE_URL, place).hex[:12]}"
 
 
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
-    """Works until ``stop`` is set: from the broker into the store, from the files into the maps.
+    """Work until ``stop`` is set: from the broker into the store, from the files into the maps.
 
     Args:
         settings: of the process, ``redis_url`` among them; :func:`run` fills it in where it is empty.
@@ -328,7 +328,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
 
 
 async def _start(readers: ReaderPool) -> None:
-    """Has a reader ready before the first frame; one that does not start now is tried again with that frame."""
+    """Have a reader ready before the first frame; one that does not start now is tried again with that frame."""
     try:
         await readers.start()
     except SnakemapError as trouble:
@@ -336,7 +336,7 @@ async def _start(readers: ReaderPool) -> None:
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Works until told to stop, or until the work fails."""
+    """Work until told to stop, or until the work fails."""
     working, stopping = asyncio.create_task(work, name="worker"), asyncio.create_task(stop.wait(), name="stop")
     try:
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -349,7 +349,7 @@ async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
 
 
 def run(settings: Settings) -> int:
-    """The whole life of a worker process: ends in good order on SIGINT and SIGTERM.
+    """Return the whole life of a worker process: ends in good order on SIGINT and SIGTERM.
 
     Where no Redis is set, the private one is joined, and started when nobody has.
 

@@ -59,7 +59,7 @@ class WorkerStats:
         self._refused_since = self._refused_at = self._refused_said_at = 0.0
 
     def trouble(self, error: SnakemapError, *, about: str) -> None:
-        """Counts what went wrong, and logs it; the same kind about the same thing once in ten seconds."""
+        """Count what went wrong, and logs it; the same kind about the same thing once in ten seconds."""
         self.errors[error.code] += 1
         key = f"{error.code} {about}"
         since, unsaid = self._told.get(key, (0.0, 0))
@@ -70,12 +70,12 @@ class WorkerStats:
         log.warning("%s: %s%s", about, error, f" (and {unsaid} more like it)" if unsaid else "")
 
     def hear(self, task_id: str | None) -> None:
-        """Notes that a task gave a sign of life."""
+        """Note that a task gave a sign of life."""
         if task_id:
             _keep(self.heard, task_id, self.clock.now())
 
     def take(self, event: WorkerEvent) -> None:
-        """Notes what blueapi's worker says of itself.
+        """Note what blueapi's worker says of itself.
 
         A paused task too is called complete and failed, though it can go on (blueapi 1.21): only an idle worker's word
         is the last one.
@@ -88,11 +88,11 @@ class WorkerStats:
             _keep(self.ended, event.task_id, self.clock.now())
 
     def paused(self, task_id: str | None) -> bool:
-        """Whether a task is known to stand still."""
+        """Return whether a task is known to stand still."""
         return bool(task_id) and self.task_id == task_id and self.worker_state in ("PAUSING", "PAUSED", "SUSPENDING")
 
     async def insist(self, call: Callable[[], Awaitable[Result]]) -> Result:
-        """Asks the store until it answers; its absence is said once, and so is its return."""
+        """Ask the store until it answers; its absence is said once, and so is its return."""
         refused = False
         while True:
             try:
@@ -108,7 +108,7 @@ class WorkerStats:
                 return result
 
     def store_lost(self, trouble: StoreUnavailable) -> None:
-        """Notes that the store is away, or that it can be read and refuses what is new."""
+        """Note that the store is away, or that it can be read and refuses what is new."""
         if isinstance(trouble, StoreRefuses):
             self._store_refuses(trouble)
         elif self._store_lost_since is None:
@@ -132,7 +132,7 @@ class WorkerStats:
         self._refused, self._refused_at = trouble.word, now
 
     def store_found(self, *, takes: bool = False) -> None:
-        """Notes that the store answers.
+        """Note that the store answers.
 
         Args:
             takes: whether it has taken what it refused before.
@@ -146,7 +146,7 @@ class WorkerStats:
 
 
 def _keep(kept: OrderedDict, key: str, value: object) -> None:
-    """Puts the newest last and forgets the oldest beyond a bound."""
+    """Put the newest last and forgets the oldest beyond a bound."""
     kept[key] = value
     kept.move_to_end(key)
     if len(kept) > TASKS_KEPT:

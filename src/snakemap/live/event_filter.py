@@ -51,17 +51,17 @@ class EventFilter:
     text: str = ""
 
     def takes(self, event: EventRow | Raw | Entry) -> bool:
-        """Whether run and name are wanted."""
+        """Return whether run and name are wanted."""
         if self.run and event.run != ("" if self.run == NO_RUN else self.run):
             return False
         return not self.names or event.name in self.names
 
     def takes_all(self, event: Raw) -> bool:
-        """Whether run, name and text are wanted."""
+        """Return whether run, name and text are wanted."""
         return self.takes(event) and self.takes_doc(event.doc)
 
     def takes_doc(self, doc: bytes) -> bool:
-        """Whether the text is in a document."""
+        """Return whether the text is in a document."""
         return not self.text or any(needle in doc.lower() for needle in self._needles)
 
     @property

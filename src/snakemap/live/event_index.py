@@ -124,11 +124,11 @@ class EventIndex:
         return len(self._subscribers)
 
     def row(self, number: int) -> EventRow:
-        """One row."""
+        """Return one row."""
         return self._new[number - self._cut] if number >= self._cut else self._old[self._cut - 1 - number]
 
     def watch(self, key: object, wake: Callable[[], None]) -> None:
-        """Calls ``wake`` after news, at most once a period; begins to follow when nobody looked.
+        """Call ``wake`` after news, at most once a period; begins to follow when nobody looked.
 
         Needs a running event loop.
         """
@@ -142,7 +142,7 @@ class EventIndex:
         self._subscribers.notify()
 
     def unwatch(self, key: object) -> None:
-        """Ends :meth:`watch`; when nobody looks any more, everything is forgotten."""
+        """End :meth:`watch`; when nobody looks any more, everything is forgotten."""
         if self._subscribers.remove(key) and not self._subscribers:
             self._stop()
 
@@ -153,14 +153,14 @@ class EventIndex:
         self._empty()
 
     async def close(self) -> None:
-        """Stops following."""
+        """Stop following."""
         tasks = self._all_tasks()
         self._subscribers.clear()
         self._stop()
         await cancel_tasks(*tasks)
 
     def select(self, wanted: EventFilter) -> EventSelection:
-        """What a filter takes, kept up to date until :meth:`release`; it fills from its end.
+        """Return what a filter takes, kept up to date until :meth:`release`; it fills from its end.
 
         Raises:
             TooOften: when too many different filters are in use.
@@ -175,7 +175,7 @@ class EventIndex:
         return selection
 
     def release(self, selection: EventSelection) -> None:
-        """Ends one :meth:`select`."""
+        """End one :meth:`select`."""
         selection.users -= 1
         if selection.users <= 0 and self.selections.get(selection.filter) is selection:
             del self.selections[selection.filter]
@@ -183,16 +183,16 @@ class EventIndex:
                 selection.task.cancel()
 
     def searched(self, selection: EventSelection) -> float:
-        """The share of the rows that a selection has looked at."""
+        """Return the share of the rows that a selection has looked at."""
         rows = self.stop - self.start
         return (self.stop - selection.reached) / rows if rows else 1.0
 
     def rows(self, selection: EventSelection, start: int, stop: int) -> list[EventRow]:
-        """The rows at some places of a selection."""
+        """Return the rows at some places of a selection."""
         return [self.row(number) for number in selection.numbers.slice(start, stop) if number >= self.start]
 
     def place_at(self, selection: EventSelection, cursor: str) -> int:
-        """The place in a selection of the first event that is not before a cursor."""
+        """Return the place in a selection of the first event that is not before a cursor."""
         wanted, low, high = cursor_numbers(cursor), selection.start, selection.stop
         while low < high:
             middle = (low + high) // 2
@@ -208,7 +208,7 @@ class EventIndex:
         return self.row(self.start).cursor if self.stop > self.start else "+"
 
     async def event(self, cursor: str) -> Raw | None:
-        """One event as it is stored; None when it has gone.
+        """Return one event as it is stored; None when it has gone.
 
         Raises:
             CursorError: when the cursor is none.
@@ -217,7 +217,7 @@ class EventIndex:
         return found[0] if found and cursor_numbers(found[0].cursor) == cursor_numbers(cursor) else None
 
     async def later(self, wanted: EventFilter, *, after: str, count: int) -> SearchResult:
-        """The events after a cursor that come before the rows, some of them.
+        """Return the events after a cursor that come before the rows, some of them.
 
         Raises:
             CursorError: when the cursor is none.
@@ -239,7 +239,7 @@ class EventIndex:
         return SearchResult(rows, after, cursor, before=cursor_numbers(after) > (0, 0), after=more)
 
     async def earlier(self, wanted: EventFilter, *, until: str, count: int) -> SearchResult:
-        """The events up to a cursor, itself among them, the last of them.
+        """Return the events up to a cursor, itself among them, the last of them.
 
         Raises:
             CursorError: when the cursor is none.
@@ -293,7 +293,7 @@ class EventIndex:
                 back.cancel()
 
     def _start_over(self) -> None:
-        """Forgets what was read from a store that is not the same any more."""
+        """Forget what was read from a store that is not the same any more."""
         for selection in self.selections.values():
             if selection.task is not None:
                 selection.task.cancel()
@@ -307,7 +307,7 @@ class EventIndex:
             self._subscribers.notify()
 
     def _take(self, batch: Sequence[Raw]) -> None:
-        """Adds what has come, to the rows and to every selection that takes it."""
+        """Add what has come, to the rows and to every selection that takes it."""
         for raw in batch:
             number, row = self.stop, row_of(raw)
             self._new.append(row)
@@ -319,7 +319,7 @@ class EventIndex:
         self._subscribers.notify()
 
     async def _read_back(self, until: str) -> None:
-        """Reads what was there before, newest first, as much as is kept."""
+        """Read what was there before, newest first, as much as is kept."""
         size, cursor = CHUNK_FIRST, until
         while True:
             room = self.rows_max - (self.stop - self.start)
@@ -347,7 +347,7 @@ class EventIndex:
         self._subscribers.notify()
 
     async def _fill(self, selection: EventSelection) -> None:
-        """Looks at all rows, newest first, while others come at both ends."""
+        """Look at all rows, newest first, while others come at both ends."""
         try:
             while True:
                 if selection.reached > self.start:
@@ -373,7 +373,7 @@ class EventIndex:
         selection.reached = least
 
     async def _search(self, selection: EventSelection) -> None:
-        """Reads the documents of the next rows, and looks for the text in those that could be wanted."""
+        """Read the documents of the next rows, and looks for the text in those that could be wanted."""
         numbers, size = [], 0
         for number in range(selection.reached - 1, self.start - 1, -1):
             row = self.row(number)
@@ -411,7 +411,7 @@ class EventIndex:
                 self.runs.popitem(last=False)
 
     def _forget(self) -> None:
-        """Drops the oldest rows beyond what is kept, a tenth at a time, and what selections have of them."""
+        """Drop the oldest rows beyond what is kept, a tenth at a time, and what selections have of them."""
         excess = self.stop - self.start - self.rows_max
         if excess <= self.rows_max // 10:
             return
@@ -430,7 +430,7 @@ class EventIndex:
 
 
 def row_of(raw: Raw) -> EventRow:
-    """An entry of the store in a few words, whatever it is."""
+    """Return an entry of the store in a few words, whatever it is."""
     size = len(raw.doc)
     if size > GIST_BYTES_MAX:
         words = ""
@@ -444,7 +444,7 @@ def row_of(raw: Raw) -> EventRow:
 
 
 def next_size(chunk: Sequence[Raw], size: int) -> int:
-    """How many entries to take next, for about as many bytes as may be taken at one time."""
+    """Return how many entries to take next, for about as many bytes as may be taken at one time."""
     taken = sum(len(raw.doc) for raw in chunk)
     if not taken:
         return size

@@ -58,15 +58,15 @@ class RowNumbers:
         return self._cut + len(self._new)
 
     def append(self, number: int) -> None:
-        """Adds one at the end."""
+        """Add one at the end."""
         self._new.append(number)
 
     def prepend(self, number: int) -> None:
-        """Adds one at the beginning."""
+        """Add one at the beginning."""
         self._old.append(number)
 
     def slice(self, start: int, stop: int) -> list[int]:
-        """Those of some places, as far as there are any."""
+        """Return those of some places, as far as there are any."""
         start, stop = max(start, self.start), min(stop, self.stop)
         return [self[place] for place in range(start, stop)]
 
@@ -80,7 +80,7 @@ class RowNumbers:
         return self._cut - bisect_left(self._old, 1 - number, key=lambda one: -one)
 
     def forget_before(self, number: int) -> None:
-        """Drops those below a number."""
+        """Drop those below a number."""
         while self._old and self._old[-1] < number:
             self._old.pop()
         if not self._old and self._new and self._new[0] < number:

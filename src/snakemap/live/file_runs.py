@@ -103,7 +103,7 @@ class FrameStack:
 
 
 def grid_of(slow: npt.NDArray[np.float64], fast: npt.NDArray[np.float64]) -> tuple[int, int, bool] | None:
-    """The grid that positions (points,) of two axes lie on: rows, columns, and whether every second row runs back.
+    """Return the grid that positions (points,) of two axes lie on: rows, columns, and whether every second row runs back.
 
     >>> rows, columns = np.divmod(np.arange(12.0), 4)
     >>> grid_of(rows, columns), grid_of(rows, np.where(rows % 2, 3 - columns, columns)), grid_of(columns, columns)
@@ -130,7 +130,7 @@ def grid_of(slow: npt.NDArray[np.float64], fast: npt.NDArray[np.float64]) -> tup
 
 
 def is_stack(about: Mapping[str, Any]) -> bool:
-    """Whether a dataset can become maps: frames of numbers, one behind the other or in rows and columns of points."""
+    """Return whether a dataset can become maps: frames of numbers, one behind the other or in rows and columns of points."""
     shape = about["shape"] or []
     if about["values"] != "number" or len(shape) not in (STACK_RANK, GRID_RANK) or 0 in shape:
         return False
@@ -139,14 +139,14 @@ def is_stack(about: Mapping[str, Any]) -> bool:
 
 
 def _is_colored(shape: Sequence[int]) -> bool:
-    """Whether four dimensions are frames in color; else they are rows and columns of points, and frames."""
+    """Return whether four dimensions are frames in color; else they are rows and columns of points, and frames."""
     return len(shape) == GRID_RANK and shape[-1] == COLORS
 
 
 async def stack_of(
     looker: FileInspector, path: str, about: Mapping[str, Any], *, path_map: Sequence[tuple[str, str]] = ()
 ) -> FrameStack:
-    """The stack that a dataset is, with the positions that lie beside it.
+    """Return the stack that a dataset is, with the positions that lie beside it.
 
     Args:
         looker: into files.
@@ -170,7 +170,7 @@ async def stack_of(
 
 
 def documents_of(stack: FrameStack, *, rois: Mapping[str, Rectangle] | None = None, attempt: int = 0) -> list[Document]:
-    """The documents of a run that says all that is known of a stack; all but its end.
+    """Return the documents of a run that says all that is known of a stack; all but its end.
 
     Args:
         stack: of frames.
@@ -230,7 +230,7 @@ def documents_of(stack: FrameStack, *, rois: Mapping[str, Rectangle] | None = No
 
 
 async def open_stack(store: Store, stack: FrameStack, *, rois: Mapping[str, Rectangle] | None = None) -> str:
-    """The uid of the run that a stack is: the one that is there, or one that begins now.
+    """Return the uid of the run that a stack is: the one that is there, or one that begins now.
 
     Documents that are appended twice, by two tabs at once, change nothing.
     """
@@ -247,13 +247,13 @@ async def open_stack(store: Store, stack: FrameStack, *, rois: Mapping[str, Rect
 
 
 async def call_off(store: Store, uid: str) -> None:
-    """Ends the reading of a file that was opened; the maps stay as they are."""
+    """End the reading of a file that was opened; the maps stay as they are."""
     stop = opened_stop(uid, time=time.time(), status="abort", reason="reading was stopped on the page")
     await store.append([Document("stop", stop, run=uid)])
 
 
 async def _positions(looker: FileInspector, path: str, about: Mapping[str, Any]) -> tuple[Position, ...]:
-    """Datasets beside the stack with one number a frame, that are its axes or have a unit of length or angle."""
+    """Return datasets beside the stack with one number a frame, that are its axes or have a unit of length or angle."""
     group = str(PurePosixPath(about["node"]).parent)
     axes = [axis for axis in about["nexus"]["axes"] if axis]
     found: list[Position] = []
@@ -271,7 +271,7 @@ async def _positions(looker: FileInspector, path: str, about: Mapping[str, Any])
 
 
 async def _on_grid(looker: FileInspector, stack: FrameStack) -> FrameStack:
-    """The same stack with the grid that its positions lie on, the slow axis of the two first; else as it is."""
+    """Return the same stack with the grid that its positions lie on, the slow axis of the two first; else as it is."""
     if len(stack.positions) != 2 or stack.shape[0] > POINTS_MAX:
         return stack
     try:
@@ -290,7 +290,7 @@ async def _on_grid(looker: FileInspector, stack: FrameStack) -> FrameStack:
 
 
 async def _in_rows(looker: FileInspector, stack: FrameStack, about: Mapping[str, Any]) -> FrameStack:
-    """A stack in rows and columns of points is a grid; its axes are those that the file names for these dimensions."""
+    """Return a stack in rows and columns of points is a grid; its axes are those that the file names for these dimensions."""
     names, ends = [], []
     for number, path in enumerate(about["nexus"]["axes"][:2]):
         try:
@@ -330,7 +330,7 @@ def _position_key(position: Position) -> dict[str, Any]:
 
 
 def _uri(path: Path, path_map: Sequence[tuple[str, str]]) -> str:
-    """A file as a document names it: so that it is this one when it is looked up again.
+    """Return a file as a document names it: so that it is this one when it is looked up again.
 
     Raises:
         FileRefused: when there is no such name.

@@ -80,7 +80,7 @@ class RunCache:
         self._folds: OrderedDict[str, CachedRun] = OrderedDict()
 
     async def run(self, uid: str) -> Run:
-        """A run with everything that is in the store now; to look at, and only before anything else is awaited.
+        """Return a run with everything that is in the store now; to look at, and only before anything else is awaited.
 
         Raises:
             RunNotFound: when there is none of that uid.
@@ -94,7 +94,7 @@ class RunCache:
         return run
 
     async def maps(self, uid: str, form: MapFormat, *, source: str = "", known: Collection[str] = ()) -> WrittenBytes:
-        """The maps of a run with everything that is in the store now.
+        """Return the maps of a run with everything that is in the store now.
 
         Those who ask at the same time get the same bytes, written once.
 
@@ -125,7 +125,7 @@ class RunCache:
         return latest
 
     async def told(self, uid: str, tell: Callable[[Run], T]) -> T:
-        """What a function makes of a run with everything that is in the store now.
+        """Return what a function makes of a run with everything that is in the store now.
 
         The function runs in a thread, and nobody else changes the run meanwhile.
 
@@ -154,7 +154,7 @@ class RunCache:
         return fold.run
 
     async def _check(self, uid: str, fold: CachedRun) -> None:
-        """Begins a run again when the store is not the one that it was read from any more."""
+        """Begin a run again when the store is not the one that it was read from any more."""
         if fold.run is None:
             fold.place = StreamPosition(BEGINNING)
         elif fold.place is not None:
@@ -168,7 +168,7 @@ class RunCache:
             fold.run, fold.written, fold.place = None, {}, StreamPosition(BEGINNING)
 
     def _forget(self) -> None:
-        """Lets the runs go that were asked for least lately; one that is just being read lives on with its reader."""
+        """Let the runs go that were asked for least lately; one that is just being read lives on with its reader."""
         kept_bytes = sum(fold.size_bytes for fold in self._folds.values())
         while len(self._folds) > 1 and (len(self._folds) > RUNS_KEPT or kept_bytes > BYTES_KEPT):
             kept_bytes -= self._folds.popitem(last=False)[1].size_bytes

@@ -92,7 +92,7 @@ class RunFollower:
         self._frames_at: dict[Shown, tuple[int, float]] = {}
 
     def start(self) -> None:
-        """Begins to follow; calling it again does nothing. Needs a running event loop, and keeps to it.
+        """Begin to follow; calling it again does nothing. Needs a running event loop, and keeps to it.
 
         Raises:
             BeamlineClosed: when it is followed by another event loop already.
@@ -112,23 +112,23 @@ class RunFollower:
         return self._tasks[0].get_loop() if self._tasks else None
 
     def check_loop(self) -> None:
-        """Raises BeamlineClosed in an event loop that is not the one that follows."""
+        """Raise BeamlineClosed in an event loop that is not the one that follows."""
         if self.loop is not None and asyncio.get_running_loop() is not self.loop:
             raise BeamlineClosed("its runs are followed by another event loop; make one Beamline for each server")
 
     async def close(self) -> None:
-        """Stops following."""
+        """Stop following."""
         tasks = [*self._tasks, *self._loading.values()]
         self._tasks = []
         await cancel_tasks(*tasks)
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def watch(self, key: object, wake: Callable[[], None]) -> None:
-        """Calls ``wake`` after news, at most once a period; it carries no data and must not block."""
+        """Call ``wake`` after news, at most once a period; it carries no data and must not block."""
         self._subscribers.add(key, wake)
 
     def unwatch(self, key: object) -> None:
-        """Ends :meth:`watch`."""
+        """End :meth:`watch`."""
         self._subscribers.remove(key)
 
     @property
@@ -137,7 +137,7 @@ class RunFollower:
         return len(self._subscribers)
 
     async def open(self, uid: str) -> Run:
-        """The run, with everything so far, kept up to date until :meth:`release`.
+        """Return the run, with everything so far, kept up to date until :meth:`release`.
 
         Raises:
             RunNotFound: when the store has no such run.
@@ -152,7 +152,7 @@ class RunFollower:
             raise
 
     def release(self, uid: str) -> None:
-        """Ends one :meth:`open`; runs that nobody looks at are forgotten after a few others."""
+        """End one :meth:`open`; runs that nobody looks at are forgotten after a few others."""
         left = self._users.get(uid, 0) - 1
         if left > 0:
             self._users[uid] = left
@@ -161,7 +161,7 @@ class RunFollower:
         self._forget()
 
     def frame(self, uid: str, source: str = "") -> tuple[npt.NDArray[Any] | None, int | None]:
-        """The frame of a run that came last, downsampled, and the seq_num of its point; None before the first.
+        """Return the frame of a run that came last, downsampled, and the seq_num of its point; None before the first.
 
         Args:
             uid: of the run.
@@ -170,14 +170,14 @@ class RunFollower:
         return self._frames.get((uid, source), (None, None))
 
     def show_frames_of(self, key: object, uid: str | None, source: str = "") -> None:
-        """Fetches the frames of a run's camera while a tab shows them; None ends it."""
+        """Fetch the frames of a run's camera while a tab shows them; None ends it."""
         if uid is None:
             self._frames_shown.pop(key, None)
         else:
             self._frames_shown[key] = (uid, source)
 
     def fold(self, entries: Iterable[Entry]) -> None:
-        """Folds entries of the stream into the runs that are kept; what cannot be used is logged and left out."""
+        """Fold entries of the stream into the runs that are kept; what cannot be used is logged and left out."""
         for entry in joined(entry for entry in entries if not self._known(entry)):
             run = self.runs.get(entry.run)
             if run is not None:
@@ -189,7 +189,7 @@ class RunFollower:
         self._subscribers.notify()
 
     def _known(self, entry: Entry) -> bool:
-        """Whether an entry is in its run already; what comes joined has no order of its own any more."""
+        """Return whether an entry is in its run already; what comes joined has no order of its own any more."""
         run = self.runs.get(entry.run)
         return run is not None and cursor_numbers(entry.cursor) <= cursor_numbers(run.cursor)
 
@@ -217,7 +217,7 @@ class RunFollower:
         return await asyncio.shield(self._loading[uid])
 
     async def _read(self, uid: str) -> Run:
-        """Folds a run from its beginning, and what the follower came by meanwhile, so that there is no gap between."""
+        """Fold a run from its beginning, and what the follower came by meanwhile, so that there is no gap between."""
         self._arrived[uid] = []
         try:
             while True:
@@ -252,14 +252,14 @@ class RunFollower:
                 await asyncio.sleep(RETRY_S)
 
     async def _begin_at(self) -> StreamPosition:
-        """The cursor to follow from: fixed before anything is read, so that no run that is read misses what follows."""
+        """Return the cursor to follow from: fixed before anything is read, so that no run that is read misses what follows."""
         if self._place is None:
             latest = await self.store.latest()
             self._place = self._place or StreamPosition(latest, read=latest != BEGINNING)
         return self._place
 
     def _start_over(self) -> None:
-        """Forgets all that was read from a store that is not the same any more; what is in use is read again."""
+        """Forget all that was read from a store that is not the same any more; what is in use is read again."""
         self._place, self.newest = None, None
         self._restarts += 1
         self.runs.clear()
@@ -270,7 +270,7 @@ class RunFollower:
         self._subscribers.notify()
 
     async def _catch_up(self) -> None:
-        """Opens the newest run."""
+        """Open the newest run."""
         await self._begin_at()
         self.summaries = await self.store.summaries()
         await self._open_newest()
@@ -279,14 +279,14 @@ class RunFollower:
         self._found()
 
     async def _reopen(self, uid: str) -> None:
-        """Reads a run in use again; one that the store has no more is shown again when it comes back."""
+        """Read a run in use again; one that the store has no more is shown again when it comes back."""
         try:
             await self._load(uid)
         except (RunNotFound, DocumentError) as trouble:
             log.warning("a run that is in use has gone: %s", trouble)
 
     async def _open_newest(self) -> None:
-        """Turns to the newest run of the list, whose beginning the follower may have come too late for."""
+        """Turn to the newest run of the list, whose beginning the follower may have come too late for."""
         uids = measured_uids(self.summaries)
         if not uids or uids[0] == self.newest or (self.newest is not None and self.newest not in uids):
             return  # a run that is not in the list has only just begun

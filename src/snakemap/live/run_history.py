@@ -46,11 +46,11 @@ class Checkpoints:
         return sum(map(len, self.states.values()))
 
     def before(self, moment_ms: int) -> bytes | None:
-        """The last state that is not beyond a moment."""
+        """Return the last state that is not beyond a moment."""
         return next((state for at, state in reversed(self.states.items()) if at <= moment_ms), None)
 
     def keep(self, run: Run) -> None:
-        """Adds a state beyond all others, unless it is too large."""
+        """Add a state beyond all others, unless it is too large."""
         state = pickle.dumps(run)
         if len(state) > CHAPTER_BYTES_MAX:
             self.spacing = sys.maxsize  # nor will any later one be smaller
@@ -75,11 +75,11 @@ class RunHistory:
         self._chapters: OrderedDict[str, Checkpoints] = OrderedDict()
 
     def forget(self) -> None:
-        """Drops all that was folded, because the store is not the same any more."""
+        """Drop all that was folded, because the store is not the same any more."""
         self._chapters.clear()
 
     async def run_at(self, uid: str, moment_ms: int, *, onward: Run | None = None) -> Run:
-        """A run with what the store had of it at a moment; a state of its own, that no document changes any more.
+        """Return a run with what the store had of it at a moment; a state of its own, that no document changes any more.
 
         Args:
             uid: of the run.
@@ -104,7 +104,7 @@ class RunHistory:
         return run
 
     async def _folded(self, uid: str, run: Run | None, until: str, chapters: Checkpoints) -> Run:
-        """Folds on, and keeps chapters where there were none yet; the event loop stays free between batches."""
+        """Fold on, and keeps chapters where there were none yet; the event loop stays free between batches."""
         since_chapter = 0
         async with aclosing(self._loader.extend(uid, run, until=until, count=BATCH_ENTRIES)) as folded:
             async for run, entries in folded:
@@ -118,12 +118,12 @@ class RunHistory:
         return run
 
     def _forget(self) -> None:
-        """Lets the chapters go that were asked for least lately."""
+        """Let the chapters go that were asked for least lately."""
         size = sum(chapters.size for chapters in self._chapters.values())
         while size > BYTES_MAX or len(self._chapters) > CHAPTERS_MAX:
             size -= self._chapters.popitem(last=False)[1].size
 
 
 def moment_of(run: Run) -> int:
-    """Milliseconds since 1970 of the last document that was folded into a run."""
+    """Return milliseconds since 1970 of the last document that was folded into a run."""
     return cursor_ms(run.cursor)

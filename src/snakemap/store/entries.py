@@ -62,11 +62,11 @@ class RunSpan:
     status: str | None
 
     def silent_s(self, now_s: float) -> float:
-        """Seconds since its last document came in."""
+        """Return seconds since its last document came in."""
         return now_s - self.last[0] / 1000
 
     def is_running(self, now_s: float) -> bool:
-        """Whether documents may still come; a run without a summary has just begun, or never will have one."""
+        """Return whether documents may still come; a run without a summary has just begun, or never will have one."""
         return self.status == "running" or (self.status is None and self.silent_s(now_s) < ORPHAN_KEPT_S)
 
 

@@ -59,13 +59,13 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Counts a value, or so many that are alike; one below 0, as clocks that disagree make them, counts as 0."""
+        """Count a value, or so many that are alike; one below 0, as clocks that disagree make them, counts as 0."""
         value = max(value, 0.0)
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Each bound, and how many values lie below it."""
+        """Return each bound, and how many values lie below it."""
         return list(zip((*map(str, self.bounds), "+Inf"), accumulate(self.counts), strict=True))
 
     def told(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Histogram:
 
     @classmethod
     def read(cls, told: object) -> Self | None:
-        """What :meth:`told` said; None for anything else, as another version of us might say it."""
+        """Return what :meth:`told` said; None for anything else, as another version of us might say it."""
         try:
             read = cls([float(bound) for bound in told["bounds"]])  # pyright: ignore[reportIndexIssue]
             counts = [int(count) for count in told["counts"]]  # pyright: ignore[reportIndexIssue]
@@ -154,18 +154,18 @@ class HeartbeatReporter:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins; calling it again does nothing. Needs a running event loop."""
+        """Begin; calling it again does nothing. Needs a running event loop."""
         if self._task is None:
             self._task = asyncio.create_task(self._beat(), name=f"report of {self.part}", context=contextvars.Context())
 
     async def close(self) -> None:
-        """Ends it; what was said last is forgotten soon."""
+        """End it; what was said last is forgotten soon."""
         task, self._task = self._task, None
         if task is not None:
             await cancel_tasks(task)
 
     def told(self) -> dict[str, Any]:
-        """What is said now."""
+        """Return what is said now."""
         return {"process": self._name, "pid": os.getpid(), "time": time.time(), **self._tell()}
 
     async def _beat(self) -> None:

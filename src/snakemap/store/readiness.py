@@ -34,7 +34,7 @@ async def checks(store: Store) -> dict[str, str]:
 
 
 def checks_of(reports: Mapping[str, Mapping[str, Any]], told_by_redis: RedisCondition = SOUND) -> dict[str, str]:
-    """The same, of what the parts have reported to a Redis that answers, and of what that says of itself.
+    """Return the same, of what the parts have reported to a Redis that answers, and of what that says of itself.
 
     A Redis that evicts is ready, because data come through; doctor and the lights warn of it.
 
@@ -53,7 +53,7 @@ def checks_of(reports: Mapping[str, Mapping[str, Any]], told_by_redis: RedisCond
 
 
 def refuses_of(reports: Mapping[str, Mapping[str, Any]], told_by_redis: RedisCondition) -> RedisCondition:
-    """The condition of Redis, with what was refused to the worker just now.
+    """Return the condition of Redis, with what was refused to the worker just now.
 
     Redis counts what it is being sent as memory: a document can be refused by one that seems to have room.
 
@@ -107,7 +107,7 @@ def _missing(worker: Mapping[str, Any]) -> str:
 
 
 def wrong(told: Mapping[str, str]) -> str:
-    """What is wrong of some checks, in one line; empty when nothing is.
+    """Return what is wrong of some checks, in one line; empty when nothing is.
 
     >>> wrong({"redis": "ok", "broker": "lost"})
     'broker: lost'

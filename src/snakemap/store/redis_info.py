@@ -61,7 +61,7 @@ class RedisInfo:
 
 
 async def condition(store: Store) -> RedisCondition:
-    """Asks whether Redis stores what is new; one that does not let us ask counts as sound.
+    """Ask whether Redis stores what is new; one that does not let us ask counts as sound.
 
     Raises:
         StoreUnavailable: when Redis is away.
@@ -70,7 +70,7 @@ async def condition(store: Store) -> RedisCondition:
 
 
 async def vitals(store: Store) -> RedisInfo:
-    """Asks.
+    """Ask.
 
     Raises:
         StoreUnavailable: when Redis is away.
@@ -109,7 +109,7 @@ async def _condition(store: Store, info: Mapping[str, Any]) -> RedisCondition:
 
 
 async def _refused(store: Store, info: Mapping[str, Any]) -> str:
-    """The code word that a write would be refused with; empty when Redis would take it.
+    """Return the code word that a write would be refused with; empty when Redis would take it.
 
     Redis asks itself the same, in the same order; a setting that we may not ask for counts as it is by default.
     """

@@ -62,7 +62,7 @@ COMMAND = re.compile(r"the '([a-z|]{1,40})' command")
 
 
 def word_of(error: exceptions.RedisError) -> str:
-    """The code word of an error that Redis answered with; empty for one that is not known here.
+    """Return the code word of an error that Redis answered with; empty for one that is not known here.
 
     >>> word_of(exceptions.OutOfMemoryError("command not allowed")), word_of(exceptions.ResponseError("MISCONF Redis"))
     ('OOM', 'MISCONF')
@@ -79,7 +79,7 @@ def word_of(error: exceptions.RedisError) -> str:
 
 
 def words_of(word: str, *, limit_bytes: int | None = None, error: object = "") -> str:
-    """The sentence of a code word, to be put behind the name of that Redis; empty for an unknown word.
+    """Return the sentence of a code word, to be put behind the name of that Redis; empty for an unknown word.
 
     Args:
         word: of :func:`word_of`.

@@ -39,7 +39,7 @@ class StoreSink:
         self._thread.start()
 
     def publish(self, body: dict[str, Any], correlation_id: str | None = None) -> None:
-        """Takes one envelope as blueapi publishes it; returns when it is in the store.
+        """Take one envelope as blueapi publishes it; returns when it is in the store.
 
         Raises:
             StoreUnavailable: when Redis stayed away for too long.
@@ -64,7 +64,7 @@ class StoreSink:
                 time.sleep(RETRY_S)
 
     def close(self) -> None:
-        """Lets go of the connection and of the thread."""
+        """Let go of the connection and of the thread."""
         self._wait(self._store.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()

@@ -153,7 +153,7 @@ class Store:
         self._report = self._client.register_script(REPORT)
 
     async def append(self, messages: Sequence[Message]) -> list[str]:
-        """Adds documents (with their ``run`` set) and worker events at the end of the stream, in order.
+        """Add documents (with their ``run`` set) and worker events at the end of the stream, in order.
 
         Returns:
             The cursor of each.
@@ -175,7 +175,7 @@ class Store:
         return [cursor.decode() for cursor in cursors]
 
     async def read(self, after: str = "0", *, count: int = 1000, until: str = "+") -> list[Entry]:
-        """The next entries after a cursor, at most ``count``, none beyond ``until``; empty when there are no more.
+        """Return the next entries after a cursor, at most ``count``, none beyond ``until``; empty when there are no more.
 
         Raises:
             CursorError: when a cursor is none.
@@ -188,7 +188,7 @@ class Store:
     async def follow(
         self, after: str | StreamPosition, *, block_ms: int = 1000, count: int = 500
     ) -> AsyncGenerator[list[Entry]]:
-        """Batches of what comes after a cursor, for ever: first what is there already, then what arrives.
+        """Yield batches of what comes after a cursor, for ever: first what is there already, then what arrives.
 
         Entries wait in Redis, not here, for a reader that is slow. Each follower has a connection of its own.
 
@@ -211,7 +211,7 @@ class Store:
     async def raw(
         self, *, after: str = "", until: str = "+", count: int = 500, newest_first: bool = False
     ) -> list[Raw]:
-        """Some entries as they are stored; :meth:`read` for who does not want to know what is in their documents.
+        """Return some entries as they are stored; :meth:`read` for who does not want to know what is in their documents.
 
         Args:
             after: cursor that they come after; empty is the beginning.
@@ -240,7 +240,7 @@ class Store:
                 yield [raw_of_row(row) for row in rows]
 
     async def run_span(self, uid: str) -> tuple[str, str]:
-        """The cursors of the first and the newest document of a run.
+        """Return the cursors of the first and the newest document of a run.
 
         Raises:
             RunNotFound: no document of such a run is in the store.
@@ -252,7 +252,7 @@ class Store:
         return first.decode(), last.decode()
 
     async def check(self, place: StreamPosition) -> None:
-        """Makes sure that what was read up to a place is still what the store has.
+        """Make sure that what was read up to a place is still what the store has.
 
         A store that was emptied, or whose stream Redis has evicted, has another life; one that was restored from a
         backup, or has lost its last writes, lacks the entry that was read last. An entry of a run that was evicted is
@@ -295,7 +295,7 @@ class Store:
     async def run_entries(
         self, uid: str, *, after: str = "0", until: str = "", count: int = 1000
     ) -> AsyncGenerator[list[Entry]]:
-        """The documents of one run that are there now, in batches, without those of runs between them.
+        """Yield the documents of one run that are there now, in batches, without those of runs between them.
 
         Args:
             uid: of the run.
@@ -317,32 +317,32 @@ class Store:
             cursor = read_cursor(entries[-1].cursor)
 
     async def latest(self) -> str:
-        """The cursor of the last entry; ``"0-0"`` when there is none."""
+        """Return the cursor of the last entry; ``"0-0"`` when there is none."""
         async with self._translated():
             rows = await self._client.xrevrange(STREAM, count=1)
         return rows[0][0].decode() if rows else BEGINNING
 
     async def span(self) -> tuple[str, str]:
-        """The cursors of the oldest entry that is there, and of the newest that ever was; twice that when none is."""
+        """Return the cursors of the oldest entry that is there, and of the newest that ever was; twice that when none is."""
         async with self._translated():
             oldest, newest = await self._span(keys=[STREAM])
         return oldest.decode(), newest.decode()
 
     async def owners(self) -> dict[str, str]:
-        """The uid of every known start, descriptor and resource, and the uid of its run."""
+        """Return the uid of every known start, descriptor and resource, and the uid of its run."""
         async with self._translated():
             owners = await self._client.hgetall(OWNERS)
         return {uid.decode(): run.decode() for uid, run in owners.items()}
 
     async def save_summary(self, uid: str, summary: dict[str, Any]) -> None:
-        """Keeps what the list of runs says of a run; plain JSON, ``status`` and ``uid`` among it."""
+        """Keep what the list of runs says of a run; plain JSON, ``status`` and ``uid`` among it."""
         async with self._translated(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.hset(run_key(uid), "summary", to_json(summary, "a summary"))
             pipeline.zadd(RUNS, {uid: time.time() * 1000}, nx=True)
             await pipeline.execute()
 
     async def summaries(self, *, count: int | None = None) -> list[dict[str, Any]]:
-        """What is known of the runs, the newest first: all, or the newest ``count``.
+        """Return what is known of the runs, the newest first: all, or the newest ``count``.
 
         The newest is the one the store came to know last, so that a recording played again today is of today.
         """
@@ -352,7 +352,7 @@ class Store:
         return [orjson.loads(text) for text in texts if text is not None]
 
     async def summary(self, uid: str) -> dict[str, Any]:
-        """What is known of a run.
+        """Return what is known of a run.
 
         Raises:
             RunNotFound: nothing is.
@@ -364,7 +364,7 @@ class Store:
         return orjson.loads(text)
 
     async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any], source: str = "") -> None:
-        """Keeps a run's newest preview frame for a day, and what is to be said of it (plain JSON).
+        """Keep a run's newest preview frame for a day, and what is to be said of it (plain JSON).
 
         Args:
             uid: of the run.
@@ -383,7 +383,7 @@ class Store:
             await self._client.set(frame_key(uid, source), value, px=int(FRAME_KEPT_S * 1000))
 
     async def frame(self, uid: str, source: str = "") -> tuple[npt.NDArray[Any], dict[str, Any]] | None:
-        """The newest preview frame of a run (read-only) and what was said of it; None when there is none (any more).
+        """Return the newest preview frame of a run (read-only) and what was said of it; None when there is none (any more).
 
         Args:
             uid: of the run.
@@ -400,34 +400,34 @@ class Store:
         return pixels.reshape(header["shape"]), header["about"]
 
     async def report(self, part: str, state: dict[str, Any], *, ttl_s: float) -> None:
-        """Says how a part of snakemap is; forgotten after ``ttl_s`` seconds, so that a dead part falls silent."""
+        """Say how a part of snakemap is; forgotten after ``ttl_s`` seconds, so that a dead part falls silent."""
         arguments = [part, to_json(state, "a report"), _milliseconds(ttl_s)]
         async with self._translated():
             await self._report(keys=[f"snakemap:report:{part}", PARTS], args=arguments)
 
     async def save_progress(self, progress: list[dict[str, Any]]) -> None:
-        """Keeps how far the devices are that are waited for, for a few seconds."""
+        """Keep how far the devices are that are waited for, for a few seconds."""
         async with self._translated():
             await self._client.set(PROGRESS, to_json(progress, "progress"), px=PROGRESS_KEPT_MS)
 
     async def progress(self) -> list[dict[str, Any]]:
-        """How far the devices are that are waited for; empty when nothing was heard lately."""
+        """Return how far the devices are that are waited for; empty when nothing was heard lately."""
         async with self._translated():
             text = await self._client.get(PROGRESS)
         return [] if text is None else orjson.loads(text)
 
     async def save_picture(self, uid: str, png: bytes) -> None:
-        """Keeps a small picture of a run's maps, as long as the run."""
+        """Keep a small picture of a run's maps, as long as the run."""
         async with self._translated():
             await self._client.hset(f"snakemap:run:{uid}", "picture", png)
 
     async def picture(self, uid: str) -> bytes | None:
-        """The small picture of a run's maps; None when there is none."""
+        """Return the small picture of a run's maps; None when there is none."""
         async with self._translated():
             return await self._client.hget(f"snakemap:run:{uid}", "picture")
 
     async def start_of(self, uid: str) -> dict[str, Any]:
-        """The start document of a run.
+        """Return the start document of a run.
 
         Raises:
             RunNotFound: no document of such a run is in the store.
@@ -439,14 +439,14 @@ class Store:
         raise RunNotFound(f"The beginning of run {uid[:100]!r} is no longer in the store.")
 
     async def reports(self) -> dict[str, dict[str, Any]]:
-        """How the parts are that have said so lately, by name; those that are silent are left out."""
+        """Return how the parts are that have said so lately, by name; those that are silent are left out."""
         async with self._translated():
             parts = sorted(part.decode() for part in await self._client.smembers(PARTS))
             texts = await self._client.mget([f"snakemap:report:{part}" for part in parts]) if parts else []
         return {part: orjson.loads(text) for part, text in zip(parts, texts, strict=True) if text is not None}
 
     async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool:
-        """Takes a lease, or renews one's own, for ``ttl_s`` seconds.
+        """Take a lease, or renews one's own, for ``ttl_s`` seconds.
 
         Args:
             name: what only one may do.
@@ -469,12 +469,12 @@ class Store:
         return None if holder is None else holder.decode()
 
     async def release(self, name: str, holder: str) -> None:
-        """Gives a lease back, if ``holder`` still has it."""
+        """Give a lease back, if ``holder`` still has it."""
         async with self._translated():
             await self._release(keys=[f"snakemap:lease:{name}"], args=[holder])
 
     async def evict(self) -> list[str]:
-        """Forgets whole runs, the oldest first, until neither too many documents nor too old ones are left.
+        """Forget whole runs, the oldest first, until neither too many documents nor too old ones are left.
 
         A run that is still running stays, whatever its size, unless it has had no document for ``keep_days``. Entries
         that lie between those of a run that stays are taken out one by one, all others with the head of the stream.
@@ -498,7 +498,7 @@ class Store:
         return [run.uid for run in (*aged, *excess)]
 
     def may_change(self) -> None:
-        """Looks whether anything may be changed through this store.
+        """Look whether anything may be changed through this store.
 
         Raises:
             ReadOnly: when not.
@@ -507,7 +507,7 @@ class Store:
             raise ReadOnly("this dashboard is read-only (SNAKEMAP_READ_ONLY)")
 
     def script(self, text: str, *, changes: bool = True) -> Callable[..., Awaitable[Any]]:
-        """A script of Redis's own language as a function of keys and arguments, for what must be done as one.
+        """Return a script of Redis's own language as a function of keys and arguments, for what must be done as one.
 
         Args:
             text: of the script.
@@ -524,7 +524,7 @@ class Store:
         return call
 
     async def command(self, *words: str | int) -> Any:
-        """What Redis answers to one of its own commands; None where it knows none such, or does not let us."""
+        """Return what Redis answers to one of its own commands; None where it knows none such, or does not let us."""
         async with self._translated():
             try:
                 return await self._client.execute_command(*words)
@@ -532,12 +532,12 @@ class Store:
                 return None
 
     async def ping(self) -> None:
-        """Returns when Redis answers."""
+        """Return when Redis answers."""
         async with self._translated():
             await self._client.ping()
 
     async def close(self) -> None:
-        """Lets the connections go."""
+        """Let the connections go."""
         await self._client.aclose()
 
     def _connect(self, *, timeout_s: float, connections_max: int = 1) -> Any:  # redis-py has no type for raw bytes
@@ -579,14 +579,14 @@ class Store:
             return await pipeline.execute()
 
     async def _index(self) -> list[RunSpan]:
-        """What is known of every run, the oldest first."""
+        """Return what is known of every run, the oldest first."""
         uids = [uid.decode() for uid in await self._client.zrange(RUNS, 0, -1)]
         scores = await self._client.zmscore(RUNS, uids) if uids else []
         rows = await self._fields(uids, "first", "last", "entries", "summary")
         return [span_of_run(uid, int(score or 0), row) for uid, score, row in zip(uids, scores, rows, strict=True)]
 
     async def _drop(self, runs: Sequence[RunSpan], going: Sequence[RunSpan], now_s: float) -> list[RunSpan]:
-        """Takes runs out of the stream, then out of all else; returns those that stay."""
+        """Take runs out of the stream, then out of all else; returns those that stay."""
         gone = {run.uid for run in going}
         staying = [run for run in runs if run.uid not in gone]
         floor = min((run.first for run in staying if run.entries), default=None)
@@ -616,7 +616,7 @@ class Store:
 
 
 def _answers(answers: list[Any]) -> list[Any]:
-    """The answers to a pipeline.
+    """Return the answers to a pipeline.
 
     Raises:
         RedisError: the first one, in the words of Redis alone.
@@ -628,7 +628,7 @@ def _answers(answers: list[Any]) -> list[Any]:
 
 
 def _batches(rows: Sequence[tuple[str, str, str, bytes, str]]) -> Iterator[Sequence[tuple[str, str, str, bytes, str]]]:
-    """Cuts rows into pieces that one script call may hold."""
+    """Cut rows into pieces that one script call may hold."""
     start, size = 0, 0
     for stop, row in enumerate(rows):
         if stop > start and (stop - start >= BATCH_ENTRIES or size + len(row[3]) > BATCH_BYTES):
@@ -655,7 +655,7 @@ def _trouble(error: BaseException) -> str:
 
 
 def _address(url: str) -> str:
-    """Where it is, without user, password and query.
+    """Return where it is, without user, password and query.
 
     >>> _address("redis://me:secret@host:6379/0?password=secret"), _address("unix:///run/redis.sock?db=1")
     ('host:6379/0', '/run/redis.sock')

@@ -51,7 +51,7 @@ class Inbox:
         return len(self._frames)
 
     def put(self, frame: Delivery, *, while_waiting: Callable[[], None]) -> None:
-        """Puts a frame at the end as soon as there is room; forgets it when the inbox is closed before."""
+        """Put a frame at the end as soon as there is room; forgets it when the inbox is closed before."""
         with self._changed:
             while not self._closed and not self._has_room(len(frame.body)):
                 self._changed.wait(0.1)
@@ -65,7 +65,7 @@ class Inbox:
             self._on_arrival()
 
     def take(self, count: int) -> list[Delivery]:
-        """The next frames, at most ``count``; empty when none waits."""
+        """Return the next frames, at most ``count``; empty when none waits."""
         with self._changed:
             taken = [self._frames.popleft() for _ in range(min(count, len(self._frames)))]
             self._bytes -= sum(len(frame.body) for frame in taken)
@@ -73,7 +73,7 @@ class Inbox:
         return taken
 
     def close(self) -> None:
-        """Lets go whoever waits for room."""
+        """Let go whoever waits for room."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

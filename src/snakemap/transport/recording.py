@@ -66,7 +66,7 @@ class Recording:
         self.bad = 0
 
     def messages(self) -> Iterator[Recorded]:
-        """Every message; lines that are none are logged, counted and left out.
+        """Yield every message; lines that are none are logged, counted and left out.
 
         Raises:
             SettingsError: when a file cannot be read.
@@ -111,7 +111,7 @@ class Recording:
 
 
 def recordings(files: Iterable[Path]) -> list[Recording]:
-    """The recordings that some files are, or are parts of: whoever names one part means them all.
+    """Return the recordings that some files are, or are parts of: whoever names one part means them all.
 
     Raises:
         SettingsError: when a file is not there.
@@ -126,7 +126,7 @@ def recordings(files: Iterable[Path]) -> list[Recording]:
 
 
 def _parts(file: Path, base: str) -> list[Path]:
-    """All parts beside a part, in order; of one that is there twice, the one that is not packed."""
+    """Return all parts beside a part, in order; of one that is there twice, the one that is not packed."""
     parts: dict[int, Path] = {}
     if not file.exists():
         _size(file)
@@ -145,7 +145,7 @@ def _size(file: Path) -> int:
 
 
 def _lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
-    """The lines of a file; of one that is too long, only that it is."""
+    """Yield the lines of a file; of one that is too long, only that it is."""
     while line := file.readline(LINE_BYTES_MAX):
         if len(line) < LINE_BYTES_MAX or line.endswith(b"\n"):
             yield line

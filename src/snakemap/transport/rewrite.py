@@ -46,7 +46,7 @@ class RunRewriter:
         self._base: float | None = None
 
     def renew(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The same envelope of the same document of another run; None of what is left out."""
+        """Return the same envelope of the same document of another run; None of what is left out."""
         name, doc = body.get("name"), body.get("doc")
         if not isinstance(name, str) or not isinstance(doc, dict) or name == WORKER:
             return None
@@ -70,7 +70,7 @@ class RunRewriter:
         return self._uids.setdefault(uid, self.fresh()) if uid not in self._uids else self._uids[uid]
 
     def _own(self, doc: Mapping[str, Any]) -> dict[str, Any]:
-        """A uid for what nobody speaks of; one that is made of another's stays so."""
+        """Return a uid for what nobody speaks of; one that is made of another's stays so."""
         own = doc.get("uid")
         if isinstance(own, str):
             renamed = self._renamed(own)
@@ -80,7 +80,7 @@ class RunRewriter:
         return {}
 
     def _renamed(self, value: Any) -> Any:
-        """A value in which every uid that is known has been exchanged, also where a number stands behind it."""
+        """Return a value in which every uid that is known has been exchanged, also where a number stands behind it."""
         if isinstance(value, str):
             known = self._uids.get(value)
             if known is not None:
@@ -105,7 +105,7 @@ class RunRewriter:
                 one["timestamps"] = {key: self._moved(value) for key, value in one["timestamps"].items()}
 
     def _moved(self, value: Any) -> Any:
-        """A time, or a list of times, of today; what is no time of the recording's (0, say) stays as it is."""
+        """Return a time, or a list of times, of today; what is no time of the recording's (0, say) stays as it is."""
         if isinstance(value, list):
             return [self._moved(one) for one in value]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or self._base is None:

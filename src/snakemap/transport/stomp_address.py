@@ -30,7 +30,7 @@ class StompAddress:
 
     @classmethod
     def read(cls, url: str) -> StompAddress:
-        """Reads ``stomp://user:password@host:61613/vhost``; ``stomp+ssl://`` for TLS.
+        """Read ``stomp://user:password@host:61613/vhost``; ``stomp+ssl://`` for TLS.
 
         Raises:
             SettingsError: it is none.

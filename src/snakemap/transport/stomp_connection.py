@@ -88,7 +88,7 @@ class StompConnection(stomp.ConnectionListener):
             self._connection.set_ssl(for_hosts=[(address.host, address.port)])
 
     def open(self) -> None:
-        """Connects and introduces us.
+        """Connect and introduces us.
 
         Raises:
             BrokerUnavailable: nobody answers there, or not in time, or the broker refuses us.
@@ -111,7 +111,7 @@ class StompConnection(stomp.ConnectionListener):
         raise BrokerUnavailable(f"What listens at {self.address} does not answer as a STOMP broker does")
 
     def subscribe(self, destination: str, *, name: str, prefetch: int) -> None:
-        """Takes the durable subscription up; returns when the broker has made it.
+        """Take the durable subscription up; returns when the broker has made it.
 
         Raises:
             BrokerUnavailable: the broker refuses, or does not answer in time.
@@ -122,7 +122,7 @@ class StompConnection(stomp.ConnectionListener):
         self._wait_for(receipt, self.timeout_s)
 
     def listen(self, destination: str) -> None:
-        """Subscribes with a queue that goes with the connection; returns when the broker has made it.
+        """Subscribe with a queue that goes with the connection; returns when the broker has made it.
 
         Raises:
             BrokerUnavailable: the broker refuses, or does not answer in time.
@@ -133,7 +133,7 @@ class StompConnection(stomp.ConnectionListener):
         self._wait_for(receipt, self.timeout_s)
 
     def send(self, destination: str, body: bytes, headers: dict[str, str], *, confirm_s: float | None) -> None:
-        """Sends one message, and waits for the broker to say that it has it, if asked to.
+        """Send one message, and waits for the broker to say that it has it, if asked to.
 
         Raises:
             BrokerUnavailable: it may not have it.
@@ -144,7 +144,7 @@ class StompConnection(stomp.ConnectionListener):
             self._wait_for(receipt, confirm_s)
 
     def ack(self, ack_id: str) -> None:
-        """Acknowledges one message.
+        """Acknowledge one message.
 
         Raises:
             BrokerUnavailable: the connection is lost; the message will come again.
@@ -157,7 +157,7 @@ class StompConnection(stomp.ConnectionListener):
         self._connection.on_heartbeat()
 
     def close(self) -> None:
-        """Says good-bye if there is anybody to say it to, and ends the threads of this connection."""
+        """Say good-bye if there is anybody to say it to, and ends the threads of this connection."""
         transport = self._connection.transport
         if self._welcome and not self.ended.is_set():
             with suppress(stomp.exception.StompException, OSError):
@@ -218,7 +218,7 @@ class StompConnection(stomp.ConnectionListener):
         self._end()
 
     def _cut(self) -> None:
-        """Closes the socket, without a word."""
+        """Close the socket, without a word."""
         with suppress(OSError, AttributeError):  # stomp.py's own threads may be closing it at the same time
             self._connection.transport.disconnect_socket()
         self._end()
@@ -233,7 +233,7 @@ class StompConnection(stomp.ConnectionListener):
         self._on_end()
 
     def _receipt(self, headers: dict[str, str]) -> str:
-        """Asks for a receipt, in these headers."""
+        """Ask for a receipt, in these headers."""
         name = f"r{next(self._numbers)}"
         self._receipts[name] = threading.Event()
         headers["receipt"] = name
@@ -257,7 +257,7 @@ class StompConnection(stomp.ConnectionListener):
             raise BrokerUnavailable(self.reason or f"The broker at {self.address} accepts no more data") from error
 
     def _limit_sending(self) -> bool:
-        """Lets no send wait for ever for a broker that takes nothing more; whether there is still a connection."""
+        """Let no send wait for ever for a broker that takes nothing more; whether there is still a connection."""
         connection = self._connection.transport.socket
         if connection is None:
             return False
@@ -265,7 +265,7 @@ class StompConnection(stomp.ConnectionListener):
         return True
 
     def _why(self) -> str:
-        """Why there was no connection: stomp.py does not tell, so we look ourselves."""
+        """Return why there was no connection: stomp.py does not tell, so we look ourselves."""
         try:
             socket.create_connection((self.address.host, self.address.port), timeout=2).close()
         except OSError as error:

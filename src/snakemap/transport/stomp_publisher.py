@@ -59,7 +59,7 @@ class StompPublisher:
         self.close()
 
     def connect(self) -> None:
-        """Connects, unless that is done.
+        """Connect, unless that is done.
 
         Raises:
             BrokerUnavailable: the broker cannot be reached, or refuses us.
@@ -67,7 +67,7 @@ class StompPublisher:
         self._connected()
 
     def send(self, body: dict[str, Any] | bytes, *, correlation_id: str | None = None, confirm: bool = False) -> None:
-        """Sends one message.
+        """Send one message.
 
         Args:
             body: an object to be written as JSON, or the bytes themselves.
@@ -84,11 +84,11 @@ class StompPublisher:
         self._connected().send(self.destination, text, headers, confirm_s=self.timeout_s if confirm else None)
 
     def publish(self, body: dict[str, Any], correlation_id: str | None = None) -> None:
-        """Sends one message; the simulator's word for :meth:`send`."""
+        """Send one message; the simulator's word for :meth:`send`."""
         self.send(body, correlation_id=correlation_id)
 
     def close(self) -> None:
-        """Goes when the broker has taken everything sent so far."""
+        """Go when the broker has taken everything sent so far."""
         with self._lock:
             link, self._link = self._link, None
         if link is not None:

@@ -105,7 +105,7 @@ class StompSource:
         self._reset()
 
     def _reset(self) -> None:
-        """Makes everything that belongs to one stay at the broker."""
+        """Make everything that belongs to one stay at the broker."""
         self._state = ("connecting", time.time())
         self._inbox = Inbox(self.queue_size, self._queue_bytes, on_arrival=lambda: self._tell(self._arrived))
         self._outbox: queue.SimpleQueue[tuple[Delivery, ...] | None] = queue.SimpleQueue()
@@ -142,7 +142,7 @@ class StompSource:
         return 0.0 if arrived is None else time.monotonic() - arrived
 
     async def frames(self) -> AsyncGenerator[list[Delivery]]:
-        """Batches of what has arrived, in order, each at least one frame and at most 500; ends with :meth:`close`.
+        """Yield batches of what has arrived, in order, each at least one frame and at most 500; ends with :meth:`close`.
 
         The first call connects. A frame not yet acknowledged when a connection breaks comes again with the next one.
 
@@ -173,7 +173,7 @@ class StompSource:
         self._outbox.put(tuple(frames))
 
     async def leave(self) -> None:
-        """Disconnects as :meth:`close` does; the next :meth:`frames` connects again.
+        """Disconnect as :meth:`close` does; the next :meth:`frames` connects again.
 
         Frames that were not acknowledged are delivered again, to the next consumer of the queue.
         """
@@ -189,7 +189,7 @@ class StompSource:
             self._leaving = None
 
     async def close(self) -> None:
-        """Sends the acknowledgements that are due and goes; what is not acknowledged waits in the broker's queue."""
+        """Send the acknowledgements that are due and goes; what is not acknowledged waits in the broker's queue."""
         self._closing.set()
         self._inbox.close()
         self._outbox.put(None)
@@ -199,7 +199,7 @@ class StompSource:
             self._thread.join()
 
     def _tell(self, event: asyncio.Event) -> None:
-        """Sets an event of the loop from another thread."""
+        """Set an event of the loop from another thread."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop has ended, and nobody closed us
                 self._loop.call_soon_threadsafe(event.set)
@@ -230,7 +230,7 @@ class StompSource:
             self._closing.wait(pause_s * random.uniform(0.8, 1.2))
 
     def _serve(self) -> str:
-        """One connection, from beginning to end; returns why it ended."""
+        """Return one connection, from beginning to end; returns why it ended."""
         number = self.connections + 1
         link = StompConnection(
             self._address,
@@ -253,7 +253,7 @@ class StompSource:
         return link.reason
 
     def _acknowledge(self, link: StompConnection, number: int) -> None:
-        """Sends what is put into the outbox, until the connection or we have ended."""
+        """Send what is put into the outbox, until the connection or we have ended."""
         while True:
             frames = self._outbox.get()
             if frames is None and (link.ended.is_set() or self._closing.is_set()):
@@ -288,7 +288,7 @@ class StompSource:
 
 
 def probe(url: str, destination: str = "", *, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-    """Returns when a broker lets us in, and listen; nothing of us is left on it.
+    """Return when a broker lets us in, and listen; nothing of us is left on it.
 
     Args:
         url: ``stomp://user:password@host:61613``.

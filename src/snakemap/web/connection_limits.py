@@ -39,7 +39,7 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def block_of(address: str) -> str:
-    """An address as it is counted: of IPv6 the first half, as one machine has all that begin with it.
+    """Return an address as it is counted: of IPv6 the first half, as one machine has all that begin with it.
 
     >>> block_of("10.0.0.7"), block_of("2001:db8::1:2"), block_of("::ffff:10.0.0.7")
     ('10.0.0.7', '2001:db8::', '10.0.0.7')
@@ -71,7 +71,7 @@ class ConnectionSlots:
         self.taken = 0
 
     def take(self, address: str) -> Callable[[], None]:
-        """Takes a place; returns what gives it back, once, however often it is called.
+        """Take a place; returns what gives it back, once, however often it is called.
 
         Raises:
             TooManyClients: when the address has too many.
@@ -120,7 +120,7 @@ class ConnectionLimit:
         self.waiting = 0
 
     def opened(self, key: Hashable, address: str, close: Callable[[], None]) -> bool:
-        """Counts a connection, which waits at first; False: the address has too many, and it is to be closed.
+        """Return counts a connection, which waits at first; False: the address has too many, and it is to be closed.
 
         Args:
             key: of the connection.
@@ -191,7 +191,7 @@ class OutOfDescriptors:
         self._times = 0
 
     def is_it(self, error: object) -> bool:
-        """Whether an error says that there are no descriptors, or no memory for one; if so, it is counted."""
+        """Return whether an error says that there are no descriptors, or no memory for one; if so, it is counted."""
         if not isinstance(error, OSError) or error.errno not in EXHAUSTED:
             return False
         self._times += 1
@@ -206,7 +206,7 @@ class OutOfDescriptors:
 
 
 def raise_descriptors() -> None:
-    """Lets this process have as many descriptors as it may."""
+    """Let this process have as many descriptors as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:

@@ -27,7 +27,7 @@ REFUSAL = "this host name is not allowed; SNAKEMAP_ORIGINS lists the allowed nam
 
 
 def name_of(host: str) -> str:
-    """The name in a host header: without port, final dot, brackets, and in lower case; empty when it is none.
+    """Return the name in a host header: without port, final dot, brackets, and in lower case; empty when it is none.
 
     >>> name_of("Dashboard.beamline.:5006"), name_of("[::1]:5006"), name_of("10.0.0.7"), name_of("a b"), name_of("a:b")
     ('dashboard.beamline', '::1', '10.0.0.7', '', '')
@@ -44,7 +44,7 @@ def name_of(host: str) -> str:
 
 
 def _address(name: str) -> str:
-    """An address in the one way of writing it; empty when it is none."""
+    """Return an address in the one way of writing it; empty when it is none."""
     try:
         found = ipaddress.ip_address(name.partition("%")[0])
     except ValueError:
@@ -67,14 +67,14 @@ class HostNames:
         threading.Thread(target=self._learn, name="own names", daemon=True).start()
 
     def _learn(self) -> None:
-        """Adds the names of this machine."""
+        """Add the names of this machine."""
         own = socket.gethostname().lower()
         self._names |= {own, own.partition(".")[0]}
         self._names.add(name_of(socket.getfqdn()))
         self._names.discard("")
 
     def allows(self, asked: Iterable[str], *, arrived_at: str = "") -> bool:
-        """Whether all of these host headers name this server; headers may hold several names with commas.
+        """Return whether all of these host headers name this server; headers may hold several names with commas.
 
         Args:
             asked: values of the headers.

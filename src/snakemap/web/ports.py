@@ -13,7 +13,7 @@ UNANSWERED_MS = 60_000
 
 
 def listen(host: str, port: int, *, setting: str) -> socket.socket:
-    """A socket that connections can be accepted from; port 0 takes any that is free.
+    """Return a socket that connections can be accepted from; port 0 takes any that is free.
 
     Args:
         host: a name or an address of this machine; ``0.0.0.0`` for all of them.
@@ -43,7 +43,7 @@ def listen(host: str, port: int, *, setting: str) -> socket.socket:
 
 
 def free_port(host: str, wanted: int, *, setting: str, besides: int | None = None) -> int:
-    """The wanted port if it is free, else any that is.
+    """Return the wanted port if it is free, else any that is.
 
     Raises:
         SettingsError: when nothing can listen on that host at all.

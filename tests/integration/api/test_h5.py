@@ -50,7 +50,7 @@ async def ours(root: Path) -> AsyncIterator[httpx.AsyncClient]:
     """Ours, for all tests: whatever a test does to it, the next one must find it in order."""
     settings = load(data_root=root, path_map=f"/writer={root}", api_requests_per_minute=1_000_000)
     app = create_app(settings, Store("unix:///nowhere"))
-    app.state.grove = H5Service(settings, time_limit_s=3)
+    app.state.h5 = H5Service(settings, time_limit_s=3)
     async with client(app) as ours, app.router.lifespan_context(app):
         yield ours
 
@@ -402,7 +402,7 @@ async def test_a_client_that_does_not_take_its_answer_is_let_go_and_the_readers_
         reader, writer = await asyncio.open_connection(host, int(port), limit=1024)
         writer.write(b"GET /api/h5/data/?file=large.h5&path=/d&format=bin HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in await reader.readline()
-        held = api.app.state.grove.held
+        held = api.app.state.h5.pending
         await until(lambda: held.bytes == 0)
         monkeypatch.setattr(large_response, "PART_TIMEOUT_S", 60)
         query = {"file": "large.h5", "path": "/d", "format": "bin"}
@@ -412,7 +412,7 @@ async def test_a_client_that_does_not_take_its_answer_is_let_go_and_the_readers_
         answer = await client.get("/api/h5/data/", params=query, headers={"Accept-Encoding": "identity"})
         assert (answer.headers["content-length"], answer.content) == ("50000000", bytes(50_000_000))
         writer.close()
-        readers = [one for one in psutil.Process().children() if one.pid in api.app.state.grove.looker.pids]
+        readers = [one for one in psutil.Process().children() if one.pid in api.app.state.h5.inspector.pids]
         assert readers
     assert not any(one.is_running() for one in readers)
 

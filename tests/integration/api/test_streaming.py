@@ -381,7 +381,7 @@ async def test_a_random_scan_is_told_as_a_true_one_and_then_it_is_over(api: Api)
         messages = await heard(socket, 5)
         while messages[-1]["name"] != "stop":
             messages += await heard(socket, 1)
-        assert await farewell(socket) == (1000, "that was all")
+        assert await farewell(socket) == (1000, "end of the stream")
     run = Run(messages[0]["doc"])
     for message in messages:
         run.apply(Document(message["name"], message["doc"], run=message["run"]), cursor=message["cursor"])

@@ -82,7 +82,7 @@ async def test_without_blueapi_there_are_no_plans_and_no_demonstration() -> None
             assert error_of(await client.get(path)) == (503, "blueapi_unavailable")
         refused = await client.post("/api/demo")
         assert error_of(refused) == (503, "blueapi_unavailable")
-        assert "no simulated beamline here; `snakemap demo` starts one" in refused.json()["error"]["message"]
+        assert "no simulated beamline; `snakemap demo` starts one" in refused.json()["error"]["message"]
 
 
 async def test_at_a_real_beamline_there_is_no_demonstration_and_nothing_is_started() -> None:

@@ -1,17 +1,17 @@
-"""The four maps for Davidia's clients: its WebSocket and its image messages, in MessagePack.
+"""The maps for Davidia's clients: its WebSocket and its image messages, in MessagePack.
 
-A client follows the newest run. It is sent the whole map when that has changed, a few times a second and the newest
-only; what it cannot take in time it misses. Its other messages (selections, the baton) are for a plot that several
-clients edit; ours is read-only, so each client gets a baton of its own, and what it draws stays with it.
+A client follows the newest run. It is sent the whole map when the map has changed, at most every ``PERIOD_S``; it skips
+images that it cannot take in time. Davidia's other messages (selections, the baton) are for plots that several clients
+edit. These plots are read-only, so each client gets a baton of its own, and its drawings stay with it.
 
-Two generations of clients exist, and say the same in two shapes:
+There are two generations of clients, with two shapes of messages:
 
     npm 1.0.x   {"plotId": "plot_0", "type": "status", "params": "ready"}; types baton_request, baton_offer, ...
     1.1         {"status": "ready"}; {"requester": uuid}, {"receiver": uuid}, ...
 
 Both draw an image the same way: row 0 at the top, and the axes from the first to the last of their values. So rows are
 sent from the highest coordinate to the lowest, columns from the lowest to the highest, and the values are the edges of
-the cells, one more than there are cells. The map then stands as on our page.
+the cells, one more than there are cells. The map then looks as on the dashboard.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ PERIOD_S = 0.2
 
 
 BYTES_PER_S = 10_000_000
-"""How fast one client is sent images; large ones come less often than every period."""
+"""Data rate limit for one client; large images are sent less often than every period."""
 
 
 MESSAGES_PER_S = 50
@@ -67,18 +67,18 @@ GOODBYE_TIMEOUT_S = 10.0
 
 
 class Plots:
-    """The plots of one application and those who look at them.
+    """The plots of one application.
 
     Args:
         service: of the application.
 
     Attributes:
-        clients: how many are being served.
+        clients: number of connected clients.
     """
 
     def __init__(self, service: Service) -> None:
         self._store = service.store
-        self._folds = service.folds
+        self._folds = service.run_cache
         self._origins = service.settings.origins
         self._places = service.streams.places
         self._lock = asyncio.Lock()
@@ -90,15 +90,15 @@ class Plots:
         self.clients = 0
 
     async def serve(self, socket: WebSocket, client: str, plot_id: str) -> None:
-        """Serves one client until it goes, or has to.
+        """Send a plot to one client until it disconnects or has to be disconnected.
 
         Args:
             socket: not yet accepted.
-            client: what it calls itself.
-            plot_id: what it wants to see.
+            client: its own id.
+            plot_id: the plot.
 
         Raises:
-            OriginRefused: when a web page of somebody else's is behind it.
+            OriginRefused: when the request comes from a web page of another site.
             NotThere: when there is no such plot.
         """
         check_origin(socket, self._origins)
@@ -120,7 +120,7 @@ class Plots:
             await _close(socket, leaving)
 
     async def image(self, plot_id: str) -> Image | None:
-        """The newest image of a plot; None while there is none. Looked up and written once for all who ask."""
+        """Return the newest image of a plot, made once for all clients; None while there is none."""
         async with self._lock:
             if time.monotonic() - self._looked_at >= PERIOD_S:
                 await self._look()
@@ -129,21 +129,21 @@ class Plots:
                 return None
             known, seen = self._images.get(plot_id), (self._uid, self._latest)
             if known is None or self._seen.get(plot_id) != seen:
-                known = await self._made(self._uid, plot_id, known)
+                known = await self._make(self._uid, plot_id, known)
                 self._seen[plot_id] = seen
             return known
 
-    async def _made(self, uid: str, plot_id: str, known: Image | None) -> Image | None:
-        """The image of a run as it is now; the one that is known, where nothing has come since."""
+    async def _make(self, uid: str, plot_id: str, known: Image | None) -> Image | None:
+        """Return the current image of a run; ``known`` where the run has not changed since."""
 
-        def tell(run: Run) -> Image | None:
+        def draw(run: Run) -> Image | None:
             if known is not None and known.of == (uid, run.cursor):
                 return known
             body = image_message(run, plot_id)
             return None if body is None else Image((uid, run.cursor), body)
 
         try:
-            image = await self._folds.told(uid, tell)
+            image = await self._folds.told(uid, draw)
         except RunNotFound:  # it has just expired
             return None
         if image is not None:
@@ -151,7 +151,7 @@ class Plots:
         return image
 
     async def _look(self) -> None:
-        """Finds the newest run, if anything has come at all."""
+        """Look for the newest run, if there are new documents."""
         latest = await self._store.latest()
         if latest == self._latest and self._uid is not None:
             return
@@ -174,15 +174,15 @@ class Plots:
                 except TimeoutError:
                     left.append(Leave(TRY_AGAIN_LATER, "too slow: images were not read in time"))
                 except (WebSocketDisconnect, RuntimeError) as gone:
-                    log.debug("a client has gone: %s", gone)
+                    log.debug("client disconnected: %s", gone)
                 group.cancel_scope.cancel()
 
-            group.start_soon(until_it_leaves, _hear(socket, client, ready))
+            group.start_soon(until_it_leaves, _receive(socket, client, ready))
             group.start_soon(until_it_leaves, self._show(socket, client, plot_id, ready))
         return left[0] if left else Leave(0)
 
     async def _show(self, socket: WebSocket, client: str, plot_id: str, ready: asyncio.Event) -> None:
-        """Sends the images of a plot once the client is ready, and first of all whose the baton is."""
+        """Send the images of a plot once the client is ready; before the first, the owner of the baton."""
         await ready.wait()
         shown: Image | None = None
         baton: bytes | None = pack({"baton": client, "uuids": [client]})
@@ -204,20 +204,20 @@ class Plots:
             return None
 
 
-async def _hear(socket: WebSocket, client: str, ready: asyncio.Event) -> None:
-    """Hears what a client says until it goes.
+async def _receive(socket: WebSocket, client: str, ready: asyncio.Event) -> None:
+    """Handle the messages of a client until it disconnects.
 
     Raises:
-        Leave: it goes, or says what cannot be understood, or too much.
+        Leave: the client disconnects, or sends an invalid message or too many.
     """
-    second, said = 0, 0
+    second, received = 0, 0
     while True:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
             raise Leave(0)
         now = int(time.monotonic())
-        second, said = now, said + 1 if now == second else 1
-        if said > MESSAGES_PER_S:
+        second, received = now, received + 1 if now == second else 1
+        if received > MESSAGES_PER_S:
             raise Leave(POLICY_VIOLATION, f"more than {MESSAGES_PER_S} messages in a second")
         match request_of(unpacked(message.get("bytes"))):
             case "ready":
@@ -238,7 +238,7 @@ async def _close(socket: WebSocket, leaving: Leave) -> None:
         async with asyncio.timeout(GOODBYE_TIMEOUT_S):
             await socket.close(leaving.code, leaving.reason)
     except (TimeoutError, RuntimeError, WebSocketDisconnect) as gone:
-        log.debug("a client was not there any more: %s", gone)
+        log.debug("client had already disconnected: %s", gone)
 
 
 def _plots(connection: HTTPConnection) -> Plots:
@@ -252,6 +252,6 @@ davidia = APIRouter()
 
 
 @davidia.websocket("/plot/{uuid}/{plot_id}")
-async def plot(websocket: WebSocket, uuid: str, plot_id: str, here: Annotated[Plots, Depends(_plots)]) -> None:
+async def plot(websocket: WebSocket, uuid: str, plot_id: str, plots: Annotated[Plots, Depends(_plots)]) -> None:
     """The maps of the newest run, for Davidia's clients."""
-    await here.serve(websocket, uuid, plot_id)
+    await plots.serve(websocket, uuid, plot_id)

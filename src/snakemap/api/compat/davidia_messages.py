@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 CELLS_MAX = 1_000_000
-"""Pixels of an image; of a larger map every second row and column is sent, or every third, and so on."""
+"""Maximum cells of an image; of a larger map every second row and column is sent, or every third, and so on."""
 
 
 TEXT_MAX = 200
 
 
 ALIGNED_BYTES = 8
-"""A client views an array in the message itself when it begins at a multiple of this; else it copies it, and warns."""
+"""Alignment of arrays in a message: a client views an aligned array in place; else it copies it, and warns."""
 
 
 NORMAL, UNSUPPORTED, INVALID, POLICY_VIOLATION, TRY_AGAIN_LATER = 1000, 1003, 1007, 1008, 1013
@@ -48,12 +48,12 @@ COLORS = {channel.name: channel.davidia for channel in CHANNELS}
 
 PLOTS = {name: name for name in DEFAULT_CHANNELS}
 PLOTS |= {f"plot_{number}": name for number, name in enumerate(DEFAULT_CHANNELS)}
-"""The channel that each plot shows."""
+"""Channel of each plot."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A map, ready to be sent.
+    """An encoded map.
 
     Attributes:
         of: uid of its run, and cursor of the last document in it.
@@ -65,11 +65,11 @@ class Image:
 
 
 class Leave(Exception):
-    """A client goes, or has to.
+    """A client disconnects, or has to be disconnected.
 
     Args:
-        code: of the close frame; 0 when no client is left to send it to.
-        reason: in words.
+        code: of the close frame; 0 when the client has disconnected.
+        reason: of the close frame.
     """
 
     def __init__(self, code: int, reason: str = "") -> None:
@@ -78,20 +78,20 @@ class Leave(Exception):
 
 
 def unpacked(data: bytes | None) -> dict[Any, Any]:
-    """A message of a client.
+    """Return a client's message.
 
     Raises:
-        Leave: when it is no MessagePack, or no message.
+        Leave: when it is not MessagePack, or not a mapping.
     """
     if data is None:
         raise Leave(UNSUPPORTED, "messages are MessagePack, not text")
     try:
-        told = msgpack.unpackb(data, raw=False)
+        message = msgpack.unpackb(data, raw=False)
     except (ValueError, msgpack.UnpackException, TypeError, RecursionError) as error:
-        raise Leave(INVALID, "that is no MessagePack") from error
-    if not isinstance(told, dict):
+        raise Leave(INVALID, "the message is not valid MessagePack") from error
+    if not isinstance(message, dict):
         raise Leave(INVALID, "a message is a map of names and values")
-    return told
+    return message
 
 
 def request_of(message: Mapping[Any, Any]) -> Literal["ready", "closing", "baton"] | None:
@@ -106,14 +106,14 @@ def request_of(message: Mapping[Any, Any]) -> Literal["ready", "closing", "baton
     if kind in ("baton_request", "baton_offer") or "requester" in message or "receiver" in message:
         return "baton"
     status = message.get("params") if kind == "status" else message.get("status")
-    word = status.split(" ")[0] if isinstance(status, str) else ""  # "ready 12.5" says how long the last image took
+    word = status.split(" ")[0] if isinstance(status, str) else ""  # "ready 12.5": ms that the last image took
     if word == "ready" or word == "closing":
         return word
     return None
 
 
 def image_message(run: Run, plot_id: str) -> bytes | None:
-    """The map that a plot shows, as a message of Davidia's; None when the run has no such channel.
+    """Return the map of a plot as a Davidia message; None when the run has no such channel.
 
     Values are counts, float64 (rows, columns), NaN where not visited; row 0 has the highest coordinate of the slow
     axis, column 0 the lowest of the fast one.
@@ -151,7 +151,7 @@ def image_message(run: Run, plot_id: str) -> bytes | None:
 
 
 def _place(channels: Collection[str], name: str) -> int | None:
-    """Which channel a plot shows: the one of its name, else the one in its place."""
+    """Return the index of a plot's channel: the channel of its name, else the one at its default index."""
     names = list(channels)
     if name in names:
         return names.index(name)
@@ -176,14 +176,14 @@ def _axis(letter: str, axis: Axis, edges: npt.NDArray[np.float64]) -> dict[str, 
 
 
 def _domain(grid: npt.NDArray[np.float64]) -> list[float]:
-    """Smallest and largest count, both finite and not the same."""
+    """Return smallest and largest count, both finite and different."""
     finite = grid[np.isfinite(grid)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     return [low, high if high > low else low + 1.0]
 
 
 def pack(message: Mapping[str, Any]) -> bytes:
-    """Return a message as MessagePack; what its arrays hold begins at multiples of :data:`ALIGNED_BYTES`."""
+    """Return a message as MessagePack; array contents begin at multiples of :data:`ALIGNED_BYTES`."""
     packer, body = msgpack.Packer(use_bin_type=True, unicode_errors="replace", autoreset=True), bytearray()
     _pack(message, packer, body)
     return bytes(body)
@@ -203,7 +203,7 @@ def _pack(value: Any, packer: msgpack.Packer, body: bytearray) -> None:
 
 
 def _pack_array(values: npt.NDArray[np.float64], packer: msgpack.Packer, body: bytearray) -> None:
-    """Append an array as Davidia packs it, little-endian, row by row, and before its bytes so much as aligns them."""
+    """Append an array in Davidia's format: little-endian, row by row, padded so that its bytes are aligned."""
     data = np.ascontiguousarray(values, "<f8")
     head = {"nd": True, "dtype": data.dtype.str, "shape": list(data.shape)}
     body += _header(len(head) + 2, packer)
@@ -218,5 +218,5 @@ def _pack_array(values: npt.NDArray[np.float64], packer: msgpack.Packer, body: b
 
 
 def _header(size: int, packer: msgpack.Packer) -> bytes:
-    """Return what begins a map of so many entries."""
+    """Return the header of a map of ``size`` entries."""
     return packer.pack_map_header(size)

@@ -1,8 +1,8 @@
-"""Maps and the comings and goings of runs as visr-ui wants them, a React page of the same instrument.
+"""Maps and run events for visr-ui, a React page of the same instrument.
 
-It asks for a map by the file of its run and the path that the camera's IOC would give the sum, like
-``/entry/instrument/spectroscopy_detector/RedTotal``, twice a second while a run goes on. That a run goes on it hears by
-server-sent events. What many clients ask for is looked up and written once.
+It requests a map by the file of its run and the path at which the camera's IOC would write the sum, like
+``/entry/instrument/spectroscopy_detector/RedTotal``, twice a second during a run. Server-sent events announce when runs
+begin and end. Answers are computed once for all clients.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from snakemap.api.error_responses import refusals
-from snakemap.api.middleware.etags import known_of
+from snakemap.api.middleware.etags import parse_etags
 from snakemap.api.models import Tag
 from snakemap.api.routes.documents import CROWD, Address
 from snakemap.api.routes.runs import NOT_MODIFIED, UID_MAX, UNUSABLE, IfNoneMatch, versioned
@@ -36,12 +36,12 @@ from snakemap.store.store import Store
 __all__ = ["ChannelMaps", "RunsByFile", "VisrEvents", "visr"]
 
 LOOK_S = 0.25
-"""Time between two looks at the list of runs, which the worker keeps at the same pace."""
+"""Minimum time between two reads of the list of runs, which the worker updates at the same interval."""
 
 RUNS_WATCHED = 50
 KEEP_ALIVE_S = 15.0
 RETRY_MS = 2000
-"""After which a page that lost us comes back."""
+"""Delay before a page reconnects."""
 
 MAPS_KEPT, BYTES_KEPT = 64, 64 * 1024 * 1024
 SUFFIX = "Total"
@@ -51,7 +51,7 @@ PathMap = Sequence[tuple[str, str]]
 
 
 class ValuesModel(BaseModel):
-    """One map."""
+    """Values of one map."""
 
     values: list[list[float | None]] = Field(
         description="Rows are the slow axis; null where not measured.", examples=[[[120.0, None], [None, None]]]
@@ -59,7 +59,7 @@ class ValuesModel(BaseModel):
 
 
 class Happening(BaseModel):
-    """A run has begun, or ended; one is sent as a line `data: {...}`, and its `id:` is the uid."""
+    """A run has begun or ended; sent as a line `data: {...}`, with the uid as `id:`."""
 
     uuid: str = Field(description="Of the run.", examples=["c2b8eafc-390c-4d1a-be80-23f2a976cfe1"])
     filepath: str = Field(description="Of its first file, as the writer sees it.", examples=["/data/scan.h5"])
@@ -67,11 +67,11 @@ class Happening(BaseModel):
 
 
 class RunsByFile:
-    """Which run a file belongs to.
+    """Index of runs by their first file.
 
     Args:
         store: with the list of runs.
-        path_map: pairs of the writer's prefix and ours; a file may be named either way.
+        path_map: pairs of the writer's prefix and the local one; a file may be named either way.
     """
 
     def __init__(self, store: Store, *, path_map: PathMap = ()) -> None:
@@ -82,7 +82,7 @@ class RunsByFile:
         self._looked_at = -LOOK_S
 
     async def uid(self, filepath: str) -> str:
-        """The uid of the newest run that wrote a file; of one that was opened from it, when nobody else did.
+        """Return the uid of the newest run that wrote a file, else of one that was opened from it.
 
         Raises:
             NotThere: when no run in the store has it.
@@ -99,13 +99,13 @@ class RunsByFile:
 
     def _index(self, summaries: list[dict[str, Any]]) -> dict[str, str]:
         index: dict[str, str] = {}
-        for summary in sorted(summaries, key=lambda summary: bool(summary.get("opened"))):  # else the newest first
+        for summary in sorted(summaries, key=lambda summary: bool(summary.get("opened"))):  # newest first otherwise
             for path in self._local(str(summary.get("file") or "")):
                 index.setdefault(path, str(summary["uid"]))
         return index
 
     def _local(self, path: str) -> list[str]:
-        """Where a file may be on this machine, by its path or URI; empty when that is not absolute."""
+        """Return the local paths that a path or URI may mean; empty when it is not absolute."""
         try:
             return [str(one) for one in local_paths(path, self._path_map)]
         except FileRefused:
@@ -113,7 +113,7 @@ class RunsByFile:
 
 
 class ChannelMaps:
-    """Maps of single channels, written once for all who ask.
+    """Maps of single channels as JSON, computed once for all clients.
 
     Args:
         folds: the runs.
@@ -124,17 +124,17 @@ class ChannelMaps:
         self._kept: OrderedDict[tuple[str, str], tuple[str, bytes]] = OrderedDict()
 
     async def written(self, uid: str, name: str) -> tuple[str, bytes]:
-        """The map of one channel as JSON, and the cursor of the last document in it.
+        """Return the map of one channel as JSON, and the cursor of the last document in it.
 
         Args:
             uid: of the run.
-            name: of the channel, whatever the case.
+            name: of the channel, in lower case.
 
         Raises:
             NotThere: when the run has no such channel.
         """
 
-        def tell(run: Run) -> tuple[str, bytes]:
+        def encode(run: Run) -> tuple[str, bytes]:
             kept = self._kept.get((uid, name))
             if kept is not None and kept[0] == run.cursor:
                 return kept
@@ -143,7 +143,7 @@ class ChannelMaps:
                 raise NotThere(f"run {uid} has no map {name[:100]!r}; it has {', '.join(run.maps.channels)}")
             return run.cursor, body
 
-        answer = self._kept[uid, name] = await self._folds.told(uid, tell)
+        answer = self._kept[uid, name] = await self._folds.told(uid, encode)
         self._kept.move_to_end((uid, name))
         kept_bytes = sum(len(body) for _, body in self._kept.values())
         while len(self._kept) > 1 and (len(self._kept) > MAPS_KEPT or kept_bytes > BYTES_KEPT):
@@ -152,7 +152,7 @@ class ChannelMaps:
 
 
 class VisrEvents:
-    """Tells clients of runs that begin and end, by what the list of runs says.
+    """Events about runs that begin and end, from the list of runs.
 
     Args:
         store: with the list of runs.
@@ -165,31 +165,31 @@ class VisrEvents:
         self._looked_at = -LOOK_S
 
     async def listen(self, last: str | None = None) -> AsyncGenerator[bytes]:
-        """What a client is told: the runs that go on, then everything that begins and ends.
+        """Yield the runs that are going on, then every begin and end.
 
         Args:
-            last: uid of the run that the client heard of last, before it lost us: of that it is told in any case.
+            last: uid of the last event that a reconnecting client received; the end of that run is sent, too.
         """
         yield b"retry: %d\n\n" % RETRY_MS
-        said: dict[str, str] | None = None
+        sent: dict[str, str] | None = None
         quiet_since = time.monotonic()
         while True:
             now = await self._look()
             if now is not None:
-                if said is None:  # what ended before the client came is none of its business
+                if sent is None:  # runs that ended before the client connected are skipped
                     ended = [(uid, one) for uid, one in now.items() if one.status != "running"]
-                    said = {uid: "running" if uid == last else str(one.status) for uid, one in ended}
-                for happening in _news(said, now):
+                    sent = {uid: "running" if uid == last else str(one.status) for uid, one in ended}
+                for happening in _changes(sent, now):
                     quiet_since = time.monotonic()
                     yield b"id: %b\ndata: %b\n\n" % (_line(happening.uuid), orjson.dumps(happening.model_dump()))
-                said = {uid: str(one.status) for uid, one in now.items()}
+                sent = {uid: str(one.status) for uid, one in now.items()}
             if time.monotonic() - quiet_since > KEEP_ALIVE_S:
                 quiet_since = time.monotonic()
                 yield b": nothing new\n\n"
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> dict[str, Happening] | None:
-        """How the newest runs stand, oldest first; None while Redis is away."""
+        """Return the state of the newest runs, oldest first; None while Redis cannot be reached."""
         async with self._lock:
             if time.monotonic() - self._looked_at >= LOOK_S:
                 try:
@@ -203,7 +203,7 @@ class VisrEvents:
 
 
 def _happening(summary: dict[str, Any]) -> Happening | None:
-    """How a run stands; None while it has no file that could be asked for, and for one that was not taken."""
+    """Return the state of a run; None for a run without a file, and for one that was opened from a file."""
     if not summary.get("file") or summary.get("opened"):
         return None
     status: Status = "running" if summary["status"] == "running" else "failed"
@@ -212,25 +212,25 @@ def _happening(summary: dict[str, Any]) -> Happening | None:
     return Happening(uuid=str(summary["uid"]), filepath=str(summary["file"]), status=status)
 
 
-def _news(said: dict[str, str], now: dict[str, Happening]) -> list[Happening]:
-    """What has changed; a run that has ended already is said to have begun first."""
-    news: list[Happening] = []
+def _changes(sent: dict[str, str], now: dict[str, Happening]) -> list[Happening]:
+    """Return what has changed; a run that is new and has ended gets a begin event first."""
+    changes: list[Happening] = []
     for uid, happening in now.items():
-        if said.get(uid) == happening.status:
+        if sent.get(uid) == happening.status:
             continue
-        if uid not in said and happening.status != "running":
-            news.append(happening.model_copy(update={"status": "running"}))
-        news.append(happening)
-    return news
+        if uid not in sent and happening.status != "running":
+            changes.append(happening.model_copy(update={"status": "running"}))
+        changes.append(happening)
+    return changes
 
 
 def _line(text: str) -> bytes:
-    """A text as one line: a uid comes from a document."""
+    """Return a text as one line, as a uid from a document may hold anything."""
     return "".join(text.split()).replace("\0", "").encode("utf-8", "replace")[:200]
 
 
 class Visr:
-    """What the routes stand on, one for an application.
+    """Dependencies of the routes, one instance for an application.
 
     Args:
         service: of the application.
@@ -238,7 +238,7 @@ class Visr:
 
     def __init__(self, service: Service) -> None:
         self.files = RunsByFile(service.store, path_map=service.settings.path_map)
-        self.maps = ChannelMaps(service.folds)
+        self.maps = ChannelMaps(service.run_cache)
         self.happenings = VisrEvents(service.store)
         self.places = service.streams.places
 
@@ -251,7 +251,7 @@ def _visr(connection: HTTPConnection) -> Visr:
 
 
 visr = APIRouter(prefix="/api/data", responses=refusals(UNUSABLE))
-Here = Annotated[Visr, Depends(_visr)]
+VisrDep = Annotated[Visr, Depends(_visr)]
 
 
 @visr.get(
@@ -265,7 +265,7 @@ Here = Annotated[Visr, Depends(_visr)]
     },
 )
 async def channel_map(
-    here: Here,
+    visr: VisrDep,
     filepath: Annotated[str, Query(description="Of a run's first file, as its writer sees it.", max_length=4096)],
     datapath: Annotated[
         str,
@@ -280,10 +280,10 @@ async def channel_map(
     """One map of the run that wrote a file, as visr-ui draws it."""
     channel = channel_of(datapath)
     try:
-        cursor, body = await here.maps.written(await here.files.uid(filepath), channel)
+        cursor, body = await visr.maps.written(await visr.files.uid(filepath), channel)
     except RunNotFound as error:
         raise NotThere(str(error)) from error
-    known = known_of(if_none_match)
+    known = parse_etags(if_none_match)
     return versioned(WrittenBytes(cursor, None if cursor in known or "*" in known else body))
 
 
@@ -301,21 +301,21 @@ async def channel_map(
     },
 )
 async def run_events(
-    here: Here,
+    visr: VisrDep,
     address: Address,
     last_event_id: Annotated[
-        str | None, Header(description="Uid of the run that was heard of last.", max_length=UID_MAX)
+        str | None, Header(description="Uid of the last run that was received.", max_length=UID_MAX)
     ] = None,
 ) -> StreamingResponse:
-    """Runs as they begin and end, as server-sent events; of those that go on a client is told at once."""
-    return ServerSentEvents(here.happenings.listen(last_event_id), here.places.take(address))
+    """Runs as they begin and end, as server-sent events; runs that are going on are sent at once."""
+    return ServerSentEvents(visr.happenings.listen(last_event_id), visr.places.take(address))
 
 
 def channel_of(datapath: str) -> str:
-    """The channel that the path of a sum means.
+    """Return the channel that the path of a sum names.
 
     Raises:
-        NotThere: when it means none.
+        NotThere: when it names none.
 
     >>> channel_of("/entry/instrument/spectroscopy_detector/RedTotal"), channel_of("/entry/Total")
     ('red', 'total')

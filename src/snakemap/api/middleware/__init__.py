@@ -1,1 +1,1 @@
-"""What every request passes through."""
+"""Middleware of the API."""

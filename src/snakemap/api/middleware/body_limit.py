@@ -8,7 +8,7 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from snakemap.api.error_responses import answer_to
+from snakemap.api.error_responses import response_to
 from snakemap.api.middleware.rate_limit import BODY_BYTES_MAX
 from snakemap.errors import BodyTooLarge, BodyTooSlow, RequestRefused, SnakemapError
 from snakemap.web.connection_limits import BODY_TIMEOUT_S
@@ -19,20 +19,20 @@ DIGITS_MAX = 20
 
 
 class BodyLimit:
-    """Reads the body of every request before anything else happens, as far as bodies may go.
+    """Middleware that reads the whole request body, up to a size limit, before the request is handled.
 
-    JSON is read here once and written anew: what comes behind never meets a number, a text or a depth that could not be
-    kept or passed on.
+    JSON is parsed and serialized again, so no route sees a number, text or nesting depth that could not be stored or
+    passed on.
 
     Args:
-        app: what comes behind.
+        app: the wrapped application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on with its whole body, or refuses it."""
+        """Pass the request on with its whole body, or refuse it."""
         headers = Headers(scope=scope) if scope["type"] == "http" else None
         if headers is None or ("content-length" not in headers and "transfer-encoding" not in headers):
             await self._app(scope, receive, send)
@@ -44,21 +44,21 @@ class BodyLimit:
             if _is_json(headers) and body.strip():
                 body = _again(body)
         except SnakemapError as refusal:
-            await answer_to(refusal)(scope, receive, send)
+            await response_to(refusal)(scope, receive, send)
             return
         await self._app(scope, _played_back(body, receive), send)
 
 
 async def _whole(headers: Headers, receive: Receive) -> bytes | None:
-    """The body of a request; None when its client has gone.
+    """Return the request body; None when the client has disconnected.
 
     Raises:
-        BodyTooLarge: as soon as that is known.
-        BodyTooSlow: when it does not come in time.
+        BodyTooLarge: as soon as the size is known.
+        BodyTooSlow: when the body does not arrive in time.
     """
-    told = headers.get("content-length", "0")
+    length = headers.get("content-length", "0")
     too_large = BodyTooLarge(f"a body has at most {BODY_BYTES_MAX:,} bytes")
-    if len(told) > DIGITS_MAX or (told.isdecimal() and int(told) > BODY_BYTES_MAX):
+    if len(length) > DIGITS_MAX or (length.isdecimal() and int(length) > BODY_BYTES_MAX):
         raise too_large
     parts: list[bytes] = []
     size = 0
@@ -84,10 +84,10 @@ def _is_json(headers: Headers) -> bool:
 
 
 def _again(body: bytes) -> bytes:
-    """JSON, read and written again.
+    """Return JSON parsed and serialized again.
 
     Raises:
-        RequestRefused: when that cannot be done.
+        RequestRefused: when the body is not valid JSON.
     """
     try:
         return orjson.dumps(orjson.loads(body))
@@ -96,7 +96,7 @@ def _again(body: bytes) -> bytes:
 
 
 def _played_back(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that has been read to those who come behind, and then what really comes."""
+    """Return a receive function that yields the body that was read, then further messages."""
     waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def read() -> Message:

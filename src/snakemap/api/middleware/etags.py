@@ -1,4 +1,4 @@
-"""What a client has already need not be sent again: entity tags, and what caches must know of answers that differ."""
+"""Entity tags of responses, and the headers that caches need."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from hashlib import blake2b
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-__all__ = ["Variants", "known_of", "version_of"]
+__all__ = ["VaryHeaders", "content_hash", "parse_etags"]
 
 
-def known_of(header: str | None) -> frozenset[str]:
-    """What is in the entity tags of an ``If-None-Match`` header, weak or not; ``*`` is any.
+def parse_etags(header: str | None) -> frozenset[str]:
+    """Return the entity tags of an ``If-None-Match`` header, weak or not; ``*`` matches any.
 
-    >>> sorted(known_of('W/"1795461238076-0", "1795461238076-1"'))
+    >>> sorted(parse_etags('W/"1795461238076-0", "1795461238076-1"'))
     ['1795461238076-0', '1795461238076-1']
     """
     tags = (part.strip().removeprefix("W/").strip('"') for part in (header or "").split(","))
     return frozenset(tag for tag in tags if tag)
 
 
-def version_of(*parts: bytes | str) -> str:
-    """A short name for contents: other ones have another.
+def content_hash(*parts: bytes | str) -> str:
+    """Return a short hash of contents.
 
-    >>> version_of(b"snake", "map") == version_of("snakemap")
+    >>> content_hash(b"snake", "map") == content_hash("snakemap")
     False
     """
     digest = blake2b(digest_size=12)
@@ -34,29 +34,29 @@ def version_of(*parts: bytes | str) -> str:
     return digest.hexdigest()
 
 
-class Variants:
-    """Keeps caches right where answers may be compressed; put around what compresses them.
+class VaryHeaders:
+    """Middleware that sets the cache headers; it wraps the compression.
 
-    What was compressed has other bytes, so its tag is a weak one. All answers say that they depend on what the client
-    can unpack, also those that were not compressed this time. Browsers are told to take nothing for what it is not.
+    A compressed response has other bytes, so its entity tag becomes a weak one. Every response varies by
+    ``Accept-Encoding``, compressed or not. ``nosniff`` stops browsers from guessing the content type.
 
     Args:
-        app: what comes behind.
+        app: the wrapped application.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes a request on, and marks its answer."""
+        """Pass the request on, and set the headers of its response."""
 
-        async def told(message: Message) -> None:
+        async def send_marked(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message.setdefault("headers", [])
                 _mark(MutableHeaders(scope=message))
             await send(message)
 
-        await self._app(scope, receive, told if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_marked if scope["type"] == "http" else send)
 
 
 def _mark(headers: MutableHeaders) -> None:

@@ -1,6 +1,6 @@
-"""What is asked of the API, counted by route, method and class of status; what is streamed passes untouched.
+"""Metrics of requests, by route, method and class of status; streams pass unchanged.
 
-A route is told by its template, never by the path that was asked for, so that nobody can make up labels.
+A route is labeled by its template, never by the requested path, so the number of labels is bounded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from snakemap.store.heartbeat import ANSWER_S, Histogram
 __all__ = ["CODE", "RequestMetrics", "RequestMetricsMiddleware"]
 
 CODE = "snakemap.error_code"
-"""Where a request's scope holds the code of the error that it is answered with."""
+"""Key in a request's scope of the error code that it was answered with."""
 
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 WEBSOCKET = "WEBSOCKET"
@@ -28,12 +28,12 @@ ANSWERS = frozenset(
 
 
 class RequestMetrics:
-    """The requests of one application.
+    """Request counts of one application.
 
     Attributes:
         counts: by method, route, and class of status, like ``("GET", "/api/runs", "2xx")``.
-        errors: answers that are errors, by code.
-        waits: seconds until an answer began, by method and route; a WebSocket is as long as it lasts, and not here.
+        errors: error responses, by code.
+        waits: seconds until the response began, by method and route; without WebSockets.
     """
 
     def __init__(self) -> None:
@@ -42,12 +42,12 @@ class RequestMetrics:
         self.waits: dict[tuple[str, str], Histogram] = {}
 
     def count(self, scope: Scope, status: int, seconds: float) -> None:
-        """Counts an answer that begins.
+        """Count a response that begins.
 
         Args:
-            scope: of the request, after it has been routed.
-            status: of the answer.
-            seconds: since the request came.
+            scope: of the request, after routing.
+            status: of the response.
+            seconds: since the request arrived.
         """
         method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
         method, route = method if method in {*METHODS, WEBSOCKET} else "other", _route(scope)
@@ -58,7 +58,7 @@ class RequestMetrics:
             self.waits.setdefault((method, route), Histogram(ANSWER_S)).observe(seconds)
 
     def collect(self) -> Iterator[Metric]:
-        """As metrics."""
+        """Yield the metrics."""
         text = "Requests to this API, by method, route and class of the answer's status."
         counted = CounterMetricFamily("snakemap_api_requests", text, labels=("method", "route", "status"))
         for labels, count in sorted(self.counts.items()):
@@ -75,11 +75,11 @@ class RequestMetrics:
 
 
 class RequestMetricsMiddleware:
-    """Counts what passes through it.
+    """Middleware that counts requests.
 
     Args:
-        app: that answers.
-        requests: where it is counted.
+        app: the wrapped application.
+        requests: the counts.
     """
 
     def __init__(self, app: ASGIApp, *, requests: RequestMetrics) -> None:
@@ -87,7 +87,7 @@ class RequestMetricsMiddleware:
         self.requests = requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes one connection on."""
+        """Handle one connection."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -110,14 +110,14 @@ class RequestMetricsMiddleware:
 
 
 def _status(message: Message) -> int:
-    """The status of an answer; a WebSocket is accepted with 101, and one that is closed before has been refused."""
+    """Return the status of a response: 101 for an accepted WebSocket, 403 for one that is closed before."""
     if message["type"] == "websocket.accept":
         return 101
     return 403 if message["type"] == "websocket.close" else int(message["status"])
 
 
 def _route(scope: Scope) -> str:
-    """The template of the route that was found, like ``/api/runs/{uid}``."""
+    """Return the template of the matched route, like ``/api/runs/{uid}``."""
     path = getattr(scope.get("route"), "path", None)
     if isinstance(path, str):
         return path

@@ -1,4 +1,4 @@
-"""The routes that change something at the beamline, and those that tell of it; no other web page can press them."""
+"""Routes that start, stop or change scans, and the audit log; pages of other sites are refused."""
 
 from __future__ import annotations
 
@@ -40,35 +40,35 @@ __all__ = ["control"]
 
 AUDIT_MAX = 500
 SIMULATED = "simulated_{mode}_scan"
-NO_BEAMLINE = "there is no simulated beamline here; `snakemap demo` starts one"
+NO_BEAMLINE = "there is no simulated beamline; `snakemap demo` starts one"
 
 control = APIRouter(
     prefix="/api",
-    responses=refusals({RequestRefused: "Parameters that cannot be used.", StoreUnavailable: "Redis is away."}),
+    responses=refusals({RequestRefused: "A parameter is invalid.", StoreUnavailable: "Redis cannot be reached."}),
 )
 
 CHANGES: Refusals = {
     ReadOnly: "Nothing may be changed here.",
-    OriginRefused: "A web page of another site asks.",
-    BlueapiForbids: "blueapi wants another token, or none will do.",
+    OriginRefused: "The request comes from a web page of another site.",
+    BlueapiForbids: "blueapi refuses the token.",
     WorkerBusy: "The worker is busy.",
-    ControlHeld: "Somebody else has control.",
-    RequestRefused: "Parameters that cannot be used.",
+    ControlHeld: "Another client has control.",
+    RequestRefused: "A parameter is invalid.",
     ParamsRefused: "The plan does not take these parameters; the message names each.",
     TooOften: "Too many requests in this minute.",
     BlueapiFailed: "blueapi answered with an error of its own.",
-    BlueapiUnavailable: "blueapi is away, or no blueapi is set.",
-    StoreUnavailable: "Redis is away.",
+    BlueapiUnavailable: "blueapi cannot be reached, or none is set.",
+    StoreUnavailable: "Redis cannot be reached.",
 }
 AGAIN: Refusals = {
     RunNotFound: "No such run is in the store.",
     PlanNotFound: "blueapi no longer has its plan.",
-    NothingToRepeat: "Nobody knows what the run was started with.",
+    NothingToRepeat: "The parameters of the run are unknown.",
 }
 
 
 class Started(BaseModel):
-    """A task that was begun."""
+    """A task that was started."""
 
     task_id: str = Field(examples=["d4d2336f-d32f-4b61-bdcf-5075f244e3d2"])
     plan_name: str = Field(examples=["grid_scan"])
@@ -76,11 +76,11 @@ class Started(BaseModel):
 
 
 class AgainModel(BaseModel):
-    """What shall be other than it was."""
+    """Changes to the parameters of a run."""
 
     model_config = ConfigDict(extra="forbid")
 
-    params: dict[str, Any] = Field(default={}, description="Parameters to exchange; all others stay.")
+    params: dict[str, Any] = Field(default={}, description="Parameters to replace; all others stay.")
     instrument_session: str = Field(default="", description="Default: the setting's, else the run's.", max_length=40)
 
 
@@ -96,7 +96,7 @@ class DemoModel(BaseModel):
 
 
 class ReasonModel(BaseModel):
-    """Why."""
+    """Reason of a request."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -104,14 +104,14 @@ class ReasonModel(BaseModel):
 
 
 class WorkerModel(BaseModel):
-    """What blueapi's worker does."""
+    """State of blueapi's worker."""
 
-    state: str = Field(description="As blueapi tells it; empty while it is away.", examples=["IDLE"])
-    task_id: str | None = Field(description="Of the task that it has, or had last.", examples=[None])
+    state: str = Field(description="As blueapi reports it; empty while blueapi cannot be reached.", examples=["IDLE"])
+    task_id: str | None = Field(description="Of the current or last task.", examples=[None])
     plan_name: str | None = Field(examples=["grid_scan"])
     errors: list[str] = Field(description="Of that task.", examples=[[]])
-    trouble: str = Field(description="Why nothing is known, or empty.", examples=[""])
-    control: str | None = Field(description="Who has control; null while nobody does.", examples=["tab 3fa2"])
+    trouble: str = Field(description="Why the state is unknown, or empty.", examples=[""])
+    control: str | None = Field(description="The client that has control; null while none has.", examples=["tab 3fa2"])
 
 
 class StateModel(BaseModel):
@@ -121,7 +121,7 @@ class StateModel(BaseModel):
 
 
 class AuditModel(BaseModel):
-    """Who asked for what, and what came of it."""
+    """A request to change something, and its result."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -130,7 +130,9 @@ class AuditModel(BaseModel):
     who: str = Field(examples=["tab 3fa2"])
     address: str = Field(examples=["10.0.0.7"])
     what: str = Field(examples=["start", "abort"])
-    came: str = Field(description="Empty while nobody knows.", examples=["task d4d2336f-d32f-4b61-bdcf-5075f244e3d2"])
+    came: str = Field(
+        description="The result; empty while unknown.", examples=["task d4d2336f-d32f-4b61-bdcf-5075f244e3d2"]
+    )
 
 
 def _control(connection: HTTPConnection) -> ScanControl:
@@ -142,7 +144,7 @@ def _settings(connection: HTTPConnection) -> Settings:
 
 
 def _caller(request: Request) -> Caller:
-    """Who asks.
+    """Return the caller of a request.
 
     Raises:
         OriginRefused: when it is a web page of another site, which a browser lets send a request, but not read.
@@ -152,9 +154,9 @@ def _caller(request: Request) -> Caller:
     return Caller("", "API", request.client.host if request.client else "", token_of(request, settings))
 
 
-Here = Annotated[ScanControl, Depends(_control)]
-Told = Annotated[Settings, Depends(_settings)]
-Who = Annotated[Caller, Depends(_caller)]
+ControlDep = Annotated[ScanControl, Depends(_control)]
+SettingsDep = Annotated[Settings, Depends(_settings)]
+CallerDep = Annotated[Caller, Depends(_caller)]
 Key = Annotated[
     str, Header(alias="Idempotency-Key", description="The same for every repetition of a request.", max_length=150)
 ]
@@ -169,19 +171,24 @@ Key = Annotated[
     responses=refusals({**CHANGES, **AGAIN}),
 )
 async def run_again(
-    uid: Uid, here: Here, told: Told, who: Who, wanted: AgainModel | None = None, key: Key = ""
+    uid: Uid,
+    control: ControlDep,
+    settings: SettingsDep,
+    caller: CallerDep,
+    wanted: AgainModel | None = None,
+    key: Key = "",
 ) -> Started:
-    """Runs a run's plan again, with its own parameters but those given."""
+    """Runs a run's plan again, with its own parameters except those given."""
     wanted = wanted or AgainModel()
-    here.may_change()
-    uid = await find_uid(here.desk.store, uid)
-    known = await here.known(await here.desk.store.start_of(uid), token=who.token)
-    plan = await here.plan(known.name, token=who.token)
+    control.may_change()
+    uid = await find_uid(control.desk.store, uid)
+    known = await control.known(await control.desk.store.start_of(uid), token=caller.token)
+    plan = await control.plan(known.name, token=caller.token)
     names = {field.name for field in fields_of(plan.schema, {})}
     params = {name: value for name, value in known.params.items() if name in names} | wanted.params
-    session = wanted.instrument_session or told.instrument_session or known.instrument_session
+    session = wanted.instrument_session or settings.instrument_session or known.instrument_session
     key = f"again {uid} {key}" if key else ""
-    task_id = await here.start(known.name, params, instrument_session=session, caller=who, key=key, of=uid)
+    task_id = await control.start(known.name, params, instrument_session=session, caller=caller, key=key, of=uid)
     return Started(task_id=task_id, plan_name=known.name, params=params)
 
 
@@ -191,12 +198,18 @@ async def run_again(
     tags=[Tag.DEMO],
     status_code=202,
     response_model=Started,
-    responses=refusals({**CHANGES, NoSimulatedBeamline: "blueapi is not that of a simulated beamline."}),
+    responses=refusals({**CHANGES, NoSimulatedBeamline: "blueapi belongs to a real beamline."}),
 )
-async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None, key: Key = "") -> Started:
-    """Starts a simulated scan, where blueapi is that of the simulated beamline; 503 where it is a real one, or none."""
+async def demo(
+    control: ControlDep,
+    settings: SettingsDep,
+    caller: CallerDep,
+    wanted: DemoModel | None = None,
+    key: Key = "",
+) -> Started:
+    """Starts a simulated scan if blueapi belongs to the simulated beamline; else 503."""
     wanted = wanted or DemoModel()
-    here.may_change()
+    control.may_change()
     try:
         (rows, columns, _), (height, width, _) = grid_from_text(wanted.shape), grid_from_text(wanted.frame_shape)
     except ValueError as error:
@@ -206,22 +219,22 @@ async def demo(here: Here, told: Told, who: Who, wanted: DemoModel | None = None
         **{"x_start": -2.0, "x_stop": round(-2.0 + 0.05 * max(1, columns - 1), 6)},
         **{"y_start": 1.0, "y_stop": round(1.0 + 0.05 * max(1, rows - 1), 6)},
     }
-    name, session = SIMULATED.format(mode=wanted.mode), told.instrument_session or "cm12345-1"
+    name, session = SIMULATED.format(mode=wanted.mode), settings.instrument_session or "cm12345-1"
     key = f"demo {key}" if key else ""
-    if not here.connected:
+    if not control.connected:
         raise BlueapiUnavailable(f"no blueapi is set (SNAKEMAP_BLUEAPI_URL), so {NO_BEAMLINE}")
     try:
-        await here.plan(name, token=who.token)
+        await control.plan(name, token=caller.token)
     except PlanNotFound:
         raise NoSimulatedBeamline(f"blueapi has no plan {name}, so {NO_BEAMLINE}") from None
-    task_id = await here.start(name, params, instrument_session=session, caller=who, key=key)
+    task_id = await control.start(name, params, instrument_session=session, caller=caller, key=key)
     return Started(task_id=task_id, plan_name=name, params=params)
 
 
 @control.get("/worker", summary="State of the worker", tags=[Tag.PLANS], response_model=WorkerModel)
-async def worker(here: Here, request: Request) -> WorkerModel:
-    """What blueapi's worker does, and who has control."""
-    watch = StatusPoller(here)
+async def worker(control: ControlDep, request: Request) -> WorkerModel:
+    """The state of blueapi's worker, and the client that has control."""
+    watch = StatusPoller(control)
     await watch.look(token=token_of(request, _settings(request)))
     status, task = watch.worker, watch.worker.task
     return WorkerModel(
@@ -243,16 +256,19 @@ async def worker(here: Here, request: Request) -> WorkerModel:
     responses=refusals({**CHANGES, TransitionRefused: "The worker cannot do that now."}),
 )
 async def change(
-    action: Literal["stop", "abort", "pause", "resume"], here: Here, who: Who, wanted: ReasonModel | None = None
+    action: Literal["stop", "abort", "pause", "resume"],
+    control: ControlDep,
+    caller: CallerDep,
+    wanted: ReasonModel | None = None,
 ) -> StateModel:
-    """Stops, aborts, pauses or resumes what runs."""
-    return StateModel(state=await here.change(action, reason=(wanted or ReasonModel()).reason, caller=who))
+    """Stops, aborts, pauses or resumes the current scan."""
+    return StateModel(state=await control.change(action, reason=(wanted or ReasonModel()).reason, caller=caller))
 
 
-@control.get("/audit", summary="Who asked for what", tags=[Tag.PLANS], response_model=list[AuditModel])
-async def audit(here: Here, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 100) -> Any:
-    """Who asked for what, newest first, and what came of it."""
-    return await here.desk.audit(count=count)
+@control.get("/audit", summary="The audit log", tags=[Tag.PLANS], response_model=list[AuditModel])
+async def audit(control: ControlDep, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 100) -> Any:
+    """Requests that change something, newest first, with their results."""
+    return await control.desk.audit(count=count)
 
 
 @control.get(
@@ -265,12 +281,12 @@ async def audit(here: Here, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 1
             "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
             "description": "A picture, 40 pixels high.",
         },
-        **refusals({RunNotFound: "There is none."}),
+        **refusals({RunNotFound: "There is no picture."}),
     },
 )
-async def picture(uid: Uid, here: Here) -> Response:
-    """A small picture of a run's maps, side by side, as PNG; clear where nothing was visited."""
-    png = await here.desk.store.picture(await find_uid(here.desk.store, uid))
+async def picture(uid: Uid, control: ControlDep) -> Response:
+    """A small picture of a run's maps, side by side, as PNG; transparent where not measured."""
+    png = await control.desk.store.picture(await find_uid(control.desk.store, uid))
     if png is None:
         raise RunNotFound(f"There is no picture of run {uid[:100]!r} (yet).")
     return Response(png, media_type="image/png", headers={"Cache-Control": "no-cache"})

@@ -1,4 +1,4 @@
-"""The routes of the one stream: pages of it, WebSockets and server-sent events."""
+"""Routes of the document stream: pages, WebSockets and server-sent events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from snakemap.api.error_responses import Refusals, Responses, refusals
 from snakemap.api.middleware.rate_limit import address_of
 from snakemap.api.models import Message, Tag
-from snakemap.api.routes.runs import NO_RUN, UNUSABLE, Here, Uid
+from snakemap.api.routes.runs import NO_RUN, UNUSABLE, ServiceDep, Uid
 from snakemap.api.streaming import page_lines
 from snakemap.errors import Busy, CursorError, CursorGone, RequestRefused, StoreUnavailable, TooManyClients
 
@@ -34,21 +34,23 @@ EVENTS: Responses = {
     200: {
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": EVENT}},
         "description": "Events without an end: `id` is the cursor, `event` the name of the document, `data` what a "
-        "WebSocket sends. A comment comes when there has been nothing else for 15 s. A client that cannot keep up is "
-        "let go, and goes on after its last id.",
+        "WebSocket sends. A comment is sent when there was no event for 15 s. A client that cannot keep up is "
+        "disconnected, and continues after its last id.",
     }
 }
 CROWD: Refusals = {TooManyClients: "Too many clients of this address.", Busy: "Too many clients."}
-NO_CURSOR: Refusals = {CursorError: "That is no cursor, or one that lies in the future."}
+NO_CURSOR: Refusals = {CursorError: "The cursor is invalid, or newer than the newest entry."}
 CURSORS: Refusals = {
     **NO_CURSOR,
-    CursorGone: "What came after the cursor has left the store; begin again with after=0.",
+    CursorGone: "Entries after the cursor have left the store; begin again with after=0.",
 }
 
 documents = APIRouter(
     prefix="/api",
     tags=[Tag.DOCUMENTS],
-    responses=refusals({StoreUnavailable: "Redis is away.", **CROWD, RequestRefused: UNUSABLE[RequestRefused]}),
+    responses=refusals(
+        {StoreUnavailable: "Redis cannot be reached.", **CROWD, RequestRefused: UNUSABLE[RequestRefused]}
+    ),
 )
 
 After = Annotated[
@@ -62,7 +64,7 @@ LastId = Annotated[
     str | None,
     Header(
         alias="Last-Event-ID",
-        description="Cursor to begin after, as a browser sends it that comes back; goes before `after`.",
+        description="Cursor to begin after, as a reconnecting browser sends it; takes precedence over `after`.",
         max_length=CURSOR_MAX,
     ),
 ]
@@ -70,7 +72,7 @@ Address = Annotated[str, Depends(address_of)]
 
 
 def _refused(*kinds: Refusals) -> Responses:
-    return refusals({**{kind: words for told in kinds for kind, words in told.items()}, **CROWD})
+    return refusals({**{kind: words for texts in kinds for kind, words in texts.items()}, **CROWD})
 
 
 @documents.get(
@@ -80,16 +82,16 @@ def _refused(*kinds: Refusals) -> Responses:
     responses={**_refused(UNUSABLE, CURSORS), **LINES},
 )
 async def page(
-    here: Here,
+    service: ServiceDep,
     address: Address,
     after: Annotated[str, Query(description="Cursor to begin after; 0 is everything.", max_length=CURSOR_MAX)] = "0",
-    count: Annotated[int, Query(description="The most that are told.", ge=1, le=COUNT_MAX)] = 1000,
+    count: Annotated[int, Query(description="The most entries.", ge=1, le=COUNT_MAX)] = 1000,
 ) -> StreamingResponse:
-    """A page of the stream, for those who poll: go on after the cursor of its last line; it is empty at the end.
+    """A page of the stream, for polling: continue after the cursor of its last line; the page is empty at the end.
 
-    A page has fewer lines than were asked for when they are large.
+    A page has fewer lines than requested when they are large.
     """
-    return await here.streams.lines(address, page_lines(here.store, after, count=count))
+    return await service.streams.lines(address, page_lines(service.store, after, count=count))
 
 
 @documents.get(
@@ -98,9 +100,11 @@ async def page(
     response_class=StreamingResponse,
     responses={**_refused(UNUSABLE, CURSORS), **EVENTS},
 )
-async def events(here: Here, address: Address, after: After = None, last_id: LastId = None) -> StreamingResponse:
-    """Every event as it comes, as server-sent events; with `after`, everything since that cursor first."""
-    return await here.streams.everything_as_events(address, after=last_id or after)
+async def events(
+    service: ServiceDep, address: Address, after: After = None, last_id: LastId = None
+) -> StreamingResponse:
+    """Every event as it arrives, as server-sent events; with `after`, everything since that cursor first."""
+    return await service.streams.everything_as_events(address, after=last_id or after)
 
 
 @documents.get(
@@ -109,9 +113,9 @@ async def events(here: Here, address: Address, after: After = None, last_id: Las
     response_class=StreamingResponse,
     responses={**_refused(UNUSABLE, NO_RUN, NO_CURSOR), **LINES},
 )
-async def run_documents(uid: Uid, here: Here, address: Address, after: AfterOfRun = "0") -> StreamingResponse:
+async def run_documents(uid: Uid, service: ServiceDep, address: Address, after: AfterOfRun = "0") -> StreamingResponse:
     """Every document of a run up to now, in order, as JSON lines; with `after`, those since that cursor."""
-    return await here.streams.lines(address, await here.documents(uid, after=after))
+    return await service.streams.lines(address, await service.documents(uid, after=after))
 
 
 @documents.get(
@@ -121,19 +125,19 @@ async def run_documents(uid: Uid, here: Here, address: Address, after: AfterOfRu
     responses={**_refused(UNUSABLE, NO_RUN, NO_CURSOR), **EVENTS},
 )
 async def run_events(
-    uid: Uid, here: Here, address: Address, after: AfterOfRun = "0", last_id: LastId = None
+    uid: Uid, service: ServiceDep, address: Address, after: AfterOfRun = "0", last_id: LastId = None
 ) -> StreamingResponse:
-    """The documents of one run as server-sent events: all there are, or since a cursor, then those that come."""
-    return await here.streams.run_as_events(address, uid, after=last_id or after)
+    """The documents of one run as server-sent events: all stored ones, or those since a cursor, then the new ones."""
+    return await service.streams.run_as_events(address, uid, after=last_id or after)
 
 
 @documents.websocket("/documents")
-async def all_documents(websocket: WebSocket, here: Here, after: str | None = None) -> None:
-    """Every event as it comes; with `after`, everything since that cursor first."""
-    await here.streams.everything(websocket, after=after)
+async def all_documents(websocket: WebSocket, service: ServiceDep, after: str | None = None) -> None:
+    """Every event as it arrives; with `after`, everything since that cursor first."""
+    await service.streams.everything(websocket, after=after)
 
 
 @documents.websocket("/runs/{uid}/documents")
-async def live_run_documents(websocket: WebSocket, uid: str, here: Here, after: str = "0") -> None:
-    """The documents of one run: all there are, or since a cursor, then those that come."""
-    await here.streams.run(websocket, uid, after=after)
+async def live_run_documents(websocket: WebSocket, uid: str, service: ServiceDep, after: str = "0") -> None:
+    """The documents of one run: all stored ones, or those since a cursor, then the new ones."""
+    await service.streams.run(websocket, uid, after=after)

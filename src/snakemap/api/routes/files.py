@@ -1,4 +1,4 @@
-"""The routes that tell of files: what is in the directories of the data root."""
+"""Routes that list the directories of the data root."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ files = APIRouter(
     tags=[Tag.FILES],
     responses=refusals(
         {
-            FileRefused: "It is not in the data root, or no directory.",
-            FileMissing: "It is not there.",
-            FileNotReady: "It cannot be listed just now.",
+            FileRefused: "The path is outside the data root, or not a directory.",
+            FileMissing: "The path does not exist.",
+            FileNotReady: "The directory cannot be listed now.",
         }
     ),
 )
@@ -33,14 +33,14 @@ files = APIRouter(
 class EntryModel(BaseModel):
     """One entry of a directory."""
 
-    name: str = Field(description="Bytes that are no text are replaced.", examples=["scan-1.nxs"])
+    name: str = Field(description="Bytes that are not UTF-8 are replaced.", examples=["scan-1.nxs"])
     kind: Literal["directory", "hdf5", "file", "other", "refused"] = Field(
-        description="By content, not by name; refused: a link that leads out of the data root, or unreadable.",
+        description="By content, not by name; refused: a link out of the data root, or unreadable.",
         examples=["hdf5"],
     )
     size: int = Field(description="Bytes.", examples=[23_540_992])
     modified: float = Field(description="Seconds since 1970.", examples=[1795461238.1])
-    live: bool = Field(description="Somebody is writing to it.", examples=[False])
+    live: bool = Field(description="It is being written.", examples=[False])
 
 
 class FilesModel(BaseModel):
@@ -50,18 +50,18 @@ class FilesModel(BaseModel):
     total: int = Field(description="Entries of the directory.", examples=[1])
     found: int = Field(description="Entries that match the search.", examples=[1])
     offset: int = Field(description="Entries before these.", examples=[0])
-    more: bool = Field(description="Whether the directory has more entries than are ever told.", examples=[False])
+    more: bool = Field(description="Whether the directory has more entries than can be listed.", examples=[False])
     entries: list[EntryModel]
 
 
-def directories(connection: HTTPConnection) -> DirectoryCache:
-    """The directories of the application that a request came to."""
+def directories_of(connection: HTTPConnection) -> DirectoryCache:
+    """Return the directories of the application."""
     return connection.app.state.service.directories
 
 
 @files.get("/files", summary="List a directory", response_model=FilesModel)
 async def list_files(
-    here: Annotated[DirectoryCache, Depends(directories)],
+    directories: Annotated[DirectoryCache, Depends(directories_of)],
     path: Annotated[str, Query(description="Directory in the data root; empty is the root.", max_length=4096)] = "",
     order: Annotated[Literal["newest", "name", "size"], Query(description="Directories come first.")] = "newest",
     search: Annotated[str, Query(description="Part of a name, or a pattern with * and ?.", max_length=200)] = "",
@@ -69,7 +69,7 @@ async def list_files(
     count: Annotated[int, Query(ge=1, le=COUNT_MAX)] = 200,
 ) -> FilesModel:
     """A part of a directory of the data root, as it is now."""
-    page = await here.page(path, order=order, search=search, offset=offset, count=count)
+    page = await directories.page(path, order=order, search=search, offset=offset, count=count)
     entries = [
         EntryModel(
             name=entry.name.encode("utf-8", "replace").decode(),

@@ -1,7 +1,7 @@
 """HDF5 files for H5Web and other clients of h5grove: its routes and answers, confined to the data root.
 
-What is asked is answered by processes that may die (:mod:`snakemap.hdf5.child.h5grove_answers`); nothing of HDF5 is
-loaded here. Errors have our shape, and beside it the ``message`` that clients of h5grove look for.
+Reader processes answer the requests (:mod:`snakemap.hdf5.child.h5grove_answers`); HDF5 is not loaded here. Errors
+have the API's error shape, and in addition the ``message`` that clients of h5grove read.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 
-from snakemap.api.error_responses import INVALID, ErrorResponse, Responses, problems_of
-from snakemap.api.large_response import Held, LargeResponse
+from snakemap.api.error_responses import INVALID, ErrorResponse, Responses, problem_text
+from snakemap.api.large_response import LargeResponse, PendingBytes
 from snakemap.api.models import ErrorDetail, ErrorModel, Tag
 from snakemap.errors import SnakemapError, TooBusy
 from snakemap.hdf5.inspector import FileInspector
@@ -29,14 +29,14 @@ from snakemap.settings import Settings
 __all__ = ["H5Service", "h5"]
 
 WAITING_MAX = 100
-"""Requests that may wait for their turn: a page of H5Web makes a handful at one time."""
+"""Requests that may wait; a page of H5Web makes about five at one time."""
 
 KEYS_MAX = 1000
 TIME_LIMIT_S = 5.0
 
 
 class H5Format(StrEnum):
-    """How values are written."""
+    """Format of values."""
 
     JSON = "json"
     BIN = "bin"
@@ -58,73 +58,73 @@ HEADERS = {
 
 
 class H5ErrorModel(ErrorModel):
-    """An error as h5grove's clients understand it, too."""
+    """An error that clients of h5grove understand, too."""
 
     message: str = Field(description="As in `error`, where h5grove has it.", examples=["there is no such file"])
 
 
 class H5Service:
-    """Answers for one application.
+    """Access to HDF5 files for one application.
 
     Args:
         settings: of the process.
         time_limit_s: seconds that one request may take.
 
     Attributes:
-        looker: reads the files.
-        waiting: requests that have not been answered.
-        held: answers that are being sent.
+        inspector: reads the files.
+        waiting: requests without an answer yet.
+        pending: bytes of the answers that are being sent.
     """
 
     def __init__(self, settings: Settings, *, time_limit_s: float = TIME_LIMIT_S) -> None:
-        self.looker = FileInspector(
+        self.inspector = FileInspector(
             settings.root,
             path_map=settings.path_map,
             locking=settings.file_locking,
             time_limit_s=time_limit_s,
         )
         self.waiting = 0
-        self.held = Held()
+        self.pending = PendingBytes()
 
     async def answer(self, request: GroveRequest, form: H5Format = H5Format.JSON) -> Response:
-        """What h5grove would answer.
+        """Return h5grove's answer to a request.
 
         Raises:
-            TooBusy: when too many wait already.
+            TooBusy: when too many requests wait.
         """
         if self.waiting >= WAITING_MAX:
-            raise TooBusy("too many requests wait for the processes that read files; try again in a moment")
+            raise TooBusy("too many requests wait for the reader processes; try again in a moment")
         self.waiting += 1
         try:
-            body = await self.looker.grove(request)
+            body = await self.inspector.grove(request)
         finally:
             self.waiting -= 1
-        self.held.check(len(body))
-        return LargeResponse(body, self.held, headers=HEADERS[form])
+        self.pending.check(len(body))
+        return LargeResponse(body, self.pending, headers=HEADERS[form])
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Ends the reading processes when the application ends."""
+    """End the reader processes when the application ends."""
     yield
-    kept: H5Service | None = getattr(app.state, "grove", None)
-    if kept is not None:
-        await kept.looker.close()
+    service: H5Service | None = getattr(app.state, "h5", None)
+    if service is not None:
+        await service.inspector.close()
 
 
-def grove(connection: HTTPConnection) -> H5Service:
-    """The one of the application that a request came to, made when it is first asked for."""
+def h5_service_of(connection: HTTPConnection) -> H5Service:
+    """Return the H5Service of the application, made on first use."""
     state = connection.app.state
-    if not hasattr(state, "grove"):
-        state.grove = H5Service(state.service.settings)
-    return state.grove
+    if not hasattr(state, "h5"):
+        state.h5 = H5Service(state.service.settings)
+    return state.h5
 
 
 class H5Route(APIRoute):
-    """A route whose errors clients of h5grove understand."""
+    """Route with errors in the shape that clients of h5grove understand."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler, and what it raises as an answer."""
+        """Return the handler, which turns exceptions into responses."""
         handle = super().get_route_handler()
 
         async def handled(request: Request) -> Response:
@@ -133,7 +133,7 @@ class H5Route(APIRoute):
             except SnakemapError as error:
                 return _refusal(error.status, error.code, str(error))
             except RequestValidationError as error:
-                return _refusal(422, INVALID, problems_of(error))
+                return _refusal(422, INVALID, problem_text(error))
 
         return handled
 
@@ -143,17 +143,17 @@ def _refusal(status: int, code: str, text: str) -> ErrorResponse:
     return ErrorResponse(code, body, status=status)
 
 
-SAID: Responses = {
-    403: {"model": H5ErrorModel, "description": "It is not in the data root, or leads or draws on something outside."},
-    404: {"model": H5ErrorModel, "description": "No such file, or nothing of that name in it."},
-    413: {"model": H5ErrorModel, "description": "More than is answered at one time; choose a part."},
+ERRORS: Responses = {
+    403: {"model": H5ErrorModel, "description": "The path is outside the data root, or links to something outside."},
+    404: {"model": H5ErrorModel, "description": "No such file, or no such node in it."},
+    413: {"model": H5ErrorModel, "description": "More than one answer may hold; choose a part."},
     422: {"model": H5ErrorModel, "description": "The wrong kind of node, a selection that does not fit, a bad file."},
-    503: {"model": H5ErrorModel, "description": "It cannot be read yet, or too many are asking."},
+    503: {"model": H5ErrorModel, "description": "The file cannot be read yet, or too many requests wait."},
 }
 
-h5 = APIRouter(prefix="/api/h5", tags=[Tag.FILES], route_class=H5Route, responses=SAID, lifespan=lifespan)
+h5 = APIRouter(prefix="/api/h5", tags=[Tag.FILES], route_class=H5Route, responses=ERRORS, lifespan=lifespan)
 
-Here = Annotated[H5Service, Depends(grove)]
+H5ServiceDep = Annotated[H5Service, Depends(h5_service_of)]
 InRoot = Annotated[
     str, Query(alias="file", description="In the data root, or as its writer names it.", max_length=4096)
 ]
@@ -169,7 +169,9 @@ Resolve = Annotated[
     ),
 ]
 Keys = Annotated[list[str] | None, Query(description="Names; default: all.", max_length=KEYS_MAX)]
-Dtype = Annotated[str, Query(description="`origin`, or `safe`: what JavaScript has typed arrays for.", max_length=20)]
+Dtype = Annotated[
+    str, Query(description="`origin`, or `safe`: a type with a typed array in JavaScript.", max_length=20)
+]
 
 
 META = {"name": "data", "kind": "dataset", "shape": [100, 1216, 1936], "type": {"class": "H5T_INTEGER", "size": 1}}
@@ -178,13 +180,13 @@ PATHS = ["/", "/entry", "/entry/data"]
 BINARY = {"type": "string", "format": "binary"}
 
 
-def shown(example: object) -> Responses:
-    """What a good answer is like."""
+def json_example(example: object) -> Responses:
+    """Return the description of a successful response."""
     return {200: {"content": {"application/json": {"example": example}}}}
 
 
 class StatsModel(BaseModel):
-    """Of the finite values; null where there are none."""
+    """Statistics of the finite values; null where there are none."""
 
     strict_positive_min: float | None = Field(examples=[1.0])
     positive_min: float | None = Field(examples=[0.0])
@@ -196,22 +198,24 @@ class StatsModel(BaseModel):
 
 @h5.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
 async def grove_root() -> Response:
-    """It is there, as h5grove says it."""
+    """Health check of h5grove."""
     return PlainTextResponse("ok")
 
 
 @h5.get("/meta", include_in_schema=False)
-@h5.get("/meta/", summary="A node of a file", response_model=dict[str, Any], responses=shown(META))
-async def grove_meta(here: Here, file: InRoot, path: Node = "/", resolve_links: Resolve = "only_valid") -> Response:
-    """What a node of an HDF5 file is, with the members of a group, as h5grove tells it to H5Web."""
-    return await here.answer({"ask": "grove meta", "path": file, "node": path, "resolve_links": resolve_links})
+@h5.get("/meta/", summary="A node of a file", response_model=dict[str, Any], responses=json_example(META))
+async def grove_meta(
+    service: H5ServiceDep, file: InRoot, path: Node = "/", resolve_links: Resolve = "only_valid"
+) -> Response:
+    """The metadata of a node of an HDF5 file, with the members of a group, as H5Web reads them."""
+    return await service.answer({"ask": "grove meta", "path": file, "node": path, "resolve_links": resolve_links})
 
 
 @h5.get("/attr", include_in_schema=False)
-@h5.get("/attr/", summary="Attributes of a node", response_model=dict[str, Any], responses=shown(ATTRIBUTES))
-async def grove_attr(here: Here, file: InRoot, path: Node = "/", attr_keys: Keys = None) -> Response:
+@h5.get("/attr/", summary="Attributes of a node", response_model=dict[str, Any], responses=json_example(ATTRIBUTES))
+async def grove_attr(service: H5ServiceDep, file: InRoot, path: Node = "/", attr_keys: Keys = None) -> Response:
     """Values of a node's attributes, by name."""
-    return await here.answer({"ask": "grove attr", "path": file, "node": path, "attr_keys": attr_keys})
+    return await service.answer({"ask": "grove attr", "path": file, "node": path, "attr_keys": attr_keys})
 
 
 @h5.get("/data", include_in_schema=False)
@@ -232,7 +236,7 @@ async def grove_attr(here: Here, file: InRoot, path: Node = "/", attr_keys: Keys
     },
 )
 async def grove_data(
-    here: Here,
+    service: H5ServiceDep,
     file: InRoot,
     path: Node = "/",
     dtype: Dtype = "origin",
@@ -241,19 +245,21 @@ async def grove_data(
     selection: Part = None,
 ) -> Response:
     """Values of a dataset, or of a part of it; at most 64 MiB, or a million as text."""
-    wanted: GroveRequest = {"ask": "grove data", "path": file, "node": path, "selection": selection}
-    return await here.answer({**wanted, "dtype": dtype, "format": form.value, "flatten": flatten}, form)
+    request: GroveRequest = {"ask": "grove data", "path": file, "node": path, "selection": selection}
+    return await service.answer({**request, "dtype": dtype, "format": form.value, "flatten": flatten}, form)
 
 
 @h5.get("/stats", include_in_schema=False)
 @h5.get("/stats/", summary="Statistics of a dataset", response_model=StatsModel)
-async def grove_stats(here: Here, file: InRoot, path: Node = "/", selection: Part = None) -> Response:
-    """Smallest, largest, mean and spread of the finite values of a dataset, or of a part of it."""
-    return await here.answer({"ask": "grove stats", "path": file, "node": path, "selection": selection})
+async def grove_stats(service: H5ServiceDep, file: InRoot, path: Node = "/", selection: Part = None) -> Response:
+    """Minimum, maximum, mean and standard deviation of the finite values of a dataset, or of a part of it."""
+    return await service.answer({"ask": "grove stats", "path": file, "node": path, "selection": selection})
 
 
 @h5.get("/paths", include_in_schema=False)
-@h5.get("/paths/", summary="Paths below a node", response_model=list[str], responses=shown(PATHS))
-async def grove_paths(here: Here, file: InRoot, path: Node = "/", resolve_links: Resolve = "only_valid") -> Response:
+@h5.get("/paths/", summary="Paths below a node", response_model=list[str], responses=json_example(PATHS))
+async def grove_paths(
+    service: H5ServiceDep, file: InRoot, path: Node = "/", resolve_links: Resolve = "only_valid"
+) -> Response:
     """The paths of a group and of everything below it."""
-    return await here.answer({"ask": "grove paths", "path": file, "node": path, "resolve_links": resolve_links})
+    return await service.answer({"ask": "grove paths", "path": file, "node": path, "resolve_links": resolve_links})

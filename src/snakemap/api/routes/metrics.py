@@ -1,8 +1,8 @@
-"""``GET /metrics``: what Prometheus is told, of this process and of all the others that report to the store.
+"""``GET /metrics``: metrics of this process, and of all processes that report to Redis.
 
-Everything in one answer comes from one reading. The worker and the pages have no metrics of their own to be scraped:
-they report to the store, and whichever API is asked tells what all of them have said lately. Who is silent is left out,
-so that no old number looks like a new one.
+All values of one answer come from one reading. The worker and the page processes have no metrics endpoint: they report
+to Redis, and any API process exposes their latest reports. A process that has stopped reporting is left out, so no old
+value looks like a new one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["Metrics", "metrics"]
 log = logging.getLogger(__name__)
 
 READING_KEPT_S = 1.0
-"""Who asks more often gets the same again, so that asking costs Redis nothing."""
+"""Lifetime of a reading, so that frequent scrapes cost Redis nothing."""
 
 STORE_TIMEOUT_S = 3.0
 OPENMETRICS = "application/openmetrics-text"
@@ -53,7 +53,7 @@ NAMES = frozenset(
     )
 )
 OTHER = "other"
-TOLD = """# HELP snakemap_points_total Points summed from frames and stored.
+EXAMPLE = """# HELP snakemap_points_total Points summed from frames and stored.
 # TYPE snakemap_points_total counter
 snakemap_points_total 4210.0
 """
@@ -67,26 +67,28 @@ metrics = APIRouter(tags=[Tag.META])
     response_class=Response,
     responses={
         200: {
-            "description": "Prometheus's text, or OpenMetrics for those who accept it.",
-            "content": {kind: {"schema": {"type": "string"}, "example": TOLD} for kind in ("text/plain", OPENMETRICS)},
+            "description": "Prometheus's text format, or OpenMetrics where the Accept header names it.",
+            "content": {
+                kind: {"schema": {"type": "string"}, "example": EXAMPLE} for kind in ("text/plain", OPENMETRICS)
+            },
         }
     },
 )
 async def scrape(request: Request) -> Response:
-    """Counters, gauges and lags of all processes on this store, for Prometheus."""
+    """Counters, gauges and lags of all processes that share this Redis, for Prometheus."""
     text, media_type = await request.app.state.metrics.text(request.headers.get("accept", ""))
     return Response(text, headers={"Content-Type": media_type, "Cache-Control": "no-store"})
 
 
 @dataclass(frozen=True, slots=True)
 class MetricReading:
-    """What one look at everything has found; None is what could not be found out.
+    """One reading of all sources; None where a value could not be read.
 
     Attributes:
-        reports: what the processes say of themselves, by name; None while Redis is away.
-        runs: how many there are, by status.
+        reports: reports of the processes, by name; None while Redis cannot be reached.
+        runs: number of runs, by status.
         vitals: of Redis.
-        blueapi: whether it answers; None where none is set, too.
+        blueapi: whether blueapi answers; None also when none is set.
     """
 
     reports: Mapping[str, Mapping[str, Any]] | None = None
@@ -96,17 +98,17 @@ class MetricReading:
 
 
 class Metrics(Collector):
-    """The metrics of one application; two in one process share nothing.
+    """The metrics of one application; it shares nothing with others in the process.
 
     Args:
-        store: the documents.
+        store: the document store.
         settings: of the process.
-        ask_blueapi: raises when it does not answer; None where none is set.
+        ask_blueapi: raises when blueapi does not answer; None when none is set.
 
     Attributes:
-        requests: what was asked of this process.
-        clients: counts those who are connected to this process, by kind, like ``clients["websocket"]``.
-        reporter: tells the others of this process.
+        requests: request counts of this process.
+        clients: functions that count the connected clients, by kind, like ``clients["websocket"]``.
+        reporter: reports this process to Redis.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class Metrics(Collector):
     ) -> None:
         self.requests = RequestMetrics()
         self.clients: dict[str, Callable[[], int]] = {}
-        self.reporter = HeartbeatReporter(store, "api", port=settings.api_port, tell=self._tell)
+        self.reporter = HeartbeatReporter(store, "api", port=settings.api_port, tell=self._report)
         self._store = store
         self._settings = settings
         self._ask_blueapi = ask_blueapi
@@ -126,10 +128,10 @@ class Metrics(Collector):
         ProcessCollector(registry=self._registry)
 
     async def text(self, accept: str) -> tuple[bytes, str]:
-        """All metrics, and their media type.
+        """Return all metrics, and their media type.
 
         Args:
-            accept: the request's header.
+            accept: the request's Accept header.
         """
         async with self._lock:
             if time.monotonic() - self._read_at > READING_KEPT_S:
@@ -140,9 +142,9 @@ class Metrics(Collector):
         return generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4
 
     def collect(self) -> Iterator[Metric]:
-        """Everything that the last reading has found."""
+        """Yield the metrics of the last reading."""
         reading = self._reading
-        yield _gauge("build_info", "Always 1; its labels tell the version.", 1, version=__version__, python=PYTHON)
+        yield _gauge("build_info", "Always 1; the labels are the versions.", 1, version=__version__, python=PYTHON)
         yield _gauge("redis_up", "1 while Redis answers.", reading.reports is not None)
         if reading.reports is not None:
             yield _gauge("ready", "1 when data can come through, as /readyz says.", not wrong(_checks(reading)))
@@ -153,12 +155,12 @@ class Metrics(Collector):
             counts = [((status,), reading.runs[status]) for status in STATUSES]
             yield _family(GaugeMetricFamily, "runs", "Runs in the store, by status.", ("status",), counts)
         if reading.blueapi is not None:
-            yield _gauge("blueapi_up", "1 while blueapi answers, be it that it wants another token.", reading.blueapi)
+            yield _gauge("blueapi_up", "1 while blueapi answers, even if it refuses the token.", reading.blueapi)
         yield from self.requests.collect()
 
     async def _read(self) -> MetricReading:
-        (reports, runs, told), blueapi = await asyncio.gather(self._read_store(), self._read_blueapi())
-        return MetricReading(reports, runs, told, blueapi)
+        (reports, runs, redis), blueapi = await asyncio.gather(self._read_store(), self._read_blueapi())
+        return MetricReading(reports, runs, redis, blueapi)
 
     async def _read_store(self) -> tuple[dict[str, dict[str, Any]] | None, Counter[str] | None, RedisInfo | None]:
         try:
@@ -182,11 +184,11 @@ class Metrics(Collector):
             return False
         return True
 
-    def _tell(self) -> dict[str, Any]:
+    def _report(self) -> dict[str, Any]:
         return {"clients": {kind: count() for kind, count in self.clients.items()}}
 
     def _reports(self, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-        """What all processes say, ours as it is now."""
+        """Return the reports of all processes, with a current one of this process."""
         return {**reports, self.reporter.part: self.reporter.told()}
 
 
@@ -196,34 +198,34 @@ CODES = frozenset(kind.code for kind in kinds()) | {"restored"}
 
 @dataclass(slots=True)
 class _Samples:
-    """Samples of one kind of process on their way into families; those with the same labels are one.
+    """Samples of one metric; values with the same labels are added up.
 
     Attributes:
-        found: number by labels.
+        found: value by labels.
     """
 
     found: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     def add(self, labels: tuple[str, ...], value: float) -> None:
-        """One more."""
+        """Add a value."""
         self.found[labels] = self.found.get(labels, 0) + value
 
     def items(self) -> Iterable[tuple[tuple[str, ...], float]]:
-        """All of them."""
+        """Return labels and values."""
         return self.found.items()
 
 
 def _checks(reading: MetricReading) -> dict[str, str]:
-    told = reading.vitals
-    return checks_of(reading.reports or {}, told.condition if told else RedisCondition())
+    redis = reading.vitals
+    return checks_of(reading.reports or {}, redis.condition if redis else RedisCondition())
 
 
 def _of_parts(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
-    """What the processes say of themselves."""
+    """Yield the metrics that the processes report."""
     worker = reports.get("ingest")
     parts = Counter(part.partition(":")[0] for part in reports)
     counts = [((part,), float(parts[part])) for part in PARTS]
-    yield _family(GaugeMetricFamily, "processes", "Processes that report, by what they do.", ("part",), counts)
+    yield _family(GaugeMetricFamily, "processes", "Processes that report, by kind.", ("part",), counts)
     yield _gauge("worker_up", "1 while the worker reports.", worker is not None)
     if worker is not None:
         yield from _of_worker(worker)
@@ -241,101 +243,99 @@ def _of_parts(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
 def _of_worker(report: Mapping[str, Any]) -> Iterator[Metric]:
     work = report.get("work")
     work = work if isinstance(work, Mapping) else {}
-    yield from _told(GaugeMetricFamily, "worker_start_time_seconds", "When the worker began.", work.get("since"))
-    yield from _told(CounterMetricFamily, "points", "Points summed from frames and stored.", work.get("points"))
-    yield from _told(CounterMetricFamily, "frames_read", "Frames read from files.", work.get("frames"))
-    yield from _told(
-        CounterMetricFamily, "frames_read_bytes", "Bytes of the frames that were read, unpacked.",
+    yield from _number(GaugeMetricFamily, "worker_start_time_seconds", "When the worker started.", work.get("since"))
+    yield from _number(CounterMetricFamily, "points", "Points summed from frames and stored.", work.get("points"))
+    yield from _number(CounterMetricFamily, "frames_read", "Frames read from files.", work.get("frames"))
+    yield from _number(
+        CounterMetricFamily, "frames_read_bytes", "Bytes of the frames that were read, uncompressed.",
         work.get("frame_bytes"),
     )  # fmt: skip
     text = "Points that were announced and have not been read yet."
-    yield from _told(GaugeMetricFamily, "frames_waiting", text, report.get("waiting"))
+    yield from _number(GaugeMetricFamily, "frames_waiting", text, report.get("waiting"))
     text = "Documents and worker events that the worker has taken from the store, by name."
     yield _bounded("documents_received", text, "name", work.get("documents"), NAMES)
-    text = "What went wrong in the worker, by the code of the error: document is a message that cannot be used."
+    text = "Errors in the worker, by code; `document` is an invalid message."
     yield _bounded("worker_errors", text, "code", report.get("errors"), CODES)
-    text = "From a message's arrival from the broker until the store has it, in seconds."
+    text = "From a message's arrival from the broker until Redis has it, in seconds."
     yield from _lag("store_lag_seconds", text, work.get("store_lag"))
-    text = "From a frame's announcement in the store until its point is there, in seconds."
+    text = "From a frame's announcement in Redis until its point is stored, in seconds."
     yield from _lag("point_lag_seconds", text, work.get("point_lag"))
 
 
 def _of_broker(report: Mapping[str, Any]) -> Iterator[Metric]:
-    """The worker's broker; nothing where it has none."""
+    """Yield the metrics of the worker's broker; none where it has no broker."""
     state = report.get("broker")
     if state in (None, "none"):
         return
     yield _gauge("broker_connected", "1 while the worker is connected to its broker.", state == "connected")
-    text = "Messages that wait in the worker until it has read those before."
-    yield from _told(GaugeMetricFamily, "broker_queue_messages", text, report.get("queue"))
-    text = "Messages that were delivered to the worker and are not stored and acknowledged yet."
-    yield from _told(GaugeMetricFamily, "broker_held_messages", text, report.get("held"))
+    text = "Messages that wait in the worker's inbox."
+    yield from _number(GaugeMetricFamily, "broker_queue_messages", text, report.get("queue"))
+    text = "Messages delivered to the worker, not yet stored and acknowledged."
+    yield from _number(GaugeMetricFamily, "broker_held_messages", text, report.get("held"))
     text = "How long the oldest of them has waited, in seconds."
-    yield from _told(GaugeMetricFamily, "broker_held_seconds", text, report.get("held_s"))
-    text = "Messages that came from the broker."
-    yield from _told(CounterMetricFamily, "broker_messages_received", text, report.get("received"))
-    text = "Messages left out because they were too large."
-    yield from _told(CounterMetricFamily, "broker_messages_oversized", text, report.get("oversized"))
+    yield from _number(GaugeMetricFamily, "broker_held_seconds", text, report.get("held_s"))
+    text = "Messages received from the broker."
+    yield from _number(CounterMetricFamily, "broker_messages_received", text, report.get("received"))
+    text = "Messages dropped because they were too large."
+    yield from _number(CounterMetricFamily, "broker_messages_oversized", text, report.get("oversized"))
 
 
 def _of_pages(pages: Mapping[str, Mapping[str, Any]], worker: Mapping[str, Any] | None) -> Iterator[Metric]:
-    """The tabs of the page processes, and the processes that read files for them and for the worker."""
+    """Yield the metrics of the page processes, and of the reader processes of pages and worker."""
     tabs, most, refused, replaced = _Samples(), _Samples(), _Samples(), _Samples()
     for report in pages.values():
         process = str(report.get("process"))
-        told = _numbers(report)
-        tabs.add((process,), told.get("tabs", 0))
-        most.add((process,), told.get("tabs_max", 0))
-        replaced.add((process,), told.get("readers_replaced", 0))
+        numbers = _numbers(report)
+        tabs.add((process,), numbers.get("tabs", 0))
+        most.add((process,), numbers.get("tabs_max", 0))
+        replaced.add((process,), numbers.get("readers_replaced", 0))
         for code, count in _numbers(report.get("refused")).items():
             refused.add((process, code if code in CODES else OTHER), count)
     if worker is not None:
         replaced.add(("worker",), _numbers(worker).get("readers_replaced", 0))
-    yield _family(GaugeMetricFamily, "page_sessions", "Tabs that are open, by process.", ("process",), tabs.items())
-    text = "Tabs that may be open, by process."
+    yield _family(GaugeMetricFamily, "page_sessions", "Open tabs, by process.", ("process",), tabs.items())
+    text = "Maximum of open tabs, by process."
     yield _family(GaugeMetricFamily, "page_sessions_max", text, ("process",), most.items())
-    text = "Tabs that were refused, by process and code of the error."
+    text = "Refused tabs, by process and error code."
     yield _family(CounterMetricFamily, "page_sessions_refused", text, ("process", "code"), refused.items())
-    text = (
-        "Processes that read files and were replaced, because a file crashed them or held them up; by whose they are."
-    )
+    text = "Reader processes that were replaced because a file crashed or blocked them, by the process that uses them."
     yield _family(CounterMetricFamily, "readers_replaced", text, ("process",), replaced.items())
 
 
-def _of_store(told: RedisInfo, *, entries_max: int) -> Iterator[Metric]:
-    yield from _told(GaugeMetricFamily, "stream_entries", "Documents in the store's stream.", told.entries)
-    text = "Documents that the stream may hold before the oldest runs go."
+def _of_store(redis: RedisInfo, *, entries_max: int) -> Iterator[Metric]:
+    yield from _number(GaugeMetricFamily, "stream_entries", "Documents in the stream.", redis.entries)
+    text = "Documents that the stream may hold before the oldest runs are removed."
     yield _gauge("stream_entries_max", text, entries_max)
-    yield from _told(GaugeMetricFamily, "stream_bytes", "Memory of Redis that the stream takes.", told.stream_bytes)
-    yield from _told(GaugeMetricFamily, "redis_memory_bytes", "Memory that Redis uses.", told.memory_bytes)
-    text = "1 while Redis refuses to store anything new, be it full, a replica, or unable to save."
-    yield _gauge("redis_refuses_writes", text, bool(told.condition.word))
-    text = "1 when Redis removes keys of its own accord once its memory is full."
-    yield _gauge("redis_evicts", text, bool(told.condition.evicts))
-    text = "Memory that Redis may use; 0: as much as there is."
-    yield from _told(GaugeMetricFamily, "redis_memory_max_bytes", text, told.memory_max_bytes)
+    yield from _number(GaugeMetricFamily, "stream_bytes", "Memory of Redis that the stream takes.", redis.stream_bytes)
+    yield from _number(GaugeMetricFamily, "redis_memory_bytes", "Memory that Redis uses.", redis.memory_bytes)
+    text = "1 while Redis refuses writes: it is full, a replica, or unable to save."
+    yield _gauge("redis_refuses_writes", text, bool(redis.condition.word))
+    text = "1 when Redis evicts keys once its memory is full."
+    yield _gauge("redis_evicts", text, bool(redis.condition.evicts))
+    text = "Memory that Redis may use; 0 is unlimited."
+    yield from _number(GaugeMetricFamily, "redis_memory_max_bytes", text, redis.memory_max_bytes)
 
 
 def _gauge(name: str, text: str, value: float, **labels: str) -> Metric:
     return _family(GaugeMetricFamily, name, text, tuple(labels), [(tuple(labels.values()), float(value))])
 
 
-def _told(kind: type[Metric], name: str, text: str, value: object) -> Iterator[Metric]:
-    """A family of one number; nothing where nobody has told it."""
+def _number(kind: type[Metric], name: str, text: str, value: object) -> Iterator[Metric]:
+    """Yield a metric of one number; nothing where there is no number."""
     if isinstance(value, int | float):
         yield _family(kind, name, text, (), [((), float(value))])
 
 
 def _bounded(name: str, text: str, label: str, counts: object, known: Iterable[str]) -> Metric:
-    """Counts by a label that has no other values than the known ones, and one for all others."""
+    """Return counts by a label with a bounded set of values; all others are counted as one."""
     samples, known = _Samples(), frozenset(known)
     for value, count in _numbers(counts).items():
         samples.add((value if value in known else OTHER,), count)
     return _family(CounterMetricFamily, name, text, (label,), samples.items())
 
 
-def _lag(name: str, text: str, told: object) -> Iterator[Metric]:
-    lags = Histogram.read(told)
+def _lag(name: str, text: str, buckets: object) -> Iterator[Metric]:
+    lags = Histogram.read(buckets)
     if lags is not None:
         family = HistogramMetricFamily(f"snakemap_{name}", text)
         family.add_metric((), lags.buckets(), lags.sum)
@@ -355,8 +355,8 @@ def _family(
     return family
 
 
-def _numbers(told: object) -> dict[str, float]:
-    """The numbers of an object, by name; nothing else of it, as another version of us may tell other things."""
-    if not isinstance(told, Mapping):
+def _numbers(report: object) -> dict[str, float]:
+    """Return the numbers of a report by name; other values are ignored, another version may report them."""
+    if not isinstance(report, Mapping):
         return {}
-    return {str(key): value for key, value in told.items() if isinstance(value, int | float)}
+    return {str(key): value for key, value in report.items() if isinstance(value, int | float)}

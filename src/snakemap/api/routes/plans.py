@@ -1,4 +1,4 @@
-"""The routes that tell which plans there are, so that a client can make a form."""
+"""Routes that list blueapi's plans, with the schemas for a form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from snakemap.api.auth import token_of
 from snakemap.api.error_responses import refusals
 from snakemap.api.models import Tag
-from snakemap.api.routes.runs import Here, service
+from snakemap.api.routes.runs import ServiceDep, service_of
 from snakemap.blueapi.client import Plan
 from snakemap.errors import BlueapiFailed, BlueapiForbids, BlueapiUnavailable, PlanNotFound
 
@@ -21,9 +21,9 @@ plans = APIRouter(
     tags=[Tag.PLANS],
     responses=refusals(
         {
-            BlueapiForbids: "blueapi wants another token, or none will do.",
+            BlueapiForbids: "blueapi refuses the token.",
             BlueapiFailed: "blueapi answered with an error of its own.",
-            BlueapiUnavailable: "blueapi is away, or no blueapi is set.",
+            BlueapiUnavailable: "blueapi cannot be reached, or none is set.",
         }
     ),
 )
@@ -48,16 +48,16 @@ class PlanModel(BaseModel):
 
 
 def _token(request: Request) -> str:
-    return token_of(request, service(request).settings)
+    return token_of(request, service_of(request).settings)
 
 
 Token = Annotated[str, Depends(_token)]
 
 
 @plans.get("/plans", summary="List plans", response_model=list[PlanModel])
-async def list_plans(here: Here, token: Token) -> list[PlanModel]:
-    """The plans that blueapi offers, by name; POST /api/runs/{uid}/again starts one with parameters exchanged."""
-    return [_told(plan) for plan in await here.control.blueapi.plans(token=token)]
+async def list_plans(service: ServiceDep, token: Token) -> list[PlanModel]:
+    """The plans that blueapi offers, by name; POST /api/runs/{uid}/again starts one with other parameters."""
+    return [_model(plan) for plan in await service.control.blueapi.plans(token=token)]
 
 
 @plans.get(
@@ -68,12 +68,12 @@ async def list_plans(here: Here, token: Token) -> list[PlanModel]:
 )
 async def one_plan(
     name: Annotated[str, Path(description="Of a plan.", max_length=200, examples=["grid_scan"])],
-    here: Here,
+    service: ServiceDep,
     token: Token,
 ) -> PlanModel:
     """One plan."""
-    return _told(await here.control.plan(name, token=token))
+    return _model(await service.control.plan(name, token=token))
 
 
-def _told(plan: Plan) -> PlanModel:
+def _model(plan: Plan) -> PlanModel:
     return PlanModel(name=plan.name, description=plan.description, parameters=plan.schema)

@@ -1,4 +1,4 @@
-"""The routes of random data, for developing a client where there is no beamline."""
+"""Routes of synthetic data, for developing a client without a beamline."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from PIL import Image
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from snakemap.api.error_responses import Responses, refusals
-from snakemap.api.middleware.etags import known_of, version_of
+from snakemap.api.middleware.etags import content_hash, parse_etags
 from snakemap.api.models import MapsModel, Pair, Tag
-from snakemap.api.routes.runs import MAPS, As, Here, IfNoneMatch, versioned
+from snakemap.api.routes.runs import MAPS, As, IfNoneMatch, ServiceDep, versioned
 from snakemap.api.streaming import refuse
 from snakemap.errors import Busy, RequestRefused
 from snakemap.live.run_cache import WrittenBytes
@@ -39,7 +39,7 @@ random = APIRouter(
     prefix="/api/random",
     tags=[Tag.DEMO],
     responses=refusals(
-        {RequestRefused: "A parameter that cannot be used.", Busy: "Too many random data are being made."}
+        {RequestRefused: "A parameter is invalid.", Busy: "Too many requests for synthetic data at one time."}
     ),
 )
 
@@ -56,22 +56,26 @@ FrameShape = Annotated[
 Rate = Annotated[float, Query(description="Points a second.", ge=RATE_MIN_HZ, le=RATE_MAX_HZ)]
 
 
-class Picture(StrEnum):
-    """How a frame is written."""
+class FrameFormat(StrEnum):
+    """File format of a frame."""
 
     JSON = "json"
     NPY = "npy"
     PNG = "png"
 
 
-MEDIA_TYPES = {Picture.JSON: "application/json", Picture.NPY: "application/octet-stream", Picture.PNG: "image/png"}
+MEDIA_TYPES = {
+    FrameFormat.JSON: "application/json",
+    FrameFormat.NPY: "application/octet-stream",
+    FrameFormat.PNG: "image/png",
+}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 FRAMES: Responses = {
     200: {
-        "content": {MEDIA_TYPES[Picture.NPY]: BINARY, MEDIA_TYPES[Picture.PNG]: BINARY},
-        "description": "JSON, an array of NumPy, or a picture.",
+        "content": {MEDIA_TYPES[FrameFormat.NPY]: BINARY, MEDIA_TYPES[FrameFormat.PNG]: BINARY},
+        "description": "JSON, a NumPy array, or an image.",
     },
-    304: {"description": "The same frame as that of the ETag in If-None-Match."},
+    304: {"description": "Unchanged since the ETag in If-None-Match."},
 }
 
 
@@ -85,22 +89,24 @@ class FrameModel(BaseModel):
 
 @random.get("/frame", summary="A random frame", response_model=FrameModel, responses=FRAMES)
 async def random_frame(
-    here: Here,
+    service: ServiceDep,
     shape: FrameShape = "1216x1936",
     seed: Seed = 0,
     dtype: Dtype = "uint8",
-    form: Annotated[Picture, Query(alias="format", description="`png` is for uint8 and uint16.")] = Picture.JSON,
+    form: Annotated[
+        FrameFormat, Query(alias="format", description="`png` is for uint8 and uint16.")
+    ] = FrameFormat.JSON,
     point: Annotated[int, Query(description="Of a scan of 60x60, from 0.", ge=0, lt=SCANNED[0] * SCANNED[1])] = 2567,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """A frame of a simulated camera: three bright patches over a dim background, as the regions of the instrument."""
-    if form is Picture.PNG and dtype not in ("uint8", "uint16"):
-        raise RequestRefused(f"a PNG holds uint8 or uint16, and no {dtype}")
-    version = version_of(shape, str(seed), dtype, form, str(point))
-    if {version, "*"} & known_of(if_none_match):
+    """A frame of a simulated camera: three bright patches, at the regions of the instrument, over a dim background."""
+    if form is FrameFormat.PNG and dtype not in ("uint8", "uint16"):
+        raise RequestRefused(f"a PNG holds uint8 or uint16, not {dtype}")
+    version = content_hash(shape, str(seed), dtype, form, str(point))
+    if {version, "*"} & parse_etags(if_none_match):
         return versioned(WrittenBytes(version, None))
     size = shape_from_text(shape)
-    body = await here.scenes.draw(lambda: _written(frame(size, seed, dtype, point), form))
+    body = await service.synthetic.draw(lambda: _written(frame(size, seed, dtype, point), form))
     return Response(
         body, media_type=MEDIA_TYPES[form], headers={"ETag": f'"{version}"', "Cache-Control": "max-age=3600"}
     )
@@ -108,19 +114,19 @@ async def random_frame(
 
 @random.get("/map", summary="Random maps, which may grow", response_model=MapsModel, responses=MAPS)
 async def random_map(
-    here: Here,
+    service: ServiceDep,
     shape: Shape = "60x60",
     seed: Seed = 0,
     points: Annotated[
-        int | None, Query(description="Visited along the snake, at most. Default: all.", ge=0, le=POINTS_MAX)
+        int | None, Query(description="Points measured along the snake, at most. Default: all.", ge=0, le=POINTS_MAX)
     ] = None,
     rate_hz: Annotated[
-        float | None, Query(description="Grows by so many points a second.", ge=RATE_MIN_HZ, le=RATE_MAX_HZ)
+        float | None, Query(description="Points a second by which it grows.", ge=RATE_MIN_HZ, le=RATE_MAX_HZ)
     ] = None,
     since: Annotated[
         float | None,
         Query(
-            description="When a map that grows began, in seconds since 1970. Default: when the server started.",
+            description="Start of a growing map, in seconds since 1970. Default: when the server started.",
             ge=0,
             le=1e11,
         ),
@@ -128,50 +134,50 @@ async def random_map(
     form: As = MapFormat.JSON,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Maps as those of a run; with `rate_hz` they grow as time passes. Their cursor counts the points."""
-    scene = here.scenes.scene(shape_from_text(shape), seed)
+    """Maps in the format of a run's maps; with `rate_hz` they grow as time passes. Their cursor counts the points."""
+    scene = service.synthetic.scene(shape_from_text(shape), seed)
     visited = scene.points if points is None else min(points, scene.points)
     if rate_hz is not None:
-        grown = (time.time() - (here.started if since is None else since)) * rate_hz
+        grown = (time.time() - (service.started if since is None else since)) * rate_hz
         visited = min(visited, max(0, math.floor(grown)))
     version = f"{visited}-0"
-    if {version, "*"} & known_of(if_none_match):
+    if {version, "*"} & parse_etags(if_none_match):
         return versioned(WrittenBytes(version, None), form)
-    body = await here.scenes.draw(lambda: written(scene.run(visited), form))
+    body = await service.synthetic.draw(lambda: written(scene.run(visited), form))
     return versioned(WrittenBytes(version, body), form)
 
 
-class _Asked(BaseModel):
-    """What a WebSocket may ask for, checked as the parameters of a route are."""
+class _Query(BaseModel):
+    """Parameters of the WebSocket."""
 
     shape: str = Field("60x60", pattern=f"^{SIDE}x{SIDE}$")
     rate_hz: float = Field(10.0, ge=RATE_MIN_HZ, le=RATE_MAX_HZ)
     seed: int = Field(0, ge=0, lt=2**32)
 
 
-ASKED = TypeAdapter(_Asked)
+QUERY = TypeAdapter(_Query)
 
 
 @random.websocket("/documents")
-async def random_documents(websocket: WebSocket, here: Here) -> None:
-    """A scan as the true stream tells it, at its own pace; then it is closed with code 1000."""
+async def random_documents(websocket: WebSocket, service: ServiceDep) -> None:
+    """A scan in the format of the document stream, at its own pace; then the socket is closed with code 1000."""
     try:
-        asked = ASKED.validate_python(dict(websocket.query_params))
+        asked = QUERY.validate_python(dict(websocket.query_params))
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
-        told = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems)
-        await refuse(websocket, RequestRefused(told))
+        text = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems)
+        await refuse(websocket, RequestRefused(text))
         return
-    scene = here.scenes.scene(shape_from_text(asked.shape), asked.seed)
-    await here.streams.serve(websocket, scene.entries(asked.rate_hz))
+    scene = service.synthetic.scene(shape_from_text(asked.shape), asked.seed)
+    await service.streams.serve(websocket, scene.entries(asked.rate_hz))
 
 
-def _written(pixels: npt.NDArray[np.generic], form: Picture) -> bytes:
-    if form is Picture.JSON:
-        told: dict[str, Any] = {"shape": pixels.shape, "dtype": pixels.dtype.name, "values": pixels}
-        return orjson.dumps(told, option=orjson.OPT_SERIALIZE_NUMPY)
+def _written(pixels: npt.NDArray[np.generic], form: FrameFormat) -> bytes:
+    if form is FrameFormat.JSON:
+        content: dict[str, Any] = {"shape": pixels.shape, "dtype": pixels.dtype.name, "values": pixels}
+        return orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
     buffer = io.BytesIO()
-    if form is Picture.NPY:
+    if form is FrameFormat.NPY:
         np.save(buffer, pixels, allow_pickle=False)
     else:
         Image.fromarray(pixels).save(buffer, "png")

@@ -1,4 +1,4 @@
-"""The API's routes of runs and their maps, and those for whoever looks after it."""
+"""Routes of runs and their maps, and the health checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from snakemap import __version__
 from snakemap.api.error_responses import Refusals, Responses, refusals
-from snakemap.api.middleware.etags import known_of, version_of
+from snakemap.api.middleware.etags import content_hash, parse_etags
 from snakemap.api.models import Health, MapsModel, Readiness, RunModel, Tag
 from snakemap.api.service import Service
 from snakemap.errors import RequestRefused, RunNotFound, StoreUnavailable
@@ -25,9 +25,9 @@ __all__ = [
     "UID_MAX",
     "UNUSABLE",
     "As",
-    "Here",
     "IfNoneMatch",
     "Of",
+    "ServiceDep",
     "Uid",
     "meta",
     "router",
@@ -37,9 +37,9 @@ __all__ = [
 UID_MAX = 200
 RUNS_MAX = 10_000
 
-UNUSABLE: Refusals = {RequestRefused: "A parameter that cannot be used.", StoreUnavailable: "Redis is away."}
+UNUSABLE: Refusals = {RequestRefused: "A parameter is invalid.", StoreUnavailable: "Redis cannot be reached."}
 NO_RUN: Refusals = {RunNotFound: "No such run is in the store, or the run has no such source."}
-NOT_MODIFIED: Responses = {304: {"description": "Nothing has come since the ETag in If-None-Match."}}
+NOT_MODIFIED: Responses = {304: {"description": "Unchanged since the ETag in If-None-Match."}}
 MAPS: Responses = {
     200: {
         "content": {MapFormat.NPZ.media_type: {"schema": {"type": "string", "format": "binary"}}},
@@ -52,15 +52,15 @@ router = APIRouter(prefix="/api", responses=refusals(UNUSABLE))
 meta = APIRouter(tags=[Tag.META])
 
 
-def service(connection: HTTPConnection) -> Service:
-    """The service of the application that a request or a WebSocket came to."""
+def service_of(connection: HTTPConnection) -> Service:
+    """Return the service of the application."""
     return connection.app.state.service
 
 
-Here = Annotated[Service, Depends(service)]
+ServiceDep = Annotated[Service, Depends(service_of)]
 Uid = Annotated[
     str,
-    Path(description="Of a run; `latest` is the newest that was taken.", max_length=UID_MAX, examples=["latest"]),
+    Path(description="Of a run; `latest` is the newest measured one.", max_length=UID_MAX, examples=["latest"]),
 ]
 As = Annotated[MapFormat, Query(alias="format", description="`npz` is an archive of NumPy arrays.")]
 Of = Annotated[str, Query(description="One of the answer's `sources`; empty is the main one.", max_length=500)]
@@ -71,21 +71,21 @@ RUNS = TypeAdapter(list[RunModel])
 
 @router.get("/runs", summary="List runs", tags=[Tag.RUNS], response_model=list[RunModel], responses=NOT_MODIFIED)
 async def runs(
-    here: Here,
-    count: Annotated[int, Query(description="The newest so many.", ge=1, le=RUNS_MAX)] = RUNS_MAX,
+    service: ServiceDep,
+    count: Annotated[int, Query(description="At most so many, the newest.", ge=1, le=RUNS_MAX)] = RUNS_MAX,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The runs in the store, newest first."""
-    told = orjson.dumps(RUNS.dump_python(RUNS.validate_python(await here.store.summaries(count=count)), mode="json"))
-    version = version_of(told)
-    known = known_of(if_none_match)
-    return versioned(WrittenBytes(version, None if version in known or "*" in known else told))
+    body = orjson.dumps(RUNS.dump_python(RUNS.validate_python(await service.store.summaries(count=count)), mode="json"))
+    version = content_hash(body)
+    known = parse_etags(if_none_match)
+    return versioned(WrittenBytes(version, None if version in known or "*" in known else body))
 
 
 @router.get("/runs/{uid}", summary="One run", tags=[Tag.RUNS], response_model=RunModel, responses=refusals(NO_RUN))
-async def run(uid: Uid, here: Here) -> Any:
+async def run(uid: Uid, service: ServiceDep) -> Any:
     """One run; `latest` is the newest."""
-    return await here.summary(uid)
+    return await service.summary(uid)
 
 
 @router.get(
@@ -96,13 +96,13 @@ async def run(uid: Uid, here: Here) -> Any:
     responses={**refusals(NO_RUN), **MAPS},
 )
 async def run_maps(
-    uid: Uid, here: Here, form: As = MapFormat.JSON, source: Of = "", if_none_match: IfNoneMatch = None
+    uid: Uid, service: ServiceDep, form: As = MapFormat.JSON, source: Of = "", if_none_match: IfNoneMatch = None
 ) -> Response:
     """The maps of a run as they are now; the cursor is their version."""
-    return versioned(await here.maps(uid, form, source=source, known=known_of(if_none_match)), form)
+    return versioned(await service.maps(uid, form, source=source, known=parse_etags(if_none_match)), form)
 
 
-@meta.get("/healthz", summary="Is the process there", response_model=Health)
+@meta.get("/healthz", summary="Liveness", response_model=Health)
 async def healthz() -> Health:
     """The process answers."""
     return Health(version=__version__)
@@ -110,20 +110,20 @@ async def healthz() -> Health:
 
 @meta.get(
     "/readyz",
-    summary="Can data come through",
+    summary="Readiness",
     response_model=Readiness,
     response_model_exclude_none=True,
-    responses={503: {"model": Readiness, "description": "They cannot."}},
+    responses={503: {"model": Readiness, "description": "Not ready."}},
 )
-async def readyz(here: Here, response: Response) -> Readiness:
-    """Whether data can come through; 503, and what is wrong, when they cannot."""
-    readiness = await here.readiness()
+async def readyz(service: ServiceDep, response: Response) -> Readiness:
+    """Whether Redis, worker and broker are ready; 503, and the problem, when they are not."""
+    readiness = await service.readiness()
     response.status_code = 200 if readiness.ready else 503
     return readiness
 
 
 def versioned(found: WrittenBytes, form: MapFormat = MapFormat.JSON) -> Response:
-    """An answer with an ETag; nothing else when the client has it already."""
+    """Return a response with an ETag; 304 when the client has this version."""
     headers = {"Cache-Control": "no-cache", "ETag": f'"{found.cursor}"'}
     if found.body is None:
         return Response(status_code=304, headers=headers)

@@ -1,4 +1,4 @@
-"""The routes of sessions: an anonymous client has an id that nobody can guess, and finds again what it follows."""
+"""Routes of sessions, which hold the state of an anonymous client under an id that cannot be guessed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 
 from snakemap.api.auth import check_page
 from snakemap.api.error_responses import Refusals, refusals
-from snakemap.api.middleware.etags import known_of, version_of
+from snakemap.api.middleware.etags import content_hash, parse_etags
 from snakemap.api.middleware.rate_limit import address_of
 from snakemap.api.models import Bounds, MapsModel, Pair, Tag
 from snakemap.api.roi_preview import Preview
-from snakemap.api.routes.runs import MAPS, NO_RUN, UID_MAX, UNUSABLE, As, Here, IfNoneMatch, service, versioned
+from snakemap.api.routes.runs import MAPS, NO_RUN, UID_MAX, UNUSABLE, As, IfNoneMatch, ServiceDep, service_of, versioned
 from snakemap.api.session_store import KEPT_S, ApiSession
 from snakemap.core.channels import TOTAL
 from snakemap.core.roi import Roi
@@ -41,13 +41,13 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=ROI_NAME_MAX)]
 Token = Annotated[
     str, Path(alias="id", description="Of the session, as POST gave it.", max_length=100, examples=[TOKEN])
 ]
-NO_SESSION: Refusals = {SessionNotFound: "There is no session of that id (any more)."}
-FOREIGN: Refusals = {OriginRefused: "A web page of another site asks."}
-UNUSABLE_ROI: Refusals = {**UNUSABLE, RoiError: "An ROI that holds no pixel."}
+NO_SESSION: Refusals = {SessionNotFound: "The id is unknown or expired."}
+FOREIGN: Refusals = {OriginRefused: "The request comes from a web page of another site."}
+UNUSABLE_ROI: Refusals = {**UNUSABLE, RoiError: "An ROI without pixels."}
 
 
 class Wanted(BaseModel):
-    """What a session shall be; what is left out stays."""
+    """Attributes of a session; those left out stay."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -65,7 +65,7 @@ class Wanted(BaseModel):
     )
     view: dict[str, Any] = Field(
         default={},
-        description=f"Whatever the client wants to find again, at most {VIEW_BYTES_MAX} bytes.",
+        description=f"Free JSON value of the client, at most {VIEW_BYTES_MAX} bytes.",
         examples=[{"zoom": 2}],
     )
 
@@ -75,13 +75,13 @@ class Wanted(BaseModel):
         try:
             size = len(orjson.dumps(value))
         except orjson.JSONEncodeError as error:
-            raise ValueError(f"it cannot be kept: {error}") from None
+            raise ValueError(f"it cannot be stored: {error}") from None
         if size > VIEW_BYTES_MAX:
             raise ValueError(f"it has {size:,} bytes as JSON, and at most {VIEW_BYTES_MAX:,} are kept")
         return value
 
-    def told(self) -> dict[str, Any]:
-        """What was said, and no default.
+    def changes(self) -> dict[str, Any]:
+        """Return the attributes that were set, without defaults.
 
         Raises:
             RoiError: when an ROI holds no pixel, or has the name of the total.
@@ -94,38 +94,36 @@ class Wanted(BaseModel):
 
 
 class SessionModel(BaseModel):
-    """A session; its id is the only key to it, so keep it as a password."""
+    """A session; its id is the only key to it, so store it like a password."""
 
     id: str = Field(examples=[TOKEN])
     follow: str = Field(description="Uid of a run, or `latest`.", examples=["latest"])
     source: str = Field(description="As the maps name it; empty is the main one.", examples=[""])
     rois: dict[str, Bounds] = Field(description="`[y0, y1, x0, x1]` by name.", examples=[ROIS])
-    view: dict[str, Any] = Field(description="The client's own.", examples=[{"zoom": 2}])
-    expires_in_s: int = Field(description="Seconds without any use after which it is forgotten.", examples=[KEPT_S])
+    view: dict[str, Any] = Field(description="Free JSON value of the client.", examples=[{"zoom": 2}])
+    expires_in_s: int = Field(description="Seconds without use after which it expires.", examples=[KEPT_S])
 
 
 class RoiCounts(BaseModel):
-    """One ROI of a frame."""
+    """Counts over one ROI of a frame."""
 
     bounds: Bounds = Field(description="`[y0, y1, x0, x1]`.", examples=[[610, 760, 95, 245]])
-    counts: float | None = Field(
-        description="Null when there are none to tell; `trouble` says why.", examples=[15_300.0]
-    )
-    trouble: str = Field(description="Empty when all is well.", examples=[""])
+    counts: float | None = Field(description="Null when they are unknown; `trouble` says why.", examples=[15_300.0])
+    trouble: str = Field(description="Empty when there are counts.", examples=[""])
 
 
 class RoisModel(BaseModel):
     """The newest preview frame of a run, summed over ROIs.
 
-    The worker keeps a preview of one frame every now and then, not of every point, and makes large frames smaller: each
-    of its pixels is then the mean, as a whole number where the detector has whole numbers, of a block of detector
-    pixels. `exact` tells whether these are the counts of the frame itself. The maps have the exact sums of every point.
+    The worker stores a preview of a frame now and then, not of every point, and reduces large frames: each pixel of the
+    preview is then the mean of a block of detector pixels, rounded where the detector has integers. `exact` is true
+    when the counts are those of the frame itself. The maps have the exact sums of every point.
     """
 
     run: str = Field(description="Uid.", examples=["c2b8eafc-390c-4d1a-be80-23f2a976cfe1"])
     source: str = Field(description="The camera.", examples=["camera"])
-    seq_num: int | None = Field(description="Of the point whose frame it is.", examples=[63])
-    time: float | None = Field(description="When it was kept, in seconds since 1970.", examples=[1795461238.1])
+    seq_num: int | None = Field(description="Of the point of the frame.", examples=[63])
+    time: float | None = Field(description="When it was stored, in seconds since 1970.", examples=[1795461238.1])
     frame_shape: Pair = Field(description="Of the detector: rows and columns.", examples=[[1216, 1936]])
     block: int = Field(
         description="Side in detector pixels of the block that one preview pixel is the mean of.", examples=[4]
@@ -136,11 +134,11 @@ class RoisModel(BaseModel):
     )
 
 
-def _page_of_ours(request: Request) -> None:
-    check_page(request, service(request).settings)
+def _check_page(request: Request) -> None:
+    check_page(request, service_of(request).settings)
 
 
-Ours = Depends(_page_of_ours)
+AllowedPage = Depends(_check_page)
 
 
 @sessions.post(
@@ -148,7 +146,7 @@ Ours = Depends(_page_of_ours)
     summary="Begin a session",
     status_code=201,
     response_model=SessionModel,
-    dependencies=[Ours],
+    dependencies=[AllowedPage],
     responses=refusals(
         {
             **FOREIGN,
@@ -159,72 +157,74 @@ Ours = Depends(_page_of_ours)
     ),
 )
 async def begin(
-    here: Here,
+    service: ServiceDep,
     request: Request,
     response: Response,
     address: Annotated[str, Depends(address_of)],
     wanted: Annotated[Wanted | None, Body()] = None,
 ) -> SessionModel:
-    """Begins a session; its id is drawn by the server, and told once.
+    """Begins a session; the server chooses its id, and returns it only service.
 
-    It is forgotten when nobody has used it for a day.
+    It expires after a day without use.
     """
-    visitor = await here.visitors.create(address, (wanted or Wanted()).told())
-    response.headers["Location"] = f"{request.scope['root_path']}/api/sessions/{visitor.token}"
+    session = await service.sessions.create(address, (wanted or Wanted()).changes())
+    response.headers["Location"] = f"{request.scope['root_path']}/api/sessions/{session.token}"
     response.headers["Cache-Control"] = "no-store"
-    return _model(visitor)
+    return _model(session)
 
 
 @sessions.get(
     "/sessions/{id}", summary="Look at a session", response_model=SessionModel, responses=refusals(NO_SESSION)
 )
-async def look(token: Token, here: Here, response: Response) -> SessionModel:
+async def look(token: Token, service: ServiceDep, response: Response) -> SessionModel:
     """A session as it is."""
     response.headers["Cache-Control"] = "no-store"
-    return _model(await here.visitors.use(token))
+    return _model(await service.sessions.use(token))
 
 
 @sessions.patch(
     "/sessions/{id}",
     summary="Change a session",
     response_model=SessionModel,
-    dependencies=[Ours],
+    dependencies=[AllowedPage],
     responses=refusals({**NO_SESSION, **FOREIGN, **UNUSABLE_ROI}),
 )
-async def change(token: Token, wanted: Wanted, here: Here, response: Response) -> SessionModel:
-    """Changes what was said of a session, each as a whole; the rest stays."""
+async def change(token: Token, wanted: Wanted, service: ServiceDep, response: Response) -> SessionModel:
+    """Replaces the given attributes of a session, each as a whole; the others stay."""
     response.headers["Cache-Control"] = "no-store"
-    return _model(await here.visitors.use(token, wanted.told()))
+    return _model(await service.sessions.use(token, wanted.changes()))
 
 
 @sessions.delete(
     "/sessions/{id}",
     summary="End a session",
     status_code=204,
-    dependencies=[Ours],
+    dependencies=[AllowedPage],
     responses=refusals({**NO_SESSION, **FOREIGN}),
 )
-async def end(token: Token, here: Here) -> None:
+async def end(token: Token, service: ServiceDep) -> None:
     """Ends a session."""
-    await here.visitors.forget(token)
+    await service.sessions.forget(token)
 
 
 @sessions.get(
     "/sessions/{id}/maps",
-    summary="Maps of what a session follows",
+    summary="Maps of a session's run",
     response_model=MapsModel,
     responses={**refusals({**NO_SESSION, **NO_RUN}), **MAPS},
 )
 async def session_maps(
-    token: Token, here: Here, form: As = MapFormat.JSON, if_none_match: IfNoneMatch = None
+    token: Token, service: ServiceDep, form: As = MapFormat.JSON, if_none_match: IfNoneMatch = None
 ) -> Response:
-    """The maps of what a session follows, as they are now."""
-    visitor = await here.visitors.use(token)
-    uid = await find_uid(here.store, visitor.follow)
-    # what is followed may change, so a cursor alone is no version here
-    salt = version_of(uid, visitor.source)[:8]
-    known = [tag.removesuffix(f"-{salt}") for tag in known_of(if_none_match) if tag == "*" or tag.endswith(f"-{salt}")]
-    found = await here.folds.maps(uid, form, source=visitor.source, known=known)
+    """The maps of the run that a session follows, as they are now."""
+    session = await service.sessions.use(token)
+    uid = await find_uid(service.store, session.follow)
+    # the followed run may change, so a cursor alone is no version here
+    salt = content_hash(uid, session.source)[:8]
+    known = [
+        tag.removesuffix(f"-{salt}") for tag in parse_etags(if_none_match) if tag == "*" or tag.endswith(f"-{salt}")
+    ]
+    found = await service.run_cache.maps(uid, form, source=session.source, known=known)
     return versioned(WrittenBytes(f"{found.cursor}-{salt}", found.body), form)
 
 
@@ -234,15 +234,15 @@ async def session_maps(
     response_model=RoisModel,
     responses=refusals({**NO_SESSION, **NO_RUN, FrameNotFound: "The run has no preview frame (any more)."}),
 )
-async def session_rois(token: Token, here: Here) -> RoisModel:
-    """Counts of the newest preview frame of what a session follows, over the session's ROIs, else over the run's."""
-    visitor = await here.visitors.use(token)
-    run = await here.folds.run(await find_uid(here.store, visitor.follow))
-    if visitor.source and visitor.source not in run.sources:
-        raise RunNotFound(f"run {run.uid[:100]!r} has no {visitor.source[:100]!r}; it has {', '.join(run.sources)}")
-    source = run.source(visitor.source)
-    name, uid, rois = run.name_of(source), run.uid, visitor.rois or dict(source.rois)
-    kept = await here.store.frame(uid, "" if source is run.main else name)
+async def session_rois(token: Token, service: ServiceDep) -> RoisModel:
+    """Counts of the newest preview frame of the followed run, over the session's ROIs, else over the run's."""
+    session = await service.sessions.use(token)
+    run = await service.run_cache.run(await find_uid(service.store, session.follow))
+    if session.source and session.source not in run.sources:
+        raise RunNotFound(f"run {run.uid[:100]!r} has no {session.source[:100]!r}; it has {', '.join(run.sources)}")
+    source = run.source(session.source)
+    name, uid, rois = run.name_of(source), run.uid, session.rois or dict(source.rois)
+    kept = await service.store.frame(uid, "" if source is run.main else name)
     if kept is None or "frame_shape" not in kept[1]:
         raise FrameNotFound(f"there is no preview frame of {name or 'this run'} (any more)")
     pixels, about = kept
@@ -266,16 +266,16 @@ def _counts(preview: Preview, name: str, bounds: tuple[int, int, int, int]) -> R
     except RoiError as trouble:
         return RoiCounts(bounds=list(bounds), counts=None, trouble=str(trouble))
     if not math.isfinite(counts):
-        return RoiCounts(bounds=list(bounds), counts=None, trouble="a pixel of it is no number")
+        return RoiCounts(bounds=list(bounds), counts=None, trouble="a pixel of the ROI is NaN")
     return RoiCounts(bounds=list(bounds), counts=counts, trouble="")
 
 
-def _model(visitor: ApiSession) -> SessionModel:
+def _model(session: ApiSession) -> SessionModel:
     return SessionModel(
-        id=visitor.token,
-        follow=visitor.follow,
-        source=visitor.source,
-        rois={name: list(bounds) for name, bounds in visitor.rois.items()},
-        view=visitor.view,
+        id=session.token,
+        follow=session.follow,
+        source=session.source,
+        rois={name: list(bounds) for name, bounds in session.rois.items()},
+        view=session.view,
         expires_in_s=KEPT_S,
     )
