@@ -77,7 +77,7 @@ def _play(settings: Settings, recording: Recording, *, speed: float, new_uid: bo
 
 
 def _chosen(recording: Recording, renewal: RunRewriter | None) -> Iterator[Recorded]:
-    """Yield what is sent: all but our own notes that a run is settled, which the worker makes when it has seen to that."""
+    """Yield the documents to publish: all but ``settled``, which the worker adds itself."""
     for message in recording.messages():
         if message.body.get("name") == SETTLED:
             continue

@@ -68,7 +68,7 @@ def command(settings: Settings, *, dev: bool = False, log_level: str = "info") -
 
 
 def origins(settings: Settings) -> list[str]:
-    """Return hosts whose pages may open a session: those that were named, ours, and this machine's when we listen there."""
+    """Return the hosts whose pages may open a session: the configured ones, and the names of this server."""
     local = ("localhost", "127.0.0.1") if settings.host in THIS_MACHINE else ()
     # Bokeh cannot read an address with colons
     ours = [authority(host, settings.port) for host in (settings.host, *local) if ":" not in host]
@@ -81,7 +81,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def _kept_key(state_dir: Path) -> str:
-    """Return the key of this state directory, made on first use, whole from the first moment, and readable by us alone."""
+    """Return the key of this state directory, created atomically on first use, readable by this user only."""
     path, new = state_dir / "secret-key", state_dir / f"secret-key.{os.getpid()}"
     try:
         make_private(state_dir)

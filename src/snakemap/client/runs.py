@@ -200,7 +200,7 @@ class Run:
                 yield told(line)
 
     def follow(self, *, after: str = "", patience_s: float = PATIENCE_S) -> Iterator[StreamMessage]:
-        """Yield its documents from the beginning, and those that come, until it has ended and no point is to come any more.
+        """Yield its documents from the beginning, and new ones as they arrive, until the run is settled.
 
         A connection that is lost is made again, and goes on after the last document that came.
 

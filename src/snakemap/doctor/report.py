@@ -69,7 +69,7 @@ def as_json(findings: Iterable[Finding]) -> str:
 
 
 def _text(finding: Finding) -> str:
-    """Return what was found, with the settings to look at where it is not well; what a file is called stays on one line."""
+    """Return the printable text of a finding, with its settings unless it is ok."""
     text = "".join(letter if letter.isprintable() else "?" for letter in finding.text)
     told = ", ".join(map(variable, finding.settings))
     return text if finding.mark is Mark.OK or not told or told in text else f"{text} ({told})"

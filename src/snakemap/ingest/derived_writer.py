@@ -55,7 +55,7 @@ class DerivedWriter:
         await self._waiting.join()
 
     def wrote(self, page: Mapping[str, Any]) -> bool:
-        """Return whether it was us who put a page of sums into the store, lately, and not a recording that is played again."""
+        """Return whether this worker wrote a page of sums lately; else it comes from a replayed recording."""
         return _mark(page) in self._wrote
 
     async def write(self) -> None:
@@ -97,7 +97,7 @@ class DerivedWriter:
                 self.lags.written(summed.piece, at=at)
 
     def _documents(self, group: Sequence[SummedData]) -> list[Document]:
-        """Return our descriptor, as long as the run has none, one page of what is still wanted, and remarks that are new."""
+        """Return the derived descriptor if the run has none, one page of the sums still needed, and new remarks."""
         feed, time = group[0].feed, self.tally.clock.now()
         uid = feed.described
         descriptor = None if uid else feed.describe(group[0], time=time)
@@ -150,7 +150,7 @@ def _by_feed(together: Sequence[SummedData]) -> list[list[SummedData]]:
 
 
 def still_wanted(ledger: FrameLedger, piece: Piece) -> list[Piece]:
-    """Return those parts of a piece taken off the ledger whose points have not been read or announced otherwise meanwhile."""
+    """Return the parts of a row range whose points have not been read or announced again meanwhile."""
     ledger.put_back(piece)
     parts: list[Piece] = []
     while (part := ledger.pending(limit=piece.count)) is not None:

@@ -118,7 +118,7 @@ class Listener:
         self._order.forget(run)
 
     def _read(self, frames: Sequence[Delivery]) -> tuple[list[Message], list[tuple[Delivery, str]]]:
-        """Return what a batch says, in order, and what of it does not go into the store, with the reason; that is counted."""
+        """Return the messages of a batch in order, and count those that are not stored, with the reason."""
         messages: list[Message] = []
         unread: list[tuple[Delivery, str]] = []
         for frame in frames:

@@ -39,7 +39,7 @@ def lost_because(run: Run, later: Iterable[Run], *, tally: WorkerStats, listenin
 
 
 def _replaces(other: Run, run: Run) -> bool:
-    """Return whether a later run is proof that this one is over: one task makes nested runs, but two tasks never overlap."""
+    """Return whether a later run proves that this one is over: tasks never overlap, but runs of one task may nest."""
     if not other.task_id or not run.task_id or other.task_id == run.task_id:
         return False
     return other.start.get("instrument") == run.start.get("instrument")

@@ -39,7 +39,7 @@ def regions_of(
     frame_shape: tuple[int, int],
     source: MapSource | None = None,
 ) -> RoiSelection:
-    """Return the ROIs that a run has already, else those that its start document tells, else the setting's, else three bands.
+    """Return the ROIs of a run: its own, else those of its start document, else the setting's, else three bands.
 
     What start document and setting tell is meant for the main source; where it does not fit the frames of another
     camera, three bands serve there, and nobody need be told.

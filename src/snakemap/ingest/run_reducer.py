@@ -283,7 +283,7 @@ class RunReducer:
         return told.trouble if told else feed.regions.trouble if feed.regions else ""
 
     async def _is_quiet(self) -> bool:
-        """Return whether a while brings nothing: a run that was closed too early is settled again when it has really ended."""
+        """Wait for new entries of a run that was closed too early; return whether none arrived."""
         self._wake.clear()
         await self.tally.clock.sleep(self.tally.pace.quiet_s)
         return not self._wake.is_set()

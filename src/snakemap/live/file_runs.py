@@ -103,7 +103,7 @@ class FrameStack:
 
 
 def grid_of(slow: npt.NDArray[np.float64], fast: npt.NDArray[np.float64]) -> tuple[int, int, bool] | None:
-    """Return the grid that positions (points,) of two axes lie on: rows, columns, and whether every second row runs back.
+    """Return the grid of positions (points,) of two axes: rows, columns, and whether every second row is reversed.
 
     >>> rows, columns = np.divmod(np.arange(12.0), 4)
     >>> grid_of(rows, columns), grid_of(rows, np.where(rows % 2, 3 - columns, columns)), grid_of(columns, columns)
@@ -130,7 +130,7 @@ def grid_of(slow: npt.NDArray[np.float64], fast: npt.NDArray[np.float64]) -> tup
 
 
 def is_stack(about: Mapping[str, Any]) -> bool:
-    """Return whether a dataset can become maps: frames of numbers, one behind the other or in rows and columns of points."""
+    """Return whether a dataset can become maps: numeric frames in a sequence, or in rows and columns of points."""
     shape = about["shape"] or []
     if about["values"] != "number" or len(shape) not in (STACK_RANK, GRID_RANK) or 0 in shape:
         return False
@@ -290,7 +290,7 @@ async def _on_grid(looker: FileInspector, stack: FrameStack) -> FrameStack:
 
 
 async def _in_rows(looker: FileInspector, stack: FrameStack, about: Mapping[str, Any]) -> FrameStack:
-    """Return a stack in rows and columns of points is a grid; its axes are those that the file names for these dimensions."""
+    """Return the grid of a stack in rows and columns of points, with the axes that the file names."""
     names, ends = [], []
     for number, path in enumerate(about["nexus"]["axes"][:2]):
         try:

@@ -252,7 +252,7 @@ class RunFollower:
                 await asyncio.sleep(RETRY_S)
 
     async def _begin_at(self) -> StreamPosition:
-        """Return the cursor to follow from: fixed before anything is read, so that no run that is read misses what follows."""
+        """Return the cursor to follow from, fixed before any run is read, so that no run misses later entries."""
         if self._place is None:
             latest = await self.store.latest()
             self._place = self._place or StreamPosition(latest, read=latest != BEGINNING)

@@ -79,7 +79,7 @@ class RunHistory:
         self._chapters.clear()
 
     async def run_at(self, uid: str, moment_ms: int, *, onward: Run | None = None) -> Run:
-        """Return a run with what the store had of it at a moment; a state of its own, that no document changes any more.
+        """Return the state of a run at a moment, as an object that later documents do not change.
 
         Args:
             uid: of the run.

@@ -233,7 +233,7 @@ class _Guardian:
             return not self.taken
 
     def pid(self) -> int | None:
-        """Return its process id, to be trusted only while it guards; None when ids mean something else where it lives."""
+        """Return the id of the guarding process; None when it runs in another PID namespace."""
         pid, _, namespace = self.path.read_text().partition(" ")
         return int(pid) if pid and namespace == _pid_namespace() else None
 
@@ -271,7 +271,7 @@ def _told_to_stop() -> bool:
 
 
 def _everyone_has_gone(directory: Path, users: int) -> bool:
-    """Return whether no user is left; then the door stays shut until we are gone, and whoever comes next starts anew."""
+    """Return whether no user is left; then the lock is kept until exit, and the next user starts a new server."""
     door = _open(directory / "door")
     if not _locked(door):
         os.close(door)

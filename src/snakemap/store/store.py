@@ -175,7 +175,7 @@ class Store:
         return [cursor.decode() for cursor in cursors]
 
     async def read(self, after: str = "0", *, count: int = 1000, until: str = "+") -> list[Entry]:
-        """Return the next entries after a cursor, at most ``count``, none beyond ``until``; empty when there are no more.
+        """Return the next entries after a cursor, at most ``count``, none beyond ``until``; empty at the end.
 
         Raises:
             CursorError: when a cursor is none.
@@ -211,7 +211,7 @@ class Store:
     async def raw(
         self, *, after: str = "", until: str = "+", count: int = 500, newest_first: bool = False
     ) -> list[Raw]:
-        """Return some entries as they are stored; :meth:`read` for who does not want to know what is in their documents.
+        """Return entries as stored, without parsing their documents; otherwise as :meth:`read`.
 
         Args:
             after: cursor that they come after; empty is the beginning.
@@ -323,7 +323,7 @@ class Store:
         return rows[0][0].decode() if rows else BEGINNING
 
     async def span(self) -> tuple[str, str]:
-        """Return the cursors of the oldest entry that is there, and of the newest that ever was; twice that when none is."""
+        """Return the cursors of the oldest stored entry and of the newest ever stored; the latter twice if none is stored."""
         async with self._translated():
             oldest, newest = await self._span(keys=[STREAM])
         return oldest.decode(), newest.decode()
@@ -383,7 +383,7 @@ class Store:
             await self._client.set(frame_key(uid, source), value, px=int(FRAME_KEPT_S * 1000))
 
     async def frame(self, uid: str, source: str = "") -> tuple[npt.NDArray[Any], dict[str, Any]] | None:
-        """Return the newest preview frame of a run (read-only) and what was said of it; None when there is none (any more).
+        """Return the newest preview frame of a run (read-only) and its metadata; None when there is none (any more).
 
         Args:
             uid: of the run.

@@ -142,7 +142,7 @@ class StompSource:
         return 0.0 if arrived is None else time.monotonic() - arrived
 
     async def frames(self) -> AsyncGenerator[list[Delivery]]:
-        """Yield batches of what has arrived, in order, each at least one frame and at most 500; ends with :meth:`close`.
+        """Yield batches of the messages that have arrived, in order, 1 to 500 each; ends with :meth:`close`.
 
         The first call connects. A frame not yet acknowledged when a connection breaks comes again with the next one.
 
