@@ -44,7 +44,7 @@ test-unit: $(READY)  ## two at a time, like the other two
 	$(BIN)/pytest -n 2 --dist loadfile tests/unit
 
 test-integration: $(READY) $(BLUEAPI)/.ready
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --reruns 1 tests/integration  # what is run again is listed
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --reruns 1 tests/integration  # what is run again is listed
 
 test-browser: $(READY) $(BLUEAPI)/.ready
 	$(BIN)/pytest -n 2 --dist loadfile --reruns 2 tests/browser  # what is run again is listed

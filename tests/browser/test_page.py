@@ -336,3 +336,52 @@ def test_each_pane_is_a_page_of_its_own_that_grows(pages: Stack, chromium: Brows
         bright = shown.page.evaluate(background) == "rgb(238, 240, 243)"
         assert (bright, shown.errors) == (theme == "light", [])
         shown.page.close()
+
+
+def test_the_tab_says_how_far_the_run_is_and_the_bell_sounds_when_it_ends(tab: Shown, redis_url: str) -> None:
+    page = tab.page
+    page.evaluate(
+        """() => {
+          window.tones = []
+          const start = OscillatorNode.prototype.start
+          OscillatorNode.prototype.start = function (at) { tones.push(this.frequency.value); return start.call(this, at) }
+        }"""
+    )
+    assert page.title() == "snakemap"
+    run = MadeUpRun(redis_url)
+    run.add(1, 20)
+    tab.wait(lambda: page.title() == "25 % · snakemap")
+    bell = page.get_by_role("button", name=re.compile("when the run ends"))
+    assert bell.get_attribute("aria-pressed") == "false"
+    bell.click()
+    assert bell.get_attribute("aria-pressed") == "true"
+    tab.wait(lambda: page.evaluate("() => tones") == [880])  # what it sounds like
+    run.add(21, 80)
+    run.stop()
+    tab.wait(lambda: page.title() == "complete · snakemap")
+    tab.wait(lambda: page.evaluate("() => tones") == [880, 660, 880])
+
+    second = MadeUpRun(redis_url, seed=2)
+    second.add(1, 8)
+    tab.wait(lambda: page.title() == "10 % · snakemap")
+    bell.click()  # off again
+    second.stop("fail")
+    tab.wait(lambda: page.title() == "failed · snakemap")
+    assert page.evaluate("() => tones") == [880, 660, 880]
+
+
+def test_one_lamp_lists_all_connections_in_sentences(tab: Shown, run: MadeUpRun) -> None:
+    page = tab.page
+    tab.wait(lambda: "Redis" in tab.lights())
+    lamp = page.get_by_title("all connections")
+    assert lamp.inner_text() == tab.lights()[0]  # what works is in the list only
+    assert page.get_by_text("Redis answers").is_hidden()
+    lamp.click()
+    page.get_by_text("Redis answers").wait_for()
+    page.get_by_text("Redis answers").click()  # a press on the list leaves it open
+    assert page.get_by_text("Redis answers").is_visible()
+    page.keyboard.press("Escape")
+    assert page.get_by_text("Redis answers").is_hidden()
+    lamp.click()
+    page.locator(".plan").first.click()
+    page.get_by_text("Redis answers").wait_for(state="hidden")

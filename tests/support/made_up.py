@@ -121,9 +121,9 @@ class MadeUpRun:
         """Return how many points the store had at a moment, in milliseconds since 1970."""
         return max((last for at, last in self._reached if at <= moment_ms), default=0)
 
-    def stop(self) -> None:
-        """Ends the run well."""
-        doc = {"uid": "stop", "run_start": self.uid, "time": time.time(), "exit_status": "success", "num_events": {}}
+    def stop(self, exit_status: str = "success") -> None:
+        """Ends the run."""
+        doc = {"uid": "stop", "run_start": self.uid, "time": time.time(), "exit_status": exit_status, "num_events": {}}
         self._append([Document("stop", doc, run=self.uid)])
 
     def draw(self) -> None:

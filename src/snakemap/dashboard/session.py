@@ -278,6 +278,7 @@ class Session:
         scan_id = run.start.get("scan_id")
         return {
             **state,
+            "uid": run.uid,
             "plan": f"{name} · {scan_id}" if scan_id is not None else name,
             "status": run.status,
             "reason": run.reason,

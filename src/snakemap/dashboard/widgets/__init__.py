@@ -99,7 +99,7 @@ class TopBar(_Connected):
     base = param.String(default="", doc="Where links lead from; empty on our own page, which they are relative to.")
 
     written = ("theme", "left")
-    _esm = script_of("text", "sheets", "connection", "topbar")
+    _esm = script_of("text", "sheets", "connection", "notice", "topbar")
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class
 
 

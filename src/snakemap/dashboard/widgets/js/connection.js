@@ -226,11 +226,20 @@ function outermost(model, view, el) {
   return el
 }
 
+// Title of the browser's tab: no connection, else how far the run is; then the name of the page.
+const tabTitle = {run: "", lost: false, sign: ""}
+function nameTab(change) {
+  Object.assign(tabTitle, change)
+  const {run, lost, sign} = tabTitle
+  const name = document.title.startsWith(sign) ? document.title.slice(sign.length) : document.title
+  tabTitle.sign = lost ? "⚠ no connection · " : run ? `${run} · ` : ""
+  const title = tabTitle.sign + name
+  if (document.title !== title) document.title = title
+}
+
 // title and icon of the browser's tab
 function markTab(lost) {
-  const sign = "⚠ no connection · "
-  const title = document.title.startsWith(sign) ? document.title.slice(sign.length) : document.title
-  document.title = lost ? sign + title : title
+  nameTab({lost: Boolean(lost)})
   let icons = [...document.querySelectorAll('link[rel~="icon"]')]
   if (!icons.length) {
     icons = [document.createElement("link")]

@@ -1,5 +1,6 @@
 // The top bar: which run, how far it is, and whether what is shown can be trusted to be live.
 const CUT = [{name: "no connection", level: "bad", title: "no connection to the server; the page shows old data"}]
+const WRONG = ["bad", "warn"]
 
 export function render({model, view, el}) {
   const bar = document.createElement("header")
@@ -13,15 +14,18 @@ export function render({model, view, el}) {
   const progress = make("div", "progress", bar)
   const track = make("div", "track", progress)
   track.setAttribute("role", "progressbar")
+  track.setAttribute("aria-label", "points of the run")
   const done = make("div", "done", track)
   const figures = make("div", "figures", progress)
-  const lights = make("div", "lights", bar)
-  lights.setAttribute("aria-live", "polite")
+  const left = make("span", "remaining", figures), rest = make("span", "rest", figures)
+  const lamp = connectionLamp(bar)
   const events = make("a", "events", bar)
   events.textContent = "Log"
   events.title = "log of all events, live"
   events.target = "_blank"
   events.href = `${model.base}log`
+  const foreign = model.guest || model.base !== ""
+  const notice = foreign ? null : runNotice(bar)
   const theme = make("button", "theme", bar)
   theme.type = "button"
 
@@ -33,24 +37,27 @@ export function render({model, view, el}) {
     setData(status, "status", state.status ?? "")
     tip(status, state.reason ?? "")
     write(geometry, state.geometry ?? "")
+    tip(geometry, state.geometry ?? "")
     const share = state.expected ? Math.min(1, state.points / state.expected) : state.points ? null : 0
     track.classList.toggle("unknown", share === null)
     done.style.width = `${100 * (share ?? 1)}%`
     track.setAttribute("aria-valuenow", String(Math.round(100 * (share ?? 0))))
-    write(figures, cut?.text ?? state.figures ?? "")
+    // the remaining time is never cut off, and what follows it is
+    const text = cut?.text ?? state.figures ?? "", end = cut ? -1 : text.indexOf(" left · ")
+    write(left, end < 0 ? "" : text.slice(0, end + " left".length))
+    write(rest, end < 0 ? text : text.slice(end + " left".length))
     bar.toggleAttribute("data-cut", Boolean(cut))
     bar.toggleAttribute("data-refused", Boolean(cut?.refused))
-    keyed(lights, cut ? CUT : state.lights ?? [], (_, place) => place, () => make("span", "light"), (node, light) => {
-      setData(node, "level", light.level)
-      tip(node, light.title)
-      write(node, light.name)
-    })
+    lamp(cut ? CUT : state.lights ?? [])
+    if (!foreign) nameTab({run: tabText(state, share)})
+    if (!cut) notice?.(state)
   }
-  const root = document.documentElement, foreign = model.guest || model.base !== ""
-  const wear = (name) => {
+  const root = document.documentElement
+  const applyTheme = (name) => {
     if (!foreign) root.dataset.theme = name
     theme.textContent = name === "dark" ? "☀" : "☾"
     theme.title = name === "dark" ? "Light colors" : "Dark colors"
+    theme.setAttribute("aria-label", theme.title)
   }
   // the cookie lets the server draw the next page in these colors from the start
   const keep = (name) => {
@@ -61,16 +68,62 @@ export function render({model, view, el}) {
     model.theme = model.theme === "dark" ? "light" : "dark"
     if (!foreign) keep(model.theme)
   })
-  model.on("theme", () => wear(model.theme))
+  model.on("theme", () => applyTheme(model.theme))
   model.on("state", fill)
   const asked = foreign ? null : new URLSearchParams(location.search).get("theme")
   const kept = foreign ? null : localStorage.getItem("snakemap-theme")
   const wanted = asked ?? kept ?? model.theme
   if ((wanted === "dark" || wanted === "light") && wanted !== model.theme) model.theme = wanted
   if (kept === "dark" || kept === "light") keep(kept)
-  wear(model.theme)
+  applyTheme(model.theme)
   fill()
-  followConnection({model, view, el, show: (told) => { cut = told; fill() }})
+  followConnection({model, view, el, show: (message) => { cut = message; fill() }})
   el.classList.add("topbar")
   return bar
+}
+
+// One lamp for the connections: the data, and each connection that has a problem. A press lists all of them in sentences.
+function connectionLamp(bar) {
+  const place = make("div", "connections", bar)
+  const button = make("button", "lamps", place)
+  button.type = "button"
+  button.title = "all connections"
+  button.setAttribute("aria-live", "polite")
+  const list = make("div", "lights", place)
+  list.hidden = true
+  const open = (wanted) => {
+    list.hidden = !wanted
+    button.setAttribute("aria-expanded", String(wanted))
+  }
+  open(false)
+  button.addEventListener("click", () => open(list.hidden))
+  place.addEventListener("keydown", (event) => { if (event.key === "Escape") open(false) })
+  place.addEventListener("focusout", (event) => {
+    if (!list.hidden && !place.contains(event.relatedTarget)) open(false)
+  })
+  list.tabIndex = -1  // a press on the list keeps it open
+  return (lights) => {
+    const shown = lights.filter(({level}, place) => place === 0 || WRONG.includes(level))
+    keyed(button, shown, (_, place) => place, () => make("span", "sign"), (node, light) => {
+      setData(node, "level", light.level)
+      write(node, light.name)
+    })
+    keyed(list, lights, (_, place) => place, () => {
+      const entry = make("div", "entry")
+      make("span", "light", entry)
+      make("span", "why", entry)
+      return entry
+    }, (node, light) => {
+      setData(node.firstChild, "level", light.level)
+      write(node.firstChild, light.name)
+      write(node.lastChild, light.title)
+    })
+  }
+}
+
+// What stands before the name of the page in the browser's tab.
+const tabText = ({status, points}, share) => {
+  if (!status) return ""
+  if (status !== "running") return status
+  return share === null ? `${points.toLocaleString("en-US")} points` : `${Math.floor(100 * share)} %`
 }
