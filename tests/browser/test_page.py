@@ -343,8 +343,8 @@ def test_the_tab_says_how_far_the_run_is_and_the_bell_sounds_when_it_ends(tab: S
     page.evaluate(
         """() => {
           window.tones = []
-          const start = OscillatorNode.prototype.start
-          OscillatorNode.prototype.start = function (at) { tones.push(this.frequency.value); return start.call(this, at) }
+          const tone = OscillatorNode.prototype, start = tone.start
+          tone.start = function (at) { tones.push(this.frequency.value); return start.call(this, at) }
         }"""
     )
     assert page.title() == "snakemap"
