@@ -523,7 +523,7 @@ class Beamline:
     Args:
         rois: the instrument's ROIs.
         pace: the worker's patience.
-        habits: what to assume where documents are silent.
+        defaults: what to assume where documents are silent.
         log: makes the log of events of each worker; None for no log.
     """
 
@@ -532,7 +532,7 @@ class Beamline:
         *,
         rois: dict[str, Rectangle] | None = None,
         pace: Timeouts | None = None,
-        habits: ScanDefaults | None = None,
+        defaults: ScanDefaults | None = None,
         log: Callable[[], EventLogFiles] | None = None,
     ) -> None:
         self.clock = FakeClock()
@@ -541,7 +541,7 @@ class Beamline:
         self.broker = FakeBroker()
         self.rois = rois
         self.pace = pace or Timeouts()
-        self.habits = habits or ScanDefaults()
+        self.defaults = defaults or ScanDefaults()
         self.log = log
         self.tally = WorkerStats(self.clock, self.pace)
         self.worker: Worker | None = None
@@ -562,7 +562,7 @@ class Beamline:
         reducer = Reducer(
             self.store,
             ReaderPool(lambda: self.files),
-            habits=self.habits,
+            defaults=self.defaults,
             rois=self.rois,
             tally=self.tally,
             listening_since=lambda: self.broker.since if self.broker.state == "connected" else None,
@@ -619,11 +619,11 @@ async def at_once(work: Callable[[], Any]) -> Any:
     return work()
 
 
-def folded(entries: Iterable[Entry], uid: str, *, habits: ScanDefaults | None = None) -> Run:
+def folded(entries: Iterable[Entry], uid: str, *, defaults: ScanDefaults | None = None) -> Run:
     """A run as anybody sees it who reads the store from its beginning."""
     own = [entry for entry in entries if entry.run == uid]
     start = next(entry for entry in own if entry.name == "start")
-    run = Run(start.doc, habits=habits)
+    run = Run(start.doc, defaults=defaults)
     for entry in own:
         run.apply(Document(entry.name, entry.doc, run=uid, task_id=entry.task_id), cursor=entry.cursor)
     return run

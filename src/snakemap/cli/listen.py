@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import typer
 
 from snakemap.core.cursor import cursor_ms
-from snakemap.core.document_text import gist
+from snakemap.core.document_text import summary_line
 from snakemap.core.documents import Entry
 from snakemap.errors import CursorError, SettingsError, StoreRewound, StoreUnavailable
 from snakemap.live.event_filter import EventFilter
@@ -135,6 +135,6 @@ def line(entry: Entry, *, as_json: bool) -> str:
         return entry.json_line.decode()
     milliseconds = cursor_ms(entry.cursor)
     clock = time.strftime("%H:%M:%S", time.localtime(milliseconds // 1000))
-    words = gist(entry.name, entry.doc)
+    words = summary_line(entry.name, entry.doc)
     text = f"{clock}.{milliseconds % 1000:03d}  {entry.run[:8]:<8}  {entry.name:<15}  {words}"
     return "".join(character if character.isprintable() else "?" for character in text)[:200].rstrip()

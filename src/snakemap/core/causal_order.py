@@ -14,11 +14,12 @@ __all__ = ["CausalOrder"]
 
 
 class CausalOrder:
-    """Hands documents on only when those they refer to have been handed on, each with the uid of its run.
+    """Release documents after the documents they refer to, each with the uid of its run.
 
-    A broker keeps the order of what it delivers, but deliveries start late, stop, and are repeated. What has come too
-    early waits here, a bounded number of documents and then the oldest is given up; everything else goes straight on.
-    What waited goes on in the order in which it came, as far as its parents let it.
+    A broker keeps the order of what it delivers, but deliveries start late, stop, and are repeated. A document that
+    comes
+    before its parents waits here; of too many, the oldest is given up. Waiting documents are released in order of
+    arrival.
 
     Args:
         owners: uids already known (starts, descriptors, resources), each with its run.
@@ -41,18 +42,18 @@ class CausalOrder:
 
     @property
     def newest_waiting(self) -> int:
-        """Number of the document that had to wait last, from 1 on; 0 while none had to."""
+        """Number of the last document that had to wait, from 1 on; 0 if none had to."""
         return self._count
 
     def waits(self, number: int) -> bool:
-        """Whether a document, by its number, still waits for another."""
+        """Return whether a document, by its number, still waits for another."""
         return number in self._waiting
 
     def accept(self, document: Document) -> list[Document]:
-        """Takes one document in and returns those that can go on now, in order; an empty list when it must wait.
+        """Add one document; return those released now, in order: none if it must wait.
 
         Raises:
-            DocumentError: when too many wait; it names the one given up, and the newcomer waits in its place.
+            DocumentError: if too many wait; it names the one given up. The new document waits in its place.
         """
         blocker = self._blocker(document)
         if blocker is None:
@@ -65,7 +66,7 @@ class CausalOrder:
         return []
 
     def learn(self, owners: Mapping[str, str]) -> list[Document]:
-        """Takes uids in that others have handed on; returns what waited for them and can go on now, in order."""
+        """Add uids that are known from elsewhere; return the documents released by them, in order."""
         new = {uid: run for uid, run in owners.items() if uid not in self.owners}
         self.owners.update(new)
         freed: dict[int, Document] = {}
@@ -74,12 +75,12 @@ class CausalOrder:
         return self._release(freed)
 
     def forget(self, run: str) -> None:
-        """Drops everything known of a run, so that memory follows the runs that are kept."""
+        """Drop the uids of a run."""
         self.owners = {uid: owner for uid, owner in self.owners.items() if owner != run}
         self._newest = "" if self._newest == run else self._newest
 
     def _blocker(self, document: Document) -> str | None:
-        """The first parent that has not come yet, ``""`` for want of any start, or None when nothing is missing."""
+        """Return the first missing parent, ``""`` if any start is missing, or None if nothing is missing."""
         if document.name == "start":
             return None
         needed = parents(document.name, document.doc)
@@ -93,7 +94,7 @@ class CausalOrder:
         return self._newest if _leaves_run_out(document) else self.owners[parents(document.name, document.doc)[0]]
 
     def _register(self, document: Document) -> dict[int, Document]:
-        """Remembers whose a document is; returns what has waited for it, by order of arrival."""
+        """Record the run of a document; return what waited for it, by order of arrival."""
         if document.name not in ("start", "descriptor", "resource", "stream_resource"):
             return {}
         uid = document.doc["uid"]
@@ -130,9 +131,11 @@ class CausalOrder:
         if not self._blocked[blocker]:
             del self._blocked[blocker]
         self.given_up += 1
-        raise DocumentError(f"a {lost.name} whose run never began here: {shortened(parents(lost.name, lost.doc))}")
+        raise DocumentError(
+            f"a {lost.name} whose run has no start document here: {shortened(parents(lost.name, lost.doc))}"
+        )
 
 
 def _leaves_run_out(document: Document) -> bool:
-    """Whether it is a resource without its run, which event-model allows: then the newest run is meant."""
+    """Return whether it is a resource without its run, which event-model allows: it belongs to the newest run."""
     return document.name in ("resource", "stream_resource") and not isinstance(document.doc.get("run_start"), str)

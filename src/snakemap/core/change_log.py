@@ -1,4 +1,4 @@
-"""A log of changed cells with a version: readers ask what changed since theirs.
+"""A versioned log of changed cells: readers ask what changed since their version.
 
 ::
 
@@ -15,11 +15,11 @@ __all__ = ["ChangeLog"]
 
 
 class ChangeLog:
-    """Which cells changed, in order; a change costs the same however many came before.
+    """Changed cells in order; adding costs O(new cells).
 
     Args:
-        size: of a log that never grows longer than a few times the cells there are; None keeps every change.
-        version: to begin with.
+        size: number of cells; bounds the log to a few times that. None keeps every change.
+        version: initial version.
 
     Attributes:
         version: how many changes there have been.
@@ -34,12 +34,12 @@ class ChangeLog:
         """Append cells that have just changed."""
         kept = self.version - self._begin
         if self._size is not None and kept > 4096 and kept + len(cells) > 2 * self._size:
-            # a reader that asks for what is older than half of this gets every cell
+            # a reader with an older version gets every cell
             cut = kept - min(kept, self._size)
             self._log[: kept - cut] = self._log[cut:kept].copy()
             self._begin, kept = self._begin + cut, kept - cut
         if kept + len(cells) > len(self._log):
-            # a new array: a reader of the old one is not disturbed
+            # a new array: readers of the old one are not affected
             grown = np.empty(max(kept + len(cells), 2 * len(self._log)), dtype=np.int32)
             grown[:kept] = self._log[:kept]
             self._log = grown
@@ -47,7 +47,7 @@ class ChangeLog:
         self.version += len(cells)
 
     def since(self, version: int) -> npt.NDArray[np.int64]:
-        """Return the cells changed after a version, each once, in rising order; all of them when that is too old."""
+        """Return the cells changed after a version, each once, in rising order; all of them if it is too old."""
         if self._size is not None and version < self._begin:
             return np.arange(self._size, dtype=np.int64)
         return np.unique(self._log[version - self._begin : self.version - self._begin]).astype(np.int64)

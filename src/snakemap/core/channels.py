@@ -13,7 +13,7 @@ TOTAL = "total"
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel that exists by default.
+    """A default channel.
 
     Attributes:
         name: like ``"red"``.
@@ -39,7 +39,7 @@ CHANNELS = (
 )
 
 SPARE_PALETTES = ("CET_L8", "CET_L6", "CET_L9", "CET_L16", "CET_L5", "CET_L7", "CET_L4", "CET_L2")
-"""Palettes for channels of other names, by their place."""
+"""Palettes for channels of other names, by their number."""
 
 SPARE_HUES = {
     "cyan": ("#4fc9dc", "#0b6f80"),
@@ -48,11 +48,11 @@ SPARE_HUES = {
     "lime": ("#b9d655", "#56680a"),
     "orange": ("#ff9a3d", "#a34700"),
 }
-"""Colors on a dark and on a light page for channels of other names, when those of the regions are taken."""
+"""Colors on a dark and on a light page for channels of other names, after those of the regions."""
 
 DEFAULT_CHANNELS = tuple(channel.name for channel in CHANNELS)
 REGIONS = DEFAULT_CHANNELS[:-1]
-"""Names of the regions that serve where neither run nor settings have any."""
+"""Names of the default regions, used if neither run nor settings define any."""
 
 HUES: dict[str, dict[str, str]] = {
     "dark": {one.name: one.dark for one in CHANNELS} | {hue: dark for hue, (dark, _) in SPARE_HUES.items()},
@@ -68,7 +68,7 @@ def palette_name(channel: str, number: int = 0) -> str:
 
     Args:
         channel: its name.
-        number: its place among the channels, which chooses a palette for names that are not in the table.
+        number: its number among the channels; selects the palette of a name that is not in the table.
 
     >>> palette_name("total"), palette_name("i0"), palette_name("it", 1)
     ('fire', 'CET_L8', 'CET_L6')
@@ -77,7 +77,7 @@ def palette_name(channel: str, number: int = 0) -> str:
 
 
 def hue_of(channel: str, *, channels: Sequence[str] = ()) -> str:
-    """Return the key of a channel's color; one that is not in the table gets a key that no channel beside it has.
+    """Return the key of a channel's color; a name that is not in the table gets a key that no other channel has.
 
     >>> hue_of("total"), hue_of("i0", channels=["it", "i0"])
     ('total', 'green')

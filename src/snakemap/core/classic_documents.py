@@ -1,12 +1,12 @@
-"""Files as documents named them before ophyd-async: a ``resource``, a ``datum`` a point, and its id in the event.
+"""Files in documents before ophyd-async: a ``resource``, a ``datum`` for each point, and its id in the event.
 
     resource {"uid": "r", "spec": "AD_HDF5", "root": "/data", "resource_path": "scan.h5", "resource_kwargs": {...}}
     datum    {"datum_id": "r/0", "resource": "r", "datum_kwargs": {"point_number": 0}}
     event    {"seq_num": 1, "data": {"camera": "r/0"}}
 
 Point ``p`` owns the frames from ``p * frame_per_point`` on. ``AD_HDF5`` and ``AD_HDF5_SWMR`` keep them in one file, in
-``/entry/data/data``; ``AD_HDF5_SINGLE`` keeps each in a file of its own, whose name a printf template makes of the
-directory, a file name and the number of the frame.
+``/entry/data/data``; ``AD_HDF5_SINGLE`` keeps each in a file of its own, named by a printf template of directory, file
+name and frame number.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ POINT_MAX = 2**53
 TEMPLATE_MAX = 300
 
 TEMPLATE = re.compile(r"(?:[^%]|%%)*(?:%s(?:[^%]|%%)*){2}%0?\d{0,2}(?:\.\d{1,2})?d(?:[^%]|%%)*")
-"""A printf template of directory, file name and number, without widths that would fill the memory."""
+"""A printf template of directory, file name and number; widths are bounded."""
 
 Pointer = tuple[str, int]
 """Uid of a resource, and the number of a point in it."""
 
 
 def refusal_of(doc: Mapping[str, Any]) -> str:
-    """Why a resource is not read, in words for the page; empty when it is.
+    """Return why a resource is not read, for the user; empty if it is.
 
     >>> refusal_of({"spec": "AD_HDF5"}), refusal_of({"spec": "AD_TIFF"})
     ('', 'its files are of the kind AD_TIFF; only AD_HDF5, AD_HDF5_SWMR and AD_HDF5_SINGLE are read')
@@ -52,47 +52,44 @@ def refusal_of(doc: Mapping[str, Any]) -> str:
 
 
 def resource_of(doc: Mapping[str, Any]) -> Resource:
-    """Where the frames of a resource are; its file says what they look like.
+    """Return where the frames of a resource are; their shape is in the file.
 
     Raises:
-        DocumentError: when its path, its frames a point, or its template cannot be used.
+        DocumentError: if its path, its frames per point, or its template cannot be used.
 
     >>> found = resource_of({"uid": "r", "spec": "AD_HDF5", "root": "/data", "resource_path": "a b.h5"})
     >>> found.uri, found.dataset, found.frames_per_point
     ('file://localhost/data/a%20b.h5', '/entry/data/data', 1)
     """
     uid, root, path = doc["uid"], doc.get("root") or "", doc.get("resource_path")
-    told = doc.get("resource_kwargs")
-    told = told if isinstance(told, Mapping) else {}
+    options = doc.get("resource_kwargs")
+    options = options if isinstance(options, Mapping) else {}
     if not isinstance(path, str) or not path or not isinstance(root, str) or "\0" in root + path:
         raise DocumentError(f"resource {uid} does not name its file")
-    frames = told.get("frame_per_point", 1)
+    frames = options.get("frame_per_point", 1)
     if type(frames) is not int or not 0 < frames <= FRAMES_MAX:
         raise DocumentError(f"resource {uid} has {str(frames)[:40]} frames a point")
     uri = f"file://localhost{quote(str(PurePosixPath(root) / path), errors='surrogatepass')}"
     if doc.get("spec") != SINGLES:
         return Resource(uid, uri, DATASET, frames, None)
-    template, name = told.get("template"), told.get("filename")
+    template, name = options.get("template"), options.get("filename")
     if not isinstance(name, str) or "\0" in name or not _is_template(template):
         raise DocumentError(f"resource {uid} does not name its files")
     return Resource(uid, uri, DATASET, frames, None, template=str(template), filename=name)
 
 
 class ClassicResources:
-    """Which point of which resource each datum is; and who waits for a datum that has not come yet.
-
-    The newest :data:`DATA_MAX` are kept.
-    """
+    """The point of each datum, and the frames that wait for a datum; the newest :data:`DATA_MAX` of both are kept."""
 
     def __init__(self) -> None:
         self._points: OrderedDict[str, Pointer] = OrderedDict()
         self._awaited: OrderedDict[str, list[Any]] = OrderedDict()
 
     def add(self, name: str, doc: Mapping[str, Any]) -> Iterator[tuple[Any, Pointer]]:
-        """Takes a datum or a datum_page; yields whatever waited for one of it, with the point that it is.
+        """Add a datum or a datum_page; yield what waited for it, with its point.
 
         Raises:
-            DocumentError: when a page has not as many arguments as ids.
+            DocumentError: if a page has not as many arguments as ids.
         """
         for uid, number in _points_of(name, doc):
             if not isinstance(uid, str):
@@ -104,7 +101,7 @@ class ClassicResources:
             self._points.popitem(last=False)
 
     def find(self, uid: str, waiting: Any) -> Pointer | None:
-        """The point that a datum is; when it has not come yet, ``waiting`` waits for it."""
+        """Return the point of a datum; if it is unknown, keep ``waiting`` for :meth:`add`."""
         found = self._points.get(uid)
         if found is None:
             self._awaited.setdefault(uid, []).append(waiting)
@@ -114,12 +111,12 @@ class ClassicResources:
 
 
 def _points_of(name: str, doc: Mapping[str, Any]) -> list[tuple[Any, int]]:
-    """Id and number of the point of each datum; -1 where that is not told."""
-    told = doc.get("datum_kwargs")
-    told = told if isinstance(told, Mapping) else {}
+    """Return id and point number of each datum; -1 if it has no number."""
+    options = doc.get("datum_kwargs")
+    options = options if isinstance(options, Mapping) else {}
     if name == "datum":
-        return [(doc["datum_id"], _number(told.get("point_number")))]
-    ids, numbers = doc["datum_id"], told.get("point_number", [None] * len(doc["datum_id"]))
+        return [(doc["datum_id"], _number(options.get("point_number")))]
+    ids, numbers = doc["datum_id"], options.get("point_number", [None] * len(doc["datum_id"]))
     if not isinstance(numbers, list) or len(numbers) != len(ids):
         raise DocumentError(f"a datum_page of {len(ids)} ids with other arguments")
     return [(uid, _number(number)) for uid, number in zip(ids, numbers, strict=True)]

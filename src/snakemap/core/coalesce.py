@@ -8,17 +8,18 @@ from typing import Any
 
 from snakemap.core.documents import Entry
 
-__all__ = ["joined"]
+__all__ = ["coalesce"]
 
 NEIGHBORS = 32
-"""How many announcements back one is looked for that a new one may go on from: detectors that are announced in turn."""
+"""Announcements searched back for one that a new one continues: several detectors are announced in turn."""
 
 
-def joined(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The same news in fewer entries: events and pages of one descriptor become one page, announcements one range.
+def coalesce(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield the same content in fewer entries: events and pages of one descriptor become one page, announcements one
+    range.
 
-    Catching up then costs a page and not a point. What announces frames goes before what was made of them, as it did;
-    everything else keeps its place. The entries given out no longer rise by cursor: leave out what is known before.
+    Catching up then costs a page instead of its points. Announcements of frames stay before the sums of these; all else
+    keeps its order. The yielded cursors do not rise: drop known entries first.
     """
     pages: dict[Any, list[Entry]] = {}
     announced: list[Entry] = []
@@ -43,7 +44,7 @@ def _flushed(announced: list[Entry], pages: dict[Any, list[Entry]]) -> Iterator[
 
 
 def _announce(announced: list[Entry], entry: Entry) -> None:
-    """Adds a stream_datum to the last one of its resource, when it goes on where that one ends."""
+    """Append a stream_datum to the last one of its resource if it continues that one, else add it."""
     doc = entry.doc
     for number in range(len(announced) - 1, max(len(announced) - 1 - NEIGHBORS, -1), -1):
         last = announced[number].doc
@@ -58,7 +59,7 @@ def _announce(announced: list[Entry], entry: Entry) -> None:
 
 
 def _columns_of(entry: Entry) -> tuple[str, tuple[str, ...]] | None:
-    """Descriptor and keys of an event or a page that can be joined to others like it; None of all else."""
+    """Return descriptor and keys of an event or a page that can be merged with similar ones; None for all else."""
     data = entry.doc.get("data")
     if entry.name not in ("event", "event_page") or not isinstance(data, dict):
         return None
@@ -69,12 +70,12 @@ def _columns_of(entry: Entry) -> tuple[str, tuple[str, ...]] | None:
     if any(not isinstance(column, list) or len(column) != points for column in columns):
         return None
     if not all({int, float, type(None)}.issuperset(map(type, column)) for column in columns):
-        return None  # on its own, so that it does not spoil its neighbors
+        return None  # kept separate: an invalid value must not affect its neighbors
     return entry.doc["descriptor"], tuple(sorted(data))
 
 
 def _page_of(entries: list[Entry]) -> Entry:
-    """One page of several events or pages, with the cursor of the last."""
+    """Return one page of several events or pages, with the cursor of the last."""
     last = entries[-1]
     if len(entries) == 1:
         return last

@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 BEGINNING = "0-0"
-"""The cursor that comes before every entry; no entry has it."""
+"""The cursor before every entry; no entry has it."""
 
 NUMBER_MAX = 2**64 - 1
 """The greatest number within one millisecond."""
@@ -32,7 +32,7 @@ PATTERN = re.compile(r"(\d{1,20})(?:-(\d{1,20}))?", re.ASCII)
 
 
 def cursor_numbers(cursor: str) -> tuple[int, int]:
-    """Return milliseconds and number of a cursor that the store gave; use as ``key=`` to compare cursors.
+    """Return milliseconds and number of a cursor from the store; use as ``key=`` to compare cursors.
 
     >>> cursor_numbers("1795461238076-10") > cursor_numbers("1795461238076-9")
     True
@@ -42,15 +42,15 @@ def cursor_numbers(cursor: str) -> tuple[int, int]:
 
 
 def cursor_ms(cursor: str) -> int:
-    """Return the milliseconds since 1970 of a cursor that the store gave."""
+    """Return the milliseconds since 1970 of a cursor from the store."""
     return cursor_numbers(cursor)[0]
 
 
 def read_cursor(cursor: str) -> tuple[int, int]:
-    """Return milliseconds and number of what a user gives as a cursor.
+    """Return milliseconds and number of a cursor from a user.
 
     Raises:
-        CursorError: when it is none.
+        CursorError: if it is invalid.
 
     >>> read_cursor("1795461238076-2"), read_cursor("0")
     ((1795461238076, 2), (0, 0))

@@ -1,7 +1,8 @@
-"""Documents of our own, appended to a run beside those that came: sums of its frames, scalars from its files, an end.
+"""Documents that snakemap appends to a run: sums of its frames, scalars from its files, a stop.
 
-They are ordinary Bluesky documents: a descriptor of a stream called ``snakemap`` for every data key that is read from
-files, and event pages with the seq_nums of the detector's own stream.
+They are ordinary Bluesky documents: a descriptor of the stream ``snakemap`` for every data key read from files, and
+    event
+pages with the seq_nums of the detector's own stream.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ __all__ = [
 Rectangle = tuple[int, int, int, int]
 
 FRAME_INDEX = "frame index"
-"""Column of a page that says which row of the dataset each point was read from."""
+"""Column of a page with the row of the dataset that each point was read from."""
 
 OPENED = "snakemap_file"
-"""Key of a start document that says which finished file was opened as a run."""
+"""Key of a start document for a finished file that was opened as a run."""
 
 ROIS_MAX = 32
 NAMESPACE = uuid.UUID("8a2c3b5e-5a77-4c0e-9a4b-7d1f3c0f6d10")
 
 
 class RunOrigin(Protocol):
-    """What sums are made of; see :class:`snakemap.core.streams.MapSource`."""
+    """The source of sums; see :class:`snakemap.core.streams.MapSource`."""
 
     @property
     def key(self) -> str: ...
@@ -70,19 +71,19 @@ class RunOwner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DerivedDescriptor:
-    """What one of our descriptors says of itself.
+    """The content of a derived descriptor.
 
     Attributes:
         uid: of the descriptor.
-        source: uid of the detector's own descriptor; empty when nobody knew.
+        source: uid of the detector's own descriptor; empty if unknown.
         data_key: that was read, like ``"camera"``; empty for the first one of a run.
         rois: rectangles in detector pixels, by channel; None of a scalar.
         frame_shape: rows and columns of a frame; None of a scalar.
-        trouble: why these are not the ROIs that were asked for, or why nothing can be read; empty when all is well.
+        trouble: why these are not the requested ROIs, or why nothing can be read; empty if all is well.
         spectra: whether they are sums of spectra.
-        unread: whether it says that nothing can be read.
-        remark: whether it holds no sums and only says something of them, in `trouble`.
-        files: how the files are recognized that were read first, as :func:`derived_descriptor` was given them.
+        unread: whether nothing can be read.
+        remark: whether it holds no sums, only a remark on them in `trouble`.
+        files: identity of the files that were read first, see :func:`derived_descriptor`.
     """
 
     uid: str
@@ -98,24 +99,24 @@ class DerivedDescriptor:
 
     @classmethod
     def read(cls, doc: Mapping[str, Any]) -> DerivedDescriptor:
-        """Reads it from the descriptor.
+        """Parse a derived descriptor.
 
         Raises:
-            DocumentError: when it says too little, or nonsense.
+            DocumentError: if it is incomplete or invalid.
         """
         try:
-            told = doc["configuration"][DERIVED]["data"]
-            source, key = (told[of] if isinstance(told.get(of), str) else "" for of in ("source", "data_key"))
-            trouble = str(told.get("trouble") or "")
-            kind, files = told.get("kind"), _files(told)
+            data = doc["configuration"][DERIVED]["data"]
+            source, key = (data[of] if isinstance(data.get(of), str) else "" for of in ("source", "data_key"))
+            trouble = str(data.get("trouble") or "")
+            kind, files = data.get("kind"), _files(data)
             if kind in ("scalar", "unread", "remark"):
-                says: dict[str, Any] = {"unread": kind == "unread", "remark": kind == "remark"}
-                return cls(doc["uid"], source, key, None, None, trouble=trouble, files=files, **says)
-            rois = _rectangles(orjson.loads(told["rois"]))
-            height, width = (_whole(size) for size in told["frame_shape"])
+                flags: dict[str, Any] = {"unread": kind == "unread", "remark": kind == "remark"}
+                return cls(doc["uid"], source, key, None, None, trouble=trouble, files=files, **flags)
+            rois = _rectangles(orjson.loads(data["rois"]))
+            height, width = (_whole(size) for size in data["frame_shape"])
             spectra = kind == "spectra"
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DocumentError(f"the derived descriptor {doc['uid']} does not tell its ROIs: {error}") from error
+            raise DocumentError(f"the derived descriptor {doc['uid']} has no usable ROIs: {error}") from error
         return cls(doc["uid"], source, key, rois, (height, width), trouble=trouble, spectra=spectra, files=files)
 
 
@@ -131,35 +132,35 @@ def derived_descriptor(
     spectra: bool = False,
     files: Sequence[tuple[str, str, int, int, int]] = (),
 ) -> dict[str, Any]:
-    """The descriptor of a stream of sums; the same run, data key and ROIs always give the same uid.
+    """Return the descriptor of a stream of sums; the same run, data key and ROIs give the same uid.
 
     Args:
         run: that it belongs to.
         rois: rectangles in detector pixels, by channel; the total is added.
         frame_shape: rows and columns of a frame.
         time: now, in seconds since 1970.
-        dtype: of the sums, as numpy writes it.
-        source: whose frames they are; by default the run's main source.
-        trouble: why these are not the ROIs that were asked for.
+        dtype: of the sums, in numpy's notation.
+        source: of the frames; by default the run's main source.
+        trouble: why these are not the requested ROIs.
         spectra: whether they are sums of spectra, not of frames.
-        files: that were read first: uid of the resource, name, inode, address of the dataset and checksum of its first
-            row, so that another worker recognizes them.
+        files: that were read first, so that another worker recognizes them: uid of the resource, name, inode, address
+            of the dataset, checksum of its first row.
     """
     source = source or run.main
-    told = orjson.dumps({name: list(rectangle) for name, rectangle in rois.items()}).decode()
+    rois_json = orjson.dumps({name: list(rectangle) for name, rectangle in rois.items()}).decode()
     key = {"source": DERIVED, "dtype": "number", "shape": [], "dtype_numpy": dtype, "units": "counts"}
     index = {"source": DERIVED, "dtype": "integer", "shape": [], "dtype_numpy": "<i8"}
     configuration = {
         "data_key": source.key or None,
         "source": source.descriptor,
-        "rois": told,
+        "rois": rois_json,
         "frame_shape": list(frame_shape),
         **({"trouble": trouble} if trouble else {}),
         **({"kind": "spectra"} if spectra else {}),
         **({"files": orjson.dumps(files).decode()} if files else {}),
     }
     channels = dict.fromkeys((*rois, TOTAL), key)
-    uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} {_place(run, source)} {told}"))
+    uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} {_place(run, source)} {rois_json}"))
     return _descriptor(uid, run.uid, {**channels, FRAME_INDEX: index}, configuration, time=time, hinted=list(channels))
 
 
@@ -172,7 +173,7 @@ def scalar_descriptor(
     time: float,
     files: Sequence[tuple[str, str, int, int, int]] = (),
 ) -> dict[str, Any]:
-    """The descriptor of a stream of scalars that were read from a file; the same run and data key give the same uid.
+    """Return the descriptor of a stream of scalars read from a file; the same run and data key give the same uid.
 
     Args:
         run: that it belongs to.
@@ -195,12 +196,12 @@ def scalar_descriptor(
 
 
 def unread_descriptor(run: RunOwner, source: RunOrigin, reason: str, *, time: float) -> dict[str, Any]:
-    """The descriptor that says why nothing of a data key can be read; one of its sums that comes later takes it back.
+    """Return the descriptor with the reason why a data key cannot be read; a later descriptor of its sums revokes it.
 
     Args:
         run: that it belongs to.
         source: that cannot be read.
-        reason: in words for the page, as the rest of a sentence.
+        reason: for the user, as the rest of a sentence.
         time: now, in seconds since 1970.
     """
     configuration = {"kind": "unread", "data_key": source.key, "source": source.descriptor, "trouble": reason}
@@ -209,13 +210,13 @@ def unread_descriptor(run: RunOwner, source: RunOrigin, reason: str, *, time: fl
 
 
 def remark_descriptor(run: RunOwner, source: RunOrigin, about: str, words: str, *, time: float) -> dict[str, Any]:
-    """The descriptor that says something of the sums of a data key; its uid depends on run, data key and subject.
+    """Return the descriptor with a remark on the sums of a data key; its uid depends on run, data key and subject.
 
     Args:
         run: that it belongs to.
-        source: whose sums they are.
+        source: of the sums.
         about: subject, one word; there is one remark on each.
-        words: a sentence for the page.
+        words: a sentence for the user.
         time: now, in seconds since 1970.
     """
     configuration = {"kind": "remark", "data_key": source.key, "source": source.descriptor, "trouble": words}
@@ -231,14 +232,14 @@ def derived_page(
     time: float,
     indices: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """An event_page of sums or scalars: one column a channel, one entry a point.
+    """Return an event_page of sums or scalars: one column for each channel, one entry for each point.
 
     Args:
-        descriptor: uid of ours.
+        descriptor: uid of the derived descriptor.
         seq_nums: scan positions (n,).
         sums: values (n,) by channel.
         time: now, in seconds since 1970.
-        indices: rows (n,) of the dataset, which tell a frame that was taken again from the one it replaced.
+        indices: rows (n,) of the dataset; they distinguish a repeated frame from the one it replaced.
     """
     times = [time] * len(seq_nums)
     data: dict[str, list[float]] = {channel: list(column) for channel, column in sums.items()}
@@ -258,7 +259,7 @@ def derived_page(
 
 
 def lost_stop(run: RunOwner, reason: str, *, time: float) -> dict[str, Any]:
-    """The stop document with which we close a run that will never get one; a real one that comes later corrects it."""
+    """Return the stop document of a run that will never get one; a real one that comes later replaces it."""
     return {
         "uid": str(uuid.uuid5(NAMESPACE, f"{run.uid} lost")),
         "run_start": run.uid,
@@ -271,14 +272,13 @@ def lost_stop(run: RunOwner, reason: str, *, time: float) -> dict[str, Any]:
 
 
 def opened_stop(uid: str, *, time: float, status: str = "success", reason: str = "") -> dict[str, Any]:
-    """The stop document of a finished file that was opened as a run: when it has been read, or was called off.
+    """Return the stop document of a finished file opened as a run, after it was read or cancelled.
 
     Args:
         uid: of the run.
         time: now, in seconds since 1970.
         status: ``"success"``, ``"abort"`` or ``"fail"``.
-        reason: in words.
-    """
+        reason: for the user."""
     return {
         "uid": str(uuid.uuid5(NAMESPACE, f"{uid} {status} {time}")),
         "run_start": uid,
@@ -290,24 +290,24 @@ def opened_stop(uid: str, *, time: float, status: str = "success", reason: str =
 
 
 def rois_of(start: Mapping[str, Any], setting: Mapping[str, Rectangle] | None) -> dict[str, Rectangle] | None:
-    """The ROIs that the start document tells, else the instrument's, else None: then three bands of the frame serve.
+    """Return the ROIs of the start document, else those of the settings, else None: bands of the frame are then used.
 
     Raises:
-        DocumentError: when ``start.rois`` is there and not usable.
+        DocumentError: if ``start.rois`` is unusable.
     """
-    told = start.get("rois")
-    if told is None:
+    rois = start.get("rois")
+    if rois is None:
         return dict(setting) if setting else None
-    if not told:
-        raise DocumentError(f"rois {str(told)[:100]!r} are not rectangles by name")
+    if not rois:
+        raise DocumentError(f"rois {str(rois)[:100]!r} are not rectangles by name")
     try:
-        return _rectangles(told)
+        return _rectangles(rois)
     except (TypeError, ValueError) as error:
-        raise DocumentError(f"rois {str(told)[:100]!r} are not rectangles (y0, y1, x0, x1): {error}") from error
+        raise DocumentError(f"rois {str(rois)[:100]!r} are not rectangles (y0, y1, x0, x1): {error}") from error
 
 
 def _place(run: RunOwner, source: RunOrigin) -> str:
-    """What tells one source of a run from another: its data key, and its stream where that is not the scan's."""
+    """Return what identifies a source within a run: its data key, with its stream if that is not the scanned one."""
     key = source.key or "None"
     return key if source.stream == run.scanned else f"{source.stream}: {key}"
 
@@ -329,7 +329,7 @@ def _descriptor(
         }
         for name, value in configuration.items()
     }
-    told = {"data": dict(configuration), "timestamps": dict.fromkeys(configuration, time), "data_keys": described}
+    configured = {"data": dict(configuration), "timestamps": dict.fromkeys(configuration, time), "data_keys": described}
     return {
         "uid": uid,
         "run_start": run,
@@ -337,25 +337,25 @@ def _descriptor(
         "name": DERIVED,
         "data_keys": {name: {**key, "object_name": DERIVED} for name, key in keys.items()},
         "object_keys": {DERIVED: list(keys)},
-        "configuration": {DERIVED: told},
+        "configuration": {DERIVED: configured},
         "hints": {DERIVED: {"fields": hinted}},
     }
 
 
-def _files(told: Mapping[str, Any]) -> tuple[tuple[str, str, int, int, int], ...]:
-    """How files are recognized, as the configuration of a descriptor has it."""
+def _files(data: Mapping[str, Any]) -> tuple[tuple[str, str, int, int, int], ...]:
+    """Parse the identities of files in the configuration of a descriptor."""
     return tuple(
         (str(resource), str(name), _whole(inode), _whole(address), _whole(checksum))
-        for resource, name, inode, address, checksum in orjson.loads(told.get("files") or "[]")
+        for resource, name, inode, address, checksum in orjson.loads(data.get("files") or "[]")
     )
 
 
-def _rectangles(told: Any) -> dict[str, Rectangle]:
-    if not isinstance(told, Mapping):
-        raise TypeError(f"a {type(told).__name__} is no set of rectangles by name")
-    if len(told) > ROIS_MAX or TOTAL in told or FRAME_INDEX in told:
+def _rectangles(rois: Any) -> dict[str, Rectangle]:
+    if not isinstance(rois, Mapping):
+        raise TypeError(f"a {type(rois).__name__} is no set of rectangles by name")
+    if len(rois) > ROIS_MAX or TOTAL in rois or FRAME_INDEX in rois:
         raise ValueError(f"at most {ROIS_MAX} rectangles, none of them called {TOTAL} or {FRAME_INDEX}")
-    return {str(name): _rectangle(value) for name, value in told.items()}
+    return {str(name): _rectangle(value) for name, value in rois.items()}
 
 
 def _rectangle(value: Any) -> Rectangle:

@@ -1,4 +1,4 @@
-"""A document as text that a person can read: indented, and bounded however large the document is."""
+"""A document as indented text of bounded length, and as one line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import orjson
 
 from snakemap.core.documents import SETTLED, WORKER
 
-__all__ = ["GIST_MAX", "excerpt", "gist"]
+__all__ = ["SUMMARY_MAX", "pretty_text", "summary_line"]
 
 TEXT_MAX = 1000
 """Characters of one text."""
@@ -19,7 +19,7 @@ ITEMS_MAX, KEYS_MAX = 24, 200
 
 
 TAIL = 4
-"""Items of a list that are shown at its end, when not all are."""
+"""Items shown at the end of a shortened list."""
 
 
 LINES_MAX, CHARACTERS_MAX = 1500, 200_000
@@ -31,16 +31,16 @@ DEPTH_MAX = 24
 WIDTH = 100
 
 
-def excerpt(doc: bytes) -> tuple[str, bool]:
-    """A document as text, and whether that is all of it.
+def pretty_text(doc: bytes) -> tuple[str, bool]:
+    """Return a document as indented text, and whether it is complete.
 
-    >>> print(excerpt(b'{"uid":"a","seq_nums":{"start":1,"stop":2},"data":[1,2.5,null]}')[0])
+    >>> print(pretty_text(b'{"uid":"a","seq_nums":{"start":1,"stop":2},"data":[1,2.5,null]}')[0])
     {
       "uid": "a",
       "seq_nums": {"start": 1, "stop": 2},
       "data": [1, 2.5, null]
     }
-    >>> excerpt(b"no JSON")
+    >>> pretty_text(b"no JSON")
     ('no JSON', True)
     """
     try:
@@ -48,31 +48,31 @@ def excerpt(doc: bytes) -> tuple[str, bool]:
     except orjson.JSONDecodeError:
         text = doc[: 4 * TEXT_MAX].decode("utf-8", "replace")
         return text, len(doc) <= 4 * TEXT_MAX
-    told = _Told()
+    printer = _PrettyPrinter()
     lines: list[str] = []
     size = 0
-    for line in told.lines(value, "", 0):
+    for line in printer.lines(value, "", 0):
         if len(lines) >= LINES_MAX or size > CHARACTERS_MAX:
             lines.append("…")
-            told.whole = False
+            printer.whole = False
             break
         lines.append(line)
         size += len(line)
-    return "\n".join(lines), told.whole
+    return "\n".join(lines), printer.whole
 
 
-class _Told:
-    """What is told of one document.
+class _PrettyPrinter:
+    """The lines of one document.
 
     Attributes:
-        whole: whether nothing has been left out.
+        whole: whether nothing is left out.
     """
 
     def __init__(self) -> None:
         self.whole = True
 
     def lines(self, value: Any, key: str, depth: int) -> Iterator[str]:
-        """A value in lines, each with its indentation; they are made only as far as somebody takes them."""
+        """Yield a value in lines, each with its indentation, made lazily."""
         indent = "  " * depth
         short = self._short(value, WIDTH - len(indent) - len(key))
         if short is not None or depth >= DEPTH_MAX:
@@ -111,7 +111,7 @@ class _Told:
         yield line if last else f"{line},"
 
     def _short(self, value: Any, width: int) -> str | None:
-        """A value in one line, when it is simple and fits."""
+        """Return a value in one line if it is simple and fits, else None."""
         if isinstance(value, str):
             return self._text(value)
         if not isinstance(value, (dict, list)):
@@ -130,13 +130,13 @@ class _Told:
         return text if len(text) <= width else None
 
     def _numbers(self, value: list[Any]) -> str | None:
-        """A long list of numbers in one line: its beginning and its end."""
+        """Return a long list of numbers in one line: its beginning and its end."""
         if not all(one is None or isinstance(one, (int, float)) for one in value):
             return None
-        told = [orjson.dumps(one).decode() for one in (*value[: ITEMS_MAX // 2], *value[-TAIL:])]
-        left = len(value) - len(told)
+        shown = [orjson.dumps(one).decode() for one in (*value[: ITEMS_MAX // 2], *value[-TAIL:])]
+        left = len(value) - len(shown)
         self.whole = False
-        return f"[{', '.join(told[:-TAIL])}, … {left:,} more …, {', '.join(told[-TAIL:])}]"
+        return f"[{', '.join(shown[:-TAIL])}, … {left:,} more …, {', '.join(shown[-TAIL:])}]"
 
     def _text(self, text: str) -> str:
         if len(text) > TEXT_MAX:
@@ -145,21 +145,21 @@ class _Told:
         return orjson.dumps(text).decode()
 
 
-GIST_MAX = 160
-"""Characters of a gist."""
+SUMMARY_MAX = 160
+"""Characters of a summary line."""
 
 
-def gist(name: str, doc: Mapping[str, Any]) -> str:
-    """A few words, at most :data:`GIST_MAX` characters, with every character that cannot be printed as ``?``.
+def summary_line(name: str, doc: Mapping[str, Any]) -> str:
+    """Return a document in one line of at most :data:`SUMMARY_MAX` characters; ``?`` replaces unprintable ones.
 
-    >>> gist("event", {"seq_num": 7}), gist("stop", {"exit_status": "abort", "reason": "beam\\nlost"})
+    >>> summary_line("event", {"seq_num": 7}), summary_line("stop", {"exit_status": "abort", "reason": "beam\\nlost"})
     ('seq_num 7', 'abort beam?lost')
-    >>> gist("stream_datum", {"seq_nums": {"start": 1, "stop": 5}, "indices": {"start": 0, "stop": 4}})
+    >>> summary_line("stream_datum", {"seq_nums": {"start": 1, "stop": 5}, "indices": {"start": 0, "stop": 4}})
     'seq_nums 1..5'
     """
-    text = _words(name, doc)[: 4 * GIST_MAX].strip()
+    text = _words(name, doc)[: 4 * SUMMARY_MAX].strip()
     text = "".join(character if character.isprintable() else "?" for character in text)
-    return text if len(text) <= GIST_MAX else f"{text[: GIST_MAX - 1]}…"
+    return text if len(text) <= SUMMARY_MAX else f"{text[: SUMMARY_MAX - 1]}…"
 
 
 def _words(name: str, doc: Mapping[str, Any]) -> str:
@@ -184,8 +184,8 @@ def _words(name: str, doc: Mapping[str, Any]) -> str:
             return f"seq_num {_ends(seq_nums)}" if isinstance(seq_nums, list) else ""
         case "stream_datum":
             seq_nums = doc.get("seq_nums")
-            told = seq_nums if isinstance(seq_nums, dict) else {}
-            return f"seq_nums {_text(told.get('start'))}..{_text(told.get('stop'))}"
+            span = seq_nums if isinstance(seq_nums, dict) else {}
+            return f"seq_nums {_text(span.get('start'))}..{_text(span.get('stop'))}"
         case "stop":
             return f"{_text(doc.get('exit_status'))} {_text(doc.get('reason'))}"
         case _:
@@ -197,11 +197,11 @@ def _ends(values: list[Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value as text; of one that is long, as much as may be seen."""
+    """Return a value as text, shortened."""
     if value is None or value == "":
         return ""
     if isinstance(value, (list, tuple)):
         value = list(value[:10])
     elif isinstance(value, dict):
         value = f"{len(value)} keys"
-    return str(value)[: 2 * GIST_MAX]
+    return str(value)[: 2 * SUMMARY_MAX]

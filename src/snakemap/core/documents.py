@@ -1,12 +1,12 @@
-"""What arrives from the beamline, told apart and put in order: Bluesky documents, worker events, and all the rest.
+"""Messages from the beamline: Bluesky documents, worker events, progress events.
 
-blueapi publishes three kinds of body on one destination, told apart by their keys (recorded from blueapi 1.21):
+blueapi publishes three kinds of body on one destination, distinguished by their keys (recorded from blueapi 1.21):
 
     {"name": "start", "doc": {...}, "task_id": ...}              a Bluesky document
     {"state": "RUNNING", "task_status": {...}, "errors": ...}    a worker event
     {"task_id": ..., "statuses": {...}}                          a progress event: nine of ten messages of a step scan
 
-Nothing here validates more than snakemap relies on: a tolerant reader survives the next release of everybody else.
+    Only what snakemap relies on is validated, so that new releases of other software change nothing.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ SEQ_NUM_LIMIT = 2**53
 
 
 PROGRESS_MAX = 6
-"""Devices of which progress is told at one time."""
+"""Devices in one progress report."""
 
 
 DERIVED = "snakemap"
-"""Name of the stream that holds our own documents, beside the detector's ``primary``."""
+"""Name of the stream of derived documents, beside the detector's ``primary``."""
 
 
 WORKER = "worker"
-"""The name under which a worker event stands in the store, among the documents."""
+"""Name of a worker event in the store."""
 
 
 SETTLED = "settled"
-"""The name of our own note that a run which has ended has been filled from its file as far as it goes."""
+"""Name of the derived note that an ended run is filled from its files as far as possible."""
 
 
 REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
@@ -75,17 +75,17 @@ REQUIRED: dict[str, dict[str, type | tuple[type, ...]]] = {
     "stream_datum": {"descriptor": str, "stream_resource": str, "seq_nums": dict, "indices": dict},
     "stop": {"run_start": str, "exit_status": str},
 }
-"""The documents there are, and the fields of each that snakemap cannot do without."""
+"""All documents, with the fields that snakemap requires."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One Bluesky document as it came.
+    """One Bluesky document as received.
 
     Attributes:
         name: which document, like ``"stream_datum"``.
-        doc: its body, untouched.
-        run: uid of the run it belongs to; empty until :class:`CausalOrder` has found out.
+        doc: its body, unchanged.
+        run: uid of its run; empty until :class:`CausalOrder` sets it.
         task_id: blueapi's task, like ``"d4d2336f-..."``; None in recordings from before blueapi 0.14.
     """
 
@@ -97,16 +97,16 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEvent:
-    """What blueapi's worker says of itself and its task.
+    """The state of blueapi's worker and its task.
 
     Attributes:
         state: ``"IDLE"``, ``"RUNNING"``, ``"PAUSED"``, ``"ABORTING"`` and so on.
-        task_id: the task it speaks of, or None when it has none.
+        task_id: its task, or None.
         complete: the task has ended. Also true, wrongly, while paused.
         failed: the task has failed. Also true, wrongly, while paused.
         errors: messages, oldest first.
         warnings: messages, oldest first.
-        body: the event as it came.
+        body: the event as received.
     """
 
     state: str
@@ -119,10 +119,10 @@ class WorkerEvent:
 
     @classmethod
     def from_body(cls, body: dict[str, Any]) -> WorkerEvent:
-        """Reads the event from its JSON body.
+        """Parse the event from its JSON body.
 
         Raises:
-            DocumentError: when the state is not text or the task's status is not an object.
+            DocumentError: if the state is not text or the task's status is not an object.
         """
         status = body.get("task_status") or {}
         if not isinstance(body.get("state"), str) or not isinstance(status, dict):
@@ -146,14 +146,14 @@ Message = Document | WorkerEvent
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A message as it stands in the store.
+    """A message in the store.
 
     Attributes:
-        cursor: its place in the stream, like ``"1795461238076-0"``: milliseconds since 1970, and a number.
+        cursor: its id in the stream, like ``"1795461238076-0"``: milliseconds since 1970, and a number.
         name: the document's name, :data:`WORKER` or :data:`SETTLED`.
-        run: uid of the run it belongs to; empty for a worker event.
+        run: uid of its run; empty for a worker event.
         task_id: blueapi's task, or None.
-        doc: the document's or the event's body, untouched.
+        doc: the body of the document or event, unchanged.
     """
 
     cursor: str
@@ -164,26 +164,26 @@ class Entry:
 
     @property
     def json_line(self) -> bytes:
-        """The entry as one line of JSON, without its end."""
+        """The entry as one line of JSON, without newline."""
         return to_json_line(self.cursor, self.name, self.run, self.doc)
 
     @property
     def document(self) -> Document:
-        """The entry as what was appended; a worker event too comes as a document, named :data:`WORKER`."""
+        """The appended document; a worker event is a document named :data:`WORKER`."""
         return Document(self.name, self.doc, run=self.run, task_id=self.task_id)
 
 
 def decode(body: bytes | str) -> Message | None:
-    """Tells what a broker's message says.
+    """Decode the body of a broker's message.
 
     Args:
-        body: UTF-8 JSON, at most 16 MiB, nested no deeper than it can be written again (254 levels).
+        body: UTF-8 JSON, at most 16 MiB and 254 levels deep.
 
     Returns:
         A document, a worker event, or None for a progress event.
 
     Raises:
-        DocumentError: when it is none of these, saying why; the caller counts it and goes on.
+        DocumentError: if it is none of these, with the reason; the caller counts it and goes on.
 
     >>> decode('{"task_id": "t", "statuses": {}}') is None
     True
@@ -200,27 +200,27 @@ def decode(body: bytes | str) -> Message | None:
     if "state" in message:
         return WorkerEvent.from_body(message)
     if "name" not in message or "doc" not in message:
-        raise DocumentError(f"an object that is no event of ours; its keys are {shortened(sorted(message))}")
+        raise DocumentError(f"an object that is no known event; its keys are {shortened(sorted(message))}")
     return _document(message["name"], message["doc"], _text_or_none(message.get("task_id")))
 
 
 def progress_of(body: bytes | str) -> list[dict[str, Any]]:
-    """What a progress event says: of each device its name, and where it is on its way; numbers that are none are None.
+    """Return name, unit and progress of each device in a progress event; invalid numbers are None.
 
-    >>> told = {"statuses": {"u": {"display_name": "x", "initial": 0, "current": 1.5, "target": 3, "unit": "mm"}}}
-    >>> progress_of(orjson.dumps(told))
+    >>> event = {"statuses": {"u": {"display_name": "x", "initial": 0, "current": 1.5, "target": 3, "unit": "mm"}}}
+    >>> progress_of(orjson.dumps(event))
     [{'name': 'x', 'unit': 'mm', 'initial': 0, 'current': 1.5, 'target': 3, 'percentage': None}]
     """
     message = _loads(body)
     statuses = message.get("statuses") if isinstance(message, dict) else None
-    told = [one for one in statuses.values() if isinstance(one, dict)] if isinstance(statuses, dict) else []
+    devices = [one for one in statuses.values() if isinstance(one, dict)] if isinstance(statuses, dict) else []
     return [
         {
             "name": str(one.get("display_name") or "")[:60],
             "unit": str(one.get("unit") or "")[:20],
             **{key: _number_or_none(one.get(key)) for key in ("initial", "current", "target", "percentage")},
         }
-        for one in told[:PROGRESS_MAX]
+        for one in devices[:PROGRESS_MAX]
     ]
 
 
@@ -229,12 +229,12 @@ def _number_or_none(value: Any) -> float | None:
 
 
 def envelope(name: str, doc: Mapping[str, Any], *, task_id: str | None) -> dict[str, Any]:
-    """Wraps a document as blueapi does (its ``DataEvent``)."""
+    """Return a document in blueapi's envelope (its ``DataEvent``)."""
     return {"name": name, "doc": dict(doc), "task_id": task_id}
 
 
 def parents(name: str, doc: Mapping[str, Any]) -> list[str]:
-    """Uids of the documents that must have come before this one; the first that is known tells the run.
+    """Return the uids of the documents that must come before this one; the first known one gives the run.
 
     >>> parents("stream_datum", {"descriptor": "d", "stream_resource": "s"})
     ['d', 's']
@@ -247,7 +247,7 @@ def parents(name: str, doc: Mapping[str, Any]) -> list[str]:
 
 
 def _source_of(doc: Mapping[str, Any]) -> list[str]:
-    """The detector's descriptor that one of our own was made of, where it tells."""
+    """Return the uid of the detector's descriptor that a derived one refers to, if any."""
     try:
         source = doc["configuration"][DERIVED]["data"]["source"]
     except (KeyError, TypeError):
@@ -272,10 +272,10 @@ class Span:
 
     @classmethod
     def read(cls, value: Mapping[str, Any], what: str) -> Span:
-        """Reads ``{"start": 0, "stop": 5}``.
+        """Parse ``{"start": 0, "stop": 5}``.
 
         Raises:
-            DocumentError: when a bound is missing, not whole, negative, or the range runs backwards.
+            DocumentError: if a bound is missing, not whole, negative, or the range runs backwards.
         """
         start, stop = value.get("start"), value.get("stop")
         if not is_whole(start) or not is_whole(stop) or not 0 <= start <= stop:
@@ -284,7 +284,7 @@ class Span:
 
 
 def to_json_line(cursor: str, name: str, run: str, doc: Mapping[str, Any] | bytes) -> bytes:
-    """Return an event of the store as one line of JSON, without its end; a stored text that is no JSON as a string.
+    """Return an entry as one line of JSON, without newline; stored text that is no JSON becomes a string.
 
     >>> to_json_line("1-0", "stop", "r", b'{"exit_status":"success"}')
     b'{"cursor":"1-0","name":"stop","run":"r","doc":{"exit_status":"success"}}'
@@ -332,7 +332,7 @@ def _document(name: Any, doc: Any, task_id: str | None) -> Document:
 
 
 def _datum_page(doc: dict[str, Any]) -> dict[str, Any]:
-    """What a bulk_datum has become: the same arguments, one column each."""
+    """Return a bulk_datum as datum_page: the same arguments, one column each."""
     ids, rows = doc["datum_ids"], doc["datum_kwarg_list"]
     if len(ids) != len(rows) or not all(isinstance(row, dict) for row in rows):
         raise DocumentError(f"a bulk_datum of {len(ids)} ids with {len(rows)} sets of arguments")
@@ -346,7 +346,7 @@ def _datum_page(doc: dict[str, Any]) -> dict[str, Any]:
 
 def _check_stream_datum(doc: dict[str, Any]) -> None:
     indices, seq_nums = Span.read(doc["indices"], "indices"), Span.read(doc["seq_nums"], "seq_nums")
-    # ophyd-async may announce frames before it knows their seq_nums (0, 0): those are the run bundler's to fill in
+    # ophyd-async may announce frames with unknown seq_nums (0, 0), which the run bundler fills in
     if seq_nums.size not in (0, indices.size):
         raise DocumentError(f"a stream_datum of {indices.size} frames for {seq_nums.size} points")
 

@@ -17,7 +17,7 @@ __all__ = ["event_columns", "event_rows"]
 def event_columns(
     name: str, doc: Mapping[str, Any]
 ) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
-    """Return seq_nums (n,) and every data key that is one number a point (n,) of an event or a page."""
+    """Return seq_nums (n,) of an event or a page, and every data key with one number for each point (n,)."""
     data = doc.get("data")
     if not isinstance(data, Mapping):
         raise DocumentError(f"an {name} without data")
@@ -33,7 +33,7 @@ def event_columns(
 
 
 def _numbers(values: Any) -> npt.NDArray[np.float64] | None:
-    """A column (n,) of numbers with NaN for null, or None where it holds anything else."""
+    """Return a column (n,) of numbers with NaN for null, or None if it holds anything else."""
     if not isinstance(values, list) or not {int, float, type(None)}.issuperset(map(type, values)):
         return None
     try:
@@ -43,9 +43,9 @@ def _numbers(values: Any) -> npt.NDArray[np.float64] | None:
 
 
 def event_rows(doc: Mapping[str, Any], count: int) -> npt.NDArray[np.int64] | None:
-    """Return the rows (n,) of the dataset that a page of ours was read from, if it names them."""
+    """Return the rows (n,) of the dataset that a derived page was read from, if it has them."""
     data = doc.get("data")
-    told = data.get(FRAME_INDEX) if isinstance(data, Mapping) else None
-    if not isinstance(told, list) or len(told) != count or not all(type(row) is int for row in told):
+    rows = data.get(FRAME_INDEX) if isinstance(data, Mapping) else None
+    if not isinstance(rows, list) or len(rows) != count or not all(type(row) is int for row in rows):
         return None
-    return np.array(told, dtype=np.int64)
+    return np.array(rows, dtype=np.int64)

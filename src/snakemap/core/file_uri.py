@@ -1,8 +1,8 @@
-"""The paths that a file URI may mean: decoded first, then as it stands.
+"""The paths that a file URI may mean: decoded, and unchanged.
 
 RFC 8089 has reserved characters percent-encoded; ophyd-async and others put a path behind ``file://localhost`` without
-encoding it. Both readings are possible for a name such as ``10%Fe``. The file that is there decides: the decoded path
-is tried first, the other one when there is no such file. A path without a scheme is never decoded.
+encoding it. Both readings are possible for a name such as ``10%Fe``. The decoded path is tried first, the other one if
+there is no such file. A path without a scheme is never decoded.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ __all__ = ["is_file_uri", "path_of", "readings"]
 
 FILE_URI = re.compile(r"file:(?://[^/]*(?=/)|(?=/[^/]))", re.IGNORECASE)
 UNENCODED = re.compile(r"[^!-~]|[#?\"<>\\^`{|}]|%(?![0-9A-Fa-f]{2})")
-"""What a URI of a file holds only when its path was not encoded."""
+"""Characters that a file URI holds only if its path was not encoded."""
 
 
 def is_file_uri(text: str) -> bool:
-    """Whether a text is a ``file:`` URI with an absolute path; the host is any."""
+    """Return whether a text is a ``file:`` URI with an absolute path, of any host."""
     return FILE_URI.match(text) is not None
 
 
 def readings(uri: str) -> tuple[str, ...]:
-    """The paths that a URI may mean, in the order in which they are tried; one for a path without a scheme.
+    """Return the paths that a URI may mean, in the order to try; one for a path without a scheme.
 
     Bytes that are not UTF-8 become surrogates, as in :func:`os.fsdecode`.
 
@@ -42,10 +42,11 @@ def readings(uri: str) -> tuple[str, ...]:
 
 
 def path_of(uri: str, read: Iterable[str] = ()) -> str:
-    """The path of a file as it is shown: the one that was read, else the reading that is more likely.
+    """Return the path of a file for display: the one that was read, else the more likely one.
 
-    A URI that holds characters which an encoded one cannot hold was not encoded. The result is valid Unicode, or as the
-    URI stands.
+    A URI with characters that an encoded one cannot hold was not encoded. The result is valid Unicode, else the path of
+    the
+    URI unchanged.
 
     Args:
         uri: of the file.

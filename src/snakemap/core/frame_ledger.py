@@ -1,8 +1,9 @@
-"""Which frames of which file belong to which points of a run, and which of them still have to be read.
+"""Which frames of which file belong to which points of a run, and which are unread.
 
-``seq_num`` (from 1) says where a point lies in the scan, ``index`` (from 0) which row of the dataset holds it. They go
-apart when a RunEngine rewinds: the seq_num comes again, the index goes on, and the last frame of a seq_num is the one
-that counts: of two resources the later one's, in one resource the higher row, in whatever order documents arrive.
+``seq_num`` (from 1) is the position of a point in the scan, ``index`` (from 0) its row in the dataset. They diverge
+when
+the RunEngine rewinds: the seq_num repeats, the index goes on. The last frame of a seq_num counts: the later resource,
+then the higher row, in whatever order documents arrive.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from snakemap.core.documents import Span
 from snakemap.core.stream_resources import Resource, image_data_key, kind_of_file
 from snakemap.errors import DocumentError
 
-__all__ = ["COLUMNS", "FrameLedger", "Piece"]
+__all__ = ["COLUMNS", "FrameLedger", "RowRange"]
 
 SEQ_NUM_MAX = 10_000_000
 
@@ -37,7 +38,7 @@ RESOURCES_MAX = 10_000
 REFUSED_MAX = 100
 
 
-LOOKED_AT = 4_096
+POINTS_CHECKED_MAX = 4_096
 
 
 HDF5 = "application/x-hdf5"
@@ -47,11 +48,11 @@ UNKNOWN, ANNOUNCED, READ, GIVEN_UP = range(4)
 
 
 COLUMNS = "snakemap_columns"
-"""Parameter of a stream_resource whose dataset has two dimensions of points, as only our own documents have it."""
+"""Parameter of a stream_resource whose dataset has two dimensions of points; only opened files have it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class RowRange:
     """Points to read in one go: consecutive rows of one resource for consecutive seq_nums.
 
     Attributes:
@@ -66,31 +67,31 @@ class Piece:
     seq_num: int
     count: int
 
-    def part(self, offset: int, count: int) -> Piece:
-        """Some of its points.
+    def part(self, offset: int, count: int) -> RowRange:
+        """Return some of its points.
 
-        >>> Piece("r", 10, 11, 5).part(2, 3)
-        Piece(resource='r', index=12, seq_num=13, count=3)
+        >>> RowRange("r", 10, 11, 5).part(2, 3)
+        RowRange(resource='r', index=12, seq_num=13, count=3)
         """
-        return Piece(self.resource, self.index + offset, self.seq_num + offset, count)
+        return RowRange(self.resource, self.index + offset, self.seq_num + offset, count)
 
 
 class FrameLedger:
-    """Keeps account of what one external data key of a run holds, frames or scalars: announced, read, given up.
+    """The state of every frame, or scalar, of one external data key of a run: announced, read, given up.
 
-    Documents go in as they come; :meth:`pending` tells what to read next, :meth:`settle` what has been read.
+    Documents are added as they arrive; :meth:`pending` returns what to read next, :meth:`settle` marks it as read.
 
     Args:
-        data_key: like ``"camera"``; None for the first image data key that a descriptor tells.
+        data_key: like ``"camera"``; None for the first image data key of a descriptor.
 
     Attributes:
         resources: where the frames are, by uid of the stream_resource.
-        descriptor: uid of the first descriptor whose frames are kept account of; None before it came.
-        descriptors: uids of all of them: a device that is configured in mid-run is described anew.
+        descriptor: uid of the first descriptor with the data key; None before.
+        descriptors: uids of all of them: a device that is configured in mid-run is described again.
         data_key: the data key; None before it is known.
-        point_shape: shape of one point's data as the descriptor tells it; empty before it is known.
-        refused: why a resource is not read, in words for the page, by its uid.
-        unreadable: why its files cannot be read, as the worker found out; empty while they can.
+        point_shape: shape of one point's data from the descriptor; empty before it is known.
+        refused: why a resource is not read, for the user, by its uid.
+        unreadable: why its files cannot be read, from the worker; empty while they can.
         announced: the highest seq_num that a document has announced.
     """
 
@@ -106,20 +107,21 @@ class FrameLedger:
         self._stream = ""
         self._number: dict[str, int] = {}
         self._early: list[Mapping[str, Any]] = []
-        # by seq_num: the row announced last, the number of its resource, and what has become of it
+        # by seq_num: the row announced last, the number of its resource, the state
         self._index = np.full(1024, -1, dtype=np.int64)
         self._where = np.full(1024, -1, dtype=np.int32)
         self._state = np.zeros(1024, dtype=np.uint8)
-        self._told = np.zeros(1024, dtype=bool)
+        self._was_announced = np.zeros(1024, dtype=bool)
         # by resource: the row, and the seq_num, after the last one that was announced
         self._ends: dict[str, tuple[int, int]] = {}
-        self._queue: deque[Piece] = deque()
+        self._queue: deque[RowRange] = deque()
 
     def add_descriptor(self, doc: Mapping[str, Any]) -> None:
-        """Takes the first descriptor with frames, or with its data key; baseline and derived streams are no maps.
+        """Add a descriptor; the first one with frames, or with the data key, counts. Baseline and derived streams are
+        ignored.
 
         Raises:
-            DocumentError: when a stream_resource that came before it cannot be used; see :meth:`add_resource`.
+            DocumentError: if a stream_resource that came before it cannot be used; see :meth:`add_resource`.
         """
         if doc.get("name") in ("baseline", "snakemap") or doc["uid"] in self.descriptors:
             return
@@ -138,12 +140,12 @@ class FrameLedger:
         self._take_early()
 
     def add_resource(self, doc: Mapping[str, Any]) -> None:
-        """Takes a stream_resource, when it is of our data key; one that comes before its descriptor is kept for it.
+        """Add a stream_resource of the data key; one that comes before its descriptor is kept until then.
 
-        One that is not HDF5 is noted in :attr:`refused`.
+        One that is not HDF5 goes to :attr:`refused`.
 
         Raises:
-            DocumentError: when it does not say which file or dataset.
+            DocumentError: if it names no file or dataset.
         """
         if self.descriptor is None and len(self._early) < RESOURCES_MAX:
             self._early.append(doc)
@@ -167,36 +169,36 @@ class FrameLedger:
         )  # fmt: skip
 
     def add_known(self, resource: Resource) -> None:
-        """Takes a resource that has been read from a document already."""
+        """Add a resource that is parsed already."""
         if resource.uid in self.resources or len(self.resources) >= RESOURCES_MAX:
             return
         self._number[resource.uid] = len(self._number)
         self.resources[resource.uid] = resource
 
     def refuse(self, resource: str, reason: str) -> None:
-        """Notes why a resource is not read, in words for the page."""
+        """Record why a resource is not read, for the user."""
         if len(self.refused) < REFUSED_MAX:
             self.refused[resource] = reason
 
     def add_point(self, resource: str, row: int, seq_num: int) -> None:
-        """Takes the news that a row of a resource, in points, is a point of the scan.
+        """Announce that a row of a resource, in points, is a point of the scan.
 
         Raises:
-            DocumentError: when either is beyond all bounds.
+            DocumentError: if either is beyond its limit.
         """
         self._add(resource, Span(row, row + 1), Span(seq_num, seq_num + 1))
 
     def rows_announced(self, resource: str) -> int:
-        """Rows of a resource, in points, up to the last one announced."""
+        """Return the rows of a resource, in points, up to the last announced one."""
         return self._ends.get(resource, (0, 0))[0]
 
     def add_datum(self, doc: Mapping[str, Any]) -> None:
-        """Takes a stream_datum; one that says nothing new changes nothing.
+        """Add a stream_datum; one that announces nothing new changes nothing.
 
-        When those before it got lost, it announces their rows, too: rows are written in order.
+        If earlier ones got lost, it announces their rows too: rows are written in order.
 
         Raises:
-            DocumentError: when its ranges are none, or beyond all bounds.
+            DocumentError: if its ranges are invalid or beyond their limits.
         """
         if doc["stream_resource"] not in self.resources or doc["descriptor"] not in self.descriptors:
             return
@@ -211,67 +213,66 @@ class FrameLedger:
         if indices.stop > INDEX_MAX:
             raise DocumentError(f"a stream_datum for row {indices.stop:,}; at most {INDEX_MAX:,} are kept")
         self._announce_lost(resource, indices.start, seq_nums.start)
-        self._announce(Piece(resource, indices.start, seq_nums.start, seq_nums.size))
+        self._announce(RowRange(resource, indices.start, seq_nums.start, seq_nums.size))
         if indices.stop > self.rows_announced(resource):
             self._ends[resource] = indices.stop, seq_nums.stop
-        self._told[seq_nums.start : seq_nums.stop] = True
+        self._was_announced[seq_nums.start : seq_nums.stop] = True
         self.announced = max(self.announced, seq_nums.stop - 1)
 
     def _announce_lost(self, resource: str, row: int, seq_num: int) -> None:
-        """Announces the rows between the last one announced and this one, whose announcement must have got lost.
+        """Announce the rows between the last announced one and this one: their announcement got lost.
 
-        row        0  1  2  3  4  5         When rows and points are apart, as after row 3, the RunEngine has rewound on
-        announced  1        4     5         the way. Nobody knows where, so that these rows belong to no point.
+        row        0  1  2  3  4  5         If rows and points differ, as after row 3, the RunEngine rewound in
+        announced  1        4     5         between, at an unknown row: these rows belong to no point.
         lost          2  3
         """
         first = self._number[resource] == 0
         last_row, last_seq_num = self._ends.get(resource, (0, 1 if first else self.announced + 1))
         lost = row - last_row
         if lost > 0 and seq_num - last_seq_num == lost:
-            self._announce(Piece(resource, last_row, last_seq_num, lost))
+            self._announce(RowRange(resource, last_row, last_seq_num, lost))
 
-    def place_of(self, seq_num: int) -> tuple[Resource, int] | None:
-        """Where a point lies: its resource, and its row there in points; None when no document says so."""
+    def location_of(self, seq_num: int) -> tuple[Resource, int] | None:
+        """Return the resource of a point and its row there, in points; None if no document announced it."""
         if not 0 < seq_num < len(self._where) or self._where[seq_num] < 0:
             return None
         resource = list(self.resources.values())[self._where[seq_num]]
         return resource, int(self._index[seq_num])
 
-    def pending(self, *, limit: int = 64) -> Piece | None:
-        """Takes the next piece to read off the queue, oldest first; None when nothing waits.
+    def pending(self, *, limit: int = 64) -> RowRange | None:
+        """Remove the next row range from the queue, oldest first, and return it; None if the queue is empty.
 
-        What is taken must be given to :meth:`settle`, :meth:`put_back` or :meth:`give_up`.
+        The caller must pass it to :meth:`settle`, :meth:`put_back` or :meth:`give_up`.
         """
         while self._queue:
-            piece = self._queue.popleft()
-            if piece.count > LOOKED_AT:  # or a scan of a million points would be looked through for every piece
-                self._queue.appendleft(piece.part(LOOKED_AT, piece.count - LOOKED_AT))
-                piece = piece.part(0, LOOKED_AT)
-            wanted = self._wanted(piece)
+            row_range = self._queue.popleft()
+            if row_range.count > POINTS_CHECKED_MAX:  # bounds the cost of one call in scans of a million points
+                self._queue.appendleft(row_range.part(POINTS_CHECKED_MAX, row_range.count - POINTS_CHECKED_MAX))
+                row_range = row_range.part(0, POINTS_CHECKED_MAX)
+            wanted = self._wanted(row_range)
             if not wanted.any():
                 continue
             first = int(np.argmax(wanted))
             run = wanted[first:]
             count = min(limit, len(run) if run.all() else int(np.argmin(run)))
-            rest = piece.count - first - count
+            rest = row_range.count - first - count
             if rest:
-                self._queue.appendleft(piece.part(first + count, rest))
-            return piece.part(first, count)
+                self._queue.appendleft(row_range.part(first + count, rest))
+            return row_range.part(first, count)
         return None
 
-    def settle(self, piece: Piece) -> None:
-        """Marks a piece as read."""
-        self._mark(piece, READ)
+    def settle(self, row_range: RowRange) -> None:
+        """Mark a row range as read."""
+        self._mark(row_range, READ)
 
     def settle_points(self, seq_nums: npt.ArrayLike, indices: npt.ArrayLike | None = None) -> None:
-        """Marks some points as read, as a derived document tells: what was announced last for them.
+        """Mark points as read, from a derived document.
 
-        Points that no document has announced were filled from the file, and need not be filled again.
+        Points that no document announced were filled from the file and are not filled again.
 
         Args:
             seq_nums: the points (n,).
-            indices: rows (n,) of the dataset that were read. Of a point for which another row has been announced
-                meanwhile, that one is still to be read.
+            indices: rows (n,) of the dataset that were read. A point with a later announced row stays unread.
         """
         points = np.asarray(seq_nums, dtype=np.int64)
         inside = (points >= 1) & (points < SEQ_NUM_MAX)
@@ -281,17 +282,17 @@ class FrameLedger:
             inside[inside] &= (self._where[points[inside]] < 0) | (self._index[points[inside]] <= rows[inside])
         self._state[points[inside]] = READ
 
-    def put_back(self, piece: Piece) -> None:
-        """Asks for a piece again, next."""
-        self._queue.appendleft(piece)
+    def put_back(self, row_range: RowRange) -> None:
+        """Put a row range back at the front of the queue."""
+        self._queue.appendleft(row_range)
 
-    def give_up(self, piece: Piece) -> None:
-        """Stops asking for a piece that cannot be read, until :meth:`fill` asks for it once more."""
-        self._mark(piece, GIVEN_UP)
+    def give_up(self, row_range: RowRange) -> None:
+        """Mark a row range as unreadable, until :meth:`fill` queues it again."""
+        self._mark(row_range, GIVEN_UP)
 
     @property
-    def hindrance(self) -> str:
-        """Why nothing of it can be read, in words for the page; empty when something can."""
+    def unread_reason(self) -> str:
+        """Why nothing of it can be read, for the user; empty if something can."""
         if self.unreadable or self.resources:
             return self.unreadable
         return next(iter(self.refused.values()), "")
@@ -308,21 +309,21 @@ class FrameLedger:
 
     @property
     def filled(self) -> int:
-        """Points that were read though no document had announced them."""
-        return int(np.count_nonzero((self._state == READ) & ~self._told))
+        """Points that were read although no document announced them."""
+        return int(np.count_nonzero((self._state == READ) & ~self._was_announced))
 
     @property
     def given_up(self) -> int:
         """Points whose frames could not be read."""
         return int(np.count_nonzero(self._state == GIVEN_UP))
 
-    def lacking(self, resource: str, *, length: int, expected: int | None) -> list[range]:
-        """Rows, in points, that a file may hold for points of the scan and that no document has announced.
+    def unannounced_rows(self, resource: str, *, length: int, expected: int | None) -> list[range]:
+        """Return rows, in points, that a file may hold for points of the scan and that no document announced.
 
         Args:
             resource: uid of the stream_resource.
             length: frames in its dataset now.
-            expected: points in the whole scan; None when nobody knows.
+            expected: points in the whole scan; None if unknown.
         """
         wanted = self._rows(resource, length=length, expected=expected)[0]
         edges = np.flatnonzero(np.diff(wanted.astype(np.int8), prepend=0, append=0))
@@ -337,43 +338,45 @@ class FrameLedger:
         written: npt.NDArray[np.bool_] | None = None,
         again: bool = True,
     ) -> int:
-        """Queues the rows that a file holds and no document has announced, and those given up before.
+        """Queue the rows that a file holds and no document announced, and those given up before.
 
-        Rows after the last one announced go on where that one ends; those of the first resource, when none was
-        announced, begin with the first point. Rows beyond the last point of the scan belong to none. Rows before the
-        last one announced were queued by :meth:`add_datum` if it is certain to which points they belong.
+        Rows after the last announced one continue its points; in the first resource, if none was announced, they begin
+        with the
+        first point. Rows beyond the last point of the scan belong to no point. Rows before the last announced one were
+        queued
+        by :meth:`add_datum` if their points are certain.
 
         Args:
             resource: uid of the stream_resource.
             length: frames in its dataset now.
-            expected: points in the whole scan; None when nobody knows.
-            written: which of its rows (rows,), in points, were written for certain; None: all.
-            again: whether to ask once more for what was given up.
+            expected: points in the whole scan; None if unknown.
+            written: which of its rows (rows,), in points, are certainly written; None for all.
+            again: whether to queue given-up points again.
 
-        Returns:
-            How many points were queued.
+            Returns:
+                The number of queued points.
         """
         wanted, given_up, seq_nums = self._rows(resource, length=length, expected=expected)
         if written is not None:
             wanted[: len(written)] &= written[: len(wanted)]
             wanted[len(written) :] = False
         chosen = wanted | given_up if again else wanted
-        for piece in _pieces(Piece(resource, 0, 0, len(wanted)), chosen, seq_nums):
-            self._announce(piece, again=True)
+        for row_range in _row_ranges(RowRange(resource, 0, 0, len(wanted)), chosen, seq_nums):
+            self._announce(row_range, again=True)
         return len(np.unique(seq_nums[chosen]))
 
-    def untold(self, piece: Piece) -> npt.NDArray[np.bool_]:
-        """Which points (points,) of a piece no document has announced."""
-        return ~self._told[piece.seq_num : piece.seq_num + piece.count]
+    def unannounced(self, row_range: RowRange) -> npt.NDArray[np.bool_]:
+        """Return which points (points,) of a row range no document announced."""
+        return ~self._was_announced[row_range.seq_num : row_range.seq_num + row_range.count]
 
     def _rows(
         self, resource: str, *, length: int, expected: int | None
     ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_], npt.NDArray[np.int64]]:
-        """Of each row (rows,): whether it is lacking, whether it was given up, and the point that it belongs to."""
+        """Return for each row (rows,): whether it is unannounced, whether it was given up, and its point."""
         last = min(expected or SEQ_NUM_MAX, SEQ_NUM_MAX)
         number = self._number[resource]
         announced = np.flatnonzero(self._where == number)
-        # beyond as many rows as there are points after the last one announced, none can belong to any
+        # a row further after the last announced one than there are points cannot belong to any
         rows = length // self.resources[resource].frames_per_point
         rows = min(rows, last + int(np.max(self._index[announced], initial=-1)) + 1)
         announced = announced[self._index[announced] < rows]
@@ -386,7 +389,7 @@ class FrameLedger:
         return wanted, given_up, seq_nums
 
     def _implied(self, rows: int, resource: str) -> npt.NDArray[np.int64]:
-        """Seq_nums (rows,) of the rows of a resource after the last one that was announced; 0 of those before.
+        """Return the seq_nums (rows,) of the rows of a resource after the last announced one; 0 for those before.
 
         row         0  1  2  3  4  5
         announced      2  3
@@ -398,41 +401,43 @@ class FrameLedger:
 
     def _take_early(self) -> None:
         early, self._early = self._early, []
-        troubles = []
+        problems = []
         for resource in early:
             try:
                 self.add_resource(resource)
-            except DocumentError as trouble:
-                troubles.append(str(trouble))
-        if troubles:
-            raise DocumentError("; ".join(troubles))
+            except DocumentError as error:
+                problems.append(str(error))
+        if problems:
+            raise DocumentError("; ".join(problems))
 
     def _is_announced(self, seq_nums: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         inside = seq_nums < len(self._state)
         return inside & (self._state[np.where(inside, seq_nums, 0)] != UNKNOWN)
 
-    def _wanted(self, piece: Piece) -> npt.NDArray[np.bool_]:
-        span = slice(piece.seq_num, piece.seq_num + piece.count)
-        rows = np.arange(piece.index, piece.index + piece.count)
-        here = self._where[span] == self._number[piece.resource]
+    def _wanted(self, row_range: RowRange) -> npt.NDArray[np.bool_]:
+        span = slice(row_range.seq_num, row_range.seq_num + row_range.count)
+        rows = np.arange(row_range.index, row_range.index + row_range.count)
+        here = self._where[span] == self._number[row_range.resource]
         return here & (self._index[span] == rows) & (self._state[span] == ANNOUNCED)
 
-    def _mark(self, piece: Piece, state: int) -> None:
-        span = slice(piece.seq_num, piece.seq_num + piece.count)
-        self._state[span][self._wanted(piece)] = state
+    def _mark(self, row_range: RowRange, state: int) -> None:
+        span = slice(row_range.seq_num, row_range.seq_num + row_range.count)
+        self._state[span][self._wanted(row_range)] = state
 
-    def _announce(self, piece: Piece, *, again: bool = False) -> None:
-        stop = piece.seq_num + piece.count
+    def _announce(self, row_range: RowRange, *, again: bool = False) -> None:
+        stop = row_range.seq_num + row_range.count
         self._grow(stop)
-        span = slice(piece.seq_num, stop)
-        rows = np.arange(piece.index, piece.index + piece.count)
-        number = self._number[piece.resource]
+        span = slice(row_range.seq_num, stop)
+        rows = np.arange(row_range.index, row_range.index + row_range.count)
+        number = self._number[row_range.resource]
         same = self._where[span] == number
         news = (self._where[span] < number) | (same & (self._index[span] < rows)) | (same & again)
         self._index[span][news] = rows[news]
         self._where[span][news] = number
         self._state[span][news] = ANNOUNCED
-        self._queue.extend([piece] if news.all() else _pieces(piece, news, np.arange(piece.seq_num, stop)))
+        self._queue.extend(
+            [row_range] if news.all() else _row_ranges(row_range, news, np.arange(row_range.seq_num, stop))
+        )
 
     def _grow(self, size: int) -> None:
         if size <= len(self._state):
@@ -441,22 +446,24 @@ class FrameLedger:
         self._index = np.concatenate([self._index, np.full(more, -1, dtype=np.int64)])
         self._where = np.concatenate([self._where, np.full(more, -1, dtype=np.int32)])
         self._state = np.concatenate([self._state, np.zeros(more, dtype=np.uint8)])
-        self._told = np.concatenate([self._told, np.zeros(more, dtype=bool)])
+        self._was_announced = np.concatenate([self._was_announced, np.zeros(more, dtype=bool)])
 
 
-def _pieces(piece: Piece, wanted: npt.NDArray[np.bool_], seq_nums: npt.NDArray[np.int64]) -> Iterator[Piece]:
-    """The wanted rows of a piece, in as few pieces as there are stretches whose seq_nums rise one by one."""
+def _row_ranges(
+    row_range: RowRange, wanted: npt.NDArray[np.bool_], seq_nums: npt.NDArray[np.int64]
+) -> Iterator[RowRange]:
+    """Yield the wanted rows of a row range as the fewest row ranges with consecutive rows and seq_nums."""
     rows = np.flatnonzero(wanted)
     if not len(rows):
         return
     breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(seq_nums[rows]) != 1)) + 1
     for stretch in np.split(rows, breaks):
         first = int(stretch[0])
-        yield Piece(piece.resource, piece.index + first, int(seq_nums[first]), len(stretch))
+        yield RowRange(row_range.resource, row_range.index + first, int(seq_nums[first]), len(stretch))
 
 
 def _frame_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """Rows and columns of a frame from the shape of a point's data; color comes first or last of three.
+    """Return rows and columns of a frame from the shape of a point's data; the three colors come first or last.
 
     >>> [_frame_shape(shape) for shape in ((128, 96), (4, 128, 96), (1, 3, 128, 96), (1, 128, 96, 3), (1,))]
     [(128, 96), (128, 96), (128, 96), (128, 96), None]
@@ -467,7 +474,7 @@ def _frame_shape(shape: tuple[int, ...]) -> tuple[int, int] | None:
 
 
 def _dataset(doc: Mapping[str, Any]) -> str:
-    """Path of the dataset that a stream_resource speaks of, after a look at whether its file can be found."""
+    """Return the path of the dataset of a stream_resource; check that its URI can be parsed."""
     dataset = doc["parameters"].get("dataset") or doc["parameters"].get("path")
     if not isinstance(dataset, str) or not dataset:
         raise DocumentError(f"stream_resource {doc['uid']} does not name the dataset of its frames")

@@ -1,4 +1,4 @@
-"""What the geometry of a scan is, how far it is trusted, and the defaults of a beamline."""
+"""The geometry of a scan, its confidence, and the defaults of a beamline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from snakemap.core.raster import Axis, Raster
 from snakemap.core.scan_path import ScanPath as PointPath
 
 __all__ = [
-    "PLACE_MAX",
+    "POSITION_MAX",
     "READBACK",
     "Geometry",
     "GeometryConfidence",
@@ -28,7 +28,7 @@ __all__ = [
     "path_raster",
 ]
 
-PLACE_MAX = 1e300
+POSITION_MAX = 1e300
 
 
 READBACK = re.compile(r"[-_:.]?(user[-_])?(readback|rbv|position)$", re.IGNORECASE)
@@ -36,11 +36,11 @@ READBACK = re.compile(r"[-_:.]?(user[-_])?(readback|rbv|position)$", re.IGNORECA
 
 @dataclass(frozen=True, slots=True)
 class ScanDefaults:
-    """What holds at this instrument for runs that do not tell.
+    """The instrument's defaults for runs whose documents lack geometry.
 
     Attributes:
-        grid: rows, columns and whether it is snaked, like ``(7, 9, True)``; None when there is no such habit.
-        snake: whether a shape that comes alone is taken as snaked.
+        grid: rows, columns and whether it is snaked, like ``(7, 9, True)``; None for no default.
+        snake: whether a shape without snaking is snaked.
     """
 
     grid: tuple[int, int, bool] | None = None
@@ -48,34 +48,34 @@ class ScanDefaults:
 
 
 class GeometryConfidence(IntEnum):
-    """How much of the geometry the documents have told, so that positions need not."""
+    """How much of the geometry is known from the documents, without positions."""
 
     POINTS = 0
     """A mere row of points."""
     SHAPE = 1
     """A grid; the order in which it is visited is assumed."""
     ORDER = 2
-    """A grid and its order; coordinates may have been told, though they may be relative."""
-    PLACES = 3
-    """Where every point lies."""
+    """A grid and its order; coordinates may be known, or relative."""
+    POSITIONS = 3
+    """The position of every point."""
 
 
 class Geometry(NamedTuple):
-    """What a start document says.
+    """The geometry in a start document.
 
     Attributes:
         raster: where the points lie.
-        trust: how much of it was told.
-        motors: names of all that moves, slow to fast, as far as they are told.
+        confidence: how much of it is known.
+        motors: names of the moving axes, slow to fast, as far as known.
     """
 
     raster: Raster
-    trust: GeometryConfidence
+    confidence: GeometryConfidence
     motors: tuple[str, ...]
 
 
 def path_raster(path: PointPath, points: int, *, source: str, note: str = "", certain: bool = True) -> Raster:
-    """The one row of points that lie on a path."""
+    """Return the raster of points on a path: one row."""
     return Raster(
         shape=(points,),
         snaking=(False,),
@@ -95,7 +95,7 @@ def moving_axes(dimension: Dimension[Any]) -> dict[Any, npt.NDArray[np.float64]]
 
 
 def is_x(motor: str) -> bool:
-    """Whether a motor is the horizontal one by its name.
+    """Return whether a motor is the horizontal one by its name.
 
     >>> [is_x(name) for name in ("stage-x", "SampleX", "x_user_readback", "stage-y")]
     [True, True, True, False]
@@ -104,5 +104,5 @@ def is_x(motor: str) -> bool:
 
 
 def outer_axis(axes: Sequence[Axis], shape: Sequence[int]) -> Axis:
-    """Return the axis of the rows: the only one, or the index of the row if there are several or none."""
+    """Return the axis of the rows: the only one, or row indices if there are several or none."""
     return axes[0] if len(axes) == 1 else Axis.of_indices("row", math.prod(shape))

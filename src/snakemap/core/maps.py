@@ -1,7 +1,8 @@
-"""The maps of one run: a grid a channel, growing by assignment, with what the page tells of them kept up to date.
+"""The maps of one source: a grid for each channel, filled by assignment, with summaries and histograms.
 
-A point costs the same however many came before it. Grids are changed in place, by one writer; whoever follows them
-keeps a version, asks which cells changed since, and reads those: nothing is copied, nothing is locked.
+Assigning costs O(new points). One writer changes grids in place; readers keep a version, ask which cells changed since,
+and
+read those: no copies, no locks.
 """
 
 from __future__ import annotations
@@ -19,24 +20,23 @@ from snakemap.core.raster import Raster
 
 __all__ = ["BINS", "ChannelSummary", "Maps", "histogram", "span_of", "summarize", "value_at"]
 
-BEYOND_MAX = 100_000
+OUT_OF_RANGE_MAX = 100_000
 BINS = 64
 """Bars of a histogram over the range of a channel, see :func:`span_of`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelSummary:
-    """What the table says of one channel; counts are the detector's own.
+    """The statistics of one channel, in detector counts.
 
     Attributes:
-        minimum: smallest value of a visited pixel, like ``1_024.0``; NaN before the first.
+        minimum: smallest value of a visited cell, like ``1_024.0``; NaN before the first.
         maximum: the largest one; NaN before the first.
-        mean: mean over visited pixels; NaN before the first.
-        total: sum over visited pixels.
+        mean: mean over visited cells; NaN before the first.
+        total: sum over visited cells.
         row: row of the maximum, or -1 before the first.
         column: column of the maximum, or -1.
-        points: visited pixels.
-    """
+        points: visited cells."""
 
     minimum: float
     maximum: float
@@ -51,15 +51,15 @@ class Maps:
     """The grids of one run.
 
     Args:
-        raster: which pixel a point is.
+        raster: the cell of each point.
         channels: names, like ``("red", "green", "blue", "total")``.
 
     Attributes:
-        grids: float64 (channels, rows, columns) in counts; NaN where the stage has not been. Changed in place.
+        grids: float64 (channels, rows, columns) in counts; NaN where no point has come. Changed in place.
         reference: float64 (channels,), the running maximum of each; NaN before the first point.
-        visited: pixels whose point has come.
-        last_cell: the pixel that changed last, or -1.
-        highest: the highest seq_num inside the raster that has come; 0 before the first.
+        visited: cells whose point has come.
+        last_cell: the cell changed last, or -1.
+        highest: the highest seq_num so far inside the raster; 0 before the first.
     """
 
     def __init__(self, raster: Raster, channels: Sequence[str]) -> None:
@@ -72,7 +72,7 @@ class Maps:
         self.highest = 0
         self._flat = self._flattened()
         self._seen = np.zeros(raster.size, dtype=bool)
-        self._beyond: set[int] = set()
+        self._out_of_range: set[int] = set()
         self._changes = ChangeLog()
         self._minimum = np.full(len(self.channels), np.nan)
         self._sum = np.zeros(len(self.channels))
@@ -83,7 +83,7 @@ class Maps:
         self._rewritten = 0
 
     def _flattened(self) -> npt.NDArray[np.float64]:
-        """The grids as a view (channels, rows * columns)."""
+        """Return the grids as a view (channels, rows * columns)."""
         return self.grids.reshape(len(self.channels), self.raster.size)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -91,33 +91,33 @@ class Maps:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._flat = self._flattened()  # pickled, it would be another array
+        self._flat = self._flattened()  # a pickled view becomes a copy
 
     @property
     def version(self) -> int:
-        """How many pixels have been changed so far; the handle for :meth:`changed`."""
+        """Number of cell changes so far; the argument of :meth:`changed`."""
         return self._changes.version
 
     @property
-    def beyond(self) -> int:
-        """Points whose seq_num lies outside the raster, each counted once, up to a limit; they are drawn nowhere."""
-        return len(self._beyond)
+    def out_of_range(self) -> int:
+        """Points whose seq_num lies outside the raster, each counted once, up to a limit; they are not drawn."""
+        return len(self._out_of_range)
 
     def assign(self, seq_nums: npt.ArrayLike, values: Mapping[str, npt.ArrayLike]) -> int:
-        """Puts points where they belong; a point that comes again replaces itself, and the same again changes nothing.
+        """Assign values of points to their cells; a repeated point replaces its value.
 
         Args:
             seq_nums: scan positions (n,), from 1 on.
-            values: counts (n,) a channel; channels that are missing stay as they are. NaN, and what is not finite, is
-                a blank pixel, though its point has come.
+            values: counts (n,) by channel; missing channels stay unchanged. A value that is not finite leaves its cell
+                blank but visited.
 
-        Returns:
-            How many points fell inside the raster.
+            Returns:
+                The number of points inside the raster.
         """
         seq_nums = np.atleast_1d(np.asarray(seq_nums, dtype=np.int64))
         cells, inside = self.raster.cells(seq_nums)
-        if not inside.all() and len(self._beyond) < BEYOND_MAX:
-            self._beyond.update(seq_nums[~inside][:BEYOND_MAX].tolist())
+        if not inside.all() and len(self._out_of_range) < OUT_OF_RANGE_MAX:
+            self._out_of_range.update(seq_nums[~inside][:OUT_OF_RANGE_MAX].tolist())
         if not len(cells):
             return 0
         self.highest = max(self.highest, int(seq_nums[inside].max()))
@@ -145,34 +145,34 @@ class Maps:
         return int(np.count_nonzero(inside))
 
     def changed(self, since: int) -> npt.NDArray[np.int64]:
-        """Cells (``row * columns + column``) changed after a version, each once, in rising order."""
+        """Return the cells (``row * columns + column``) changed after a version, each once, in rising order."""
         return self._changes.since(since)
 
     def seen(self, seq_num: int) -> bool:
-        """Whether the pixel of a point has been visited."""
+        """Return whether the cell of a point is visited."""
         cells, _ = self.raster.cells([seq_num])
         return bool(len(cells)) and bool(self._seen[cells[0]])
 
     def visited_cells(self) -> npt.NDArray[np.bool_]:
-        """Mask (rows * columns,) of the pixels whose point has come; not to be written to."""
+        """Return the mask (rows * columns,) of visited cells; read-only."""
         return self._seen
 
     def missing(self, seq_nums: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Those of some points, all inside the raster, whose pixel has not been visited."""
+        """Return those points whose cell is inside the raster and not visited."""
         seq_nums = np.atleast_1d(np.asarray(seq_nums, dtype=np.int64))
         cells, inside = self.raster.cells(seq_nums)
         return seq_nums[inside][~self._seen[cells]]
 
     def span(self, channel: int) -> tuple[float, float]:
-        """Range of one channel's histogram and brush, see :func:`span_of`; NaN before the first value."""
+        """Return the range of one channel's histogram and brush, see :func:`span_of`; NaN before the first value."""
         return span_of(float(self._minimum[channel]), float(self.reference[channel]))
 
     def least_positive(self, channel: int) -> float:
-        """The smallest value of one channel above zero, where a log scale can begin; NaN while there is none."""
+        """Return the smallest positive value of one channel, the lower end of a log scale; NaN if there is none."""
         return float(self._least_positive[channel])
 
     def histogram(self, channel: int) -> npt.NDArray[np.int64]:
-        """Pixels a bar (BINS,) of one channel over its range, kept by increments."""
+        """Return the histogram (BINS,) of one channel over its range, updated incrementally."""
         nothing = (0, (np.nan, np.nan), np.zeros(BINS, dtype=np.int64))
         version, span, counts = self._histograms.get(channel, nothing)
         current = self.span(channel)
@@ -188,7 +188,7 @@ class Maps:
         return counts
 
     def summary(self, channel: int) -> ChannelSummary:
-        """The summary of one channel over every visited pixel."""
+        """Return the statistics of one channel over all visited cells."""
         peak = int(self._peak[channel])
         return ChannelSummary(
             minimum=float(self._minimum[channel]),
@@ -201,13 +201,13 @@ class Maps:
         )
 
     def values(self, channel: int, cells: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Counts (n,) of one channel in some cells; NaN where not visited."""
+        """Return counts (n,) of one channel in given cells; NaN where not visited."""
         return self._flat[channel][cells]
 
     def _put(
         self, channel: int, cells: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.bool_], bool]:
-        """Writes one channel's new values; returns which pixels changed, and whether one had another value before."""
+        """Write one channel's new values; return which cells changed, and whether one replaced a value."""
         values = np.where(np.isfinite(values), values, np.nan)
         before = self._flat[channel, cells]
         blank = np.isnan(before)
@@ -219,7 +219,7 @@ class Maps:
         return different, bool(np.any(different & ~blank))
 
     def _add(self, channel: int, cells: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
-        """Sums up values (n,), none of them NaN, of pixels that were blank."""
+        """Add values (n,), none of them NaN, of formerly blank cells to the statistics."""
         self._sum[channel] += np.sum(values)
         self._filled[channel] += len(values)
         self._minimum[channel] = np.fmin(self._minimum[channel], values.min())
@@ -227,14 +227,14 @@ class Maps:
         top = values.max()
         if top < self.reference[channel]:
             return
-        # of several pixels at the maximum the first in the grid is told, whichever came first
+        # of several cells at the maximum the first in the grid is the peak, whichever came first
         first = int(cells[values == top].min())
         tie = top == self.reference[channel]
         self._peak[channel] = min(first, int(self._peak[channel])) if tie else first
         self.reference[channel] = top
 
     def _recount(self) -> None:
-        """After a pixel was replaced, all that was summed up on the way must be summed again; this is rare."""
+        """Compute all statistics from the grids, after a value was replaced; this is rare."""
         for channel, flat in enumerate(self._flat):
             summary = summarize(flat, self.raster.columns)
             self.reference[channel] = summary.maximum
@@ -246,17 +246,17 @@ class Maps:
 
 
 def _last_of_each(cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | slice:
-    """Positions of the last occurrence of each cell, in order; a slice of all where none comes twice."""
+    """Return the positions of the last occurrence of each cell, in order; a full slice if all are different."""
     _, backwards = np.unique(cells[::-1], return_index=True)
     return slice(None) if len(backwards) == len(cells) else np.sort(len(cells) - 1 - backwards)
 
 
 def summarize(values: npt.NDArray[np.float64], columns: int) -> ChannelSummary:
-    """The summary of any selection of pixels.
+    """Return the statistics of a selection of cells.
 
     Args:
         values: counts (rows * columns,), NaN where not visited or not selected.
-        columns: width of the grid, to tell rows from columns.
+        columns: width of the grid.
     """
     points = int(np.count_nonzero(~np.isnan(values)))
     if not points:
@@ -275,10 +275,11 @@ def summarize(values: npt.NDArray[np.float64], columns: int) -> ChannelSummary:
 
 
 def span_of(minimum: float, maximum: float) -> tuple[float, float]:
-    """The range of a histogram and of a brush, whose ends are their 0 and 1.
+    """Return the range of a histogram and of a brush.
 
-    It begins at zero, or at the minimum where that is negative, and ends at the maximum. Where all values are one
-    negative number it ends at zero, and where all are zero it ends at one, so that it always has a width.
+    It begins at zero, or at a negative minimum, and ends at the maximum. If all values are one negative number it ends
+    at zero;
+    if all are zero it ends at one: the range always has a width.
 
     Args:
         minimum: of the values; NaN without any.
@@ -295,7 +296,7 @@ def span_of(minimum: float, maximum: float) -> tuple[float, float]:
 
 
 def value_at(share: float, low: float, high: float) -> float:
-    """The value at a share of a range, exact at both ends; the page computes the same.
+    """Return the value at a share of a range, exact at both ends; the page computes the same.
 
     >>> value_at(0.25, 0.0, 8.0), value_at(0.5, -3.0, -1.0), value_at(1.0, -0.1, 0.3)
     (2.0, -2.0, 0.3)
@@ -304,7 +305,7 @@ def value_at(share: float, low: float, high: float) -> float:
 
 
 def histogram(values: npt.NDArray[np.float64], low: float, high: float) -> npt.NDArray[np.int64]:
-    """Counts values by their place in a range.
+    """Return the histogram of values over a range.
 
     Args:
         values: counts (n,); NaN and what lies outside the range are left out.
@@ -326,7 +327,7 @@ def histogram(values: npt.NDArray[np.float64], low: float, high: float) -> npt.N
 
 
 def _least_above_zero(values: npt.NDArray[np.float64]) -> float:
-    """The smallest of some values that is above zero; NaN while none is."""
+    """Return the smallest positive value; NaN if there is none."""
     positive = values[values > 0]
     return float(positive.min()) if len(positive) else float("nan")
 
@@ -334,7 +335,7 @@ def _least_above_zero(values: npt.NDArray[np.float64]) -> float:
 @numba.njit(cache=True, nogil=True)
 def _count(values, low, high, counts):  # pragma: no cover - compiled
     bins = len(counts)
-    # a width beyond the largest number is halved, with all that it is compared to
+    # a width beyond the largest float is halved, and the values with it
     part = 1.0 if high - low < np.inf else 0.5
     width = high * part - low * part
     for value in values:

@@ -14,20 +14,20 @@ from snakemap.core.scan_path import POINTS_MAX
 __all__ = ["STILL", "Positions", "fill_gaps", "find_snaking", "fit_axis", "guess_axes", "is_irregular"]
 
 STILL = 1e-3
-"""Share of the farthest motor's way below which another one is taken to stand still."""
+"""Share of the farthest motor's extent below which another motor counts as standing still."""
 
 
 IRREGULAR = 0.05
-"""Share of points that may lie beyond half a step from their cell of a grid."""
+"""Maximum share of points more than half a step away from their cell of a grid."""
 
 
 class Positions:
-    """What is known of one motor, by index (``seq_num - 1``); NaN where nothing is.
+    """The known positions of one motor, by index (``seq_num - 1``); NaN where unknown.
 
     Attributes:
-        count: positions known.
-        size: one more than the highest index that is known.
-        way: distance from the lowest position to the highest one.
+        count: known positions.
+        size: one more than the highest known index.
+        extent: distance from the lowest position to the highest one.
     """
 
     def __init__(self) -> None:
@@ -40,17 +40,17 @@ class Positions:
         self._before = math.nan
 
     @property
-    def way(self) -> float:
+    def extent(self) -> float:
         """Distance from the lowest position to the highest."""
         return self._high - self._low if self.count else 0.0
 
     @property
-    def liveliness(self) -> float:
-        """How often it went all its way: more for the motor that varies faster."""
-        return self._walked / self.way if self.way > 0 else 0.0
+    def sweeps(self) -> float:
+        """Number of passes over its extent: more for the faster motor."""
+        return self._walked / self.extent if self.extent > 0 else 0.0
 
     def put(self, index: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> bool:
-        """Takes positions (n,); what is no number or beyond all bounds is left out. Whether anything is new."""
+        """Store positions (n,) without NaN and out-of-range ones; return whether anything is new."""
         if len(index) != len(values):
             return False
         usable = (index >= 0) & (index < POINTS_MAX) & (np.abs(values) < 1e300)  # NaN is not
@@ -72,12 +72,12 @@ class Positions:
         return True
 
     def at(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Positions (n,) at some indices; NaN where not known."""
+        """Return positions (n,) at given indices; NaN where unknown."""
         inside = index < self.size
         return np.where(inside, self._values[np.where(inside, index, 0)], np.nan)
 
     def is_complete(self, needed: int) -> bool:
-        """Whether all of the first positions are known; each is looked at once."""
+        """Return whether the first ``needed`` positions are known; each is checked once."""
         while self._complete < min(needed, self.size) and not math.isnan(self._values[self._complete]):
             self._complete += 1
         return self._complete >= needed
@@ -89,9 +89,9 @@ class Positions:
 
 
 def find_snaking(raster: Raster, columns: Mapping[int, npt.NDArray[np.float64]]) -> tuple[bool, ...]:
-    """Return which axes run back, from the positions (n,) along each: the first sweep is compared with the second.
+    """Return which axes are snaked, from the positions (n,) along each: the first sweep is compared with the second.
 
-    An axis that tells nothing does as the fast one does, or as was assumed.
+    An undecided axis follows the fast axis, else the raster.
     """
     seen = {depth: _runs_back(column, raster.shape, depth) for depth, column in columns.items() if depth > 0}
     last = len(raster.shape) - 1
@@ -105,7 +105,7 @@ def find_snaking(raster: Raster, columns: Mapping[int, npt.NDArray[np.float64]])
 
 
 def _runs_back(column: npt.NDArray[np.float64], shape: Sequence[int], depth: int) -> bool | None:
-    """Whether the second sweep of an axis runs against the first; None when that cannot be said."""
+    """Return whether the second sweep of an axis runs against the first; None if undecided."""
     below, size = math.prod(shape[depth + 1 :]), shape[depth]
     sweep = below * size
     if size < 2 or len(column) < 2 * sweep:
@@ -120,16 +120,16 @@ def _runs_back(column: npt.NDArray[np.float64], shape: Sequence[int], depth: int
 
 
 def _means(blocks: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Mean (n,) of what is known in each row of blocks (n, m); NaN where nothing is."""
+    """Return the mean (n,) of the known values in each row of blocks (n, m); NaN where none is known."""
     known = ~np.isnan(blocks)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(known, blocks, 0.0).sum(axis=1) / known.sum(axis=1)
 
 
 def guess_axes(columns: Mapping[str, npt.NDArray[np.float64]], shape: Sequence[int]) -> dict[int, str]:
-    """Guess the fast motor and, of a grid of two axes, the slow one, by how they move in the first two rows.
+    """Guess the fast motor and, for a grid of two axes, the slow one, from the first two rows.
 
-    The fast one goes as far within a row as in both; of the slow one the rows differ by more than it moves within them.
+    The fast motor moves as far within a row as in both rows; the slow one moves farther between rows than within them.
     """
     size = shape[-1]
     rows = {key: list(_rows(column, size)) for key, column in columns.items()}
@@ -149,7 +149,7 @@ def guess_axes(columns: Mapping[str, npt.NDArray[np.float64]], shape: Sequence[i
 
 
 def _rows(column: npt.NDArray[np.float64], size: int) -> Iterator[npt.NDArray[np.float64]]:
-    """What is known of the first two rows."""
+    """Yield the known positions of each of the first two rows."""
     for first in (0, size):
         known = column[first : first + size]
         known = known[~np.isnan(known)]
@@ -158,7 +158,7 @@ def _rows(column: npt.NDArray[np.float64], size: int) -> Iterator[npt.NDArray[np
 
 
 def _straightness(row: npt.NDArray[np.float64]) -> float:
-    """1 for a motor that goes from one end to the other, less for one that trembles."""
+    """Return 1 for a motor that goes from one end to the other, less for one that jitters."""
     walked = float(np.sum(np.abs(np.diff(row))))
     return abs(float(row[-1] - row[0])) / walked if walked > 0 else 0.0
 
@@ -166,7 +166,7 @@ def _straightness(row: npt.NDArray[np.float64]) -> float:
 def fit_axis(
     column: npt.NDArray[np.float64], index: npt.NDArray[np.int64], size: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]] | None:
-    """Return coordinates (size,) of an axis as means of positions, and which were measured; the rest is even."""
+    """Return coordinates (size,) of an axis as means of positions, and which were measured; others are interpolated."""
     known = ~np.isnan(column)
     counts = np.bincount(index[known], minlength=size)
     seen = counts > 0
@@ -180,7 +180,7 @@ def fit_axis(
 def fill_gaps(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return coordinates (n,) with NaN replaced: between neighbors, or beyond them at the mean step.
 
-    >>> _filled(np.array([np.nan, 2.0, np.nan, 6.0, np.nan])).tolist()
+    >>> fill_gaps(np.array([np.nan, 2.0, np.nan, 6.0, np.nan])).tolist()
     [0.0, 2.0, 4.0, 6.0, 8.0]
     """
     known = np.flatnonzero(~np.isnan(values))

@@ -1,4 +1,4 @@
-"""Which pixel a point is: the order in which a stage visits the cells of a rectangular grid.
+"""Which cell a point is: the order in which a stage visits the cells of a rectangular grid.
 
 A scan of shape (3, 4), slow by fast, visits its cells in the order of ``seq_num``; snaked, every second row runs back:
 
@@ -7,8 +7,8 @@ A scan of shape (3, 4), slow by fast, visits its cells in the order of ``seq_num
     5  6  7  8          8  7  6  5
     9 10 11 12          9 10 11 12
 
-Rows are the slow axis and columns the fast one, both in the order of the scan's own index, never flipped: where a
-coordinate lies in the laboratory is told by :class:`Axis`, whose coordinates may decrease.
+Rows are the slow axis and columns the fast one, both in the order of the scan's own index, never flipped: :class:`Axis`
+has the coordinates, which may decrease.
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ EVEN = 1e-3
 def unravel(
     seq_nums: npt.ArrayLike, shape: Sequence[int], *, snaking: Sequence[bool]
 ) -> tuple[npt.NDArray[np.int64], ...]:
-    """Index along every axis, slow to fast, of each point of an n-dimensional scan.
+    """Return the index along every axis, slow to fast, of each point of an n-dimensional scan.
 
-    A snaked axis runs back on every second sweep of its own, counted from the start of the scan (the law of bluesky's
-    ``LiveGrid``, and scanspec's ``Path``, which the tests hold this to).
+    A snaked axis runs back on every second sweep of its own, counted from the start of the scan, as in bluesky's
+    ``LiveGrid``
+    and scanspec's ``Path``; tests compare with the latter.
 
     Args:
-        seq_nums: scan positions (n,), from 1 on; those outside the shape are the caller's to leave out.
+        seq_nums: scan positions (n,), from 1 on, all inside the shape.
         shape: points along each axis, slow to fast.
-        snaking: one flag an axis; the slowest never runs back.
+        snaking: one flag for each axis; the slowest is never snaked.
 
-    Returns:
-        One int64 array (n,) an axis.
+        Returns:
+            One int64 array (n,) for each axis.
 
     >>> rows, columns = unravel(range(1, 13), (3, 4), snaking=(False, True))
     >>> [f"{r}{c}" for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
@@ -66,10 +67,10 @@ class Axis:
     """One axis of a map.
 
     Attributes:
-        name: the motor, like ``"stage-x"``; ``"column"`` or ``"row"`` when nobody told.
-        unit: like ``"mm"``; empty when nobody told.
-        coordinates: (n,) where each index lies, in ``unit``, in scan order; it may decrease.
-        known: False when the coordinates are mere indices.
+        name: the motor, like ``"stage-x"``; ``"column"`` or ``"row"`` if unknown.
+        unit: like ``"mm"``; empty if unknown.
+        coordinates: (n,) in ``unit``, in scan order; they may decrease.
+        known: False if the coordinates are indices.
     """
 
     name: str
@@ -79,12 +80,12 @@ class Axis:
 
     @classmethod
     def of_indices(cls, name: str, size: int) -> Axis:
-        """An axis of which nothing is known but its length: 0, 1, 2, ..."""
+        """Return an axis of known length only: 0, 1, 2, ..."""
         return cls(name, "", np.arange(size, dtype=np.float64), known=False)
 
     @property
     def finite(self) -> bool:
-        """Whether every coordinate is a number, and so is the distance from the lowest to the highest."""
+        """Whether all coordinates and their range are finite."""
         with np.errstate(over="ignore", invalid="ignore"):
             return bool(np.isfinite(np.ptp(self.coordinates)))
 
@@ -102,7 +103,7 @@ class Axis:
 
     @property
     def decreases(self) -> bool:
-        """Whether the coordinate falls along the scan's index."""
+        """Whether the coordinates decrease in scan order."""
         return bool(self.coordinates[-1] < self.coordinates[0])
 
     @property
@@ -119,27 +120,27 @@ class Axis:
 
     @property
     def label(self) -> str:
-        """Name and unit, as written on an axis: ``"stage-x (mm)"``."""
+        """Name and unit: ``"stage-x (mm)"``."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Raster:
-    """The grid that a scan visits, and the order in which it does.
+    """The grid of a scan and the order of its points.
 
     Attributes:
-        shape: points along each axis, slow to fast, as the scan has them: ``(7, 9)``.
-        snaking: one flag an axis: whether it runs back on every second sweep.
-        slow: the axis of the map's rows; where there are more than two axes, all but the last in one.
+        shape: points along each axis, slow to fast: ``(7, 9)``.
+        snaking: one flag for each axis: whether it runs back on every second sweep.
+        slow: the axis of the map's rows; of more than two axes, all but the last combined.
         fast: the axis of the map's columns.
-        source: who told, for the screen: ``"scanspec"``, ``"setting SNAKEMAP_GRID"``.
-        note: a word of caution for the screen; empty when there is no doubt.
-        certain: False when the number of points was a guess, so that nothing can be said of what is missing.
-        path: where the points lie when they are no grid visited row by row; the raster is then one row of them, in the
-            order of seq_num. None for a grid.
+        source: where the geometry comes from, for the user: ``"scanspec"``, ``"setting SNAKEMAP_GRID"``.
+        note: a caution for the user; empty if there is none.
+        certain: False if the number of points is a guess, so that missing points are unknown.
+        path: positions of points that are no grid visited row by row; the raster is then one row of them, in the order
+            of seq_num. None for a grid.
 
-    Raises:
-        GeometryError: when the shape is empty, too large, or disagrees with its axes, or these are not finite.
+        Raises:
+            GeometryError: if the shape is empty, too large, or disagrees with its axes, or these are not finite.
     """
 
     shape: tuple[int, ...]
@@ -168,7 +169,7 @@ class Raster:
     def of_shape(
         cls, shape: Sequence[int], *, snake: bool, source: str, note: str = "", certain: bool = True
     ) -> Raster:
-        """A raster of which only the shape is known; its axes are indices.
+        """Return a raster of a known shape; its axes are indices.
 
         >>> Raster.of_shape((7, 9), snake=True, source="shape").pixel([9, 10])[:2]
         (array([0, 1]), array([8, 8]))
@@ -186,7 +187,7 @@ class Raster:
         )
 
     def with_units(self, units: Mapping[str, str]) -> Raster:
-        """The same raster, with the units of its axes filled in where a descriptor tells them by motor name."""
+        """Return the raster with missing units of its axes filled in from units by motor name."""
         slow, fast = (
             replace(axis, unit=units[axis.name]) if not axis.unit and units.get(axis.name) else axis
             for axis in (self.slow, self.fast)
@@ -202,12 +203,12 @@ class Raster:
 
     @property
     def extents(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Lowest and highest cell edge of the slow axis, then of the fast one."""
+        """Lowest and highest cell edge of the slow axis, then of the fast axis."""
         return self.slow.bounds, self.fast.bounds
 
     @property
     def described(self) -> str:
-        """One line for the screen: ``"7 x 9, snaked, from scanspec"``."""
+        """One line for the user: ``"7 x 9, snaked, from scanspec"``."""
         if self.path is not None:
             size = f" of {self.size:,} points" if self.certain else ""
             return f"path{size}, from {self.source}"
@@ -218,7 +219,7 @@ class Raster:
     def pixel(
         self, seq_nums: npt.ArrayLike
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Row and column of each point, and whether it lies in the grid at all.
+        """Return row and column of each point, and whether it lies in the grid.
 
         Args:
             seq_nums: scan positions (n,), from 1 on.
@@ -233,18 +234,18 @@ class Raster:
         return np.asarray(rows, dtype=np.int64), columns, inside
 
     def cells(self, seq_nums: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Like :meth:`pixel`, with one number a cell: ``row * columns + column``."""
+        """Like :meth:`pixel`, with one number for each cell: ``row * columns + column``."""
         rows, columns, inside = self.pixel(seq_nums)
         return rows * self.columns + columns, inside
 
     def seq_nums(self, cells: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The point (n,) that visits each cell (n,): the inverse of :meth:`cells`.
+        """Return the point (n,) of each cell (n,): the inverse of :meth:`cells`.
 
         >>> Raster.of_shape((2, 3), snake=True, source="shape").seq_nums([0, 3, 5])
         array([1, 6, 4])
         """
         index = np.unravel_index(np.asarray(cells, dtype=np.int64), self.shape)
-        # a sweep runs back when the number of sweeps before it is odd, whatever became of the slower axes
+        # a sweep runs back if the number of sweeps before it is odd, independent of the slower axes
         place = np.zeros_like(index[0])
         for along, size, runs_back in zip(index, self.shape, self.snaking, strict=True):
             place = place * size + (np.where(place % 2 == 1, size - 1 - along, along) if runs_back else along)

@@ -30,23 +30,23 @@ COMBINED = {
 }
 
 
-def inside(region: Region, places: Mapping[Any, npt.NDArray[np.float64]], depth: int = 0) -> npt.NDArray[np.bool_]:
-    """Which places (n,) by axis lie in a region of scanspec before 1.0.
+def inside(region: Region, positions: Mapping[Any, npt.NDArray[np.float64]], depth: int = 0) -> npt.NDArray[np.bool_]:
+    """Return which positions (n,) by axis lie in a region of scanspec before 1.0.
 
     Raises:
-        GeometryError: when there is no such region, or it is of an axis that does not move.
+        GeometryError: if the kind of region is unknown, or one of its axes does not move.
     """
     if depth > SPEC_DEPTH_MAX:
         raise GeometryError(f"scanspec has a region nested more than {SPEC_DEPTH_MAX} deep")
     kind = str(region.get("type"))
     try:
         if kind in COMBINED:
-            left, right = (inside(region[side], places, depth + 1) for side in ("left", "right"))
+            left, right = (inside(region[side], positions, depth + 1) for side in ("left", "right"))
             return COMBINED[kind](left, right)
         if kind == "Range":
-            at = places[region["axis"]]
+            at = positions[region["axis"]]
             return (at >= float(region["min"])) & (at <= float(region["max"]))
-        return _inside_area(kind, region, places[region["x_axis"]], places[region["y_axis"]])
+        return _inside_area(kind, region, positions[region["x_axis"]], positions[region["y_axis"]])
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise GeometryError(f"scanspec has a region that cannot be read: {shortened(dict(region))}") from error
 
@@ -74,7 +74,7 @@ def _inside_area(
 def _inside_polygon(
     corners: Sequence[tuple[float, float]], xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.bool_]:
-    """Places (n,) from which a ray to the right crosses the border an odd number of times."""
+    """Return which points (n,) are inside: a ray to the right crosses the border an odd number of times."""
     found = np.zeros(len(xs), dtype=bool)
     for (x1, y1), (x2, y2) in zip([corners[-1], *corners], corners, strict=False):
         if y1 != y2:
@@ -84,6 +84,6 @@ def _inside_polygon(
 
 
 def shortened(value: Any) -> str:
-    """Return the beginning of a value for a note of one line."""
+    """Return the beginning of the representation of a value."""
     text = repr(value)
     return text if len(text) <= 100 else text[:97] + "..."

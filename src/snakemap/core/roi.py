@@ -1,7 +1,7 @@
 """Sums over rectangles of detector frames, each pixel read once, at about the speed of memory.
 
-The edges of all ROIs cut a frame into cells, like the lines of a street map; every cell is summed once, and an ROI is
-the sum of its cells, however ROIs overlap::
+The edges of all ROIs cut a frame into cells; every cell is summed once, and an ROI is the sum of its cells, however
+ROIs overlap::
 
             x0      x1                  columns  0  x0  x1  w
       +-----+-------+-----+             rows     0  y0  y1  h
@@ -34,10 +34,10 @@ CELL_WIDTH_MAX = 32_768
 
 SUMMABLE = frozenset(np.dtype(code) for code in ("?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"))
 WIDEST = {"u": 2**64 - 1, "i": 2**63 - 1}
-"""The largest sum that whole numbers of 64 bits can hold, by kind."""
+"""The largest sum in integers of 64 bits, by kind."""
 
 CLOSE = 1 - 1e-9
-"""Part of that from which on floating sums do not tell for certain whether the whole number would fit."""
+"""Share of :data:`WIDEST` above which a float sum cannot show whether the integer fits."""
 
 Sums = npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
@@ -54,7 +54,7 @@ class Roi:
         x1: the column after its last, like ``245``.
 
     Raises:
-        RoiError: when it holds no pixel or begins before the first one.
+        RoiError: if it holds no pixel or begins before the first one.
     """
 
     name: str
@@ -69,17 +69,17 @@ class Roi:
 
     @property
     def bounds(self) -> str:
-        """Its bounds in words, like ``rows 610 to 760, columns 95 to 245``."""
+        """Its bounds as text, like ``rows 610 to 760, columns 95 to 245``."""
         return f"rows {self.y0} to {self.y1}, columns {self.x0} to {self.x1}"
 
     def check(self, frame_shape: tuple[int, int]) -> None:
-        """Makes sure that it lies within a frame.
+        """Check that it lies within a frame.
 
         Args:
             frame_shape: rows and columns of the frame in detector pixels.
 
         Raises:
-            RoiError: telling the ROI, its bounds and the frame.
+            RoiError: with the ROI, its bounds and the frame.
         """
         height, width = frame_shape
         if self.y1 > height or self.x1 > width:
@@ -89,17 +89,17 @@ class Roi:
 
 
 def default_rois(frame_shape: tuple[int, int]) -> tuple[Roi, ...]:
-    """One band of rows for each region by default, equally high; the last one takes the rows that are left over.
+    """Return one band of rows for each default region, equally high; the last one includes the remaining rows.
 
     Raises:
-        RoiError: when the frame has too few rows for that.
+        RoiError: if the frame has too few rows.
 
     >>> [(roi.name, roi.y0, roi.y1) for roi in default_rois((8, 5))]
     [('red', 0, 2), ('green', 2, 4), ('blue', 4, 8)]
     """
     height, width = frame_shape
     if height < len(REGIONS) or width < 1:
-        bands = f"{len(REGIONS)} bands: tell its ROIs"
+        bands = f"{len(REGIONS)} bands: define its ROIs"
         raise RoiError(f"a frame of {height} rows and {width} columns cannot be cut into {bands}")
     band = height // len(REGIONS)
     edges = [*(number * band for number in range(len(REGIONS))), height]
@@ -107,12 +107,12 @@ def default_rois(frame_shape: tuple[int, int]) -> tuple[Roi, ...]:
 
 
 def sums_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """What sums of frames of that dtype are kept in: uint64, int64 for signed integers, float64 for floats.
+    """Return the dtype of sums of frames of a dtype: uint64, int64 for signed integers, float64 for floats.
 
-    Sums of frames of 64 bits a pixel that do not fit are float64, too; see :func:`fits`.
+    Sums of frames of 64 bits per pixel that do not fit are float64; see :func:`fits`.
 
     Raises:
-        FrameError: when such frames cannot be summed.
+        FrameError: if such frames cannot be summed.
 
     >>> sums_dtype(">u2"), sums_dtype("i1"), sums_dtype("f4")
     (dtype('uint64'), dtype('int64'), dtype('float64'))
@@ -124,7 +124,7 @@ def sums_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
 
 
 def sum_frames(frames: npt.NDArray[Any], rois: Sequence[Roi]) -> Sums:
-    """Sums every ROI of every frame, and the whole of it.
+    """Return the sums over every ROI of every frame, and over the whole frame.
 
     Fastest on frames in C order and native byte order; all others are copied, one at a time.
 
@@ -133,14 +133,14 @@ def sum_frames(frames: npt.NDArray[Any], rois: Sequence[Roi]) -> Sums:
         rois: rectangles, which may overlap.
 
     Returns:
-        (frames, ROIs + 1): each ROI in their order, then the total; dtype by :func:`sums_dtype`, and float64 where one
-        of them does not fit into 64 bits. NaN pixels make the sums that hold them NaN.
+        (frames, ROIs + 1): each ROI in their order, then the total; dtype by :func:`sums_dtype`, float64 if one of them
+        does not fit into 64 bits. NaN pixels make their sums NaN.
 
     Raises:
-        RoiError: when an ROI does not lie within the frame.
-        FrameError: when that is no stack of frames, or of a dtype that cannot be summed.
+        RoiError: if an ROI does not lie within the frame.
+            FrameError: if that is no stack of frames, or of a dtype that cannot be summed.
 
-    >>> frames = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
+        >>> frames = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
     >>> sum_frames(frames, [Roi("red", 0, 1, 0, 4), Roi("dot", 2, 3, 3, 4)])
     array([[ 6, 11, 66]], dtype=uint64)
     >>> sum_frames(np.full((1, 1, 2), 2**63, np.uint64), [])
@@ -164,7 +164,7 @@ def sum_frames(frames: npt.NDArray[Any], rois: Sequence[Roi]) -> Sums:
 
 
 def fits(floats: npt.NDArray[Any], dtype: np.dtype[Any]) -> bool:
-    """Whether sums that were added up as floats are small enough for whole numbers of 64 bits.
+    """Return whether float sums fit into integers of 64 bits.
 
     >>> fits(np.array([1e19]), np.dtype("u8")), fits(np.array([1e19]), np.dtype("i8"))
     (True, False)
@@ -173,7 +173,7 @@ def fits(floats: npt.NDArray[Any], dtype: np.dtype[Any]) -> bool:
 
 
 def _may_overflow(frames: npt.NDArray[Any]) -> bool:
-    """Whether the largest pixel, had every pixel of a frame its value, would make a sum beyond 64 bits."""
+    """Return whether the largest pixel times the number of pixels exceeds 64 bits."""
     if frames.dtype.kind not in WIDEST or frames.dtype.itemsize < 8 or not frames.size:
         return False
     largest = max(int(frames.max()), -int(frames.min()))
@@ -181,15 +181,15 @@ def _may_overflow(frames: npt.NDArray[Any]) -> bool:
 
 
 def sum_colors(frames: npt.NDArray[Any], rois: Sequence[Roi], *, last: bool) -> Sums:
-    """Sums every ROI of every frame over all of its colors, and the whole of it.
+    """Return the sums over every ROI of every frame and all colors, and over the whole frame.
 
     Args:
-        frames: (frames, rows, columns, colors) when colors come ``last``, else (frames, colors, rows, columns).
+        frames: (frames, rows, columns, colors) if ``last``, else (frames, colors, rows, columns).
         rois: rectangles in pixels, which may overlap.
-        last: whether the colors of a pixel lie next to each other.
+        last: whether the colors of a pixel are adjacent.
 
-    Returns:
-        (frames, ROIs + 1), as :func:`sum_frames`, which also raises the same.
+        Returns:
+            (frames, ROIs + 1), as :func:`sum_frames`, with the same errors.
 
     >>> sum_colors(np.ones((1, 2, 2, 3), np.uint8), [Roi("dot", 0, 1, 1, 2)], last=True)
     array([[ 3, 12]], dtype=uint64)
@@ -197,7 +197,7 @@ def sum_colors(frames: npt.NDArray[Any], rois: Sequence[Roi], *, last: bool) -> 
     if frames.ndim != 4:
         raise FrameError(f"a stack of color frames has four dimensions; this has the shape {frames.shape}")
     if last:
-        # a row of pixels is a row of colors thrice as wide
+        # a row of pixels is a row of colors, three times as wide
         count, height, width, colors = frames.shape
         for roi in rois:
             roi.check((height, width))
@@ -209,7 +209,7 @@ def sum_colors(frames: npt.NDArray[Any], rois: Sequence[Roi], *, last: bool) -> 
 
 
 def add_up(sums: Sums, owners: npt.NDArray[np.intp], *, axis: int = 0) -> Sums:
-    """Adds sums up for each of their owners; they become float64 where they do not fit into 64 bits.
+    """Add up the sums of each owner; they become float64 if they do not fit into 64 bits.
 
     >>> add_up(np.array([[1], [2], [4]], np.uint64), np.array([0, 0, 1])).tolist()
     [[3], [4]]
@@ -228,19 +228,19 @@ def add_up(sums: Sums, owners: npt.NDArray[np.intp], *, axis: int = 0) -> Sums:
 
 
 def shrink(frame: npt.NDArray[Any], *, longest: int = 512) -> npt.NDArray[Any]:
-    """A frame made small enough to look at: each of its pixels is the mean of a square block.
+    """Return a smaller frame: each of its pixels is the mean of a square block.
 
     Args:
         frame: (rows, columns), or (rows, columns, colors), bool, integer or float.
-        longest: the most rows or columns that it may have afterwards.
+        longest: maximum rows and columns of the result.
 
-    Returns:
-        (rows / k, columns / k), rounded up, with colors as they came, in native byte order, with the least whole k that
-        makes it fit; the blocks at the far edges may be narrower. Same dtype, but float32 of float16: means of
-        integers are rounded to the nearest.
+        Returns:
+            (rows / k, columns / k), rounded up, with the same colors, in native byte order, with the smallest integer k
+            that fits; the blocks at the far edges may be narrower. Same dtype, but float32 for float16; means of
+            integers are rounded.
 
-    Raises:
-        FrameError: when that is no frame, or of a dtype that cannot be summed.
+        Raises:
+            FrameError: if that is no frame, or of a dtype that cannot be summed.
 
     >>> shrink(np.array([[1, 2, 7], [3, 4, 9]], dtype=np.uint8), longest=2)
     array([[3, 8]], dtype=uint8)
@@ -272,7 +272,7 @@ def shrink(frame: npt.NDArray[Any], *, longest: int = 512) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Cuts:
-    """Where the edges of ROIs cut a frame, and which cells are inside each of them."""
+    """The row and column edges of all ROIs, and the cells inside each of them."""
 
     rows: npt.NDArray[np.intp]
     columns: npt.NDArray[np.intp]
@@ -294,11 +294,11 @@ def _cuts(rois: tuple[Roi, ...], frame_shape: tuple[int, int]) -> _Cuts:
 
 
 def _sum_cells(frames: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> npt.NDArray[Any]:
-    """Sums (frames, rows - 1, columns - 1) of the cells between the cuts."""
+    """Return the sums (frames, rows - 1, columns - 1) of the cells between the edges."""
     if frames.dtype == np.bool_:
         frames = frames.view(np.uint8)
     if frames.dtype.kind == "f" and frames.dtype.itemsize == 2:
-        frames = frames.astype(np.float32)  # no processor adds halves; a float holds each of them
+        frames = frames.astype(np.float32)  # no processor adds float16; float32 holds every value
     native = frames.dtype.newbyteorder("=")
     cells = np.zeros((len(frames), len(rows) - 1, len(columns) - 1), sums_dtype(native))
     if frames.flags.c_contiguous and frames.dtype == native:
@@ -312,32 +312,32 @@ def _sum_cells(frames: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: np
 def _add(
     frames: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], cells: npt.NDArray[Any]
 ) -> None:
-    """Runs the code compiled for a dtype, without its cache on disk where that cannot be used."""
+    """Add with the code compiled for a dtype, without its cache on disk if that is unusable."""
     python, sums = _add_long, cells
     if frames.dtype.kind in "iu" and frames.dtype.itemsize <= 2:
-        # two's complement numbers: what is added is the same, however the sums are read afterwards
+        # two's complement: adding is the same for signed and unsigned sums
         python, sums = _add_short, cells.view(np.int64)
     try:
         _compiled(python, cache=True)(frames, rows, columns, sums)
     except (OSError, ImportError):
-        # raised before a single pixel has been added; ImportError: of code that was kept under another module's name
+        # raised before any pixel is added; ImportError: code cached under another module's name
         _compiled(python, cache=False)(frames, rows, columns, sums)
 
 
 @functools.cache
 def _compiled(python: Callable[..., None], *, cache: bool) -> Callable[..., None]:
-    import numba  # here, as a process that sums nothing starts in half the time without it
+    import numba  # imported here: a process that sums nothing starts in half the time without it
 
     options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "nsz"}}
     try:
         return numba.njit(python, cache=cache, **options)
     except RuntimeError:
-        # there is no directory that a cache could be kept in
+        # no directory is writable for the cache
         return numba.njit(python, **options)
 
 
 def _add_short(frames: Any, rows: Any, columns: Any, cells: Any) -> None:  # pragma: no cover - compiled
-    """Adds frames of 8 or 16 bits a pixel: the sum of one row of a cell fits into 32 bits, which is twice as fast."""
+    """Add frames of 8 or 16 bits per pixel: the sum of one row of a cell fits into 32 bits, which is twice as fast."""
     for number in range(frames.shape[0]):
         for band in range(rows.size - 1):
             for row in range(rows[band], rows[band + 1]):
@@ -351,7 +351,7 @@ def _add_short(frames: Any, rows: Any, columns: Any, cells: Any) -> None:  # pra
 
 
 def _add_long(frames: Any, rows: Any, columns: Any, cells: Any) -> None:  # pragma: no cover - compiled
-    """Adds frames of 32 or 64 bits a pixel."""
+    """Add frames of 32 or 64 bits per pixel."""
     for number in range(frames.shape[0]):
         for band in range(rows.size - 1):
             for row in range(rows[band], rows[band + 1]):

@@ -1,7 +1,8 @@
 """One run, folded from its documents: geometry, maps, frames, status.
 
-A tab, a reload, the worker after a restart, the API and a test all are the same thing: a :class:`Run` that has been
-given the run's documents, in the order of the store. Documents that come twice change nothing.
+A :class:`Run` is a fold over the documents of a run in the order of the store. Tabs, the worker, the API and tests all
+use
+it. A document that is applied twice changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from snakemap.core.geometry import ScanDefaults
 from snakemap.core.maps import Maps
 from snakemap.core.raster import Axis, Raster
 from snakemap.core.stream_geometry import StreamGeometry
-from snakemap.core.streams import SEQ_NUM_MAX, CrossCheck, MapSource, Stream, agreements
+from snakemap.core.streams import SEQ_NUM_MAX, CrossCheck, MapSource, Stream, cross_checks
 from snakemap.errors import DocumentError
 
 __all__ = ["Run", "Status", "axes_summary"]
@@ -57,57 +58,56 @@ class Run:
 
     Args:
         start: its start document.
-        habits: what to assume where documents are silent.
+        defaults: values for what the documents leave out.
 
     Attributes:
         uid: of the run.
-        streams: by name, those that hold anything to draw.
-        main: the source that is drawn unless somebody chooses another: the first that can be read, cameras before
-            spectra before scalars.
-        epoch: rises when a raster or maps were replaced, so that a view knows to begin anew.
+        streams: those with data to draw, by name.
+        main: the source drawn by default: the first readable one; cameras before spectra before scalars.
+        epoch: rises when a raster or maps are replaced; views then start over.
         version: rises with every document.
         stop: the stop document, or None.
-        settled: our note that it has been filled from its files; None before.
-        cursor: of the last document folded in.
-        began: when the store took the first document, in seconds since 1970.
-        heard: when it took the last one.
-        pointed: the points of resources that the last document has announced.
+        settled: the settled note, added when the run is filled from its files; None before.
+        cursor: of the last applied document.
+        began: when the store received the first document, in seconds since 1970.
+        updated: when it received the last one.
+        new_pointers: points of resources that the last document announced.
     """
 
-    def __init__(self, start: Mapping[str, Any], *, habits: ScanDefaults | None = None) -> None:
+    def __init__(self, start: Mapping[str, Any], *, defaults: ScanDefaults | None = None) -> None:
         self.start = dict(start)
         self.uid: str = start["uid"]
-        self.habits = habits or ScanDefaults()
+        self.defaults = defaults or ScanDefaults()
         self.scanned = _scanned_stream(self.start)
-        placing = StreamGeometry(self.start, habits=self.habits)
-        self.main = MapSource("", stream=self.scanned, raster=placing.raster)
+        geometry = StreamGeometry(self.start, defaults=self.defaults)
+        self.main = MapSource("", stream=self.scanned, raster=geometry.raster)
         self.streams: dict[str, Stream] = {}
         self.epoch = 0
         self.version = 0
         self.stop: dict[str, Any] | None = None
         self.settled: dict[str, Any] | None = None
         self.cursor = BEGINNING
-        self.began = self.heard = float(self.start["time"])
+        self.began = self.updated = float(self.start["time"])
         task_id = self.start.get("blueapi_task_id")
         self.task_id: str | None = task_id if isinstance(task_id, str) else None
-        self._placing = placing
+        self._geometry = geometry
         self._by_descriptor: dict[str, Stream] = {}
         self._resources: dict[str, Mapping[str, Any]] = {}
         self._classic: dict[str, Mapping[str, Any]] = {}
         self._data = ClassicResources()
         self._blank: MapSource | None = None
-        self.pointed: list[tuple[FrameLedger, Pointer]] = []
+        self.new_pointers: list[tuple[FrameLedger, Pointer]] = []
         self._derived: dict[str, MapSource | tuple[Stream, str]] = {}
-        self._agreements: tuple[int, dict[str, list[CrossCheck]]] = (-1, {})
+        self._cross_checks: tuple[int, dict[str, list[CrossCheck]]] = (-1, {})
 
     def apply(self, document: Document, *, cursor: str = "") -> None:
-        """Folds one more document of this run in.
+        """Apply one document of this run.
 
         Raises:
-            DocumentError: when it cannot be used; the run stays as it was.
+            DocumentError: if it cannot be used; the run is then unchanged.
         """
         name, doc = document.name, document.doc
-        self.pointed = []
+        self.new_pointers = []
         if name == "descriptor":
             self._descriptor(doc)
         elif name == "stream_resource":
@@ -133,21 +133,21 @@ class Run:
             if self.cursor == BEGINNING:
                 self.began = cursor_ms(cursor) / 1000
             self.cursor = max(self.cursor, cursor, key=cursor_numbers)
-            self.heard = cursor_ms(self.cursor) / 1000
+            self.updated = cursor_ms(self.cursor) / 1000
 
     @property
     def raster(self) -> Raster:
-        """Where the points of the main source lie."""
+        """The raster of the main source."""
         return self.main.maps.raster
 
     @property
     def maps(self) -> Maps:
-        """The grids of the main source; empty ones before the first sums."""
+        """The maps of the main source; empty before the first sums."""
         return self.main.maps
 
     @property
     def ledger(self) -> FrameLedger:
-        """The account of the frames of the main source."""
+        """The frame ledger of the main source."""
         return self.main.ledger
 
     @property
@@ -161,18 +161,18 @@ class Run:
         return self.main.frame_shape
 
     @property
-    def derived(self) -> str | None:
-        """Uid of our descriptor of the main source's sums, or None."""
-        return self.main.told.uid if self.main.told else None
+    def derived_uid(self) -> str | None:
+        """Uid of the derived descriptor of the main source, or None."""
+        return self.main.derived_descriptor.uid if self.main.derived_descriptor else None
 
     @property
-    def ours(self) -> Collection[str]:
-        """Uids of our own descriptors."""
+    def derived_uids(self) -> Collection[str]:
+        """Uids of the derived descriptors."""
         return self._derived.keys()
 
     @property
     def sources(self) -> dict[str, MapSource]:
-        """All that can be drawn, by the name to choose it by; the main source first."""
+        """All sources by display name, the main source first."""
         found = {}
         streams = sorted(self.streams.values(), key=lambda stream: stream.name != self.main.stream)
         for stream in streams:
@@ -181,68 +181,67 @@ class Run:
         return found or {"": self.main}
 
     def name_of(self, source: MapSource) -> str:
-        """The name of a source: its data key, after its stream's where that is not the main one."""
+        """Return the display name of a source: its data key, prefixed with the stream unless that is the main one."""
         return source.key if source.stream == self.main.stream else f"{source.stream}: {source.key}"
 
     def source(self, name: str) -> MapSource:
-        """The source of a name, or the main one."""
+        """Return the source of a name, or the main one."""
         return self.sources.get(name, self.main) if name else self.main
 
     def ledgers(self) -> Iterator[FrameLedger]:
-        """The accounts of all that is in files."""
+        """Yield the frame ledgers of all data in files."""
         if not self.streams:
             yield self.main.ledger
         for stream in self.streams.values():
             yield from stream.ledgers()
 
-    def agreements(self, source: MapSource) -> list[CrossCheck]:
-        """Our sums of a source held against those that the detector made itself; up to date."""
-        epoch, kept = self._agreements
+    def cross_checks(self, source: MapSource) -> list[CrossCheck]:
+        """Return comparisons of a source's sums with the detector's own sums, updated."""
+        epoch, kept = self._cross_checks
         if epoch != self.epoch:
-            self._agreements = self.epoch, (kept := {})
+            self._cross_checks = self.epoch, (kept := {})
         name = self.name_of(source)
         if name not in kept:
             stream = self.streams.get(source.stream)
-            kept[name] = agreements(source, stream.scalars if stream else None)
-        for agreement in kept[name]:
-            agreement.update()
+            kept[name] = cross_checks(source, stream.scalars if stream else None)
+        for cross_check in kept[name]:
+            cross_check.update()
         return kept[name]
 
     @property
     def points(self) -> int:
-        """Points that are there: pixels visited, or events where there is nothing to draw."""
-        if not self.main.key and self.main.told is None:
+        """Points so far: visited cells, or events if there is nothing to draw."""
+        if not self.main.key and self.main.derived_descriptor is None:
             return max((stream.events for stream in self.streams.values()), default=0)
         return self.maps.visited
 
     @property
     def filled(self) -> int:
-        """Points that the file held and no document had announced; 0 while the run goes on, when they may still be."""
+        """Points found in the file that no document announced; 0 until the run stops."""
         return self.ledger.filled if self.stop is not None and self.ledger.descriptor is not None else 0
 
     @property
     def expected(self) -> int | None:
-        """Points of the whole scan, or None while nobody knows."""
+        """Points of the whole scan, or None while unknown."""
         if self.raster.certain:
             return self.raster.size
         if self.stop is None or self.stop["exit_status"] != "success":
             return None
-        told = self._events()
-        if told is None and self.settled is not None:
-            told = max(self.ledger.announced, self.points)
-        return told
+        expected = self._events()
+        if expected is None and self.settled is not None:
+            expected = max(self.ledger.announced, self.points)
+        return expected
 
     @property
     def status(self) -> Status:
-        """How it stands; ``complete`` only when every expected point is there.
+        """The status; ``complete`` only if every expected point is there.
 
-        A run whose stop says success stays ``running`` until its points are there, or until the worker has settled that
-        they will not come.
+        A run whose stop document says success stays ``running`` until its points are there or the run is settled.
         """
         if self.stop is None:
             return "running"
-        ours = self.stop.get(DERIVED)
-        if isinstance(ours, Mapping) and ours.get("status") == "lost":
+        derived = self.stop.get(DERIVED)
+        if isinstance(derived, Mapping) and derived.get("status") == "lost":
             return "lost"
         if self.stop["exit_status"] in ENDINGS:
             return ENDINGS[self.stop["exit_status"]]
@@ -252,7 +251,7 @@ class Run:
 
     @property
     def reason(self) -> str:
-        """Why it ended as it did, in the words of who ended it, and what is missing or was filled in."""
+        """The reason from the stop document, with the number of missing and recovered points."""
         if self.stop is None:
             return ""
         reason = str(self.stop.get("reason") or "")
@@ -267,21 +266,21 @@ class Run:
 
     @property
     def _lacks(self) -> bool:
-        """Whether something never came though the main source is whole: events, or all frames of a better source."""
+        """Whether events, or all frames of a better source, are missing although the main source is complete."""
         return self._blank is not None or any(self.lost_events.values())
 
     @property
     def lost_events(self) -> dict[str, int]:
-        """Events that never came, by stream: those of the stop document, and gaps in seq_nums while it goes on."""
-        return {name: stream.lost(self._told_events(name)) for name, stream in self.streams.items()}
+        """Missing events by stream: from the stop document, or from gaps in seq_nums before it."""
+        return {name: stream.lost(self._stop_events(name)) for name, stream in self.streams.items()}
 
     @property
     def remarks(self) -> list[str]:
-        """What is missing of it, what its sums leave out, and what is not drawn, a sentence each."""
+        """Sentences for the user: missing events, incomplete sums, sources that are not drawn."""
         parts: list[str] = []
         for name, lost in self.lost_events.items():
             if lost:
-                whole = max(self.streams[name].events, self._told_events(name) or 0)
+                whole = max(self.streams[name].events, self._stop_events(name) or 0)
                 of = "" if name == self.main.stream else f" of {name}"
                 parts.append(f"{lost:,} of {whole:,} events{of} are missing.")
         if self._blank is not None:
@@ -298,42 +297,47 @@ class Run:
 
     @property
     def unused(self) -> list[str]:
-        """What is not drawn because its files cannot be read, a sentence each."""
-        told = []
+        """A sentence for each data key that is not drawn because its files cannot be read."""
+        sentences = []
         for stream in self.streams.values():
             before = "" if stream.name == self.main.stream else f"{stream.name}: "
             for ledger in stream.ledgers():
-                if ledger.hindrance:
-                    told.append(f"{before}{ledger.data_key} is not drawn: {ledger.hindrance.rstrip('.')}.")
-        return told
+                if ledger.unread_reason:
+                    sentences.append(f"{before}{ledger.data_key} is not drawn: {ledger.unread_reason.rstrip('.')}.")
+        return sentences
 
     @property
     def file(self) -> str | None:
-        """Path of its first file, as the writer sees it."""
+        """Path of the first file on the writer's machine."""
         for ledger in self.ledgers():
             for uid, resource in ledger.resources.items():
-                read = (one for source in self.sources.values() if source.told for one in source.told.files)
+                read = (
+                    one
+                    for source in self.sources.values()
+                    if source.derived_descriptor
+                    for one in source.derived_descriptor.files
+                )
                 return path_of(resource.uri_of(0), [name.rpartition(", ")[0] for of, name, *_ in read if of == uid])
         return None
 
     @property
     def opened(self) -> bool:
-        """Whether it is a finished file that somebody opened, not a scan that was taken."""
+        """Whether it is a finished file opened by a user, not a scan."""
         return isinstance(self.start.get(OPENED), Mapping)
 
     @property
-    def called_off(self) -> bool:
-        """Whether somebody wanted no more of a file that was being read."""
+    def cancelled(self) -> bool:
+        """Whether the user cancelled reading an opened file."""
         return self.opened and self.stop is not None and self.stop["exit_status"] != "success"
 
     @property
     def ended(self) -> float | None:
-        """When it stopped, in seconds since 1970."""
+        """Time of the stop document, in seconds since 1970."""
         time = self.stop.get("time") if self.stop else None
         return float(time) if isinstance(time, int | float) else None
 
     def summary(self) -> dict[str, Any]:
-        """What the list of runs says of it; plain JSON."""
+        """Return its entry in the list of runs, plain JSON."""
         return {
             "uid": self.uid,
             "plan_name": str(self.start.get("plan_name", "")),
@@ -351,7 +355,7 @@ class Run:
             "geometry": self.raster.described,
             "note": " ".join(filter(None, [self.raster.note, *self.remarks])),
             "shape": [self.raster.rows, self.raster.columns],
-            "beyond": self.maps.beyond,
+            "beyond": self.maps.out_of_range,
             "unreadable": self.ledger.given_up,
             "filled": self.filled,
             "sources": list(self.sources),
@@ -361,38 +365,38 @@ class Run:
     def _descriptor(self, doc: Mapping[str, Any]) -> None:
         name = str(doc.get("name", PRIMARY))
         if name == DERIVED:
-            self._describe(doc)
+            self._derived_descriptor(doc)
         elif name not in NO_MAPS:
             stream = self._stream(name)
             if stream is not None:
                 self._by_descriptor[doc["uid"]] = stream
                 if stream.describe(doc) | self._choose_main():
                     self.epoch += 1
-                self._give_resources(stream)
+                self._add_early_resources(stream)
 
     def _stream(self, name: str) -> Stream | None:
-        """The stream of a name. The first one has the run's geometry, until the one comes that the run scans."""
+        """Return the stream of a name; the first has the run's geometry until the scanned stream is described."""
         if name in self.streams or len(self.streams) >= STREAMS_MAX:
             return self.streams.get(name)
         if name == self.scanned or not self.streams:
             for other in self.streams.values():
-                if other.placing is self._placing:
-                    self._placing = StreamGeometry(self.start, habits=self.habits)
-                    other.replace_placing(self._unplaced())
-            stream = Stream(name, self._placing)
+                if other.geometry is self._geometry:
+                    self._geometry = StreamGeometry(self.start, defaults=self.defaults)
+                    other.replace_geometry(self._row_geometry())
+            stream = Stream(name, self._geometry)
         else:
-            stream = Stream(name, self._unplaced())
+            stream = Stream(name, self._row_geometry())
         self.streams[name] = stream
         return stream
 
-    def _unplaced(self) -> StreamGeometry:
-        """The geometry of a stream that is not the scan: its points in a row."""
-        return StreamGeometry({"uid": self.uid, "time": self.start["time"]}, habits=ScanDefaults())
+    def _row_geometry(self) -> StreamGeometry:
+        """Return the geometry of a stream other than the scanned one: its points in a row."""
+        return StreamGeometry({"uid": self.uid, "time": self.start["time"]}, defaults=ScanDefaults())
 
     def _choose_main(self) -> bool:
-        """The first source that can be read: a camera, else spectra, else scalars; whether it is another one now.
+        """Choose the first readable source: a camera, else spectra, else scalars; return whether it changed.
 
-        The scanned stream comes first, and in it what the plan names first: a descriptor has its data keys in no order.
+        The scanned stream comes first, and in it the detector that the plan names first: data keys have no order.
         """
         streams = sorted(self.streams.values(), key=lambda stream: stream.name != self.scanned)
         sources = [source for stream in streams for source in stream.sources]
@@ -402,44 +406,44 @@ class Run:
         def place(source: MapSource) -> tuple[Any, ...]:
             first = source.stream == sources[0].stream
             number = order.index(source.key) if source.key in order else len(order)
-            return (bool(source.hindrance), max(source.rank, 1), not first, source.rank, number)
+            return (bool(source.unread_reason), max(source.rank, 1), not first, source.rank, number)
 
         ranked = sorted(sources, key=place)
         best = next(iter(ranked), None)
         self._blank = None
         if best is not None and self.settled is not None and not best.maps.visited:
             drawn = next((source for source in ranked if source.maps.visited), best)
-            if drawn is not best and not best.hindrance:
+            if drawn is not best and not best.unread_reason:
                 self._blank = best
             best = drawn
         if best is None:
             if streams and not self.main.key:
                 self.main.stream = streams[0].name
-                self.main.lay_out(streams[0].placing.raster)
+                self.main.set_raster(streams[0].geometry.raster)
             return False
         changed, self.main = best is not self.main, best
         return changed
 
     def _resource(self, doc: Mapping[str, Any]) -> None:
-        """Takes a stream_resource: at once, where only one stream can be meant, else with its first stream_datum."""
+        """Add a stream_resource: at once if only one stream has its data key, else with its first stream_datum."""
         if doc["uid"] in self._resources:
             return
         if len(self._resources) >= RESOURCES_MAX:
             raise DocumentError(f"a run of more than {RESOURCES_MAX:,} stream_resources")
         self._resources[doc["uid"]] = doc
-        meant = [ledger for stream in self.streams.values() if (ledger := stream.ledger(doc["data_key"]))]
-        if len(meant) == 1:
-            self._add_resource(meant[0], doc)
+        ledgers = [ledger for stream in self.streams.values() if (ledger := stream.ledger(doc["data_key"]))]
+        if len(ledgers) == 1:
+            self._add_resource(ledgers[0], doc)
 
     def _add_resource(self, ledger: FrameLedger, doc: Mapping[str, Any]) -> None:
-        """Hands a resource over; when its source turns out to be one that cannot be read, another one is the main."""
-        before = ledger.hindrance
+        """Add a resource to a ledger; if its source cannot be read, choose another main source."""
+        before = ledger.unread_reason
         ledger.add_resource(doc)
-        if ledger.hindrance != before and self._choose_main():
+        if ledger.unread_reason != before and self._choose_main():
             self.epoch += 1
 
-    def _give_resources(self, stream: Stream) -> None:
-        """Hands over what came before its descriptor; what cannot be used is said after all have been."""
+    def _add_early_resources(self, stream: Stream) -> None:
+        """Add the resources that came before their descriptor; raise for unusable ones at the end."""
         troubles = []
         for doc in self._resources.values():
             ledger = stream.ledger(doc["data_key"])
@@ -463,30 +467,30 @@ class Run:
             self._add_resource(ledger, resource)
         ledger.add_datum(doc)
 
-    def _describe(self, doc: Mapping[str, Any]) -> None:
-        """Takes a descriptor of our own."""
+    def _derived_descriptor(self, doc: Mapping[str, Any]) -> None:
+        """Apply a derived descriptor."""
         if doc["uid"] in self._derived:
             return
-        told = DerivedDescriptor.read(doc)
-        stream = self._by_descriptor.get(told.source)
-        if told.unread:
-            ledger = stream.ledger(told.data_key) if stream else None
+        derived = DerivedDescriptor.read(doc)
+        stream = self._by_descriptor.get(derived.source)
+        if derived.unread:
+            ledger = stream.ledger(derived.data_key) if stream else None
             if ledger is not None and not ledger.any_read:
-                ledger.unreadable = told.trouble
+                ledger.unreadable = derived.trouble
                 self.epoch += self._choose_main()
             return
-        source = stream.images.get(told.data_key, self.main) if stream else self.main
-        if told.remark:
-            source.remarks[told.uid] = told.trouble[:REMARK_MAX]
+        source = stream.images.get(derived.data_key, self.main) if stream else self.main
+        if derived.remark:
+            source.remarks[derived.uid] = derived.trouble[:REMARK_MAX]
             return
-        if told.rois is None:
+        if derived.rois is None:
             if stream is not None:
-                self._derived[told.uid] = (stream, told.data_key)
-                stream.told[told.data_key] = told
+                self._derived[derived.uid] = (stream, derived.data_key)
+                stream.derived_descriptors[derived.data_key] = derived
             return
         self._derived = {uid: of for uid, of in self._derived.items() if of is not source}
-        self._derived[told.uid] = source
-        source.describe(told)
+        self._derived[derived.uid] = source
+        source.describe(derived)
         if stream is not None:
             self._choose_main()
         self.epoch += 1
@@ -508,14 +512,14 @@ class Run:
         else:
             stream.count(seq_nums)
         if stream.take(seq_nums, data):
-            self._begin_anew(stream)
-        if stream.pointed:
+            self._restart_views(stream)
+        if stream.datum_keys:
             self._follow_pointers(stream, name, doc)
 
     def _follow_pointers(self, stream: Stream, name: str, doc: Mapping[str, Any]) -> None:
-        """Announces the frames that an event, or a page of events, names by the ids of data."""
+        """Announce the frames that an event, or a page of events, names by datum ids."""
         seq_nums = doc["seq_num"] if name == "event_page" else [doc["seq_num"]]
-        for key in stream.pointed & doc["data"].keys():
+        for key in stream.datum_keys & doc["data"].keys():
             ledger = stream.ledger(key)
             ids = doc["data"][key] if name == "event_page" else [doc["data"][key]]
             if ledger is None or not isinstance(ids, list) or len(ids) != len(seq_nums):
@@ -526,17 +530,17 @@ class Run:
                     self._point(ledger, pointer, seq_num)
 
     def _point(self, ledger: FrameLedger, pointer: Pointer, seq_num: int) -> None:
-        """Announces one point of a resource."""
+        """Announce one point of a resource."""
         uid, row = pointer
         if uid not in ledger.resources and uid not in ledger.refused:
             self._add_classic(ledger, uid, row)
         if uid in ledger.resources and row >= 0:
             ledger.add_point(uid, row, seq_num)
-            self.pointed.append((ledger, pointer))
+            self.new_pointers.append((ledger, pointer))
 
     def _add_classic(self, ledger: FrameLedger, uid: str, row: int) -> None:
-        """Hands over a resource of which only an event tells whose it is."""
-        doc, before = self._classic.get(uid), ledger.hindrance
+        """Add a resource whose data key is known only from an event."""
+        doc, before = self._classic.get(uid), ledger.unread_reason
         if doc is None:
             return
         reason = refusal_of(doc) or ("" if row >= 0 else "its documents do not say which frames belong to a point")
@@ -547,7 +551,7 @@ class Run:
             reason = str(trouble)
         if reason:
             ledger.refuse(uid, reason)
-        if ledger.hindrance != before and self._choose_main():
+        if ledger.unread_reason != before and self._choose_main():
             self.epoch += 1
 
     def _sums(self, source: MapSource, doc: Mapping[str, Any]) -> None:
@@ -555,60 +559,60 @@ class Run:
         if not len(seq_nums):
             return
         stream = self.streams.get(source.stream)
-        placing = stream.placing if stream else self._placing
-        placing.make_room(int(seq_nums.max()))
+        geometry = stream.geometry if stream else self._geometry
+        geometry.extend_to(int(seq_nums.max()))
         replaced = stream.follow() if stream else False
-        if source.maps.raster is not placing.raster:
-            source.lay_out(placing.raster)
+        if source.maps.raster is not geometry.raster:
+            source.set_raster(geometry.raster)
             replaced = True
         if replaced:
             self.epoch += 1
         source.maps.assign(seq_nums, columns)
         source.ledger.settle_points(seq_nums, event_rows(doc, len(seq_nums)))
 
-    def _begin_anew(self, stream: Stream) -> None:
-        """Has views begin anew after the geometry of a stream has changed."""
+    def _restart_views(self, stream: Stream) -> None:
+        """Raise the epoch after the geometry of a stream changed."""
         self.epoch += 1
         if not self.main.key and self.main.stream == stream.name:
-            self.main.lay_out(stream.placing.raster)
+            self.main.set_raster(stream.geometry.raster)
 
     def _stop(self, doc: Mapping[str, Any]) -> None:
-        ours = isinstance(doc.get(DERIVED), Mapping)
-        if self.stop is None or (not ours and isinstance(self.stop.get(DERIVED), Mapping)):
-            # a real stop corrects our own guess that the run was lost
+        derived = isinstance(doc.get(DERIVED), Mapping)
+        if self.stop is None or (not derived and isinstance(self.stop.get(DERIVED), Mapping)):
+            # a real stop replaces the derived one of a lost run
             self.stop = dict(doc)
         self._end()
 
     def _end(self) -> None:
-        """Lays every stream out as it turned out to be."""
+        """Fit every stream's geometry to its final number of points."""
         for stream in self.streams.values():
-            stream.placing.end(stream.points)
+            stream.geometry.end(stream.points)
             if stream.follow():
-                self._begin_anew(stream)
+                self._restart_views(stream)
         if self.settled is not None and self._choose_main():
             self.epoch += 1
 
     def _events(self) -> int | None:
-        return self._told_events(self.main.stream)
+        return self._stop_events(self.main.stream)
 
-    def _told_events(self, stream: str) -> int | None:
-        """Events of a stream, as the stop document has it."""
-        told = (self.stop or {}).get("num_events")
-        number = told.get(stream) if isinstance(told, Mapping) else None
+    def _stop_events(self, stream: str) -> int | None:
+        """Return the number of events of a stream in the stop document."""
+        counts = (self.stop or {}).get("num_events")
+        number = counts.get(stream) if isinstance(counts, Mapping) else None
         return number if type(number) is int and 0 < number < SEQ_NUM_MAX else None
 
 
 def axes_summary(raster: Raster) -> dict[str, dict[str, Any]]:
-    """Name, unit and coordinates of both axes, plain JSON; coordinates are in the order of the scan's index."""
+    """Return name, unit and coordinates of both axes, plain JSON; coordinates in scan order."""
 
-    def told(axis: Axis) -> dict[str, Any]:
+    def summary(axis: Axis) -> dict[str, Any]:
         return {"name": axis.name, "unit": axis.unit, "coordinates": axis.coordinates.tolist(), "known": axis.known}
 
-    return {"slow": told(raster.slow), "fast": told(raster.fast)}
+    return {"slow": summary(raster.slow), "fast": summary(raster.fast)}
 
 
 def _scanned_stream(start: Mapping[str, Any]) -> str:
-    """The stream whose points are the scan's: the one that ``hints.dimensions`` names, else ``primary``."""
+    """Return the name of the scanned stream: the one in ``hints.dimensions``, else ``primary``."""
     hints = start.get("hints")
     dimensions = hints.get("dimensions") if isinstance(hints, Mapping) else None
     first = dimensions[0] if isinstance(dimensions, list) and dimensions else None
@@ -619,7 +623,7 @@ def _scanned_stream(start: Mapping[str, Any]) -> str:
 def _sums_of(
     doc: Mapping[str, Any], channels: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
-    """Seq_nums (n,) and sums (n,) by channel of a page of ours; null is NaN."""
+    """Return seq_nums (n,) and sums (n,) by channel of a derived page; null is NaN."""
     data = doc.get("data")
     if not isinstance(data, Mapping):
         raise DocumentError("a page of sums without data")

@@ -1,8 +1,8 @@
-"""What a start document says of the scan's shape, in the order in which it is trusted.
+"""The geometry of a scan from its start document, by confidence.
 
-1. ``scanspec``: the spec itself, as JSON; or ``plan_args.spec``, where ``spec_scan`` leaves its Python repr.
+1. ``scanspec``: the spec as JSON; or ``plan_args.spec``, where ``spec_scan`` puts its Python repr.
 2. ``shape`` with ``snaking`` and ``extents``: the grid scans of ``bluesky.plans``.
-3. ``shape`` alone: its snaking is the instrument's habit, a setting.
+3. ``shape`` alone: its snaking is a setting.
 4. the instrument's default grid, a setting.
 5. ``num_points``, or nothing: one row, with a note that says so.
 """
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.core.geometry import (
-    PLACE_MAX,
+    POSITION_MAX,
     READBACK,
     Geometry,
     GeometryConfidence,
@@ -37,7 +37,7 @@ from snakemap.core.scan_path import ScanPath as PointPath
 from snakemap.core.scanspec_geometry import spec_geometry
 from snakemap.errors import GeometryError
 
-__all__ = ["geometry_of", "motors_of", "only_time_passes", "raster_of"]
+__all__ = ["geometry_of", "is_stationary", "motors_of", "raster_of"]
 
 ROW_MIN = 100
 
@@ -63,44 +63,44 @@ RELATIVE_NOTE = "Axes are indices: extents are relative to the start position of
 UNORDERED_NOTE = "This run does not visit its grid row by row: its points are drawn as one row."
 
 
-def raster_of(start: Mapping[str, Any], *, habits: ScanDefaults, points: int = 0) -> Raster:
-    """The raster of a run, from the most trusted source that says something usable.
+def raster_of(start: Mapping[str, Any], *, defaults: ScanDefaults, points: int = 0) -> Raster:
+    """Return the raster of a run from the first usable source.
 
-    A source that contradicts itself is passed over, and the note on the raster says so.
+    An invalid source is skipped, with a note on the raster.
 
     Args:
         start: the start document.
-        habits: what to assume where it is silent.
-        points: points seen so far, for a run of which nothing is known: its row is at least that long.
+        defaults: values for what it leaves out.
+        points: points so far; a run of unknown geometry gets a row at least that long.
 
-    >>> raster_of({"shape": [7, 9]}, habits=Habits()).described
+    >>> raster_of({"shape": [7, 9]}, defaults=ScanDefaults()).described
     '7 x 9, snaked, from shape; snaking assumed'
     """
-    return geometry_of(start, habits=habits, points=points).raster
+    return geometry_of(start, defaults=defaults, points=points).raster
 
 
-def geometry_of(start: Mapping[str, Any], *, habits: ScanDefaults, points: int = 0) -> Geometry:
-    """Like :func:`raster_of`, with how much of it was told."""
-    troubles: list[str] = []
-    for source in (_from_scanspec, _from_plan_args, _from_unordered, _from_grid_scan, _from_shape, _from_habit):
+def geometry_of(start: Mapping[str, Any], *, defaults: ScanDefaults, points: int = 0) -> Geometry:
+    """Return the geometry of a run, like :func:`raster_of`."""
+    problems: list[str] = []
+    for source in (_from_scanspec, _from_plan_args, _from_unordered, _from_grid_scan, _from_shape, _from_default_grid):
         try:
-            with np.errstate(all="ignore"):  # what is not finite is refused by Raster
-                found = source(start, habits)
-        except GeometryError as trouble:
-            troubles.append(str(trouble))
+            with np.errstate(all="ignore"):  # Raster refuses what is not finite
+                found = source(start, defaults)
+        except GeometryError as error:
+            problems.append(str(error))
             continue
         if found is not None:
-            return found._replace(raster=_noted(found.raster, troubles))
-    return Geometry(_noted(_one_row(start, points), troubles), GeometryConfidence.POINTS, motors_of(start))
+            return found._replace(raster=_noted(found.raster, problems))
+    return Geometry(_noted(_one_row(start, points), problems), GeometryConfidence.POINTS, motors_of(start))
 
 
 def motors_of(start: Mapping[str, Any]) -> tuple[str, ...]:
-    """Names of all that moves, slow to fast, from ``hints.dimensions`` and ``motors``; time is no motor.
+    """Return the names of the moving axes, slow to fast, from ``hints.dimensions`` and ``motors``, without time.
 
     >>> motors_of({"hints": {"dimensions": [[["stage-x", "stage-y"], "primary"]]}, "motors": ["stage-x", "stage-z"]})
     ('stage-x', 'stage-y', 'stage-z')
     """
-    found = [name for dimension in _told_dimensions(start) for name in _fields(dimension)]
+    found = [name for dimension in _hinted_dimensions(start) for name in _fields(dimension)]
     motors = start.get("motors")
     found += motors if isinstance(motors, list | tuple) else []
     names: dict[str, str] = {}
@@ -110,28 +110,28 @@ def motors_of(start: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(names.values())[: 4 * AXES_MAX]
 
 
-def only_time_passes(start: Mapping[str, Any]) -> bool:
-    """Whether the start document says that nothing moves, as ``count`` does."""
-    told = [name for dimension in _told_dimensions(start) for name in _fields(dimension)]
-    return bool(told) and set(map(str, told)) == {"time"}
+def is_stationary(start: Mapping[str, Any]) -> bool:
+    """Return whether nothing moves according to the start document, as in ``count``."""
+    names = [name for dimension in _hinted_dimensions(start) for name in _fields(dimension)]
+    return bool(names) and set(map(str, names)) == {"time"}
 
 
-def _from_scanspec(start: Mapping[str, Any], habits: ScanDefaults) -> Geometry | None:
+def _from_scanspec(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:
     found = start.get("scanspec")
     if found is None:
         return None
     return spec_geometry(found, start, source="scanspec")
 
 
-def _from_plan_args(start: Mapping[str, Any], habits: ScanDefaults) -> Geometry | None:
+def _from_plan_args(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:
     plan_args = start.get("plan_args")
-    told = plan_args.get("spec") if isinstance(plan_args, Mapping) else None
-    found = _parsed(told) if isinstance(told, str) and len(told) <= REPR_LENGTH_MAX else told
+    spec = plan_args.get("spec") if isinstance(plan_args, Mapping) else None
+    found = _parsed(spec) if isinstance(spec, str) and len(spec) <= REPR_LENGTH_MAX else spec
     return spec_geometry(found, start, source="plan_args.spec") if isinstance(found, Mapping) else None
 
 
-def _from_unordered(start: Mapping[str, Any], habits: ScanDefaults) -> Geometry | None:
-    """A grid whose points come in an order of their own: only their positions tell where each lies."""
+def _from_unordered(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:
+    """Return a grid whose points come in any order; their positions show where each lies."""
     hints = start.get("hints")
     if not isinstance(hints, Mapping) or hints.get("gridding") != "rectilinear_nonsequential":
         return None
@@ -140,16 +140,16 @@ def _from_unordered(start: Mapping[str, Any], habits: ScanDefaults) -> Geometry 
     shape, motors = _shape(start["shape"]), motors_of(start)
     raster = Raster.of_shape((math.prod(shape),), snake=False, source="shape", note=UNORDERED_NOTE)
     if len(shape) == 2 and len(motors) >= 2:
-        # the slow axis is drawn upwards, unless it is the one that is called x
+        # the slow axis is drawn upwards, unless only it is called x
         up, right = (1, 0) if is_x(motors[0]) and not is_x(motors[1]) else (0, 1)
-        lattice = _told_lattice(start, shape, up=up, right=right)
+        lattice = _lattice_of_extents(start, shape, up=up, right=right)
         path = PointPath((motors[right], ""), (motors[up], ""), lattice=lattice)
         raster = path_raster(path, math.prod(shape), source="shape; order from positions")
     return Geometry(raster, GeometryConfidence.POINTS, motors)
 
 
-def _told_lattice(start: Mapping[str, Any], shape: tuple[int, ...], *, up: int, right: int) -> Lattice | None:
-    """The nodes that shape and extents tell; None for relative scans, whose extents say nothing of places."""
+def _lattice_of_extents(start: Mapping[str, Any], shape: tuple[int, ...], *, up: int, right: int) -> Lattice | None:
+    """Return the nodes from shape and extents; None for relative scans, whose extents are no positions."""
     try:
         extents = _extents(start.get("extents"), 2)
     except GeometryError:
@@ -162,11 +162,11 @@ def _told_lattice(start: Mapping[str, Any], shape: tuple[int, ...], *, up: int, 
 
 
 def _is_relative(start: Mapping[str, Any]) -> bool:
-    """Whether a plan tells distances from where the stage stood, as Bluesky's rel_grid_scan does."""
+    """Return whether positions are relative to the start of the stage, as in Bluesky's rel_grid_scan."""
     return str(start.get("plan_name", "")).startswith("rel_")
 
 
-def _from_grid_scan(start: Mapping[str, Any], habits: ScanDefaults) -> Geometry | None:
+def _from_grid_scan(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:
     snaking = start.get("snaking")
     if not isinstance(snaking, Sequence) or isinstance(snaking, str):
         return None
@@ -177,55 +177,55 @@ def _from_grid_scan(start: Mapping[str, Any], habits: ScanDefaults) -> Geometry 
     return Geometry(raster, GeometryConfidence.ORDER, motors_of(start))
 
 
-def _from_shape(start: Mapping[str, Any], habits: ScanDefaults) -> Geometry | None:
+def _from_shape(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:
     if start.get("shape") is None:
         return None
     shape, motors = _shape(start["shape"]), motors_of(start)
     if len(shape) == 1:
         row = Raster.of_shape(shape, snake=False, source="shape", note=PATH_NOTE)
-        return _habitual(habits, shape[0], motors) or Geometry(row, GeometryConfidence.POINTS, motors)
+        return _matching_default_grid(defaults, shape[0], motors) or Geometry(row, GeometryConfidence.POINTS, motors)
     flags = _snake_axes(start, shape)
     if flags is not None:
         raster = _grid(start, shape, snaking=flags, source="shape and snake_axes")
         return Geometry(raster, GeometryConfidence.ORDER, motors)
-    assumed = f"shape; {'snaking' if habits.snake else 'row by row'} assumed"
-    raster = _grid(start, shape, snaking=(False, *(habits.snake for _ in shape[1:])), source=assumed)
+    assumed = f"shape; {'snaking' if defaults.snake else 'row by row'} assumed"
+    raster = _grid(start, shape, snaking=(False, *(defaults.snake for _ in shape[1:])), source=assumed)
     return Geometry(raster, GeometryConfidence.SHAPE, motors)
 
 
 def _snake_axes(start: Mapping[str, Any], shape: Sequence[int]) -> tuple[bool, ...] | None:
-    """Which axes run back, as ``list_grid_scan`` of Bluesky writes it; None when that cannot be read.
+    """Return which axes are snaked, from ``snake_axes`` of Bluesky's ``list_grid_scan``; None if it cannot be read.
 
-    ``snake_axes`` is a bool, a list of motors in any order, or the repr of either. The slowest axis never runs back.
+    ``snake_axes`` is a bool, a list of motors in any order, or the repr of either. The slowest axis is never snaked.
 
     >>> axes = {"motors": ["z", "y", "x"], "snake_axes": "[SimMotor(name='x')]"}
     >>> _snake_axes(axes, (2, 2, 3)), _snake_axes({**axes, "snake_axes": "True"}, (2, 2, 3))
     ((False, False, True), (False, True, True))
     """
-    told, axes = start.get("snake_axes"), None
-    if isinstance(told, str):
-        if len(told) > REPR_LENGTH_MAX:
+    flags, axes = start.get("snake_axes"), None
+    if isinstance(flags, str):
+        if len(flags) > REPR_LENGTH_MAX:
             return None
-        axes = _in_pattern(told, start, len(shape))
-        told = _listed(told)
-    if axes is None and isinstance(told, bool):
-        axes = list(range(len(shape))) if told else []
-    if axes is None and isinstance(told, list | tuple):
-        axes = [_axis_number(name, start, len(shape)) for name in told]
+        axes = _in_pattern(flags, start, len(shape))
+        flags = _listed(flags)
+    if axes is None and isinstance(flags, bool):
+        axes = list(range(len(shape))) if flags else []
+    if axes is None and isinstance(flags, list | tuple):
+        axes = [_axis_number(name, start, len(shape)) for name in flags]
     if axes is None or None in axes:
         return None
     return tuple(number > 0 and number in axes for number in range(len(shape)))
 
 
-def _in_pattern(told: str, start: Mapping[str, Any], count: int) -> list[int] | None:
-    """Numbers of the axes whose reprs, as the arguments of the scan's pattern hold them, make up the repr of a list."""
-    inner = re.fullmatch(r"(?:frozenset\()?[\[({](.*?),?[\])}]\)?", told.strip(), re.DOTALL)
+def _in_pattern(text: str, start: Mapping[str, Any], count: int) -> list[int] | None:
+    """Return the numbers of the axes whose reprs, from the pattern's arguments, make up the repr of a list."""
+    inner = re.fullmatch(r"(?:frozenset\()?[\[({](.*?),?[\])}]\)?", text.strip(), re.DOTALL)
     reprs = _pattern_args(start)[::2]
     if inner is None or len(reprs) != count or len(set(map(str, reprs))) != count:
         return None
     left, found = inner[1], list[int]()
     while left:
-        fitting = [n for n, text in enumerate(reprs) if isinstance(text, str) and text and left.startswith(text)]
+        fitting = [n for n, one in enumerate(reprs) if isinstance(one, str) and one and left.startswith(one)]
         if not fitting:
             return None
         number = max(fitting, key=lambda n: len(reprs[n]))
@@ -234,11 +234,11 @@ def _in_pattern(told: str, start: Mapping[str, Any], count: int) -> list[int] | 
     return found
 
 
-def _listed(told: str) -> Any:
-    """A bool, or the names in a list, tuple or set of names or devices, from its repr; None when it is none."""
+def _listed(text: str) -> Any:
+    """Parse the repr of a bool, or of a list, tuple or set of names or devices; None if it is neither."""
     try:
         with warnings.catch_warnings(action="ignore"):
-            node = ast.parse(told.strip(), mode="eval").body
+            node = ast.parse(text.strip(), mode="eval").body
         match node:
             case ast.Call(func=ast.Name(id="frozenset" | "set"), args=[ast.Set(elts=parts)]) | ast.Set(elts=parts):
                 return [_plain(part) for part in parts]
@@ -250,7 +250,7 @@ def _listed(told: str) -> Any:
 
 
 def _axis_number(name: Any, start: Mapping[str, Any], count: int) -> int | None:
-    """The axis that a motor moves, slow to fast, by its name or its repr; None when none has that name."""
+    """Return the number of a motor's axis, slow to fast, by its name or repr; None if there is none."""
     if not isinstance(name, str) or len(name) > REPR_LENGTH_MAX:
         return None
     if "(" in name:
@@ -266,28 +266,30 @@ def _axis_number(name: Any, start: Mapping[str, Any], count: int) -> int | None:
 
 
 def _pattern_args(start: Mapping[str, Any]) -> Sequence[Any]:
-    """Arguments of a scan's pattern: repr of motor, places, and so on."""
+    """Return the arguments of a scan's pattern: repr of motor, positions, and so on."""
     found = start.get("plan_pattern_args")
     args = found.get("args") if isinstance(found, Mapping) else None
     return args if isinstance(args, list | tuple) else ()
 
 
-def _told_lists(start: Mapping[str, Any], shape: Sequence[int]) -> list[npt.NDArray[np.float64]] | None:
-    """Coordinates that a list_grid_scan leaves in the arguments of its pattern: repr of motor, places, and so on."""
+def _listed_coordinates(start: Mapping[str, Any], shape: Sequence[int]) -> list[npt.NDArray[np.float64]] | None:
+    """Return the coordinates of each axis from the pattern arguments of a list_grid_scan; None if there are none."""
     if start.get("plan_pattern") != "outer_list_product":
         return None
     lists = _pattern_args(start)[1::2]
-    if [len(places) if isinstance(places, list | tuple) else -1 for places in lists] != list(shape):
+    if [len(positions) if isinstance(positions, list | tuple) else -1 for positions in lists] != list(shape):
         return None
-    if not all(type(place) in (int, float) and abs(place) < PLACE_MAX for places in lists for place in places):
+    if not all(
+        type(position) in (int, float) and abs(position) < POSITION_MAX for positions in lists for position in positions
+    ):
         return None
-    return [np.array(places, dtype=np.float64) for places in lists]
+    return [np.array(positions, dtype=np.float64) for positions in lists]
 
 
-def _from_habit(start: Mapping[str, Any], habits: ScanDefaults) -> Geometry | None:
-    if habits.grid is None:
+def _from_default_grid(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:
+    if defaults.grid is None:
         return None
-    rows, columns, snake = habits.grid
+    rows, columns, snake = defaults.grid
     points = start.get("num_points")
     if _whole(points) and points > 0 and points != rows * columns:
         raise GeometryError(f"the run has {points} points, but SNAKEMAP_GRID is {rows} x {columns}")
@@ -296,16 +298,16 @@ def _from_habit(start: Mapping[str, Any], habits: ScanDefaults) -> Geometry | No
 
 
 def _grid(start: Mapping[str, Any], shape: tuple[int, ...], *, snaking: tuple[bool, ...], source: str) -> Raster:
-    """A grid of a shape that is told; its axes are indices where the extents cannot be used."""
+    """Return a grid of known shape; its axes are indices if the extents are unusable."""
     note = ""
     try:
         extents = _extents(start.get("extents"), len(shape))
-    except GeometryError as trouble:
-        extents, note = [None] * len(shape), f"Axes are indices: {trouble}."
-    lists = _told_lists(start, shape)
-    axes = [_extent_axis(*told) for told in zip(_names(start, len(shape)), shape, extents, strict=True)]
+    except GeometryError as error:
+        extents, note = [None] * len(shape), f"Axes are indices: {error}."
+    lists = _listed_coordinates(start, shape)
+    axes = [_extent_axis(*axis) for axis in zip(_names(start, len(shape)), shape, extents, strict=True)]
     if lists is not None:
-        axes = [replace(axis, coordinates=places, known=True) for axis, places in zip(axes, lists, strict=True)]
+        axes = [replace(axis, coordinates=positions, known=True) for axis, positions in zip(axes, lists, strict=True)]
     if _is_relative(start) and any(axis.known for axis in axes):
         axes, note = [Axis.of_indices(axis.name, len(axis.coordinates)) for axis in axes], RELATIVE_NOTE
     return Raster(
@@ -313,34 +315,34 @@ def _grid(start: Mapping[str, Any], shape: tuple[int, ...], *, snaking: tuple[bo
     )
 
 
-def _habitual(habits: ScanDefaults, points: int, motors: tuple[str, ...]) -> Geometry | None:
-    """The instrument's grid, when a run that tells only its number of points fits it."""
-    if habits.grid is None or habits.grid[0] * habits.grid[1] != points:
+def _matching_default_grid(defaults: ScanDefaults, points: int, motors: tuple[str, ...]) -> Geometry | None:
+    """Return the instrument's default grid if it has the number of points of the run."""
+    if defaults.grid is None or defaults.grid[0] * defaults.grid[1] != points:
         return None
-    found = _from_habit({}, habits)
+    found = _from_default_grid({}, defaults)
     return found and found._replace(motors=motors)
 
 
 def _one_row(start: Mapping[str, Any], points: int) -> Raster:
-    told = start.get("num_points")
-    if _whole(told) and 0 < told <= CELLS_MAX:
-        return Raster.of_shape((told,), snake=False, source="num_points", note=UNKNOWN_NOTE)
-    # the row doubles as it fills, so that a point costs the same however many came before
+    size = start.get("num_points")
+    if _whole(size) and 0 < size <= CELLS_MAX:
+        return Raster.of_shape((size,), snake=False, source="num_points", note=UNKNOWN_NOTE)
+    # the row doubles as it fills: a point costs O(1)
     length = max(ROW_MIN, 1 << max(points - 1, 0).bit_length())
     return Raster.of_shape(
         (min(length, CELLS_MAX),), snake=False, source="the points seen", note=UNKNOWN_NOTE, certain=False
     )
 
 
-def _noted(raster: Raster, troubles: Sequence[str]) -> Raster:
-    if not troubles:
+def _noted(raster: Raster, problems: Sequence[str]) -> Raster:
+    if not problems:
         return raster
-    note = f"Not usable in the start document: {'; '.join(troubles)}. {raster.note}"
+    note = f"Not usable in the start document: {'; '.join(problems)}. {raster.note}"
     return replace(raster, note=" ".join(note.split()))
 
 
 def _parsed(text: str) -> Any:
-    """The repr of a spec as JSON would have it, read as a syntax tree and never evaluated; None when it is no repr.
+    """Parse the repr of a spec into its JSON form by syntax tree, never evaluated; None if it is no repr.
 
     >>> _parsed("Snake(spec=Linspace(axis=SimMotor(name='x'), start=-1.0, stop=1, num=5))")
     {'type': 'Snake', 'spec': {'type': 'Linspace', 'axis': 'x', 'start': -1.0, 'stop': 1, 'num': 5}}
@@ -360,10 +362,10 @@ def _plain(node: ast.expr) -> Any:
             return -value
         case ast.List(elts=parts) | ast.Tuple(elts=parts):
             return [_plain(part) for part in parts]
-        case ast.Call(func=ast.Name(id=kind), args=[], keywords=told) if kind in SPEC_TYPES:
-            return {"type": kind, **{str(keyword.arg): _plain(keyword.value) for keyword in told}}
-        case ast.Call(keywords=told):  # a device, which its name stands for
-            names = [keyword.value for keyword in told if keyword.arg == "name"]
+        case ast.Call(func=ast.Name(id=kind), args=[], keywords=keywords) if kind in SPEC_TYPES:
+            return {"type": kind, **{str(keyword.arg): _plain(keyword.value) for keyword in keywords}}
+        case ast.Call(keywords=keywords):  # a device: its name
+            names = [keyword.value for keyword in keywords if keyword.arg == "name"]
             if len(names) == 1 and isinstance(names[0], ast.Constant):
                 return names[0].value
     raise ValueError(f"a {type(node).__name__} has no place in a spec")
@@ -380,8 +382,8 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def _names(start: Mapping[str, Any], count: int) -> list[str | None]:
-    """Motor names, slow to fast, from ``hints.dimensions``, else from ``motors``."""
-    dimensions = _told_dimensions(start)
+    """Return motor names, slow to fast, from ``hints.dimensions``, else from ``motors``."""
+    dimensions = _hinted_dimensions(start)
     if len(dimensions) == count:
         names = [_first_name(dimension) for dimension in dimensions]
         if all(names):
@@ -393,19 +395,19 @@ def _names(start: Mapping[str, Any], count: int) -> list[str | None]:
 
 
 def _first_name(dimension: Any) -> str | None:
-    """The motor in ``[["stage-x"], "primary"]``."""
+    """Return the motor in ``[["stage-x"], "primary"]``."""
     name = next(iter(_fields(dimension)), None)
     return name if isinstance(name, str) else None
 
 
-def _told_dimensions(start: Mapping[str, Any]) -> Sequence[Any]:
+def _hinted_dimensions(start: Mapping[str, Any]) -> Sequence[Any]:
     hints = start.get("hints")
     dimensions = hints.get("dimensions") if isinstance(hints, Mapping) else None
     return dimensions if isinstance(dimensions, list | tuple) else ()
 
 
 def _fields(dimension: Any) -> Sequence[Any]:
-    """Those in ``[["stage-x"], "primary"]``."""
+    """Return the fields in ``[["stage-x"], "primary"]``."""
     fields = dimension[0] if isinstance(dimension, list | tuple) and dimension else None
     return fields if isinstance(fields, list | tuple) else ()
 

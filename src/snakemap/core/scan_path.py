@@ -1,8 +1,8 @@
-"""Where the points of a run lie that does not visit a grid row by row: a spiral, a masked grid, a list of places.
+"""Positions of points that do not visit a grid row by row: a spiral, a masked grid, a list of positions.
 
-The positions may be known before the run begins, or come with its events. They are kept by seq_num, as floats, with NaN
-where nobody has told yet. Like maps, a path is changed in place by one writer; whoever follows it keeps a version and
-asks which points changed since.
+The positions are known before the run begins, or come with its events. They are kept by seq_num, as floats; NaN is
+unknown.
+Like maps, a path is changed in place by one writer; readers keep a version and ask which points changed since.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ SPARSE_MAX = 16
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
-    """Evenly spaced nodes on which every point of a path lies, though not in the order of rows, or not on all of them.
+    """Evenly spaced nodes on which every point of a path lies, in any order, not on all of them.
 
     Attributes:
         x0: horizontal position of the first column, in the unit of its axis.
         dx: distance of two columns, above zero.
-        columns: how many there are.
+        columns: number of columns.
         y0: vertical position of the first row.
         dy: distance of two rows, above zero.
-        rows: how many there are.
-    """
+        rows: number of rows."""
 
     x0: float
     dx: float
@@ -50,7 +49,7 @@ class Lattice:
 
     @classmethod
     def under(cls, xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64]) -> Lattice | None:
-        """The lattice on whose nodes all places (n,) lie; None when there is none, or hardly a node is taken.
+        """Return the lattice on whose nodes all positions (n,) lie; None if there is none, or it is too sparse.
 
         >>> at = Lattice.under(np.array([0.0, 0.5, 1.5]), np.array([3.0, 3.0, 2.0]))
         >>> (at.x0, at.dx, at.columns, at.y0, at.dy, at.rows)
@@ -65,7 +64,7 @@ class Lattice:
         return cls(float(xs.min()), dx or dy or 1.0, columns, float(ys.min()), dy or dx or 1.0, rows)
 
     def cells(self, xs: npt.ArrayLike, ys: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """The node nearest to each place (n,), as ``row * columns + column``; -1 outside, and for NaN.
+        """Return the node nearest to each position (n,), as ``row * columns + column``; -1 outside, and for NaN.
 
         >>> Lattice(x0=0.0, dx=0.5, columns=3, y0=10.0, dy=1.0, rows=2).cells([0.1, 1.0, 9.0], [10.2, 11.0, 10.0])
         array([ 0,  5, -1])
@@ -79,11 +78,11 @@ class Lattice:
 
 
 def _spacing(values: npt.NDArray[np.float64]) -> tuple[float, int] | None:
-    """Step and number of the evenly spaced nodes under values (n,); step 0 for one node; None when there are none."""
+    """Return step and number of the evenly spaced nodes under values (n,); step 0 for one node; None if uneven."""
     if not len(values):
         return None
     low, high = float(values.min()), float(values.max())
-    # what is left of a coordinate after the arithmetic of a few thousand steps
+    # rounding error of a coordinate after a few thousand steps
     noise = 64 * np.finfo(np.float64).eps * max(abs(low), abs(high))
     gaps = np.diff(np.unique(values))
     gaps = gaps[gaps > noise]
@@ -101,16 +100,16 @@ class ScanPath:
     """The positions of a run's points.
 
     Args:
-        x: name and unit of the axis that is drawn to the right, like ``("stage-x", "mm")``.
-        y: those of the axis that is drawn upwards.
-        positions: ``(xs, ys)`` of all points in the order of seq_num, when they are known before the run begins.
-        lattice: the nodes on which they lie, when they lie on such.
+        x: name and unit of the horizontal axis, like ``("stage-x", "mm")``.
+            y: those of the vertical axis.
+            positions: ``(xs, ys)`` of all points in the order of seq_num, if known before the run begins.
+            lattice: the nodes on which they lie, if any.
 
-    Attributes:
-        planned: whether all positions were known from the start.
-        xs: (capacity,) horizontal position of the point of seq_num ``index + 1``; NaN where not known.
-        ys: the same for the vertical ones.
-        size: one more than the highest index that is known.
+        Attributes:
+            planned: whether all positions were known from the start.
+            xs: (capacity,) horizontal position of the point of seq_num ``index + 1``; NaN if unknown.
+            ys: the same for the vertical ones.
+            size: one more than the highest known index.
     """
 
     def __init__(
@@ -137,7 +136,7 @@ class ScanPath:
 
     @property
     def version(self) -> int:
-        """How many positions have been put or moved so far; the handle for :meth:`changed`."""
+        """Number of changes of positions so far; the argument of :meth:`changed`."""
         return self._changes.version
 
     @property
@@ -146,7 +145,7 @@ class ScanPath:
         return self._bounds if self.size else None
 
     def put(self, seq_nums: npt.ArrayLike, xs: npt.ArrayLike, ys: npt.ArrayLike) -> None:
-        """Places points; one that comes again moves, and what is not finite, or beyond all bounds, is left out.
+        """Set positions of points; a repeated point moves. What is not finite, or out of range, is ignored.
 
         Args:
             seq_nums: scan positions (n,), from 1 on.
@@ -176,24 +175,24 @@ class ScanPath:
         self._changes.add(index)
 
     def at(self, seq_nums: npt.ArrayLike) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Horizontal and vertical position (n,) of some points; NaN where not known."""
+        """Return horizontal and vertical position (n,) of given points; NaN if unknown."""
         index = np.atleast_1d(np.asarray(seq_nums, dtype=np.int64)) - 1
         known = (index >= 0) & (index < self.size)
         index = np.where(known, index, 0)
         return np.where(known, self.xs[index], np.nan), np.where(known, self.ys[index], np.nan)
 
     def changed(self, since: int) -> npt.NDArray[np.int64]:
-        """Indices (``seq_num - 1``) placed or moved after a version, each once, in rising order."""
+        """Return the indices (``seq_num - 1``) changed after a version, each once, in rising order."""
         return self._changes.since(since)
 
     def fill_units(self, units: Mapping[str, str]) -> None:
-        """Fills in the units of axes whose unit was not known, by their names."""
+        """Fill in missing units of the axes, by their names."""
         self.x_unit = self.x_unit or units.get(self.x_name, "")
         self.y_unit = self.y_unit or units.get(self.y_name, "")
 
     @property
     def described(self) -> str:
-        """The axes in words: ``"stage-x and stage-y"``."""
+        """The axes as text: ``"stage-x and stage-y"``."""
         return f"{self.x_name} and {self.y_name}"
 
     def _grow(self, size: int) -> None:

@@ -28,7 +28,15 @@ from scanspec.specs import (
     Zip,
 )
 
-from snakemap.core.geometry import PLACE_MAX, Geometry, GeometryConfidence, is_x, moving_axes, outer_axis, path_raster
+from snakemap.core.geometry import (
+    POSITION_MAX,
+    Geometry,
+    GeometryConfidence,
+    is_x,
+    moving_axes,
+    outer_axis,
+    path_raster,
+)
 from snakemap.core.raster import CELLS_MAX, Axis, Raster, unravel
 from snakemap.core.region_geometry import EDGES_MAX, SPEC_DEPTH_MAX, Region, inside
 from snakemap.core.scan_path import Lattice
@@ -47,18 +55,18 @@ def spec_geometry(found: Any, start: Mapping[str, Any], *, source: str) -> Geome
         source: where the spec was found, for notes.
     """
     spec, dimensions, regions = _dimensions(found)
-    # a dimension of one point in which nothing moves only says how long every point lasts
+    # a dimension of one point in which nothing moves only sets the duration of points
     dimensions = [dimension for dimension in dimensions if dimension.midpoints or len(dimension) != 1] or dimensions[:1]
     if math.prod(len(dimension) for dimension in dimensions) > CELLS_MAX:
         raise GeometryError(f"scanspec has more than {CELLS_MAX:,} points")
-    told = start.get("units")
-    units = {name: unit for name, unit in told.items() if isinstance(unit, str)} if isinstance(told, Mapping) else {}
+    named = start.get("units")
+    units = {name: unit for name, unit in named.items() if isinstance(unit, str)} if isinstance(named, Mapping) else {}
     order = [str(axis) for axis in spec.axes()]
     if regions:
         raster = _masked_raster(dimensions, order, units, regions, source=source)
     else:
         raster = _path_raster(dimensions, order, units, source) or _grid_raster(dimensions, units, source)
-    return Geometry(raster, GeometryConfidence.PLACES, tuple(order))
+    return Geometry(raster, GeometryConfidence.POSITIONS, tuple(order))
 
 
 def _grid_raster(dimensions: Sequence[Dimension[Any]], units: Mapping[str, str], source: str) -> Raster:
@@ -76,19 +84,19 @@ def _grid_raster(dimensions: Sequence[Dimension[Any]], units: Mapping[str, str],
 def _path_raster(
     dimensions: Sequence[Dimension[Any]], order: Sequence[str], units: Mapping[str, str], source: str
 ) -> Raster | None:
-    """One row of all points with the path they lie on, when some dimension is no axis of a grid; else None."""
+    """Return one row of all points with their path if some dimension is no axis of a grid; else None."""
     lone = len(dimensions) == 1
-    crooked = [number for number, dimension in enumerate(dimensions) if _crooked(dimension, lone=lone)][:1]
+    curved = [number for number, dimension in enumerate(dimensions) if _is_curved(dimension, lone=lone)][:1]
     moving = [number for number, dimension in enumerate(dimensions) if moving_axes(dimension)]
-    if not crooked and len(moving) > 1 and not dimensions[-1].midpoints:
-        crooked = moving[-2:]  # every place of a grid is visited several times before the next
-    if not crooked:
+    if not curved and len(moving) > 1 and not dimensions[-1].midpoints:
+        curved = moving[-2:]  # every cell of a grid is visited several times before the next
+    if not curved:
         return None
     shape = [len(dimension) for dimension in dimensions]
     snaking = [isinstance(dimension, SnakedDimension) for dimension in dimensions]
     indices = unravel(np.arange(1, math.prod(shape) + 1), shape, snaking=snaking)
-    places = {axis: points[indices[n]] for n in crooked for axis, points in moving_axes(dimensions[n]).items()}
-    return _planned(places, order, units, source=source)
+    positions = {axis: points[indices[n]] for n in curved for axis, points in moving_axes(dimensions[n]).items()}
+    return _planned(positions, order, units, source=source)
 
 
 def _masked_raster(
@@ -99,46 +107,46 @@ def _masked_raster(
     *,
     source: str,
 ) -> Raster:
-    """The points of a grid that lie in some regions, in its order: what ``Mask`` was before scanspec 1.0."""
+    """Return the points of a grid inside all regions, in grid order: the ``Mask`` of scanspec before 1.0."""
     shape = [len(dimension) for dimension in dimensions]
     snaking = [isinstance(dimension, SnakedDimension) for dimension in dimensions]
     indices = unravel(np.arange(1, math.prod(shape) + 1), shape, snaking=snaking)
-    places = {
+    positions = {
         axis: np.asarray(points, dtype=np.float64)[index]
         for dimension, index in zip(dimensions, indices, strict=True)
         for axis, points in dimension.midpoints.items()
     }
     kept = np.ones(len(indices[0]), dtype=bool)
     for region in regions:
-        kept &= inside(region, places)
+        kept &= inside(region, positions)
     if not kept.any():
         raise GeometryError("scanspec has no points inside its mask")
-    return _planned({axis: points[kept] for axis, points in places.items()}, order, units, source=source)
+    return _planned({axis: points[kept] for axis, points in positions.items()}, order, units, source=source)
 
 
 def _planned(
-    places: Mapping[Any, npt.NDArray[np.float64]], order: Sequence[str], units: Mapping[str, str], *, source: str
+    positions: Mapping[Any, npt.NDArray[np.float64]], order: Sequence[str], units: Mapping[str, str], *, source: str
 ) -> Raster:
-    """One row of points (n,) with the path of the two axes that go farthest.
+    """Return one row of points (n,) with the path of the two axes with the largest extent.
 
-    The faster one is drawn to the right, unless only the other one is called x.
+    The faster one is horizontal, unless only the other one is called x.
     """
-    farthest = sorted(places, key=lambda axis: -float(np.ptp(places[axis])))[:2]
+    farthest = sorted(positions, key=lambda axis: -float(np.ptp(positions[axis])))[:2]
     if len(farthest) < 2:
         raise GeometryError("scanspec has a path of fewer than two axes")
     y, x = sorted(farthest, key=lambda axis: order.index(str(axis)) if str(axis) in order else -1)
     if is_x(str(y)) and not is_x(str(x)):
         x, y = y, x
-    xs, ys = places[x], places[y]
-    if not all(np.isfinite(np.ptp(positions)) for positions in (xs, ys)):
+    xs, ys = positions[x], positions[y]
+    if not all(np.isfinite(np.ptp(coordinates)) for coordinates in (xs, ys)):
         raise GeometryError(f"coordinates of {x} or {y} that are not finite")
     names = [(str(axis), units.get(str(axis), "")) for axis in (x, y)]
     path = PointPath(names[0], names[1], positions=(xs, ys), lattice=Lattice.under(xs, ys))
     return path_raster(path, len(xs), source=source)
 
 
-def _crooked(dimension: Dimension[Any], *, lone: bool) -> bool:
-    """Whether a dimension is a path of two axes: inside other dimensions only when it is no line along an axis."""
+def _is_curved(dimension: Dimension[Any], *, lone: bool) -> bool:
+    """Return whether a dimension is a path of two axes; inside other dimensions only if it is no line along an axis."""
     moving = moving_axes(dimension)
     if len(moving) < 2 or lone:
         return len(moving) >= 2
@@ -148,7 +156,8 @@ def _crooked(dimension: Dimension[Any], *, lone: bool) -> bool:
 
 @cache
 def _reader() -> TypeAdapter[Spec[Any]]:
-    """What ``Spec.deserialize`` makes anew for every spec, at a thousand times the price of reading one."""
+    """Return the adapter, cached: ``Spec.deserialize`` builds it for every spec, which costs 1000 times a
+    validation."""
     return TypeAdapter(Spec[Any])
 
 
@@ -169,7 +178,7 @@ def _dimensions(found: Any) -> tuple[Spec[Any], list[Dimension[Any]], list[Regio
 
 
 def _modern(spec: Any, depth: int = 0) -> Any:
-    """The spec in the words of scanspec 1.0: ``Line``, ``Repeat`` and the older ``Spiral`` read as what they were."""
+    """Return the spec in the form of scanspec 1.0: ``Line``, ``Repeat`` and the older ``Spiral`` are translated."""
     if depth > SPEC_DEPTH_MAX:
         raise GeometryError(f"scanspec is nested more than {SPEC_DEPTH_MAX} deep")
     if isinstance(spec, Mapping):
@@ -186,15 +195,15 @@ def _modern(spec: Any, depth: int = 0) -> Any:
 
 
 def _modern_spiral(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """A spiral that tells how many points it has, as one that tells their distance.
+    """Translate a spiral with a number of points into one with their distance.
 
-    scanspec 1.0 has ``int(area / step**2) + 1`` points, so that half a point more than wanted is safe from rounding.
+    scanspec 1.0 has ``int(area / step**2) + 1`` points; half a point more than wanted is safe from rounding.
     """
     try:
         x_range, y_range, num = (float(spec[name]) for name in ("x_range", "y_range", "num"))
     except (LookupError, TypeError, ValueError, OverflowError):
         x_range = y_range = num = math.nan
-    if spec.get("rotate") or not (0 < num <= CELLS_MAX and 0 < x_range < PLACE_MAX and 0 < y_range < PLACE_MAX):
+    if spec.get("rotate") or not (0 < num <= CELLS_MAX and 0 < x_range < POSITION_MAX and 0 < y_range < POSITION_MAX):
         raise GeometryError("scanspec is a Spiral of an older kind that cannot be drawn")
     return {
         "type": "Spiral",
@@ -209,9 +218,9 @@ def _modern_spiral(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unmasked(spec: Any, regions: list[Region], depth: int = 0) -> Any:
-    """The spec without the masks of scanspec before 1.0, whose regions are noted.
+    """Return the spec without the masks of scanspec before 1.0, and append their regions to ``regions``.
 
-    A mask leaves points out and changes no order, wherever it stands in products of specs that do not run back.
+    A mask leaves points out and changes no order, at any level in products of specs that are not snaked.
     """
     if not isinstance(spec, Mapping) or depth > SPEC_DEPTH_MAX:
         return spec
@@ -224,14 +233,14 @@ def _unmasked(spec: Any, regions: list[Region], depth: int = 0) -> Any:
 
 
 def _check_size(spec: Spec[Any]) -> None:
-    """Refuses specs whose mere calculation would fill the memory or the day."""
-    # a path that is squashed holds every point once for each of its axes
+    """Refuse specs whose calculation takes too much memory or time."""
+    # a squashed path holds every point once for each of its axes
     if _points(spec) * max(len(spec.axes()), 1) > 8 * CELLS_MAX:
         raise GeometryError(f"scanspec moves {len(spec.axes())} axes over too many points")
 
 
 def _points(spec: Spec[Any] | int) -> float:
-    """Points of a spec, or a few more, found without calculating them."""
+    """Return an upper bound for the points of a spec without calculating them."""
     points = _points_inside(spec)
     if not points <= CELLS_MAX:  # NaN is refused too
         raise GeometryError(f"scanspec asks for more than {CELLS_MAX:,} points")
@@ -257,7 +266,7 @@ def _points_inside(spec: Spec[Any] | int) -> float:
 
 
 def _points_of_area(spec: Spec[Any]) -> float:
-    """Points of the specs that tell steps, counting those of the rectangle around them."""
+    """Return an upper bound for the points of specs with steps: those of the rectangle around them."""
     match spec:
         case Range():
             return _steps(spec.stop - spec.start, spec.step)
@@ -276,7 +285,7 @@ def _steps(distance: float, step: float) -> float:
 
 
 def _axis(dimension: Dimension[Any], units: Mapping[str, str]) -> Axis:
-    """The axis of a dimension; of several that move together, the one that goes farthest."""
+    """Return the axis of a dimension; of several that move together, the one with the largest extent."""
     spans = {name: float(np.ptp(points)) for name, points in dimension.midpoints.items() if len(points)}
     if not spans:
         return Axis.of_indices("repeat", len(dimension))

@@ -1,11 +1,14 @@
-"""Where the points of one stream of a run lie, from all that has been told so far.
+"""The geometry of one stream of a run, from all documents so far.
 
-The start document comes first (:mod:`snakemap.core.scan_geometry`); then descriptors say which data keys are positions
-of motors, and in which unit; then the positions themselves come, with events or from files. What a scanspec has told is
-left as it is. A grid whose order or coordinates were not told gets them from the positions of its first two rows, again
-whenever twice as many are known, and at the end. Points of no grid lie on a path.
+The start document comes first (:mod:`snakemap.core.scan_geometry`). Descriptors then define which data keys are
+positions of
+motors, and their units. Positions follow, with events or from files. The geometry of a scanspec is final. A grid of
+unknown
+order or coordinates gets them from the positions of its first two rows, again whenever the known positions have
+doubled,
+and at the end. Points of no grid lie on a path.
 
-Every step costs what is new: whatever looks at all positions is done when they have doubled.
+Every step costs O(new points): fits over all positions run when these have doubled.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import numpy.typing as npt
 from snakemap.core.geometry import READBACK, Geometry, GeometryConfidence, ScanDefaults, is_x, path_raster
 from snakemap.core.position_fit import STILL, Positions, fill_gaps, find_snaking, fit_axis, guess_axes, is_irregular
 from snakemap.core.raster import Axis, Raster, unravel
-from snakemap.core.scan_geometry import geometry_of, only_time_passes
+from snakemap.core.scan_geometry import geometry_of, is_stationary
 from snakemap.core.scan_path import ScanPath
 
 __all__ = ["StreamGeometry"]
@@ -39,25 +42,25 @@ WORDS = {"meter", "meters", "metre", "metres", "millimeter", "millimeters", "mil
 
 
 MOVED = 0.1
-"""Share of a step by which coordinates must differ from those that were told before they are replaced."""
+"""Share of a step by which fitted coordinates must differ from known ones to replace them."""
 
 
 class StreamGeometry:
-    """Where the points of one stream of a run lie, from all that has been told so far.
+    """The geometry of one stream of a run, from all documents so far.
 
     Args:
         start: the start document of the run.
-        habits: what to assume where it is silent.
+        defaults: values for what it leaves out.
 
-    Attributes:
-        raster: replaced by another one when more becomes known.
-        epoch: rises whenever ``raster`` was replaced by one with another layout, axes or units.
+        Attributes:
+            raster: replaced when more becomes known.
+            epoch: rises when ``raster`` is replaced by one with another layout, axes or units.
     """
 
-    def __init__(self, start: Mapping[str, Any], *, habits: ScanDefaults) -> None:
-        self._start, self._habits = start, habits
-        self._told: Geometry = geometry_of(start, habits=habits)
-        self.raster: Raster = self._told.raster
+    def __init__(self, start: Mapping[str, Any], *, defaults: ScanDefaults) -> None:
+        self._start, self._defaults = start, defaults
+        self._from_start: Geometry = geometry_of(start, defaults=defaults)
+        self.raster: Raster = self._from_start.raster
         self.epoch = 0
         self._units: dict[str, str] = {}
         self._motors: dict[str, str] = {}
@@ -66,19 +69,19 @@ class StreamGeometry:
         self._pair: tuple[str, str] | None = None
         self._due = 2
         self._early: tuple[tuple[str, int], ...] = ()
-        self._settled = self._told.trust is GeometryConfidence.PLACES
+        self._settled = self._from_start.confidence is GeometryConfidence.POSITIONS
 
     @property
     def position_keys(self) -> Collection[str]:
-        """Data keys known to be positions of motors so far."""
+        """Data keys known as positions of motors so far."""
         return self._motors.keys()
 
     def descriptor(self, doc: Mapping[str, Any]) -> None:
-        """Learns from a descriptor of the stream which data keys are positions, and the units of motors."""
+        """Find the data keys of positions and the units of motors in a descriptor of the stream."""
         keys = {str(name): key for name, key in doc["data_keys"].items() if isinstance(key, Mapping)}
         units = {name: key["units"] for name, key in keys.items() if isinstance(key.get("units"), str) and key["units"]}
         numbers = {name: key for name, key in keys.items() if _is_number(key)}
-        found = _told_motors(self._told.motors, numbers)
+        found = _motor_keys(self._from_start.motors, numbers)
         if found and self._guessed:
             self._motors, self._guessed = {}, False
         if not found and (not self._motors or self._guessed) and not self._knows_all():
@@ -89,7 +92,7 @@ class StreamGeometry:
         self._show(self.raster)
 
     def columns(self, seq_nums: npt.NDArray[np.int64], data: Mapping[str, npt.NDArray[np.float64]]) -> None:
-        """Takes scalars (n,) by data key, of which some may be positions; the same again changes nothing."""
+        """Add scalars (n,) by data key, of which some may be positions; repeated ones change nothing."""
         if self._settled:
             return
         index = np.atleast_1d(np.asarray(seq_nums, dtype=np.int64)) - 1
@@ -102,19 +105,19 @@ class StreamGeometry:
             return
         if self.raster.path is not None:
             self._extend(index)
-        elif len(self._told.raster.shape) == 1:
+        elif len(self._from_start.raster.shape) == 1:
             self._place_row(index)
         else:
             self._place_grid()
 
-    def make_room(self, seq_num: int) -> None:
-        """Lengthens a row of unknown length, if need be; it doubles, so that a point costs the same whatever came."""
+    def extend_to(self, seq_num: int) -> None:
+        """Lengthen a row of unknown length to hold a point; it doubles, so that a point costs O(1)."""
         if self.raster.certain or seq_num <= self.raster.size:
             return
-        longer = geometry_of(self._start, habits=self._habits, points=seq_num)
+        longer = geometry_of(self._start, defaults=self._defaults, points=seq_num)
         if longer.raster.size <= self.raster.size:
             return
-        self._told = longer
+        self._from_start = longer
         if self.raster.path is not None:
             self._show(self._on_path(self.raster.path, self.raster.source, self.raster.note))
         else:
@@ -122,34 +125,34 @@ class StreamGeometry:
             self._fit_row()
 
     def end(self, points: int = 0) -> None:
-        """The run has stopped: the last, best fit of what was not told to the positions.
+        """Fit the geometry to all positions, after the run stopped.
 
         Args:
-            points: how many there were; a row whose length nobody told is made as long.
+            points: number of points; a row of unknown length gets this length.
         """
         if not self.raster.certain and 0 < points < self.raster.size:
             self._cut(points)
         if self._settled or self.raster.path is not None:
             if self.raster.path is not None and not self._settled:
                 self._choose_pair()
-        elif len(self._told.raster.shape) == 1:
+        elif len(self._from_start.raster.shape) == 1:
             self._place_row(self._known(), last=True)
         else:
             self._fit_grid()
 
     def _cut(self, points: int) -> None:
-        """Makes a row of unknown length as long as it turned out to be."""
-        told = self._told.raster
-        row = Raster.of_shape((points,), snake=False, source=told.source, note=told.note, certain=False)
-        self._told = self._told._replace(raster=row)
+        """Set the length of a row of unknown length."""
+        row = self._from_start.raster
+        shortened = Raster.of_shape((points,), snake=False, source=row.source, note=row.note, certain=False)
+        self._from_start = self._from_start._replace(raster=shortened)
         path = self.raster.path
-        self._show(row if path is None else self._on_path(path, self.raster.source, self.raster.note))
+        self._show(shortened if path is None else self._on_path(path, self.raster.source, self.raster.note))
 
     def _knows_all(self) -> bool:
-        return self._settled or only_time_passes(self._start)
+        return self._settled or is_stationary(self._start)
 
     def _show(self, raster: Raster) -> None:
-        """Puts another raster in place, with all units known, when it says anything else."""
+        """Replace the raster, with all known units, if anything differs."""
         before = self.raster
         axes = before.slow.label, before.fast.label, _path_label(before)
         named = raster.with_units(self._units)
@@ -163,7 +166,7 @@ class StreamGeometry:
     # points that are no grid
 
     def _extend(self, index: npt.NDArray[np.int64]) -> None:
-        """Puts new points on the path; with more than two motors, looks now and then whether it is the right two."""
+        """Put new points on the path; with more than two motors, check the choice of two at times."""
         if self._pair is None or (len(self._positions) > 2 and self._is_due()):
             self._choose_pair()
         if self._pair is not None and self.raster.path is not None:
@@ -175,7 +178,7 @@ class StreamGeometry:
             path.put(index + 1, x.at(index), y.at(index))
 
     def _choose_pair(self) -> None:
-        """Chooses the two motors that the path is of, and begins another path when they are others than before."""
+        """Choose the two motors of the path, and begin a new path if they changed."""
         path = self.raster.path
         pair = self._farthest()
         if path is None or pair is None or pair == self._pair:
@@ -194,7 +197,7 @@ class StreamGeometry:
             self._fit_row()
 
     def _is_off(self, index: npt.NDArray[np.int64]) -> bool:
-        """Whether the axis of a row is not where its motor was at some points."""
+        """Return whether the axis of a row differs from the motor's positions at given points."""
         moving, axis = self._moving(), self.raster.fast
         if not moving:
             return False
@@ -206,11 +209,11 @@ class StreamGeometry:
         return bool(np.any(off > MOVED * step))
 
     def _farthest(self) -> tuple[str, str] | None:
-        """Data keys, horizontal and vertical, of the two motors whose path this is; None while only one moves."""
+        """Return the data keys, horizontal and vertical, of the two motors of the path; None while only one moves."""
         order = list(self._motors)
         moving = [key for key in order if key in self._positions]
         if self._guessed or len(order) != 2:
-            moving = sorted(self._moving(), key=lambda key: -self._positions[key].way)[:2]
+            moving = sorted(self._moving(), key=lambda key: -self._positions[key].extent)[:2]
             moving.sort(key=order.index)
         if len(moving) < 2:
             return None
@@ -218,37 +221,40 @@ class StreamGeometry:
         right = is_x(self._motors[one])
         if right != is_x(self._motors[other]):
             return (one, other) if right else (other, one)
-        if self._guessed and self._positions[one].liveliness > self._positions[other].liveliness:
+        if self._guessed and self._positions[one].sweeps > self._positions[other].sweeps:
             return one, other
         return other, one
 
     def _moving(self) -> list[str]:
-        """Data keys of the motors that move, in order; one that trembles, measured by another of its unit, does not."""
-        ways = {key: at.way for key, at in self._positions.items() if at.way > 0}
-        units = {key: self._units.get(self._motors[key], "") for key in ways}
-        farthest = {unit: max(way for key, way in ways.items() if units[key] == unit) for unit in units.values()}
-        return [key for key in self._motors if key in ways and ways[key] > STILL * farthest[units[key]]]
+        """Return the data keys of moving motors, in order; jitter, compared to motors of the same unit, is no
+        motion."""
+        extents = {key: at.extent for key, at in self._positions.items() if at.extent > 0}
+        units = {key: self._units.get(self._motors[key], "") for key in extents}
+        farthest = {
+            unit: max(extent for key, extent in extents.items() if units[key] == unit) for unit in units.values()
+        }
+        return [key for key in self._motors if key in extents and extents[key] > STILL * farthest[units[key]]]
 
     def _begin_path(self, pair: tuple[str, str], *, note: str = "") -> None:
         self._pair = pair
         x, y = (self._motors[key] for key in pair)
-        told = self._told.raster.path
-        lattice = told.lattice if told is not None and (told.x_name, told.y_name) == (x, y) else None
+        known = self._from_start.raster.path
+        lattice = known.lattice if known is not None and (known.x_name, known.y_name) == (x, y) else None
         path = ScanPath((x, self._units.get(x, "")), (y, self._units.get(y, "")), lattice=lattice)
         self._put(path, pair, self._known())
-        source = self._told.raster.source if told is not None else f"positions of {y} and {x}"
+        source = self._from_start.raster.source if known is not None else f"positions of {y} and {x}"
         self._show(self._on_path(path, source, note or f"Drawn where {y} and {x} were when each point was taken."))
 
     def _on_path(self, path: ScanPath, source: str, note: str) -> Raster:
-        told = self._told.raster
-        return path_raster(path, told.size, source=source, note=note, certain=told.certain)
+        known = self._from_start.raster
+        return path_raster(path, known.size, source=source, note=note, certain=known.certain)
 
     def _known(self) -> npt.NDArray[np.int64]:
-        """Indices (n,) up to the last of which a position is known."""
+        """Return the indices (n,) up to the last known position."""
         return np.arange(max((at.size for at in self._positions.values()), default=0))
 
     def _is_due(self, share: int = 1) -> bool:
-        """Whether there are more positions by some share than when this was last asked with success."""
+        """Return whether positions have grown by a factor ``1 + 1/share`` since this last returned True."""
         known = sum(at.count for at in self._positions.values())
         if known < self._due:
             return False
@@ -256,21 +262,25 @@ class StreamGeometry:
         return True
 
     def _fit_row(self) -> None:
-        """Gives the axis of a row the coordinates of the one motor that moves."""
-        ways = {key: at.way for key, at in self._positions.items()}
-        key = max(ways, key=lambda key: ways[key], default=None)
-        if key is None or not ways[key] > 0:
+        """Set the axis of a row to the positions of the one moving motor."""
+        extents = {key: at.extent for key, at in self._positions.items()}
+        key = max(extents, key=lambda key: extents[key], default=None)
+        if key is None or not extents[key] > 0:
             return
-        size = self._told.raster.size
+        size = self._from_start.raster.size
         coordinates = fill_gaps(self._positions[key].at(np.arange(size)))
         axis = self._axis(key, coordinates)
         before = self.raster.fast
         if axis is None or (before.known and np.array_equal(axis.coordinates, before.coordinates)):
             return
         motor = self._motors[key]
-        note = "" if self.raster.certain else self._told.raster.note
-        source = self._told.raster.source if self._told.trust >= GeometryConfidence.ORDER else f"positions of {motor}"
-        self._show(replace(self._told.raster, fast=axis, source=source, note=note))
+        note = "" if self.raster.certain else self._from_start.raster.note
+        source = (
+            self._from_start.raster.source
+            if self._from_start.confidence >= GeometryConfidence.ORDER
+            else f"positions of {motor}"
+        )
+        self._show(replace(self._from_start.raster, fast=axis, source=source, note=note))
 
     def _axis(self, key: str, coordinates: npt.NDArray[np.float64]) -> Axis | None:
         motor = self._motors[key]
@@ -280,8 +290,8 @@ class StreamGeometry:
     # grids
 
     def _place_grid(self) -> None:
-        """Fits the grid whenever it can be seen how one more axis runs, and whenever twice as much is known."""
-        steps = _telling(self._told.raster.shape)
+        """Fit the grid whenever the direction of one more axis is known, and when the positions have doubled."""
+        steps = _check_points(self._from_start.raster.shape)
         early = tuple(
             (key, sum(at.is_complete(step) for step in steps))
             for key, at in self._positions.items()
@@ -295,13 +305,13 @@ class StreamGeometry:
             self._fit_grid()
 
     def _fit_grid(self) -> None:
-        raster = self._told.raster
+        raster = self._from_start.raster
         columns = {key: self._positions[key].at(np.arange(raster.size)) for key in self._moving()}
         along = self._motors_of_axes(columns)
         if not along:
             return
         snaking = raster.snaking
-        if self._told.trust is GeometryConfidence.SHAPE:
+        if self._from_start.confidence is GeometryConfidence.SHAPE:
             snaking = find_snaking(raster, {depth: columns[key] for depth, key in along.items()})
         index = unravel(np.arange(1, raster.size + 1), raster.shape, snaking=snaking)
         fits: dict[int, tuple[str, npt.NDArray[np.float64], npt.NDArray[np.bool_]]] = {}
@@ -316,21 +326,21 @@ class StreamGeometry:
         self._take_fits(snaking, fits)
 
     def _motors_of_axes(self, columns: Mapping[str, npt.NDArray[np.float64]]) -> dict[int, str]:
-        """The data key of each axis, by its place in the shape, as far as known."""
-        shape = self._told.raster.shape
+        """Return the data key of each axis, by its number in the shape, as far as known."""
+        shape = self._from_start.raster.shape
         by_motor = {motor: key for key, motor in self._motors.items()}
-        if len(self._told.motors) == len(shape) and not self._guessed:
-            named = {depth: by_motor.get(motor, "") for depth, motor in enumerate(self._told.motors)}
+        if len(self._from_start.motors) == len(shape) and not self._guessed:
+            named = {depth: by_motor.get(motor, "") for depth, motor in enumerate(self._from_start.motors)}
             return {depth: key for depth, key in named.items() if key in columns and shape[depth] > 1}
         return guess_axes(columns, shape)
 
     def _give_up_grid(self, along: Mapping[int, str]) -> None:
-        """Draws points that do not lie on the grid they were said to be on where they lie, unless it was told."""
-        if self._told.trust is GeometryConfidence.ORDER:
+        """Draw points that do not lie on the grid at their positions, unless the documents define the grid."""
+        if self._from_start.confidence is GeometryConfidence.ORDER:
             return
         pair = self._farthest()
         if pair is not None:
-            shape = " x ".join(map(str, self._told.raster.shape))
+            shape = " x ".join(map(str, self._from_start.raster.shape))
             self._begin_path(pair, note=f"Positions do not lie on a grid of {shape}: each point is drawn at its own.")
 
     def _take_fits(
@@ -338,9 +348,9 @@ class StreamGeometry:
         snaking: tuple[bool, ...],
         fits: Mapping[int, tuple[str, npt.NDArray[np.float64], npt.NDArray[np.bool_]]],
     ) -> None:
-        """Replaces what the fit of the axes tells better than what was known."""
-        told, raster = self._told.raster, self.raster
-        last = len(told.shape) - 1
+        """Replace snaking and axes by better fitted ones."""
+        initial, raster = self._from_start.raster, self.raster
+        last = len(initial.shape) - 1
         axes = {0: raster.slow, last: raster.fast} if last == 1 else {last: raster.fast}
         found: dict[int, Axis] = {}
         for depth, (key, coordinates, seen) in fits.items():
@@ -348,8 +358,8 @@ class StreamGeometry:
             if depth in axes and axis is not None and not _is_near(axes[depth], axis, seen):
                 found[depth] = axis
         source = raster.source
-        if self._told.trust is GeometryConfidence.SHAPE and told.rows > 1 and last in fits:
-            source = f"{told.source.split(';')[0]}; snaking from positions"
+        if self._from_start.confidence is GeometryConfidence.SHAPE and initial.rows > 1 and last in fits:
+            source = f"{initial.source.split(';')[0]}; snaking from positions"
         if not found and snaking == raster.snaking and source == raster.source:
             return
         slow, fast = found.get(0, raster.slow) if last == 1 else raster.slow, found.get(last, raster.fast)
@@ -364,24 +374,24 @@ def _path_label(raster: Raster) -> tuple[str, ...]:
 
 
 def _is_number(key: Mapping[str, Any]) -> bool:
-    """Whether a data key is one number a point."""
+    """Return whether a data key is one number for each point."""
     shape, external = key.get("shape"), bool(key.get("external"))
     lone = shape in ([], ()) or (external and isinstance(shape, list | tuple) and len(shape) == 1)
     return lone and (key.get("dtype") in ("number", "integer") or (external and key.get("dtype") == "array"))
 
 
 def _looks_like_a_motor(key: Mapping[str, Any]) -> bool:
-    """Whether a data key has a unit of length or angle, or comes from a motor record."""
+    """Return whether a data key has a unit of length or angle, or comes from a motor record."""
     unit, source = key.get("units"), key.get("source")
     if isinstance(source, str) and source.endswith(".RBV"):
         return True
     return isinstance(unit, str) and (unit in LENGTHS or unit.casefold() in ANGLES | WORDS)
 
 
-def _told_motors(motors: Sequence[str], keys: Collection[str]) -> dict[str, str]:
-    """Motors by the data key that holds their positions, in the order of the motors.
+def _motor_keys(motors: Sequence[str], keys: Collection[str]) -> dict[str, str]:
+    """Return motors by the data key of their positions, in the order of the motors.
 
-    >>> _told_motors(["stage-y", "stage-x"], ["stage-x-readback", "stage-y", "stage-x-velocity"])
+    >>> _motor_keys(["stage-y", "stage-x"], ["stage-x-readback", "stage-y", "stage-x-velocity"])
     {'stage-y': 'stage-y', 'stage-x-readback': 'stage-x'}
     """
     found: dict[str, str] = {}
@@ -395,10 +405,10 @@ def _told_motors(motors: Sequence[str], keys: Collection[str]) -> dict[str, str]
     return found
 
 
-def _telling(shape: Sequence[int]) -> list[int]:
-    """Numbers of points after which it can be seen how one more axis runs: two rows, then the begin of each new sweep.
+def _check_points(shape: Sequence[int]) -> list[int]:
+    """Return the numbers of points after which the direction of one more axis is known: two rows, then each new sweep.
 
-    >>> _telling((2, 3, 4)), _telling((1, 9)), _telling((5, 1))
+    >>> _check_points((2, 3, 4)), _check_points((1, 9)), _check_points((5, 1))
     ([8, 16], [9], [2])
     """
     total = math.prod(shape)
@@ -411,7 +421,7 @@ def _telling(shape: Sequence[int]) -> list[int]:
 
 
 def _is_near(before: Axis, after: Axis, seen: npt.NDArray[np.bool_]) -> bool:
-    """Whether coordinates that were known are, where anything was seen, within a share of a step of the new ones."""
+    """Return whether known coordinates are within a share of a step of the new ones, where measured."""
     if not before.known or len(before.coordinates) != len(after.coordinates):
         return False
     steps = np.abs(np.diff(after.coordinates[seen]))

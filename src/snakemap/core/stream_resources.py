@@ -12,27 +12,25 @@ from snakemap.core.file_uri import readings
 __all__ = ["Resource", "image_data_key", "image_data_keys", "is_spectrum", "kind_of_file"]
 
 SPECTRA_MAX = 3
-"""A frame has at least so many rows, so that it can be cut into three bands."""
+"""Minimum rows of a frame: it is cut into three bands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """Where a detector's frames are.
+    """The location of a detector's frames.
 
     Attributes:
         uid: of the stream_resource.
-        uri: like ``"file://localhost/data/scan.h5"``, as the writer sees it.
+        uri: like ``"file://localhost/data/scan.h5"``, on the writer's machine.
         dataset: path in the file, like ``"/entry/data/data"``.
-        frames_per_point: frames, or scalars, that make one point; the pixel is their sum.
-        frame_shape: rows and columns of a frame in detector pixels; None when the descriptor does not tell, and of
-            scalars.
-        point_shape: shape of one point's data as the descriptor tells it, like ``(1, 1216, 1936)``; empty when it does
-            not tell.
-        columns: points in one row of a dataset (rows, columns, height, width), as mapping files have it; 0 where a row
-            of the dataset is a point or a part of one.
-        template: printf template of the files' names when every frame has a file of its own, like
-            ``"%s%s_%6.6d.h5"``; ``uri`` is then their directory. Empty where one file holds all.
-        filename: what the template puts after the directory.
+        frames_per_point: frames, or scalars, of one point; the cell is their sum.
+        frame_shape: rows and columns of a frame in detector pixels; None if unknown, and for scalars.
+        point_shape: shape of one point's data from the descriptor, like ``(1, 1216, 1936)``; empty if unknown.
+        columns: points in one row of a dataset (rows, columns, height, width), as in mapping files; 0 if a row of the
+            dataset is a point or a part of one.
+        template: printf template of file names if every frame has its own file, like ``"%s%s_%6.6d.h5"``; ``uri`` is
+            then their directory. Empty if one file holds all.
+        filename: second argument of the template.
     """
 
     uid: str
@@ -46,7 +44,7 @@ class Resource:
     filename: str = ""
 
     def uri_of(self, frame: int) -> str:
-        """The URI of the file that holds a frame.
+        """Return the URI of the file of a frame.
 
         >>> names = {"template": "%s%s_%6.6d.h5", "filename": "im"}
         >>> Resource("r", "file://localhost/data/a%20b", "/d", 1, None, **names).uri_of(7)
@@ -60,7 +58,7 @@ class Resource:
 
 
 def image_data_keys(descriptor: Mapping[str, Any]) -> list[str]:
-    """The data keys of a descriptor that hold detector frames: the external ones with two dimensions or more.
+    """Return the data keys of detector frames: external ones with two dimensions or more.
 
     >>> image_data_keys({"data_keys": {"s": {"external": "STREAM:", "shape": [1]},
     ...                                "d": {"external": "STREAM:", "shape": [1, 128, 96]}}})
@@ -75,7 +73,7 @@ def image_data_keys(descriptor: Mapping[str, Any]) -> list[str]:
 
 
 def is_spectrum(shape: Sequence[int]) -> bool:
-    """Whether a point's data of that shape is taken for spectra before its dataset has been seen: too low for a frame.
+    """Return whether a point's data of a shape counts as spectra before the dataset is read: too few rows for a frame.
 
     >>> [is_spectrum(shape) for shape in ((1, 16), (2, 16), (1, 1, 16), (128, 96), (1, 128, 96), (1, 3, 96))]
     [True, True, True, False, False, False]
@@ -84,14 +82,14 @@ def is_spectrum(shape: Sequence[int]) -> bool:
 
 
 def image_data_key(descriptor: Mapping[str, Any]) -> str | None:
-    """The first of :func:`image_data_keys`, or None."""
+    """Return the first of :func:`image_data_keys`, or None."""
     return next(iter(image_data_keys(descriptor)), None)
 
 
 def kind_of_file(mimetype: Any) -> str:
     """Return the name of a mimetype on the page.
 
-    >>> [_kind_of_file(kind) for kind in ("multipart/related;type=image/tiff", "application/x-zarr", "text/csv", None)]
+    >>> [kind_of_file(kind) for kind in ("multipart/related;type=image/tiff", "application/x-zarr", "text/csv", None)]
     ['TIFF (multipart/related;type=image/tiff)', 'Zarr (application/x-zarr)', 'text/csv', 'of no known kind']
     """
     if not isinstance(mimetype, str) or not mimetype:

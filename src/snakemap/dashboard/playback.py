@@ -63,7 +63,7 @@ class Playback:
         """Milliseconds since 1970 of the first and the last document of the run; None where there are not two."""
         if self._live is None:
             return None
-        first, last = round(1000 * self._live.began), round(1000 * self._live.heard)
+        first, last = round(1000 * self._live.began), round(1000 * self._live.updated)
         return (first, last) if last > first else None
 
     @property

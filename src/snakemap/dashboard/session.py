@@ -233,7 +233,7 @@ class Session:
             self._set(self.topbar, state=self._topbar_state(run, now=now))
             if drawn is not None:
                 self.maps.note(self._notes(drawn), of=self._remark())
-                found = drawn.agreements(self.pipeline.source)
+                found = drawn.cross_checks(self.pipeline.source)
                 marks = {one.channel: one.described for one in found}
                 self.maps.name_channels(self._titles({one.channel: one.short for one in found}))
                 told = table(self.pipeline, self.pipeline.summaries(), brushed=brushed, marks=marks)
@@ -320,9 +320,11 @@ class Session:
             self._limits_note(),
             run.reason if run.status != "complete" or run.filled else "",
         ]
-        if maps.beyond:
-            notes.append(f"{maps.beyond:,} points lie outside the {maps.raster.rows} x {maps.raster.columns} shape.")
-        notes += [f"{mark}." for one in run.agreements(self.pipeline.source) if (mark := one.described)]
+        if maps.out_of_range:
+            notes.append(
+                f"{maps.out_of_range:,} points lie outside the {maps.raster.rows} x {maps.raster.columns} shape."
+            )
+        notes += [f"{mark}." for one in run.cross_checks(self.pipeline.source) if (mark := one.described)]
         troubles = [str(told.get("trouble") or "") for told in self.live.summaries[:200] if told["uid"] == run.uid]
         notes += [remark for remark in run.remarks if not any(remark in trouble for trouble in troubles)]
         notes += troubles

@@ -351,7 +351,9 @@ class UrlArrival:
         channel = self.waiting.get("channel")
         if channel in source.maps.channels:
             choices.channel = self.waiting.pop("channel")
-        elif channel is not None and (source.told is not None or source.kind == "scalars" or run.stop is not None):
+        elif channel is not None and (
+            source.derived_descriptor is not None or source.kind == "scalars" or run.stop is not None
+        ):
             self._give_up(f"this run has no channel {channel!r}", "channel", "by_hand", "brush")
         if "channel" in self.waiting:
             return

@@ -10,7 +10,7 @@ from typing import Any
 from snakemap.core.cursor import cursor_ms
 from snakemap.core.derived_documents import derived_page
 from snakemap.core.documents import Document
-from snakemap.core.frame_ledger import FrameLedger, Piece
+from snakemap.core.frame_ledger import FrameLedger, RowRange
 from snakemap.core.run import Run
 from snakemap.ingest.file_data import SummedData
 from snakemap.ingest.latency import LatencyTracker
@@ -47,7 +47,7 @@ class DerivedWriter:
         self._wrote: deque[tuple[Any, Any]] = deque(maxlen=OWN_MAX)
 
     async def put(self, summed: SummedData) -> None:
-        """Take a piece over; waits while too many wait already."""
+        """Take a row range over; waits while too many wait already."""
         await self._waiting.put(summed)
 
     async def written(self) -> None:
@@ -94,7 +94,7 @@ class DerivedWriter:
         self.tally.work.points += sum(len(page["seq_num"]) for page in pages)
         if pages and not self.run.opened:
             for summed in group:
-                self.lags.written(summed.piece, at=at)
+                self.lags.written(summed.row_range, at=at)
 
     def _documents(self, group: Sequence[SummedData]) -> list[Document]:
         """Return the derived descriptor if the run has none, one page of the sums still needed, and new remarks."""
@@ -111,8 +111,8 @@ class DerivedWriter:
         rows: list[int] = []
         columns: dict[str, list[float]] = {channel: [] for channel in group[0].columns}
         for summed in group:
-            for part in still_wanted(summed.feed.ledger, summed.piece):
-                offset = part.index - summed.piece.index
+            for part in still_wanted(summed.feed.ledger, summed.row_range):
+                offset = part.index - summed.row_range.index
                 seq_nums += range(part.seq_num, part.seq_num + part.count)
                 rows += range(part.index, part.index + part.count)
                 for channel, column in columns.items():
@@ -124,9 +124,9 @@ class DerivedWriter:
         summed = next((summed for summed in reversed(group) if summed.frame is not None), None)
         if summed is None or summed.frame is None or summed.frame_shape is None:
             return
-        frame, piece, source = summed.frame, summed.piece, summed.feed.name
+        frame, row_range, source = summed.frame, summed.row_range, summed.feed.name
         about = {
-            "seq_num": piece.seq_num + piece.count - 1,
+            "seq_num": row_range.seq_num + row_range.count - 1,
             "frame_shape": list(summed.frame_shape),
             "time": self.tally.clock.now(),
         }
@@ -149,17 +149,17 @@ def _by_feed(together: Sequence[SummedData]) -> list[list[SummedData]]:
     return list(groups.values())
 
 
-def still_wanted(ledger: FrameLedger, piece: Piece) -> list[Piece]:
+def still_wanted(ledger: FrameLedger, row_range: RowRange) -> list[RowRange]:
     """Return the parts of a row range whose points have not been read or announced again meanwhile."""
-    ledger.put_back(piece)
-    parts: list[Piece] = []
-    while (part := ledger.pending(limit=piece.count)) is not None:
-        offset = part.index - piece.index
-        inside = 0 <= offset <= piece.count - part.count and part == piece.part(offset, part.count)
+    ledger.put_back(row_range)
+    parts: list[RowRange] = []
+    while (part := ledger.pending(limit=row_range.count)) is not None:
+        offset = part.index - row_range.index
+        inside = 0 <= offset <= row_range.count - part.count and part == row_range.part(offset, part.count)
         if not inside:
             ledger.put_back(part)
             break
         parts.append(part)
-        if offset + part.count == piece.count:
+        if offset + part.count == row_range.count:
             break
     return parts

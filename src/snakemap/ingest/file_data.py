@@ -19,7 +19,7 @@ from snakemap.core.derived_documents import (
     remark_descriptor,
     scalar_descriptor,
 )
-from snakemap.core.frame_ledger import FrameLedger, Piece
+from snakemap.core.frame_ledger import FrameLedger, RowRange
 from snakemap.core.roi import add_up
 from snakemap.core.run import Run
 from snakemap.core.stream_resources import Resource, is_spectrum
@@ -91,8 +91,8 @@ class FileData(Protocol):
         """Return how the files of a resource are recognized, as an earlier worker noted it, by name."""
         ...
 
-    async def read(self, reader: FrameReading, piece: Piece, *, show: bool) -> SummedData:
-        """Read a piece once; raises what the reader says."""
+    async def read(self, reader: FrameReading, row_range: RowRange, *, show: bool) -> SummedData:
+        """Read a row range once; raises what the reader says."""
         ...
 
     async def points(self, reader: FrameReading, resource: Resource) -> int:
@@ -106,21 +106,21 @@ class FileData(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SummedData:
-    """A piece that has been read.
+    """A row range that has been read.
 
     Attributes:
         feed: what was read.
-        piece: its points.
+        row_range: its points.
         columns: values (points,) by channel, the total last; of a scalar, by its data key.
         frame_shape: rows and columns of a frame; None of scalars.
-        frame: the last frame of the piece, downsampled for the screen; None when nobody asked for it.
+        frame: the last frame of the row range, downsampled for the screen; None when nobody asked for it.
         frames: that were read for it.
         size_bytes: of these frames, unpacked.
         marks: how the files are recognized that it was read of.
     """
 
     feed: FileData
-    piece: Piece
+    row_range: RowRange
     columns: dict[str, npt.NDArray[Any]]
     frame_shape: tuple[int, int] | None = None
     frame: npt.NDArray[Any] | None = None
@@ -173,11 +173,11 @@ class ImageData:
     @property
     def described(self) -> str | None:
         """Uid of our descriptor, when the run has it already."""
-        return self.source.told.uid if self.source.told else None
+        return self.source.derived_descriptor.uid if self.source.derived_descriptor else None
 
     def recorded(self, resource: str) -> dict[str, FileFingerprint]:
         """Return how the files of a resource are recognized, as an earlier worker noted it, by name."""
-        return _recorded(self.source.told, resource)
+        return _recorded(self.source.derived_descriptor, resource)
 
     def remark(self, *, time: float) -> list[dict[str, Any]]:
         """Descriptors that say what the run does not say yet of its sums."""
@@ -203,27 +203,29 @@ class ImageData:
             files=_files_of(summed),
         )
 
-    async def read(self, reader: FrameReading, piece: Piece, *, show: bool) -> SummedData:
-        """Read a piece once; raises what the reader says."""
-        resource = self.ledger.resources[piece.resource]
+    async def read(self, reader: FrameReading, row_range: RowRange, *, show: bool) -> SummedData:
+        """Read a row range once; raises what the reader says."""
+        resource = self.ledger.resources[row_range.resource]
         if resource.template:
-            return await self._read_files(reader, resource, piece, show=show)
+            return await self._read_files(reader, resource, row_range, show=show)
         layout = await self._layout(reader, resource)
         shape = layout.frame_shape
         if layout.colors == "spectra":
-            return await self._sum_spectra(reader, piece, layout)
+            return await self._sum_spectra(reader, row_range, layout)
         regions = self.regions or regions_of(self.run, self.rois, frame_shape=shape, source=self.source)
-        batch = _batch(resource, piece, rois=tuple(regions.rectangles.values()), frame_shape=shape, preview=show)
+        batch = _batch(resource, row_range, rois=tuple(regions.rectangles.values()), frame_shape=shape, preview=show)
         reduced = await reader.reduce(batch)
         self.regions = regions
         self._note(reduced)
         columns = {channel: reduced.sums[:, number] for number, channel in enumerate((*regions.rectangles, TOTAL))}
-        frames = piece.count * resource.frames_per_point
-        return SummedData(self, piece, columns, shape, reduced.frame, frames, reduced.size_bytes)
+        frames = row_range.count * resource.frames_per_point
+        return SummedData(self, row_range, columns, shape, reduced.frame, frames, reduced.size_bytes)
 
-    async def _read_files(self, reader: FrameReading, resource: Resource, piece: Piece, *, show: bool) -> SummedData:
-        """Read the one point of a piece whose frames have a file each."""
-        first = piece.index * resource.frames_per_point
+    async def _read_files(
+        self, reader: FrameReading, resource: Resource, row_range: RowRange, *, show: bool
+    ) -> SummedData:
+        """Read the one point of a row range whose frames have a file each."""
+        first = row_range.index * resource.frames_per_point
         summed = [await self._read_file(reader, resource, first + n, show) for n in range(resource.frames_per_point)]
         (regions, shape), parts = summed[-1][0], [reduced for _, reduced in summed]
         self.regions = regions
@@ -235,7 +237,7 @@ class ImageData:
             self._note_rounding()
         columns = {channel: sums[:, number] for number, channel in enumerate((*regions.rectangles, TOTAL))}
         size_bytes = sum(part.size_bytes for part in parts)
-        return SummedData(self, piece, columns, shape, parts[-1].frame, len(parts), size_bytes)
+        return SummedData(self, row_range, columns, shape, parts[-1].frame, len(parts), size_bytes)
 
     def _note(self, reduced: FrameSums) -> None:
         """Keep what is to be said of some sums."""
@@ -265,13 +267,17 @@ class ImageData:
         )  # fmt: skip
         return (regions, shape), await reader.reduce(batch)
 
-    async def _sum_spectra(self, reader: FrameReading, piece: Piece, layout: FrameLayout) -> SummedData:
+    async def _sum_spectra(self, reader: FrameReading, row_range: RowRange, layout: FrameLayout) -> SummedData:
         """Sum all values of each point."""
-        resource = self.ledger.resources[piece.resource]
+        resource = self.ledger.resources[row_range.resource]
         self.regions, self._spectra = RoiSelection(()), True
-        batch = _batch(resource, piece, frames_per_point=math.prod(layout.frame_shape), point_shape=layout.frame_shape)
+        batch = _batch(
+            resource, row_range, frames_per_point=math.prod(layout.frame_shape), point_shape=layout.frame_shape
+        )
         sums = np.asarray(await reader.scalars(batch), dtype=np.float64)
-        return SummedData(self, piece, {TOTAL: sums}, layout.frame_shape, frames=piece.count * layout.frame_shape[0])
+        return SummedData(
+            self, row_range, {TOTAL: sums}, layout.frame_shape, frames=row_range.count * layout.frame_shape[0]
+        )
 
     async def points(self, reader: FrameReading, resource: Resource) -> int:
         """Return points that a file holds now; raises what the reader says."""
@@ -364,7 +370,7 @@ class ScalarData:
 
     def recorded(self, resource: str) -> dict[str, FileFingerprint]:
         """Return how the files of a resource are recognized, as an earlier worker noted it, by name."""
-        return _recorded(self._of.told.get(self.key), resource)
+        return _recorded(self._of.derived_descriptors.get(self.key), resource)
 
     @property
     def descriptor(self) -> str | None:
@@ -374,22 +380,22 @@ class ScalarData:
     @property
     def described(self) -> str | None:
         """Uid of our descriptor, when the run has it already."""
-        return self._uid if self._uid in self.run.ours else None
+        return self._uid if self._uid in self.run.derived_uids else None
 
     def describe(self, summed: SummedData, *, time: float) -> dict[str, Any]:
         """Return our descriptor."""
         return self._descriptor(time, files=_files_of(summed))
 
-    async def read(self, reader: FrameReading, piece: Piece, *, show: bool) -> SummedData:
-        """Read a piece once; raises what the reader says.
+    async def read(self, reader: FrameReading, row_range: RowRange, *, show: bool) -> SummedData:
+        """Read a row range once; raises what the reader says.
 
         The values of a point that has several are summed, and those of a position averaged.
         """
-        resource = self.ledger.resources[piece.resource]
-        values = await reader.scalars(_batch(resource, piece))
-        if resource.frames_per_point > 1 and self.key in self._of.placing.position_keys:
+        resource = self.ledger.resources[row_range.resource]
+        values = await reader.scalars(_batch(resource, row_range))
+        if resource.frames_per_point > 1 and self.key in self._of.geometry.position_keys:
             values = values / resource.frames_per_point
-        return SummedData(self, piece, {self.key: np.asarray(values, dtype=np.float64)})
+        return SummedData(self, row_range, {self.key: np.asarray(values, dtype=np.float64)})
 
     async def points(self, reader: FrameReading, resource: Resource) -> int:
         """Return points that a file holds now; raises what the reader says."""
@@ -407,9 +413,9 @@ class ScalarData:
 
 
 def _files_of(summed: SummedData) -> list[tuple[str, str, int, int, int]]:
-    """Return how the files of a piece are recognized, for our descriptor."""
+    """Return how the files of a row range are recognized, for our descriptor."""
     marks = (dataclasses.astuple(mark) for mark in summed.marks[:FILES_MAX])
-    return [(summed.piece.resource, *mark) for mark in marks]
+    return [(summed.row_range.resource, *mark) for mark in marks]
 
 
 def _recorded(told: DerivedDescriptor | None, resource: str) -> dict[str, FileFingerprint]:
@@ -424,15 +430,15 @@ def _recorded(told: DerivedDescriptor | None, resource: str) -> dict[str, FileFi
     }
 
 
-def _of(resource: Resource, rows: range) -> Piece:
-    return Piece(resource.uid, rows.start, 1, len(rows))
+def _of(resource: Resource, rows: range) -> RowRange:
+    return RowRange(resource.uid, rows.start, 1, len(rows))
 
 
-def _batch(resource: Resource, piece: Piece, **options: Any) -> FrameBatch:
+def _batch(resource: Resource, row_range: RowRange, **options: Any) -> FrameBatch:
     told = {
         "frames_per_point": resource.frames_per_point,
         "point_shape": resource.point_shape,
         "columns": resource.columns,
     }
-    span = {"start": piece.index, "stop": piece.index + piece.count}
+    span = {"start": row_range.index, "stop": row_range.index + row_range.count}
     return FrameBatch(uri=resource.uri, dataset=resource.dataset, **{**span, **told, **options})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from snakemap.core.frame_ledger import Piece
+from snakemap.core.frame_ledger import RowRange
 from snakemap.store.heartbeat import Histogram
 
 __all__ = ["LatencyTracker"]
@@ -17,7 +17,7 @@ class LatencyTracker:
     >>> lags = Lags(Histogram((0.1, 1.0)))
     >>> lags.announce("r", 0, 2, at=100.0)
     >>> lags.announce("r", 2, 10, at=100.5)
-    >>> lags.written(Piece("r", 1, 2, 4), at=100.55)
+    >>> lags.written(RowRange("r", 1, 2, 4), at=100.55)
     >>> lags.histogram.counts
     [3, 1, 0]
 
@@ -35,12 +35,12 @@ class LatencyTracker:
         """Note when rows of a resource were announced, in seconds since 1970."""
         self._waiting.setdefault(resource, deque()).append((start, stop, at))
 
-    def written(self, piece: Piece, *, at: float) -> None:
-        """Count the lag of a piece's points, and forgets what was announced before them."""
-        waiting, end = self._waiting.get(piece.resource), piece.index + piece.count
+    def written(self, row_range: RowRange, *, at: float) -> None:
+        """Count the lag of a row range's points, and forgets what was announced before them."""
+        waiting, end = self._waiting.get(row_range.resource), row_range.index + row_range.count
         while waiting and waiting[0][0] < end:
             start, stop, since = waiting.popleft()
-            points = min(stop, end) - max(start, piece.index)
+            points = min(stop, end) - max(start, row_range.index)
             if points > 0:
                 self.histogram.observe(at - since, points)
             if stop > end:

@@ -28,13 +28,13 @@ def lost_because(run: Run, later: Iterable[Run], *, tally: WorkerStats, listenin
         return ""  # it has no task, and nobody speaks of it but us
     now, pace = tally.clock.now(), tally.pace
     ended = tally.ended.get(run.task_id or "")
-    if ended is not None and now - max(ended, run.heard) > pace.grace_s:
+    if ended is not None and now - max(ended, run.updated) > pace.grace_s:
         return "its task ended without a stop document"
     if any(_replaces(other, run) for other in later):
         return "another task began a run on this instrument"
     if listening_since is None or tally.paused(run.task_id):
         return ""
-    heard = max(run.heard, tally.heard.get(run.task_id or "", 0.0), listening_since)
+    heard = max(run.updated, tally.heard.get(run.task_id or "", 0.0), listening_since)
     return f"no documents for {now - heard:,.0f} s" if now - heard > pace.silence_s else ""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import numpy as np
 
-from snakemap.core.frame_ledger import Piece
+from snakemap.core.frame_ledger import RowRange
 from snakemap.core.run import Run
 from snakemap.core.stream_resources import Resource
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FileReplaced, FrameError, SnakemapError
@@ -51,7 +51,7 @@ class Announced:
 
 
 class ReadLoop:
-    """Reads the pieces of one feed, one after the other.
+    """Reads the row ranges of one feed, one after the other.
 
     Args:
         run: that it belongs to.
@@ -60,7 +60,7 @@ class ReadLoop:
         turns: of the run, so that its feeds read in turn.
         tally: the clock, and where trouble is counted.
         put: takes what has been read.
-        at_once: pieces that are read at one time, each by a reader of its own.
+        at_once: row ranges that are read at one time, each by a reader of its own.
         on_unreadable: is called when nothing of the feed can be read, for a reason that does not mend.
 
     Attributes:
@@ -103,7 +103,7 @@ class ReadLoop:
         self.marks: dict[str, dict[str, FileFingerprint]] = {}
         self._missing: dict[str, int] = {}
         self._point_s = 0.003
-        self._last: Piece | None = None
+        self._last: RowRange | None = None
         self._last_shown: str | None = None
         self._shown_at = 0.0
 
@@ -181,7 +181,7 @@ class ReadLoop:
         grown = (points, expected or 0) > self._lengths.get(resource.uid, (-1, 0))
         length = points * resource.frames_per_point
         written = np.zeros(points, bool)
-        for rows in self.ledger.lacking(resource.uid, length=length, expected=expected):
+        for rows in self.ledger.unannounced_rows(resource.uid, length=length, expected=expected):
             async with self.turns.take(self.feed.rank), self.readers.borrow(self.run.uid) as reader:
                 marks = await self.feed.written(reader, resource, rows)
             written[rows.start : rows.stop] = marks[: len(rows)]
@@ -198,8 +198,8 @@ class ReadLoop:
             await self._read_pieces()
 
     async def _read_pieces(self) -> None:
-        while (piece := self._next_piece()) is not None:
-            await self._read(piece)
+        while (row_range := self._next_row_range()) is not None:
+            await self._read(row_range)
 
     async def show_last(self) -> None:
         """Read the frame of the last point once more, unless it is on the screen already, under its present name."""
@@ -211,55 +211,57 @@ class ReadLoop:
         except SnakemapError as trouble:
             self.tally.trouble(trouble, about=f"run {self.run.uid}")
 
-    def _next_piece(self) -> Piece | None:
-        """Return the next points to read, neighbors in one piece: frames as many as should take ``pace.reading_s``."""
-        if self.run.called_off:
+    def _next_row_range(self) -> RowRange | None:
+        """Return the next row range to read, of neighbors: frames for about ``pace.reading_s``."""
+        if self.run.cancelled:
             return None
         ledger, limit = self.ledger, self.feed.piece_max
         if self.feed.shows:
             limit = min(max(int(self.tally.pace.reading_s / max(self._point_s, 1e-5)), 1), limit)
-        piece = ledger.pending(limit=limit)
-        while piece is not None and piece.count < limit:
-            more = ledger.pending(limit=limit - piece.count)
+        row_range = ledger.pending(limit=limit)
+        while row_range is not None and row_range.count < limit:
+            more = ledger.pending(limit=limit - row_range.count)
             if more is None:
                 break
-            if more != piece.part(piece.count, more.count):
+            if more != row_range.part(row_range.count, more.count):
                 ledger.put_back(more)
                 break
-            piece = piece.part(0, piece.count + more.count)
-        return piece
+            row_range = row_range.part(0, row_range.count + more.count)
+        return row_range
 
-    async def _read(self, piece: Piece) -> None:
-        """Read a piece, or as much of it as can be read."""
-        if piece.resource in self._left:
-            self.ledger.give_up(piece)
+    async def _read(self, row_range: RowRange) -> None:
+        """Read a row range, or as much of it as can be read."""
+        if row_range.resource in self._left:
+            self.ledger.give_up(row_range)
             return
-        blocked_until, _ = self._blocked.get(piece.resource, (0.0, 0.0))
+        blocked_until, _ = self._blocked.get(row_range.resource, (0.0, 0.0))
         began = self.tally.clock.now()
         if began < blocked_until:
-            self.ledger.give_up(piece)
+            self.ledger.give_up(row_range)
             return
         try:
-            summed = await self._sum_when_ready(piece)
+            summed = await self._sum_when_ready(row_range)
         except FileNotReady as trouble:
-            await self._read_part(piece, trouble)
+            await self._read_part(row_range, trouble)
         except FileReplaced as trouble:
-            if piece.resource in self.marks:
-                self._leave(piece, trouble)
+            if row_range.resource in self.marks:
+                self._leave(row_range, trouble)
             else:  # another run read the file that was there before; it is said once
-                self.ledger.put_back(piece)
+                self.ledger.put_back(row_range)
         except FileBroken as trouble:
-            self._broken_s[piece.resource] = self._broken_s.get(piece.resource, 0.0) + self.tally.clock.now() - began
-            await self._read_around(piece, trouble)
+            self._broken_s[row_range.resource] = (
+                self._broken_s.get(row_range.resource, 0.0) + self.tally.clock.now() - began
+            )
+            await self._read_around(row_range, trouble)
         except SnakemapError as trouble:
-            self._give_up(piece, trouble, block=True)
+            self._give_up(row_range, trouble, block=True)
             if isinstance(trouble, FrameError | FileRefused) and not self.ledger.any_read and self.on_unreadable:
                 await self.on_unreadable(self.feed, str(trouble))
         else:
             await self.put(summed)
-            if self._missing.get(piece.resource, -1) in range(piece.index, piece.index + piece.count):
-                del self._missing[piece.resource]
-            await self._make_up(piece.resource)
+            if self._missing.get(row_range.resource, -1) in range(row_range.index, row_range.index + row_range.count):
+                del self._missing[row_range.resource]
+            await self._make_up(row_range.resource)
 
     async def _make_up(self, resource: str) -> None:
         """After a success: asks once more for what was given up because its file was late, and forgets the trouble."""
@@ -270,8 +272,8 @@ class ReadLoop:
         elif resource in self.troubles and not self.ledger.given_up:
             del self.troubles[resource]
 
-    async def _sum_when_ready(self, piece: Piece) -> SummedData:
-        """Read a piece; one that was announced too early is tried again until its time is up.
+    async def _sum_when_ready(self, row_range: RowRange) -> SummedData:
+        """Read a row range; one that was announced too early is tried again until its time is up.
 
         Raises:
             FileNotReady: it is still not there.
@@ -279,13 +281,13 @@ class ReadLoop:
         """
         clock, pace = self.tally.clock, self.tally.pace
         began, wait_s = clock.now(), pace.retry_s
-        announced = self._announced.setdefault(piece.resource, Announced()).at(piece.index + piece.count)
+        announced = self._announced.setdefault(row_range.resource, Announced()).at(row_range.index + row_range.count)
         until = began + pace.quiet_s if announced is None else announced + pace.file_timeout_s
         while True:
             try:
-                summed = await self._sum(piece)
+                summed = await self._sum(row_range)
             except FileNotReady as trouble:
-                if clock.now() >= until or await self._points_there(piece, trouble):
+                if clock.now() >= until or await self._points_there(row_range, trouble):
                     raise
                 if clock.now() - began > TELL_AFTER_S:
                     self.troubles["waiting"] = f"Waiting for the file: {trouble}"
@@ -295,8 +297,8 @@ class ReadLoop:
                 self.troubles.pop("waiting", None)
                 return summed
 
-    async def _sum(self, piece: Piece) -> SummedData:
-        """Read a piece once.
+    async def _sum(self, row_range: RowRange) -> SummedData:
+        """Read a row range once.
 
         Raises:
             SnakemapError: what the reader says.
@@ -305,15 +307,15 @@ class ReadLoop:
         async with self.turns.take(self.feed.rank), self.readers.borrow(self.run.uid) as reader:
             began, name = clock.now(), self.feed.name
             show = self.feed.shows and began - self._shown_at >= self.tally.pace.preview_s
-            await self._check_untold(reader, piece)
-            summed = await self.feed.read(reader, piece, show=show)
-            self._recognize(piece.resource, reader.marks)
+            await self._check_unannounced(reader, row_range)
+            summed = await self.feed.read(reader, row_range, show=show)
+            self._recognize(row_range.resource, reader.marks)
             summed = dataclasses.replace(summed, marks=reader.marks)
-        self._point_s += 0.2 * ((clock.now() - began) / piece.count - self._point_s)
+        self._point_s += 0.2 * ((clock.now() - began) / row_range.count - self._point_s)
         if self.feed.shows:
             self.tally.work.frames += summed.frames
             self.tally.work.frame_bytes += summed.size_bytes
-        self._last, self._last_shown = piece, name if show else None
+        self._last, self._last_shown = row_range, name if show else None
         self._shown_at = clock.now() if show else self._shown_at
         return summed
 
@@ -333,93 +335,95 @@ class ReadLoop:
             if before is None or not before.checksum or not before.inode:
                 known[mark.name] = mark
 
-    async def _check_untold(self, reader: FrameReading, piece: Piece) -> None:
+    async def _check_unannounced(self, reader: FrameReading, row_range: RowRange) -> None:
         """Points that no document has announced are read only when it is certain that they were written.
 
         Raises:
             FileBroken: for some of them it is not.
         """
-        untold = self.ledger.untold(piece)
-        if not untold.any():
+        unannounced = self.ledger.unannounced(row_range)
+        if not unannounced.any():
             return
-        resource = self.ledger.resources[piece.resource]
-        rows = range(piece.index, piece.index + piece.count)
-        doubtful = untold & ~(await self.feed.written(reader, resource, rows))
+        resource = self.ledger.resources[row_range.resource]
+        rows = range(row_range.index, row_range.index + row_range.count)
+        doubtful = unannounced & ~(await self.feed.written(reader, resource, rows))
         if doubtful.any():
             first = int(np.argmax(doubtful))
-            words = f"frame {piece.index + first + 1:,} is not in the documents and may not have been written"
+            words = f"frame {row_range.index + first + 1:,} is not in the documents and may not have been written"
             trouble = FileBroken(f"{resource.dataset}: {words}")
             trouble.ready = first
             raise trouble
 
-    async def _read_part(self, piece: Piece, trouble: FileNotReady) -> None:
-        """Read as much of a piece as is there; the rest comes next."""
-        there = await self._points_there(piece, trouble)
+    async def _read_part(self, row_range: RowRange, trouble: FileNotReady) -> None:
+        """Read as much of a row range as is there; the rest comes next."""
+        there = await self._points_there(row_range, trouble)
         if not there:
-            self._late.add(piece.resource)
-            self._give_up(piece, trouble, block=False)
+            self._late.add(row_range.resource)
+            self._give_up(row_range, trouble, block=False)
             return
-        self.ledger.put_back(piece.part(there, piece.count - there))
-        await self._read(piece.part(0, there))
+        self.ledger.put_back(row_range.part(there, row_range.count - there))
+        await self._read(row_range.part(0, there))
 
-    async def _points_there(self, piece: Piece, trouble: FileNotReady) -> int:
-        """Return how many points of a piece are in the file, when it is some and not all."""
+    async def _points_there(self, row_range: RowRange, trouble: FileNotReady) -> int:
+        """Return how many points of a row range are in the file, when it is some and not all."""
         if trouble.ready is not None:
-            return trouble.ready if trouble.ready < piece.count else 0
+            return trouble.ready if trouble.ready < row_range.count else 0
         try:
-            points = await self._points(self.ledger.resources[piece.resource])
+            points = await self._points(self.ledger.resources[row_range.resource])
         except SnakemapError:
             return 0
-        return points - piece.index if piece.index < points < piece.index + piece.count else 0
+        return points - row_range.index if row_range.index < points < row_range.index + row_range.count else 0
 
-    async def _read_around(self, piece: Piece, trouble: FileBroken) -> None:
-        """Halve a piece in which something is broken until it is found; unless the file is no use at all."""
+    async def _read_around(self, row_range: RowRange, trouble: FileBroken) -> None:
+        """Halve a row range in which something is broken until it is found; unless the file is no use at all."""
         known = trouble.ready is not None
-        if self._broken_s[piece.resource] > self.tally.pace.broken_s or not (
-            known or await self._opens(piece.resource)
+        if self._broken_s[row_range.resource] > self.tally.pace.broken_s or not (
+            known or await self._opens(row_range.resource)
         ):
-            self._give_up(piece, trouble, block=True)
-        elif trouble.ready is not None and trouble.ready < piece.count:
-            await self._read_before(piece, trouble, trouble.ready)
-        elif piece.count == 1:
-            self._give_up(piece, trouble, block=False)
+            self._give_up(row_range, trouble, block=True)
+        elif trouble.ready is not None and trouble.ready < row_range.count:
+            await self._read_before(row_range, trouble, trouble.ready)
+        elif row_range.count == 1:
+            self._give_up(row_range, trouble, block=False)
         else:
-            half = piece.count // 2
-            await self._read(piece.part(0, half))
-            await self._read(piece.part(half, piece.count - half))
+            half = row_range.count // 2
+            await self._read(row_range.part(0, half))
+            await self._read(row_range.part(half, row_range.count - half))
 
-    async def _read_before(self, piece: Piece, trouble: FileBroken, ready: int) -> None:
+    async def _read_before(self, row_range: RowRange, trouble: FileBroken, ready: int) -> None:
         """Read what comes before a point that cannot be read; what comes after it is next."""
-        if ready + 1 < piece.count:
-            self.ledger.put_back(piece.part(ready + 1, piece.count - ready - 1))
-        self._give_up(piece.part(ready, 1), trouble, block=False)
+        if ready + 1 < row_range.count:
+            self.ledger.put_back(row_range.part(ready + 1, row_range.count - ready - 1))
+        self._give_up(row_range.part(ready, 1), trouble, block=False)
         if ready:
-            await self._read(piece.part(0, ready))
+            await self._read(row_range.part(0, ready))
 
-    def _leave(self, piece: Piece, trouble: FileReplaced) -> None:
+    def _leave(self, row_range: RowRange, trouble: FileReplaced) -> None:
         """Read no more of a file that is not the one any more that was read before: two would be mixed in one map."""
-        self._left.add(piece.resource)
-        self._missing[piece.resource] = -1
+        self._left.add(row_range.resource)
+        self._missing[row_range.resource] = -1
         self.troubles.pop("waiting", None)
         words = f"{trouble}; data read so far are kept, no more are read"
-        self.note(piece.resource, FileReplaced(words))
-        self.ledger.give_up(piece)
+        self.note(row_range.resource, FileReplaced(words))
+        self.ledger.give_up(row_range)
 
-    def _give_up(self, piece: Piece, trouble: SnakemapError, *, block: bool) -> None:
-        """Give a piece up and says why; a file that is no use is left alone for a while, longer each time.
+    def _give_up(self, row_range: RowRange, trouble: SnakemapError, *, block: bool) -> None:
+        """Give a row range up and says why; a file that is no use is left alone for a while, longer each time.
 
         The page names the first point that is missing, not the one that was tried last.
         """
         self.troubles.pop("waiting", None)
-        if piece.resource not in self.troubles or piece.index <= self._missing.get(piece.resource, piece.index):
-            self._missing[piece.resource] = piece.index
-            self.note(piece.resource, trouble)
+        if row_range.resource not in self.troubles or row_range.index <= self._missing.get(
+            row_range.resource, row_range.index
+        ):
+            self._missing[row_range.resource] = row_range.index
+            self.note(row_range.resource, trouble)
         else:
             self.tally.trouble(trouble, about=f"run {self.run.uid}")
-        self.ledger.give_up(piece)
+        self.ledger.give_up(row_range)
         if block:
-            _, pause_s = self._blocked.get(piece.resource, (0.0, self.tally.pace.file_timeout_s / 2))
-            self._blocked[piece.resource] = (self.tally.clock.now() + 2 * pause_s, 2 * pause_s)
+            _, pause_s = self._blocked.get(row_range.resource, (0.0, self.tally.pace.file_timeout_s / 2))
+            self._blocked[row_range.resource] = (self.tally.clock.now() + 2 * pause_s, 2 * pause_s)
 
     async def _opens(self, resource: str) -> bool:
         try:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from snakemap.core.coalesce import joined
+from snakemap.core.coalesce import coalesce
 from snakemap.core.cursor import BEGINNING, cursor_before, cursor_numbers
 from snakemap.core.derived_documents import Rectangle
 from snakemap.core.documents import WORKER, Entry, WorkerEvent
@@ -44,7 +44,7 @@ class Reducer:
     Args:
         store: the documents.
         readers: who reads the files.
-        habits: what to assume where documents are silent.
+        defaults: what to assume where documents are silent.
         rois: the instrument's ROIs, by name; None where there are none.
         tally: the clock, and where trouble is counted.
         listening_since: since when the broker's messages have come in without a break; see :func:`lost_because`.
@@ -61,7 +61,7 @@ class Reducer:
         store: WorkerStore,
         readers: ReaderPool,
         *,
-        habits: ScanDefaults,
+        defaults: ScanDefaults,
         rois: Mapping[str, Rectangle] | None,
         tally: WorkerStats,
         listening_since: Callable[[], float | None] = lambda: 0.0,
@@ -71,7 +71,7 @@ class Reducer:
     ) -> None:
         self.store = store
         self.readers = readers
-        self.habits = habits
+        self.defaults = defaults
         self.rois = rois
         self.tally = tally
         self.listening_since = listening_since
@@ -193,7 +193,7 @@ class Reducer:
         reduction: RunReducer | None = None
         try:
             async for entries in self.store.run_entries(uid):
-                for entry in joined(entries):
+                for entry in coalesce(entries):
                     if reduction is not None:
                         reduction.fold(entry)
                     elif entry.name == "start":
@@ -204,7 +204,7 @@ class Reducer:
         return reduction
 
     def _reduction(self, start: Entry, *, resumed: bool) -> RunReducer:
-        run = Run(start.doc, habits=self.habits)
+        run = Run(start.doc, defaults=self.defaults)
         run.cursor = start.cursor
         readers = self.patient if run.opened else self.readers
         reduction = RunReducer(

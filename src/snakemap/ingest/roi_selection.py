@@ -52,14 +52,14 @@ def regions_of(
     """
     source = source or run.main
     regions = _regions(run, setting, source, frame_shape)
-    return regions if source is run.main or source.told is not None else RoiSelection(regions.rois)
+    return regions if source is run.main or source.derived_descriptor is not None else RoiSelection(regions.rois)
 
 
 def _regions(
     run: Run, setting: Mapping[str, Rectangle] | None, source: MapSource, frame_shape: tuple[int, int]
 ) -> RoiSelection:
     try:
-        told = source.rois if source.told is not None else rois_of(run.start, setting)
+        told = source.rois if source.derived_descriptor is not None else rois_of(run.start, setting)
         if told is None:
             return RoiSelection(default_rois(frame_shape))
         rois = tuple(Roi(name, *rectangle) for name, rectangle in told.items())

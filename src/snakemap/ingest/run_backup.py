@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from snakemap.core.documents import Document, Span
-from snakemap.core.frame_ledger import Piece
+from snakemap.core.frame_ledger import RowRange
 
 __all__ = ["RunBackup"]
 
@@ -25,7 +25,7 @@ class RunBackup:
 
     def __init__(self) -> None:
         self._documents: dict[str, Document] = {}
-        self._spans: dict[tuple[str, str], list[Piece]] = {}
+        self._spans: dict[tuple[str, str], list[RowRange]] = {}
         self._data: dict[str, tuple[list[str], list[Any]]] = {}
         self._pointers: dict[tuple[str, str], tuple[list[int], list[Any]]] = {}
         self._events: dict[tuple[str, tuple[str, ...]], tuple[array[int], list[array[float]]]] = {}
@@ -70,7 +70,7 @@ class RunBackup:
         if not rows.size or points.size != rows.size:
             return
         spans = self._spans.setdefault((doc["descriptor"], resource), [])
-        new = Piece(resource, rows.start, points.start, rows.size)
+        new = RowRange(resource, rows.start, points.start, rows.size)
         if spans and spans[-1].part(spans[-1].count, rows.size) == new:
             spans[-1] = spans[-1].part(0, spans[-1].count + rows.size)
         elif not spans or spans[-1] != new:

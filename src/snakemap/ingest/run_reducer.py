@@ -130,7 +130,7 @@ class RunReducer:
     @property
     def waiting(self) -> int:
         """Points that were announced and have not been read yet."""
-        if self.run.called_off:
+        if self.run.cancelled:
             return 0
         return max((reading.ledger.waiting for reading in self.readings.values()), default=0)
 
@@ -150,7 +150,7 @@ class RunReducer:
         told = [*self.run.remarks, *(self._asked_for(reading.feed) for reading in self.readings.values())]
         told += self.troubles.values()
         for reading in self.readings.values():
-            if reading.ledger.hindrance:
+            if reading.ledger.unread_reason:
                 continue
             told += reading.troubles.values()
             unread = reading.ledger.given_up
@@ -273,13 +273,13 @@ class RunReducer:
             self._group.create_task(reading.work(), name=f"{reading.feed.key} of {self.run.uid}")
 
     def _is_ours(self, entry: Entry) -> bool:
-        return entry.name == "event_page" and entry.doc["descriptor"] in self.run.ours
+        return entry.name == "event_page" and entry.doc["descriptor"] in self.run.derived_uids
 
     def _asked_for(self, feed: FileData) -> str:
         """Return why the ROIs of a camera are not those that were asked for, as our descriptor tells, or will tell."""
         if not isinstance(feed, ImageData):
             return ""
-        told = feed.source.told
+        told = feed.source.derived_descriptor
         return told.trouble if told else feed.regions.trouble if feed.regions else ""
 
     async def _is_quiet(self) -> bool:
@@ -329,7 +329,7 @@ class RunReducer:
         The stop document comes before the writer closes its file, so that the last frames may still be on their way.
         A run without files has nothing to wait for.
         """
-        if self.run.called_off:
+        if self.run.cancelled:
             return
         clock, pace = self.tally.clock, self.tally.pace
         for reading in self.readings.values():
@@ -357,7 +357,7 @@ class RunReducer:
         """Return how many points have no number for a sum, because pixels of their frames have none, in words."""
         told = []
         for source in self.run.sources.values():
-            if source.kind == "frames" and source.told is not None:
+            if source.kind == "frames" and source.derived_descriptor is not None:
                 totals = source.maps.grids[-1].reshape(-1)[source.maps.visited_cells()]
                 blank = int(np.count_nonzero(~np.isfinite(totals)))
                 if blank:
@@ -372,23 +372,25 @@ class RunReducer:
                 if _speaks_of(entry.doc, reading.ledger):
                     self._kept.take(entry.document)
                     rows = Span.read(entry.doc["indices"], "indices")
-                    reading.announce(entry.doc["stream_resource"], rows.stop, at=self.run.heard)
+                    reading.announce(entry.doc["stream_resource"], rows.stop, at=self.run.updated)
                     reading.wake()
                     if live and reading.feed.shows:
-                        self.pages.lags.announce(entry.doc["stream_resource"], rows.start, rows.stop, at=self.run.heard)
+                        self.pages.lags.announce(
+                            entry.doc["stream_resource"], rows.start, rows.stop, at=self.run.updated
+                        )
         elif not self._is_ours(entry):
             self._kept.take(entry.document)
-            for ledger, pointer in self.run.pointed:
+            for ledger, pointer in self.run.new_pointers:
                 self._announce_point(ledger, *pointer, live=live)
 
     def _announce_point(self, ledger: FrameLedger, resource: str, row: int, *, live: bool) -> None:
         """Have read what an event has announced together with a datum."""
         for reading in self.readings.values():
             if reading.ledger is ledger:
-                reading.announce(resource, row + 1, at=self.run.heard)
+                reading.announce(resource, row + 1, at=self.run.updated)
                 reading.wake()
                 if live and reading.feed.shows:
-                    self.pages.lags.announce(resource, row, row + 1, at=self.run.heard)
+                    self.pages.lags.announce(resource, row, row + 1, at=self.run.updated)
 
 
 def _speaks_of(datum: Mapping[str, Any], ledger: FrameLedger) -> bool:

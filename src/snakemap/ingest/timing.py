@@ -36,7 +36,7 @@ class Timeouts:
         retry_max_s: the longest of these waits.
         quiet_s: after a run has stopped, without a new frame in its file, until it counts as whole.
         grace_s: after the worker's last event of a task, for a stop document that was overtaken.
-        reading_s: that one piece of frames should take to read, so that pixels flow and do not jump.
+        reading_s: that one row range of frames should take to read, so that pixels flow and do not jump.
         broken_s: spent on reads that broke the reader, until a file as a whole counts as broken.
         preview_s: between two raw frames for the screen.
         summary_s: between two summaries of a run.

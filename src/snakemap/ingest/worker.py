@@ -305,7 +305,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     reducer = Reducer(
         store,
         readers,
-        habits=ScanDefaults(settings.grid, snake=settings.snake),
+        defaults=ScanDefaults(settings.grid, snake=settings.snake),
         rois=settings.rois,
         tally=tally,
         listening_since=_listening_since(broker),

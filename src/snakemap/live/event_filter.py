@@ -21,14 +21,14 @@ class EventRow:
         cursor: its place in the stream.
         name: of the document.
         run: uid of its run, or empty.
-        gist: what matters of it.
+        summary: what matters of it.
         size: bytes of its document.
     """
 
     cursor: str
     name: str
     run: str
-    gist: str
+    summary: str
     size: int
 
 

@@ -2,7 +2,7 @@
 
 What is kept is bounded, and begins when the first tab asks; the documents themselves stay in the store::
 
-    rows         a gist of each event, the newest ones, numbered: what comes gets the next number, and what is read
+    rows         a summary of each event, the newest ones, numbered: what comes gets the next number, and what is read
                  back from the store, newest first, the number before the first
     selections   the numbers of those that a filter takes; tabs with the same filter share one
 
@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from snakemap.core.cursor import BEGINNING, cursor_before, cursor_numbers
-from snakemap.core.document_text import gist
+from snakemap.core.document_text import summary_line
 from snakemap.errors import SnakemapError, StoreRewound, StoreUnavailable, TooOften
 from snakemap.live.event_filter import EventFilter, EventRow
 from snakemap.live.event_selection import EventSelection, SearchResult
@@ -405,7 +405,7 @@ class EventIndex:
     def _note(self, row: EventRow, *, old: bool = False) -> None:
         self.names[row.name] += 1
         if row.name == "start" and row.run and row.run not in self.runs:
-            self.runs[row.run] = row.gist
+            self.runs[row.run] = row.summary
             self.runs.move_to_end(row.run, last=not old)
             while len(self.runs) > RUNS_KEPT:
                 self.runs.popitem(last=False)
@@ -437,7 +437,7 @@ def row_of(raw: Raw) -> EventRow:
     else:
         try:
             doc: Any = orjson.loads(raw.doc)
-            words = gist(raw.name, doc) if isinstance(doc, dict) else "the document is not a JSON object"
+            words = summary_line(raw.name, doc) if isinstance(doc, dict) else "the document is not a JSON object"
         except orjson.JSONDecodeError:
             words = "the document is not JSON"
     return EventRow(raw.cursor, raw.name[:60], raw.run, words, size)

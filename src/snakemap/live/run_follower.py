@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from snakemap.core.coalesce import joined
+from snakemap.core.coalesce import coalesce
 from snakemap.core.cursor import BEGINNING, cursor_numbers
 from snakemap.core.documents import Entry
 from snakemap.core.geometry import ScanDefaults
@@ -52,7 +52,7 @@ class RunFollower:
 
     Args:
         store: the documents.
-        habits: what to assume where they are silent.
+        defaults: what to assume where they are silent.
         period_s: shortest time between two updates of a tab.
 
     Attributes:
@@ -66,11 +66,11 @@ class RunFollower:
         condition: whether a Redis that answers stores what is new; read with the reports.
     """
 
-    def __init__(self, store: Store, *, habits: ScanDefaults | None = None, period_s: float = 0.1) -> None:
+    def __init__(self, store: Store, *, defaults: ScanDefaults | None = None, period_s: float = 0.1) -> None:
         self.store = store
-        self.habits = habits or ScanDefaults()
-        self._loader = RunLoader(store, habits=self.habits)
-        self.past = RunHistory(store, habits=self.habits)
+        self.defaults = defaults or ScanDefaults()
+        self._loader = RunLoader(store, defaults=self.defaults)
+        self.past = RunHistory(store, defaults=self.defaults)
         self.runs: dict[str, Run] = {}
         self.newest: str | None = None
         self.summaries: list[dict[str, Any]] = []
@@ -178,7 +178,7 @@ class RunFollower:
 
     def fold(self, entries: Iterable[Entry]) -> None:
         """Fold entries of the stream into the runs that are kept; what cannot be used is logged and left out."""
-        for entry in joined(entry for entry in entries if not self._known(entry)):
+        for entry in coalesce(entry for entry in entries if not self._known(entry)):
             run = self.runs.get(entry.run)
             if run is not None:
                 self._loader.apply(run, entry)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from snakemap.core.coalesce import joined
+from snakemap.core.coalesce import coalesce
 from snakemap.core.documents import WORKER, Entry
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
@@ -26,18 +26,18 @@ class RunLoader:
 
     Args:
         store: the documents.
-        habits: what to assume where they are silent.
+        defaults: what to assume where they are silent.
         quiet: whether documents that cannot be used are logged for debugging only, because they have been before.
     """
 
-    def __init__(self, store: Store, *, habits: ScanDefaults, quiet: bool = False) -> None:
+    def __init__(self, store: Store, *, defaults: ScanDefaults, quiet: bool = False) -> None:
         self.store = store
-        self.habits = habits
+        self.defaults = defaults
         self.quiet = quiet
 
     def begin(self, start: Entry) -> Run:
         """Return the run of a start document."""
-        run = Run(start.doc, habits=self.habits)
+        run = Run(start.doc, defaults=self.defaults)
         run.apply(start.document, cursor=start.cursor)
         return run
 
@@ -90,7 +90,7 @@ class RunLoader:
             async for batch in batches:
                 for first in range(0, len(batch), at_once or count):
                     entries = batch[first : first + (at_once or count)]
-                    for entry in joined(entries):
+                    for entry in coalesce(entries):
                         if run is not None:
                             self.apply(run, entry)
                         elif entry.name == "start":

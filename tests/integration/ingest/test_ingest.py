@@ -352,8 +352,8 @@ async def test_a_sum_of_the_detector_that_differs_from_ours_is_found(quiet_lab: 
         await lab.append(*scan.whole(), run="run")
         await lab.until_settled("run")
         run = await lab.run("run")
-    (agreement,) = run.agreements(run.main)
-    assert agreement.described == "total differs from the detector's own camera-sum at 1 of 100"
+    (cross_check,) = run.cross_checks(run.main)
+    assert cross_check.described == "total differs from the detector's own camera-sum at 1 of 100"
 
 
 async def test_two_streams_with_the_same_data_key_are_two_sources(quiet_lab: Lab) -> None:

@@ -203,7 +203,7 @@ async def test_a_document_that_cannot_be_used_is_logged_and_left_out(
             await until(lambda: live.runs["a"].points == 9)
             assert_points(live.runs["a"], 9)
     assert "sums that are not numbers" in caplog.text
-    assert "does not tell its ROIs" in caplog.text
+    assert "has no usable ROIs" in caplog.text
 
 
 async def test_documents_that_come_twice_or_too_late_change_nothing(store: Store) -> None:

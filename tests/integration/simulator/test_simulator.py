@@ -348,7 +348,7 @@ def test_a_start_document_of_a_grid_is_as_grid_scan_writes_it(tmp_path):
 @pytest.mark.parametrize("way", ["grid", "spiral", "ellipse"])
 def test_the_repr_of_a_spec_leads_where_its_json_does(tmp_path, way):
     told, parsed = (
-        raster_of(of(scanned(tmp_path, request_of(path=way, tells=tells))[1], "start")[0], habits=ScanDefaults())
+        raster_of(of(scanned(tmp_path, request_of(path=way, tells=tells))[1], "start")[0], defaults=ScanDefaults())
         for tells in ("scanspec", "repr")
     )
     assert (parsed.shape, parsed.snaking, parsed.source) == (told.shape, told.snaking, "plan_args.spec")

@@ -95,7 +95,7 @@ class Form:
         messages: what the broker delivers, JSON text.
         files: what the announced datasets hold.
         expected: what each run comes to, in the order in which they began.
-        habits: the instrument's settings.
+        defaults: the instrument's settings.
         rewinds: whether a point may hold another value in mid-run than in the end.
     """
 
@@ -104,13 +104,13 @@ class Form:
     messages: tuple[str, ...]
     expected: tuple[Expected, ...]
     files: Files = field(default_factory=dict)
-    habits: ScanDefaults = field(default_factory=ScanDefaults)
+    defaults: ScanDefaults = field(default_factory=ScanDefaults)
     rewinds: bool = False
 
     @cached_property
     def documents(self) -> tuple[Document, ...]:
         """The documents in the order of the store, each with its run, and those that the worker adds."""
-        return tuple(worked(self.messages, self.files, self.habits))
+        return tuple(worked(self.messages, self.files, self.defaults))
 
     @cached_property
     def runs(self) -> tuple[str, ...]:
@@ -143,7 +143,7 @@ def on_the_wire(
     return tuple(UUID.sub(numbered, text) for text in texts)
 
 
-def worked(messages: Iterable[str], files: Files, habits: ScanDefaults) -> Iterator[Document]:
+def worked(messages: Iterable[str], files: Files, defaults: ScanDefaults) -> Iterator[Document]:
     """The documents as the store has them: each with its run, and the sums that the worker has read from the files."""
     order, runs = CausalOrder(), dict[str, Run]()
     for message in messages:
@@ -153,7 +153,7 @@ def worked(messages: Iterable[str], files: Files, habits: ScanDefaults) -> Itera
         for ready in order.accept(document):
             run = runs.get(ready.run)
             if run is None:
-                run = runs[ready.run] = Run(ready.doc, habits=habits)
+                run = runs[ready.run] = Run(ready.doc, defaults=defaults)
             run.apply(ready)
             yield ready
             yield from _reduced(run, ready, files)
@@ -185,7 +185,7 @@ def _sums(run: Run, source: MapSource, files: Files) -> Iterator[Document]:
 
 
 def _scalars(run: Run, stream: Stream, key: str, ledger: FrameLedger, files: Files) -> Iterator[Document]:
-    origin = MapSource(key, stream=stream.name, raster=stream.placing.raster, ledger=ledger)
+    origin = MapSource(key, stream=stream.name, raster=stream.geometry.raster, ledger=ledger)
     for seq_nums, indices, values in _read(ledger, files):
         descriptor = scalar_descriptor(run, origin, key, units="mm", time=1.0)
         yield _applied(run, "descriptor", descriptor)
@@ -195,14 +195,16 @@ def _scalars(run: Run, stream: Stream, key: str, ledger: FrameLedger, files: Fil
 
 def _read(ledger: FrameLedger, files: Files) -> Iterator[tuple[list[int], list[int], npt.NDArray[np.float64]]]:
     """Seq_nums, rows and sums of all points that wait, a few at a time."""
-    while (piece := ledger.pending(limit=7)) is not None:
-        resource = ledger.resources[piece.resource]
+    while (row_range := ledger.pending(limit=7)) is not None:
+        resource = ledger.resources[row_range.resource]
         each = resource.frames_per_point
-        rows = files[resource.uri, resource.dataset][piece.index * each : (piece.index + piece.count) * each]
-        seq_nums = list(range(piece.seq_num, piece.seq_num + piece.count))
-        indices = list(range(piece.index, piece.index + piece.count))
-        ledger.settle(piece)
-        yield seq_nums, indices, rows.reshape(piece.count, each).sum(axis=1)
+        rows = files[resource.uri, resource.dataset][
+            row_range.index * each : (row_range.index + row_range.count) * each
+        ]
+        seq_nums = list(range(row_range.seq_num, row_range.seq_num + row_range.count))
+        indices = list(range(row_range.index, row_range.index + row_range.count))
+        ledger.settle(row_range)
+        yield seq_nums, indices, rows.reshape(row_range.count, each).sum(axis=1)
 
 
 def _applied(run: Run, name: str, doc: dict[str, Any]) -> Document:

@@ -58,7 +58,7 @@ class Recipe:
         path: whether its points lie on a path.
         resume: how often to go on after a pause.
         abort: whether to abort then.
-        habits: the instrument's settings.
+        defaults: the instrument's settings.
         start: added to the start document.
     """
 
@@ -75,7 +75,7 @@ class Recipe:
     path: bool | None = None
     resume: int = 0
     abort: bool = False
-    habits: ScanDefaults = field(default_factory=ScanDefaults)
+    defaults: ScanDefaults = field(default_factory=ScanDefaults)
     start: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -111,7 +111,7 @@ def _form(hall: Hall, recipe: Recipe, number: int) -> Form:
         on_the_wire(recorded, stretch=number + 1),
         tuple(_expected(recipe, _seen(recorded, run, camera), camera) for run in runs),
         files=files,
-        habits=recipe.habits,
+        defaults=recipe.defaults,
         rewinds=recipe.resume > 0,
     )
 

@@ -103,10 +103,10 @@ IN_ORDER = grid(3, 4, snaked=False)[2]
 
 
 def _form(
-    pen: Pen, name: str, about: str, *expected: Expected, habits: ScanDefaults | None = None, anonymous: bool = False
+    pen: Pen, name: str, about: str, *expected: Expected, defaults: ScanDefaults | None = None, anonymous: bool = False
 ) -> Form:
     messages = on_the_wire(pen.documents, anonymous=anonymous)
-    return Form(name, about, messages, expected, files=pen.files, habits=habits or ScanDefaults())
+    return Form(name, about, messages, expected, files=pen.files, defaults=defaults or ScanDefaults())
 
 
 def visr(name: str, *, frame: Sequence[int] = (1, 4, 6), **start: Any) -> Pen:
@@ -132,7 +132,7 @@ def shape_alone_row_by_row(name: str) -> Form:
     pen.files = {place: counts.copy() for place in pen.files}
     expected = Expected(counts, source="row by row assumed", expected=12, table=IN_ORDER)
     return _form(
-        pen, name, "shape alone, where the setting says row by row", expected, habits=ScanDefaults(snake=False)
+        pen, name, "shape alone, where the setting says row by row", expected, defaults=ScanDefaults(snake=False)
     )
 
 
@@ -148,7 +148,7 @@ def nothing_told_at_a_known_instrument(name: str) -> Form:
     pen = visr(name, frame=(4, 6))
     del pen.documents[0][1]["num_points"]
     expected = Expected(COUNTS, source="setting SNAKEMAP_GRID", expected=12, table=SNAKED)
-    return _form(pen, name, "no shape, and SNAKEMAP_GRID says 3x4", expected, habits=ScanDefaults(grid=(3, 4, True)))
+    return _form(pen, name, "no shape, and SNAKEMAP_GRID says 3x4", expected, defaults=ScanDefaults(grid=(3, 4, True)))
 
 
 def color(name: str) -> Form:

@@ -23,7 +23,7 @@ from snakemap.api.middleware.request_metrics import RequestMetrics, RequestMetri
 from snakemap.api.routes import metrics
 from snakemap.api.routes.metrics import Metrics
 from snakemap.core.derived_documents import OPENED
-from snakemap.core.frame_ledger import Piece
+from snakemap.core.frame_ledger import RowRange
 from snakemap.errors import BlueapiForbids, BlueapiUnavailable, RunNotFound, StoreUnavailable
 from snakemap.ingest.latency import LatencyTracker
 from snakemap.settings import load
@@ -158,10 +158,10 @@ def test_the_lag_of_rows_that_come_twice_or_late_is_counted_once() -> None:
     lags = LatencyTracker(Histogram((1.0,)))
     lags.announce("r", 0, 10, at=0.0)
     for index, count in ((0, 3), (0, 3), (5, 2)):
-        lags.written(Piece("r", index, index + 1, count), at=0.5)
-    lags.written(Piece("other", 0, 1, 5), at=0.5)
+        lags.written(RowRange("r", index, index + 1, count), at=0.5)
+    lags.written(RowRange("other", 0, 1, 5), at=0.5)
     assert lags.histogram.counts == [5, 0]
-    lags.written(Piece("r", 7, 8, 3), at=2.0)
+    lags.written(RowRange("r", 7, 8, 3), at=2.0)
     assert (lags.histogram.counts, lags.histogram.sum) == ([5, 3], 5 * 0.5 + 3 * 2.0)
 
 

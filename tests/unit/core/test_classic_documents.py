@@ -165,9 +165,9 @@ def rows(run: Run) -> dict[str, list[tuple[int, int]]]:
     found: dict[str, list[tuple[int, int]]] = {}
     for ledger in run.ledgers():
         mine = found.setdefault(str(ledger.data_key), [])
-        while (piece := ledger.pending()) is not None:
-            ledger.settle(piece)
-            mine += [(piece.index + n, piece.seq_num + n) for n in range(piece.count)]
+        while (row_range := ledger.pending()) is not None:
+            ledger.settle(row_range)
+            mine += [(row_range.index + n, row_range.seq_num + n) for n in range(row_range.count)]
         mine.sort()
     return found
 
@@ -233,5 +233,5 @@ def test_a_document_announces_its_points_once() -> None:
     announced = []
     for name, doc in documents()[1:]:
         run.apply(Document(name, doc, run="run"))
-        announced += [(ledger.data_key, pointer) for ledger, pointer in run.pointed]
+        announced += [(ledger.data_key, pointer) for ledger, pointer in run.new_pointers]
     assert sorted(announced) == [(key, (uid, n)) for key, uid in (("cam", "r"), ("other", "o")) for n in range(6)]

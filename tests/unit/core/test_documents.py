@@ -14,7 +14,7 @@ from tests.support.hostile_bodies import HOSTILE_BODIES
 from tests.support.properties import examples, strange_values
 
 from snakemap.core.causal_order import CausalOrder
-from snakemap.core.coalesce import joined
+from snakemap.core.coalesce import coalesce
 from snakemap.core.documents import (
     SETTLED,
     WORKER,
@@ -316,7 +316,7 @@ def test_documents_whose_start_never_comes_wait_and_the_oldest_is_given_up_by_na
     events = [Document("event", {"descriptor": f"d{number}", "seq_num": number}) for number in range(5)]
     assert passed(order, events[:3]) == []
     for lost, event in enumerate(events[3:]):
-        with pytest.raises(DocumentError, match=f"a event whose run never began here: .'d{lost}'"):
+        with pytest.raises(DocumentError, match=f"a event whose run has no start document here: .'d{lost}'"):
             order.accept(event)
     assert (order.waiting, order.given_up) == (3, 2)
     late = [Document("start", GOOD["start"])]
@@ -381,7 +381,7 @@ def test_a_resource_without_its_run_waits_when_the_newest_was_forgotten() -> Non
     assert order.accept(Document("resource", {"uid": "old"})) == []
 
 
-# joined
+# coalesce
 
 
 def test_pages_of_one_descriptor_become_one_with_the_last_cursor_up_to_the_next_document_of_weight() -> None:
@@ -391,7 +391,7 @@ def test_pages_of_one_descriptor_become_one_with_the_last_cursor_up_to_the_next_
         Entry("3-0", "stop", "run", None, GOOD["stop"]),
         page([4], {"red": [7], "total": [8]}, cursor="4-0"),
     ]
-    found = list(joined(entries))
+    found = list(coalesce(entries))
     assert [(entry.cursor, entry.name) for entry in found] == [
         ("2-0", "event_page"),
         ("3-0", "stop"),
@@ -415,7 +415,7 @@ def test_a_step_scan_becomes_one_range_a_detector_and_then_one_page_of_events_an
         entries += [datum("a", number, number + 1), datum("b", number, number + 1)]
         event = {"descriptor": "d", "seq_num": number + 1, "data": {"x": number / 2}}
         entries += [Entry("2-0", "event", "run", None, event), page([number + 1], {"red": [number]}, descriptor="ours")]
-    found = list(joined(entries))
+    found = list(coalesce(entries))
     assert [entry.name for entry in found] == ["stream_datum", "stream_datum", "event_page", "event_page"]
     assert [entry.doc["seq_nums"] for entry in found[:2]] == [{"start": 1, "stop": 6}] * 2
     assert found[2].doc["data"] == {"x": [0.0, 0.5, 1.0, 1.5, 2.0]}
@@ -424,7 +424,7 @@ def test_a_step_scan_becomes_one_range_a_detector_and_then_one_page_of_events_an
 
 def test_announcements_that_do_not_go_on_where_the_last_one_ended_stay_apart() -> None:
     entries = [datum("a", 0, 1), datum("a", 1, 2), datum("a", 2, 1), datum("a", 3, 2), datum("a", 9, 3)]
-    spans = [(entry.doc["indices"], entry.doc["seq_nums"]) for entry in joined(entries)]
+    spans = [(entry.doc["indices"], entry.doc["seq_nums"]) for entry in coalesce(entries)]
     assert [(rows["start"], points["start"], points["stop"]) for rows, points in spans] == [
         (0, 1, 3),
         (2, 1, 3),
@@ -449,7 +449,7 @@ def test_announcements_that_do_not_go_on_where_the_last_one_ended_stay_apart() -
 )
 def test_what_cannot_be_joined_stays_as_it_is_and_in_its_place(odd: Entry) -> None:
     before, after = page([1], {"red": [1]}), page([2], {"red": [2]})
-    assert list(joined([before, odd, after])) == [before, odd, after]
+    assert list(coalesce([before, odd, after])) == [before, odd, after]
 
 
 @pytest.mark.parametrize(
@@ -457,7 +457,7 @@ def test_what_cannot_be_joined_stays_as_it_is_and_in_its_place(odd: Entry) -> No
     [page([3], {"red": [5]}, descriptor="other"), page([3], {"red": [5], "blue": [5]}), page([3], {"blue": [5]})],
 )
 def test_pages_of_another_kind_are_joined_among_themselves(other: Entry) -> None:
-    found = list(joined([page([1], {"red": [1]}), other, page([2], {"red": [2]})]))
+    found = list(coalesce([page([1], {"red": [1]}), other, page([2], {"red": [2]})]))
     assert [entry.doc["seq_num"] for entry in found] == [[1, 2], [3]]
 
 
@@ -482,7 +482,7 @@ def test_joined_pages_hold_the_same_points_in_the_same_order(parts: list[tuple[s
             for pair in zip(entry.doc["seq_num"], entry.doc["data"]["red"], strict=True)
         ]
 
-    found = list(joined(entries))
+    found = list(coalesce(entries))
     assert all(flat(found, descriptor) == flat(entries, descriptor) for descriptor in "de")
     assert len(found) == len({descriptor for descriptor, _ in parts})
 

@@ -16,7 +16,7 @@ import pytest
 from tests.support.forms import Expected, Form, all_forms, brightness, names, random_run, real_forms, real_names
 
 from snakemap.core.causal_order import CausalOrder
-from snakemap.core.coalesce import joined
+from snakemap.core.coalesce import coalesce
 from snakemap.core.derived_documents import TOTAL
 from snakemap.core.documents import Document, Entry, decode
 from snakemap.core.raster import Axis
@@ -67,7 +67,7 @@ def folded(name: str) -> list[Folded]:
 
 def _folded(form: Form, uid: str, expected: Expected) -> Folded:
     own = tuple(document for document in form.documents if document.run == uid)
-    run, looks = Run(own[0].doc, habits=form.habits), []
+    run, looks = Run(own[0].doc, defaults=form.defaults), []
     for number, document in enumerate(own):
         run.apply(document)
         if number % max(len(own) // 5, 1) == 0 and channel_of(run) in run.maps.channels:
@@ -122,7 +122,7 @@ def test_every_point_holds_the_brightness_of_its_place(form: Form) -> None:
         agree(at(run.main, channel_of(run), seq_nums), expected.counts)
         visited = int(np.count_nonzero(~np.isnan(run.maps.grids[run.maps.channels.index(channel_of(run))])))
         assert visited == np.count_nonzero(~np.isnan(expected.counts))
-        assert (run.maps.visited, run.maps.beyond) == (expected.visited, expected.beyond)
+        assert (run.maps.visited, run.maps.out_of_range) == (expected.visited, expected.beyond)
 
 
 def test_every_point_lies_where_the_motors_were(form: Form) -> None:
@@ -242,7 +242,7 @@ def test_what_is_there_in_mid_run_is_right(form: Form) -> None:
 
 def test_documents_that_come_twice_change_nothing(form: Form) -> None:
     for seen in folded(form.name):
-        run = Run(seen.documents[0].doc, habits=form.habits)
+        run = Run(seen.documents[0].doc, defaults=form.defaults)
         for document in (document for document in seen.documents for _ in range(2)):
             run.apply(document)
         assert_same(run, seen.run)
@@ -251,8 +251,8 @@ def test_documents_that_come_twice_change_nothing(form: Form) -> None:
 def test_catching_up_with_joined_documents_even_twice_comes_to_the_same(form: Form) -> None:
     for seen in folded(form.name):
         entries = [Entry(f"{n + 1}-0", d.name, d.run, d.task_id, d.doc) for n, d in enumerate(seen.documents)]
-        run = Run(seen.documents[0].doc, habits=form.habits)
-        for entry in [*joined(entries)] * 2:
+        run = Run(seen.documents[0].doc, defaults=form.defaults)
+        for entry in [*coalesce(entries)] * 2:
             run.apply(entry.document)
         assert_same(run, seen.run)
 
@@ -346,8 +346,8 @@ def check_readable(run: Run) -> None:
         if raster.path is not None:
             assert raster.rows == 1
             assert np.array_equal(np.isnan(raster.path.xs), np.isnan(raster.path.ys))
-        for agreement in run.agreements(source):
-            assert isinstance(agreement.described, str)
+        for cross_check in run.cross_checks(source):
+            assert isinstance(cross_check.described, str)
     for ledger in run.ledgers():
         for uid in ledger.resources:
             ledger.fill(uid, length=20, expected=run.expected)

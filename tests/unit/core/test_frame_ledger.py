@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.support import recordings
 from tests.support.properties import examples
 
-from snakemap.core.frame_ledger import INDEX_MAX, SEQ_NUM_MAX, FrameLedger, Piece
+from snakemap.core.frame_ledger import INDEX_MAX, SEQ_NUM_MAX, FrameLedger, RowRange
 from snakemap.core.stream_resources import Resource, image_data_key
 from snakemap.errors import DocumentError
 
@@ -49,18 +49,18 @@ def ledger(*data: dict[str, Any], resources: int = 1, shape: Any = (1, 128, 96))
     return one
 
 
-def taken(one: FrameLedger, *, limit: int = 64) -> list[Piece]:
-    """Every piece that waits, settled as it is taken."""
-    pieces = []
-    while (piece := one.pending(limit=limit)) is not None:
-        pieces.append(piece)
-        one.settle(piece)
-    return pieces
+def taken(one: FrameLedger, *, limit: int = 64) -> list[RowRange]:
+    """Every row range that waits, settled as it is taken."""
+    row_ranges = []
+    while (row_range := one.pending(limit=limit)) is not None:
+        row_ranges.append(row_range)
+        one.settle(row_range)
+    return row_ranges
 
 
-def pairs(pieces: list[Piece]) -> list[tuple[int, Pair]]:
-    """Each point of some pieces with its row."""
-    return [(p.seq_num + n, (p.resource, p.index + n)) for p in pieces for n in range(p.count)]
+def pairs(row_ranges: list[RowRange]) -> list[tuple[int, Pair]]:
+    """Each point of some row ranges with its row."""
+    return [(p.seq_num + n, (p.resource, p.index + n)) for p in row_ranges for n in range(p.count)]
 
 
 # what is kept account of
@@ -229,9 +229,9 @@ def test_files_that_are_not_hdf5_are_no_error_and_are_named(mimetype: Any, kind:
     one = FrameLedger()
     one.add_descriptor(descriptor())
     one.add_resource(resource("other", mimetype=mimetype, parameters={}))
-    assert one.hindrance == f"its files are {kind}, and only HDF5 is read"
+    assert one.unread_reason == f"its files are {kind}, and only HDF5 is read"
     one.add_resource(resource("s"))
-    assert (one.hindrance, list(one.resources)) == ("", ["s"])
+    assert (one.unread_reason, list(one.resources)) == ("", ["s"])
 
 
 def test_the_same_resource_twice_is_one() -> None:
@@ -282,35 +282,35 @@ def test_thousands_of_resources_are_told_apart_and_there_is_an_end_to_them() -> 
 
 def test_points_are_read_oldest_first_in_pieces_of_the_limit() -> None:
     one = ledger(datum(0, 1, 100), datum(100, 101, 5))
-    assert taken(one, limit=64) == [Piece("s", 0, 1, 64), Piece("s", 64, 65, 36), Piece("s", 100, 101, 5)]
+    assert taken(one, limit=64) == [RowRange("s", 0, 1, 64), RowRange("s", 64, 65, 36), RowRange("s", 100, 101, 5)]
 
 
 def test_a_piece_is_given_out_once_until_it_is_put_back() -> None:
     one = ledger(datum(0, 1, 5), datum(5, 6, 2))
-    piece = Piece("s", 0, 1, 5)
-    assert one.pending() == piece
-    assert one.pending() == Piece("s", 5, 6, 2)
-    one.put_back(Piece("s", 5, 6, 2))
-    one.put_back(piece)
-    assert [one.pending(), one.pending(), one.pending()] == [piece, Piece("s", 5, 6, 2), None]
+    row_range = RowRange("s", 0, 1, 5)
+    assert one.pending() == row_range
+    assert one.pending() == RowRange("s", 5, 6, 2)
+    one.put_back(RowRange("s", 5, 6, 2))
+    one.put_back(row_range)
+    assert [one.pending(), one.pending(), one.pending()] == [row_range, RowRange("s", 5, 6, 2), None]
     assert one.waiting == 7
 
 
 def test_a_part_of_a_piece_may_be_settled_and_the_rest_put_back() -> None:
     one = ledger(datum(0, 1, 10))
-    piece = one.pending()
-    assert piece is not None
-    one.settle(piece.part(0, 4))
-    one.put_back(piece)
-    assert (one.pending(), one.waiting) == (Piece("s", 4, 5, 6), 6)
+    row_range = one.pending()
+    assert row_range is not None
+    one.settle(row_range.part(0, 4))
+    one.put_back(row_range)
+    assert (one.pending(), one.waiting) == (RowRange("s", 4, 5, 6), 6)
 
 
 def test_points_given_up_are_counted_and_not_asked_for_again_by_a_duplicate() -> None:
     one = ledger(datum(0, 1, 5))
-    piece = one.pending()
-    assert piece is not None
-    one.give_up(piece.part(0, 2))
-    one.settle(piece.part(2, 3))
+    row_range = one.pending()
+    assert row_range is not None
+    one.give_up(row_range.part(0, 2))
+    one.settle(row_range.part(2, 3))
     one.add_datum(datum(0, 1, 5))
     assert (one.pending(), one.waiting, one.given_up) == (None, 0, 2)
 
@@ -320,22 +320,22 @@ def test_a_rewind_asks_for_the_later_frames_of_the_same_points() -> None:
     first = taken(one)
     one.add_datum(datum(5, 4, 4))
     assert pairs(first) == [(n, ("s", n - 1)) for n in range(1, 6)]
-    assert taken(one) == [Piece("s", 5, 4, 4)]
+    assert taken(one) == [RowRange("s", 5, 4, 4)]
     assert one.announced == 7
 
 
 def test_a_rewind_before_reading_leaves_the_frames_it_replaced_unread() -> None:
     one = ledger(datum(0, 1, 5), datum(5, 4, 4))
-    assert taken(one) == [Piece("s", 0, 1, 3), Piece("s", 5, 4, 4)]
+    assert taken(one) == [RowRange("s", 0, 1, 3), RowRange("s", 5, 4, 4)]
 
 
 def test_a_frame_replaced_while_it_was_read_is_not_taken_for_the_later_one() -> None:
     one = ledger(datum(0, 1, 5))
-    piece = one.pending()
-    assert piece is not None
+    row_range = one.pending()
+    assert row_range is not None
     one.add_datum(datum(5, 4, 2))
-    one.settle(piece)
-    assert (taken(one), one.waiting) == ([Piece("s", 5, 4, 2)], 0)
+    one.settle(row_range)
+    assert (taken(one), one.waiting) == ([RowRange("s", 5, 4, 2)], 0)
 
 
 def test_an_old_announcement_delivered_again_does_not_undo_a_rewind() -> None:
@@ -347,9 +347,9 @@ def test_an_old_announcement_delivered_again_does_not_undo_a_rewind() -> None:
 
 def test_an_announcement_that_overlaps_one_that_is_being_read_asks_only_for_the_rest() -> None:
     one = ledger(datum(0, 1, 5))
-    piece = one.pending()
+    row_range = one.pending()
     one.add_datum(datum(0, 1, 8))
-    assert (piece, one.pending(), one.pending()) == (Piece("s", 0, 1, 5), Piece("s", 5, 6, 3), None)
+    assert (row_range, one.pending(), one.pending()) == (RowRange("s", 0, 1, 5), RowRange("s", 5, 6, 3), None)
 
 
 def test_of_two_resources_the_later_one_counts() -> None:
@@ -441,15 +441,15 @@ def test_every_point_ends_with_its_last_frame_whatever_is_repeated_or_out_of_ord
     one, read, flying = ledger(resources=3), [], []
     for document in delivered:
         one.add_datum(document)
-        while chance.random() < 0.5 and (piece := one.pending(limit=limit)) is not None:
-            assert 1 <= piece.count <= limit
-            flying.append(piece)
+        while chance.random() < 0.5 and (row_range := one.pending(limit=limit)) is not None:
+            assert 1 <= row_range.count <= limit
+            flying.append(row_range)
         while flying and chance.random() < 0.6:
-            piece = flying.pop(0)
-            read.append(piece)
-            one.settle(piece)
-    for piece in flying:
-        one.put_back(piece)
+            row_range = flying.pop(0)
+            read.append(row_range)
+            one.settle(row_range)
+    for row_range in flying:
+        one.put_back(row_range)
     read += taken(one, limit=limit)
     assert dict(pairs(read)) == best
     assert len(pairs(read)) == len(set(pairs(read)))
@@ -467,13 +467,13 @@ def test_what_is_read_given_up_and_waiting_adds_up_to_what_was_announced(
     one = ledger(*documents, resources=3)
     state = dict.fromkeys(best, "waiting")
     for _ in range(40):
-        piece = one.pending(limit=limit)
-        if piece is None:
+        row_range = one.pending(limit=limit)
+        if row_range is None:
             break
         action = chance.choice(["settle", "give_up", "put_back"])
-        getattr(one, action)(piece)
+        getattr(one, action)(row_range)
         if action != "put_back":
-            state |= {piece.seq_num + n: action for n in range(piece.count)}
+            state |= {row_range.seq_num + n: action for n in range(row_range.count)}
         assert one.waiting == list(state.values()).count("waiting")
         assert one.given_up == list(state.values()).count("give_up")
 
@@ -584,13 +584,13 @@ def test_the_tail_that_an_aborted_scan_never_announced_is_filled_in_one_piece() 
     one = ledger(datum(0, 1, 84))
     taken(one)
     assert one.fill("s", length=97, expected=100) == 13
-    assert taken(one) == [Piece("s", 84, 85, 13)]
+    assert taken(one) == [RowRange("s", 84, 85, 13)]
 
 
 def test_a_file_of_which_nothing_was_announced_is_filled_from_the_first_point() -> None:
     one = ledger()
     assert one.fill("s", length=30, expected=20) == 20
-    assert taken(one) == [Piece("s", 0, 1, 20)]
+    assert taken(one) == [RowRange("s", 0, 1, 20)]
 
 
 def test_a_later_file_of_which_nothing_was_announced_is_left_alone() -> None:
@@ -602,32 +602,32 @@ def test_rows_are_points_and_not_frames_where_several_make_a_point() -> None:
     one = ledger(datum(0, 1, 2), shape=(4, 128, 96))
     taken(one)
     assert one.fill("s", length=15, expected=None) == 1
-    assert taken(one) == [Piece("s", 2, 3, 1)]
+    assert taken(one) == [RowRange("s", 2, 3, 1)]
 
 
 def test_what_was_given_up_is_asked_for_once_more_as_far_as_the_file_goes() -> None:
     one = ledger(datum(0, 1, 10))
-    while (piece := one.pending()) is not None:
-        one.give_up(piece)
+    while (row_range := one.pending()) is not None:
+        one.give_up(row_range)
     assert one.fill("s", length=6, expected=10) == 6
-    assert taken(one) == [Piece("s", 0, 1, 6)]
+    assert taken(one) == [RowRange("s", 0, 1, 6)]
     assert (one.given_up, one.waiting) == (4, 0)
 
 
 def test_what_is_being_read_is_not_filled() -> None:
     one = ledger(datum(0, 1, 10))
-    piece = one.pending()
-    assert piece is not None
+    row_range = one.pending()
+    assert row_range is not None
     assert one.fill("s", length=10, expected=10) == 0
-    one.put_back(piece)
-    assert taken(one) == [Piece("s", 0, 1, 10)]
+    one.put_back(row_range)
+    assert taken(one) == [RowRange("s", 0, 1, 10)]
 
 
 def test_a_file_that_claims_to_be_endless_costs_no_more_than_the_scan() -> None:
     one = ledger(datum(0, 1, 10))
     taken(one)
     assert one.fill("s", length=2**62, expected=63) == 53
-    assert taken(one) == [Piece("s", 10, 11, 53)]
+    assert taken(one) == [RowRange("s", 10, 11, 53)]
 
 
 def test_a_long_scan_is_accounted_for_within_a_moment() -> None:
@@ -635,6 +635,6 @@ def test_a_long_scan_is_accounted_for_within_a_moment() -> None:
     for first in range(0, 1_000_000, 10_000):
         one.add_datum(datum(first, first + 1, 10_000))
     assert one.waiting == 1_000_000
-    assert sum(piece.count for piece in taken(one, limit=10_000)) == 1_000_000
+    assert sum(row_range.count for row_range in taken(one, limit=10_000)) == 1_000_000
     assert one.fill("s", length=1_100_000, expected=1_200_000) == 100_000
-    assert np.sum([piece.count for piece in taken(one, limit=10_000)]) == 100_000
+    assert np.sum([row_range.count for row_range in taken(one, limit=10_000)]) == 100_000

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.properties import examples
 
-from snakemap.core.maps import BEYOND_MAX, BINS, ChannelSummary, Maps, histogram, summarize, value_at
+from snakemap.core.maps import BINS, OUT_OF_RANGE_MAX, ChannelSummary, Maps, histogram, summarize, value_at
 from snakemap.core.raster import Raster
 
 CHANNELS = ("red", "green", "total")
@@ -120,7 +120,7 @@ def test_grids_hold_the_last_value_of_every_point_and_visited_those_that_came(st
             for name, values in columns(step).items():
                 grids[CHANNELS.index(name), row, 3 - along if row % 2 else along] = values[position]
     np.testing.assert_array_equal(one.grids, grids)
-    assert (one.visited, one.beyond) == (len(came), len(outside))
+    assert (one.visited, one.out_of_range) == (len(came), len(outside))
     assert int(one.visited_cells().sum()) == len(came)
     assert [seq_num for seq_num in range(-1, 15) if one.seen(seq_num)] == sorted(came)
     assert one.missing(range(-1, 15)).tolist() == [seq_num for seq_num in range(1, 13) if seq_num not in came]
@@ -167,7 +167,7 @@ def test_before_the_first_point_everything_is_blank() -> None:
     one = maps()
     assert np.isnan(one.grids).all()
     assert np.isnan(one.reference).all()
-    assert (one.version, one.visited, one.beyond, one.last_cell) == (0, 0, 0, -1)
+    assert (one.version, one.visited, one.out_of_range, one.last_cell) == (0, 0, 0, -1)
     np.testing.assert_equal(astuple(one.summary(0)), (NAN, NAN, NAN, 0.0, -1, -1, 0))
     assert one.histogram(0).tolist() == [0] * BINS
     assert one.changed(0).tolist() == []
@@ -266,10 +266,10 @@ def test_points_beyond_the_raster_are_counted_once_each_and_not_without_end() ->
     one = maps()
     for _ in range(3):
         assert one.assign([12, 13, 14, 0], alike([1.0, 2.0, 3.0, 4.0])) == 1
-    assert (one.beyond, one.visited) == (3, 1)
+    assert (one.out_of_range, one.visited) == (3, 1)
     for _ in range(3):
-        one.assign(np.arange(13, 13 + 2 * BEYOND_MAX), {})
-    assert BEYOND_MAX <= one.beyond <= 2 * BEYOND_MAX
+        one.assign(np.arange(13, 13 + 2 * OUT_OF_RANGE_MAX), {})
+    assert OUT_OF_RANGE_MAX <= one.out_of_range <= 2 * OUT_OF_RANGE_MAX
 
 
 def test_channels_that_nobody_asked_for_are_left_out() -> None:

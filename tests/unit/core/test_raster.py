@@ -70,7 +70,7 @@ def test_row_and_column_have_the_coordinates_that_scanspec_gives_the_point(
     ]
     spec = reduce(lambda outer, inner: outer * inner, lines)
     points = Path(spec.calculate()).consume().midpoints
-    told = raster_of({"scanspec": spec.serialize()}, habits=ScanDefaults())
+    told = raster_of({"scanspec": spec.serialize()}, defaults=ScanDefaults())
     indices = unravel(np.arange(1, told.size + 1), told.shape, snaking=told.snaking)
     for depth, (num, _, start, stop) in enumerate(axes):
         np.testing.assert_allclose(np.linspace(start, stop, num)[indices[depth]], points[f"m{depth}"], atol=1e-9)

@@ -18,7 +18,7 @@ from tests.support import recordings
 from tests.support.properties import examples, strange_values
 
 from snakemap.core.causal_order import CausalOrder
-from snakemap.core.coalesce import joined
+from snakemap.core.coalesce import coalesce
 from snakemap.core.derived_documents import FRAME_INDEX, TOTAL, derived_descriptor, derived_page, lost_stop, rois_of
 from snakemap.core.documents import DERIVED, SETTLED, Document, Entry, decode, envelope
 from snakemap.core.geometry import ScanDefaults
@@ -71,8 +71,8 @@ def announced(run: Run, count: int) -> None:
     sums(run, list(range(1, count + 1)))
 
 
-def fold(documents: list[Document], *, habits: ScanDefaults | None = None) -> Run:
-    run = Run(documents[0].doc, habits=habits)
+def fold(documents: list[Document], *, defaults: ScanDefaults | None = None) -> Run:
+    run = Run(documents[0].doc, defaults=defaults)
     for document in documents:
         run.apply(document)
     return run
@@ -87,15 +87,15 @@ def read(run: Run) -> dict[str, npt.NDArray[np.uint64]]:
 
 
 def derived(run: Run, *, limit: int = 10) -> Iterator[Document]:
-    """What the worker would append: our descriptor, and a page for each piece that waits to be read."""
+    """What the worker would append: our descriptor, and a page for each row range that waits to be read."""
     of_frames = read(run)
     descriptor = derived_descriptor(run, ROIS, frame_shape=(128, 96), time=1.0)
     yield Document("descriptor", descriptor, run=run.uid)
-    while (piece := run.ledger.pending(limit=limit)) is not None:
-        seq_nums = list(range(piece.seq_num, piece.seq_num + piece.count))
-        rows = slice(piece.index, piece.index + piece.count)
+    while (row_range := run.ledger.pending(limit=limit)) is not None:
+        seq_nums = list(range(row_range.seq_num, row_range.seq_num + row_range.count))
+        rows = slice(row_range.index, row_range.index + row_range.count)
         columns = {name: column[rows].tolist() for name, column in of_frames.items()}
-        run.ledger.settle(piece)
+        run.ledger.settle(row_range)
         yield Document("event_page", derived_page(descriptor["uid"], seq_nums, columns, time=1.0), run=run.uid)
 
 
@@ -193,7 +193,7 @@ def test_the_fly_scan_is_one_row_of_forty() -> None:
 
 
 def test_the_fly_scan_is_drawn_as_the_habitual_grid_when_it_fits() -> None:
-    run = fold(complete("blob_fly"), habits=ScanDefaults(grid=(5, 8, True)))
+    run = fold(complete("blob_fly"), defaults=ScanDefaults(grid=(5, 8, True)))
     assert run.raster.described == "5 x 8, snaked, from setting SNAKEMAP_GRID"
     np.testing.assert_array_equal(run.maps.grids[-1], undone(read(run)[TOTAL], (5, 8)))
 
@@ -272,7 +272,7 @@ def test_a_fold_from_a_cursor_is_the_same_as_one_without_a_break(cut: int) -> No
 def test_joined_fold_into_the_same_state(case: str) -> None:
     documents = complete(case)
     entries = [Entry(f"{n + 1}-0", d.name, d.run, d.task_id, d.doc) for n, d in enumerate(documents)]
-    found = list(joined(entries))
+    found = list(coalesce(entries))
     assert len([entry for entry in found if entry.name == "event_page" and TOTAL in entry.doc["data"]]) == 1
     folded = fold([Document(entry.name, entry.doc, run=entry.run, task_id=entry.task_id) for entry in found])
     assert state(folded) == state(fold(documents))
@@ -385,14 +385,14 @@ def test_a_row_that_has_grown_as_long_as_it_may_is_not_begun_anew_with_every_poi
     sums(run, [1000])
     epoch, maps = run.epoch, run.maps
     sums(run, [1001, 5])
-    assert (run.epoch, run.points, run.maps.beyond) == (epoch, 2, 1)
+    assert (run.epoch, run.points, run.maps.out_of_range) == (epoch, 2, 1)
     assert run.maps is maps
 
 
 def test_a_run_whose_shape_is_known_does_not_grow() -> None:
     run = run_of(shape=[2, 3])
     sums(run, [1, 7, 8])
-    assert (run.raster.shape, run.points, run.maps.beyond) == ((2, 3), 1, 2)
+    assert (run.raster.shape, run.points, run.maps.out_of_range) == ((2, 3), 1, 2)
 
 
 def test_another_set_of_rois_begins_the_maps_anew() -> None:
@@ -446,7 +446,7 @@ def test_a_page_that_holds_no_numbers_is_refused_and_leaves_the_run_as_it_was(ch
     run = run_of(shape=[2, 3])
     sums(run, [1, 2])
     before, version = state(run), run.version
-    page = derived_page(str(run.derived), [3], {name: [1.0] for name in CHANNELS}, time=1.0)
+    page = derived_page(str(run.derived_uid), [3], {name: [1.0] for name in CHANNELS}, time=1.0)
     with pytest.raises(DocumentError):
         apply(run, "event_page", {**page, **changed})
     assert (state(run), run.version) == (before, version)
@@ -480,7 +480,7 @@ def test_a_derived_descriptor_that_tells_no_rois_is_refused(told: Any) -> None:
     sums(run, [1])
     before = state(run)
     descriptor = {**DESCRIPTOR, "uid": "x", "name": DERIVED, "configuration": {DERIVED: {"data": told}}}
-    with pytest.raises(DocumentError, match="derived descriptor x does not tell its ROIs"):
+    with pytest.raises(DocumentError, match="derived descriptor x has no usable ROIs"):
         apply(run, "descriptor", descriptor)
     assert state(run) == before
 
@@ -506,9 +506,9 @@ def test_the_task_is_the_one_that_the_start_names_else_that_of_the_envelope() ->
 
 def test_the_cursor_tells_how_far_it_has_been_folded_and_when_it_was_heard_of() -> None:
     run = Run(START)
-    assert (run.cursor, run.heard, run.version) == ("0-0", 1000.5, 0)
+    assert (run.cursor, run.updated, run.version) == ("0-0", 1000.5, 0)
     run.apply(Document("start", START, run="run"), cursor="1795461238076-3")
-    assert (run.cursor, run.heard, run.version) == ("1795461238076-3", 1795461238.076, 1)
+    assert (run.cursor, run.updated, run.version) == ("1795461238076-3", 1795461238.076, 1)
     run.apply(Document("stop", SUCCESS, run="run"))
     assert (run.cursor, run.version) == ("1795461238076-3", 2)
 
@@ -699,8 +699,8 @@ def check_readable(run: Run) -> None:
     for number in range(len(run.maps.channels)):
         run.maps.histogram(number)
         run.maps.summary(number)
-    while (piece := run.ledger.pending()) is not None:
-        run.ledger.settle(piece)
+    while (row_range := run.ledger.pending()) is not None:
+        run.ledger.settle(row_range)
     for uid in run.ledger.resources:
         run.ledger.fill(uid, length=20, expected=run.expected)
     with suppress(DocumentError):

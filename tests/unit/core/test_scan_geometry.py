@@ -38,8 +38,8 @@ DIMENSIONS = {"dimensions": [[["motor-y"], "primary"], [["motor-x"], "primary"]]
 GRID_SCAN = {"shape": [2, 4], "snaking": [False, True], "extents": [[0, 1], [10, 4]], "hints": DIMENSIONS}
 
 
-def told(start: dict[str, Any], habits: ScanDefaults | None = None, *, points: int = 0) -> Raster:
-    return raster_of(start, habits=habits or ScanDefaults(), points=points)
+def told(start: dict[str, Any], defaults: ScanDefaults | None = None, *, points: int = 0) -> Raster:
+    return raster_of(start, defaults=defaults or ScanDefaults(), points=points)
 
 
 # the order of trust
@@ -655,8 +655,8 @@ def test_a_shape_of_one_axis_that_has_as_many_points_as_the_habitual_grid_is_tha
 
 
 def test_a_shape_of_one_axis_that_fits_no_habit_is_one_row_and_says_so() -> None:
-    for habits in (GRID, ScanDefaults()):
-        raster = told({"shape": [40]}, habits)
+    for defaults in (GRID, ScanDefaults()):
+        raster = told({"shape": [40]}, defaults)
         assert (raster.described, raster.note, raster.certain) == ("40, from shape", PATH_NOTE, True)
 
 
@@ -688,7 +688,7 @@ def test_a_shape_that_is_none_is_passed_over_with_a_note_of_one_line(shape: Any)
     assert len(raster.note) < 300
 
 
-# habits, num_points, nothing
+# defaults, num_points, nothing
 
 
 def test_the_habitual_grid_serves_a_run_that_tells_nothing_or_as_many_points() -> None:
@@ -791,7 +791,7 @@ starts = st.fixed_dictionaries(
         | anything,
     },
 )
-habits = st.builds(
+defaults = st.builds(
     ScanDefaults,
     grid=st.none() | st.tuples(st.integers(0, 9), st.integers(0, 9), st.booleans()),
     snake=st.booleans(),
@@ -799,11 +799,11 @@ habits = st.builds(
 
 
 @examples(200)
-@given(starts, habits, st.integers(0, 300))
+@given(starts, defaults, st.integers(0, 300))
 def test_any_start_document_yields_a_raster_and_never_an_exception(
     start: dict[str, Any], habit: ScanDefaults, points: int
 ) -> None:
-    raster = raster_of(start, habits=habit, points=points)
+    raster = raster_of(start, defaults=habit, points=points)
     assert raster.rows * raster.columns == raster.size == math.prod(raster.shape)
     cells, inside = raster.cells(np.arange(1, raster.size + 1))
     assert inside.all()

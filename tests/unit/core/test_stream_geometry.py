@@ -21,8 +21,8 @@ def key(unit: str = "mm", **more: Any) -> dict[str, Any]:
 STAGE = {"stage-y": key(), "stage-x": key(), "diode": key("nA")}
 
 
-def placing(start: dict[str, Any], keys: dict[str, Any] | None = None, **habits: Any) -> StreamGeometry:
-    found = StreamGeometry(start, habits=ScanDefaults(**habits))
+def geometry(start: dict[str, Any], keys: dict[str, Any] | None = None, **defaults: Any) -> StreamGeometry:
+    found = StreamGeometry(start, defaults=ScanDefaults(**defaults))
     found.descriptor({"data_keys": STAGE if keys is None else keys})
     return found
 
@@ -31,7 +31,7 @@ def give(to: StreamGeometry, **columns: Any) -> None:
     """All points from the first on, one by one."""
     named = {name.replace("_", "-"): np.asarray(column, dtype=float) for name, column in columns.items()}
     for index in range(len(next(iter(named.values())))):
-        to.make_room(index + 1)
+        to.extend_to(index + 1)
         to.columns(np.array([index + 1]), {name: column[index : index + 1] for name, column in named.items()})
 
 
@@ -50,7 +50,7 @@ def test_a_lone_shape_gets_order_and_coordinates_from_its_first_two_rows(
     noise = np.random.default_rng(0).normal(scale=0.01, size=(2, 63))
     slow, fast = 3 + 0.2 * rows + noise[0] / 5, 5 + step * columns + noise[1]
     names = ("stage_y", "stage_x") if x_fast else ("stage_x", "stage_y")
-    to = placing({"shape": [7, 9], "hints": {}}, snake=assumed)
+    to = geometry({"shape": [7, 9], "hints": {}}, snake=assumed)
     give(to, **{names[0]: slow[:17], names[1]: fast[:17]})
     assert to.epoch == 0
     give(to, **{names[0]: slow, names[1]: fast})
@@ -67,7 +67,7 @@ def test_a_lone_shape_gets_order_and_coordinates_from_its_first_two_rows(
 
 def test_points_without_any_shape_lie_on_a_path_when_two_motors_move() -> None:
     phi = np.arange(300) / 9
-    to = placing({})
+    to = geometry({})
     give(to, stage_x=phi * np.sin(phi), stage_y=phi * np.cos(phi), diode=phi)
     path = to.raster.path
     assert path is not None
@@ -80,7 +80,7 @@ def test_points_without_any_shape_lie_on_a_path_when_two_motors_move() -> None:
 
 def test_one_motor_gives_a_row_its_coordinates_even_or_not() -> None:
     for places in (np.linspace(3, 1, 40), np.logspace(0, 2, 40)):
-        to = placing({"num_points": 40, "motors": ["stage-x"]})
+        to = geometry({"num_points": 40, "motors": ["stage-x"]})
         give(to, stage_x=places, stage_y=np.zeros(40))
         assert (to.raster.fast.label, to.raster.path) == ("stage-x (mm)", None)
         np.testing.assert_allclose(to.raster.fast.coordinates, places)
@@ -89,7 +89,7 @@ def test_one_motor_gives_a_row_its_coordinates_even_or_not() -> None:
 
 def test_positions_that_are_no_grid_after_all_are_drawn_where_they_are() -> None:
     places = np.random.default_rng(0).normal(size=(2, 63))
-    to = placing({"shape": [7, 9]})
+    to = geometry({"shape": [7, 9]})
     give(to, stage_x=places[0], stage_y=places[1])
     assert to.raster.path is not None
     assert to.raster.note == "Positions do not lie on a grid of 7 x 9: each point is drawn at its own."
@@ -99,7 +99,7 @@ def test_positions_that_are_no_grid_after_all_are_drawn_where_they_are() -> None
 def test_what_a_scanspec_told_is_left_alone() -> None:
     outer = {"type": "Linspace", "axis": "stage-y", "start": 0, "stop": 1, "num": 2}
     inner = {"type": "Linspace", "axis": "stage-x", "start": 0, "stop": 1, "num": 3}
-    to = placing({"scanspec": {"type": "Product", "outer": outer, "inner": inner}})
+    to = geometry({"scanspec": {"type": "Product", "outer": outer, "inner": inner}})
     raster, epoch = to.raster, to.epoch
     give(to, stage_x=np.arange(6) * 9.0, stage_y=np.arange(6) * 7.0)
     to.end()
@@ -111,7 +111,7 @@ def test_what_a_scanspec_told_is_left_alone() -> None:
 def test_a_relative_grid_gets_its_coordinates_and_keeps_its_order() -> None:
     rows, columns = visited((3, 4), snake=True)
     told = {"shape": [3, 4], "snaking": [False, True], "extents": [[-1, 1], [-2, 2]], "motors": ["stage-y", "stage-x"]}
-    to = placing({**told, "plan_name": "rel_grid_scan"})
+    to = geometry({**told, "plan_name": "rel_grid_scan"})
     give(to, stage_y=20.0 + rows, stage_x=10.0 + columns)
     assert to.raster.slow.coordinates.tolist() == [20.0, 21.0, 22.0]
     assert (to.raster.fast.coordinates[0], to.raster.note) == (10.0, "")
@@ -123,7 +123,7 @@ def test_a_square_spiral_gets_the_positions_of_its_points() -> None:
         "gridding": "rectilinear_nonsequential",
         "dimensions": [[["stage-y"], "primary"], [["stage-x"], "primary"]],
     }
-    to = placing({"shape": [2, 2], "extents": [[0, 1], [5, 6]], "hints": hints})
+    to = geometry({"shape": [2, 2], "extents": [[0, 1], [5, 6]], "hints": hints})
     path = to.raster.path
     give(to, stage_y=[0, 1, 1, 0], stage_x=[5, 5, 6, 6])
     assert to.raster.path is path
@@ -134,15 +134,15 @@ def test_a_square_spiral_gets_the_positions_of_its_points() -> None:
 
 @pytest.mark.parametrize("name", ["stage-x", "stage-x-readback", "stage-x_user_readback", "stage-x-RBV"])
 def test_a_motor_is_known_by_its_readback(name: str) -> None:
-    to = placing({"motors": ["stage-x"]}, {name: key("um"), "other": key()})
+    to = geometry({"motors": ["stage-x"]}, {name: key("um"), "other": key()})
     assert set(to.position_keys) == {name}
 
 
 def test_counting_moves_nothing_and_a_still_motor_is_no_axis() -> None:
-    to = placing({"num_points": 9, "hints": {"dimensions": [[["time"], "primary"]]}})
+    to = geometry({"num_points": 9, "hints": {"dimensions": [[["time"], "primary"]]}})
     give(to, stage_x=np.arange(9.0), stage_y=np.arange(9.0))
     assert (to.raster.path, to.raster.fast.known, list(to.position_keys)) == (None, False, [])
-    to = placing({"num_points": 9}, {"a": key(), "b": key()})
+    to = geometry({"num_points": 9}, {"a": key(), "b": key()})
     give(to, a=np.arange(9.0), b=np.sin(np.arange(9)) * 1e-5)
     assert (to.raster.path, to.raster.fast.name) == (None, "a")
 
@@ -152,7 +152,7 @@ def test_counting_moves_nothing_and_a_still_motor_is_no_axis() -> None:
 def test_three_axes_may_be_snaked_each_in_its_own_way(size: int, middle: int, outer: int, one: bool, two: bool) -> None:
     shape = (outer, middle, size)
     index = unravel(np.arange(1, outer * middle * size + 1), shape, snaking=[False, one, two])
-    to = placing({"shape": list(shape), "motors": ["z", "y", "x"]}, {"x": key(), "y": key(), "z": key()})
+    to = geometry({"shape": list(shape), "motors": ["z", "y", "x"]}, {"x": key(), "y": key(), "z": key()})
     give(to, z=1.0 * index[0], y=1.0 * index[1], x=1.0 * index[2])
     to.end()
     assert to.raster.snaking == (False, one, two)
@@ -180,10 +180,10 @@ data_keys = st.dictionaries(
 def test_any_documents_and_positions_yield_a_raster_and_never_an_exception(
     start: dict[str, Any], keys: dict[str, Any], points: list[tuple[int, dict[str, float]]], snake: bool
 ) -> None:
-    to = placing(start, keys, snake=snake)
+    to = geometry(start, keys, snake=snake)
     for _ in range(2):
         for seq_num, values in points:
-            to.make_room(seq_num)
+            to.extend_to(seq_num)
             to.columns(np.array([seq_num]), {name: np.array([value]) for name, value in values.items()})
     to.end()
     raster = to.raster

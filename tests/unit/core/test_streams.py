@@ -10,7 +10,7 @@ from scanspec.specs import Ellipse, Spec, Spiral
 from snakemap.core.derived_documents import TOTAL, derived_descriptor, derived_page, scalar_descriptor
 from snakemap.core.documents import Document
 from snakemap.core.run import Run
-from snakemap.core.streams import SCALARS, MapSource, agreements
+from snakemap.core.streams import SCALARS, MapSource, cross_checks
 from snakemap.render.export import MapFormat, written
 
 START = {"uid": "run", "time": 1.0}
@@ -171,14 +171,14 @@ def test_a_sum_that_differs_from_the_detectors_own_is_counted_and_one_that_is_co
     sums(run, [1, 2, 3], [10.0, 20.0, 30.0])
     event(run, 1, **{"camera-sum": 10.0, "RedTotal": 5.0})
     event(run, 2, **{"camera-sum": 21.0, "RedTotal": 10.0})
-    found = {one.channel: one for one in run.agreements(run.main)}
+    found = {one.channel: one for one in run.cross_checks(run.main)}
     assert {name: (one.key, one.differing, one.compared) for name, one in found.items()} == {
         "total": ("camera-sum", 1, 2),
         "red": ("RedTotal", 0, 2),
     }
     assert found["total"].described == "total differs from the detector's own camera-sum at 1 of 2"
     event(run, 2, **{"camera-sum": 20.0, "RedTotal": 10.0})
-    (total,) = (one for one in run.agreements(run.main) if one.channel == "total")
+    (total,) = (one for one in run.cross_checks(run.main) if one.channel == "total")
     assert (total.differing, total.described) == (0, "")
 
 
@@ -186,12 +186,12 @@ def test_sums_that_differ_by_rounding_agree() -> None:
     run = run_of(**{"camera-sum": SCALAR})
     sums(run, [1], [1e7])
     event(run, 1, **{"camera-sum": 1e7 + 1})
-    assert [one.differing for one in run.agreements(run.main)] == [0]
+    assert [one.differing for one in run.cross_checks(run.main)] == [0]
 
 
 def test_without_a_sum_of_the_detectors_there_is_nothing_to_compare() -> None:
-    assert run_of(diode=SCALAR).agreements(run_of().main) == []
-    assert agreements(run_of().main, None) == []
+    assert run_of(diode=SCALAR).cross_checks(run_of().main) == []
+    assert cross_checks(run_of().main, None) == []
 
 
 # rasters that change
@@ -203,7 +203,7 @@ def test_a_source_that_is_laid_out_anew_keeps_every_point(shape: list[int]) -> N
     describe(run, {"camera": IMAGE})
     sums(run, [1, 2, 3, 7], [1.0, 2.0, 3.0, 7.0])
     raster = Run({**START, "shape": shape}).raster
-    run.main.lay_out(raster)
+    run.main.set_raster(raster)
     cells, _ = raster.cells([1, 2, 3, 7])
     assert run.maps.values(1, cells).tolist() == [1.0, 2.0, 3.0, 7.0]
     assert run.maps.visited == 4

@@ -31,10 +31,10 @@ def run_of(*, points: int = 0, certain: bool = True, heard: float = NOW) -> Run:
     run = Run({"uid": "run", "time": NOW - 100})
     raster = replace(Raster.of_shape((10, 10), snake=True, source="test"), certain=certain)
     run.main.maps = Maps(raster, ("red", "total"))
-    run.main.told = DerivedDescriptor("ours", "", "", {}, (1, 1))
+    run.main.derived_descriptor = DerivedDescriptor("ours", "", "", {}, (1, 1))
     seq_nums = range(1, points + 1)
     run.maps.assign(seq_nums, {"red": seq_nums, "total": seq_nums})
-    run.heard = heard
+    run.updated = heard
     return run
 
 

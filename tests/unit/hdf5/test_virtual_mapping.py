@@ -162,7 +162,7 @@ def test_a_row_may_be_read_exactly_where_all_of_it_is_written(mapping: tuple[int
     with tempfile.TemporaryDirectory() as directory:
         root = Path(directory)
         mappings, backed = [], np.zeros(length, bool)
-        lacking = np.zeros(length, bool)
+        unannounced_rows = np.zeros(length, bool)
         values: dict[int, set[int]] = {}
         for number, (start, stride, count, block), (first, step, total), written, holes in files:
             there = first + total * step
@@ -181,9 +181,9 @@ def test_a_row_may_be_read_exactly_where_all_of_it_is_written(mapping: tuple[int
                 ok = origin < written and origin not in holes
                 backed[row] |= ok
                 values.setdefault(row, set()).add(origin + 1)
-                lacking[row] |= not ok
+                unannounced_rows[row] |= not ok
         virtual(root / "v.h5", (length, *FRAME), mappings)
-        expected = (backed & ~lacking).tolist()
+        expected = (backed & ~unannounced_rows).tolist()
         assert audited(root, count=length) == expected
         first_bad = next((row for row, good in enumerate(expected) if not good), None)
         assert leading(root, range(length)) == first_bad

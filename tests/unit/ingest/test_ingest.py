@@ -697,12 +697,12 @@ def test_a_piece_is_wanted_only_where_its_points_were_not_announced_again() -> N
     run = Run(scan.start()["doc"])
     for body in (scan.descriptor(), scan.resource(), scan.datum(0, 6)):
         run.apply(Document(body["name"], body["doc"]))
-    piece = run.ledger.pending()
-    assert piece is not None
-    assert still_wanted(run.ledger, piece) == [piece]
+    row_range = run.ledger.pending()
+    assert row_range is not None
+    assert still_wanted(run.ledger, row_range) == [row_range]
     run.apply(Document("stream_datum", scan.datum(6, 2, seq_num=3)["doc"]))
-    assert still_wanted(run.ledger, piece) == [piece.part(0, 2), piece.part(4, 2)]
-    assert run.ledger.pending() == replace(piece, index=6, seq_num=3, count=2)
+    assert still_wanted(run.ledger, row_range) == [row_range.part(0, 2), row_range.part(4, 2)]
+    assert run.ledger.pending() == replace(row_range, index=6, seq_num=3, count=2)
 
 
 # turns
@@ -820,7 +820,7 @@ async def test_frames_of_another_shape_than_promised_are_not_summed_and_said_so(
         (b"[]", "a list where an object was expected"),
         (b'{"name": "chapter", "doc": {}}', "no document is called 'chapter'"),
         (b'{"name": "start", "doc": {"time": 1}}', "a start without a usable 'uid'"),
-        (b'{"hello": "world"}', "an object that is no event of ours"),
+        (b'{"hello": "world"}', "an object that is no known event"),
     ],
 )
 async def test_a_poisoned_message_is_logged_counted_and_skipped(

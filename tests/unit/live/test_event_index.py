@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.support.patience import patiently
 
 from snakemap.core.cursor import cursor_numbers
-from snakemap.core.document_text import excerpt
+from snakemap.core.document_text import pretty_text
 from snakemap.errors import StoreUnavailable, TooOften
 from snakemap.live.event_filter import NO_RUN, EventFilter
 from snakemap.live.event_index import SELECTIONS_MAX, EventIndex, row_of
@@ -303,8 +303,8 @@ def test_whatever_stands_in_the_store_has_a_row() -> None:
     ):
         row = row_of(raw)
         assert (row.cursor, row.run, row.size) == (raw.cursor, raw.run, len(raw.doc))
-        assert row.gist.isprintable()
-        assert len(row.gist) <= 160
+        assert row.summary.isprintable()
+        assert len(row.summary) <= 160
         assert len(row.name) <= 60
 
 
@@ -343,7 +343,7 @@ def test_numbers_grow_at_both_ends_and_keep_their_places(steps: list[str], strid
 
 def test_a_large_document_is_shown_in_part_and_says_so() -> None:
     page = {"descriptor": "d", "seq_num": list(range(100_000)), "data": {"x": [0.5] * 100_000, "texts": ["a"] * 5000}}
-    text, whole = excerpt(orjson.dumps(page))
+    text, whole = pretty_text(orjson.dumps(page))
     assert not whole
     assert len(text) < 5000
     assert '"descriptor": "d"' in text
@@ -367,14 +367,14 @@ def test_no_document_makes_a_long_text() -> None:
     for _ in range(200):
         deep = [deep]
     for doc in (*(anything(3) for _ in range(10)), deep, {str(number): number for number in range(100_000)}):
-        text, _ = excerpt(orjson.dumps(doc))
+        text, _ = pretty_text(orjson.dumps(doc))
         assert len(text) <= 210_000
         assert len(text.splitlines()) <= 1502
-    assert excerpt(b"\xff" * 100_000)[1] is False
+    assert pretty_text(b"\xff" * 100_000)[1] is False
 
 
 @pytest.mark.parametrize("doc", [{}, [], {"a": {}}, {"a": [1, {"b": [[], [1, [2]]]}, "x" * 500]}, "text", 7, None])
 def test_a_small_document_is_shown_whole_and_is_json(doc: object) -> None:
-    text, whole = excerpt(orjson.dumps(doc))
+    text, whole = pretty_text(orjson.dumps(doc))
     assert whole
     assert orjson.loads(text) == doc

@@ -13,7 +13,7 @@ from bokeh.events import DocumentReady
 from panel.io.state import set_curdoc
 
 from snakemap.core.cursor import cursor_before, cursor_ms
-from snakemap.core.document_text import excerpt
+from snakemap.core.document_text import pretty_text
 from snakemap.dashboard.background import BackgroundTasks
 from snakemap.dashboard.callbacks import soon
 from snakemap.dashboard.widgets import Part, list_script, stylesheet
@@ -269,7 +269,7 @@ class LogView(pn.viewable.Viewer):
             raw = await self.chronicle.event(cursor)
             if raw is None:
                 return None, "", True
-            return raw, *await asyncio.to_thread(excerpt, raw.doc)
+            return raw, *await asyncio.to_thread(pretty_text, raw.doc)
 
         def show(told: tuple[Raw | None, str, bool]) -> None:
             raw, text, whole = told
@@ -352,7 +352,7 @@ def filter_from(run: Any, names: Any, text: Any) -> EventFilter:
 
 
 def _told(row: EventRow) -> list[Any]:
-    return [row.cursor, row.name, row.run[:UID_MAX], row.gist, row.size]
+    return [row.cursor, row.name, row.run[:UID_MAX], row.summary, row.size]
 
 
 def _told_old(old: SearchResult) -> dict[str, Any]:

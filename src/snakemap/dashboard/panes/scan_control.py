@@ -523,7 +523,7 @@ class ScanControlPane:
 
 def _old_run(run: Run) -> OldRun:
     """What a run tells of the next one like it."""
-    elapsed = (run.ended or run.heard) - float(run.start["time"])
+    elapsed = (run.ended or run.updated) - float(run.start["time"])
     period = elapsed / run.points if run.points > 1 and elapsed > 0 else None
     frames = next((resource.frames_per_point for resource in run.ledger.resources.values()), 1)
     return OldRun({}, run.expected, frames, period)

@@ -273,9 +273,9 @@ def _data_light(live: RunFollower, run: Run | None, *, now: float) -> dict[str, 
         return _light("waiting", "idle", "no run yet")
     if run.status != "running":
         return _light("finished", "idle", f"the run is {run.status}")
-    silent = now - run.heard
+    silent = now - run.updated
     if silent > STALE_AFTER_S or live.store_lost_since is not None:
-        since = time.strftime("%H:%M:%S", time.localtime(run.heard))
+        since = time.strftime("%H:%M:%S", time.localtime(run.updated))
         return _light(f"stale since {since}", "warn", f"no new data for {duration(silent)}")
     return _light("live", "good", "new points arrive")
 
