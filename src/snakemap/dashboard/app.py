@@ -141,7 +141,7 @@ def process() -> ServerProcess:
         DirectoryCache(told.root), looker, tuple(told.path_map), told.rois, told.download_max_mb * 1_000_000
     )
     chronicle = EventIndex(store, rows_max=told.log_rows)
-    live = RunFollower(store, defaults=ScanDefaults(told.grid, snake=told.snake))
+    live = RunFollower(store, habits=ScanDefaults(told.grid, snake=told.snake))
     return ServerProcess(told, live, RenderCache(), room, StatusPoller(control_of(told, store)), chronicle)
 
 

@@ -56,7 +56,7 @@ class Beamline:
         self, url: str, *, theme: str = "dark", grid: str = "", snake: bool = True, tabs_max: int = 200
     ) -> None:
         try:
-            self._defaults = ScanDefaults(grid_from_text(grid) if grid else None, snake=snake)
+            self._habits = ScanDefaults(grid_from_text(grid) if grid else None, snake=snake)
         except ValueError as error:
             raise SettingsError(str(error)) from error
         self.url = url
@@ -167,7 +167,7 @@ class Beamline:
         self.close()
 
     def _new_live(self) -> RunFollower:
-        return RunFollower(Store(self.url), defaults=self._defaults)
+        return RunFollower(Store(self.url), habits=self._habits)
 
     def _tab_of(self, of: BeamlineTab, document: Document, comm: Any) -> Session:
         """The tab that a document shows the panes of.

@@ -71,12 +71,12 @@ class RunCache:
 
     Args:
         store: where their documents are.
-        defaults: what to assume where these are silent.
+        habits: what to assume where these are silent.
     """
 
-    def __init__(self, store: Store, *, defaults: ScanDefaults) -> None:
+    def __init__(self, store: Store, *, habits: ScanDefaults) -> None:
         self._store = store
-        self._loader = RunLoader(store, defaults=defaults)
+        self._loader = RunLoader(store, habits=habits)
         self._folds: OrderedDict[str, CachedRun] = OrderedDict()
 
     async def run(self, uid: str) -> Run:

@@ -52,7 +52,7 @@ class RunFollower:
 
     Args:
         store: the documents.
-        defaults: what to assume where they are silent.
+        habits: what to assume where they are silent.
         period_s: shortest time between two updates of a tab.
 
     Attributes:
@@ -66,11 +66,11 @@ class RunFollower:
         condition: whether a Redis that answers stores what is new; read with the reports.
     """
 
-    def __init__(self, store: Store, *, defaults: ScanDefaults | None = None, period_s: float = 0.1) -> None:
+    def __init__(self, store: Store, *, habits: ScanDefaults | None = None, period_s: float = 0.1) -> None:
         self.store = store
-        self.defaults = defaults or ScanDefaults()
-        self._loader = RunLoader(store, defaults=self.defaults)
-        self.past = RunHistory(store, defaults=self.defaults)
+        self.habits = habits or ScanDefaults()
+        self._loader = RunLoader(store, habits=self.habits)
+        self.past = RunHistory(store, habits=self.habits)
         self.runs: dict[str, Run] = {}
         self.newest: str | None = None
         self.summaries: list[dict[str, Any]] = []

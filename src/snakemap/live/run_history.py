@@ -66,12 +66,12 @@ class RunHistory:
 
     Args:
         store: the documents.
-        defaults: what to assume where they are silent.
+        habits: what to assume where they are silent.
     """
 
-    def __init__(self, store: Store, *, defaults: ScanDefaults) -> None:
+    def __init__(self, store: Store, *, habits: ScanDefaults) -> None:
         self.store = store
-        self._loader = RunLoader(store, defaults=defaults, quiet=True)
+        self._loader = RunLoader(store, habits=habits, quiet=True)
         self._chapters: OrderedDict[str, Checkpoints] = OrderedDict()
 
     def forget(self) -> None:

@@ -26,18 +26,18 @@ class RunLoader:
 
     Args:
         store: the documents.
-        defaults: what to assume where they are silent.
+        habits: what to assume where they are silent.
         quiet: whether documents that cannot be used are logged for debugging only, because they have been before.
     """
 
-    def __init__(self, store: Store, *, defaults: ScanDefaults, quiet: bool = False) -> None:
+    def __init__(self, store: Store, *, habits: ScanDefaults, quiet: bool = False) -> None:
         self.store = store
-        self.defaults = defaults
+        self.habits = habits
         self.quiet = quiet
 
     def begin(self, start: Entry) -> Run:
         """Return the run of a start document."""
-        run = Run(start.doc, defaults=self.defaults)
+        run = Run(start.doc, defaults=self.habits)
         run.apply(start.document, cursor=start.cursor)
         return run
 

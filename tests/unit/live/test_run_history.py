@@ -70,7 +70,7 @@ def alike(run: Run, other: Run) -> bool:
 
 
 def past_of(store: FakeStore) -> RunHistory:
-    return RunHistory(store, defaults=ScanDefaults())  # type: ignore[arg-type]
+    return RunHistory(store, habits=ScanDefaults())  # type: ignore[arg-type]
 
 
 @examples(60)
