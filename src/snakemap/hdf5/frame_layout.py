@@ -1,7 +1,8 @@
-"""What the dimensions of a dataset mean: how many of its rows make a point, and where the colors of a frame are.
+"""The meaning of the dimensions of a dataset: rows per point, and the position of colors.
 
-Descriptors do not tell it beyond doubt. ``[3, 128, 96]`` is a frame of three colors in one file, and three frames of
-one color in another; the dataset's own dimensions decide.
+Descriptors are ambiguous: ``[3, 128, 96]`` is one frame of three colors, or three frames of one color. The dimensions
+    of
+the dataset decide.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ COLORS = 3
 
 @dataclass(frozen=True, slots=True)
 class FrameLayout:
-    """What a stack of frames looks like in its file.
+    """The layout of a stack of frames in its file.
 
     Attributes:
         rows_per_point: rows of the dataset that make one point.
         frame_shape: rows and columns of a frame in detector pixels.
-        colors: where a row has its colors: none; before the pixels, as (3, h, w); after them, as (h, w, 3). With
+        colors: position of colors in a row: none; ``"first"``, as (3, h, w); ``"last"``, as (h, w, 3). With
             ``"planes"`` a row holds several frames, as (frames, h, w). With ``"spectra"`` there are no frames: all
-            values of a point are summed, and ``frame_shape`` is spectra a point and values in each.
+            values of a point are summed, and ``frame_shape`` is spectra per point and values in each.
     """
 
     rows_per_point: int
@@ -42,23 +43,23 @@ def layout_of(
     point_shape: Sequence[int] = (),
     frame_shape: tuple[int, int] | None = None,
 ) -> FrameLayout:
-    """The layout of a dataset.
+    """Return the layout of a dataset.
 
     Args:
-        shape: of the dataset, a frame or more a row.
-        frames_per_point: as the descriptor has it.
-        point_shape: shape of one point's data, as the descriptor has it; empty when it does not tell.
-        frame_shape: rows and columns that were promised; they decide where colors could be first or last.
+        shape: of the dataset; a row holds one frame or more.
+        frames_per_point: from the descriptor.
+        point_shape: shape of one point's data from the descriptor; empty if unknown.
+        frame_shape: expected rows and columns; they decide if colors could be first or last.
 
-    Raises:
-        FrameError: when that is no stack of frames.
+        Raises:
+            FrameError: if that is no stack of frames.
 
     >>> layout_of((20, 128, 96), frames_per_point=4, point_shape=(4, 128, 96))
-    Layout(rows_per_point=4, frame_shape=(128, 96), colors='')
+    FrameLayout(rows_per_point=4, frame_shape=(128, 96), colors='')
     >>> layout_of((5, 3, 128, 96), frames_per_point=3, point_shape=(3, 128, 96))
-    Layout(rows_per_point=1, frame_shape=(128, 96), colors='first')
+    FrameLayout(rows_per_point=1, frame_shape=(128, 96), colors='first')
     >>> layout_of((5, 128, 96, 3), frames_per_point=2, point_shape=(2, 128, 96, 3))
-    Layout(rows_per_point=2, frame_shape=(128, 96), colors='last')
+    FrameLayout(rows_per_point=2, frame_shape=(128, 96), colors='last')
     """
     if shape is None or len(shape) not in (3, 4) or 0 in shape[1:]:
         raise FrameError(f"no stack of frames (frames, rows, columns): its shape is {shape and tuple(shape)}")
@@ -76,7 +77,7 @@ def layout_of(
 
 
 def scalar_rows(shape: Sequence[int], *, frames_per_point: int, point_shape: Sequence[int] = ()) -> int:
-    """Rows of a dataset of scalars that make one point: one where a row holds all of a point's values.
+    """Return the rows per point of a dataset of scalars: one if a row holds all values of a point.
 
     >>> scalar_rows((20,), frames_per_point=4), scalar_rows((5, 4), frames_per_point=4)
     (4, 1)
@@ -91,17 +92,17 @@ def scalar_rows(shape: Sequence[int], *, frames_per_point: int, point_shape: Seq
 
 
 def spectra_layout(shape: Sequence[int], *, point_shape: Sequence[int] = ()) -> FrameLayout:
-    """The layout of a dataset of spectra: one or several rows a point.
+    """Return the layout of a dataset of spectra: one or several rows per point.
 
     Args:
         shape: of the dataset.
-        point_shape: shape of one point's data, as the descriptor has it; empty when it does not tell.
+        point_shape: shape of one point's data from the descriptor; empty if unknown.
 
     Raises:
-        FrameError: when its rows are not the spectra that were promised.
+        FrameError: if its rows are not the expected spectra.
 
     >>> spectra_layout((8, 16), point_shape=(2, 16))
-    Layout(rows_per_point=2, frame_shape=(2, 16), colors='spectra')
+    FrameLayout(rows_per_point=2, frame_shape=(2, 16), colors='spectra')
     >>> spectra_layout((4, 2, 16), point_shape=(2, 16)).rows_per_point, spectra_layout((4, 32)).frame_shape
     (1, (1, 32))
     """

@@ -1,18 +1,19 @@
-"""Reads the frames of HDF5 files and sums their ROIs, in a process of its own that may crash, hang or be killed.
+"""Read the frames of HDF5 files and sum their ROIs, in another process.
 
-A bad file can crash HDF5 or send it round in circles for ever, so nothing of HDF5 is loaded here. Another process reads
-(:mod:`snakemap.hdf5.child`); it is given so many seconds and so much memory, and replaced when it does not answer.
+A bad file can crash HDF5 or make it loop for ever, so HDF5 is not loaded here. The reader process
+(:mod:`snakemap.hdf5.child`) has limits of time and memory, and is replaced if it does not answer.
 
-What an error means:
+Errors:
 
-- ``FileNotReady``: no such file, dataset, or frame yet; locked; or there is something wrong with it that a file in the
-  making may have (it is empty or cannot be opened, and somebody wrote to it within the last minute). Try again.
-- ``FileBroken``: no HDF5 file, or one that cannot be read and that nobody is writing to; deleted or cut short since it
-  was last read (told once: after that it is what it is now); frames that HDF5 cannot unpack; or whatever
-  ended the reader.
+- ``FileNotReady``: no such file, dataset, or frame yet; locked; or a fault that a file in the making may have (it is
+empty
+  or cannot be opened, and was written within the last minute). Try again.
+- ``FileBroken``: no HDF5 file, or an unreadable one without a writer; deleted or truncated since it was last read
+(reported
+  once); frames that HDF5 cannot unpack; or the reader process ended.
 - ``FileReplaced``: the file is not the one that was read before.
-- ``FileRefused``: the file, or something that it links to or draws on, is not in the data root.
-- ``FrameError``: there is no stack of frames (frames, rows, columns) of the promised shape that can be summed, or no
+- ``FileRefused``: the file, or one that it links to or maps, is not in the data root.
+- ``FrameError``: there is no stack of frames (frames, rows, columns) of the expected shape that can be summed, or no
   column of numbers.
 - ``RoiError``: an ROI reaches beyond the frame.
 """
@@ -47,19 +48,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
-    """Points whose frames are to be summed: consecutive rows of one dataset.
+    """Points whose frames are summed: consecutive rows of one dataset.
 
     Attributes:
-        uri: as documents carry it, like ``file://localhost/data/scan.h5``.
+        uri: from the documents, like ``file://localhost/data/scan.h5``.
         dataset: path in the file, like ``/entry/data/data``.
         start: first point in the dataset, from 0 on.
         stop: the point after the last one.
         frames_per_point: point i owns the frames from ``i * frames_per_point`` on.
         rois: rectangles ``(y0, y1, x0, x1)`` in detector pixels, half open.
-        frame_shape: rows and columns that a frame must have; None: whatever it has.
-        point_shape: shape of one point's data, as its descriptor has it; empty when it does not tell.
+        frame_shape: required rows and columns of a frame; None for any.
+        point_shape: shape of one point's data from its descriptor; empty if unknown.
         columns: points in one row of a dataset (rows, columns, height, width); 0: a row is a point, or a part of one.
-        preview: whether the last frame is wanted, too.
+        preview: whether to return the last frame, too.
     """
 
     uri: str
@@ -80,13 +81,13 @@ class FrameBatch:
 
 @dataclass(frozen=True, slots=True)
 class FileFingerprint:
-    """How a file is recognized.
+    """The identity of a file.
 
     Attributes:
-        name: of file and dataset, as messages have it.
-        inode: of the file; the same on all machines that share a disk, other than the device. 0: any.
+        name: of file and dataset, as in messages.
+        inode: of the file; unlike the device, the same on all machines that share a disk. 0: any.
         address: of the dataset in it.
-        checksum: of the first bytes of its first row; 0 where these may change.
+        checksum: of the first bytes of its first row; 0 if these may change.
     """
 
     name: str
@@ -95,24 +96,24 @@ class FileFingerprint:
     checksum: int
 
     def fits(self, other: FileFingerprint) -> bool:
-        """Whether it may be the same file."""
+        """Return whether it may be the same file."""
         same = self.address == other.address and (self.inode == other.inode or 0 in (self.inode, other.inode))
         return same and (not self.checksum or not other.checksum or self.checksum == other.checksum)
 
 
 @dataclass(frozen=True, slots=True)
 class FrameSums:
-    """What became of a batch.
+    """The result of a batch.
 
     Attributes:
         sums: (points, ROIs + 1): each ROI in order, then the total; uint64, int64 for signed frames, or float64.
         length: rows in the dataset now.
-        frame: the last frame of the batch, shrunk to at most 512 rows and columns, when it was wanted: (rows, columns),
-            or (rows, columns, 3).
-        identity: device and inode of the file; another one in the same run means that the file was replaced.
-        size_bytes: of the frames that were read, unpacked.
-        rounded: whether sums of whole numbers did not fit into 64 bits, and are float64.
-        gaps: pixels of a frame that no source ever has, which are left out of the sums.
+        frame: the last frame of the batch if requested, shrunk to at most 512 rows and columns: (rows, columns), or
+            (rows, columns, 3).
+        identity: device and inode of the file; a change within a run means that the file was replaced.
+        size_bytes: of the frames read, unpacked.
+        rounded: whether integer sums did not fit into 64 bits and are float64.
+        gaps: pixels of a frame that no source has; they are left out of the sums.
     """
 
     sums: npt.NDArray[np.uint64] | npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -125,29 +126,29 @@ class FrameSums:
 
 
 class FrameReader(ReaderProcess):
-    """Reads frames in another process, one request after the other; several may wait for their turn.
+    """Read frames in another process, one request after the other; several callers may wait.
 
     Args:
-        root: the data root; nothing outside it is ever read.
-        path_map: pairs of the writer's prefix and ours.
+        root: the data root; nothing outside it is read.
+        path_map: pairs of the writer's prefix and the local one.
         locking: whether HDF5 locks the files that it reads.
-        time_limit_s: seconds that one request may take; long batches are read in several.
-        memory_limit_bytes: address space of the reading process.
+        time_limit_s: of one request; long batches are read in several.
+            memory_limit_bytes: address space of the reader process.
 
-    Attributes:
-        marks: of the files that frames or numbers were last read of.
+        Attributes:
+            marks: fingerprints of the files last read.
     """
 
     marks: tuple[FileFingerprint, ...] = ()
 
     async def reduce(self, batch: FrameBatch) -> FrameSums:
-        """Sums the frames of some points.
+        """Return the sums of the frames of a batch.
 
         Raises:
-            FileNotReady: the file, the dataset or a frame is not there yet, or is being made.
+            FileNotReady: the file, the dataset or a frame is not there yet, or is being written.
             FileRefused: it is not in the data root.
             FileBroken: it cannot be read, or it crashed or hung the reader.
-            FrameError: frames of another shape, or that cannot be summed.
+            FrameError: the frames have another shape, or cannot be summed.
             RoiError: an ROI reaches beyond the frame.
         """
         paths = self._paths(batch.uri)
@@ -166,10 +167,11 @@ class FrameReader(ReaderProcess):
         return dataclasses.replace(parts[-1], sums=sums, size_bytes=read, rounded=rounded)
 
     async def scalars(self, batch: FrameBatch) -> npt.NDArray[np.float64]:
-        """Numbers (points,) of some points, from a dataset that holds one a point, or several to be summed.
+        """Return scalars (points,) from a dataset with one for each point, or several to be summed.
 
-        ROIs, frame shape and preview of the batch mean nothing here. NaN stays NaN; whole numbers beyond 2**53 are
-        rounded. Raises as :meth:`reduce` does.
+        ROIs, frame shape and preview of the batch are ignored. NaN stays NaN; integers beyond 2**53 are rounded. Raises
+        as
+        :meth:`reduce` does.
         """
         paths = self._paths(batch.uri)
         parts: list[npt.NDArray[np.float64]] = []
@@ -183,10 +185,11 @@ class FrameReader(ReaderProcess):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     async def written(self, batch: FrameBatch) -> npt.NDArray[np.bool_]:
-        """Which points (points,) of a dataset were written for certain, as their own chunks show.
+        """Return which points (points,) of a dataset are certainly written, as their own chunks show.
 
-        Storage that is allotted at once proves nothing. Points beyond the end of the dataset were not written. ROIs and
-        preview of the batch mean nothing here. Raises as :meth:`reduce` does.
+        Storage that is allocated at once proves nothing. Points beyond the end of the dataset are not written. ROIs and
+        preview of
+        the batch are ignored. Raises as :meth:`reduce` does.
         """
         paths = self._paths(batch.uri)
         parts: list[npt.NDArray[np.bool_]] = []
@@ -198,21 +201,22 @@ class FrameReader(ReaderProcess):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     async def length(self, uri: str, dataset: str) -> int:
-        """Rows in a dataset now, of whatever it holds; raises as :meth:`reduce` does."""
+        """Return the current rows of any dataset; raises as :meth:`reduce` does."""
         return (await self.size(uri, dataset))[0]
 
     async def size(self, uri: str, dataset: str) -> tuple[int, ...]:
-        """Shape of a dataset now, of whatever it holds; raises as :meth:`reduce` does."""
+        """Return the current shape of any dataset; raises as :meth:`reduce` does."""
         paths = self._paths(uri)
         return await self._ask(_request("size", FrameBatch(uri, dataset, 0, 1), paths, 0), _shape)
 
     async def shape(self, uri: str, dataset: str) -> tuple[int, ...]:
-        """Shape of a stack of frames now: frames, rows and columns, or with colors; raises as :meth:`reduce` does."""
+        """Return the current shape of a stack of frames: frames, rows and columns, or with colors; raises as
+        :meth:`reduce`."""
         paths = self._paths(uri)
         return await self._ask(_request("shape", FrameBatch(uri, dataset, 0, 1), paths, 0), _shape)
 
     def _paths(self, uri: str) -> list[str]:
-        """Where the file may be, in the order in which it is looked for."""
+        """Return the possible paths of the file, in the order to try."""
         return [str(path) for path in local_paths(uri, self.path_map)]
 
 
@@ -243,16 +247,16 @@ def _shape(header: dict[str, Any], _payload: bytearray) -> tuple[int, ...]:
 def _marked(
     read: Callable[[dict[str, Any], bytearray], T], header: dict[str, Any], payload: bytearray
 ) -> tuple[T, tuple[FileFingerprint, ...]]:
-    """What an answer holds, and the files that it is from; raises as :func:`_reduced`."""
-    told = header.get("marks", [])
+    """Return the content of an answer and the files it is from; raises as :func:`_reduced`."""
+    marks = header.get("marks", [])
     marks = (
-        FileFingerprint(str(name)[:NAME_MAX], *(int(value) for value in values)) for name, *values in told[:MARKS_MAX]
+        FileFingerprint(str(name)[:NAME_MAX], *(int(value) for value in values)) for name, *values in marks[:MARKS_MAX]
     )
     return read(header, payload), tuple(marks)
 
 
 def _marks(header: dict[str, Any], payload: bytearray, *, points_max: int) -> npt.NDArray[np.bool_]:
-    """Whether points were written, of an answer; raises as :func:`_reduced`."""
+    """Return from an answer whether points are written; raises as :func:`_reduced`."""
     points = int(header["points"])
     if not 1 <= points <= points_max or len(payload) != points:
         raise ValueError(f"{points} points in {len(payload):,} bytes")
@@ -260,7 +264,7 @@ def _marks(header: dict[str, Any], payload: bytearray, *, points_max: int) -> np
 
 
 def _values(header: dict[str, Any], payload: bytearray, *, points_max: int) -> npt.NDArray[np.float64]:
-    """Scalars of an answer, after a look at every part of it; raises as :func:`_reduced`."""
+    """Return the scalars of an answer, validated; raises as :func:`_reduced`."""
     points = int(header["points"])
     if not 1 <= points <= points_max or len(payload) != 8 * points:
         raise ValueError(f"{points} points in {len(payload):,} bytes")
@@ -268,10 +272,10 @@ def _values(header: dict[str, Any], payload: bytearray, *, points_max: int) -> n
 
 
 def _reduced(header: dict[str, Any], payload: bytearray, *, rois: int, points_max: int) -> FrameSums:
-    """An answer as it may be used, after a look at every part of it: a bad file may have taken the reader over.
+    """Return the sums of an answer, validated: a bad file may have corrupted the reader.
 
     Raises:
-        ValueError, TypeError, LookupError: when it makes no sense.
+        ValueError, TypeError, LookupError: if it is invalid.
     """
     points, columns = int(header["points"]), rois + 1
     if not 1 <= points <= points_max or header["dtype"] not in SUMS_DTYPES:

@@ -1,9 +1,10 @@
-"""Looks round in HDF5 files: what is in them, what is told of it, and values a slice at a time.
+"""Inspect HDF5 files: members, metadata, and slices of values.
 
-All of it is read by processes that may crash, hang or be killed (:mod:`snakemap.hdf5.reader_process`), as nobody
-vouches for the files; there is more than one, so that a file that hangs one of them keeps nobody else waiting. They
-raise what :mod:`snakemap.hdf5.frame_reader` explains: ``FileNotReady``, ``FileRefused``, ``FileBroken``, and
-``FrameError`` for what cannot be read as it was asked for.
+Files are untrusted, so reader processes (:mod:`snakemap.hdf5.reader_process`) open them; there are several, so that a
+file
+that hangs one of them does not block the others. Errors are those of :mod:`snakemap.hdf5.frame_reader`, with
+``FrameError``
+for a request that the file cannot satisfy.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.errors import FrameError
-from snakemap.hdf5.protocol import LOOK_PAYLOAD_MAX, GroveRequest, InspectRequest
+from snakemap.hdf5.protocol import INSPECT_PAYLOAD_MAX, H5groveRequest, InspectRequest
 from snakemap.hdf5.reader_process import ReaderProcess
 
 __all__ = ["Block", "FileInspector", "Selection"]
 
 Selection = Sequence[int | Sequence[int]]
-"""For each dimension of a dataset a number, or start, stop and step; dimensions left out are taken whole."""
+"""For each dimension of a dataset an index, or start, stop and step; missing dimensions are selected whole."""
 
 PROCESSES = 2
 TIME_LIMIT_S = 5.0
@@ -44,8 +45,8 @@ class Block:
     """Values of a dataset.
 
     Attributes:
-        values: an array of numbers, or nested lists of what JSON can hold.
-        of: the shape of the whole dataset now.
+        values: an array of numbers, or nested lists of JSON values.
+        of: the current shape of the whole dataset.
     """
 
     values: Any
@@ -53,33 +54,33 @@ class Block:
 
 
 class _InspectorProcess(ReaderProcess):
-    """One process that looks round."""
+    """One inspecting process."""
 
-    payload_max = LOOK_PAYLOAD_MAX
+    payload_max = INSPECT_PAYLOAD_MAX
 
     async def json(self, request: InspectRequest) -> dict[str, Any]:
-        """An answer in JSON."""
-        return await self._ask(request, _told)
+        """Return an answer in JSON."""
+        return await self._ask(request, _json_object)
 
     async def block(self, request: InspectRequest) -> Block:
-        """An answer of values."""
+        """Return an answer of values."""
         return await self._ask(request, _block)
 
-    async def raw(self, request: GroveRequest) -> bytearray:
-        """An answer that is handed on as it is."""
+    async def raw(self, request: H5groveRequest) -> bytearray:
+        """Return the payload of an answer unchanged."""
         return await self._ask(request, _untouched)
 
 
 class FileInspector:
-    """Looks round in the files of the data root; one serves a whole process with all its tabs.
+    """Inspect the files of the data root; one instance serves all tabs of a process.
 
     Args:
-        root: the data root; nothing outside it is ever read.
-        path_map: pairs of the writer's prefix and ours.
+        root: the data root; nothing outside it is read.
+        path_map: pairs of the writer's prefix and the local one.
         locking: whether HDF5 locks the files that it reads.
-        time_limit_s: seconds that one request may take.
-        memory_limit_bytes: address space of each reading process.
-        processes: how many there may be; they are started when first needed.
+        time_limit_s: of one request.
+        memory_limit_bytes: address space of each reader process.
+        processes: maximum number; they are started when first needed.
     """
 
     def __init__(
@@ -109,35 +110,35 @@ class FileInspector:
 
     @property
     def launches(self) -> int:
-        """How often a process was started."""
+        """Number of process starts."""
         return sum(looker.launches for looker in self._all)
 
     @property
     def pids(self) -> list[int]:
-        """The processes that read now."""
+        """Ids of the running processes."""
         return [looker.pid for looker in self._all if looker.pid is not None]
 
     @property
     def replaced(self) -> int:
-        """How often a process had to be replaced, because a file crashed it or held it up."""
+        """Number of processes replaced because a file crashed or hung them."""
         return sum(max(looker.launches - 1, 0) for looker in self._all)
 
     async def close(self) -> None:
-        """Ends the processes."""
+        """End the processes."""
         for looker in self._all:
             await looker.close()
 
     async def members(
         self, path: str, node: str = "/", *, offset: int = 0, count: int = 200, search: str = ""
     ) -> dict[str, Any]:
-        """Members of a group, in the order of their names.
+        """Return members of a group, in the order of their names.
 
         Args:
             path: of the file in the data root.
             node: of the group in the file.
-            offset: members to leave out.
-            count: members to tell at most; fewer come when it takes too long, so go on where it ended.
-            search: what their names must hold, whatever the case.
+            offset: members to skip.
+            count: maximum members; fewer are returned if it takes too long: continue after the last one.
+            search: text in their names, ignoring case.
 
         Returns:
             ``total``, ``found``, ``offset``, ``live``, ``file``, and ``members``: ``name``, ``link`` (hard, soft,
@@ -148,7 +149,7 @@ class FileInspector:
         return await self._json({**request, "search": search[:NAME_MAX]})
 
     async def find(self, path: str, search: str, *, count: int = 200) -> dict[str, Any]:
-        """Paths whose last name holds a text: ``paths``, and whether there are ``more``."""
+        """Return ``paths`` whose last name contains a text, and whether there are ``more``."""
         return await self._json({"ask": "find", "path": path, "node": "/", "search": search[:NAME_MAX], "count": count})
 
     async def about(self, path: str, node: str = "/") -> dict[str, Any]:
@@ -156,13 +157,13 @@ class FileInspector:
         return await self._json({"ask": "about", "path": path, "node": node})
 
     async def read(self, path: str, node: str, selection: Selection = (), *, most: int = 1_000_000) -> Block:
-        """Values of a dataset.
+        """Return values of a dataset.
 
         Args:
             path: of the file in the data root.
             node: of the dataset in the file.
-            selection: which; dimensions with a number fall away.
-            most: values to read at most; more are a ``FrameError``.
+            selection: of the values; dimensions with an index are dropped.
+            most: maximum number of values; more are a ``FrameError``.
         """
         asked = [int(one) if isinstance(one, int | np.integer) else [int(part) for part in one] for one in selection]
         if any(isinstance(one, list) and len(one) != 3 for one in asked):
@@ -171,14 +172,14 @@ class FileInspector:
         async with self._lent(request) as looker:
             return await looker.block(request)
 
-    async def grove(self, request: GroveRequest) -> bytearray:
-        """What h5grove would answer, in the form that was asked for.
+    async def h5grove(self, request: H5groveRequest) -> bytearray:
+        """Return h5grove's answer in the requested format.
 
         Raises:
             NotThere: no such file, or nothing of that name in it.
-            WrongKind: it is of another kind, or its values cannot be put into that form.
-            SelectionError: the selection is none, or does not fit.
-            TooLarge: it is more than is answered at one time.
+            WrongKind: it is of another kind, or its values do not fit that format.
+            SelectionError: the selection is invalid, or does not fit.
+            TooLarge: it exceeds the size limit of an answer.
         """
         async with self._lent(request) as looker:
             return await looker.raw(request)
@@ -188,22 +189,22 @@ class FileInspector:
             return await looker.json(request)
 
     @asynccontextmanager
-    async def _lent(self, request: GroveRequest | InspectRequest) -> AsyncIterator[_InspectorProcess]:
+    async def _lent(self, request: H5groveRequest | InspectRequest) -> AsyncIterator[_InspectorProcess]:
         if len(request["path"]) > NAME_MAX or len(request["node"]) > NAME_MAX:
             raise FrameError("this name is too long for a file, or for anything in it")
         async with self._places:
-            looker = self._free.pop()  # the one that was used last has its files open
+            process = self._free.pop()  # the one used last has its files open
             try:
-                yield looker
+                yield process
             finally:
-                self._free.append(looker)
+                self._free.append(process)
 
 
-def _told(header: dict[str, Any], payload: bytearray) -> dict[str, Any]:
-    told = json.loads(payload)
-    if not header.get("json") or not isinstance(told, dict):
+def _json_object(header: dict[str, Any], payload: bytearray) -> dict[str, Any]:
+    value = json.loads(payload)
+    if not header.get("json") or not isinstance(value, dict):
         raise TypeError("an answer that is no object")
-    return told
+    return value
 
 
 def _untouched(header: dict[str, Any], payload: bytearray) -> bytearray:
@@ -211,7 +212,7 @@ def _untouched(header: dict[str, Any], payload: bytearray) -> bytearray:
 
 
 def _block(header: dict[str, Any], payload: bytearray) -> Block:
-    """Values, after a look at every part of the answer: a bad file may have taken the reader over."""
+    """Return the values of an answer, validated: a bad file may have corrupted the reader."""
     of, shape = (tuple(int(size) for size in header[name]) for name in ("of", "shape"))
     if min((*of, *shape, 0)) < 0 or len(of) > RANK_MAX:
         raise ValueError(f"values {shape} of {of}")

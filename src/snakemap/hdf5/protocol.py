@@ -1,9 +1,10 @@
-"""What a process and its HDF5 reader say to each other: a header in JSON and raw bytes, never a pickle.
+"""The messages between a process and its HDF5 reader: a header in JSON and raw bytes, never a pickle.
 
-A message is two lengths (4 bytes each, little-endian), that of the header and that of the payload, then both of them.
-The first message, from the parent, holds what the reader is to know for good (:class:`ReaderConfig`); the reader
-answers it with ``{"ready": true, ...}``. After that every request has one answer, ``{"error": code, "message": ...}``
-among them.
+A message is two lengths (4 bytes each, little-endian) of header and payload, then both of them. The first message, from
+the
+parent, is the :class:`ReaderConfig`; the reader answers ``{"ready": true, ...}``. Then every request has one answer,
+which
+may be ``{"error": code, "message": ...}``.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from snakemap.errors import (
 __all__ = [
     "ERRORS",
     "HEADER_MAX",
+    "INSPECT_PAYLOAD_MAX",
     "LENGTHS",
-    "LOOK_PAYLOAD_MAX",
     "PAYLOAD_MAX",
     "FrameRequest",
-    "GroveRequest",
+    "H5groveRequest",
     "InspectRequest",
     "ReaderConfig",
 ]
@@ -42,10 +43,10 @@ __all__ = [
 LENGTHS = struct.Struct("<II")
 HEADER_MAX = 64 * 1024
 PAYLOAD_MAX = 16 * 1024 * 1024
-"""Bytes of sums and frames in one answer; more is taken for a reader gone mad."""
+"""Maximum bytes of sums and frames in one answer; more means a corrupt reader."""
 
-LOOK_PAYLOAD_MAX = 64 * 1024 * 1024
-"""Bytes of values in one answer to who looks round in files."""
+INSPECT_PAYLOAD_MAX = 64 * 1024 * 1024
+"""Maximum bytes of values in one answer to an inspector."""
 
 ERRORS: dict[str, type[SnakemapError]] = {
     error.code: error
@@ -62,22 +63,22 @@ ERRORS: dict[str, type[SnakemapError]] = {
         WrongKind,
     )
 }
-ERRORS[FileMissing.code] = FileNotReady  # a reader of frames waits for a file that is not there yet
-"""What a reader may answer instead, by code."""
+ERRORS[FileMissing.code] = FileNotReady  # a frame reader waits for a missing file
+"""Errors of a reader, by code."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReaderConfig:
-    """What a reader is told once, when it starts.
+    """The configuration of a reader, sent when it starts.
 
     Attributes:
         root: the data root, absolute.
-        path_map: pairs of the writer's prefix and ours, for links in files.
+        path_map: pairs of the writer's prefix and the local one, for links in files.
         locking: whether HDF5 locks the files that it reads.
-        time_limit_s: seconds that a request may take.
-        memory_limit_bytes: address space that the reader may use.
-        sums: whether it is to sum frames, and gets ready for it.
-        nice: how far it stands back behind other processes, from 0 to 19.
+        time_limit_s: of one request.
+        memory_limit_bytes: maximum address space.
+        sums: whether it sums frames, and compiles for it at start.
+        nice: niceness, 0 to 19.
     """
 
     root: str
@@ -90,15 +91,15 @@ class ReaderConfig:
 
 
 class FrameRequest(TypedDict):
-    """One request; the ask is one of five words.
+    """A request of a frame reader; ``ask`` is one of five.
 
     - ``"reduce"``: sums of frames;
-    - ``"scalars"``: numbers, one a point, for which ROIs and frames mean nothing;
-    - ``"written"``: for each point whether it was written for certain, as its own chunks show;
+    - ``"scalars"``: one number for each point; ROIs and frames are ignored;
+    - ``"written"``: for each point whether it is certainly written, as its own chunks show;
     - ``"shape"``: of a stack of frames, by path and dataset alone;
-    - ``"size"``: the shape of any dataset, in the same way.
+    - ``"size"``: the shape of any dataset, likewise.
 
-    A file that is not at ``path`` is read at the first of ``instead`` where one is.
+    If there is no file at ``path``, the first existing one of ``instead`` is read.
     """
 
     ask: str
@@ -116,12 +117,12 @@ class FrameRequest(TypedDict):
 
 
 class InspectRequest(TypedDict):
-    """A request of somebody who looks round in a file; the ask is one of four words.
+    """A request of an inspector; ``ask`` is one of four.
 
-    - ``"members"``: of a group, some of them (``offset``, ``count``) or those whose names hold ``search``;
-    - ``"find"``: everything below the root whose name holds ``search``;
-    - ``"about"``: all that is known of a node, without its values;
-    - ``"slice"``: values of a dataset: for each dimension a number, or start, stop and step; ``most`` at one time.
+    - ``"members"``: of a group, by ``offset`` and ``count``, or with ``search`` in their names;
+    - ``"find"``: everything below the root with ``search`` in its name;
+    - ``"about"``: metadata of a node;
+    - ``"slice"``: values of a dataset: for each dimension an index, or start, stop and step; ``most`` at one time.
     """
 
     ask: str
@@ -134,16 +135,16 @@ class InspectRequest(TypedDict):
     most: NotRequired[int]
 
 
-class GroveRequest(TypedDict):
-    """What h5grove would be asked, and is answered as h5grove does; the ask is one of five words.
+class H5groveRequest(TypedDict):
+    """A request in the form of h5grove; ``ask`` is one of five.
 
-    - ``"grove meta"``: of a node, a group's members among it;
+    - ``"grove meta"``: of a node, with the members of a group;
     - ``"grove attr"``: values of attributes, all or some (``attr_keys``);
     - ``"grove data"``: values of a dataset (``selection``, ``flatten``, ``dtype``, ``format``);
     - ``"grove stats"``: of a dataset (``selection``);
     - ``"grove paths"``: of everything below a group.
 
-    ``resolve_links`` is a word of h5grove's: none, only_valid, all.
+    ``resolve_links`` is h5grove's: none, only_valid, all.
     """
 
     ask: str

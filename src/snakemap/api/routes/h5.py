@@ -23,7 +23,7 @@ from snakemap.api.large_response import LargeResponse, PendingBytes
 from snakemap.api.models import ErrorDetail, ErrorModel, Tag
 from snakemap.errors import SnakemapError, TooBusy
 from snakemap.hdf5.inspector import FileInspector
-from snakemap.hdf5.protocol import GroveRequest
+from snakemap.hdf5.protocol import H5groveRequest
 from snakemap.settings import Settings
 
 __all__ = ["H5Service", "h5"]
@@ -86,7 +86,7 @@ class H5Service:
         self.waiting = 0
         self.pending = PendingBytes()
 
-    async def answer(self, request: GroveRequest, form: H5Format = H5Format.JSON) -> Response:
+    async def answer(self, request: H5groveRequest, form: H5Format = H5Format.JSON) -> Response:
         """Return h5grove's answer to a request.
 
         Raises:
@@ -96,7 +96,7 @@ class H5Service:
             raise TooBusy("too many requests wait for the reader processes; try again in a moment")
         self.waiting += 1
         try:
-            body = await self.inspector.grove(request)
+            body = await self.inspector.h5grove(request)
         finally:
             self.waiting -= 1
         self.pending.check(len(body))
@@ -245,7 +245,7 @@ async def grove_data(
     selection: Part = None,
 ) -> Response:
     """Values of a dataset, or of a part of it; at most 64 MiB, or a million as text."""
-    request: GroveRequest = {"ask": "grove data", "path": file, "node": path, "selection": selection}
+    request: H5groveRequest = {"ask": "grove data", "path": file, "node": path, "selection": selection}
     return await service.answer({**request, "dtype": dtype, "format": form.value, "flatten": flatten}, form)
 
 

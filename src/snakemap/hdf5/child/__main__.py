@@ -1,7 +1,8 @@
-"""The process that reads HDF5 files; it may crash, hang or be killed, and is replaced then.
+"""The reader process of HDF5 files; its parent replaces it if it crashes or hangs.
 
-Started as ``python -m snakemap.hdf5.child FD``, with a socket to its parent. Before it looks at the first file it gives
-up what it does not need: memory beyond a limit, files outside the data root, writing, the network.
+Started as ``python -m snakemap.hdf5.child FD``, with a socket to its parent. Before it opens the first file it drops
+what it
+does not need: memory beyond a limit, files outside the data root, writing, the network.
 """
 
 from __future__ import annotations
@@ -43,23 +44,23 @@ from snakemap.hdf5.child.slices import read_slice
 from snakemap.hdf5.child.tree import about, find_names, members
 from snakemap.hdf5.child.virtual_mapping import Gaps
 from snakemap.hdf5.frame_layout import FrameLayout, scalar_rows
-from snakemap.hdf5.protocol import LENGTHS, PAYLOAD_MAX, FrameRequest, GroveRequest, InspectRequest, ReaderConfig
+from snakemap.hdf5.protocol import LENGTHS, PAYLOAD_MAX, FrameRequest, H5groveRequest, InspectRequest, ReaderConfig
 
 __all__ = ["FileReader", "main"]
 
 IDLE_S = 60.0
-"""Files are let go when nobody asks for so long: an open file keeps a disk busy, and deleted files on it."""
+"""Files are closed after this time without requests: an open file keeps a disk busy, and deleted files on it."""
 
 
 PREVIEW_BYTES_MAX = 512 * 512 * 3 * 8
 
 
 SCALARS_MAX = 500_000
-"""Points whose scalars are read at one time."""
+"""Points whose scalars are read at once."""
 
 
 WRITTEN_MAX = 100_000
-"""Points that are looked up at one time."""
+"""Points that are checked at once."""
 
 
 FILES_OPEN_MAX = 4096
@@ -72,54 +73,54 @@ FRAME_RANK = 2
 """Dimensions of a frame without colors."""
 
 
-LOOKS = {"members": members, "find": find_names, "about": about, "slice": read_slice, **GROVE}
-"""What somebody may ask who looks round in a file."""
+INSPECTIONS = {"members": members, "find": find_names, "about": about, "slice": read_slice, **GROVE}
+"""Functions by the ``ask`` of an inspector."""
 
 
 class FileReader:
-    """Answers requests, one after the other.
+    """Answer requests, one after the other.
 
     Args:
-        terms: what it was told when it started.
-        confine: whether the process is given up to the data root with the first request, for ever.
+        config: from the parent.
+        confine: whether to confine the process to the data root at the first request, permanently.
     """
 
-    def __init__(self, terms: ReaderConfig, *, confine: bool = True) -> None:
-        self.terms = terms
-        self.root = DataRoot(Path(terms.root))
-        self.files = OpenFiles(self.root, path_map=terms.path_map, locking=terms.locking)
+    def __init__(self, config: ReaderConfig, *, confine: bool = True) -> None:
+        self.config = config
+        self.root = DataRoot(Path(config.root))
+        self.files = OpenFiles(self.root, path_map=config.path_map, locking=config.locking)
         self.confined: bool | None = None if confine else False
 
     def close(self) -> None:
-        """Lets all files go."""
+        """Close all files."""
         self.files.close()
         self.root.close()
 
-    def answer(self, request: FrameRequest | GroveRequest | InspectRequest) -> tuple[dict[str, Any], bytes]:
-        """The header and the payload of the answer to a request, an error among them."""
+    def answer(self, request: FrameRequest | H5groveRequest | InspectRequest) -> tuple[dict[str, Any], bytes]:
+        """Return the header and the payload of the answer to a request, also for errors."""
         try:
             self._confine()
             self.files.begin()
             return self._asked(request)
         except (FileReplaced, FileDeleted) as error:
-            if request["ask"] in LOOKS:  # who only looks round has nothing that does not hold any more
+            if request["ask"] in INSPECTIONS:  # an inspector keeps no state of the file
                 return self.answer(request)
             return {"error": error.code, "message": str(error)}, b""
         except SnakemapError as error:
             return {"error": error.code, "message": str(error), "ready": error.ready}, b""
         except MemoryError:
-            message = f"{shown(request['path'])} needs more memory than {self.terms.memory_limit_bytes / 1e9:,.1f} GB"
+            message = f"{shown(request['path'])} needs more memory than {self.config.memory_limit_bytes / 1e9:,.1f} GB"
             return {"error": FileBroken.code, "message": message}, b""
         except HDF5_ERRORS as error:
-            if request["ask"] not in LOOKS:
+            if request["ask"] not in INSPECTIONS:
                 raise
-            self.files.close()  # nobody knows what HDF5 makes of the file after that
+            self.files.close()  # the state of the file within HDF5 is unknown now
             message = f"{shown(request['path'])} cannot be read: {shown(error)}"
             return {"error": FileBroken.code, "message": message}, b""
 
     def _asked(self, request: Any) -> tuple[dict[str, Any], bytes]:
-        if request["ask"] in LOOKS:
-            answer = LOOKS[request["ask"]](self.files, request)
+        if request["ask"] in INSPECTIONS:
+            answer = INSPECTIONS[request["ask"]](self.files, request)
             header, payload = answer if isinstance(answer, tuple) else ({"json": True}, json.dumps(answer).encode())
             return {**header, "confined": self.confined}, payload
         answers = {"reduce": self._reduce, "scalars": self._scalars, "shape": self._shape, "size": self._size}
@@ -133,21 +134,21 @@ class FileReader:
         return self._of_part(request, parts)
 
     def _confine(self) -> None:
-        """Gives up all files outside the root, once there is a root."""
+        """Confine the process to the data root, once that exists."""
         self.root.hold()
         if self.confined is None:
             self.confined = restrict_process([self.root.root, *_python_paths()])
 
     def _parts(self, request: FrameRequest) -> StackParts | None:
-        """The stack in several files that a request is for; None when it is for a dataset."""
+        """Return the stack in several files of a request; None if it is for a dataset."""
         try:
             return parts_of(self.files, self.files.node(self._open(request), request["dataset"]))
         except SnakemapError:
             return None
 
     def _of_part(self, request: FrameRequest, parts: StackParts) -> tuple[dict[str, Any], bytes]:
-        """The answer for points of a stack in several files: of those that lie in the file of the first."""
-        frames = parts.stretches[-1][1]
+        """Answer for those points of a stack in several files that lie in the file of the first."""
+        frames = parts.readable_ranges[-1][1]
         if request["ask"] in ("shape", "size"):
             return {"shape": (frames, *parts.shape[1:]), "confined": self.confined}, b""
         each = request["frames_per_point"]
@@ -169,7 +170,7 @@ class FileReader:
         return {**header, **({"length": frames} if "length" in header else {})}, payload
 
     def _open(self, request: FrameRequest) -> HdfFile:
-        """The file of a request, under the first of its names that is there."""
+        """Open the file of a request, under the first of its names that exists."""
         try:
             return self.files.open(request["path"])
         except FileMissing:
@@ -204,7 +205,7 @@ class FileReader:
         return {**header, "confined": self.confined}, values.tobytes()
 
     def _reduce(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
-        until = time.monotonic() + self.terms.time_limit_s / 2
+        until = time.monotonic() + self.config.time_limit_s / 2
         start, stop = request["start"], request["stop"]
         file = self._open(request)
         found = self._find(file, request)
@@ -239,7 +240,7 @@ class FileReader:
     def _summed(
         self, file: HdfFile, found: OpenDataset, header: dict[str, Any], sums: Sums, frame: npt.NDArray[Any] | None
     ) -> tuple[dict[str, Any], bytes]:
-        """The answer with sums (points, ROIs + 1) and the frame for the screen, if one was asked for."""
+        """Return the answer with sums (points, ROIs + 1) and the preview frame, if requested."""
         about = {
             "points": len(sums),
             "identity": file.identity,
@@ -251,7 +252,7 @@ class FileReader:
         return {**about, **header}, sums.tobytes() + (b"" if frame is None else frame.tobytes())
 
     def _reduce_frame(self, file: HdfFile, found: OpenDataset, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
-        """As :meth:`_reduce`, of a dataset (height, width) that is one frame, the only one of its point."""
+        """Sum a dataset (height, width) that is the one frame of a point; see :meth:`_reduce`."""
         height, width = found.dataset.shape
         if height * width * found.dataset.dtype.itemsize > CHUNK_BYTES_MAX or not height * width:
             raise FrameError(f"{found} is not a readable frame: its shape is {found.dataset.shape}")
@@ -273,7 +274,7 @@ class FileReader:
     def _reduce_grid(
         self, file: HdfFile, found: OpenDataset, request: FrameRequest, until: float
     ) -> tuple[dict[str, Any], bytes]:
-        """As :meth:`_reduce`, of a dataset (rows, columns, height, width) whose points are its rows and columns."""
+        """Sum a dataset (rows, columns, height, width) with a point for each row and column; see :meth:`_reduce`."""
         columns, shape = request.get("columns", 0), found.dataset.shape
         if len(shape) != GRID_RANK or shape[1] != columns or not min(shape[2:]):
             raise FrameError(f"{found} is not a grid of frames with {columns:,} columns: its shape is {shape}")
@@ -294,7 +295,7 @@ class FileReader:
         return self._summed(file, found, header, sums, preview)
 
     def _written(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
-        """Which points of a dataset were written for certain."""
+        """Answer which points of a dataset are certainly written."""
         start, stop, columns = request["start"], request["stop"], request.get("columns", 0)
         found = self.files.find(self._open(request), request["dataset"])
         self.files.measure(found)
@@ -314,7 +315,7 @@ class FileReader:
     def _require(
         self, found: OpenDataset, *, points: range, rows_per_point: int, frame_rank: int = 0
     ) -> dict[str, OpenDataset]:
-        """Makes sure that some points are in the files; else the error says how many of the first are."""
+        """Check that points are in the files; else the error has the number of leading ones that are."""
         rows = range(points.start * rows_per_point, points.stop * rows_per_point)
         try:
             return self.files.require(found, rows, frame_rank=frame_rank)
@@ -323,7 +324,7 @@ class FileReader:
             raise
 
     def _require_grid(self, found: OpenDataset, points: range, columns: int) -> dict[str, OpenDataset]:
-        """The same of points that lie in rows and columns; of the first row, point by point."""
+        """Do the same for points in rows and columns; for the first row, point by point."""
         first, last = points.start // columns, (points.stop - 1) // columns
         head = range(points.start - first * columns, min(points.stop - first * columns, columns))
         audited = self.files.require(found, range(first, first + 1), columns=head, frame_rank=FRAME_RANK)
@@ -348,17 +349,17 @@ class FileReader:
 
 
 def _frame_rank(found: OpenDataset, layout: FrameLayout) -> int:
-    """Dimensions of a frame, its colors among them."""
+    """Return the dimensions of a frame, including colors."""
     return len(found.dataset.shape) - 1 if layout.colors in ("first", "last") else FRAME_RANK
 
 
 def _count(gaps: Gaps | None) -> int:
-    """Pixels that are gaps."""
+    """Return the number of gap pixels."""
     return 0 if gaps is None else int(np.count_nonzero(gaps))
 
 
 def _scalar_rows(found: OpenDataset, request: FrameRequest) -> int:
-    """Rows of a dataset that make one point, after a look at whether they are numbers at all."""
+    """Return the rows per point of a dataset; check that it holds numbers."""
     shape = found.dataset.shape
     try:
         kind = found.dataset.dtype.kind
@@ -368,8 +369,8 @@ def _scalar_rows(found: OpenDataset, request: FrameRequest) -> int:
         raise FrameError(f"{found} holds text or records, not numbers: no map can be made of it")
     if not shape or 0 in shape[1:]:
         raise FrameError(f"{found} is not a column of numbers: its shape is {shape}")
-    per_point, told = request["frames_per_point"], request.get("point_shape", ())
-    rows = scalar_rows(shape, frames_per_point=per_point, point_shape=told)
+    per_point, point_shape = request["frames_per_point"], request.get("point_shape", ())
+    rows = scalar_rows(shape, frames_per_point=per_point, point_shape=point_shape)
     values = math.prod(shape[1:])
     if values > max(per_point, 1) or rows * values * found.dataset.dtype.itemsize > PORTION_BYTES:
         raise FrameError(f"{found} has {values:,} numbers a row, but the descriptor promises {per_point:,} a point")
@@ -377,7 +378,7 @@ def _scalar_rows(found: OpenDataset, request: FrameRequest) -> int:
 
 
 def _rois(found: OpenDataset, request: FrameRequest, layout: FrameLayout) -> list[Roi]:
-    """The ROIs of a request, after a look at the frames that they are for."""
+    """Return the ROIs of a request; check the shape of the frames."""
     rows, columns = layout.frame_shape
     expected = request["frame_shape"]
     if expected is not None and list(expected) != [rows, columns]:
@@ -392,7 +393,7 @@ def _rois(found: OpenDataset, request: FrameRequest, layout: FrameLayout) -> lis
 
 
 def main(fd: int) -> None:
-    """Serves one parent until it hangs up."""
+    """Serve one parent until it disconnects."""
     with socket.socket(fileno=fd) as parent:
         header = _receive(parent)
         if header is None:
@@ -414,23 +415,23 @@ def main(fd: int) -> None:
             request = _receive(parent) if first else None
             if request is None:
                 return
-            # should the parent be gone when HDF5 hangs, nobody else will end this process
+            # ends this process if HDF5 hangs and the parent is gone
             signal.setitimer(signal.ITIMER_REAL, 1 + 1.5 * terms.time_limit_s)
             _send(parent, *reader.answer(cast("FrameRequest | InspectRequest", request)))
             signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _warm_up() -> None:
-    """Loads the compiled code for the usual detectors, while its cache can still be written."""
+    """Load the compiled code for the usual detectors, while its cache can still be written."""
     for dtype in (np.uint8, np.uint16, np.uint32, np.int16, np.int32, np.float32, np.float64):
         sum_frames(np.zeros((1, 1, 1), dtype), [])
 
 
-def _limit(terms: ReaderConfig) -> None:
-    """Bounds what this process may use; a core dump would hold the frames of others."""
-    os.nice(terms.nice)
+def _limit(config: ReaderConfig) -> None:
+    """Limit the resources of this process; no core dump, which would hold frames."""
+    os.nice(config.nice)
     for limit, most in (
-        (resource.RLIMIT_AS, terms.memory_limit_bytes),
+        (resource.RLIMIT_AS, config.memory_limit_bytes),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, FILES_OPEN_MAX),
     ):
@@ -439,13 +440,13 @@ def _limit(terms: ReaderConfig) -> None:
 
 
 def _python_paths() -> list[Path]:
-    """Where Python may still have something to load from: code is compiled for a dtype when it first comes."""
+    """Return the directories that Python may still load from: code is compiled at the first frame of a dtype."""
     places = [*sys.path, sys.prefix, sys.base_prefix, *sysconfig.get_paths().values(), "/usr/lib", "/lib", "/lib64"]
     return [Path(place) for place in dict.fromkeys(places) if place and place != "/"]
 
 
 def _receive(parent: socket.socket) -> dict[str, Any] | None:
-    """One message; None when the parent has hung up."""
+    """Return one message; None if the parent disconnected."""
     lengths = _exactly(parent, LENGTHS.size)
     if lengths is None:
         return None

@@ -17,7 +17,7 @@ ATTRIBUTES_MAX, ATTRIBUTE_BYTES_MAX = 200, 64 * 1024
 
 
 def attributes_of(item: Any) -> Iterator[dict[str, Any]]:
-    """Yield the first attributes of an object; one that is too large or unreadable comes without its value."""
+    """Yield the first attributes of an object; a too large or unreadable one has no value."""
     sizes: list[tuple[bytes, int]] = []
 
     def take(name: bytes, info: Any) -> bool | None:
@@ -26,27 +26,27 @@ def attributes_of(item: Any) -> Iterator[dict[str, Any]]:
 
     h5a.iterate(item.id, take, info=True)
     for name, size in sizes:
-        told: dict[str, Any] = {"name": plain(name), "dtype": "", "shape": None, "value": None, "cut": True}
+        description: dict[str, Any] = {"name": plain(name), "dtype": "", "shape": None, "value": None, "cut": True}
         try:
             if size <= ATTRIBUTE_BYTES_MAX:
-                told |= _attribute(item, name)
+                description |= _attribute(item, name)
         except HDF5_ERRORS as error:
-            told["value"] = f"cannot be read: {shown(error)}"
-        yield told
+            description["value"] = f"cannot be read: {shown(error)}"
+        yield description
 
 
 def _attribute(item: Any, name: bytes) -> dict[str, Any]:
     attribute = h5a.open(item.id, name)
     dtype = dtype_of(attribute.get_type())
-    told: dict[str, Any] = {"dtype": described(dtype), "shape": list(attribute.shape or ())}
+    description: dict[str, Any] = {"dtype": described(dtype), "shape": list(attribute.shape or ())}
     if dtype is None:
-        return told
+        return description
     value, shortened = _shortened(plain(item.attrs[name], owner=item))
-    return {**told, "value": value, "cut": shortened}
+    return {**description, "value": value, "cut": shortened}
 
 
 def _shortened(value: Any) -> tuple[Any, bool]:
-    """A value that is not too long for a line, and whether something was left out."""
+    """Return a value shortened to a line, and whether anything was left out."""
     if isinstance(value, str) and len(value) > 200:
         return f"{value[:200]}…", True
     if isinstance(value, list):

@@ -1,10 +1,10 @@
-"""Stacks of frames in several files, as a DECTRIS master has them: links ``data_000001``, ``data_000002``, ...
+"""Stacks of frames in several files, linked from a DECTRIS master: links ``data_000001``, ``data_000002``, ...
 
     /entry/data/data_000001 -> scan_data_000001.h5   frames 1 to 4
     /entry/data/data_000002 -> scan_data_000002.h5   frames 5 to 8
     /entry/data/data_000003 -> (not there)           frames 9 to 12
 
-All files but the last hold the same number of frames, so that the frames of one that is missing are known.
+All files but the last hold the same number of frames, so the frames of a missing one are known.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAME = re.compile(r"data_(\d{6})")
 PARTS_MAX = 1000
 MEMBERS_MAX = 4 * PARTS_MAX
 KEPT_S, KEPT_MAX = 1.0, 16
-"""Parts are looked up once a second, and of so many groups."""
+"""Parts are searched once a second, for at most this number of groups."""
 
 COUNTS = "instrument/detector/detectorSpecific"
 RANK = 3
@@ -43,7 +43,7 @@ class StackPart:
     Attributes:
         path: of its link, in the master file.
         start: its first frame in the stack.
-        count: frames.
+        count: of frames.
         there: whether it can be read.
     """
 
@@ -63,9 +63,8 @@ class StackParts:
     """A stack of frames in several files.
 
     Attributes:
-        parts: in order, the missing ones among them.
-        shape: frames, rows and columns. The frames end with the last file that is there, unless the master has their
-            number.
+        parts: in order, including missing ones.
+        shape: frames, rows and columns. The frames end with the last existing file, unless the master has their number.
         dtype: of the values.
     """
 
@@ -74,38 +73,38 @@ class StackParts:
     dtype: Any
 
     def at(self, frame: int) -> StackPart:
-        """The part that holds a frame of the stack."""
+        """Return the part with a frame of the stack."""
         return next(part for part in self.parts if part.start <= frame < part.stop)
 
     @property
-    def stretches(self) -> list[tuple[int, int]]:
+    def readable_ranges(self) -> list[tuple[int, int]]:
         """Frames that can be read, as half-open ranges in order.
 
-        >>> there = [Part("1", 0, 4, True), Part("2", 4, 4, True), Part("3", 8, 4, False), Part("4", 12, 2, True)]
-        >>> Parts(tuple(there), (14, 8, 8), None).stretches
-        [(0, 8), (12, 14)]
+        >>> parts = [StackPart("1", 0, 4, True), StackPart("2", 4, 4, False), StackPart("3", 8, 2, True)]
+        >>> StackParts(tuple(parts), (10, 8, 8), None).readable_ranges
+        [(0, 4), (8, 10)]
         """
-        return _joined(part for part in self.parts if part.there)
+        return _merged_ranges(part for part in self.parts if part.there)
 
     @property
     def missing(self) -> str:
-        """A sentence about the files that cannot be read; empty when all can.
+        """A sentence about the files that cannot be read; empty if all can.
 
-        >>> there = [Part("1", 0, 4, True), Part("2", 4, 4, True), Part("3", 8, 4, False)]
-        >>> Parts(tuple(there), (8, 8, 8), None).missing
+        >>> parts = [StackPart("1", 0, 4, True), StackPart("2", 4, 4, True), StackPart("3", 8, 4, False)]
+        >>> StackParts(tuple(parts), (8, 8, 8), None).missing
         '2 of 3 data files are there; frames 9 to 12 are missing.'
         """
         gone = [part for part in self.parts if not part.there]
         if not gone:
             return ""
-        frames = [f"{start + 1:,} to {stop:,}" for start, stop in _joined(iter(gone))]
+        frames = [f"{start + 1:,} to {stop:,}" for start, stop in _merged_ranges(iter(gone))]
         count = len(self.parts) - len(gone)
         are = "is" if count == 1 else "are"
         return f"{count:,} of {len(self.parts):,} data files {are} there; frames {' and '.join(frames)} are missing."
 
 
 def parts_of(files: OpenFiles, node: Node) -> StackParts | None:
-    """The stack that the links of a group make; None when they make none, or none of its files can be read."""
+    """Return the stack linked from a group; None if there is none, or none of its files can be read."""
     if not isinstance(node.item, h5py.Group):
         return None
     key = (str(node.file.name), *node.file.identity, node.place)
@@ -122,30 +121,30 @@ def _found(files: OpenFiles, node: Node) -> StackParts | None:
     if not names:
         return None
     place = node.place.rstrip("/")
-    looked = [_look(files, node, f"{place}/{name}") for name in names]
-    first = next((one for one in looked if one is not None), None)
+    shapes = [_part_shape(files, node, f"{place}/{name}") for name in names]
+    first = next((one for one in shapes if one is not None), None)
     if first is None:
         return None
     lengths = [
-        one[0][0] if one is not None and (one[0][1:], one[1]) == (first[0][1:], first[1]) else 0 for one in looked
+        one[0][0] if one is not None and (one[0][1:], one[1]) == (first[0][1:], first[1]) else 0 for one in shapes
     ]
     whole = max(lengths)
     if not whole:
         return None
-    told = _told_frames(files, node) or 0
+    frame_count = _master_frame_count(files, node) or 0
     parts: list[StackPart] = []
     start = 0
     for name, length in zip(names, lengths, strict=True):
-        left = told - start
+        left = frame_count - start
         count = length or (min(whole, left) if left > 0 else whole)
         parts.append(StackPart(f"{place}/{name}", start, count, there=length > 0))
         start += count
     frames = max(part.stop for part in parts if part.there)
-    return StackParts(tuple(parts), (max(frames, min(told, start)), *first[0][1:]), first[1])
+    return StackParts(tuple(parts), (max(frames, min(frame_count, start)), *first[0][1:]), first[1])
 
 
 def _names(node: Node) -> list[str]:
-    """Names of the parts in order, those that are left out among them; none where the group has another signal."""
+    """Return the names of the parts in order, including missing ones; none if the group has another signal."""
     group = node.item
     if not isinstance(group, h5py.Group):
         return []
@@ -167,8 +166,8 @@ def _names(node: Node) -> list[str]:
         return names if all(links) and (not signal or signal in names) else []
 
 
-def _look(files: OpenFiles, node: Node, path: str) -> tuple[tuple[int, ...], Any] | None:
-    """Shape and dtype of a part; None when it is no stack of frames, or cannot be read."""
+def _part_shape(files: OpenFiles, node: Node, path: str) -> tuple[tuple[int, ...], Any] | None:
+    """Return shape and dtype of a part; None if it is no stack of frames, or cannot be read."""
     try:
         there = files.node(files.again(node.file), path)
         if not isinstance(there.item, h5py.Dataset):
@@ -186,8 +185,8 @@ def _look(files: OpenFiles, node: Node, path: str) -> tuple[tuple[int, ...], Any
         files.trim(node.file)
 
 
-def _told_frames(files: OpenFiles, node: Node) -> int | None:
-    """How many frames there are to be, as the master has it: images of a series, times the series."""
+def _master_frame_count(files: OpenFiles, node: Node) -> int | None:
+    """Return the number of frames from the master: images of a series, times the series."""
     entry = node.place.rstrip("/").rpartition("/")[0]
     counts = [_whole(files, node, f"{entry}/{COUNTS}/{name}") for name in ("nimages", "ntrigger")]
     return None if counts[0] is None else math.prod(count for count in counts if count is not None)
@@ -206,8 +205,8 @@ def _whole(files: OpenFiles, node: Node, path: str) -> int | None:
         return None
 
 
-def _joined(parts: Iterator[StackPart]) -> list[tuple[int, int]]:
-    """Frames of parts as half-open ranges; neighbors are one range."""
+def _merged_ranges(parts: Iterator[StackPart]) -> list[tuple[int, int]]:
+    """Return the frames of parts as half-open ranges; neighbors are one range."""
     ranges: list[tuple[int, int]] = []
     for part in parts:
         if ranges and ranges[-1][1] == part.start:

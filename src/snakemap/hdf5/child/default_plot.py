@@ -18,14 +18,14 @@ from snakemap.hdf5.child.open_files import OpenFiles, link_of
 __all__ = ["NODES_MAX", "SEARCH_S", "decode_name", "group_plot", "member_names", "plot_of", "signal_plot"]
 
 DEFAULTS_MAX = 8
-"""Groups from which ``@default`` may lead to the next one."""
+"""Maximum number of groups along ``@default``."""
 
 
 SEARCH_S, NODES_MAX = 0.5, 20_000
 
 
 def member_names(group: h5py.Group, offset: int, count: int, search: str, total: int) -> tuple[list[str], int]:
-    """Return names of some members, and how many there are to choose from."""
+    """Return names of some members, and the number of all matches."""
     names: list[str] = []
     if not search:
 
@@ -52,7 +52,7 @@ def member_names(group: h5py.Group, offset: int, count: int, search: str, total:
 
 
 def signal_plot(files: OpenFiles, file: HdfFile, path: str) -> dict[str, Any]:
-    """Return how the group of a dataset says that the dataset is drawn."""
+    """Return how the group of a dataset plots the dataset."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     place = "/" + "/".join(parts[:-1])
     group = files.node(files.again(file), place)
@@ -65,7 +65,7 @@ def signal_plot(files: OpenFiles, file: HdfFile, path: str) -> dict[str, Any]:
 
 
 def plot_of(group: h5py.Group | None, place: str, signal: str, title: str) -> dict[str, Any]:
-    """Return how a group says that its signal is drawn; empty without a group."""
+    """Return how a group plots its signal; empty without a group."""
     base = place.rstrip("/")
     if group is None or not signal:
         return {"default": None, "signal": None, "signals": [], "axes": [], "errors": None, "title": ""}
@@ -81,7 +81,7 @@ def plot_of(group: h5py.Group | None, place: str, signal: str, title: str) -> di
 
 
 def group_plot(files: OpenFiles, node: Node) -> dict[str, Any]:
-    """Return where the default plot of a group is; ``@default`` leads from group to group."""
+    """Return the path of the default plot of a group; ``@default`` leads from group to group."""
     place = node.place
     for _ in range(DEFAULTS_MAX):
         group = files.node(node.file, place)
@@ -98,7 +98,7 @@ def group_plot(files: OpenFiles, node: Node) -> dict[str, Any]:
 
 
 def _first_plot(group: h5py.Group) -> list[str]:
-    """The first member that is an entry or data, where nobody says what the default is."""
+    """Return the first entry or data among the members, for groups without ``@default``."""
     names, _ = member_names(group, 0, 50, "", group.id.get_num_objs())
     for name in names:
         if isinstance(link_of(group, name), h5py.HardLink):
@@ -110,7 +110,7 @@ def _first_plot(group: h5py.Group) -> list[str]:
 
 
 def _title(files: OpenFiles, node: Node) -> str:
-    """The title of a plot: an attribute of its group, or a member of it."""
+    """Return the title of a plot: an attribute of its group, or a member of it."""
     if text := text_attribute(node.item, "title"):
         return text
     if not isinstance(node.item, h5py.Group) or not node.item.id.links.exists(b"title"):

@@ -1,4 +1,4 @@
-"""What an HDF5 datatype is called, what kind of values it holds, and how a value is put into JSON."""
+"""Names and kinds of HDF5 datatypes, and values as JSON."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from h5py import h5r, h5t  # pyright: ignore[reportAttributeAccessIssue]
 __all__ = ["described", "dtype_of", "enum_of", "fields_of", "plain", "values_of"]
 
 TEXT_MAX, ITEMS_MAX, BYTES_MAX = 2_000, 100, 64
-"""Letters of a text, items of a list and bytes of an opaque value that are told."""
+"""Maximum characters of a text, items of a list and bytes of an opaque value."""
 
 DEPTH_MAX = 8
 FIELDS_MAX = 200
 
 
 def dtype_of(kind: h5t.TypeID) -> np.dtype[Any] | None:
-    """The numpy dtype of an HDF5 type; None when there is none, as for times."""
+    """Return the numpy dtype of an HDF5 type; None if there is none, as for times."""
     try:
         return kind.dtype
     except (TypeError, ValueError, RuntimeError, NotImplementedError):
@@ -27,7 +27,7 @@ def dtype_of(kind: h5t.TypeID) -> np.dtype[Any] | None:
 
 
 def values_of(dtype: np.dtype[Any] | None) -> str:
-    """What a dataset holds, in one word.
+    """Return the kind of values of a dtype.
 
     Returns:
         ``number``, ``complex``, ``bool``, ``enum``, ``string``, ``compound``, ``opaque``, ``reference``, ``vlen`` or
@@ -55,7 +55,7 @@ def values_of(dtype: np.dtype[Any] | None) -> str:
 
 
 def described(dtype: np.dtype[Any] | None) -> str:
-    """A dtype in a word or two.
+    """Return a dtype as text.
 
     >>> [described(np.dtype(one)) for one in ("u1", ">f4", "S3", "V5", [("a", "f4"), ("b", "i2")])]
     ['uint8', 'float32, big-endian', 'string (3 bytes)', 'opaque (5 bytes)', 'compound (2 fields)']
@@ -79,24 +79,24 @@ def described(dtype: np.dtype[Any] | None) -> str:
 
 
 def fields_of(dtype: np.dtype[Any] | None) -> list[dict[str, str]]:
-    """Names and dtypes of the fields of records, the first ones."""
+    """Return names and dtypes of the first fields of records."""
     fields = dict(dtype.fields or {}) if dtype is not None else {}
-    return [{"name": name, "dtype": described(told[0])} for name, told in list(fields.items())[:FIELDS_MAX]]
+    return [{"name": name, "dtype": described(field[0])} for name, field in list(fields.items())[:FIELDS_MAX]]
 
 
 def enum_of(dtype: np.dtype[Any] | None) -> dict[str, int]:
-    """Names and numbers of an enumeration, the first ones; empty for any other dtype."""
+    """Return the first names and numbers of an enumeration; empty for any other dtype."""
     named = h5py.check_enum_dtype(dtype) if dtype is not None else None
     return {str(name): int(number) for name, number in list(named.items())[:FIELDS_MAX]} if named else {}
 
 
 def plain(value: Any, *, owner: Any = None, depth: int = 0) -> Any:
-    """A value as JSON may hold it: text, a number, a list of them; long ones are cut.
+    """Return a value as JSON: text, a number, a list of them; long ones are cut.
 
     Args:
-        value: as h5py reads it.
-        owner: any object of its file, to look up what a reference refers to.
-        depth: how deep it lies in others.
+        value: from h5py.
+        owner: any object of its file, to resolve references.
+        depth: of nesting.
     """
     if isinstance(value, h5py.Reference | h5py.RegionReference):
         return _referred(value, owner)
@@ -118,8 +118,8 @@ def _listed(values: np.ndarray[Any, Any], owner: Any, depth: int) -> Any:
         return "…"
     if values.ndim == 0:
         return plain(values[()], owner=owner, depth=depth + 1)
-    told = [plain(value, owner=owner, depth=depth + 1) for value in values[:ITEMS_MAX]]
-    return told if len(values) <= ITEMS_MAX else [*told, "…"]
+    items = [plain(value, owner=owner, depth=depth + 1) for value in values[:ITEMS_MAX]]
+    return items if len(values) <= ITEMS_MAX else [*items, "…"]
 
 
 def _number(value: Any) -> Any:

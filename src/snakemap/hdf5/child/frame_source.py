@@ -1,4 +1,4 @@
-"""A stack of frames in an open file, and how a row of it is recognized again."""
+"""A stack of frames in an open file."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from snakemap.hdf5.frame_layout import FrameLayout, layout_of
 __all__ = ["PORTION_BYTES", "FrameSource", "without_gaps"]
 
 PORTION_BYTES = 2 << 20
-"""Frames are read and summed in portions of about this size, so that they are still in the cache when summed."""
+"""Frames are read and summed in portions of about this size, to sum them from the cache."""
 
 
 class FrameSource:
-    """Reads consecutive frames of one dataset into a buffer of its own, the fastest way that its layout allows.
+    """Read consecutive frames of one dataset into a buffer, the fastest way for its layout.
 
     Args:
-        found: a dataset (frames, rows, columns), or one with colors, whose frames have been required.
-        layout: what its dimensions mean; None: as they look.
+        found: a dataset (frames, rows, columns), or one with colors, whose frames are required already.
+        layout: meaning of its dimensions; None to derive it from the shape.
         gaps: pixels of a frame, the last dimensions, that no source has; they read as 0, whatever the fill value is.
 
     Attributes:
-        portion: frames to read at one time, whole chunks where that is possible.
+        portion: frames to read at once, whole chunks if possible.
     """
 
     def __init__(self, found: OpenDataset, layout: FrameLayout | None = None, gaps: Gaps | None = None) -> None:
@@ -53,7 +53,7 @@ class FrameSource:
         self._corner = (0,) * (self.dataset.ndim - 1)
 
     def read(self, start: int, stop: int) -> npt.NDArray[Any]:
-        """Frames (stop - start, rows, columns), or with colors, which the next call overwrites.
+        """Return frames (stop - start, rows, columns), or with colors; the next call overwrites them.
 
         Raises:
             FileBroken: HDF5 cannot read them.
@@ -72,26 +72,26 @@ class FrameSource:
         return frames
 
     def stop(self, start: int, stop: int) -> int:
-        """Where the portion that begins at a frame ends: with the last chunk that it holds, or at `stop`.
+        """Return the end of the portion that begins at a frame: after its last whole chunk, or at `stop`.
 
         In portions of 4, frames 3 to 12 are read as 3, 4 to 7, 8 to 11, 12.
         """
         return min(stop, (start // self.portion + 1) * self.portion)
 
     def sum(self, frames: npt.NDArray[Any], rois: list[Roi]) -> Sums:
-        """Sums (frames, ROIs + 1) of frames as :meth:`read` gives them."""
+        """Return the sums (frames, ROIs + 1) of frames from :meth:`read`."""
         if not self.layout.colors:
             return sum_frames(frames, rois)
         return sum_colors(frames, rois, last=self.layout.colors == "last")
 
     def shown(self, frame: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A frame as it is to be looked at: (rows, columns), or (rows, columns, 3)."""
+        """Return a frame for display: (rows, columns), or (rows, columns, 3)."""
         if self.layout.colors == "planes":
             return frame[-1]
         return np.moveaxis(frame, 0, -1) if self.layout.colors == "first" else frame
 
     def _is_direct(self) -> bool:
-        """Whether a chunk holds just the bytes of one frame."""
+        """Return whether a chunk holds just the bytes of one frame."""
         creation = creation_of(self.dataset)
         return (
             creation.get_layout() == h5d.CHUNKED
@@ -108,7 +108,7 @@ class FrameSource:
 
 
 def without_gaps(frames: npt.NDArray[Any], gaps: Gaps | None) -> npt.NDArray[Any]:
-    """Frames whose gaps are set to 0 in place."""
+    """Set the gaps of frames to 0 in place, and return the frames."""
     if gaps is not None:
         np.copyto(frames, 0, where=gaps)
     return frames

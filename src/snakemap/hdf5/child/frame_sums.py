@@ -42,7 +42,7 @@ def has_frames(found: OpenDataset, request: FrameRequest) -> bool:
 
 
 def rows_per_point(found: OpenDataset, request: FrameRequest) -> int:
-    """Rows of a dataset that make one point, of frames or of numbers."""
+    """Return the rows per point of a dataset of frames or numbers."""
     if has_frames(found, request):
         return frame_layout_of(found, request).rows_per_point
     return scalar_rows(
@@ -55,13 +55,13 @@ def rows_per_point(found: OpenDataset, request: FrameRequest) -> int:
 def sum_points(
     source: FrameSource, rois: list[Roi], *, points: range, frames_per_point: int, until: float
 ) -> tuple[Sums, npt.NDArray[Any]]:
-    """Sums (points, ROIs + 1) of some points, and the frame that was read last.
+    """Return the sums (points, ROIs + 1) of points, and the frame read last.
 
     Args:
         source: of the frames.
         rois: in the frame.
         points: consecutive ones; point i owns the frames from ``i * frames_per_point`` on.
-        frames_per_point: as it says.
+        frames_per_point: number of frames.
         until: when to stop at the end of a point, by :func:`time.monotonic`; at least one point is read.
     """
     first, stop = points.start * frames_per_point, points.stop * frames_per_point
@@ -89,10 +89,10 @@ def sum_points(
 def sum_grid(
     found: OpenDataset, rois: list[Roi], *, points: range, until: float, gaps: Gaps | None = None
 ) -> tuple[Sums, npt.NDArray[Any]]:
-    """Sums (points, ROIs + 1) of points that lie in rows and columns of a dataset, and the frame that was read last.
+    """Return the sums (points, ROIs + 1) of points in rows and columns of a dataset, and the frame read last.
 
     Args:
-        found: dataset (rows, columns, height, width) whose rows have been required.
+        found: dataset (rows, columns, height, width) whose rows are required already.
         rois: in the frame.
         points: consecutive ones, row by row.
         until: when to stop, by :func:`time.monotonic`; at least one portion is read.
@@ -102,7 +102,7 @@ def sum_grid(
     frame_bytes = math.prod(dataset.shape[2:]) * dataset.dtype.itemsize
     if frame_bytes > CHUNK_BYTES_MAX:
         raise FrameError(f"{found} has frames of {frame_bytes / 1e6:,.0f} MB, too large to read")
-    # a chunk that holds several points is unpacked once
+    # a chunk with several points is unpacked once
     portion = max(1, PORTION_BYTES // frame_bytes, (dataset.chunks or (1, 1))[1])
     parts: list[Sums] = []
     number, frames = points.start, np.empty(0)
@@ -122,7 +122,7 @@ def sum_grid(
 
 
 def sum_scalars(found: OpenDataset, *, points: range, rows_per_point: int) -> npt.NDArray[np.float64]:
-    """Values (points,) of some points, each the sum of its rows; NaN where one of them is NaN.
+    """Return the values (points,) of points, each the sum of its rows; NaN if one of them is NaN.
 
     Raises:
         FileBroken: HDF5 cannot read them.

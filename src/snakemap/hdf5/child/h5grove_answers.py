@@ -1,12 +1,12 @@
-"""Answers as h5grove gives them, to H5Web and its like, behind our own gate.
+"""Answers in the form of h5grove, for H5Web and others, with confined paths.
 
-What is told of a node and how values are encoded is h5grove's. How a node is come by is not: h5grove has HDF5 follow
-every link, wherever it leads. Here :class:`snakemap.hdf5.child.open_files.OpenFiles` follows them, datasets are audited
-before they are touched, and nothing is read before it is known how much it is. Files that are being written are read
-like others.
+Metadata and encodings are h5grove's. Finding nodes is not: h5grove lets HDF5 follow every link, wherever it leads. Here
+:class:`snakemap.hdf5.child.open_files.OpenFiles` follows them, datasets are audited before use, and sizes are checked
+before reading. Files that are being written are read like others.
 
-Of a group's members, one that cannot be opened spoils nothing: a link is told as a link, as h5grove does with one that
-leads nowhere, and all else as ``{"kind": "other"}``.
+A member that cannot be opened does not affect others: a link is described as a link, as h5grove does for broken ones,
+    all
+else as ``{"kind": "other"}``.
 """
 
 from __future__ import annotations
@@ -62,42 +62,42 @@ from snakemap.hdf5.child.h5grove_members import (
 from snakemap.hdf5.child.hdf_file import CHUNK_BYTES_MAX, HdfFile, Node, OpenDataset, reading
 from snakemap.hdf5.child.open_files import OpenFiles, link_of
 from snakemap.hdf5.child.slices import UNPACKED_MAX, check_written, unpacked_bytes
-from snakemap.hdf5.protocol import LOOK_PAYLOAD_MAX, GroveRequest
+from snakemap.hdf5.protocol import INSPECT_PAYLOAD_MAX, H5groveRequest
 
 __all__ = ["GROVE"]
 
 DATA_MAX = 64 << 20
-"""Bytes of values that are read at one time."""
+"""Maximum bytes of values in one answer."""
 
 
 TEXT_VALUES_MAX = 1_000_000
-"""Values that are written as text at one time, and objects of Python that are made of strings and lists."""
+"""Maximum values written as text in one answer, and Python objects of strings and lists."""
 
 
 Answer = tuple[dict[str, Any], bytes]
 
 
-def meta(files: OpenFiles, request: GroveRequest) -> Answer:
-    """What a node is: shape, type and attributes, and of a group each of its members.
+def meta(files: OpenFiles, request: H5groveRequest) -> Answer:
+    """Return shape, type and attributes of a node, and the members of a group.
 
     Raises:
         NotThere: no such file, or nothing of that name in it.
-        WrongKind: its type is none that numpy has, or its names are no text.
-        TooLarge: it has more members or attributes than are told.
+        WrongKind: numpy has no such type, or its names are no text.
+        TooLarge: it has too many members or attributes.
         FileNotReady, FileRefused, FileBroken: as :meth:`OpenFiles.node` and :meth:`OpenFiles.allow` do.
     """
     path = request["node"]
     entity = _entity(files, request)
     if not isinstance(entity, Node):
         return _json(link_content(path, entity).metadata())
-    told = node_metadata(files, entity, path)
+    description = node_metadata(files, entity, path)
     if isinstance(entity.item, h5py.Group):
-        told = sorted_dict(("children", encode_members(files, entity, path)), *told.items())
-    return _json(told)
+        description = sorted_dict(("children", encode_members(files, entity, path)), *description.items())
+    return _json(description)
 
 
-def attr(files: OpenFiles, request: GroveRequest) -> Answer:
-    """Values of attributes by name; raises as :func:`meta` does, and NotThere for a name that no attribute has."""
+def attr(files: OpenFiles, request: H5groveRequest) -> Answer:
+    """Return values of attributes by name; raises as :func:`meta` does, and NotThere for an unknown name."""
     node = _node(files, request)
     if isinstance(node.item, h5py.Dataset):
         audit_storage(files, OpenDataset(node.file, node.item, node.path))
@@ -112,14 +112,14 @@ def attr(files: OpenFiles, request: GroveRequest) -> Answer:
         return _sized(node, encoders.encode(values, "json").content)
 
 
-def data(files: OpenFiles, request: GroveRequest) -> Answer:
-    """Values of a dataset, or of a part of it, in one of five forms.
+def data(files: OpenFiles, request: H5groveRequest) -> Answer:
+    """Return values of a dataset, or of a part of it, in one of five formats.
 
     Raises:
         NotThere, FileNotReady, FileRefused, FileBroken: as :func:`meta` does.
-        WrongKind: it is no dataset, or its values cannot be put into that form.
-        SelectionError: the selection is none, or does not fit.
-        TooLarge: it is more than is read at one time, or would have to be unpacked from more.
+        WrongKind: it is no dataset, or its values do not fit that format.
+        SelectionError: the selection is invalid, or does not fit.
+        TooLarge: it exceeds the limit of an answer, or of unpacking.
     """
     form = request.get("format", "json")
     found, chosen = _chosen(files, request)
@@ -136,8 +136,8 @@ def data(files: OpenFiles, request: GroveRequest) -> Answer:
         return _sized(found, encoders.encode(values, form).content)
 
 
-def stats(files: OpenFiles, request: GroveRequest) -> Answer:
-    """Smallest, largest, mean and spread of the finite values of a dataset, or of a part of it.
+def stats(files: OpenFiles, request: H5groveRequest) -> Answer:
+    """Return minimum, maximum, mean and standard deviation of the finite values of a dataset, or of a part of it.
 
     Raises:
         As :func:`data` does.
@@ -157,12 +157,13 @@ def stats(files: OpenFiles, request: GroveRequest) -> Answer:
         return _json(get_array_stats(values))
 
 
-def paths(files: OpenFiles, request: GroveRequest) -> Answer:
-    """The paths of a group and of everything below it; links are told, and not followed.
+def paths(files: OpenFiles, request: H5groveRequest) -> Answer:
+    """Return the paths of a group and of everything below it; links are listed, not followed.
 
     Raises:
-        As :func:`meta` does, and WrongKind for what is no group. With ``resolve_links=all`` a link that leads nowhere
-        is NotThere, and one that leads out of the data root FileRefused.
+        As :func:`meta` does, and WrongKind for other nodes. With ``resolve_links=all`` a broken link is NotThere, and
+        one that
+        leads out of the data root FileRefused.
     """
     path, resolve = request["node"], _resolution(request)
     node = _entity(files, request)
@@ -173,8 +174,8 @@ def paths(files: OpenFiles, request: GroveRequest) -> Answer:
         _resolved(files, files.again(node.file), hdf_path_join(node.place, name))
         files.trim(node.file)
     with encoding_errors(node, "json"):
-        told = [path, *(hdf_path_join(path, name.decode()) for name in names)]
-        return _sized(node, encoders.encode(told, "json").content)
+        found = [path, *(hdf_path_join(path, name.decode()) for name in names)]
+        return _sized(node, encoders.encode(found, "json").content)
 
 
 GROVE: dict[str, Callable[[OpenFiles, Any], Answer]] = {
@@ -184,14 +185,14 @@ GROVE: dict[str, Callable[[OpenFiles, Any], Answer]] = {
     "grove stats": stats,
     "grove paths": paths,
 }
-"""What may be asked, by the word for it."""
+"""Functions by the ``ask`` of a request."""
 
 
 # nodes
 
 
 def _open(files: OpenFiles, path: str) -> HdfFile:
-    """Opens a file by its name in the data root, or by the writer's name or URI."""
+    """Open a file by its name in the data root, or by the writer's name or URI."""
     outside = path.startswith("/") or is_file_uri(path)
     names = [str(name) for name in local_paths(path, files.path_map)] if outside else [path]
     try:
@@ -206,19 +207,19 @@ def _open(files: OpenFiles, path: str) -> HdfFile:
 
 
 def _is_missing(error: SnakemapError) -> bool:
-    """Whether nothing of that name is there, rather than something that cannot be read yet."""
+    """Return whether nothing of that name exists, rather than something that cannot be read yet."""
     return isinstance(error.__cause__, KeyError | FileNotFoundError | NotADirectoryError)
 
 
-def _resolution(request: GroveRequest) -> LinkResolution:
+def _resolution(request: H5groveRequest) -> LinkResolution:
     try:
         return parse_link_resolution_arg(request.get("resolve_links"), LinkResolution.ONLY_VALID)
     except QueryArgumentError as error:
         raise WrongKind(shown(error)) from error
 
 
-def _entity(files: OpenFiles, request: GroveRequest) -> Node | Link:
-    """What a path leads to: a node, or a link that is not to be followed or leads nowhere."""
+def _entity(files: OpenFiles, request: H5groveRequest) -> Node | Link:
+    """Return the node of a path, or a link that is broken or not to be followed."""
     path, resolve = request["node"], _resolution(request)
     file = _open(files, request["path"])
     parts = [part for part in path.split("/") if part not in ("", ".")]
@@ -241,7 +242,7 @@ def _entity(files: OpenFiles, request: GroveRequest) -> Node | Link:
 
 
 def _last_link(files: OpenFiles, file: HdfFile, parts: Sequence[str], missing: str) -> object:
-    """The link that the last part of a path names; those before it are followed."""
+    """Return the link named by the last part of a path; those before it are followed."""
     try:
         parent = files.node(file, "/" + "/".join(parts[:-1]))
     except FrameError as error:
@@ -260,10 +261,10 @@ def _last_link(files: OpenFiles, file: HdfFile, parts: Sequence[str], missing: s
 
 
 def _resolved(files: OpenFiles, file: HdfFile, path: str) -> Node:
-    """What a link leads to.
+    """Return the target of a link.
 
     Raises:
-        NotThere: it leads nowhere, or round in circles.
+        NotThere: it is broken or circular.
         FileRefused: it leads out of the data root.
     """
     try:
@@ -272,11 +273,11 @@ def _resolved(files: OpenFiles, file: HdfFile, path: str) -> Node:
         raise NotThere(f"Cannot resolve the link {shown(path)} of {file}: {error}") from error
 
 
-def _node(files: OpenFiles, request: GroveRequest) -> Node:
-    """What a path leads to in the end.
+def _node(files: OpenFiles, request: H5groveRequest) -> Node:
+    """Return the node of a path.
 
     Raises:
-        NotThere: it is a link that leads nowhere.
+        NotThere: it is a broken link.
     """
     entity = _entity(files, request)
     if isinstance(entity, Node):
@@ -285,7 +286,7 @@ def _node(files: OpenFiles, request: GroveRequest) -> Node:
 
 
 def _attribute_names(node: Node, keys: Sequence[str] | None) -> list[str]:
-    """Names of attributes whose values are not too large, all together."""
+    """Return names of attributes; check the total size of their values."""
     item = node.item
     if keys is not None:
         for key in keys:
@@ -308,8 +309,8 @@ def _attribute_names(node: Node, keys: Sequence[str] | None) -> list[str]:
 # values
 
 
-def _chosen(files: OpenFiles, request: GroveRequest) -> tuple[OpenDataset, list[int | range]]:
-    """A dataset that may be read, and what of each of its dimensions was chosen."""
+def _chosen(files: OpenFiles, request: H5groveRequest) -> tuple[OpenDataset, list[int | range]]:
+    """Return a dataset that may be read, and the selection along each dimension."""
     node = _node(files, request)
     if not isinstance(node.item, h5py.Dataset):
         raise WrongKind(f"{node} is not a dataset")
@@ -326,10 +327,10 @@ def _chosen(files: OpenFiles, request: GroveRequest) -> tuple[OpenDataset, list[
 
 
 def _selected(found: OpenDataset, shape: Sequence[int], selection: str | None) -> list[int | range]:
-    """A number or a range for every dimension, none of them out of range, as h5py takes them.
+    """Return an index or a range within bounds for every dimension, as for h5py.
 
     Raises:
-        SelectionError: it is none, has too many members, or is out of range.
+        SelectionError: it is invalid, has too many members, or is out of range.
     """
     text = shown(selection)
     try:
@@ -353,7 +354,7 @@ def _selected(found: OpenDataset, shape: Sequence[int], selection: str | None) -
 
 
 def _check_size(found: OpenDataset, chosen: Sequence[int | range], *, as_text: bool) -> None:
-    """What is to be read is no more than is read at one time."""
+    """Check that the selection is within the limits of an answer."""
     kind = found.dataset.id.get_type()
     dtype = dtype_of(kind) or np.dtype("V1")
     count = _count(chosen)
@@ -381,7 +382,7 @@ def _count(chosen: Sequence[int | range]) -> int:
 
 
 def _leaves(dtype: np.dtype[Any]) -> int:
-    """Values that one element is made of.
+    """Return the number of values in one element.
 
     >>> _leaves(np.dtype("f4")), _leaves(np.dtype([("a", "i4"), ("b", "f8", (2, 3))]))
     (1, 7)
@@ -390,19 +391,19 @@ def _leaves(dtype: np.dtype[Any]) -> int:
         base, shape = dtype.subdtype
         return math.prod(shape) * _leaves(base)
     if dtype.fields is not None:
-        return sum(_leaves(told[0]) for told in dtype.fields.values())
+        return sum(_leaves(field[0]) for field in dtype.fields.values())
     return 1
 
 
-def _json(told: Any) -> Answer:
+def _json(value: Any) -> Answer:
     with encoding_errors("its description", "json"):
-        return _sized("its description", encoders.orjson_encode(told))
+        return _sized("its description", encoders.orjson_encode(value))
 
 
 def _sized(what: object, written: bytes) -> Answer:
-    if len(written) > LOOK_PAYLOAD_MAX:
+    if len(written) > INSPECT_PAYLOAD_MAX:
         raise TooLarge(
-            f"{what}: the answer would be {len(written) / 1e6:,.0f} MB, and at most {LOOK_PAYLOAD_MAX / 1e6:,.0f} MB "
-            "are sent; choose a part by selection, or format=bin"
+            f"{what}: the answer would be {len(written) / 1e6:,.0f} MB, and at most "
+            f"{INSPECT_PAYLOAD_MAX / 1e6:,.0f} MB are sent; choose a part by selection, or format=bin"
         )
     return {}, written

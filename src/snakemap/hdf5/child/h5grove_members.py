@@ -1,4 +1,4 @@
-"""Members of groups as h5grove lists them."""
+"""Members of groups in the form of h5grove."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from snakemap.errors import (
 from snakemap.files.data_root import shown
 from snakemap.hdf5.child.hdf_file import CHUNK_BYTES_MAX, Node, OpenDataset, reading
 from snakemap.hdf5.child.open_files import OpenFiles, link_of
-from snakemap.hdf5.protocol import LOOK_PAYLOAD_MAX
+from snakemap.hdf5.protocol import INSPECT_PAYLOAD_MAX
 
 __all__ = [
     "ATTRIBUTES_MAX",
@@ -43,23 +43,23 @@ __all__ = [
 ]
 
 MEMBERS_MAX, PATHS_MAX = 5_000, 100_000
-"""Members of a group, and paths below one, that are told at one time."""
+"""Maximum members of a group, and paths below one, in one answer."""
 
 
 ATTRIBUTES_MAX, ATTRIBUTE_BYTES_MAX = 10_000, 16 << 20
-"""Attributes of an object that are told, and bytes of their values."""
+"""Maximum attributes of an object, and bytes of their values, in one answer."""
 
 
-TELLING_S = 3.0
-"""Seconds after which a listing is too long to be told."""
+LISTING_S = 3.0
+"""Maximum seconds of a listing."""
 
 
 Link = h5py.SoftLink | h5py.ExternalLink
 
 
 def audit_storage(files: OpenFiles, found: OpenDataset) -> None:
-    """Check that a dataset stores and draws nothing outside the data root, however large its chunks are."""
-    if not is_chunk_too_large(found):  # what has chunks keeps them in its own file
+    """Check that a dataset stores and maps nothing outside the data root, whatever the size of its chunks."""
+    if not is_chunk_too_large(found):  # chunks are always in the file of the dataset
         files.allow(found)
 
 
@@ -69,7 +69,7 @@ def is_chunk_too_large(found: OpenDataset) -> bool:
         return math.prod(found.dataset.chunks or ()) * found.dataset.id.get_type().get_size() > CHUNK_BYTES_MAX
 
 
-# what is told of a node
+# metadata of a node
 
 
 def node_metadata(files: OpenFiles, node: Node, path: str) -> dict[str, Any]:
@@ -110,23 +110,23 @@ def encode_members(files: OpenFiles, node: Node, path: str) -> list[orjson.Fragm
         if total > MEMBERS_MAX:
             raise TooLarge(f"{node} has {total:,} members; one answer lists at most {MEMBERS_MAX:,}")
         names = list(group.keys())
-    told: list[orjson.Fragment] = []
-    until, room = time.monotonic() + TELLING_S, LOOK_PAYLOAD_MAX
+    encoded: list[orjson.Fragment] = []
+    until, left = time.monotonic() + LISTING_S, INSPECT_PAYLOAD_MAX
     for name in names:
-        if not group:  # HDF5 has let the file go over a bad member
+        if not group:  # a bad member made HDF5 close the file
             node = files.node(files.again(node.file), node.place)
             group = _group(node)
         member = _member(files, node, group, path, name)
         files.trim(node.file)
-        told.append(orjson.Fragment(member))
-        room -= len(member)
-        if room < 0 or time.monotonic() > until:
+        encoded.append(orjson.Fragment(member))
+        left -= len(member)
+        if left < 0 or time.monotonic() > until:
             raise TooLarge(f"{node} has {total:,} members with more data than fits into one answer")
-    return told
+    return encoded
 
 
 def _member(files: OpenFiles, node: Node, group: h5py.Group, path: str, name: str | bytes) -> bytes:
-    """What is told of a member, as JSON; that it cannot be opened is told, too."""
+    """Return the metadata of a member as JSON, also if it cannot be opened."""
     try:
         if isinstance(name, bytes):
             raise WrongKind("a name that is no text")
@@ -157,18 +157,18 @@ def _group(node: Node) -> h5py.Group:
 
 
 def names_below(node: Node) -> tuple[list[bytes], list[str]]:
-    """Names of everything below a group, relative to it, and which of them are soft or external links."""
+    """Return the names of everything below a group, relative to it, and which of them are soft or external links."""
     names: list[bytes] = []
     links: list[str] = []
-    until, room = time.monotonic() + TELLING_S, LOOK_PAYLOAD_MAX
+    until, left = time.monotonic() + LISTING_S, INSPECT_PAYLOAD_MAX
 
     def visit(name: bytes, info: Any) -> bool | None:
-        nonlocal room
-        room -= len(name)
+        nonlocal left
+        left -= len(name)
         names.append(name)
         if info.type != h5l.TYPE_HARD:
             links.append(name.decode(errors="surrogateescape"))
-        return len(names) > PATHS_MAX or room < 0 or time.monotonic() > until or None
+        return len(names) > PATHS_MAX or left < 0 or time.monotonic() > until or None
 
     with reading(node.file, "its names cannot be listed"):
         ended = not _group(node).id.links.visit(visit, info=True)
@@ -182,7 +182,7 @@ def names_below(node: Node) -> tuple[list[bytes], list[str]]:
 
 @contextmanager
 def encoding_errors(what: object, form: str) -> Iterator[None]:
-    """Turn what encoders raise into our errors."""
+    """Translate errors of encoders."""
     try:
         yield
     except QueryArgumentError as error:

@@ -34,34 +34,34 @@ __all__ = [
 ]
 
 CHUNK_BYTES_MAX = 256 << 20
-"""Unpacked size of one chunk; a small file can declare a huge one."""
+"""Maximum unpacked bytes of one chunk; a small file can declare a huge one."""
 
 
 YOUNG_S = 60.0
-"""A file changed this lately may still be in the making, so that what is wrong with it may mend."""
+"""A file changed within this time may still be in the making: its faults may be temporary."""
 
 
 HDF5_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
-"""All that h5py raises about a file."""
+"""Exceptions that h5py raises for bad files."""
 
 
 @dataclass(slots=True)
 class HdfFile:
-    """A file that is kept open between requests, and what is known of it.
+    """A file that is kept open between requests, with its state.
 
     Attributes:
-        name: where it is in the data root, like ``visit/scan-1.h5``.
-        fd: pins it, whatever becomes of its name.
+        name: path in the data root, like ``visit/scan-1.h5``.
+        fd: holds it open if its name changes.
         identity: device and inode.
-        lengths: rows of its datasets up to the last one that was found, by path.
-        largest: bytes that it had when it was largest.
-        sound: by path, a row that was found to lie in the file, and the bytes that the file had then.
-        firsts: where the first rows of its datasets lie: offset and bytes, by path.
-        maps: mappings of its virtual datasets, by address, with the state of the file that they are from.
-        virtuals: paths that led to virtual datasets.
+        lengths: rows of its datasets up to the last one found, by path.
+        largest: maximum bytes so far.
+        sound: by path, a row that lies in the file, and the bytes of the file at that time.
+        firsts: position of the first rows of its datasets: offset and bytes, by path.
+        maps: mappings of its virtual datasets, by address, with the state of the file they are from.
+        virtuals: paths of virtual datasets.
         allowed: addresses of virtual datasets whose sources are in the data root.
-        handle: None when it has to be opened anew.
-        loaded: its state when it was opened.
+        handle: None if it must be opened again.
+        loaded: its state when opened.
     """
 
     name: PurePosixPath
@@ -82,51 +82,51 @@ class HdfFile:
 
     @property
     def state(self) -> tuple[int, int]:
-        """Its size and when it was changed last (ns); another one when somebody has written to it."""
+        """Size and modification time (ns); changes with every write."""
         status = os.fstat(self.fd)
         return status.st_size, status.st_mtime_ns
 
     @property
     def identified(self) -> tuple[int, int, int, int]:
-        """Device, inode, size and when it was changed (ns): the same for the same bytes."""
+        """Device, inode, size and modification time (ns): the same for the same bytes."""
         return (*self.identity, *self.state)
 
     @property
     def size(self) -> int:
-        """Its bytes on disk now."""
+        """Current bytes on disk."""
         return os.fstat(self.fd).st_size
 
     @property
     def shrunk(self) -> bool:
-        """Whether it has been larger."""
+        """Whether it was larger before."""
         return self.size < self.largest
 
     @property
     def young(self) -> bool:
-        """Whether somebody wrote to it a moment ago, or by a clock that is ahead of ours."""
+        """Whether it was written a moment ago, or by a clock that is ahead."""
         return time.time() - os.fstat(self.fd).st_mtime < YOUNG_S
 
     def forget_handle(self) -> None:
-        """Has HDF5 let go of it, so that the next request sees it afresh."""
+        """Close it in HDF5, so that the next request opens its current state."""
         if self.handle is not None:
             self.handle.close()
             self.handle = None
 
     def close(self) -> None:
-        """Lets it go for good."""
+        """Close it."""
         self.forget_handle()
         os.close(self.fd)
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What a path leads to, and the file that really holds it.
+    """The object at a path, and the file that holds it.
 
     Attributes:
-        file: that the last external link led to.
+        file: target of the last external link.
         item: opened, not yet refreshed.
-        path: as it was asked for.
-        place: the path in the file that holds it, every link resolved.
+        path: as requested.
+        place: the path in the file that holds it, with links resolved.
     """
 
     file: HdfFile
@@ -140,12 +140,12 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class OpenDataset:
-    """A dataset, and the file that really holds it.
+    """A dataset, and the file that holds it.
 
     Attributes:
-        file: that the last external link led to.
+        file: target of the last external link.
         dataset: opened, not yet refreshed.
-        path: as it was asked for.
+        path: as requested.
     """
 
     file: HdfFile
@@ -154,7 +154,7 @@ class OpenDataset:
 
     @property
     def virtual(self) -> bool:
-        """Whether it draws on other datasets."""
+        """Whether it maps other datasets."""
         return creation_of(self.dataset).get_layout() == h5d.VIRTUAL
 
     def __str__(self) -> str:
@@ -162,18 +162,18 @@ class OpenDataset:
 
 
 def creation_of(dataset: h5py.Dataset) -> h5p.PropDCID:
-    """How a dataset was made, as h5py keeps it: to have it copied once more costs 50 ms for 10,000 mappings."""
+    """Return the creation properties kept by h5py: a copy costs 50 ms for 10,000 mappings."""
     return dataset._dcpl  # pyright: ignore[reportReturnType]
 
 
 def is_chunk_proof(creation: h5p.PropDCID) -> bool:
-    """Return whether a chunk in the file proves that it was written: chunks are allotted one by one."""
+    """Return whether a chunk in the file proves that it was written: chunks are allocated one by one."""
     return creation.get_alloc_time() == h5d.ALLOC_TIME_INCR
 
 
 @functools.cache
 def _storage_size() -> Any:
-    # not in h5py; the function is found in the very library that h5py uses
+    # not in h5py: the function of the library that h5py loaded
     return ctypes.CDLL(h5f.__file__).H5Dget_chunk_storage_size
 
 
@@ -186,7 +186,7 @@ def stored_bytes(dataset: h5py.Dataset, corner: tuple[int, ...]) -> int:
 
 @contextmanager
 def reading(file: HdfFile, doing: str) -> Iterator[None]:
-    """Turns what h5py raises about a file into our words; the file is opened afresh the next time."""
+    """Translate errors of h5py about a file; the file is opened again at the next request."""
     try:
         yield
     except HDF5_ERRORS as error:

@@ -17,11 +17,11 @@ Indices = npt.NDArray[np.int64]
 
 
 ENDLESS = 1 << 40
-"""Blocks, or elements of one block, of an unlimited selection."""
+"""Number of blocks, or elements of one block, of an unlimited selection."""
 
 
 BOXES_MAX = 4_096
-"""Boxes of one selection that is not regular."""
+"""Maximum boxes of an irregular selection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,51 +43,51 @@ class Stripes:
 
     @property
     def size(self) -> int:
-        """Elements that are selected, at most `ENDLESS`."""
+        """Selected elements, at most `ENDLESS`."""
         return min(self.block * self.count, ENDLESS)
 
     @property
     def last(self) -> int:
-        """The last element that is selected."""
+        """The last selected element."""
         return self.start + (self.count - 1) * self.stride + self.block - 1
 
     @property
     def unlimited(self) -> bool:
-        """Whether it goes on as long as the dataset does."""
+        """Whether it extends to the end of the dataset."""
         return ENDLESS in (self.block, self.count)
 
     def rows(self, indices: Indices) -> Indices:
-        """Elements that come at some indices of the selection."""
+        """Return the elements at indices of the selection."""
         return self.start + indices // self.block * self.stride + indices % self.block
 
     def find(self, rows: Indices) -> tuple[Indices, npt.NDArray[np.bool_]]:
-        """The index of each row in the selection, which means nothing for others, and whether the row is selected."""
+        """Return the index of each row in the selection, arbitrary for others, and whether the row is selected."""
         blocks, offsets = np.divmod(rows - self.start, self.stride)
         inside = (blocks >= 0) & (blocks < self.count) & (offsets < self.block)
         return np.maximum(blocks, 0) * self.block + np.minimum(offsets, self.block), inside
 
     def within(self, length: int) -> int:
-        """How many elements are selected of a dimension of that length."""
+        """Return the number of selected elements of a dimension of that length."""
         blocks, offset = divmod(max(length - self.start, 0), self.stride)
         return min(blocks * self.block + min(offset, self.block), self.size)
 
     def only(self, block: int) -> Stripes:
-        """One of its blocks alone."""
+        """Return one of its blocks."""
         return Stripes(self.start + block * self.stride, self.stride, self.block, 1)
 
     @classmethod
     def whole(cls, length: int) -> Stripes:
-        """All of a dimension."""
+        """Return a selection of the whole dimension."""
         return cls(0, max(length, 1), length, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Hyperslab:
-    """What a mapping selects of one of its two datasets.
+    """The selection of a mapping in one of its two datasets.
 
     Attributes:
-        stripes: along each dimension; None: everything, whatever shape that is, unless there are boxes.
-        boxes: first and last corner (boxes, 2, dimensions) of a selection that is not regular; None of others.
+        stripes: along each dimension; None: everything, of any shape, unless there are boxes.
+        boxes: first and last corner (boxes, 2, dimensions) of an irregular selection; None for others.
     """
 
     stripes: tuple[Stripes, ...] | None = None
@@ -95,11 +95,11 @@ class Hyperslab:
 
     @property
     def unlimited(self) -> int | None:
-        """The dimension that is not limited."""
+        """The unlimited dimension, if any."""
         return next((number for number, along in enumerate(self.stripes or ()) if along.unlimited), None)
 
     def along(self, shape: Sequence[int]) -> tuple[Stripes, ...]:
-        """Stripes along each dimension of a dataset of some shape; of boxes, all that lies between their corners."""
+        """Return stripes along each dimension of a dataset of a shape; for boxes, all between their corners."""
         if self.boxes is not None:
             first, last = self.boxes[:, 0].min(axis=0), self.boxes[:, 1].max(axis=0)
             return tuple(Stripes(int(a), int(b - a + 1), int(b - a + 1), 1) for a, b in zip(first, last, strict=True))
@@ -107,10 +107,10 @@ class Hyperslab:
 
     @classmethod
     def of(cls, space: h5s.SpaceID) -> Hyperslab | None:
-        """That of a dataspace; None when it selects nothing.
+        """Return the selection of a dataspace; None if it is empty.
 
         Raises:
-            FileBroken: it is too irregular to be looked through.
+            FileBroken: it is too irregular.
         """
         kind = space.get_select_type()
         if kind == h5s.SEL_NONE:
@@ -118,8 +118,8 @@ class Hyperslab:
         if kind == h5s.SEL_ALL:
             return cls()
         if kind == h5s.SEL_HYPERSLABS and space.is_regular_hyperslab():
-            told = zip(*space.get_regular_hyperslab(), strict=True)
-            return cls(tuple(_stripes(start, stride, count, block) for start, stride, count, block in told))
+            regular = zip(*space.get_regular_hyperslab(), strict=True)
+            return cls(tuple(_stripes(start, stride, count, block) for start, stride, count, block in regular))
         hyperslab = kind == h5s.SEL_HYPERSLABS
         count = space.get_select_hyper_nblocks() if hyperslab else space.get_select_elem_npoints()
         if count > BOXES_MAX:
@@ -132,7 +132,7 @@ class Hyperslab:
 
 
 def _stripes(start: int, stride: int, count: int, block: int) -> Stripes:
-    """Stripes as HDF5 tells them, with an end to what has none.
+    """Return stripes from HDF5's numbers; unlimited ones get a large end.
 
     >>> _stripes(0, 1, 1, h5s.UNLIMITED), _stripes(2, 4, h5s.UNLIMITED, 4).unlimited
     (Stripes(start=0, stride=1099511627776, block=1099511627776, count=1), True)

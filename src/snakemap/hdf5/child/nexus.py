@@ -1,4 +1,4 @@
-"""What NeXus says in attributes: classes, and what a group wants drawn over what."""
+"""NeXus attributes: classes, signals and axes."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ MEMBERS_MAX = 50
 
 
 def text_attribute(item: Any, name: str) -> str:
-    """A short text attribute; empty when there is none, or it is something else."""
+    """Return a short text attribute; empty if there is none, or it is no text."""
     value = _attribute(item, name)
     return value[:200] if isinstance(value, str) else ""
 
 
 def class_of(item: Any) -> str:
-    """The NeXus class of a group, like ``NXdata``; empty when it has none."""
+    """Return the NeXus class of a group, like ``NXdata``; empty if it has none."""
     return text_attribute(item, "NX_class")
 
 
 def signal_of(group: h5py.Group) -> str:
-    """The member that a group wants drawn: its ``@signal``, or the member with ``@signal=1`` as in older files."""
+    """Return the signal of a group: its ``@signal``, or the member with ``@signal=1`` as in older files."""
     if name := text_attribute(group, "signal"):
         return name if _there(group, name) else ""
     if class_of(group) != "NXdata" or group.id.get_num_objs() > MEMBERS_MAX:
         return ""
-    for name in [str(member) for member in group]:  # not many, as was seen
+    for name in [str(member) for member in group]:  # few, as checked above
         dataset = _own(group, name)
         if dataset is not None and str(_attribute(dataset, "signal") or "") == "1":
             return name
@@ -42,46 +42,46 @@ def signal_of(group: h5py.Group) -> str:
 
 
 def auxiliary_of(group: h5py.Group) -> list[str]:
-    """The members that ``@auxiliary_signals`` names: they lie over the same axes as the signal."""
-    told = _attribute(group, "auxiliary_signals")
-    names = [told] if isinstance(told, str) else told or []
+    """Return the members in ``@auxiliary_signals``: they have the same axes as the signal."""
+    value = _attribute(group, "auxiliary_signals")
+    names = [value] if isinstance(value, str) else value or []
     return [name for name in dict.fromkeys(names[:NAMES_MAX]) if _there(group, name)]
 
 
 def default_of(group: h5py.Group) -> list[str]:
-    """The members that ``@default`` and ``@signal`` name, the default first."""
+    """Return the members in ``@default`` and ``@signal``, the default first."""
     return [name for name in (text_attribute(group, "default"), text_attribute(group, "signal")) if name]
 
 
 def axes_of(group: h5py.Group, signal: str) -> list[str]:
-    """The member that goes along each dimension of the signal; empty for a dimension without one."""
-    told = _attribute(group, "axes")
-    if told is None:
+    """Return the axis of each dimension of the signal; empty for a dimension without one."""
+    value = _attribute(group, "axes")
+    if value is None:
         dataset = _own(group, signal)
-        told = _attribute(dataset, "axes") if dataset is not None else None
-    if isinstance(told, str):
-        told = told.strip("[]").replace(":", ",").split(",")
-    names = [str(name).strip() for name in told or []][:NAMES_MAX]
+        value = _attribute(dataset, "axes") if dataset is not None else None
+    if isinstance(value, str):
+        value = value.strip("[]").replace(":", ",").split(",")
+    names = [str(name).strip() for name in value or []][:NAMES_MAX]
     return [name if name not in ("", ".") and _there(group, name) else "" for name in names]
 
 
 def errors_of(group: h5py.Group, signal: str) -> str:
-    """The member that holds the uncertainties of the signal; empty when there is none."""
+    """Return the member with the uncertainties of the signal; empty if there is none."""
     dataset = _own(group, signal)
-    told = text_attribute(dataset, "uncertainties") if dataset is not None else ""
-    for name in (told, f"{signal}_errors", "errors"):
+    named = text_attribute(dataset, "uncertainties") if dataset is not None else ""
+    for name in (named, f"{signal}_errors", "errors"):
         if name and _there(group, name):
             return name
     return ""
 
 
 def _there(group: h5py.Group, name: str) -> bool:
-    """Whether a group has a member of that name, wherever it may lead."""
+    """Return whether a group has a member of that name; links are not followed."""
     return "/" not in name and name not in ("", ".") and group.id.links.exists(_raw(name))
 
 
 def _own(group: h5py.Group, name: str) -> h5py.Dataset | None:
-    """A dataset that lies in the group itself; where links lead is not looked at here."""
+    """Return a dataset in the group itself; links are not followed."""
     if not _there(group, name) or not isinstance(link_of(group, name), h5py.HardLink):
         return None
     raw = _raw(name)
@@ -94,7 +94,7 @@ def _raw(name: str) -> bytes:
 
 
 def _attribute(item: Any, name: str) -> str | list[str] | None:
-    """A short attribute as text, or as a list of texts."""
+    """Return a short attribute as text, or as a list of texts."""
     raw = _raw(name)
     if not h5a.exists(item.id, raw):
         return None

@@ -1,16 +1,19 @@
-"""HDF5 files that nobody vouches for: opened, walked and checked so that nothing in them leads out of the data root.
+"""Open untrusted HDF5 files, follow paths in them, and check that nothing leads out of the data root.
 
 HDF5 itself follows soft links, external links, virtual datasets and external storage wherever they lead. Here every
-link of a path is followed one at a time, and every file that one names goes through the gate of
-:mod:`snakemap.files.data_root` first. HDF5 may still crash or hang on a bad file, so this runs only in a process that
-can be replaced.
+link of
+a path is followed one at a time, and every named file is opened through :mod:`snakemap.files.data_root`. HDF5 may still
+crash or hang on a bad file, so this runs only in the replaceable reader process.
 
-Frames that were announced and are not in the file yet would be read as zeros. They are told from dark ones by asking
-where their chunks are.
+Announced frames that are not in the file yet would read as zeros. The addresses of their chunks distinguish them from
+dark
+frames.
 
-A trap of HDF5 itself (seen in 2.0): refreshing a dataset that is open twice in one process, be it by a virtual dataset
-that draws on it, makes HDF5 lose its chunks and read zeros, or crash. So one dataset is open at a time, nothing is
-refreshed while a virtual one is open, and files are opened anew instead.
+A bug of HDF5 (seen in 2.0): refreshing a dataset that is open twice in one process, also by a virtual dataset that maps
+it,
+makes HDF5 lose its chunks and read zeros, or crash. So one dataset is open at a time, nothing is refreshed while a
+virtual
+one is open, and files are reopened instead.
 """
 
 from __future__ import annotations
@@ -52,42 +55,43 @@ FILES_MAX = 16
 
 
 HOPS_MAX = 64
-"""Groups and links that one path may lead through."""
+"""Maximum groups and links along one path."""
 
 
 CHECKSUM_BYTES = 16 << 10
 
 
 MARKS_MAX = 200
-"""Files that are recognized in one answer, and bytes of each that are looked at."""
+"""Maximum fingerprinted files in one answer, and bytes of each that are read."""
 
 
 MAPS_MAX = 100
-"""Virtual datasets of one file whose mappings are kept."""
+"""Maximum virtual datasets of one file with cached mappings."""
 
 
 READ_ATTEMPTS = 26
-"""How often HDF5 reads something again whose checksum is wrong, as a live writer may be at it. It waits twice as long
-each time, from a nanosecond on: 26 times take 0.1 s, and the 100 times that are usual never end."""
+"""Retries of HDF5 after a wrong checksum, as with a live writer. The wait doubles each time, from 1 ns on: 26 retries
+take
+0.1 s, the default of 100 never ends."""
 
 
 OPEN_FOR_WRITING, OPEN_FOR_SWMR = 0b001, 0b100
 
 
 class FileDeleted(FileBroken):
-    """A file is gone that was there before; asked again, it is not there yet."""
+    """A file was deleted since it was read; the next request raises :class:`FileNotReady`."""
 
 
 class OpenFiles:
-    """The files that a reader has open, the ones used last.
+    """The open files of a reader, the ones used last.
 
     Args:
-        root: the gate.
-        path_map: pairs of the writer's prefix and ours, for absolute names in external links.
+        root: the data root.
+        path_map: pairs of the writer's prefix and the local one, for absolute names in external links.
         locking: whether HDF5 locks them.
 
     Attributes:
-        parts: what :mod:`snakemap.hdf5.child.dectris_parts` has found of late.
+        parts: recent results of :mod:`snakemap.hdf5.child.dectris_parts`.
     """
 
     def __init__(self, root: DataRoot, *, path_map: tuple[tuple[str, str], ...] = (), locking: bool = False) -> None:
@@ -98,37 +102,37 @@ class OpenFiles:
         self._files: OrderedDict[str, HdfFile] = OrderedDict()
 
     def close(self) -> None:
-        """Closes them all."""
+        """Close all files."""
         while self._files:
             self._files.popitem()[1].close()
 
     def open(self, path: str | os.PathLike[str]) -> HdfFile:
-        """Opens a file, or finds it open.
+        """Open a file, or return the open one.
 
         Raises:
-            FileRefused: it is not for us to read.
-            FileNotReady: not there, empty, locked or held by a writer that lets nobody read yet.
-            FileBroken: no HDF5, cut short, or deleted or replaced since it was last read (told once).
+            FileRefused: it may not be read.
+            FileNotReady: not there, empty, locked, or open by a writer without SWMR.
+            FileBroken: no HDF5, truncated, or deleted or replaced since it was last read (reported once).
         """
         file = self._current(os.fspath(path))
         self._load(file)
         return file
 
     def begin(self) -> None:
-        """Before a request: no dataset is open, and only the files that were used last."""
+        """Prepare for a request: close all datasets, and all but the files used last."""
         if h5f.get_obj_count(h5f.OBJ_ALL, h5f.OBJ_DATASET):
             self._forget_handles()
         while len(self._files) > FILES_MAX:
             self._files.popitem(last=False)[1].close()
 
     def find(self, file: HdfFile, path: str) -> OpenDataset:
-        """Walks to a dataset, following links within the data root.
+        """Open a dataset by path, following links within the data root.
 
         Raises:
             FileRefused: a link leads out of the root.
             FileNotReady: something on the path is not there.
-            FileBroken: HDF5 cannot read what is on the path, or the links go round in circles.
-            FrameError: the path ends at something else than a dataset.
+            FileBroken: HDF5 cannot read something on the path, or the links are circular.
+            FrameError: the path does not end at a dataset.
         """
         if path not in file.virtuals:
             found = as_dataset(self._walk(file, path, follow_files=True))
@@ -147,11 +151,11 @@ class OpenFiles:
         return found
 
     def node(self, file: HdfFile, path: str) -> Node:
-        """Walks to whatever a path leads to; raises as :meth:`find` does."""
+        """Open the object at a path; raises as :meth:`find` does."""
         return self._walk(file, path, follow_files=True)
 
     def open_afresh(self, path: str | os.PathLike[str]) -> HdfFile:
-        """As :meth:`open`, and HDF5 sees the file as it is now, not as it was when it was opened."""
+        """Open a file in its current state; raises as :meth:`open` does."""
         file = self._current(os.fspath(path))
         if file.young or file.state != file.loaded:
             file.forget_handle()
@@ -159,30 +163,30 @@ class OpenFiles:
         return file
 
     def again(self, file: HdfFile) -> HdfFile:
-        """The same file, opened again should HDF5 have let it go; raises as :meth:`open` does."""
+        """Return the same file, reopened if HDF5 closed it; raises as :meth:`open` does."""
         self._load(file)
         return file
 
     def trim(self, file: HdfFile) -> None:
-        """Closes the files that were used longest ago when there are too many; never this one."""
+        """Close the least recently used files if there are too many; never this one."""
         for path, other in list(self._files.items())[: max(0, len(self._files) - FILES_MAX)]:
             if other is not file:
                 self._forget(path)
 
     def allow(self, found: OpenDataset) -> None:
-        """Makes sure that a dataset of whatever shape draws on nothing outside the data root, and refreshes it."""
+        """Check that a dataset of any shape maps nothing outside the data root, and refresh it."""
         WrittenAudit(self, found.file.name.parent).allow(found)
 
     def measure(self, found: OpenDataset) -> None:
-        """Refreshes a dataset, so that its shape is what it is now; raises as :meth:`require` does.
+        """Refresh a dataset, so that its shape is current; raises as :meth:`require` does.
 
-        Sources of a virtual one may be missing. They are looked at once: what is read of them is audited then.
+        Sources of a virtual one may be missing. They are checked once: reads of them are audited.
         """
         audit = WrittenAudit(self, found.file.name.parent)
         if not found.virtual:
             audit.allow(found)
         else:
-            self.virtual_map(found)  # which forgets what was allowed when the file has changed
+            self.virtual_map(found)  # revokes earlier results if the file changed
             place = h5o.get_info(found.dataset.id).addr
             if place not in found.file.allowed:
                 audit.allow_what_is_there(found)
@@ -192,21 +196,21 @@ class OpenFiles:
     def require(
         self, found: OpenDataset, rows: range, *, columns: range | None = None, frame_rank: int = 0
     ) -> dict[str, OpenDataset]:
-        """Refreshes a dataset and makes sure that its frames are in the file, and nowhere outside the data root.
+        """Refresh a dataset and check that its frames are in the file, and nowhere outside the data root.
 
         Args:
-            found: the dataset; it has a row a frame.
-            rows: that must have been written.
-            columns: frames of the one row that must have been written, where a row holds many.
-            frame_rank: dimensions of a frame, the last ones, when it may have gaps between modules, see :meth:`gaps`.
+            found: the dataset, with a row for each frame.
+            rows: that must be written.
+            columns: frames of the one row that must be written, if a row holds many.
+            frame_rank: dimensions of a frame, the last ones, if it may have gaps between modules, see :meth:`gaps`.
 
         Returns:
             Datasets that the frames come from, by name.
 
         Raises:
-            FileRefused: it is, or draws on, something outside the root.
-            FileNotReady: some of them have not been written yet; `ready` says how many come before these.
-            FileBroken: file or dataset were cut short, or it draws on itself, or its chunks are too large to unpack.
+            FileRefused: it is, or maps, something outside the root.
+            FileNotReady: some are not written yet; `ready` is the number before these.
+            FileBroken: file or dataset were truncated, or it maps itself, or its chunks are too large to unpack.
         """
         audit = WrittenAudit(self, found.file.name.parent)
         backing = audit.back(found, _needed(found, rows, columns), frame_rank)
@@ -222,21 +226,21 @@ class OpenFiles:
         return audit.audited
 
     def marks(self, audited: dict[str, OpenDataset]) -> list[list[Any]]:
-        """How the files that frames were just read of are recognized: name, inode, address of the dataset, checksum.
+        """Return fingerprints of the files just read: name, inode, address of the dataset, checksum.
 
         Raises:
-            FileReplaced: one of them was exchanged while it was read.
-            FileDeleted: one is not there any more.
+            FileReplaced: one of them was replaced while it was read.
+            FileDeleted: one was deleted.
         """
-        told = []
+        fingerprints = []
         for one in [*audited.values()][:MARKS_MAX]:
             self._check_name(one.file)
             address = h5o.get_info(one.dataset.id).addr
-            told.append([str(one), one.file.identity[1], address, _checksum(one)])
-        return told
+            fingerprints.append([str(one), one.file.identity[1], address, _checksum(one)])
+        return fingerprints
 
     def _check_name(self, file: HdfFile) -> None:
-        """A name stands for the file that is open under it."""
+        """Check that a name still refers to the open file."""
         try:
             fd = self.root.open(file.name)
         except FileNotReady as error:
@@ -247,7 +251,7 @@ class OpenFiles:
             raise FileReplaced(f"{file} was replaced by another file while it was being read")
 
     def gaps(self, found: OpenDataset, frame_rank: int) -> Gaps | None:
-        """Pixels of a frame that no source ever has, in a dataset that was required; None when there are none.
+        """Return the pixels of a frame that no source has, in a required dataset; None if there are none.
 
         Args:
             found: the dataset.
@@ -256,13 +260,14 @@ class OpenFiles:
         return WrittenAudit(self, found.file.name.parent).gaps(found, frame_rank) if found.virtual else None
 
     def written(self, found: OpenDataset, rows: range, *, frame_rank: int = 0) -> npt.NDArray[np.bool_]:
-        """Which rows (rows,) of a dataset were written for certain, as their own chunks show; raises as the others."""
+        """Return which rows (rows,) of a dataset are certainly written, as their own chunks show; raises as the
+        others."""
         audit = WrittenAudit(self, found.file.name.parent, proved=True)
         backing = audit.back(found, _needed(found, rows, None), frame_rank)
         return np.pad(backing.ok, (0, len(rows) - len(backing.ok)))
 
     def virtual_map(self, found: OpenDataset) -> VirtualMap:
-        """The mappings of a virtual dataset, which are looked through once as long as its file stays as it is."""
+        """Return the mappings of a virtual dataset, cached until its file changes."""
         address, state = h5o.get_info(found.dataset.id).addr, found.file.state
         known = found.file.maps.get(address)
         if known is None or known[0] != state:
@@ -282,7 +287,7 @@ class OpenFiles:
             os.close(self.root.open(name if name.startswith("/") else self._place_beside(file, name)))
 
     def beside(self, file: HdfFile, name: str) -> HdfFile:
-        """Opens a file named in another one, relative to its directory; raises as :meth:`open` does."""
+        """Open a file named in another one, relative to its directory; raises as :meth:`open` does."""
         return self.open(self._place_beside(file, name))
 
     def _place_beside(self, file: HdfFile, name: str) -> PurePosixPath:
@@ -293,7 +298,7 @@ class OpenFiles:
         return directory.joinpath(*parts)
 
     def _current(self, path: str) -> HdfFile:
-        """The file of that name, as the one it was when last read."""
+        """Return the file of a name; raise if it was deleted or replaced since the last read."""
         known = self._files.get(path)
         try:
             fd = self.root.open(path)
@@ -335,7 +340,7 @@ class OpenFiles:
             raise _unopened(file, error) from error
 
     def _walk(self, file: HdfFile, path: str, *, follow_files: bool) -> Node:
-        """Walks one link at a time, so that HDF5 never follows one by itself."""
+        """Follow a path one link at a time, so that HDF5 never follows one itself."""
         if "\0" in path:
             raise FrameError(f"{shown(path)} is not a path in a file")
         node, place, parts = _root_group(file), "", deque(_parts(path))
@@ -366,7 +371,7 @@ class OpenFiles:
         return self.open(local_path(name, self.path_map)) if name.startswith("/") else self.beside(file, name)
 
     def _step(self, file: HdfFile, node: h5py.Group, name: str, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
-        """Opens a member of a group; a virtual dataset gets its sources from beside its own file."""
+        """Open a member of a group; a virtual dataset has its sources relative to its own file."""
         with reading(file, f"{shown(path)} cannot be opened"):
             raw = name.encode(errors="surrogateescape")
             kind = h5o.get_info(node.id, raw).type
@@ -382,21 +387,21 @@ class OpenFiles:
 
 
 def _needed(found: OpenDataset, rows: range, columns: range | None) -> Need:
-    """All of some rows, or of some columns of one row."""
+    """Return the elements of rows, or of columns of one row."""
     shape = found.dataset.shape
     if not shape:
         raise FrameError(f"{found} is a single value, not a stack of frames")
     whole = [range(size) for size in shape[1:]]
     if columns is None:
-        stop = min(rows.stop, max(rows.start, shape[0]) + 1)  # what is beyond the end is missing, however much
+        stop = min(rows.stop, max(rows.start, shape[0]) + 1)  # one missing row beyond the end suffices
         return Need(0, (np.arange(rows.start, stop), *whole))
     return Need(1, (np.arange(rows.start, rows.stop), np.arange(columns.start, columns.stop), *whole[1:]))
 
 
 def _checksum(found: OpenDataset) -> int:
-    """Of the bytes of the first row, which stay as they are once it is written; 0 where that is not certain.
+    """Return the checksum of the first row, which is constant once written; 0 if that is not certain.
 
-    A file that is written anew in place, with all in its old place, is recognized by it.
+    It detects a file rewritten in place with the same layout.
     """
     dataset, creation = found.dataset, creation_of(found.dataset)
     layout, place = creation.get_layout(), found.file.firsts.get(found.path)
@@ -415,17 +420,17 @@ def _checksum(found: OpenDataset) -> int:
 
 
 def _access(*, locking: bool) -> h5p.PropFAID:
-    """How files are opened: as h5py does it, and with an end to HDF5's patience."""
+    """Return the access properties of h5py, with bounded retries."""
     access = h5p.create(h5p.FILE_ACCESS)
     access.set_file_locking(locking, False)
-    # not in h5py; the function is found in the very library that h5py uses
+    # not in h5py: the function of the library that h5py loaded
     patience = ctypes.CDLL(h5f.__file__).H5Pset_metadata_read_attempts
     patience(ctypes.c_int64(access.id), ctypes.c_uint(READ_ATTEMPTS))
     return access
 
 
 def _unopened(file: HdfFile, error: BaseException) -> FileNotReady | FileBroken:
-    """What it means that HDF5 cannot open a file, by what is in it and how old it is."""
+    """Return the error for a file that HDF5 cannot open, by its content and age."""
     head = head_of(file.fd)
     if head is None:
         if os.pread(file.fd, HEAD_BYTES, 0).strip(b"\0"):
@@ -444,7 +449,7 @@ def _unopened(file: HdfFile, error: BaseException) -> FileNotReady | FileBroken:
 
 
 def link_of(group: h5py.Group, name: str) -> h5py.HardLink | h5py.SoftLink | h5py.ExternalLink | None:
-    """The link of a member, be its name text or not; None for a kind of link that HDF5 does not know itself.
+    """Return the link of a member, whether its name is text or not; None for an unknown kind of link.
 
     Raises:
         KeyError: the group has no such member.
@@ -465,7 +470,7 @@ def link_of(group: h5py.Group, name: str) -> h5py.HardLink | h5py.SoftLink | h5p
 
 
 def _link(file: HdfFile, node: h5py.Group, name: str, path: str) -> Any:
-    """What kind of link a member of a group is."""
+    """Return the link of a member of a group."""
     with reading(file, f"{shown(path)} cannot be read"):
         try:
             return link_of(node, name)

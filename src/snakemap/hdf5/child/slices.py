@@ -1,4 +1,4 @@
-"""Slices of a dataset: only what was asked for is read, and only so much that nothing bursts."""
+"""Read slices of a dataset, of bounded size."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from snakemap.hdf5.child.dectris_parts import StackParts, parts_of
 from snakemap.hdf5.child.dtypes import dtype_of, plain, values_of
 from snakemap.hdf5.child.hdf_file import OpenDataset, reading
 from snakemap.hdf5.child.open_files import OpenFiles
-from snakemap.hdf5.protocol import LOOK_PAYLOAD_MAX, InspectRequest
+from snakemap.hdf5.protocol import INSPECT_PAYLOAD_MAX, InspectRequest
 
 __all__ = ["ELEMENTS_MAX", "UNPACKED_MAX", "check_written", "read_slice", "unpacked_bytes"]
 
 ELEMENTS_MAX = 4_000_000
 ELEMENTS = 1_000_000
 ROWS_MAX = 100_000
-"""Elements that are read at one time: of numbers at most, when nothing is said, and of anything else."""
+"""Maximum elements read at once: of numbers, by default, and of anything else."""
 
 UNPACKED_MAX = 512 << 20
-"""Bytes of chunks that one slice may have to be unpacked from."""
+"""Maximum bytes of chunks to unpack for one slice."""
 
 RANK_MAX = 32
 STACK_RANK = 3
 
 
 def read_slice(files: OpenFiles, request: InspectRequest) -> tuple[dict[str, Any], bytes]:
-    """Values of a dataset: numbers as bytes, all else as JSON.
+    """Return values of a dataset: numbers as bytes, all else as JSON.
 
     Raises:
-        FrameError: the selection is out of range or more than is read at one time, or there is nothing to read.
+        FrameError: the selection is out of range or too large, or there is nothing to read.
         FileNotReady, FileRefused, FileBroken: as :meth:`OpenFiles.find` and :meth:`OpenFiles.require` do.
     """
     file = files.open_afresh(request["path"])
@@ -51,11 +51,11 @@ def read_slice(files: OpenFiles, request: InspectRequest) -> tuple[dict[str, Any
     files.allow(found)
     dataset = found.dataset
     with reading(found.file, "its values cannot be read"):
-        shape, dtype = dataset.shape, dtype_of(dataset.id.get_type())
+        whole, dtype = dataset.shape, dtype_of(dataset.id.get_type())
     kind = values_of(dtype)
-    if shape is None or dtype is None or kind == "none":
+    if whole is None or dtype is None or kind == "none":
         raise FrameError(f"{found} holds no values that can be read")
-    chosen = _selection(found, shape, request.get("selection", []))
+    chosen = _selection(found, whole, request.get("selection", []))
     sizes = [_count(one) for one in chosen]
     numbers = kind in ("number", "complex", "bool", "enum")
     most = min(request.get("most", ELEMENTS), ELEMENTS_MAX if numbers else ROWS_MAX)
@@ -65,23 +65,23 @@ def read_slice(files: OpenFiles, request: InspectRequest) -> tuple[dict[str, Any
     check_written(found, chosen)
     with reading(found.file, "its values cannot be read"):
         values = dataset[tuple(one if isinstance(one, int) else slice(one.start, one.stop, one.step) for one in chosen)]
-    told = [size for one, size in zip(chosen, sizes, strict=True) if not isinstance(one, int)]
-    header: dict[str, Any] = {"shape": told, "of": list(shape)}
+    shape = [size for one, size in zip(chosen, sizes, strict=True) if not isinstance(one, int)]
+    header: dict[str, Any] = {"shape": shape, "of": list(whole)}
     if numbers:
         array = _numbers(np.asarray(values))
         return {**header, "dtype": array.dtype.str}, array.tobytes()
-    rows = _rows(np.asarray(values, dtype) if not told else values, dataset)
+    rows = _rows(np.asarray(values, dtype) if not shape else values, dataset)
     text = json.dumps(rows).encode()
-    if len(text) > LOOK_PAYLOAD_MAX:
+    if len(text) > INSPECT_PAYLOAD_MAX:
         raise FrameError(f"{found}: so many long values are not read at one time; ask for fewer")
     return {**header, "json": True}, text
 
 
 def _read_part(files: OpenFiles, request: InspectRequest, parts: StackParts) -> tuple[dict[str, Any], bytes]:
-    """Values of one frame of a stack in several files; NaN where its file is missing.
+    """Return values of one frame of a stack in several files; NaN if its file is missing.
 
     Raises:
-        FrameError: several frames are asked for, or one that there is not.
+        FrameError: several frames are requested, or one that does not exist.
     """
     selection = request.get("selection", [])
     frame, rest = (selection[0], selection[1:]) if selection else ([], [])
@@ -107,7 +107,7 @@ def _read_part(files: OpenFiles, request: InspectRequest, parts: StackParts) -> 
 
 
 def _selection(found: OpenDataset, shape: Sequence[int], asked: Sequence[int | Sequence[int]]) -> list[int | range]:
-    """A number or a range for every dimension, none of them out of range."""
+    """Return an index or a range within bounds for every dimension."""
     if len(asked) > len(shape):
         raise FrameError(f"{found} has {len(shape)} dimensions, but {len(asked)} are requested")
     chosen: list[int | range] = []
@@ -129,11 +129,11 @@ def _count(one: int | range) -> int:
 
 
 def unpacked_bytes(found: OpenDataset, chosen: Sequence[int | range]) -> int:
-    """Bytes of the chunks that have to be unpacked; 0 where there are no chunks. A small file may hold very large ones.
+    """Return the bytes of the chunks to unpack; 0 without chunks. A small file may hold very large ones.
 
     Args:
         found: the dataset.
-        chosen: a number or a range for every dimension.
+        chosen: an index or a range for every dimension.
     """
     chunks = found.dataset.chunks
     if not chunks:
@@ -147,7 +147,7 @@ def unpacked_bytes(found: OpenDataset, chosen: Sequence[int | range]) -> int:
 
 
 def _check_unpacking(found: OpenDataset, chosen: Sequence[int | range]) -> None:
-    """The chunks that have to be unpacked are not too many."""
+    """Check that the chunks to unpack are within the limit."""
     unpacked = unpacked_bytes(found, chosen)
     if unpacked > UNPACKED_MAX:
         raise FrameError(
@@ -157,10 +157,10 @@ def _check_unpacking(found: OpenDataset, chosen: Sequence[int | range]) -> None:
 
 
 def check_written(found: OpenDataset, chosen: Sequence[int | range]) -> None:
-    """A frame of a file in the making that is not there yet is not shown as a dark one.
+    """Check that the first selected frame is written: an unwritten one would look dark.
 
     Raises:
-        FileNotReady: the first frame that was chosen has not been written yet.
+        FileNotReady: it is not written yet.
     """
     dataset = found.dataset
     stack = len(chosen) >= STACK_RANK and isinstance(chosen[0], int)
@@ -178,7 +178,7 @@ def check_written(found: OpenDataset, chosen: Sequence[int | range]) -> None:
 
 
 def _numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Numbers as they travel: little-endian, of a size that everybody knows."""
+    """Return numbers as sent: little-endian, of a standard size."""
     kind, size = values.dtype.kind, values.dtype.itemsize
     known = {"b": (1,), "i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8), "c": (8, 16)}
     if size in known.get(kind, ()):
@@ -188,7 +188,7 @@ def _numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _rows(values: Any, owner: h5py.Dataset) -> Any:
-    """Nested lists of plain values, one list a dimension."""
+    """Return nested lists of plain values, one level for each dimension."""
     if isinstance(values, np.ndarray) and values.ndim == 0:
         return plain(values[()], owner=owner)
     if isinstance(values, np.ndarray):

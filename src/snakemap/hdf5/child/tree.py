@@ -1,7 +1,8 @@
-"""What is in an HDF5 file: the members of its groups, some at a time, and all that is told of one of them.
+"""Members and metadata of the nodes of an HDF5 file.
 
-Every link is followed by :class:`snakemap.hdf5.child.open_files.OpenFiles`, never by HDF5, so that a listing shows
-where a link leads and why it is not followed, and one bad member spoils no other.
+:class:`snakemap.hdf5.child.open_files.OpenFiles` follows every link, never HDF5: a listing shows where a link leads and
+why
+it is not followed, and a bad member does not affect others.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ COUNT_MAX = 500
 
 
 LOOK_S = 1.0
-"""Seconds after which a listing ends with what it has; the rest is for the next request."""
+"""Maximum seconds of a listing; the next request continues it."""
 
 
 FILTERS = {
@@ -64,9 +65,9 @@ LAYOUTS = {h5d.COMPACT: "compact", h5d.CONTIGUOUS: "contiguous", h5d.CHUNKED: "c
 
 
 def members(files: OpenFiles, request: InspectRequest) -> dict[str, Any]:
-    """Some members of a group, in the order of their names.
+    """Return members of a group, in the order of their names.
 
-    Only those that are told are opened; of the others not more than the name is looked at, and that only to search.
+    Only listed members are opened; of the others only the name is read, for a search.
     """
     node = files.node(files.open_afresh(request["path"]), request["node"])
     group = _group(node)
@@ -76,14 +77,14 @@ def members(files: OpenFiles, request: InspectRequest) -> dict[str, Any]:
         total = group.id.get_num_objs()
         names, found = member_names(group, offset, count, search, total)
         default, auxiliary = default_of(group), auxiliary_of(group)
-    told: list[dict[str, Any]] = []
+    listed: list[dict[str, Any]] = []
     until = time.monotonic() + LOOK_S
     for name in names:
-        if not group:  # HDF5 has let the file go over a bad member
+        if not group:  # a bad member made HDF5 close the file
             node = files.node(files.again(node.file), node.place)
             group = _group(node)
         marks = {"default": name in default, "auxiliary": name in auxiliary}
-        told.append({**_member(files, node, group, name), **marks})
+        listed.append({**_member(files, node, group, name), **marks})
         files.trim(node.file)
         if time.monotonic() > until:
             break
@@ -94,12 +95,13 @@ def members(files: OpenFiles, request: InspectRequest) -> dict[str, Any]:
         "found": found,
         "offset": offset,
         "live": node.file.young,
-        "members": told,
+        "members": listed,
     }
 
 
 def find_names(files: OpenFiles, request: InspectRequest) -> dict[str, Any]:
-    """Paths below the root whose last name holds a text, those near the root first; links are told, not followed."""
+    """Return paths below the root whose last name contains a text, those near the root first; links are not
+    followed."""
     file = files.open_afresh(request["path"])
     search, count = request.get("search", "").casefold(), min(request.get("count", 200), COUNT_MAX)
     node = files.node(file, "/")
@@ -122,11 +124,11 @@ def find_names(files: OpenFiles, request: InspectRequest) -> dict[str, Any]:
 
 
 def about(files: OpenFiles, request: InspectRequest) -> dict[str, Any]:
-    """All that is told of a node, without its values."""
+    """Return the metadata of a node."""
     file = files.open_afresh(request["path"])
     node = files.node(file, request["node"])
     item = node.item
-    told: dict[str, Any] = {
+    metadata: dict[str, Any] = {
         "node": request["node"],
         "place": node.place,
         "file": str(node.file.name),
@@ -138,41 +140,46 @@ def about(files: OpenFiles, request: InspectRequest) -> dict[str, Any]:
     if isinstance(item, h5py.Dataset):
         files.allow(OpenDataset(node.file, item, node.path))
         with reading(node.file, f"{shown(node.path)} cannot be read"):
-            told |= _dataset(item)
-        told["nexus"] = _quietly(node.file, lambda: signal_plot(files, file, request["node"]))
+            metadata |= _dataset(item)
+        metadata["nexus"] = _quietly(node.file, lambda: signal_plot(files, file, request["node"]))
     elif isinstance(item, h5py.Group):
         with reading(node.file, f"{shown(node.path)} cannot be read"):
-            told["members"] = item.id.get_num_objs()
-        told["nexus"] = _quietly(node.file, lambda: group_plot(files, node))
-        told |= _stack(files, files.node(files.again(file), request["node"]))
+            metadata["members"] = item.id.get_num_objs()
+        metadata["nexus"] = _quietly(node.file, lambda: group_plot(files, node))
+        metadata |= _stack(files, files.node(files.again(file), request["node"]))
     else:
-        told |= _typed(dtype_of(item.id)) | {"kind": "datatype"}
-    if not item:  # HDF5 has let the file go over what a plot needs
+        metadata |= _typed(dtype_of(item.id)) | {"kind": "datatype"}
+    if not item:  # something that a plot needs made HDF5 close the file
         item = files.node(files.again(node.file), node.place).item
     with reading(node.file, f"the attributes of {shown(node.path)} cannot be read"):
-        told |= _words(item)
-        told["attributes"] = list(attributes_of(item))
-        told["attributes_total"] = h5a.get_num_attrs(item.id)
-    return told
+        metadata |= _words(item)
+        metadata["attributes"] = list(attributes_of(item))
+        metadata["attributes_total"] = h5a.get_num_attrs(item.id)
+    return metadata
 
 
 def _stack(files: OpenFiles, node: Node) -> dict[str, Any]:
-    """What a group is as a stack of frames in several files; nothing when it is none."""
+    """Return the metadata of a group as a stack of frames in several files; empty if it is none."""
     try:
         parts = parts_of(files, node)
-    except SnakemapError:  # what is wrong with its links spoils nothing else
+    except SnakemapError:  # bad links do not affect the rest
         parts = None
     if parts is None:
         return {}
     with_frames = {"shape": list(parts.shape), "maxshape": list(parts.shape), "dtype": described(parts.dtype)}
     size = math.prod(parts.shape) * parts.dtype.itemsize
     plot = {"default": None, "signal": None, "signals": [], "axes": [], "errors": None, "title": ""}
-    about = {"values": values_of(parts.dtype), "bytes": size, "stretches": parts.stretches, "missing": parts.missing}
+    about = {
+        "values": values_of(parts.dtype),
+        "bytes": size,
+        "stretches": parts.readable_ranges,
+        "missing": parts.missing,
+    }
     return {**with_frames, **about, "nexus": plot}
 
 
 def _quietly(file: HdfFile, plot: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What is told of a plot; what is wrong with it spoils nothing else."""
+    """Return the metadata of a plot; empty on errors, which do not affect the rest."""
     try:
         with reading(file, "its plots cannot be read"):
             return plot()
@@ -181,7 +188,7 @@ def _quietly(file: HdfFile, plot: Callable[[], dict[str, Any]]) -> dict[str, Any
 
 
 def _nothing() -> dict[str, Any]:
-    """What every answer has, of a node that has none of it."""
+    """Return the default metadata, of every node."""
     empty = {"shape": None, "maxshape": None, "chunks": None, "bytes": 0, "stored": None, "members": None}
     return {
         "kind": "group",
@@ -222,8 +229,8 @@ def _dataset(dataset: h5py.Dataset) -> dict[str, Any]:
     }
 
 
-def _filter(told: tuple[int, int, tuple[int, ...], bytes]) -> str:
-    code, _, values, name = told
+def _filter(description: tuple[int, int, tuple[int, ...], bytes]) -> str:
+    code, _, values, name = description
     if code == h5z.FILTER_DEFLATE and values:
         return f"gzip {values[0]}"
     return FILTERS.get(code) or shown(decode_name(name) or f"filter {code}")[:40]
@@ -236,30 +243,30 @@ def _group(node: Node) -> h5py.Group:
 
 
 def _member(files: OpenFiles, node: Node, group: h5py.Group, name: str) -> dict[str, Any]:
-    """What a listing tells of a member; that it cannot be opened is told, too."""
-    told: dict[str, Any] = {
+    """Return the listing entry of a member, also if it cannot be opened."""
+    entry: dict[str, Any] = {
         "name": name, "link": "hard", "target": "", "kind": "broken", "why": "", "shape": None, "dtype": "", "nx": "",
     }  # fmt: skip
     try:
         with reading(node.file, f"{shown(name)} cannot be read"):
             link = link_of(group, name)
         if isinstance(link, h5py.SoftLink):
-            told |= {"link": "soft", "target": plain(link.path)}
+            entry |= {"link": "soft", "target": plain(link.path)}
         elif isinstance(link, h5py.ExternalLink):
-            told |= {"link": "external", "target": plain(f"{link.filename}:{link.path}")}
+            entry |= {"link": "external", "target": plain(f"{link.filename}:{link.path}")}
         elif link is None:
-            told["link"] = "user"
+            entry["link"] = "user"
             raise FileRefused("links of an unknown kind are not followed")
-        told |= _opened(files, node, name)
+        entry |= _opened(files, node, name)
     except FileRefused as refusal:
-        told |= {"kind": "refused", "why": str(refusal)}
+        entry |= {"kind": "refused", "why": str(refusal)}
     except SnakemapError as trouble:
-        told |= {"kind": "broken", "why": str(trouble)}
-    return told
+        entry |= {"kind": "broken", "why": str(trouble)}
+    return entry
 
 
 def _opened(files: OpenFiles, node: Node, name: str) -> dict[str, Any]:
-    """Kind, shape and dtype of a member, every link to it followed."""
+    """Return kind, shape and dtype of a member, with all links followed."""
     there = files.node(files.again(node.file), f"{node.place.rstrip('/')}/{name}")
     item = there.item
     if isinstance(item, h5py.Dataset):

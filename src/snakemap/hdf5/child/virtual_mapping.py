@@ -1,14 +1,14 @@
-"""Which part of which source backs which rows of a virtual dataset: the arithmetic of HDF5's mappings.
+"""Which rows of which source back the rows of a virtual dataset: the arithmetic of HDF5's mappings.
 
 A mapping pairs a selection of the virtual dataset with a selection of a source, element by element in C order. Regular
-selections are stripes along each dimension, so that the rows that back a row follow by division::
+selections are stripes along each dimension, so the source rows follow by division::
 
     virtual rows        0  1  2  3  4  5  6          mapping: every third row from 1 on, blocks of 2
     index in mapping    .  0  1  .  2  3  .          (start 1, stride 3, block 2)
     source rows            5  6     7  8             (start 5, one block)
 
-Nothing is opened here. Selections that are not regular are kept as boxes: what they cover is known exactly, and all of
-their source counts as needed.
+Nothing is opened here. Irregular selections are boxes: their coverage is exact, and all of their source counts as
+needed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MAPPINGS_MAX = 100_000
 
 
 INDICES_MAX = 16_000_000
-"""Rows of a source that one request may need."""
+"""Maximum rows of a source in one request."""
 
 
 PATTERN = re.compile(r"%(.?)")
@@ -43,12 +43,12 @@ PATTERN = re.compile(r"%(.?)")
 
 @dataclass(frozen=True, slots=True)
 class MappedPart:
-    """What some rows of a virtual dataset need of one source.
+    """The elements of one source behind rows of a virtual dataset.
 
     Attributes:
-        axis: dimension of the source along which its rows go with those of the virtual dataset.
-        indices: that are needed along each dimension of the source.
-        at: for each index along the axis, the number of the row that was asked for, in rising order.
+        axis: dimension of the source that corresponds to the rows of the virtual dataset.
+        indices: needed along each dimension of the source.
+        at: for each index along the axis, the number of the requested row, in rising order.
         whole: whether each of the rows `at` needs all of it.
     """
 
@@ -63,10 +63,10 @@ class Mapping:
     """One mapping of a virtual dataset.
 
     Attributes:
-        file: name of the source file, with ``%b`` for the number of a block where there are many files.
+        file: name of the source file, with ``%b`` for the number of a block if there are many files.
         path: of the dataset in it, likewise.
-        virtual: what is mapped.
-        source: where that comes from.
+        virtual: selection of the virtual dataset.
+        source: selection of the source.
     """
 
     file: str
@@ -76,24 +76,24 @@ class Mapping:
 
     @property
     def patterned(self) -> bool:
-        """Whether each block comes from a source of its own."""
+        """Whether each block has its own source."""
         return self.virtual.unlimited is not None and self.source.unlimited is None
 
     @property
     def unlimited(self) -> bool:
-        """Whether the virtual dataset is as long as its source makes it."""
+        """Whether the source determines the length of the virtual dataset."""
         return self.virtual.unlimited is not None
 
     def names(self, block: int = 0) -> tuple[str, str]:
-        """Names of the file and of the dataset that hold a block.
+        """Return the names of the file and of the dataset of a block.
 
         Raises:
-            FileRefused: they are of a form that HDF5 does not know.
+            FileRefused: their pattern is unknown to HDF5.
         """
         return _expand(self.file, block), _expand(self.path, block)
 
     def has_part(self, rows: Indices, others: Sequence[Indices], shape: Sequence[int]) -> npt.NDArray[np.bool_]:
-        """Which rows of the virtual dataset it has a part in, as far as they are needed."""
+        """Return which needed rows of the virtual dataset it maps in part."""
         found = np.zeros(len(rows), bool)
         for stripes in _regular(self.virtual, shape):
             if all(along.find(index)[1].any() for along, index in zip(stripes[1:], others, strict=True)):
@@ -103,11 +103,11 @@ class Mapping:
     def pieces(
         self, rows: Indices, inside: npt.NDArray[np.bool_], shape: Sequence[int]
     ) -> Iterator[tuple[int, tuple[Stripes, ...], Indices, Indices]]:
-        """What is needed for some rows, one source after the other.
+        """Yield what is needed for rows, one source after the other.
 
         Args:
             rows: of the virtual dataset, rising.
-            inside: which of them this mapping has a part in.
+            inside: which of them this mapping covers in part.
             shape: of the virtual dataset.
 
         Yields:
@@ -130,10 +130,10 @@ class Mapping:
             yield block, (along.only(block), *stripes[1:]), index[here] % along.block, at[here]
 
     def place(self, gaps: Gaps, *, shape: Sequence[int], source_shape: Sequence[int]) -> Gaps | None:
-        """Where gaps in the frames of its source lie in the frames of the virtual dataset; False elsewhere.
+        """Return the gaps in the frames of its source as gaps in the frames of the virtual dataset; False elsewhere.
 
         Returns:
-            None when frames are not mapped pixel by pixel.
+            None if frames are not mapped pixel by pixel.
         """
         if self.virtual.boxes is not None or self.source.boxes is not None or self.patterned:
             return None
@@ -157,7 +157,7 @@ class Mapping:
         shape: Sequence[int],
         source_shape: Sequence[int],
     ) -> MappedPart:
-        """What some rows need of one source, as :meth:`pieces` tells them."""
+        """Return what rows from :meth:`pieces` need of one source."""
         source = self.source.along(source_shape)
         sizes = [stripe.size for stripe in source]
         each_dimension = zip(stripes, shape, strict=True)
@@ -174,7 +174,7 @@ class Mapping:
             )
         each = math.prod(mapped[1:])
         if self.source.stripes is None and len(source) == len(stripes):
-            axis = 0  # all of a source that may have no row yet
+            axis = 0  # all of a source that may have no rows yet
         source_each = max(math.prod(sizes[axis + 1 :]), 1)
         if each == source_each:
             picked = index
@@ -196,7 +196,7 @@ class VirtualMap:
         mappings: in their order.
         first: row (mappings,) of the virtual dataset at which each begins.
         last: row at which each ends.
-        unlimited: those whose sources say how long the virtual dataset is.
+        unlimited: those whose sources determine the length of the virtual dataset.
     """
 
     mappings: list[Mapping]
@@ -208,7 +208,7 @@ class VirtualMap:
 
     @classmethod
     def of(cls, creation: h5p.PropDCID) -> VirtualMap:
-        """That of a dataset's creation properties.
+        """Return the mappings in a dataset's creation properties.
 
         Raises:
             FileBroken: there are too many, or too irregular ones.
@@ -228,21 +228,21 @@ class VirtualMap:
         return cls(mappings, first, last, [mapping for mapping in mappings if mapping.unlimited])
 
     def touching(self, rows: Indices) -> Iterator[Mapping]:
-        """Mappings that may have a part in some rows."""
+        """Yield the mappings that may cover rows in part."""
         if not len(rows):
             return
         for number in np.flatnonzero((self.first <= rows[-1]) & (self.last >= rows[0])).tolist():
             yield self.mappings[number]
 
     def gaps(self, shape: Sequence[int], rank: int) -> Gaps | None:
-        """Positions in a frame that no mapping covers in any row: the gaps between the modules of a detector.
+        """Return the positions in a frame that no mapping covers in any row: the gaps between detector modules.
 
         Args:
             shape: of the virtual dataset.
-            rank: dimensions of a frame, the last ones; 0 where the dataset has no frames.
+            rank: dimensions of a frame, the last ones; 0 if the dataset has no frames.
 
-        Returns:
-            Whether each position (height, width) is a gap; None when none is, or when nothing is mapped.
+            Returns:
+                Whether each position (height, width) is a gap; None if none is, or if nothing is mapped.
         """
         if not 0 < rank < len(shape):
             return None
@@ -261,11 +261,11 @@ class VirtualMap:
     def mapped(
         self, rows: Indices, others: Sequence[Indices], shape: Sequence[int], *, rank: int = 0
     ) -> npt.NDArray[np.bool_]:
-        """Whether the mappings cover all that is needed of each row, gaps of its frames left out.
+        """Return whether the mappings cover all that is needed of each row, except gaps of its frames.
 
         Args:
             rows: of the virtual dataset, rising.
-            others: what is needed along its other dimensions.
+            others: needed along its other dimensions.
             shape: its shape.
             rank: dimensions of a frame, the last ones; 0: every element must be mapped.
         """
@@ -291,7 +291,7 @@ class VirtualMap:
     def _covers(
         self, tiles: tuple[tuple[Stripes, ...], ...], others: Sequence[Indices], gaps: Gaps | None = None
     ) -> bool:
-        """Whether tiles of a row cover all that is needed of it, gaps left out."""
+        """Return whether tiles of a row cover all that is needed of it, except gaps."""
         needed = tuple((len(index), int(index[0]), int(index[-1])) for index in others if len(index))
         key = (tiles, needed, 0 if gaps is None else gaps.ndim)
         plain = all(len(index) and index[-1] - index[0] + 1 == len(index) for index in others)
@@ -310,7 +310,7 @@ class VirtualMap:
 
 
 def _bounds(selection: Hyperslab) -> tuple[int, int]:
-    """First and last row of a selection."""
+    """Return the first and last row of a selection."""
     if selection.stripes is None and selection.boxes is None:
         return 0, ENDLESS
     along = selection.along(())[0]
@@ -318,7 +318,7 @@ def _bounds(selection: Hyperslab) -> tuple[int, int]:
 
 
 def _regular(selection: Hyperslab, shape: Sequence[int]) -> Iterator[tuple[Stripes, ...]]:
-    """A selection as regular ones: itself, or its boxes."""
+    """Yield a selection as regular ones: itself, or its boxes."""
     if selection.boxes is None:
         yield selection.along(shape)
         return
@@ -327,13 +327,13 @@ def _regular(selection: Hyperslab, shape: Sequence[int]) -> Iterator[tuple[Strip
 
 
 def _indices(source: tuple[Stripes, ...], sizes: Sequence[int], axis: int, along: Indices) -> tuple[Indices, ...]:
-    """Indices along each dimension of a source, of which one is known."""
+    """Return the indices along each dimension of a source, of which one is known."""
     each = enumerate(zip(source, sizes, strict=True))
     return tuple(along if number == axis else stripes.rows(np.arange(size)) for number, (stripes, size) in each)
 
 
 def _expand(name: str, block: int) -> str:
-    """A name with the number of a block in it, as HDF5 makes it.
+    """Return a name with the number of a block, as HDF5 formats it.
 
     >>> _expand("f_%b.h5", 12), _expand("100%%.h5", 0)
     ('f_12.h5', '100%.h5')

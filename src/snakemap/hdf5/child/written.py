@@ -42,12 +42,11 @@ SOURCES_MAX = 1_000
 
 
 BLOCKS_MAX = 10_000
-"""Sources that one virtual dataset may draw on when it is looked at, files of one pattern, and how deep one may lie in
-another."""
+"""Maximum sources of one virtual dataset, files of one pattern, and levels of virtual datasets."""
 
 
 COLUMNS_MAX = 256
-"""Points in one row of a virtual dataset that are looked up one by one."""
+"""Maximum points in one row of a virtual dataset that are checked one by one."""
 
 
 Indices = npt.NDArray[np.int64]
@@ -55,7 +54,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Elements of a dataset, as the product of what is needed along each dimension.
+    """Needed elements of a dataset, as the product of indices along each dimension.
 
     Attributes:
         axis: dimension along which rows are counted.
@@ -67,16 +66,16 @@ class Need:
 
     @property
     def rows(self) -> Indices:
-        """Those along the axis."""
+        """Indices along the axis."""
         return _array(self.indices[self.axis])
 
     @property
     def others(self) -> tuple[Indices, ...]:
-        """Those along the other dimensions."""
+        """Indices along the other dimensions."""
         return tuple(_array(index) for index in (*self.indices[: self.axis], *self.indices[self.axis + 1 :]))
 
     def only(self, row: int) -> Need:
-        """One of its rows."""
+        """Return one of its rows."""
         return Need(self.axis, (*self.indices[: self.axis], np.array([row]), *self.indices[self.axis + 1 :]))
 
 
@@ -87,7 +86,7 @@ def _array(index: Indices | range) -> Indices:
 
 
 def _starts(index: Indices | range, size: int) -> Sequence[int]:
-    """Where the chunks begin that hold some elements."""
+    """Return the first elements of the chunks that hold elements."""
     if isinstance(index, range):
         return range(index.start // size * size, index.stop, size)
     return np.unique(index // size * size).tolist()
@@ -97,8 +96,8 @@ class _Backing:
     """Which rows of a need are in files.
 
     Attributes:
-        ok: whether each row is (rows,).
-        trouble: why the first that is not is not; None when all are.
+        ok: whether each row (rows,) is.
+        trouble: the error of the first missing row; None if there is none.
     """
 
     def __init__(self, count: int) -> None:
@@ -107,7 +106,7 @@ class _Backing:
         self._first = count
 
     def lack(self, missing: npt.NDArray[np.bool_], trouble: Callable[[int], SnakemapError]) -> None:
-        """Notes rows (rows,) that are missing, and of the first of them why."""
+        """Record missing rows (rows,), and the error of the first."""
         if not missing.any():
             return
         first = int(np.argmax(missing))
@@ -117,20 +116,21 @@ class _Backing:
 
     @property
     def leading(self) -> int:
-        """How many rows come before the first that is missing."""
+        """The number of rows before the first missing one."""
         return self._first
 
 
 class WrittenAudit:
-    """Checks where the frames of one dataset come from, through all the files that it draws on.
+    """Check where the frames of one dataset come from, through all the files that it maps.
 
-    HDF5 opens the sources of virtual datasets itself, by name. So that it opens those that were checked, names must be
-    absolute or lie in the one directory, and lead through no further files.
+    HDF5 opens the sources of virtual datasets itself, by name. To open the checked ones, names must be absolute or in
+    the one
+    directory, and lead through no further files.
 
     Args:
-        files: the gate.
-        directory: of the file that holds the dataset.
-        proved: whether only what was written for certain counts: storage that was allotted at once proves nothing.
+        files: opens files within the data root.
+        directory: of the file with the dataset.
+        proved: whether only certainly written rows count: storage that is allocated at once proves nothing.
     """
 
     def __init__(self, files: OpenFiles, directory: PurePosixPath, *, proved: bool = False) -> None:
@@ -142,7 +142,7 @@ class WrittenAudit:
         self.audited: dict[str, OpenDataset] = {}
 
     def allow(self, found: OpenDataset) -> None:
-        """Refuses what draws on anything outside the data root; raises as :meth:`OpenFiles.require` does."""
+        """Refuse a dataset that maps anything outside the data root; raises as :meth:`OpenFiles.require` does."""
         creation = creation_in_hdf5(found)
         if creation.get_layout() == h5d.VIRTUAL:
             with self._inside(found):
@@ -155,7 +155,7 @@ class WrittenAudit:
             _check_chunk_size(found)
 
     def allow_what_is_there(self, found: OpenDataset) -> None:
-        """The same for the first of very many sources, of which some may be missing."""
+        """Do the same for the first of very many sources, of which some may be missing."""
         with self._inside(found):
             for mapping in self._files.virtual_map(found).mappings:
                 if len(self._looked_at) >= SOURCES_MAX:
@@ -164,22 +164,22 @@ class WrittenAudit:
                     self._allow_sources(found, mapping)
 
     def allow_unlimited(self, found: OpenDataset) -> None:
-        """The same for those sources that HDF5 opens to see how long a virtual dataset is; they may be missing."""
+        """Do the same for the sources that HDF5 opens for the length of a virtual dataset; they may be missing."""
         with self._inside(found):
             for mapping in self._files.virtual_map(found).unlimited:
                 with suppress(FileNotReady):
                     self._allow_sources(found, mapping)
 
     def gaps(self, found: OpenDataset, rank: int) -> Gaps | None:
-        """Pixels of a frame that no source ever has, through the levels that have a single mapping."""
+        """Return the pixels of a frame that no source has, through the levels with a single mapping."""
         virtual, shape = self._files.virtual_map(found), found.dataset.shape
         own, deeper = virtual.gaps(shape, rank), self._gaps_of_source(found, virtual, rank)
         return own if deeper is None else deeper if own is None else own | deeper
 
     def _gaps_of_source(self, found: OpenDataset, virtual: VirtualMap, rank: int) -> Gaps | None:
-        """Gaps in the frames of the one source of a virtual dataset, where they lie in its own frames.
+        """Return the gaps in the frames of the only source of a virtual dataset, as gaps in its own frames.
 
-        Where there are several sources, a pixel that is a gap in one may be written in another.
+        With several sources, a gap in one may be written in another.
         """
         if len(virtual.mappings) != 1 or not 0 < rank < found.dataset.ndim or virtual.mappings[0].patterned:
             return None
@@ -195,34 +195,34 @@ class WrittenAudit:
             return mapping.place(gaps, shape=found.dataset.shape, source_shape=source.dataset.shape)
 
     def back(self, found: OpenDataset, need: Need, rank: int = 0) -> _Backing:
-        """Which rows of a need are in the files, but for gaps of their frames; raises as :meth:`OpenFiles.require`."""
+        """Return which rows of a need are in the files, except gaps of frames; raises as :meth:`OpenFiles.require`."""
         creation = creation_in_hdf5(found)
         layout = creation.get_layout()
         self.audited[str(found)] = found
         if layout != h5d.VIRTUAL and not self._within:
             _refresh(found)
         backing = _Backing(len(need.rows))
-        _look_at_length(found, need, backing)
+        _check_rows(found, need, backing)
         if layout == h5d.VIRTUAL:
-            self._look_at_sources(found, need, backing, rank)
+            self._check_sources(found, need, backing, rank)
         elif layout == h5d.CHUNKED:
             _check_chunk_size(found)
-            _look_at_chunks(found, need, backing, proved=self._proved, alone=is_chunk_proof(creation))
+            _check_chunks(found, need, backing, proved=self._proved, alone=is_chunk_proof(creation))
         elif self._proved:
             backing.lack(backing.ok.copy(), lambda first: _unproved(found, int(need.rows[first])))
         elif layout == h5d.CONTIGUOUS:
-            _look_at_storage(found, need, backing)
+            _check_storage(found, need, backing)
         if need.axis == 0 and backing.leading:
             length = int(need.rows[backing.leading - 1]) + 1
             found.file.lengths[found.path] = max(length, found.file.lengths.get(found.path, 0))
         return backing
 
-    def _look_at_sources(self, found: OpenDataset, need: Need, backing: _Backing, rank: int) -> None:
-        """Which rows are mapped as a whole, to sources that hold them."""
+    def _check_sources(self, found: OpenDataset, need: Need, backing: _Backing, rank: int) -> None:
+        """Record which rows are completely mapped to sources that hold them."""
         if need.axis > 0 and 1 < len(need.rows) <= COLUMNS_MAX:
             for number, row in enumerate(need.rows):
                 one = _Backing(1)
-                self._look_at_sources(found, need.only(row), one, rank)
+                self._check_sources(found, need.only(row), one, rank)
                 missing = np.arange(len(need.rows)) == number
                 if one.trouble is not None:
                     backing.lack(missing, lambda _first, trouble=one.trouble: trouble)
@@ -239,9 +239,9 @@ class WrittenAudit:
                     if len(piece[-1]):
                         names, alone = mapping.names(block), len(virtual.mappings) == 1
                         inner = rank if alone else 0
-                        self._look_at_source(found, names, mapping, piece, backing, count=len(rows), rank=inner)
+                        self._check_source(found, names, mapping, piece, backing, count=len(rows), rank=inner)
 
-    def _look_at_source(
+    def _check_source(
         self,
         found: OpenDataset,
         names: tuple[str, str],
@@ -252,7 +252,7 @@ class WrittenAudit:
         count: int,
         rank: int,
     ) -> None:
-        """Which rows are in one source, that are drawn from it; its frames may have gaps when it is the only one."""
+        """Record which rows mapped to one source are in it; its frames may have gaps if it is the only one."""
         stripes, index, at = piece
         missing = np.zeros(count, bool)
         try:
@@ -272,7 +272,7 @@ class WrittenAudit:
             _lack(backing, missing, lambda _first: inner.trouble or FileNotReady(f"{source} is not there (yet)"))
 
     def _rank_of(self, found: OpenDataset, source: OpenDataset, mapping: Mapping, rank: int) -> int:
-        """Dimensions of a frame in a source whose gaps are those of the frames that draw on it, else 0."""
+        """Return the dimensions of a frame in a source whose gaps are gaps of the mapped frames, else 0."""
         if not rank or creation_in_hdf5(source).get_layout() != h5d.VIRTUAL:
             return 0
         gaps = self.gaps(source, rank)
@@ -282,12 +282,12 @@ class WrittenAudit:
         return 0 if placed is None else rank
 
     def _before_its_shape(self, source: OpenDataset) -> None:
-        """HDF5 opens the sources of an unlimited virtual dataset when it is asked for its shape."""
+        """Check the sources that HDF5 opens for the shape of an unlimited virtual dataset."""
         if creation_in_hdf5(source).get_layout() == h5d.VIRTUAL:
             WrittenAudit(self._files, self._directory).allow_unlimited(source)
 
     def _allow_sources(self, found: OpenDataset, mapping: Mapping) -> None:
-        """Refuses sources outside the root; of a pattern all those that there are."""
+        """Refuse sources outside the root; for a pattern, all existing ones."""
         for block in range(BLOCKS_MAX if mapping.patterned else 1):
             names = mapping.names(block)
             if names in self._looked_at:
@@ -316,7 +316,7 @@ class WrittenAudit:
 
     @contextmanager
     def _inside(self, found: OpenDataset) -> Iterator[None]:
-        """While the sources of a virtual dataset are looked at: it is none of them itself."""
+        """Guard against a virtual dataset among its own sources, while these are checked."""
         key = (found.file.identity, h5o.get_info(found.dataset.id).addr)
         if key in self._within:
             raise FileBroken(f"{found} is a virtual dataset that contains itself")
@@ -330,7 +330,7 @@ class WrittenAudit:
 
 
 def _lack(backing: _Backing, missing: npt.NDArray[np.bool_], trouble: Callable[[int], SnakemapError]) -> None:
-    """Notes what is missing; where all rows count as one, each is missing when one is."""
+    """Record missing rows; if all rows count as one, all are missing if one is."""
     if len(missing) != len(backing.ok):
         missing = np.full(len(backing.ok), missing.any())
     backing.lack(missing, trouble)
@@ -352,7 +352,7 @@ def _refresh(found: OpenDataset) -> None:
 
 
 def row_word(found: OpenDataset) -> str:
-    """Return what a row of a dataset is called in a message: frame or value."""
+    """Return the name of a row of a dataset in messages: frame or value."""
     return "frame" if found.dataset.ndim > 2 else "value"
 
 
@@ -376,8 +376,8 @@ def check_length(found: OpenDataset) -> None:
         raise FileReplaced(f"{found} had {before:,} {row_word(found)}s when it was read, and now has {length:,}")
 
 
-def _look_at_length(found: OpenDataset, need: Need, backing: _Backing) -> None:
-    """Which rows lie within the dataset."""
+def _check_rows(found: OpenDataset, need: Need, backing: _Backing) -> None:
+    """Record which rows are within the dataset."""
     check_length(found)
     shape, what = found.dataset.shape, row_word(found)
     if len(shape) != len(need.indices):
@@ -395,7 +395,7 @@ def _look_at_length(found: OpenDataset, need: Need, backing: _Backing) -> None:
 
 
 def _check_chunk_size(found: OpenDataset) -> None:
-    """Chunks are small enough to unpack."""
+    """Check that chunks are small enough to unpack."""
     chunk_bytes = math.prod(found.dataset.chunks or ()) * found.dataset.id.get_type().get_size()
     if chunk_bytes > CHUNK_BYTES_MAX:
         raise FileBroken(
@@ -403,8 +403,8 @@ def _check_chunk_size(found: OpenDataset) -> None:
         )
 
 
-def _look_at_chunks(found: OpenDataset, need: Need, backing: _Backing, *, proved: bool, alone: bool) -> None:
-    """Which of the rows have their chunks in the file."""
+def _check_chunks(found: OpenDataset, need: Need, backing: _Backing, *, proved: bool, alone: bool) -> None:
+    """Record which rows have their chunks in the file."""
     if proved and not alone:
         backing.lack(backing.ok.copy(), lambda first: _unproved(found, int(need.rows[first])))
     rows = need.rows[backing.ok] if not backing.ok.all() else need.rows
@@ -423,20 +423,20 @@ def _look_at_chunks(found: OpenDataset, need: Need, backing: _Backing, *, proved
         lacking = np.isin(need.rows // step * step, list(missing))
         backing.lack(lacking, lambda first: missing[int(need.rows[first] // step * step)])
         if proved and step > 1:
-            _look_at_content(found, need, backing)
+            _check_content(found, need, backing)
 
 
 def _missing_chunks(
     found: OpenDataset, starts: Indices, corners: Callable[[int], Iterator[tuple[int, ...]]], axis: int
 ) -> dict[int, SnakemapError]:
-    """Why chunks are not in the file, by the row at which they begin."""
+    """Return errors for chunks that are not in the file, by their first row."""
     dataset, stored = found.dataset, 0
     missing: dict[int, SnakemapError] = {}
     what = row_word(found)
     for start in starts.tolist():
         for corner in corners(start):
             chunk_bytes = stored_bytes(dataset, corner)
-            # HDF5 may not be able to tell: then it goes through all chunks before this one
+            # HDF5 may be unable to find it directly: then it walks through all chunks before this one
             if not chunk_bytes and (missing or dataset.id.get_chunk_info_by_coord(corner).byte_offset is None):
                 words = f"{found} has not been written from {what} {start + 1:,} on (yet)"
                 missing[start] = FileNotReady(words)
@@ -453,7 +453,7 @@ def _missing_chunks(
             return missing | {start: _end_trouble(found.file, end) for start, end in short.items()}
         if axis:
             return missing
-        # of a file that was written long ago all rows are found to be there at once
+        # in a file written long ago all rows are found at once
         last = (dataset.shape[0] - 1) // step * step
         whole = last > there[-1] and all(_is_there(found, corner) for corner in corners(last))
         found.file.sound[found.path] = last if whole else there[-1], found.file.size
@@ -461,10 +461,11 @@ def _missing_chunks(
 
 
 def _is_sound(found: OpenDataset, row: int, row_bytes: int) -> bool:
-    """Whether a chunk that is there lies in the file for sure, so that nobody need look where.
+    """Return whether an existing chunk is certainly within the file, without its address.
 
-    Files grow with their rows. What lies before a row that was in the file is in it, too, as long as the file has not
-    been cut; and so is what came after, when the file has grown by as much.
+    Files grow with their rows. Rows before a row that was in the file are in it, too, unless the file shrank; later
+    rows are, if
+    the file grew by as much.
     """
     if found.path not in found.file.sound or found.file.shrunk:
         return False
@@ -473,21 +474,21 @@ def _is_sound(found: OpenDataset, row: int, row_bytes: int) -> bool:
 
 
 def _ends(found: OpenDataset, corners: Iterator[tuple[int, ...]]) -> int:
-    """Where the last of some chunks ends in the file. To find one HDF5 goes through all chunks before it."""
+    """Return the end of the last of given chunks in the file. HDF5 walks through all chunks before each."""
     chunks = [found.dataset.id.get_chunk_info_by_coord(corner) for corner in corners]
     return max((chunk.byte_offset or 0) + chunk.size for chunk in chunks)
 
 
 def _is_there(found: OpenDataset, corner: tuple[int, ...]) -> bool:
-    """Whether a chunk that nobody asked for is in the file."""
+    """Return whether a chunk is in the file."""
     if not stored_bytes(found.dataset, corner):
         return False
     chunk = found.dataset.id.get_chunk_info_by_coord(corner)
     return chunk.byte_offset is not None and chunk.byte_offset + chunk.size <= found.file.size
 
 
-def _look_at_content(found: OpenDataset, need: Need, backing: _Backing) -> None:
-    """Of rows that share a chunk those count as written that hold something else than the fill value."""
+def _check_content(found: OpenDataset, need: Need, backing: _Backing) -> None:
+    """Record rows that share a chunk as written if they hold anything but the fill value."""
     dataset = found.dataset
     fill = dataset.fillvalue
     if creation_of(dataset).get_fill_time() == h5d.FILL_TIME_NEVER:
@@ -500,13 +501,13 @@ def _look_at_content(found: OpenDataset, need: Need, backing: _Backing) -> None:
             first, last = int(need.rows[stretch[0]]), int(need.rows[stretch[-1]])
             where = (*(slice(None),) * need.axis, slice(first, last + 1))
             values = np.moveaxis(np.asarray(dataset[where]), need.axis, 0).reshape(len(stretch), -1)
-            written = (values != fill) & ~((values != values) & (fill != fill))  # NaN is no other value than NaN
+            written = (values != fill) & ~((values != values) & (fill != fill))  # NaN equals NaN here
             empty[stretch] = ~written.any(axis=1)
     backing.lack(empty, lambda first: _unproved(found, int(need.rows[first])))
 
 
-def _look_at_storage(found: OpenDataset, need: Need, backing: _Backing) -> None:
-    """Which rows of storage in one piece lie before the end of the file."""
+def _check_storage(found: OpenDataset, need: Need, backing: _Backing) -> None:
+    """Record which rows of contiguous storage are before the end of the file."""
     dataset = found.dataset
     offset = dataset.id.get_offset()
     if offset is None:
@@ -523,7 +524,7 @@ def _look_at_storage(found: OpenDataset, need: Need, backing: _Backing) -> None:
 
 
 def _end_trouble(file: HdfFile, end: int) -> FileNotReady | FileBroken:
-    """What it means that frames lie beyond the end of the file, where HDF5 would read zeros."""
+    """Return the error for frames beyond the end of the file, where HDF5 would read zeros."""
     if file.young and end > file.largest:
         return FileNotReady(f"{file} is shorter than its frames need (yet)")
     return FileBroken(f"{file} was cut short: frames are missing at its end")
