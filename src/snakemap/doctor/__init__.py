@@ -1,4 +1,4 @@
-"""Checks of everything snakemap needs, each with what to do when it fails; every setting has one."""
+"""Checks of the machine, the settings and the services, each with a remedy; every setting has a check."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ CHECKS = (
     Check(MACHINE, "clock", (), machine_checks.clock),
     Check(MACHINE, "leftovers", (), machine_checks.leftovers),
     Check(STORE, "Redis", ("redis_url",), redis_checks.redis),
-    Check(STORE, "room", ("documents_max",), redis_checks.room),
-    Check(STORE, "keeping", ("keep_days",), redis_checks.keep_days),
+    Check(STORE, "capacity", ("documents_max",), redis_checks.capacity),
+    Check(STORE, "retention", ("keep_days",), redis_checks.keep_days),
     Check(STORE, "silence", ("silence_s",), redis_checks.silence),
     Check(STORE, "worker", (), redis_checks.worker),
     Check(BROKER, "broker", ("stomp_url",), broker_checks.broker),
@@ -42,15 +42,15 @@ CHECKS = (
     Check(FILES, "data root", ("data_root",), file_checks.data_root),
     Check(FILES, "path map", ("path_map",), file_checks.path_map),
     Check(FILES, "locks", ("file_locking",), file_checks.file_locking),
-    Check(FILES, "patience", ("file_timeout_s",), file_checks.file_timeout),
+    Check(FILES, "timeout", ("file_timeout_s",), file_checks.file_timeout),
     Check(FILES, "log", ("log_dir", "log_max_gb"), file_checks.log_dir),
     Check(FILES, "log page", ("log_rows",), file_checks.log_rows),
     Check(FILES, "downloads", ("download_max_mb",), file_checks.downloads),
     Check(FILES, "Dask", ("dask",), file_checks.dask),
     Check(BEAMLINE, "blueapi", ("blueapi_url",), blueapi_checks.blueapi),
     Check(BEAMLINE, "token", ("blueapi_token", "blueapi_token_header"), blueapi_checks.token),
-    Check(BEAMLINE, "visit", ("instrument_session",), blueapi_checks.visit),
-    Check(BEAMLINE, "control", ("read_only", "baton", "pausing", "actions_per_minute"), blueapi_checks.acting),
+    Check(BEAMLINE, "session", ("instrument_session",), blueapi_checks.instrument_session),
+    Check(BEAMLINE, "control", ("read_only", "baton", "pausing", "actions_per_minute"), blueapi_checks.control),
     Check(BEAMLINE, "grid", ("grid", "snake"), blueapi_checks.geometry),
     Check(BEAMLINE, "ROIs", ("rois",), blueapi_checks.rois),
     Check(SERVING, "address", ("host",), network_checks.host),
@@ -61,22 +61,22 @@ CHECKS = (
     Check(SERVING, "API requests", ("api_requests_per_minute",), network_checks.api_requests),
     Check(SERVING, "key", ("secret_key",), network_checks.secret_key),
 )
-"""Everything that is looked at, in the order in which it is told."""
+"""All checks, in the order of the report."""
 
 NAME_WIDTH = max(len(check.name) for check in CHECKS)
 
 
 def doctor(*, as_program: bool = False) -> int:
-    """Tells every finding: in columns on a terminal, as they come, else a line each.
+    """Print every finding: in columns on a terminal, else a line each.
 
     Args:
-        as_program: whether it is told as JSON.
+        as_program: whether to print JSON.
 
     Returns:
         The exit code: 0, or 1 when something is wrong.
     """
-    told: list[Finding] = []
-    noted = _noting(findings(), told)
+    done: list[Finding] = []
+    noted = _noting(findings(), done)
     if as_program:
         lines: Iterable[str] = [as_json(noted)]
     elif sys.stdout.isatty():
@@ -86,24 +86,24 @@ def doctor(*, as_program: bool = False) -> int:
     for line in lines:
         typer.echo(line)
     if not as_program:
-        typer.echo(summary(told))
-    return 1 if any(finding.mark is Mark.WRONG for finding in told) else 0
+        typer.echo(summary(done))
+    return 1 if any(finding.mark is Mark.WRONG for finding in done) else 0
 
 
 def findings() -> Iterator[Finding]:
-    """Yield all checks, one after the other; each that fails leaves the others as they are."""
-    yield from strangers(name for name in os.environ if name.startswith(PREFIX))
+    """Yield the findings of all checks in order; a check that fails does not affect the others."""
+    yield from unknown_settings(name for name in os.environ if name.startswith(PREFIX))
     try:
-        scene = CheckContext(load())
+        context = CheckContext(load())
     except SettingsError as error:
         yield from map(_unusable, PROBLEM.split(str(error)))
         return
     for check in CHECKS:
-        yield from check.findings(scene)
+        yield from check.findings(context)
 
 
-def strangers(names: Iterable[str]) -> Iterator[Finding]:
-    """Yield variables that look like settings and are none, perhaps for a slip of the pen."""
+def unknown_settings(names: Iterable[str]) -> Iterator[Finding]:
+    """Yield findings about variables with the prefix that are not settings, with the closest setting."""
     known = [f"{PREFIX}{name.upper()}" for name in Settings.model_fields]
     for name in sorted(set(names) - set(known)):
         alike = difflib.get_close_matches(name, known, n=1)
@@ -112,7 +112,7 @@ def strangers(names: Iterable[str]) -> Iterator[Finding]:
 
 
 def _unusable(problem: str) -> Finding:
-    """Return a setting that cannot be read, with what it is to be."""
+    """Return the finding about a setting that cannot be read, with its description."""
     variable, _, text = problem.partition(": ")
     name = variable.removeprefix(PREFIX).lower()
     field = Settings.model_fields.get(name)
@@ -120,8 +120,8 @@ def _unusable(problem: str) -> Finding:
     return Finding(Mark.WRONG, variable, f"{text}{meaning}", group=SETTINGS)
 
 
-def _noting(findings: Iterable[Finding], told: list[Finding]) -> Iterator[Finding]:
-    """Pass findings on and keeps them."""
+def _noting(findings: Iterable[Finding], done: list[Finding]) -> Iterator[Finding]:
+    """Yield findings, and append them to a list."""
     for finding in findings:
-        told.append(finding)
+        done.append(finding)
         yield finding

@@ -1,4 +1,4 @@
-"""Checks of the broker: whether it lets us in, and whether what we listen to is there."""
+"""Checks of the broker: connection, destination and queue."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from snakemap.transport.stomp_source import probe
 
 __all__ = ["broker", "destination", "subscription"]
 
-NONE = "none is set; documents come from whoever writes to the store"
+NONE = "none is set; documents come from other writers to Redis"
 NAME_BYTES_MAX = 255
 BROADCAST = ("/topic/", "/exchange/", "/amq/")
 
 
-def broker(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether we are let in."""
-    url = scene.settings.stomp_url
+def broker(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the broker accepts the connection."""
+    url = context.settings.stomp_url
     if not url:
         yield NONE
         return
@@ -29,15 +29,15 @@ def broker(scene: CheckContext) -> Iterator[Found]:
             "virtual host right, as in stomp://user:password@host:61613/vhost?"
         )
     else:
-        yield "lets us in"
+        yield "accepts the connection"
 
 
-def destination(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether the broker lets us listen where blueapi publishes."""
-    url, place = scene.settings.stomp_url, scene.settings.stomp_destination
+def destination(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the broker allows a subscription to the destination."""
+    url, place = context.settings.stomp_url, context.settings.stomp_destination
     if not place.startswith(BROADCAST):
         yield Wrong(
-            f"{place!r} gives each message to one listener only; blueapi publishes to /topic/NAME, set it to that"
+            f"{place!r} delivers each message to one listener only; blueapi publishes to /topic/NAME, set it to that"
         )
     elif not url:
         yield f"{place}, once there is a broker"
@@ -49,7 +49,7 @@ def _listened(url: str, place: str) -> Iterator[Found]:
     try:
         probe(url)
     except BrokerUnavailable:
-        yield Note("cannot be told while the broker does not let us in")
+        yield Note("unknown while the broker refuses the connection")
         return
     try:
         probe(url, place)
@@ -59,14 +59,14 @@ def _listened(url: str, place: str) -> Iterator[Found]:
         yield f"documents come from {place}"
 
 
-def subscription(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether the name of our queue is one."""
-    name = scene.settings.stomp_subscription
+def subscription(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the name of the queue is valid."""
+    name = context.settings.stomp_subscription
     if not name:
-        yield "made from this host and the store"
+        yield "made from this host and the Redis address"
     elif name.startswith("amq.") or len(name.encode()) > NAME_BYTES_MAX or not name.isprintable():
         yield Wrong(f"{name[:60]!r} cannot name a queue; set it to a short name that does not begin with amq.")
-    elif not scene.settings.stomp_url:
+    elif not context.settings.stomp_url:
         yield Note(f"{name}, but there is no broker; set SNAKEMAP_STOMP_URL, or unset it")
     else:
         yield f"{name}; no other worker may have the same"

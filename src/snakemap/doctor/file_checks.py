@@ -1,4 +1,4 @@
-"""Checks of files: what may be read, how the writer's paths are ours, and what reads them."""
+"""Checks of files: data root, path map, event log and readers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from snakemap.doctor.finding import CheckContext, Found, Note, Wrong
-from snakemap.doctor.machine_checks import room_on_disk
+from snakemap.doctor.machine_checks import disk_space
 from snakemap.files.data_root import DataRoot
 
 __all__ = ["dask", "data_root", "downloads", "file_locking", "file_timeout", "log_dir", "log_rows", "path_map"]
@@ -25,23 +25,23 @@ LOG_ROW_BYTES, LOG_ROWS_MANY = 500, 2_000_000
 TIMEOUT_SHORT_S, TIMEOUT_LONG_S = 0.5, 120.0
 
 
-def data_root(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether the data root is there, can be read, and is no larger than what can be listed at once."""
-    root = scene.settings.root
-    if not root.exists() and scene.settings.data_root is None:
-        yield Note(f"{root} is not there yet; `simulate` makes it")
+def data_root(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the data root exists, is readable, and has few enough entries to list."""
+    root = context.settings.root
+    if not root.exists() and context.settings.data_root is None:
+        yield Note(f"{root} does not exist yet; `simulate` makes it")
         return
     if not root.is_dir():
         yield Wrong(f"{root} is not a directory; make it, or set SNAKEMAP_DATA_ROOT to where the files are")
         return
     if not os.access(root, os.R_OK | os.X_OK):
-        yield Wrong(f"{root} cannot be read by this user; let it, or run snakemap as a user who can")
+        yield Wrong(f"{root} cannot be read by this user; change its permissions, or run snakemap as another user")
         return
     DataRoot(root).close()
     yield from _large(root)
     kind = filesystem(root)
     if kind in REMOTE:
-        text = "what another host writes may be seen seconds later, if so mount it with actimeo=1"
+        text = "files that another host writes may appear seconds late; if so, mount it with actimeo=1"
         yield Note(f"{root} is on {kind}: {text}")
     else:
         yield f"{root}{f' on {kind}' if kind else ''}"
@@ -57,7 +57,7 @@ def _large(root: Path) -> Iterator[Found]:
 
 
 def filesystem(place: Path) -> str:
-    """Return the kind of the file system that a directory is on, like ``"nfs4"``; empty where nobody tells."""
+    """Return the type of the file system of a directory, like ``"nfs4"``; empty when unknown."""
     found, kind = -1, ""
     try:
         lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
@@ -71,90 +71,88 @@ def filesystem(place: Path) -> str:
     return kind
 
 
-def path_map(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether what the writer's prefixes become is there, and may be read."""
-    root, pairs = scene.settings.root, scene.settings.path_map
+def path_map(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the local directories of the path map exist, and lie within the data root."""
+    root, pairs = context.settings.root, context.settings.path_map
     for number, (writer, local) in enumerate(pairs):
         place = Path(local)
         if not place.is_dir():
             yield Wrong(
-                f"{local}, which is {writer} for the writer, is not a directory here; mount it, or mend the pair"
+                f"{local}, which is {writer} for the writer, is not a directory here; mount it, or correct the pair"
             )
         elif not place.resolve().is_relative_to(root) and not root.is_relative_to(place.resolve()):
-            yield Wrong(f"{local} is not in the data root {root}, so nothing of it is read; mend one of the two")
+            yield Wrong(f"{local} is not in the data root {root}, so nothing of it is read; correct one of the two")
         elif writer in [other for other, _ in pairs[:number]]:
-            yield Note(f"{writer} is there twice; the first one counts, take the other out")
+            yield Note(f"{writer} occurs twice; the first pair counts, remove the other")
         else:
             yield f"{writer} is {local}"
     if not pairs:
-        yield "the writer's paths are ours"
+        yield "the writer's paths are valid here"
 
 
-def file_locking(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether HDF5's lock does any harm."""
-    if not scene.settings.file_locking:
+def file_locking(context: CheckContext) -> Iterator[Found]:
+    """Yield whether HDF5's file locking is off."""
+    if not context.settings.file_locking:
         yield "files are read without HDF5's lock"
         return
-    kind = filesystem(scene.settings.root)
+    kind = filesystem(context.settings.root)
     trouble = f"; on {kind} it may also fail" if kind in REMOTE else ""
-    yield Note(
-        f"HDF5's lock is taken: it can keep a writer from its own file{trouble}; unset it unless writers lock, too"
-    )
+    yield Note(f"HDF5's lock is taken: it can block a writer of the file{trouble}; unset it unless writers lock, too")
 
 
-def file_timeout(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether an announced frame is waited for neither too shortly nor for ever."""
-    timeout_s = scene.settings.file_timeout_s
+def file_timeout(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the time limit for an announced frame is neither too short nor too long."""
+    timeout_s = context.settings.file_timeout_s
     if timeout_s < TIMEOUT_SHORT_S:
-        yield Note(f"frames that come {timeout_s:g} s after their document are given up; set it to 1 or more")
+        yield Note(f"frames that appear {timeout_s:g} s after their document are skipped; set it to 1 or more")
     elif timeout_s > TIMEOUT_LONG_S:
-        yield Note(f"a file that hangs its reader does so for {timeout_s:g} s; set it to {TIMEOUT_LONG_S:g} or less")
+        yield Note(f"a file that blocks its reader does so for {timeout_s:g} s; set it to {TIMEOUT_LONG_S:g} or less")
     else:
-        yield f"{timeout_s:g} s for a frame that was announced"
+        yield f"{timeout_s:g} s for an announced frame"
 
 
-def log_dir(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether the log of all events can be written."""
-    place = scene.settings.log_dir
+def log_dir(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the event log can be written."""
+    place = context.settings.log_dir
     if place is None:
-        yield "none is kept"
+        yield "off"
         return
     exists = next(parent for parent in (place, *place.absolute().parents) if parent.exists())
     if not exists.is_dir() or not os.access(exists, os.W_OK | os.X_OK):
         yield Wrong(f"{exists} is not a directory that this user can write to; set it to one that is")
         return
-    most = scene.settings.log_max_gb
+    most = context.settings.log_max_gb
     total = shutil.disk_usage(exists).total / 1e9
     if most > total:
         text = f"its {most:,.0f} GB are more than the disk of {exists} has"
         yield Note(f"{text}; set SNAKEMAP_LOG_MAX_GB to {total / 2:.0f} or less")
-    yield room_on_disk(exists) or f"up to {most:,.0f} GB in {place}"
+    yield disk_space(exists) or f"up to {most:,.0f} GB in {place}"
 
 
-def log_rows(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether the events that are kept at hand fit into memory."""
-    rows = scene.settings.log_rows
+def log_rows(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the events held in memory fit."""
+    rows = context.settings.log_rows
     size_mb = rows * LOG_ROW_BYTES / 1e6
     if rows > LOG_ROWS_MANY:
-        yield Note(f"{rows:,} events at hand take {size_mb:,.0f} MB a process; set it to {LOG_ROWS_MANY} or less")
+        yield Note(f"{rows:,} events in memory take {size_mb:,.0f} MB a process; set it to {LOG_ROWS_MANY} or less")
     else:
-        yield f"{rows:,} events at hand take up to {size_mb:,.0f} MB"
+        yield f"{rows:,} events in memory take up to {size_mb:,.0f} MB"
 
 
-def downloads(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether what may be taken along can be."""
-    most = scene.settings.download_max_mb
+def downloads(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the size limit for downloads is sensible."""
+    most = context.settings.download_max_mb
     if most > DOWNLOAD_MANY_MB:
-        yield Note(f"files of {most:,} MB may be taken along by anybody; set it to {DOWNLOAD_MANY_MB} or less")
+        yield Note(f"every user can download files of {most:,} MB; set it to {DOWNLOAD_MANY_MB} or less")
     else:
-        yield f"files of up to {most:,} MB" if most else "none may be taken along as a whole"
+        yield f"files of up to {most:,} MB" if most else "off"
 
 
-def dask(scene: CheckContext) -> Iterator[Found]:
+def dask(context: CheckContext) -> Iterator[Found]:
     """Yield whether the Dask cluster's scheduler can be reached."""
-    address = scene.settings.dask
+    address = context.settings.dask
     if not address:
-        yield "none is set; processes of our own read finished files"
+        yield "none is set; local processes read finished files"
         return
     try:
         parts = urlsplit(address)
@@ -165,7 +163,7 @@ def dask(scene: CheckContext) -> Iterator[Found]:
         yield Wrong(f"{address[:60]!r} is not tcp://scheduler:8786; set it to that, or unset it")
         return
     if importlib.util.find_spec("distributed") is None:
-        yield Wrong('Dask is not installed; `pip install "snakemap[dask]"` does it')
+        yield Wrong('Dask is not installed; run `pip install "snakemap[dask]"`')
         return
     try:
         socket.create_connection((host, port), timeout=CONNECT_TIMEOUT_S).close()

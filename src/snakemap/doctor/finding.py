@@ -1,4 +1,4 @@
-"""What a check finds, and what all checks look at."""
+"""Result types of checks, and the context that checks share."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from snakemap.store.embedded_redis import EmbeddedRedis, redis_binary
 from snakemap.store.redis_info import RedisInfo, vitals
 from snakemap.store.store import Store
 
-__all__ = ["Check", "CheckContext", "Finding", "Found", "InStore", "Mark", "Note", "Wrong", "variable"]
+__all__ = ["Check", "CheckContext", "Finding", "Found", "Mark", "Note", "StoreState", "Wrong", "variable"]
 
 
 class Mark(StrEnum):
-    """How a check went."""
+    """Result of a check."""
 
     OK = "ok"
     NOTE = "note"
@@ -29,15 +29,15 @@ class Mark(StrEnum):
 
 
 class Note(str):
-    """What is worth knowing."""
+    """Text of a finding worth knowing."""
 
 
 class Wrong(str):
-    """What keeps snakemap from working as it was told to, and how to mend it."""
+    """Text of a finding that keeps snakemap from working as configured, with the remedy."""
 
 
 Found = str
-"""What a check has found: a :class:`Note`, something :class:`Wrong`, or a mere text when all is well."""
+"""Text of a finding: a :class:`Note`, something :class:`Wrong`, or a plain string when all is well."""
 
 
 def variable(setting: str) -> str:
@@ -51,14 +51,14 @@ def variable(setting: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check has found.
+    """Result of one check.
 
     Attributes:
-        mark: wrong is what keeps snakemap from working as it was told to; a note is worth knowing.
-        name: what was looked at.
-        text: what was found; for what is wrong, how to mend it.
-        settings: that tell of it, like ``("data_root",)``.
-        group: what it belongs to.
+        mark: ``WRONG`` keeps snakemap from working as configured; ``NOTE`` is worth knowing.
+        name: of the check.
+        text: the result; for what is wrong, with the remedy.
+        settings: that concern it, like ``("data_root",)``.
+        group: heading in the report.
     """
 
     mark: Mark
@@ -68,19 +68,19 @@ class Finding:
     group: str = ""
 
     def __str__(self) -> str:
-        told = f" ({', '.join(map(variable, self.settings))})" if self.settings else ""
-        return f"{self.mark:<6} {self.name}{told}: {self.text}"
+        settings = f" ({', '.join(map(variable, self.settings))})" if self.settings else ""
+        return f"{self.mark:<6} {self.name}{settings}: {self.text}"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something to look at.
+    """One check.
 
     Attributes:
-        group: what it belongs to.
-        name: what it is, in a word or two.
-        settings: that tell of it.
-        look: yields what it finds; an error of ours, or of the system, is wrong too.
+        group: heading in the report.
+        name: one or two words.
+        settings: that concern it.
+        look: yields the texts of its findings; a SnakemapError or OSError becomes a finding, too.
     """
 
     group: str
@@ -88,26 +88,26 @@ class Check:
     settings: tuple[str, ...]
     look: Callable[[CheckContext], Iterable[Found]]
 
-    def findings(self, scene: CheckContext) -> list[Finding]:
-        """Return what it has found."""
+    def findings(self, context: CheckContext) -> list[Finding]:
+        """Return the findings."""
         try:
-            found = list(self.look(scene))
+            found = list(self.look(context))
         except (SnakemapError, OSError) as error:
             found = [Wrong(error)]
         return [Finding(_mark(text), self.name, str(text), self.settings, self.group) for text in found]
 
 
 @dataclass(frozen=True, slots=True)
-class InStore:
-    """What the store was asked.
+class StoreState:
+    """State of the store.
 
     Attributes:
-        address: where it is.
-        whose: says that it is our own Redis, if it is.
-        reports: what the parts say of themselves.
+        address: of Redis.
+        whose: remark that it is the embedded Redis, or empty.
+        reports: heartbeats of the processes.
         vitals: of Redis.
-        oldest: when the oldest document came, in seconds since 1970; None where there is none.
-        frame_shape: rows and columns of the newest run's frames; None where none was read lately.
+        oldest: time of the oldest document, in seconds since 1970; None when there is none.
+        frame_shape: rows and columns of the newest run's frames; None when there is no preview frame.
     """
 
     address: str
@@ -119,7 +119,7 @@ class InStore:
 
 
 class CheckContext:
-    """What the checks look at; what takes a while is asked once.
+    """What the checks share; slow values are read once.
 
     Args:
         settings: of the process.
@@ -129,39 +129,39 @@ class CheckContext:
         self.settings = settings
 
     @cached_property
-    def asked(self) -> InStore | SnakemapError:
-        """What the store says, or why it says nothing."""
+    def store_or_error(self) -> StoreState | SnakemapError:
+        """State of the store, or the error."""
         try:
             return self._ask()
         except SnakemapError as trouble:
             return trouble
 
     @property
-    def store(self) -> InStore | None:
-        """What the store says; None while it is away, which one check tells for all."""
-        return self.asked if isinstance(self.asked, InStore) else None
+    def store(self) -> StoreState | None:
+        """State of the store; None while Redis cannot be reached, which one check reports."""
+        return self.store_or_error if isinstance(self.store_or_error, StoreState) else None
 
-    def _ask(self) -> InStore:
+    def _ask(self) -> StoreState:
         with ExitStack() as stack:
             url, whose = self.settings.redis_url, ""
             if not url:
-                whose = f", our own ({redis_binary()})"
+                whose = f", embedded ({redis_binary()})"
                 url = stack.enter_context(EmbeddedRedis(self.settings.state_dir))
             return asyncio.run(_asked(url, whose))
 
 
-async def _asked(url: str, whose: str) -> InStore:
+async def _asked(url: str, whose: str) -> StoreState:
     store = Store(url)
     try:
-        reports, told = await store.reports(), await vitals(store)
+        reports, redis = await store.reports(), await vitals(store)
         first, newest = await store.read("0", count=1), await store.summaries(count=1)
         frame = await store.frame(newest[0]["uid"]) if newest else None
         shape = frame[1].get("frame_shape") if frame else None
-        return InStore(
+        return StoreState(
             address=store.address,
             whose=whose,
             reports=reports,
-            vitals=told,
+            vitals=redis,
             oldest=cursor_ms(first[0].cursor) / 1000 if first else None,
             frame_shape=(int(shape[0]), int(shape[1])) if shape else None,
         )

@@ -1,4 +1,4 @@
-"""Checks of the machine: Python, packages, disk, clock, open files, and what earlier lives have left behind."""
+"""Checks of the machine: Python, packages, disk, clock, open files, leftovers of killed processes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from packaging.requirements import Requirement
 from snakemap.doctor.finding import CheckContext, Found, Note, Wrong
 from snakemap.resources import app_dir
 
-__all__ = ["clock", "leftovers", "open_files", "packages", "pages", "python", "room_on_disk", "state_dir"]
+__all__ = ["clock", "disk_space", "leftovers", "open_files", "packages", "pages", "python", "state_dir"]
 
 SHOWN = ("panel", "bokeh", "holoviews", "datashader", "h5py", "bluesky", "redis", "stomp.py")
 FREE_MIN_BYTES, FREE_LOW_BYTES = 100_000_000, 1_000_000_000
@@ -27,20 +27,20 @@ AHEAD_WRONG_S, AHEAD_NOTE_S = 2.0, 0.5
 FILES_OF_A_PROCESS, FILES_OF_A_TAB = 100, 2
 
 
-def python(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether this Python is one that we know to work."""
+def python(context: CheckContext) -> Iterator[Found]:
+    """Yield whether this Python version is supported."""
     found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     fits = (3, 11) <= sys.version_info[:2] < (3, 14)
     yield found if fits else Wrong(f"{found} is not 3.11 to 3.13; install one of these")
 
 
-def packages(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether every package is here in a version that we know to work."""
+def packages(context: CheckContext) -> Iterator[Found]:
+    """Yield whether every package is installed in a supported version."""
     unfit = []
     try:
         needed = importlib.metadata.requires("snakemap") or []
     except importlib.metadata.PackageNotFoundError:
-        yield Wrong("snakemap itself is not installed; `pip install .` does it")
+        yield Wrong("snakemap itself is not installed; run `pip install .`")
         return
     for requirement in map(Requirement, needed):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -53,39 +53,39 @@ def packages(scene: CheckContext) -> Iterator[Found]:
             if not requirement.specifier.contains(version, prereleases=True):
                 unfit.append(f"{requirement.name} {version} is not {requirement.specifier}")
     if unfit:
-        yield Wrong(f"{', '.join(unfit)}; install snakemap anew")
+        yield Wrong(f"{', '.join(unfit)}; install snakemap again")
     else:
         yield ", ".join(f"{name} {importlib.metadata.version(name)}" for name in SHOWN)
 
 
-def pages(scene: CheckContext) -> Iterator[Found]:
+def pages(context: CheckContext) -> Iterator[Found]:
     """Yield whether the pages are installed."""
     found = sorted(page.stem for page in app_dir().glob("*.py"))
-    yield f"{', '.join(found)} in {app_dir()}" if found else Wrong(f"none in {app_dir()}; install snakemap anew")
+    yield f"{', '.join(found)} in {app_dir()}" if found else Wrong(f"none in {app_dir()}; install snakemap again")
 
 
-def state_dir(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether the state directory can be used, and has room."""
-    place = scene.settings.state_dir.expanduser()
+def state_dir(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the state directory is writable, and its disk has free space."""
+    place = context.settings.state_dir.expanduser()
     exists = next(parent for parent in (place, *place.parents) if parent.exists())
     if not exists.is_dir() or not os.access(exists, os.W_OK | os.X_OK):
         yield Wrong(f"{exists} cannot be written to by this user; set SNAKEMAP_STATE_DIR to where it can")
         return
-    yield room_on_disk(exists) or str(place)
+    yield disk_space(exists) or str(place)
 
 
-def room_on_disk(place: Path) -> Found | None:
-    """Return what is to be said of the room that is left on a disk; None when there is enough."""
+def disk_space(place: Path) -> Found | None:
+    """Return a finding about low free space on a disk; None when there is enough."""
     free = shutil.disk_usage(place).free
     if free >= FREE_LOW_BYTES:
         return None
-    text = f"{free / 1e6:,.0f} MB are left on the disk of {place}; make room, or set it to another disk"
+    text = f"{free / 1e6:,.0f} MB are free on the disk of {place}; free some, or set it to another disk"
     return Wrong(text) if free < FREE_MIN_BYTES else Note(text)
 
 
-def open_files(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether as many tabs as may be open can be: each is a connection, and a connection is an open file."""
-    tabs, (limit, _) = scene.settings.max_sessions, resource.getrlimit(resource.RLIMIT_NOFILE)
+def open_files(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the limit of open files allows the maximum of tabs: each tab takes two."""
+    tabs, (limit, _) = context.settings.max_sessions, resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = FILES_OF_A_PROCESS + FILES_OF_A_TAB * tabs
     if limit == resource.RLIM_INFINITY or limit >= needed:
         yield f"{tabs} tabs may be open, and {limit:,} files"
@@ -100,43 +100,43 @@ def _tabs(limit: int) -> int:
     return max((limit - FILES_OF_A_PROCESS) // FILES_OF_A_TAB, 1)
 
 
-def clock(scene: CheckContext) -> Iterator[Found]:
-    """Yield whether our clock and that of Redis agree: silence, lags and the age of runs are told by both."""
-    ahead = scene.store.vitals.ahead_s if scene.store else None
+def clock(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the clocks of this host and of Redis agree; silence, lags and ages of runs use both."""
+    ahead = context.store.vitals.ahead_s if context.store else None
     if ahead is None:
-        yield Note("that of Redis cannot be told")
+        yield Note("that of Redis is unknown")
         return
-    text = f"that of Redis is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} ours"
+    text = f"that of Redis is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} this host's"
     if abs(ahead) > AHEAD_NOTE_S:
-        text += "; have both set by NTP (`timedatectl set-ntp true`)"
+        text += "; synchronize both by NTP (`timedatectl set-ntp true`)"
         yield Wrong(text) if abs(ahead) > AHEAD_WRONG_S else Note(text)
     else:
         yield "agrees with that of Redis"
 
 
-def leftovers(scene: CheckContext) -> Iterator[Found]:
-    """Yield what processes that were killed have left behind."""
-    found = [*_orphans(), *_demos(), *_keys(scene.settings.state_dir.expanduser())]
-    yield from found or ["nothing was left behind"]
+def leftovers(context: CheckContext) -> Iterator[Found]:
+    """Yield leftovers of killed processes."""
+    found = [*_orphans(), *_demos(), *_keys(context.settings.state_dir.expanduser())]
+    yield from found or ["none"]
 
 
 def _orphans() -> Iterator[Found]:
-    """Reading processes whose parent is no more."""
+    """Yield reader processes without a parent."""
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError, IndexError):
             words = (entry / "cmdline").read_bytes().split(b"\0")
             if b"snakemap.hdf5.child" in words and entry.stat().st_uid == os.getuid() and _adopted(entry):
-                yield Note(f"a process that reads files has lost its parent; `kill {entry.name}` ends it")
+                yield Note(f"a reader process has lost its parent; `kill {entry.name}` ends it")
 
 
 def _adopted(entry: Path) -> bool:
-    """Return whether the parent of a process is whoever takes those that have lost theirs."""
+    """Return whether the parent of a process is init or systemd."""
     parent = (entry / "stat").read_text().rpartition(")")[2].split()[1]
     return parent == "1" or Path(f"/proc/{parent}/comm").read_text().strip() in ("systemd", "init")
 
 
 def _demos() -> Iterator[Found]:
-    """Temporary directories of demos that have ended."""
+    """Yield temporary directories of demos that have ended."""
     for place in Path(tempfile.gettempdir()).glob("snakemap-demo-*"):
         with suppress(OSError):
             if place.stat().st_uid == os.getuid() and _unused(place / "redis" / "users"):
@@ -144,7 +144,7 @@ def _demos() -> Iterator[Found]:
 
 
 def _unused(path: Path) -> bool:
-    """Return whether nobody holds a lock on a file.
+    """Return whether no process holds a lock on a file.
 
     Raises:
         OSError: there is no such file.
@@ -160,6 +160,6 @@ def _unused(path: Path) -> bool:
 
 
 def _keys(state: Path) -> Iterator[Found]:
-    """Yield keys that were not finished."""
+    """Yield unfinished key files."""
     for path in state.glob("secret-key.*"):
-        yield Note(f"{path} is half a key that nobody uses; `rm {path}` removes it")
+        yield Note(f"{path} is an unfinished key; `rm {path}` removes it")

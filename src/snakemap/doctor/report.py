@@ -1,4 +1,4 @@
-"""How findings are shown: in columns to people, a line each to what is no terminal, JSON to programs."""
+"""Output of findings: columns on a terminal, a line each elsewhere, JSON for programs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SIGNS = {Mark.OK: ("✓", "+", "green"), Mark.NOTE: ("•", "o", "yellow"), Mark
 
 
 def columns(findings: Iterable[Finding], *, name_width: int, width: int | None = None) -> Iterator[str]:
-    """Yield lines for a terminal: a heading a group, a mark, the name, and the text under itself where it is long.
+    """Yield lines for a terminal: a heading for each group; mark, name and wrapped text of each finding.
 
     Args:
         findings: in order of their groups.
-        name_width: of the names' column, in characters.
-        width: of the terminal, in characters; None: as it is.
+        name_width: width of the column of names, in characters.
+        width: of the terminal, in characters; None for the current one.
     """
     width = min(max(width or shutil.get_terminal_size().columns, WIDTHS[0]), WIDTHS[1])
     group = ""
@@ -44,16 +44,16 @@ def columns(findings: Iterable[Finding], *, name_width: int, width: int | None =
 def summary(findings: Iterable[Finding]) -> str:
     """Return the last line.
 
-    >>> summary([Finding(Mark.OK, "Python", "3.12"), Finding(Mark.WRONG, "Redis", "is away")])
-    '1 to be mended'
+    >>> summary([Finding(Mark.OK, "Python", "3.12"), Finding(Mark.WRONG, "Redis", "cannot be reached")])
+    '1 to be fixed'
     """
     wrong = sum(finding.mark is Mark.WRONG for finding in findings)
-    return f"{wrong} to be mended" if wrong else "all is well"
+    return f"{wrong} to be fixed" if wrong else "all is well"
 
 
 def as_json(findings: Iterable[Finding]) -> str:
-    """Return one object: whether all is well, and every finding."""
-    told = list(findings)
+    """Return a JSON object: whether all is well, and every finding."""
+    done = list(findings)
     rows = [
         {
             "mark": finding.mark.lower(),
@@ -62,14 +62,14 @@ def as_json(findings: Iterable[Finding]) -> str:
             "settings": [variable(name) for name in finding.settings],
             "text": finding.text,
         }
-        for finding in told
+        for finding in done
     ]
-    well = not any(finding.mark is Mark.WRONG for finding in told)
+    well = not any(finding.mark is Mark.WRONG for finding in done)
     return orjson.dumps({"well": well, "findings": rows}, option=orjson.OPT_INDENT_2).decode()
 
 
 def _text(finding: Finding) -> str:
     """Return the printable text of a finding, with its settings unless it is ok."""
     text = "".join(letter if letter.isprintable() else "?" for letter in finding.text)
-    told = ", ".join(map(variable, finding.settings))
-    return text if finding.mark is Mark.OK or not told or told in text else f"{text} ({told})"
+    settings = ", ".join(map(variable, finding.settings))
+    return text if finding.mark is Mark.OK or not settings or settings in text else f"{text} ({settings})"

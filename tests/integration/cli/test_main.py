@@ -121,7 +121,7 @@ async def test_the_doctor_is_content_when_all_is_well(redis_url: str, rabbitmq: 
     result = run("doctor", **settings, state_dir=str(tmp_path / "state"), port=str(free_port()), api_port="0")
     assert result.returncode == 0, result.stdout
     assert "WRONG" not in result.stdout
-    assert "worker: at work on b01-1, process 7; its broker: connected" in result.stdout
+    assert "worker: running on b01-1, process 7; its broker: connected" in result.stdout
     assert f"data root (SNAKEMAP_DATA_ROOT): {tmp_path}" in result.stdout
 
 
@@ -131,7 +131,7 @@ def test_the_doctor_needs_no_settings_and_leaves_no_server_behind(tmp_path: Path
     with Tree((*COMMAND, "doctor"), tmp_path / "tree", environment) as tree:
         assert tree.process.wait(60 * PATIENCE) == 0, tree.said
         assert tree.living() == []
-    assert f"Redis (SNAKEMAP_REDIS_URL): {state_dir}/redis/sock answers, our own (" in tree.said
+    assert f"Redis (SNAKEMAP_REDIS_URL): {state_dir}/redis/sock answers, embedded (" in tree.said
 
 
 @pytest.mark.parametrize(
@@ -189,5 +189,5 @@ def test_the_doctor_tells_how_a_redis_would_lose_documents(tmp_path: Path) -> No
     assert (result.returncode, told["well"]) == (1, False)
     assert "set `maxmemory-policy noeviction`" in found["wrong", "Redis"]
     assert "when it is killed all documents are lost" in found["note", "Redis"]
-    assert "raise its maxmemory, or set SNAKEMAP_DOCUMENTS_MAX to 7" in found["wrong", "room"]
+    assert "raise its maxmemory, or set SNAKEMAP_DOCUMENTS_MAX to 7" in found["wrong", "capacity"]
     assert found["ok", "clock"] == "agrees with that of Redis"

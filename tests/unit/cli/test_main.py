@@ -247,5 +247,5 @@ def test_the_doctor_names_each_setting_that_cannot_be_used(
     ]
     assert doctor() == 1
     said = capsys.readouterr().out
-    assert said.endswith("3 to be mended\n")
+    assert said.endswith("3 to be fixed\n")
     assert "swordfish" not in said

@@ -25,8 +25,8 @@ from tests.support.rabbitmq import free_port
 from snakemap import __version__
 from snakemap.doctor import CHECKS, Finding, Mark, doctor, findings
 from snakemap.doctor.file_checks import filesystem
-from snakemap.doctor.finding import CheckContext, InStore
-from snakemap.doctor.machine_checks import room_on_disk
+from snakemap.doctor.finding import CheckContext, StoreState
+from snakemap.doctor.machine_checks import disk_space
 from snakemap.doctor.report import as_json, columns
 from snakemap.errors import SnakemapError, StoreUnavailable
 from snakemap.settings import Settings, load
@@ -47,29 +47,29 @@ SOUND = RedisInfo(
 WORKER = {"broker": "connected", "host": "here", "pid": 7, "version": __version__}
 
 
-class Imagined(CheckContext):
-    """A scene whose store says what a test wants."""
+class FakeContext(CheckContext):
+    """A context whose store says what a test wants."""
 
-    def __init__(self, settings: Settings, asked: InStore | SnakemapError) -> None:
+    def __init__(self, settings: Settings, asked: StoreState | SnakemapError) -> None:
         super().__init__(settings)
-        self.asked = asked  # pyright: ignore[reportAttributeAccessIssue]
+        self.store_or_error = asked  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def in_store(vitals: RedisInfo = SOUND, **more: Any) -> InStore:
+def store_state(vitals: RedisInfo = SOUND, **more: Any) -> StoreState:
     told: dict[str, Any] = {
         "reports": {"ingest": WORKER},
         "oldest": time.time() - 86_400,
         "frame_shape": None,
         "whose": "",
     }
-    return InStore(address="redis:6379/0", vitals=vitals, **{**told, **more})
+    return StoreState(address="redis:6379/0", vitals=vitals, **{**told, **more})
 
 
-def found(name: str, asked: InStore | SnakemapError | None = None) -> list[tuple[Mark, str]]:
+def found(name: str, asked: StoreState | SnakemapError | None = None) -> list[tuple[Mark, str]]:
     """What one check finds with the settings of the environment."""
-    scene = Imagined(load(), asked or in_store())
+    context = FakeContext(load(), asked or store_state())
     (check,) = [check for check in CHECKS if name in (check.name, *check.settings)]
-    return [(finding.mark, finding.text) for finding in check.findings(scene)]
+    return [(finding.mark, finding.text) for finding in check.findings(context)]
 
 
 @pytest.fixture(autouse=True)
@@ -125,7 +125,7 @@ BAD: dict[str, tuple[dict[str, str], Mark, str]] = {
     "stomp_destination": ({"STOMP_DESTINATION": "/queue/a"}, Mark.WRONG, "blueapi publishes to /topic/NAME"),
     "stomp_subscription": ({"STOMP_SUBSCRIPTION": "amq.mine"}, Mark.WRONG, "does not begin with amq."),
     "blueapi_url": ({"BLUEAPI_URL": "http://127.0.0.1:1"}, Mark.WRONG, "is it http://host:8000?"),
-    "blueapi_token": ({"BLUEAPI_TOKEN": "two words\t"}, Mark.WRONG, "set SNAKEMAP_BLUEAPI_TOKEN anew"),
+    "blueapi_token": ({"BLUEAPI_TOKEN": "two words\t"}, Mark.WRONG, "correct SNAKEMAP_BLUEAPI_TOKEN"),
     "blueapi_token_header": ({"BLUEAPI_TOKEN_HEADER": "Cookie"}, Mark.WRONG, "have the proxy send X-Forwarded"),
     "instrument_session": ({"INSTRUMENT_SESSION": "visit 1"}, Mark.WRONG, "is not like cm12345-1"),
     "baton": (
@@ -135,7 +135,7 @@ BAD: dict[str, tuple[dict[str, str], Mark, str]] = {
     ),
     "pausing": ({"PAUSING": "yes"}, Mark.NOTE, "set SNAKEMAP_PAUSING to false"),
     "actions_per_minute": ({"ACTIONS_PER_MINUTE": "9999"}, Mark.NOTE, "set SNAKEMAP_ACTIONS_PER_MINUTE to 600"),
-    "path_map": ({"PATH_MAP": "/dls=/nowhere"}, Mark.WRONG, "mount it, or mend the pair"),
+    "path_map": ({"PATH_MAP": "/dls=/nowhere"}, Mark.WRONG, "mount it, or correct the pair"),
     "grid": ({"GRID": "9999x9999"}, Mark.WRONG, "more than the 4,000,000 points that can be drawn"),
     "snake": ({"GRID": "7x9", "SNAKE": "false"}, Mark.NOTE, "add :raster to it"),
     "rois": ({"ROIS": "{}"}, Mark.WRONG, "1 to 32 with a name each"),
@@ -173,8 +173,8 @@ def test_every_setting_has_a_check_and_every_check_is_of_settings_that_there_are
 
 
 def test_every_setting_is_told_of_by_a_finding_when_all_is_well() -> None:
-    scene = Imagined(load(), in_store())
-    told = [finding for check in CHECKS for finding in check.findings(scene)]
+    context = FakeContext(load(), store_state())
+    told = [finding for check in CHECKS for finding in check.findings(context)]
     assert {name for finding in told for name in finding.settings} == set(Settings.model_fields)
     assert [str(finding) for finding in told if finding.mark is Mark.WRONG] == []
     assert all(finding.text.strip() for finding in told)
@@ -238,11 +238,11 @@ def test_a_redis_that_is_away_is_told_once_and_the_rest_is_left_open() -> None:
         ({"appends": False}, Mark.NOTE, "`appendonly yes` in its configuration keeps them"),
         ({"appends": False, "saves": False}, Mark.NOTE, "when it is killed all documents are lost"),
         ({"memory_max_bytes": 10**9, "policy": "allkeys-lru"}, Mark.WRONG, "set `maxmemory-policy noeviction`"),
-        ({"memory_max_bytes": 10**9, "policy": "volatile-ttl"}, Mark.WRONG, "it forgets leases, reports and frames"),
+        ({"memory_max_bytes": 10**9, "policy": "volatile-ttl"}, Mark.WRONG, "it evicts leases, reports and frames"),
     ],
 )
 def test_a_redis_that_would_lose_documents_is_told(changes: dict[str, Any], mark: Mark, remedy: str) -> None:
-    ((told, text),) = found("redis_url", in_store(dataclasses.replace(SOUND, **changes)))
+    ((told, text),) = found("redis_url", store_state(dataclasses.replace(SOUND, **changes)))
     assert (told, remedy in text) == (mark, True)
 
 
@@ -250,32 +250,32 @@ def test_a_redis_that_would_lose_documents_is_told(changes: dict[str, Any], mark
     "changes", [{"version": None}, {"version": "unstable"}, {"policy": "allkeys-lru"}, {"appends": None, "saves": None}]
 )
 def test_a_redis_that_does_not_tell_or_has_no_bound_is_fine(changes: dict[str, Any]) -> None:
-    assert [mark for mark, _ in found("redis_url", in_store(dataclasses.replace(SOUND, **changes)))] == [Mark.OK]
+    assert [mark for mark, _ in found("redis_url", store_state(dataclasses.replace(SOUND, **changes)))] == [Mark.OK]
 
 
 def test_a_redis_that_stores_nothing_new_is_wrong_and_of_a_silent_worker_nothing_is_claimed() -> None:
     refusing = dataclasses.replace(SOUND, condition=RedisCondition("READONLY", "Redis at here is a read-only replica"))
-    assert found("redis_url", in_store(refusing)) == [(Mark.WRONG, "Redis at here is a read-only replica")]
+    assert found("redis_url", store_state(refusing)) == [(Mark.WRONG, "Redis at here is a read-only replica")]
 
 
 def test_documents_that_do_not_fit_into_redis_are_told_with_how_many_would() -> None:
     tight = dataclasses.replace(SOUND, memory_max_bytes=500_000_000)
-    ((mark, text),) = found("documents_max", in_store(tight))
+    ((mark, text),) = found("documents_max", store_state(tight))
     assert (mark, "set SNAKEMAP_DOCUMENTS_MAX to 900000 or less" in text) == (Mark.WRONG, True)
 
 
 def test_runs_that_go_before_their_time_are_told() -> None:
     full = dataclasses.replace(SOUND, entries=2_000_000)
-    ((mark, text),) = found("keep_days", in_store(full, oldest=time.time() - 2 * 86_400))
-    assert (mark, "runs go after 2.0 days already" in text) == (Mark.NOTE, True)
-    assert [mark for mark, _ in found("keep_days", in_store(full, oldest=time.time() - 8 * 86_400))] == [Mark.OK]
+    ((mark, text),) = found("keep_days", store_state(full, oldest=time.time() - 2 * 86_400))
+    assert (mark, "runs are removed after 2.0 days already" in text) == (Mark.NOTE, True)
+    assert [mark for mark, _ in found("keep_days", store_state(full, oldest=time.time() - 8 * 86_400))] == [Mark.OK]
 
 
 @pytest.mark.parametrize(
     ("ahead_s", "mark"), [(0.4, Mark.OK), (-0.4, Mark.OK), (1.0, Mark.NOTE), (-3.0, Mark.WRONG), (None, Mark.NOTE)]
 )
 def test_clocks_that_disagree_are_told(ahead_s: float | None, mark: Mark) -> None:
-    ((told, text),) = found("clock", in_store(dataclasses.replace(SOUND, ahead_s=ahead_s)))
+    ((told, text),) = found("clock", store_state(dataclasses.replace(SOUND, ahead_s=ahead_s)))
     assert told is mark
     assert ("timedatectl set-ntp true" in text) is (ahead_s is not None and mark is not Mark.OK)
 
@@ -290,11 +290,11 @@ def test_clocks_that_disagree_are_told(ahead_s: float | None, mark: Mark) -> Non
     ],
 )
 def test_what_the_worker_reports_is_told(report: dict[str, Any], marks: list[Mark]) -> None:
-    assert [mark for mark, _ in found("worker", in_store(reports={"ingest": {**WORKER, **report}}))] == marks
+    assert [mark for mark, _ in found("worker", store_state(reports={"ingest": {**WORKER, **report}}))] == marks
 
 
 def test_a_worker_that_is_silent_is_told_with_how_to_start_it() -> None:
-    ((mark, text),) = found("worker", in_store(reports={}))
+    ((mark, text),) = found("worker", store_state(reports={}))
     assert (mark, "Start `snakemap ingest` with the same settings." in text) == (Mark.NOTE, True)
 
 
@@ -343,7 +343,7 @@ def test_a_disk_that_is_nearly_full_is_told(monkeypatch: pytest.MonkeyPatch, tmp
     for free, kind in ((2_000_000_000, "NoneType"), (500_000_000, "Note"), (1_000_000, "Wrong")):
         usage.free = free
         monkeypatch.setattr("snakemap.doctor.machine_checks.shutil.disk_usage", lambda _: usage)
-        assert type(room_on_disk(tmp_path)).__name__ == kind
+        assert type(disk_space(tmp_path)).__name__ == kind
 
 
 @pytest.mark.parametrize("address", ["scheduler", "tcp://scheduler", "tcp://:8786", "tcp://h:x"])
@@ -380,7 +380,11 @@ def test_a_blueapi_that_answers_is_told_with_its_version_and_plans(monkeypatch: 
         ({"/api/v1/plans": (404, {})}, Mark.WRONG, "is it blueapi at all?"),
         ({"/api/v1/plans": (200, b"<html>")}, Mark.WRONG, "is it blueapi at all?"),
         ({"/api/v1/plans": (200, {"plans": []})}, Mark.NOTE, "it has no plans"),
-        ({"/openapi.json": (200, {"info": {"version": "3.0.0"}})}, Mark.NOTE, "its API is 3.0.0; 1.5 is what we know"),
+        (
+            {"/openapi.json": (200, {"info": {"version": "3.0.0"}})},
+            Mark.NOTE,
+            "its API is 3.0.0, snakemap is tested with 1.5",
+        ),
         ({"/openapi.json": (200, ["what"])}, Mark.OK, "answers, 1 plans"),
     ],
 )
@@ -428,9 +432,9 @@ def test_who_may_act_is_told(monkeypatch: pytest.MonkeyPatch, read_only: str, te
 
 def test_rectangles_beyond_the_newest_frames_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SNAKEMAP_ROIS", '{"red": [0, 10, 0, 10], "blue": [0, 11, 0, 20]}')
-    assert found("rois", in_store(frame_shape=(11, 20))) == [(Mark.OK, "red, blue, all within the newest frames")]
-    ((mark, text),) = found("rois", in_store(frame_shape=(10, 20)))
-    assert (mark, text) == (Mark.WRONG, "blue reaches to row 11 and column 20, and frames have 10 and 20; mend it")
+    assert found("rois", store_state(frame_shape=(11, 20))) == [(Mark.OK, "red, blue, all within the newest frames")]
+    ((mark, text),) = found("rois", store_state(frame_shape=(10, 20)))
+    assert (mark, text) == (Mark.WRONG, "blue reaches to row 11 and column 20, but frames have 10 and 20; correct it")
 
 
 # pages and API
@@ -445,7 +449,7 @@ def test_a_port_that_something_else_has_is_told_and_one_of_ours_is_fine(
             monkeypatch.setenv(f"SNAKEMAP_{name.upper()}", str(server.port))
             ((told, text),) = found(name)
         assert told is mark
-        assert ("something else has it, set" in text) is (mark is Mark.WRONG)
+        assert ("another program uses it, set" in text) is (mark is Mark.WRONG)
 
 
 def test_pages_and_api_on_one_port_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
