@@ -1,8 +1,8 @@
-"""blueapi's REST interface, as far as we use it: plans, tasks, and the state of its worker (API 1.5, blueapi 1.21).
+"""Client of blueapi's REST API: plans, tasks, and the state of the worker (API 1.5, blueapi 1.21).
 
-Every call raises, promptly and in words: BlueapiUnavailable when nobody answers, BlueapiForbids without a good token,
-ParamsRefused, PlanNotFound, WorkerBusy and TransitionRefused when blueapi says so, BlueapiFailed for all other answers.
-A token is sent to blueapi alone, is never followed to another address, and stands in no message.
+Every call raises within a time limit: BlueapiUnavailable without an answer, BlueapiForbids without a valid token,
+ParamsRefused, PlanNotFound, WorkerBusy and TransitionRefused as blueapi reports them, BlueapiFailed for all other
+answers. The token is sent to blueapi only, never after a redirect, and is part of no message.
 """
 
 from __future__ import annotations
@@ -54,16 +54,16 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as blueapi tells of it.
+    """A task as blueapi reports it.
 
     Attributes:
         task_id: like ``"d4d2336f-..."``.
         name: of its plan.
         params: of its plan.
-        instrument_session: like ``"cm12345-1"``; empty when it tells none.
+        instrument_session: like ``"cm12345-1"``; empty when unknown.
         complete: whether it has ended.
         errors: messages, oldest first.
-        kind: class of the exception that ended it, like ``"TimeoutError"``; empty when it tells none.
+        kind: class of the exception that ended it, like ``"TimeoutError"``; empty when unknown.
     """
 
     task_id: str
@@ -80,11 +80,11 @@ class BlueapiClient:
 
     Args:
         url: ``http://host:8000``; a path before ``/api/v1`` is kept, as behind a proxy.
-        token: bearer token for those calls that bring none of their own.
+        token: bearer token for calls without one of their own.
         transport: for tests.
 
     Raises:
-        SettingsError: the URL is none.
+        SettingsError: when the URL is invalid.
     """
 
     def __init__(self, url: str, *, token: str = "", transport: httpx.AsyncBaseTransport | None = None) -> None:
@@ -98,40 +98,40 @@ class BlueapiClient:
         self._kept: httpx.AsyncClient | None = None
 
     async def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         kept, self._kept = self._kept, None
         if kept is not None:
             await kept.aclose()
 
     async def state(self, *, token: str = "") -> str:
-        """Return what the worker does, like ``"IDLE"``."""
+        """Return the state of the worker, like ``"IDLE"``."""
         state = await self._ask("GET", "/worker/state", token=token)
         if not isinstance(state, str) or state not in STATES:
             raise BlueapiFailed(f"blueapi at {self.address} reports an unknown state: {str(state)[:60]!r}")
         return state
 
     async def active_task(self, *, token: str = "") -> str:
-        """Return the id of the task that the worker has, or had last; empty when it had none."""
-        told = await self._ask("GET", "/worker/task", token=token)
-        return str((told or {}).get("task_id") or "") if isinstance(told, dict) else ""
+        """Return the id of the worker's current or last task; empty when it had none."""
+        answer = await self._ask("GET", "/worker/task", token=token)
+        return str((answer or {}).get("task_id") or "") if isinstance(answer, dict) else ""
 
     async def task(self, task_id: str, *, token: str = "") -> Task:
-        """Return a task that blueapi still knows; it forgets all of them when it is started anew."""
-        told = await self._ask("GET", f"/tasks/{quote(task_id, safe='')}", token=token)
+        """Return a task; blueapi forgets all tasks when it restarts."""
+        answer = await self._ask("GET", f"/tasks/{quote(task_id, safe='')}", token=token)
         try:
-            task = told["task"]
+            task = answer["task"]
             metadata = task.get("metadata") or {}
             return Task(
-                task_id=str(told.get("task_id") or task_id),
+                task_id=str(answer.get("task_id") or task_id),
                 name=str(task["name"]),
                 params=dict(task.get("params") or {}),
                 instrument_session=str(metadata.get("instrument_session") or ""),
-                complete=bool(told.get("is_complete")),
-                errors=tuple(str(error) for error in told.get("errors") or ()),
-                kind=str((told.get("outcome") or {}).get("type") or "") if told.get("errors") else "",
+                complete=bool(answer.get("is_complete")),
+                errors=tuple(str(error) for error in answer.get("errors") or ()),
+                kind=str((answer.get("outcome") or {}).get("type") or "") if answer.get("errors") else "",
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise self._nonsense("a task") from error
+            raise self._unreadable("a task") from error
 
     async def plan(self, name: str, *, token: str = "") -> Plan:
         """Return one plan."""
@@ -142,43 +142,43 @@ class BlueapiClient:
 
     async def plans(self, *, token: str = "") -> list[Plan]:
         """Return all plans, by name."""
-        told = await self._ask("GET", "/plans", token=token)
+        answer = await self._ask("GET", "/plans", token=token)
         try:
-            return sorted((self._plan(one) for one in told["plans"]), key=lambda plan: plan.name)
+            return sorted((self._plan(one) for one in answer["plans"]), key=lambda plan: plan.name)
         except (KeyError, TypeError) as error:
-            raise self._nonsense("plans") from error
+            raise self._unreadable("plans") from error
 
     async def submit(self, name: str, params: dict[str, Any], *, instrument_session: str, token: str = "") -> str:
-        """Have blueapi take a task, which it does not begin yet; returns its id.
+        """Submit a task without beginning it; return its id.
 
-        A server from before blueapi 0.19 knows no instrument session, and is asked once more without.
+        A server older than blueapi 0.19 has no instrument sessions; the request is repeated without.
         """
         body = {"name": name, "params": params, "instrument_session": instrument_session}
         try:
-            told = await self._ask("POST", "/tasks", body, token=token)
+            answer = await self._ask("POST", "/tasks", body, token=token)
         except ParamsRefused as refused:
             if UNKNOWN_FIELD not in refused.faults.get("instrument_session", ""):
                 raise
-            told = await self._ask("POST", "/tasks", {"name": name, "params": params}, token=token)
+            answer = await self._ask("POST", "/tasks", {"name": name, "params": params}, token=token)
         except PlanNotFound:
             raise PlanNotFound(f"blueapi has no plan {name[:100]!r} (any more)") from None
-        if not isinstance(told, dict) or not isinstance(told.get("task_id"), str):
-            raise self._nonsense("a task's id")
-        return told["task_id"]
+        if not isinstance(answer, dict) or not isinstance(answer.get("task_id"), str):
+            raise self._unreadable("a task's id")
+        return answer["task_id"]
 
     async def begin(self, task_id: str, *, token: str = "") -> None:
-        """Have the worker begin a task."""
+        """Begin a submitted task."""
         try:
             await self._ask("PUT", "/worker/task", {"task_id": task_id}, token=token)
         except PlanNotFound:
             raise PlanNotFound(f"blueapi has no task {task_id[:60]}, or the task is done") from None
 
     async def drop(self, task_id: str, *, token: str = "") -> None:
-        """Have blueapi forget a task that was not begun."""
+        """Delete a task that was not begun."""
         await self._ask("DELETE", f"/tasks/{quote(task_id, safe='')}", token=token)
 
     async def change(self, new_state: str, *, reason: str = "", token: str = "") -> str:
-        """Ask for another state of the worker; returns the one that it is in then."""
+        """Request another state of the worker; return the state it is in then."""
         body: dict[str, Any] = {"new_state": new_state}
         if new_state == "PAUSED":
             body["defer"] = False
@@ -212,21 +212,21 @@ class BlueapiClient:
 
     def _read(self, status: int, text: bytes, *, given: bool) -> Any:
         try:
-            told = orjson.loads(text) if text else None
+            answer = orjson.loads(text) if text else None
         except orjson.JSONDecodeError:
-            told = None
+            answer = None
             if status < 300:
-                raise self._nonsense("something") from None
+                raise self._unreadable("something") from None
         if 200 <= status < 300:
-            return told
-        raise self._refusal(status, told.get("detail") if isinstance(told, dict) else None, given=given)
+            return answer
+        raise self._refusal(status, answer.get("detail") if isinstance(answer, dict) else None, given=given)
 
     def _refusal(self, status: int, detail: Any, *, given: bool) -> SnakemapError:
         words = str(detail)[:500] if isinstance(detail, str) else ""
         if status in (401, 403):
-            said = "requires a valid token" if status == 401 else "does not allow this"
-            aged = "; reload the page to renew its token" if given and status == 401 else ""
-            return BlueapiForbids(f"blueapi at {self.address} {said}{f': {words}' if words else ''}{aged}")
+            text = "requires a valid token" if status == 401 else "does not allow this"
+            hint = "; reload the page to renew its token" if given and status == 401 else ""
+            return BlueapiForbids(f"blueapi at {self.address} {text}{f': {words}' if words else ''}{hint}")
         if status == 422:
             return ParamsRefused(_faults(detail))
         if status == 404:
@@ -237,13 +237,13 @@ class BlueapiClient:
             return TransitionRefused(f"blueapi refuses: {words or 'bad request'}")
         return BlueapiFailed(f"blueapi at {self.address} answered with {status}{f': {words}' if words else ''}")
 
-    def _plan(self, told: Any) -> Plan:
+    def _plan(self, answer: Any) -> Plan:
         try:
-            return Plan(str(told["name"]), str(told.get("description") or ""), dict(told["schema"] or {}))
+            return Plan(str(answer["name"]), str(answer.get("description") or ""), dict(answer["schema"] or {}))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise self._nonsense("a plan") from error
+            raise self._unreadable("a plan") from error
 
-    def _nonsense(self, what: str) -> BlueapiFailed:
+    def _unreadable(self, what: str) -> BlueapiFailed:
         return BlueapiFailed(f"blueapi at {self.address} answered with {what} that cannot be read")
 
     def _client(self) -> httpx.AsyncClient:
@@ -253,7 +253,7 @@ class BlueapiClient:
 
 
 def _faults(detail: Any) -> dict[str, str]:
-    """Return what a 422 says, by parameter.
+    """Return the errors of a 422 response, by parameter.
 
     >>> _faults([{"loc": ["body", "params", "x"], "msg": "Device nix cannot be found", "type": "value_error"}])
     {'x': 'Device nix cannot be found'}

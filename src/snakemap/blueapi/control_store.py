@@ -1,13 +1,12 @@
-"""The control desk, kept in Redis so that all processes share it and restarts do not matter.
+"""Control of scans, stored in Redis, so that all processes share it and it survives restarts.
 
-Who holds control, who asked for what and what came of it, what tasks were started with, and that one press makes one
-task::
+The control lock, the audit log, parameters of tasks, idempotency keys and rate limits::
 
-    snakemap:baton        who holds control, who asks for it
-    snakemap:audit        a stream of who asked for what, and what came of it
-    snakemap:press:<key>  what became of a press, so that the same one again has the same answer; expiring
-    snakemap:pressing     that somebody is starting something; expiring
-    snakemap:rate:<who>   how often somebody has asked in this minute; expiring
+    snakemap:baton        the control lock: its holder, and who requests it
+    snakemap:audit        stream of requests and their results
+    snakemap:press:<key>  result of the request with an idempotency key; expiring
+    snakemap:pressing     a start is in progress; expiring
+    snakemap:rate:<who>   requests of a client in this minute; expiring
     snakemap:task:<id>    plan and parameters of a task, which blueapi forgets; expiring
 """
 
@@ -27,14 +26,14 @@ from snakemap.store.store import Store
 __all__ = ["GONE_S", "ControlLock", "ControlStore"]
 
 GONE_S = 15.0
-"""After so many seconds without a sign a tab has gone, and anybody may take control."""
+"""After this time without a sign of life of its holder, any tab may take the control lock."""
 
 ASKED_S = 120.0
 PRESS_KEPT_S = 86_400
 PRESSING_S = 60
 AUDIT_MAX = 5000
 KEPT_MAX = 100
-"""Entries of the audit log that a process keeps while Redis refuses them."""
+"""Audit entries that a process keeps in memory while Redis refuses writes."""
 
 TASK_KEPT_S = 90 * 86_400
 
@@ -76,7 +75,7 @@ redis.call('HSET', KEYS[1], 'asking', ARGV[1], 'asking_key', ARGV[2], 'asking_na
 return 1
 """
 )
-LET_GO = (
+RELEASE = (
     NOW
     + """
 local held = redis.call('HMGET', KEYS[1], 'tab', 'asking', 'asking_key', 'asking_name', 'asking_address', 'asked')
@@ -116,16 +115,16 @@ return count
 
 @dataclass(frozen=True, slots=True)
 class ControlLock:
-    """Who holds control.
+    """Holder of the control lock, and the tab that requests it.
 
     Attributes:
         tab: of the holder.
-        name: of the holder, for people.
-        address: it came from.
+        name: of the holder, for display.
+        address: of the holder.
         since: seconds since 1970.
-        gone: whether nothing was heard of the holder lately.
-        asking: tab of who asks for control; empty when nobody does.
-        asking_name: the same, for people.
+        gone: whether the holder gave no sign of life lately.
+        asking: tab that requests control; empty when none does.
+        asking_name: its name, for display.
     """
 
     tab: str
@@ -142,10 +141,10 @@ def _dated(entry: dict[str, Any]) -> bytes:
 
 
 class ControlStore:
-    """Keeps it all in the store; every method raises StoreUnavailable when that is away.
+    """State of the control of scans in Redis; every method raises StoreUnavailable while Redis cannot be reached.
 
     Args:
-        store: the store.
+        store: the document store.
     """
 
     BATON, AUDIT, PRESSING = "snakemap:baton", "snakemap:audit", "snakemap:pressing"
@@ -153,7 +152,7 @@ class ControlStore:
     def __init__(self, store: Store) -> None:
         self.store = store
         scripts = {
-            "take": TAKE, "seen": SEEN, "ask": ASK, "let_go": LET_GO, "deny": DENY, "held": HELD, "add": ADD,
+            "take": TAKE, "seen": SEEN, "ask": ASK, "release": RELEASE, "deny": DENY, "held": HELD, "add": ADD,
             "last": LAST, "press": PRESS, "put": PUT, "get": GET, "delete": DELETE, "count": COUNT,
         }  # fmt: skip
         self._kept: deque[bytes] = deque(maxlen=KEPT_MAX)
@@ -161,59 +160,59 @@ class ControlStore:
             name: store.script(text, changes=name not in ("held", "last", "get")) for name, text in scripts.items()
         }
 
-    async def baton(self) -> ControlLock | None:
-        """Who holds control; None while nobody does."""
+    async def lock(self) -> ControlLock | None:
+        """Return the control lock; None while no tab holds it."""
         now, flat = await self._scripts["held"]([self.BATON])
-        told = {flat[i].decode(): flat[i + 1].decode("utf-8", "replace") for i in range(0, len(flat), 2)}
-        if "tab" not in told:
+        fields = {flat[i].decode(): flat[i + 1].decode("utf-8", "replace") for i in range(0, len(flat), 2)}
+        if "tab" not in fields:
             return None
-        asks = "asking" in told and float(now) - float(told["asked"]) <= ASKED_S
+        asks = "asking" in fields and float(now) - float(fields["asked"]) <= ASKED_S
         return ControlLock(
-            tab=told["tab"],
-            name=told["name"],
-            address=told["address"],
-            since=float(told["since"]),
-            gone=float(now) - float(told["seen"]) > GONE_S,
-            asking=told["asking"] if asks else "",
-            asking_name=told["asking_name"] if asks else "",
+            tab=fields["tab"],
+            name=fields["name"],
+            address=fields["address"],
+            since=float(fields["since"]),
+            gone=float(now) - float(fields["seen"]) > GONE_S,
+            asking=fields["asking"] if asks else "",
+            asking_name=fields["asking_name"] if asks else "",
         )
 
     async def take(self, tab: str, *, key: str, name: str, address: str, back: bool = False) -> bool:
-        """Take control when nobody holds it, its holder has gone, or it is one's own; whether it is held now.
+        """Take the control lock if it is free, its holder is gone, or the tab holds it; return whether it is held now.
 
         Args:
-            tab: who.
-            key: what a tab knows again after a reload, and nobody else.
-            name: for people.
-            address: where it came from.
-            back: only what was one's own.
+            tab: that takes it.
+            key: secret by which a tab identifies itself after a reload.
+            name: for display.
+            address: of the tab.
+            back: only take the lock again that the tab held before.
         """
         mode = "back" if back else ""
         return bool(await self._scripts["take"]([self.BATON], tab, key, name, address, GONE_S, mode))
 
     async def seen(self, tab: str) -> bool:
-        """Return a sign of life of the holder; whether it still is."""
+        """Record a sign of life of the holder; return whether the tab still holds the lock."""
         return bool(await self._scripts["seen"]([self.BATON], tab))
 
     async def ask(self, tab: str, *, key: str, name: str, address: str) -> bool:
-        """Ask the holder for control."""
+        """Request control from the holder."""
         return bool(await self._scripts["ask"]([self.BATON], tab, key, name, address))
 
-    async def let_go(self, tab: str) -> bool:
-        """Let go of control: whoever asked for it in the last two minutes has it then."""
-        return bool(await self._scripts["let_go"]([self.BATON], tab, ASKED_S))
+    async def release(self, tab: str) -> bool:
+        """Release the control lock; it passes to the tab that requested it in the last two minutes."""
+        return bool(await self._scripts["release"]([self.BATON], tab, ASKED_S))
 
     async def deny(self, tab: str) -> bool:
-        """Keep control though somebody asked."""
+        """Refuse a request for control."""
         return bool(await self._scripts["deny"]([self.BATON], tab))
 
     async def note(self, entry: dict[str, Any]) -> str:
-        """Add to the audit log; returns the number of the entry."""
+        """Add an entry to the audit log; return its number."""
         await self._add_kept()
         return await self._add(_dated(entry))
 
     def keep(self, entry: dict[str, Any]) -> None:
-        """Keep an entry that Redis has refused, until it is added to the audit log by the next one or by a look."""
+        """Keep an entry that Redis has refused; it is added before the next entry, or when the log is read."""
         self._kept.append(_dated(entry))
 
     async def _add(self, entry: bytes) -> str:
@@ -229,7 +228,7 @@ class ControlStore:
                 raise
 
     async def audit(self, *, count: int = 100) -> list[dict[str, Any]]:
-        """Who asked for what, newest first; ``came`` is what came of it, empty while nobody knows."""
+        """Return the requests, newest first; ``came`` is the result, empty while unknown."""
         with contextlib.suppress(StoreUnavailable):
             await self._add_kept()
         rows = await self._scripts["last"]([self.AUDIT], 2 * count)
@@ -243,28 +242,28 @@ class ControlStore:
                 asked.append({"number": number.decode(), "came": "", **entry})
         return [{**entry, "came": came.get(entry["number"], entry["came"])} for entry in asked[:count]]
 
-    async def press(self, key: str) -> str | None:
-        """Note a press; None when it is the first with this key, else what came of the first, empty while unknown."""
+    async def reserve(self, key: str) -> str | None:
+        """Reserve an idempotency key; return None for a new key, else the result, empty while unknown."""
         known = await self._scripts["press"]([f"snakemap:press:{key}"], PRESSING_S)
         return None if known is None else known.decode()
 
-    async def pressed(self, key: str, result: str) -> None:
-        """Keep what came of a press; an empty result forgets it, and it may be tried again."""
+    async def complete(self, key: str, result: str) -> None:
+        """Store the result of an idempotency key; an empty result frees the key for another try."""
         if result:
             await self._scripts["put"]([f"snakemap:press:{key}"], result, PRESS_KEPT_S)
         else:
             await self._scripts["delete"]([f"snakemap:press:{key}"])
 
     async def allow(self, who: str, *, per_minute: int) -> bool:
-        """Return whether somebody may ask once more in this minute."""
+        """Count a request; return whether the client is below its rate limit for this minute."""
         count = await self._scripts["count"]([f"snakemap:rate:{who}:{int(time.time() // 60)}"])
         return int(count) <= per_minute
 
-    async def keep_task(self, task_id: str, told: dict[str, Any]) -> None:
-        """Keep what a task was started with."""
-        await self._scripts["put"]([f"snakemap:task:{task_id}"], orjson.dumps(told), TASK_KEPT_S)
+    async def keep_task(self, task_id: str, fields: dict[str, Any]) -> None:
+        """Store the plan and parameters of a task."""
+        await self._scripts["put"]([f"snakemap:task:{task_id}"], orjson.dumps(fields), TASK_KEPT_S)
 
     async def task(self, task_id: str) -> dict[str, Any] | None:
-        """Return what a task was started with; None when nobody kept it."""
+        """Return the plan and parameters of a task; None when they were not stored."""
         text = await self._scripts["get"]([f"snakemap:task:{task_id}"])
         return None if text is None else orjson.loads(text)

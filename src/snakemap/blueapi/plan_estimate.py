@@ -1,8 +1,8 @@
-"""What a scan will come to before it is begun: points, frames and seconds, from its parameters and from an old run.
+"""Estimate of a scan before it is begun: points, frames and seconds, from its parameters and from a previous run.
 
-A plan's parameters are words of whoever wrote it, so a number of points is only told where it follows: from a scanspec,
-from whole numbers whose product made the points of the old run, or from those that are called rows, columns and the
-like. Time is that of the old run a point, with the exposure exchanged. What does not follow is not guessed.
+Parameters have no fixed names, so the number of points is estimated only where it follows: from a scanspec, from
+integers whose product is the number of points of the previous run, or from integers with names like rows and columns.
+The time per point is that of the previous run, with the new exposure. Everything else is None.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ RATES = ("rate", "rate_hz", "frequency", "rate_in_hz")
 
 @dataclass(frozen=True, slots=True)
 class PreviousRun:
-    """What is known of the old run.
+    """What is known of the previous run.
 
     Attributes:
-        params: that it was started with.
+        params: its parameters.
         points: of the whole scan, or None.
-        frames_per_point: 1, or more where an event owns several frames.
-        period_s: seconds a point took, or None before two points were taken.
+        frames_per_point: 1, or more where an event has several frames.
+        period_s: seconds a point, or None before two points were measured.
     """
 
     params: Mapping[str, Any]
@@ -43,7 +43,7 @@ class PreviousRun:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a scan will come to; None where that cannot be told.
+    """Estimate of a scan; None where unknown.
 
     Attributes:
         points: of the scan.
@@ -57,11 +57,11 @@ class Estimate:
 
 
 def estimate(params: Mapping[str, Any], old: PreviousRun) -> Estimate:
-    """Return what a scan with other parameters will come to.
+    """Return the estimate of a scan with new parameters.
 
-    >>> old = Known({"rows": 3, "columns": 4, "exposure": 0.1}, points=12, period_s=0.15)
-    >>> told = estimate({"rows": 6, "columns": 4, "exposure": 0.2}, old)
-    >>> told.points, told.frames, round(told.seconds, 3)
+    >>> old = PreviousRun({"rows": 3, "columns": 4, "exposure": 0.1}, points=12, period_s=0.15)
+    >>> result = estimate({"rows": 6, "columns": 4, "exposure": 0.2}, old)
+    >>> result.points, result.frames, round(result.seconds, 3)
     (24, 24, 6.0)
     """
     points = _points(params, old)
@@ -82,17 +82,17 @@ def _points(params: Mapping[str, Any], old: PreviousRun) -> int | None:
     return None if None in factors else math.prod(number for factor in factors for number in factor or ())
 
 
-def _points_of_spec(told: Mapping[str, Any]) -> int | None:
+def _points_of_spec(spec: Mapping[str, Any]) -> int | None:
     try:
-        return math.prod(Spec.deserialize(told).shape())
-    except Exception:  # noqa: BLE001 - whatever scanspec thinks of what somebody has typed, it is no spec
+        return math.prod(Spec.deserialize(spec).shape())
+    except Exception:  # noqa: BLE001 - scanspec may raise anything for user input
         return None
 
 
 def _factors(params: Mapping[str, Any], old: PreviousRun) -> tuple[str, ...] | None:
-    """Return the parameters whose product made the points of the old run; those that sound like counts come first.
+    """Return the parameters whose product is the number of points of the previous run, names of counts first.
 
-    Without an old run, those that sound like counts.
+    Without a previous run, all integers with names of counts.
     """
     if not old.points:
         counts = tuple(name for name, value in params.items() if _sizes(value) and _counts(name))
@@ -108,18 +108,18 @@ def _factors(params: Mapping[str, Any], old: PreviousRun) -> tuple[str, ...] | N
 
 
 def _with_ones(chosen: tuple[str, ...], sizes: Mapping[str, list[int]]) -> tuple[str, ...]:
-    """Return counts that were one do not show in a product, but they will when they are changed."""
+    """Return the parameters with those counts added that were one: they do not show in the product."""
     ones = [name for name, found in sizes.items() if name not in chosen and math.prod(found) == 1 and _counts(name)]
     return (*chosen, *ones)
 
 
 def _counts(name: str) -> bool:
-    """Return whether a name sounds like that of a number of points."""
+    """Return whether a name is that of a count, like ``num_rows``."""
     return bool(COUNTS & set(name.lower().split("_")))
 
 
 def _sizes(value: Any) -> list[int] | None:
-    """Whole numbers from 1 on, one or a few."""
+    """Return positive integers, one or a few; None for anything else."""
     many = isinstance(value, (list, tuple)) and 0 < len(value) <= FACTORS_MAX
     numbers: list[Any] = list(value) if many else [value]
     whole = all(isinstance(number, int) and not isinstance(number, bool) and number > 0 for number in numbers)
@@ -127,7 +127,7 @@ def _sizes(value: Any) -> list[int] | None:
 
 
 def _period(params: Mapping[str, Any], old: PreviousRun) -> float | None:
-    """Return seconds a point: of the old run, with the new exposure in place of the old."""
+    """Return seconds a point: those of the previous run, with the new exposure in place of the old."""
     for name in RATES:
         rate = params.get(name)
         if isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0:

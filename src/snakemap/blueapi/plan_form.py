@@ -1,8 +1,8 @@
-"""What a plan asks for, from its JSON schema: fields to fill in, and how what was filled in becomes parameters.
+"""Form of a plan from its JSON schema: its fields, and the parameters from their texts.
 
-blueapi writes a plan's schema with pydantic, but where a parameter is a device its ``type`` is the name of a Python
-class and its ``enum`` the devices it knows by name; children of devices, like ``stage.x``, are good too and not among
-them (recorded from blueapi 1.21). So a device is a text with suggestions, and all else is as JSON Schema has it.
+blueapi makes the schema with pydantic. Where a parameter is a device, ``type`` is the name of a Python class and
+``enum`` lists devices; children of devices, like ``stage.x``, are valid, too, but not listed (blueapi 1.21). So a
+device is a text with suggestions; everything else is standard JSON Schema.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 
 from snakemap.errors import ParamsRefused
 
-__all__ = ["Field", "Kind", "check", "fields_of", "read"]
+__all__ = ["Field", "Kind", "check_params", "fields_of", "read_params"]
 
 Kind = Literal["number", "integer", "switch", "choice", "device", "text", "json"]
 
@@ -33,15 +33,15 @@ class Field:
     """One parameter of a plan.
 
     Attributes:
-        name: as the plan has it, like ``"x_start"``.
-        title: for people, like ``"X Start"``.
-        kind: how it is filled in; ``"json"`` is whatever has no better way.
-        required: whether the plan can do without.
-        value: what it begins with: the old value, else the default; None when there is neither.
-        choices: that there are, or that are suggested for a device.
-        minimum: that a number may have, or None.
-        maximum: that a number may have, or None.
-        help: what the plan says of it.
+        name: of the parameter, like ``"x_start"``.
+        title: for display, like ``"X Start"``.
+        kind: type of input; ``"json"`` for all other types.
+        required: whether the plan needs it.
+        value: initial value: the old one, else the default, else None.
+        choices: allowed values, or suggestions for a device.
+        minimum: of a number, or None.
+        maximum: of a number, or None.
+        help: its description.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Field:
 
     @property
     def text(self) -> str:
-        """The value as it stands in the field.
+        """The value as text.
 
         >>> Field("spec", "Spec", "json", True, {"type": "Linspace"}).text
         '{"type":"Linspace"}'
@@ -69,7 +69,7 @@ class Field:
 
 
 def fields_of(schema: Mapping[str, Any], old: Mapping[str, Any]) -> list[Field]:
-    """Return the fields of a plan, in its order; old values that it has no parameter for are left out.
+    """Return the fields of a plan, in its order; old values without a parameter are left out.
 
     >>> schema = {"properties": {"rows": {"default": 3, "title": "Rows", "type": "integer"}}}
     >>> [(field.name, field.kind, field.value) for field in fields_of(schema, {"rows": 5, "gone": 1})]
@@ -77,8 +77,8 @@ def fields_of(schema: Mapping[str, Any], old: Mapping[str, Any]) -> list[Field]:
     """
     required = set(schema.get("required") or ())
     fields = []
-    for name, told in list((schema.get("properties") or {}).items())[:FIELDS_MAX]:
-        part = _resolved(told, schema)
+    for name, definition in list((schema.get("properties") or {}).items())[:FIELDS_MAX]:
+        part = _resolved(definition, schema)
         kind = _kind(part)
         value = old[name] if name in old else part.get("default")
         choices = tuple(_enum(part, schema)[:CHOICES_MAX])
@@ -94,11 +94,11 @@ def fields_of(schema: Mapping[str, Any], old: Mapping[str, Any]) -> list[Field]:
     return fields
 
 
-def read(fields: Sequence[Field], texts: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters from what stands in the fields; an empty field that may be empty is left to the plan.
+def read_params(fields: Sequence[Field], texts: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters from the texts of the fields; empty optional fields are left out.
 
     Raises:
-        ParamsRefused: telling what is wrong with each field.
+        ParamsRefused: with the error of each field.
     """
     params: dict[str, Any] = {}
     faults: dict[str, str] = {}
@@ -122,11 +122,11 @@ def read(fields: Sequence[Field], texts: Mapping[str, Any], schema: Mapping[str,
     return params
 
 
-def check(schema: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-    """Look at parameters as a whole.
+def check_params(schema: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Validate parameters against a schema.
 
     Raises:
-        ParamsRefused: telling what is wrong with each.
+        ParamsRefused: with the error of each parameter.
     """
     if faults := _faults(schema, params):
         raise ParamsRefused(faults)
@@ -153,10 +153,10 @@ def _faults(
 
 
 def _value(field: Field, text: str) -> Any:
-    """Return what a text means in a field.
+    """Return the value of a field's text.
 
     Raises:
-        ValueError: when it means nothing there.
+        ValueError: when the text is invalid.
     """
     if field.kind in ("number", "integer"):
         return _read_number(text, whole=field.kind == "integer")
@@ -192,7 +192,7 @@ def _read_number(text: str, *, whole: bool) -> int | float:
 
 
 def _resolved(part: Any, schema: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
-    """Return a parameter's schema with its reference followed, and ``X or null`` taken as X."""
+    """Return a parameter's schema with its reference resolved, and ``X or null`` read as X."""
     if not isinstance(part, dict) or depth > DEPTH_MAX:
         return {}
     reference = part.get("$ref")
@@ -216,13 +216,13 @@ def _kind(part: Mapping[str, Any]) -> Kind:
 
 
 def _enum(part: Mapping[str, Any], schema: Mapping[str, Any]) -> list[Any]:
-    """Return choices of a parameter, or of the members of a list."""
+    """Return the choices of a parameter, or of the items of a list."""
     found = part.get("enum") or _resolved(part.get("items"), schema).get("enum")
     return [one for one in found or () if isinstance(one, (str, int, float))]
 
 
 def _plain(part: Any, depth: int = 0) -> Any:
-    """Return a schema that a validator can use: a device is a text, whatever its name."""
+    """Return a schema with devices as strings, which a validator accepts."""
     if depth > 3 * DEPTH_MAX:
         return {}
     if isinstance(part, list):

@@ -1,7 +1,7 @@
-"""A region drawn on a map, put into a plan's parameters: start, stop, center and width of each axis.
+"""Apply a region drawn on a map to the parameters of a plan: start, stop, center and width of each axis.
 
-Parameters are matched by their names, which have a role (``start``, ``stop``, ``center`` and the like) and an axis
-(``x``, ``y``, or what the axis is called); and scanspecs by the names of their axes. Nothing else is touched.
+Parameters are matched by name: a role (``start``, ``stop``, ``center`` ...) and an axis (``x``, ``y``, or the axis'
+name). Scanspecs are matched by the names of their axes. All other parameters stay.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Region", "filled"]
+__all__ = ["Region", "apply_region"]
 
 Region = Mapping[str, tuple[float, float]]
-"""Lowest and highest coordinate by the name of the axis, like ``{"stage-x": (0.0, 1.5)}``; fast axis first."""
+"""Lowest and highest coordinate by axis name, like ``{"stage-x": (0.0, 1.5)}``; fast axis first."""
 
 ROLES = {
     "start": "start", "begin": "start", "from": "start", "first": "start", "min": "start", "low": "start", "0": "start",
@@ -24,12 +24,12 @@ ROLES = {
 DEPTH_MAX = 20
 
 
-def filled(params: Mapping[str, Any], region: Region) -> dict[str, Any]:
-    """Return the parameters that a region changes, with their new values; directions of the old ones are kept.
+def apply_region(params: Mapping[str, Any], region: Region) -> dict[str, Any]:
+    """Return the parameters that a region changes, with their new values; the direction of each axis stays.
 
-    >>> filled({"x_start": 0.0, "x_stop": 1.0, "rows": 3}, {"stage-x": (2.0, 3.5), "stage-y": (0, 1)})
+    >>> apply_region({"x_start": 0.0, "x_stop": 1.0, "rows": 3}, {"stage-x": (2.0, 3.5), "stage-y": (0, 1)})
     {'x_start': 2.0, 'x_stop': 3.5}
-    >>> filled({"x_start": 5.0, "x_stop": 1.0, "x_center": 3.0}, {"stage-x": (2.0, 3.5)})
+    >>> apply_region({"x_start": 5.0, "x_stop": 1.0, "x_center": 3.0}, {"stage-x": (2.0, 3.5)})
     {'x_start': 3.5, 'x_stop': 2.0, 'x_center': 2.75}
     """
     changed: dict[str, Any] = {}
@@ -56,7 +56,7 @@ def _falling(params: Mapping[str, Any], places: Mapping[str, tuple[str, str]], a
 
 
 def _place(name: str, region: Region) -> tuple[str, str] | None:
-    """Return role and axis of a parameter, from its name.
+    """Return role and axis of a parameter, from its name; None without a match.
 
     >>> _place("x_start", {"stage-x": (0, 1)}), _place("centre_y", {"stage-x": (0, 1), "stage-y": (0, 1)})
     (('start', 'stage-x'), ('center', 'stage-y'))
@@ -74,12 +74,12 @@ def _place(name: str, region: Region) -> tuple[str, str] | None:
 
 
 def _split(token: str) -> list[str]:
-    """``xmin`` and ``ystart`` are two words."""
+    """Split names like ``xmin`` and ``ystart`` into axis and role."""
     return [token[0], token[1:]] if token[:1] in ("x", "y", "z") and token[1:] in ROLES else [token]
 
 
 def _spec(part: Any, region: Region, depth: int) -> Any:
-    """Return a scanspec with the ends of its axes exchanged."""
+    """Return a scanspec with the ends of its axes replaced."""
     if depth > DEPTH_MAX:
         return part
     if isinstance(part, list):
@@ -105,5 +105,5 @@ def _real(value: Any) -> bool:
 
 
 def _round(value: float) -> float:
-    """Six significant figures of a place are enough for a stage."""
+    """Return a coordinate with six significant digits."""
     return float(f"{value:.6g}")

@@ -1,8 +1,7 @@
-"""Starting, stopping and repeating scans: one press makes one task, whoever presses, from wherever.
+"""Start, stop and repeat scans, from the page and from the API.
 
-Everything that changes something at the beamline goes through here, from the page and from the API alike: whether one
-may at all, whether one holds control, how often, whether it was pressed before, and the audit log. blueapi has the last
-word.
+Every change passes the same checks: read-only mode, control lock, rate limit, idempotency key; and the audit log.
+blueapi makes the final decision.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from uuid import uuid4
 
 from snakemap.blueapi.client import BlueapiClient, Plan
 from snakemap.blueapi.control_store import ControlLock, ControlStore
-from snakemap.blueapi.plan_form import check
+from snakemap.blueapi.plan_form import check_params
 from snakemap.errors import (
     BlueapiFailed,
     BlueapiUnavailable,
@@ -34,13 +33,13 @@ from snakemap.errors import (
 from snakemap.settings import Settings
 from snakemap.store.store import Store
 
-__all__ = ["SAFE", "SESSION", "Action", "Caller", "PlanCall", "ScanControl", "told_by"]
+__all__ = ["SAFE", "SESSION", "Action", "Caller", "PlanCall", "ScanControl", "plan_call_from_start"]
 
 log = logging.getLogger(__name__)
 
 Action = Literal["stop", "abort", "pause", "resume"]
 SAFE: frozenset[Action] = frozenset(("stop", "abort", "pause"))
-"""Actions that end movement. They need nothing that Redis would have to store."""
+"""Actions that end movement; they are done even while Redis refuses writes."""
 
 NEW_STATES: dict[Action, str] = {"stop": "STOPPING", "abort": "ABORTING", "pause": "PAUSED", "resume": "RUNNING"}
 
@@ -58,13 +57,13 @@ REASON_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks.
+    """Origin of a request.
 
     Attributes:
-        tab: of the session, which only the server knows; empty for the API.
-        name: for people, like ``"tab 3fa2"``.
-        address: it came from.
-        token: that is passed on to blueapi; neither logged nor shown.
+        tab: id of the session, known to the server only; empty for the API.
+        name: for display, like ``"tab 3fa2"``.
+        address: of the client.
+        token: passed on to blueapi; neither logged nor shown.
     """
 
     tab: str
@@ -75,13 +74,13 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class PlanCall:
-    """What a run was started with.
+    """Plan and parameters that a run was started with.
 
     Attributes:
         name: of the plan.
         params: of the plan.
-        instrument_session: it belonged to; empty when nobody told.
-        source: where that is known from, for people.
+        instrument_session: of the run; empty when unknown.
+        source: where they are from, for display.
     """
 
     name: str
@@ -91,42 +90,42 @@ class PlanCall:
 
 
 class ScanControl:
-    """The control of one beamline.
+    """Control of one beamline.
 
     Args:
-        desk: what processes share.
-        blueapi: the server; None when no address is set.
+        control_store: state shared by all processes.
+        blueapi: the server; None when none is set.
         read_only: nothing may be changed.
-        baton: whether control is with one tab at a time.
+        exclusive: whether one tab at a time has control.
         pausing: whether pause and resume are offered.
         per_minute: requests that one address may make in a minute.
     """
 
     def __init__(
         self,
-        desk: ControlStore,
+        control_store: ControlStore,
         blueapi: BlueapiClient | None,
         *,
         read_only: bool = False,
-        baton: bool = True,
+        exclusive: bool = True,
         pausing: bool = False,
         per_minute: int = 30,
     ) -> None:
-        self.desk = desk
+        self.control_store = control_store
         self._blueapi = blueapi
         self.read_only = read_only
-        self.baton = baton
+        self.exclusive = exclusive
         self.pausing = pausing
         self.per_minute = per_minute
 
     @property
     def connected(self) -> bool:
-        """Whether there is a blueapi to talk to."""
+        """Whether a blueapi is set."""
         return self._blueapi is not None
 
     @property
     def blueapi(self) -> BlueapiClient:
-        """The server.
+        """The client of blueapi.
 
         Raises:
             BlueapiUnavailable: when no address is set.
@@ -136,12 +135,12 @@ class ScanControl:
         return self._blueapi
 
     async def close(self) -> None:
-        """Let the connections to blueapi go."""
+        """Close the connections to blueapi."""
         if self._blueapi is not None:
             await self._blueapi.close()
 
-    async def known(self, start: Mapping[str, Any], *, token: str = "") -> PlanCall:
-        """Return what a run was started with: from its task, from what was kept at the time, or from its own documents.
+    async def plan_call(self, start: Mapping[str, Any], *, token: str = "") -> PlanCall:
+        """Return what a run was started with: from its task, else from the stored copy, else from its start document.
 
         Raises:
             NothingToRepeat: when not even its plan is known.
@@ -154,36 +153,36 @@ class ScanControl:
                 pass
             else:
                 return PlanCall(task.name, task.params, task.instrument_session, "blueapi's task")
-            kept = await self.desk.task(task_id)
+            kept = await self.control_store.task(task_id)
             if kept is not None:
                 session = str(kept.get("instrument_session") or "")
                 return PlanCall(str(kept["name"]), dict(kept["params"]), session, "the record of its start")
-        return told_by(start)
+        return plan_call_from_start(start)
 
     async def plan(self, name: str, *, token: str = "") -> Plan:
-        """Return a plan as blueapi offers it now."""
+        """Return a plan as blueapi offers it."""
         return await self.blueapi.plan(name, token=token)
 
     async def start(
         self, name: str, params: dict[str, Any], *, instrument_session: str, caller: Caller, key: str = "", of: str = ""
     ) -> str:
-        """Start a plan, once for a key; returns the id of its task.
+        """Start a plan, once for each key; return the id of its task.
 
         Args:
             name: of the plan.
             params: of the plan.
             instrument_session: like ``aa12345-1``.
-            caller: who asks.
-            key: the same for every repetition of one press; empty for a press that is never repeated.
-            of: uid of the run that is repeated, for the log.
+            caller: origin of the request.
+            key: idempotency key, the same for every repetition of a request; empty for none.
+            of: uid of the repeated run, for the audit log.
 
         Raises:
-            SnakemapError: in words, when it was not started; see the classes of :mod:`snakemap.errors`.
+            SnakemapError: when the plan was not started; see :mod:`snakemap.errors`.
         """
         self.may_change()
         if len(key) > KEY_MAX:
             raise ParamsRefused({"": f"an idempotency key has at most {KEY_MAX} characters"})
-        known = await self.desk.press(key) if key else None
+        known = await self.control_store.reserve(key) if key else None
         if known:
             return known
         if known is not None:
@@ -201,16 +200,16 @@ class ScanControl:
             task_id = await self._audited("start", about, caller, begin, came=lambda task_id: f"task {task_id}")
         finally:
             if key:
-                await self.desk.pressed(key, task_id)
+                await self.control_store.complete(key, task_id)
         return task_id
 
     async def change(self, action: Action, *, reason: str, caller: Caller) -> str:
-        """Stop, aborts, pauses or resumes what runs; returns the state of the worker afterwards.
+        """Stop, abort, pause or resume the current task; return the state of the worker afterwards.
 
-        All but "resume" are also done while Redis refuses to store anything.
+        All but "resume" are also done while Redis refuses writes.
 
         Raises:
-            SnakemapError: in words, when it was not done.
+            SnakemapError: when it was not done.
         """
         self.may_change()
         if action in ("pause", "resume") and not self.pausing:
@@ -233,25 +232,25 @@ class ScanControl:
         )
 
     async def _begin(self, name: str, params: dict[str, Any], *, instrument_session: str, caller: Caller) -> str:
-        """Hand a task in and has it begun, while nobody else does; a task that cannot begin is taken back."""
+        """Submit and begin a task under a lease; a task that cannot begin is deleted."""
         blueapi, token, holder = self.blueapi, caller.token, uuid4().hex
-        if not await self.desk.store.lease("start", holder, LEASE_S):
+        if not await self.control_store.store.lease("start", holder, LEASE_S):
             raise WorkerBusy("another scan is being started; try again in a moment")
         try:
             state = await blueapi.state(token=token)
             if state != "IDLE":
                 raise WorkerBusy(f"blueapi is {state.lower()}; the next scan can start when it is idle")
-            check((await blueapi.plan(name, token=token)).schema, params)
+            check_params((await blueapi.plan(name, token=token)).schema, params)
             task_id = await blueapi.submit(name, params, instrument_session=instrument_session, token=token)
             kept = {"name": name, "params": params, "instrument_session": instrument_session}
-            await self.desk.keep_task(task_id, kept)
+            await self.control_store.keep_task(task_id, kept)
             await self._begin_task(task_id, token=token)
             return task_id
         finally:
-            await self.desk.store.release("start", holder)
+            await self.control_store.store.release("start", holder)
 
     async def _begin_task(self, task_id: str, *, token: str) -> None:
-        """Begin a task; when the answer is lost, looks whether it began."""
+        """Begin a task; without an answer, ask whether it has begun."""
         try:
             await self.blueapi.begin(task_id, token=token)
         except BlueapiUnavailable:
@@ -261,14 +260,14 @@ class ScanControl:
             try:
                 await self.blueapi.drop(task_id, token=token)
             except SnakemapError as trouble:
-                log.info("task %s was not begun, and stays with blueapi: %s", task_id, trouble)
+                log.info("task %s was not begun, and remains in blueapi: %s", task_id, trouble)
             raise
 
     def may_change(self) -> None:
-        """Look whether anything may be changed at all.
+        """Raise unless changes are allowed.
 
         Raises:
-            ReadOnly: when not.
+            ReadOnly: when they are not.
         """
         if self.read_only:
             raise ReadOnly("this dashboard is read-only (SNAKEMAP_READ_ONLY)")
@@ -283,31 +282,31 @@ class ScanControl:
         came: Callable[[str], str],
         safe: bool = False,
     ) -> str:
-        """Do something that is logged, whatever comes of it.
+        """Do something, and log request and result in the audit log.
 
         Args:
             what: the action, one word.
             about: its parameters, for the audit log.
-            caller: who asks.
+            caller: origin of the request.
             work: does it.
-            came: what came of it, in words.
-            safe: whether it is done also while Redis refuses the entry of the audit log.
+            came: returns the text of the result.
+            safe: whether it is also done while Redis refuses the audit entry.
         """
         entry = {"who": caller.name, "address": caller.address, "what": what, **about}
         try:
             await self._limit(caller)
-            number = await self.desk.note(entry)
+            number = await self.control_store.note(entry)
         except StoreRefuses as refusal:
             if not safe:
                 raise
             number = ""
-            words = "%s by %s from %s (%s): Redis refuses the entry of the audit log: %s"
+            words = "%s by %s from %s (%s): Redis refuses the audit entry: %s"
             log.warning(words, what, caller.name, caller.address, about, refusal)
         result = "interrupted"
         try:
             await self._must_hold(caller, taking=bool(number))
-            told = await work()
-            result = came(told)
+            value = await work()
+            result = came(value)
         except SnakemapError as refusal:
             result = f"refused: {refusal}"
             raise
@@ -315,45 +314,45 @@ class ScanControl:
             result = f"failed: {type(error).__name__}"
             raise
         else:
-            return told
+            return value
         finally:
             log.info("%s by %s from %s: %s", what, caller.name, caller.address, result)
             await self._note_result(number, entry, result)
 
     async def _limit(self, caller: Caller) -> None:
-        """Count what somebody asks for.
+        """Count a request.
 
         Raises:
-            TooOften: it is too much for one minute.
+            TooOften: when the caller exceeds its rate limit.
         """
-        if not await self.desk.allow(caller.address or caller.name, per_minute=self.per_minute):
+        if not await self.control_store.allow(caller.address or caller.name, per_minute=self.per_minute):
             raise TooOften(f"more than {self.per_minute} requests in a minute; wait one minute")
 
     async def _note_result(self, number: str, entry: dict[str, Any], result: str) -> None:
-        """Add what came of an action to the audit log, or keeps it for later: the action is done."""
+        """Add the result of an action to the audit log, or keep it for later: the action is done."""
         answer = {"answers": number, "came": result} if number else {**entry, "came": result}
         if not number:
-            self.desk.keep(answer)
+            self.control_store.keep(answer)
             return
         try:
-            await self.desk.note(answer)
+            await self.control_store.note(answer)
         except StoreUnavailable as trouble:
             log.warning("the audit log has no result of %s (%s) yet: %s", entry["what"], result, trouble)
-            self.desk.keep(answer)
+            self.control_store.keep(answer)
 
     async def _must_hold(self, caller: Caller, *, taking: bool = True) -> None:
-        """Control must be with who asks; for the API, with nobody who is there.
+        """Raise unless a tab has control, or, for the API, no present tab has it.
 
         Args:
-            caller: who asks.
-            taking: whether control can be taken. While Redis refuses that, what counts is whether it would be given.
+            caller: origin of the request.
+            taking: whether Redis accepts writes. If not, a lock that could be taken is as good as a held one.
 
         Raises:
-            ControlHeld: when it is not.
+            ControlHeld: when another tab has control.
         """
-        if not self.baton:
+        if not self.exclusive:
             return
-        held = await self.desk.baton()
+        held = await self.control_store.lock()
         if not taking and (held is None or held.gone):
             return
         if caller.tab and (held is None or held.tab != caller.tab):
@@ -363,13 +362,13 @@ class ScanControl:
 
 
 def control_of(settings: Settings, store: Store) -> ScanControl:
-    """Return the control that a process's settings speak of."""
+    """Return the scan control of a process."""
     blueapi = BlueapiClient(settings.blueapi_url, token=settings.blueapi_token) if settings.blueapi_url else None
     return ScanControl(
         ControlStore(store),
         blueapi,
         read_only=settings.read_only,
-        baton=settings.baton,
+        exclusive=settings.baton,
         pausing=settings.pausing,
         per_minute=settings.actions_per_minute,
     )
@@ -379,13 +378,13 @@ def _holder(held: ControlLock) -> str:
     return f"{held.name} at {held.address}" if held.address else held.name
 
 
-def told_by(start: Mapping[str, Any]) -> PlanCall:
-    """Return what a run's own documents say of how it was started.
+def plan_call_from_start(start: Mapping[str, Any]) -> PlanCall:
+    """Return plan and parameters from a start document.
 
     Raises:
-        NothingToRepeat: when they do not even tell a plan.
+        NothingToRepeat: when it names no plan.
 
-    >>> told_by({"plan_name": "count", "plan_args": {"num": 3, "detectors": ["Blob(name='det')"]}}).params
+    >>> plan_call_from_start({"plan_name": "count", "plan_args": {"num": 3, "detectors": ["Blob(name='det')"]}}).params
     {'num': 3, 'detectors': ['det']}
     """
     name = start.get("plan_name")
@@ -397,7 +396,7 @@ def told_by(start: Mapping[str, Any]) -> PlanCall:
 
 
 def _plain(value: Any) -> Any:
-    """Return arguments as documents keep them: a device is its repr there, and its name is all that matters."""
+    """Return plan arguments as JSON: a device, which is its repr in documents, becomes its name."""
     if isinstance(value, Mapping):
         return {str(key): _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""What blueapi's worker does, who holds control, and who asked for what: looked at once a second for all tabs."""
+"""State of blueapi's worker, of the control lock and of the audit log, read once a second for all tabs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,13 +25,13 @@ AUDIT_SHOWN = 100
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """The worker as it was looked at last.
+    """State of the worker.
 
     Attributes:
-        state: like ``"IDLE"``; empty before the first answer, and while blueapi is away.
-        since: when it came to that, in seconds since 1970.
-        task: that it has, or had last; None while nobody knows.
-        trouble: why nothing is known of it, or empty.
+        state: like ``"IDLE"``; empty before the first answer, and while blueapi cannot be reached.
+        since: start of this state, in seconds since 1970.
+        task: current or last task; None while unknown.
+        trouble: why the state is unknown, or empty.
     """
 
     state: str = ""
@@ -40,54 +41,56 @@ class WorkerStatus:
 
     @property
     def idle(self) -> bool:
-        """Whether it can begin something."""
+        """Whether the worker can begin a task."""
         return self.state == "IDLE"
 
 
 @dataclass
 class StatusPoller:
-    """Looks while anybody looks at it.
+    """Polls while it has users.
 
     Args:
         control: of the beamline.
 
     Attributes:
-        worker: the worker.
-        baton: who holds control.
-        audit: who asked for what, newest first.
+        worker: state of the worker.
+        lock: the control lock.
+        audit: requests, newest first.
     """
 
     control: ScanControl
     worker: WorkerStatus = field(default_factory=WorkerStatus)
-    baton: ControlLock | None = None
+    lock: ControlLock | None = None
     audit: list[dict[str, Any]] = field(default_factory=list)
     _users: dict[object, str] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
     def join(self, user: object, *, token: str = "") -> None:
-        """Somebody looks, with a token where a proxy brought one; needs a running event loop."""
+        """Add a user, with its blueapi token if it has one; needs a running event loop."""
         self._users.setdefault(user, token)
         if not self._tasks:
-            works = [self._look_at_desk()]
+            works = [self._keep_polling(self.poll_control)]
             if self.control.connected:
-                works.append(self._look_at_worker())
-            self._tasks = [asyncio.create_task(work, name="watch", context=contextvars.Context()) for work in works]
+                works.append(self._keep_polling(self.poll_worker))
+            self._tasks = [
+                asyncio.create_task(work, name="status poller", context=contextvars.Context()) for work in works
+            ]
 
     def leave(self, user: object) -> None:
-        """Somebody looks no more."""
+        """Remove a user."""
         self._users.pop(user, None)
         if not self._users:
             tasks, self._tasks = self._tasks, []
             for task in tasks:
                 task.cancel()
 
-    async def look(self, *, token: str = "") -> None:
-        """Look once."""
-        await self.look_at_worker(token=token)
-        await self.look_at_desk()
+    async def poll(self, *, token: str = "") -> None:
+        """Read everything once."""
+        await self.poll_worker(token=token)
+        await self.poll_control()
 
-    async def look_at_worker(self, *, token: str = "") -> None:
-        """Ask blueapi, for all with one token: the one that is given, or that of who joined last and has one."""
+    async def poll_worker(self, *, token: str = "") -> None:
+        """Read the state of the worker with a token: the given one, else that of the latest user with one."""
         control, before = self.control, self.worker
         token = token or next((one for one in reversed(self._users.values()) if one), "")
         try:
@@ -100,16 +103,16 @@ class StatusPoller:
         since = before.since if same and before.since else time.time()
         self.worker = WorkerStatus(state, since, task, trouble)
 
-    async def look_at_desk(self) -> None:
-        """Ask the store."""
+    async def poll_control(self) -> None:
+        """Read the control lock and the audit log."""
         try:
-            self.baton = await self.control.desk.baton()
-            self.audit = await self.control.desk.audit(count=AUDIT_SHOWN)
+            self.lock = await self.control.control_store.lock()
+            self.audit = await self.control.control_store.audit(count=AUDIT_SHOWN)
         except StoreUnavailable:
-            log.debug("the desk is away with its store")
+            log.debug("no state of the control lock: Redis cannot be reached")
 
     async def _task(self, task_id: str, *, token: str) -> Task | None:
-        """Return a task, asked for until it has ended; what it was started with is kept, for blueapi forgets it."""
+        """Return a task, polled until it has ended; its parameters are stored, because blueapi forgets them."""
         known = self.worker.task
         if not task_id or (known is not None and known.task_id == task_id and known.complete):
             return known if task_id else None
@@ -120,22 +123,16 @@ class StatusPoller:
         if (known is None or known.task_id != task_id) and not self.control.read_only:
             kept = {"name": task.name, "params": task.params, "instrument_session": task.instrument_session}
             try:
-                await self.control.desk.keep_task(task_id, kept)
+                await self.control.control_store.keep_task(task_id, kept)
             except StoreUnavailable as trouble:
-                log.debug("what task %s was started with is not kept: %s", task_id, trouble)
+                log.debug("the parameters of task %s are not stored: %s", task_id, trouble)
         return task
 
-    async def _look_at_worker(self) -> None:
-        await self._again(self.look_at_worker)
-
-    async def _look_at_desk(self) -> None:
-        await self._again(self.look_at_desk)
-
     @staticmethod
-    async def _again(look: Any) -> None:
+    async def _keep_polling(poll: Callable[[], Awaitable[None]]) -> None:
         while True:
             try:
-                await look()
+                await poll()
             except Exception:
-                log.exception("looking at the beamline failed")
+                log.exception("polling the beamline failed")
             await asyncio.sleep(PERIOD_S)

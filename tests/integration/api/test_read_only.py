@@ -114,12 +114,12 @@ async def test_what_a_store_does_is_refused_unless_it_is_named_as_harmless(redis
         desk.take("t", key="k", name="n", address="a", back=True),
         desk.seen("t"),
         desk.ask("t", key="k", name="n", address="a"),
-        desk.let_go("t"),
+        desk.release("t"),
         desk.deny("t"),
         desk.note({}),
-        desk.press("k"),
-        desk.pressed("k", "x"),
-        desk.pressed("k", ""),
+        desk.reserve("k"),
+        desk.complete("k", "x"),
+        desk.complete("k", ""),
         desk.allow("a", per_minute=1),
         desk.keep_task("i", {}),
     ]
@@ -127,7 +127,7 @@ async def test_what_a_store_does_is_refused_unless_it_is_named_as_harmless(redis
         for one in changing:
             with pytest.raises(ReadOnly, match="SNAKEMAP_READ_ONLY"):
                 await one
-        assert (await desk.baton(), await desk.audit(), await desk.task("i")) == (None, [], None)
+        assert (await desk.lock(), await desk.audit(), await desk.task("i")) == (None, [], None)
         assert len(await store.read()) > 0
     finally:
         await store.close()

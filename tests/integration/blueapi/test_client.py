@@ -107,7 +107,7 @@ async def desk(redis_url: str) -> AsyncIterator[ControlStore]:
 
 @pytest.fixture
 def control(desk: ControlStore, blueapi: BlueapiClient) -> ScanControl:
-    return ScanControl(desk, blueapi, baton=False)
+    return ScanControl(desk, blueapi, exclusive=False)
 
 
 async def start(control: ScanControl, server: Server, params: dict[str, Any] | None = None, **more: Any) -> str:
@@ -226,13 +226,13 @@ async def test_a_run_is_known_by_its_task_or_by_what_was_kept(
 ) -> None:
     task_id = await start(control, server)
     run = {"plan_name": "other", "blueapi_task_id": task_id}
-    known = await control.known(run)
+    known = await control.plan_call(run)
     assert (known.name, known.params, known.source) == (server.plan, server.quick, "blueapi's task")
     await until_idle(blueapi)
     await desk.keep_task("before", {"name": server.plan, "params": {"rows": 7}, "instrument_session": SESSION})
-    known = await control.known({"plan_name": "other", "blueapi_task_id": "before"})
+    known = await control.plan_call({"plan_name": "other", "blueapi_task_id": "before"})
     assert (known.params, known.source) == ({"rows": 7}, "the record of its start")
-    known = await control.known({"plan_name": server.plan, "plan_args": {"rows": 3}, "blueapi_task_id": "never"})
+    known = await control.plan_call({"plan_name": server.plan, "plan_args": {"rows": 3}, "blueapi_task_id": "never"})
     assert (known.params, known.source) == ({"rows": 3}, "the run's own documents")
 
 
@@ -250,7 +250,7 @@ async def test_who_may_not_does_not(desk: ControlStore, blueapi: BlueapiClient, 
     await refused(held, ControlHeld, Caller("", "API", "10.0.0.3"))
     with pytest.raises(ReadOnly, match="pausing is off"):
         await held.change("pause", reason="", caller=TAB)
-    limited = ScanControl(desk, blueapi, baton=False, per_minute=2)
+    limited = ScanControl(desk, blueapi, exclusive=False, per_minute=2)
     other = Caller("", "API", "10.9.9.9")
     for _ in range(2):
         with pytest.raises(TransitionRefused):
@@ -261,16 +261,16 @@ async def test_who_may_not_does_not(desk: ControlStore, blueapi: BlueapiClient, 
 
 async def test_the_watch_tells_state_task_and_trouble(control: ScanControl, server: Server, desk: ControlStore) -> None:
     watch = StatusPoller(control)
-    await watch.look()
+    await watch.poll()
     assert watch.worker.idle
     task_id = await start(control, server, server.slow)
-    await watch.look()
+    await watch.poll()
     assert watch.worker.state == "RUNNING"
     assert watch.worker.task is not None
     assert (watch.worker.task.task_id, watch.worker.task.name) == (task_id, server.plan)
     assert watch.audit[0]["came"] == f"task {task_id}"
     away = StatusPoller(ScanControl(desk, BlueapiClient(f"http://127.0.0.1:{free_port()}")))
-    await away.look()
+    await away.poll()
     assert "cannot be reached" in away.worker.trouble
     assert not away.worker.idle
 
@@ -279,7 +279,7 @@ async def test_pausing_is_honest_about_what_blueapi_makes_of_it(
     control: ScanControl, server: Server, desk: ControlStore
 ) -> None:
     """blueapi 1.21 pauses, and can then neither resume nor end the scan; the simulated beamline does not pause."""
-    pausing = ScanControl(desk, control.blueapi, baton=False, pausing=True)
+    pausing = ScanControl(desk, control.blueapi, exclusive=False, pausing=True)
     await start(control, server, server.slow)
     if server.plan != "grid":
         with pytest.raises(TransitionRefused, match="Cannot transition from RUNNING to PAUSED"):

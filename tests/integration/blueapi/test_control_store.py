@@ -28,14 +28,14 @@ async def ask(desk: ControlStore, tab: str) -> bool:
 
 
 async def holder(desk: ControlStore) -> str | None:
-    held = await desk.baton()
+    held = await desk.lock()
     return held.tab if held else None
 
 
 async def test_one_of_many_takes_control(desk: ControlStore) -> None:
     assert await holder(desk) is None
     assert sum(await asyncio.gather(*(take(desk, str(number)) for number in range(10)))) == 1
-    held = await desk.baton()
+    held = await desk.lock()
     assert held is not None
     assert await take(desk, held.tab)
     assert (held.name, held.address, held.gone) == (f"tab {held.tab}", "10.0.0.1", False)
@@ -43,13 +43,13 @@ async def test_one_of_many_takes_control(desk: ControlStore) -> None:
 
 async def test_control_survives_a_restart_and_a_reload(desk: ControlStore, redis_url: str) -> None:
     assert await take(desk, "a", key="secret")
-    before = await desk.baton()
+    before = await desk.lock()
     other = Store(redis_url)
     again = ControlStore(other)
     assert await holder(again) == "a"
     assert not await take(again, "b")
     assert await take(again, "reloaded", key="secret", back=True)
-    held = await again.baton()
+    held = await again.lock()
     assert held is not None
     assert before is not None
     assert (held.tab, held.since) == ("reloaded", before.since)
@@ -67,13 +67,13 @@ async def test_who_asks_has_it_when_the_holder_lets_go(desk: ControlStore) -> No
     await take(desk, "a")
     assert not await ask(desk, "a")
     assert await ask(desk, "b")
-    held = await desk.baton()
+    held = await desk.lock()
     assert held is not None
     assert (held.asking, held.asking_name) == ("b", "tab b")
-    assert not await desk.let_go("b")
-    assert await desk.let_go("a")
+    assert not await desk.release("b")
+    assert await desk.release("a")
     assert await holder(desk) == "b"
-    assert await desk.let_go("b")
+    assert await desk.release("b")
     assert await holder(desk) is None
 
 
@@ -82,10 +82,10 @@ async def test_the_holder_may_keep_it(desk: ControlStore) -> None:
     await ask(desk, "b")
     assert not await desk.deny("b")
     assert await desk.deny("a")
-    held = await desk.baton()
+    held = await desk.lock()
     assert held is not None
     assert held.asking == ""
-    assert await desk.let_go("a")
+    assert await desk.release("a")
     assert await holder(desk) is None
 
 
@@ -96,7 +96,7 @@ async def test_a_holder_that_has_gone_is_followed_by_whoever_comes(
     assert not await take(desk, "b")
     monkeypatch.setattr("snakemap.blueapi.control_store.GONE_S", 0.05)
     await asyncio.sleep(0.1)
-    held = await desk.baton()
+    held = await desk.lock()
     assert held is not None
     assert held.gone
     assert await take(desk, "b")
@@ -115,13 +115,13 @@ async def test_the_log_tells_newest_first_what_came_of_each(desk: ControlStore) 
 
 
 async def test_a_press_is_known_again(desk: ControlStore) -> None:
-    assert await desk.press("k") is None
-    assert await desk.press("k") == ""
-    await desk.pressed("k", "task t")
-    assert await desk.press("k") == "task t"
-    await desk.press("other")
-    await desk.pressed("other", "")
-    assert await desk.press("other") is None
+    assert await desk.reserve("k") is None
+    assert await desk.reserve("k") == ""
+    await desk.complete("k", "task t")
+    assert await desk.reserve("k") == "task t"
+    await desk.reserve("other")
+    await desk.complete("other", "")
+    assert await desk.reserve("other") is None
 
 
 async def test_so_many_in_a_minute_and_no_more(desk: ControlStore) -> None:
@@ -138,5 +138,5 @@ async def test_what_a_task_was_started_with_is_kept(desk: ControlStore) -> None:
 async def test_without_its_store_it_says_so() -> None:
     store = Store("redis://127.0.0.1:1/0")
     with pytest.raises(StoreUnavailable):
-        await ControlStore(store).baton()
+        await ControlStore(store).lock()
     await store.close()

@@ -114,7 +114,7 @@ class Page:
                 await asyncio.sleep(0.01)
 
     async def look(self) -> None:
-        await self.steering.watch.look()
+        await self.steering.watch.poll()
         self.steering._write()
 
     def press(self, what: str, **more: Any) -> None:

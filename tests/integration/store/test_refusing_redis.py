@@ -322,7 +322,9 @@ def control_of(store: Store, blueapi: Server, **settings: Any) -> ScanControl:
 
 
 async def taken(control: ScanControl, caller: Caller) -> bool:
-    return await control.desk.take(caller.tab, key=f"key of {caller.tab}", name=caller.name, address=caller.address)
+    return await control.control_store.take(
+        caller.tab, key=f"key of {caller.tab}", name=caller.name, address=caller.address
+    )
 
 
 @every_fault
@@ -352,9 +354,9 @@ async def test_what_runs_is_stopped_while_redis_refuses_and_the_audit_log_has_it
     for caller in (OTHER, PROGRAM):
         blueapi.state = "RUNNING"
         assert await control.change("stop", reason="", caller=caller) == "STOPPING"
-    assert await control.desk.audit() == []
+    assert await control.control_store.audit() == []
     fault.end(client)
-    entries = await control.desk.audit()
+    entries = await control.control_store.audit()
     assert [(one["what"], one["who"], one["came"]) for one in reversed(entries)] == [
         ("abort", "tab b", "refused: tab a at 10.0.0.1 has control; request it first"),
         ("abort", "API", "refused: tab a at 10.0.0.1 has control"),
@@ -362,7 +364,7 @@ async def test_what_runs_is_stopped_while_redis_refuses_and_the_audit_log_has_it
         ("stop", "tab b", "blueapi is stopping"),
         ("stop", "API", "blueapi is stopping"),
     ]
-    assert len(await control.desk.audit()) == 5
+    assert len(await control.control_store.audit()) == 5
 
 
 async def test_an_action_that_was_done_is_no_failure_when_redis_refuses_what_came_of_it(
@@ -376,12 +378,12 @@ async def test_an_action_that_was_done_is_no_failure_when_redis_refuses_what_cam
             FAULTS[0].begin(client)
             return blueapi(request)
 
-    control = control_of(store, Filling(), baton=False)
+    control = control_of(store, Filling(), exclusive=False)
     blueapi.state = "RUNNING"
     assert await control.change("stop", reason="", caller=PROGRAM) == "STOPPING"
-    assert [one["came"] for one in await control.desk.audit()] == [""]
+    assert [one["came"] for one in await control.control_store.audit()] == [""]
     FAULTS[0].end(client)
-    assert [one["came"] for one in await control.desk.audit()] == ["blueapi is stopping"]
+    assert [one["came"] for one in await control.control_store.audit()] == ["blueapi is stopping"]
 
 
 @pytest.mark.parametrize("holder", ["nobody", "itself"])

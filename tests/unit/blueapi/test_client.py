@@ -200,13 +200,13 @@ async def test_the_watch_looks_with_the_token_of_a_tab_where_none_is_set() -> No
         return httpx.Response(200, json={"task_id": None} if path == "/worker/task" else "IDLE")
 
     watch = StatusPoller(ScanControl(cast("ControlStore", None), server(answer)))
-    await watch.look_at_worker()
+    await watch.poll_worker()
     assert "requires a valid token" in watch.worker.trouble
     watch._users = {"tab": "of-a-user", "another": ""}
-    await watch.look_at_worker()
+    await watch.poll_worker()
     assert (watch.worker.state, watch.worker.trouble) == ("IDLE", "")
-    await watch.look_at_worker(token="of-yesterday")
+    await watch.poll_worker(token="of-yesterday")
     assert watch.worker.trouble.endswith("Not authenticated; reload the page to renew its token")
     watch._users = {}
-    await watch.look_at_worker(token="of-a-user")
+    await watch.poll_worker(token="of-a-user")
     assert watch.worker.idle

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from snakemap.blueapi.plan_estimate import PreviousRun, estimate
-from snakemap.blueapi.plan_form import check, fields_of, read
-from snakemap.blueapi.plan_region import filled
-from snakemap.blueapi.scan_control import told_by
+from snakemap.blueapi.plan_form import check_params, fields_of, read_params
+from snakemap.blueapi.plan_region import apply_region
+from snakemap.blueapi.scan_control import plan_call_from_start
 from snakemap.errors import NothingToRepeat, ParamsRefused
 
 SCHEMA: dict[str, Any] = {
@@ -52,7 +52,7 @@ def test_fields_are_of_their_kinds_and_hold_old_values() -> None:
 
 def test_what_is_filled_in_becomes_parameters_and_what_is_empty_is_left_to_the_plan() -> None:
     texts = {**GOOD, "rows": " 12 ", "exposure": "1e-2", "snake": "false", "mode": "fly", "note": "", "spec": '{"a":1}'}
-    assert read(fields_of(SCHEMA, {}), texts, SCHEMA) == {
+    assert read_params(fields_of(SCHEMA, {}), texts, SCHEMA) == {
         "camera": "camera", "motors": ["x", "stage.y"], "rows": 12, "exposure": 0.01, "snake": False, "mode": "fly",
         "spec": {"a": 1},
     }  # fmt: skip
@@ -78,26 +78,26 @@ def test_what_is_filled_in_becomes_parameters_and_what_is_empty_is_left_to_the_p
 )
 def test_what_cannot_be_is_told_at_its_field(name: str, text: str, words: str) -> None:
     with pytest.raises(ParamsRefused) as refused:
-        read(fields_of(SCHEMA, {}), {**GOOD, name: text}, SCHEMA)
+        read_params(fields_of(SCHEMA, {}), {**GOOD, name: text}, SCHEMA)
     assert list(refused.value.faults) == [name]
     assert words in refused.value.faults[name]
 
 
 def test_parameters_as_a_whole_are_checked() -> None:
     with pytest.raises(ParamsRefused) as refused:
-        check(SCHEMA, {"rows": 0, "surplus": 1, "camera": "c"})
+        check_params(SCHEMA, {"rows": 0, "surplus": 1, "camera": "c"})
     assert refused.value.faults.keys() == {"rows", "surplus", "motors"}
-    check(SCHEMA, {"camera": "any name", "motors": []})
+    check_params(SCHEMA, {"camera": "any name", "motors": []})
 
 
 @given(st.dictionaries(st.sampled_from(list(SCHEMA["properties"])), st.text(max_size=30)))
 def test_whatever_is_filled_in_is_read_or_refused(texts: dict[str, str]) -> None:
     fields = fields_of(SCHEMA, {})
     try:
-        params = read(fields, texts, SCHEMA)
+        params = read_params(fields, texts, SCHEMA)
     except ParamsRefused:
         return
-    check(SCHEMA, params)
+    check_params(SCHEMA, params)
 
 
 @given(
@@ -145,7 +145,7 @@ def test_a_region_fills_start_stop_center_and_width_by_axis() -> None:
         "x_start": 0.0, "x_stop": 1, "y_min": 9.0, "ymax": 9.0, "centre_x": 0.0, "y_center": 0.0, "x_range": 1.0,
         "height_y": 1.0, "rows": 3, "exposure": 0.1, "x": "stage.x", "start": 1.0,
     }  # fmt: skip
-    assert filled(params, region) == {
+    assert apply_region(params, region) == {
         "x_start": 1.0, "x_stop": 3.0, "y_min": -2.0, "ymax": 2.0, "centre_x": 2.0, "y_center": 0.0, "x_range": 2.0,
         "height_y": 4.0,
     }  # fmt: skip
@@ -157,19 +157,21 @@ def test_a_region_fills_scanspecs_and_keeps_their_direction() -> None:
         "outer": {"type": "Linspace", "axis": "stage-y", "start": 1.0, "stop": 0.0, "num": 3},
         "inner": {"type": "Snake", "spec": {"type": "Linspace", "axis": "stage-x", "start": 0, "stop": 1, "num": 5}},
     }  # fmt: skip
-    new = filled({"spec": spec}, {"stage-x": (2.0, 3.0), "stage-y": (5.0, 6.0)})["spec"]
+    new = apply_region({"spec": spec}, {"stage-x": (2.0, 3.0), "stage-y": (5.0, 6.0)})["spec"]
     assert (new["outer"]["start"], new["outer"]["stop"]) == (6.0, 5.0)
     assert (new["inner"]["spec"]["start"], new["inner"]["spec"]["stop"]) == (2.0, 3.0)
     assert spec["outer"]["start"] == 1.0
-    assert filled({"spec": {"type": "Linspace", "axis": "z", "start": 0, "stop": 1}}, {"stage-x": (2.0, 3.0)}) == {}
+    assert (
+        apply_region({"spec": {"type": "Linspace", "axis": "z", "start": 0, "stop": 1}}, {"stage-x": (2.0, 3.0)}) == {}
+    )
 
 
 def test_a_run_tells_what_it_was_started_with() -> None:
     args = {"num": 3, "x": 'SimMotor(name="stage-x", parent=None)', "list": ["Blob(name='det')", 4], "text": "plain"}
-    known = told_by({"plan_name": "p", "plan_args": args, "instrument_session": "cm1-1"})
+    known = plan_call_from_start({"plan_name": "p", "plan_args": args, "instrument_session": "cm1-1"})
     assert known.params == {"num": 3, "x": "stage-x", "list": ["det", 4], "text": "plain"}
     assert (known.name, known.instrument_session) == ("p", "cm1-1")
-    assert told_by({"plan_name": "p", "plan_args": "odd"}).params == {}
+    assert plan_call_from_start({"plan_name": "p", "plan_args": "odd"}).params == {}
     for start in ({}, {"plan_name": 3}, {"plan_name": ""}):
         with pytest.raises(NothingToRepeat):
-            told_by(start)
+            plan_call_from_start(start)

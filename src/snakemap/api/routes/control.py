@@ -181,8 +181,8 @@ async def run_again(
     """Runs a run's plan again, with its own parameters except those given."""
     wanted = wanted or AgainModel()
     control.may_change()
-    uid = await find_uid(control.desk.store, uid)
-    known = await control.known(await control.desk.store.start_of(uid), token=caller.token)
+    uid = await find_uid(control.control_store.store, uid)
+    known = await control.plan_call(await control.control_store.store.start_of(uid), token=caller.token)
     plan = await control.plan(known.name, token=caller.token)
     names = {field.name for field in fields_of(plan.schema, {})}
     params = {name: value for name, value in known.params.items() if name in names} | wanted.params
@@ -235,7 +235,7 @@ async def demo(
 async def worker(control: ControlDep, request: Request) -> WorkerModel:
     """The state of blueapi's worker, and the client that has control."""
     watch = StatusPoller(control)
-    await watch.look(token=token_of(request, _settings(request)))
+    await watch.poll(token=token_of(request, _settings(request)))
     status, task = watch.worker, watch.worker.task
     return WorkerModel(
         state=status.state,
@@ -243,7 +243,7 @@ async def worker(control: ControlDep, request: Request) -> WorkerModel:
         plan_name=task.name if task else None,
         errors=list(task.errors) if task else [],
         trouble=status.trouble,
-        control=watch.baton.name if watch.baton and not watch.baton.gone else None,
+        control=watch.lock.name if watch.lock and not watch.lock.gone else None,
     )
 
 
@@ -268,7 +268,7 @@ async def change(
 @control.get("/audit", summary="The audit log", tags=[Tag.PLANS], response_model=list[AuditModel])
 async def audit(control: ControlDep, count: Annotated[int, Query(ge=1, le=AUDIT_MAX)] = 100) -> Any:
     """Requests that change something, newest first, with their results."""
-    return await control.desk.audit(count=count)
+    return await control.control_store.audit(count=count)
 
 
 @control.get(
@@ -286,7 +286,7 @@ async def audit(control: ControlDep, count: Annotated[int, Query(ge=1, le=AUDIT_
 )
 async def picture(uid: Uid, control: ControlDep) -> Response:
     """A small picture of a run's maps, side by side, as PNG; transparent where not measured."""
-    png = await control.desk.store.picture(await find_uid(control.desk.store, uid))
+    png = await control.control_store.store.picture(await find_uid(control.control_store.store, uid))
     if png is None:
         raise RunNotFound(f"There is no picture of run {uid[:100]!r} (yet).")
     return Response(png, media_type="image/png", headers={"Cache-Control": "no-cache"})

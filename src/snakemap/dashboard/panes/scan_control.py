@@ -12,8 +12,8 @@ from uuid import uuid4
 from snakemap.blueapi.client import Plan
 from snakemap.blueapi.plan_estimate import PreviousRun as OldRun
 from snakemap.blueapi.plan_estimate import estimate
-from snakemap.blueapi.plan_form import Field, fields_of, read
-from snakemap.blueapi.plan_region import filled
+from snakemap.blueapi.plan_form import Field, fields_of, read_params
+from snakemap.blueapi.plan_region import apply_region
 from snakemap.blueapi.scan_control import SAFE, SESSION, Caller, PlanCall, ScanControl
 from snakemap.blueapi.status_poller import StatusPoller, WorkerStatus
 from snakemap.core.run import Run
@@ -126,14 +126,16 @@ class ScanControlPane:
         self.watch.join(self, token=self.caller.token)
         self._set(self.controls, state=self._state())
         self._set(self.audit, entries=[_entry(one) for one in self.watch.audit])
-        held = self.watch.baton
+        held = self.watch.lock
         if held is not None and held.tab == self.caller.tab and time.time() - self._asked_at > SEEN_PERIOD_S:
             self._asked_at = time.time()
             self.controls.beat += 1
 
     def _on_beat(self, _: Any) -> None:
         """Keep control with this tab: its browser has answered. A tab that is closed or cut off answers no more."""
-        self.errands.run("seen", lambda: self.control.desk.seen(self.caller.tab), lambda _: None, failed=_quiet)
+        self.errands.run(
+            "seen", lambda: self.control.control_store.seen(self.caller.tab), lambda _: None, failed=_quiet
+        )
 
     def _show_progress(self) -> None:
         """As progress comes in."""
@@ -203,14 +205,14 @@ class ScanControlPane:
         return f"{worker_words(worker)[0]}; a scan can start when it is idle"
 
     def _held_by_another(self) -> str:
-        held = self.watch.baton
-        if not self.control.baton or held is None or held.gone or held.tab == self.caller.tab:
+        held = self.watch.lock
+        if not self.control.exclusive or held is None or held.gone or held.tab == self.caller.tab:
             return ""
         return f"{held.name} has control"
 
     def _baton(self) -> dict[str, Any]:
-        held = self.watch.baton
-        if not self.control.baton or self._off():
+        held = self.watch.lock
+        if not self.control.exclusive or self._off():
             return {"shown": False}
         if held is None or (held.gone and held.tab != self.caller.tab):
             return {"shown": True, "words": "No tab has control", "actions": [["take", "Take control"]]}
@@ -264,12 +266,12 @@ class ScanControlPane:
         back: bool = False,
         failed: Callable[[SnakemapError], None] = complain,
     ) -> None:
-        caller, desk = self.caller, self.control.desk
+        caller, store = self.caller, self.control.control_store
 
         async def take() -> bool:
             known = sha256(self.key.encode()).hexdigest()
-            held = await desk.take(caller.tab, key=known, name=caller.name, address=caller.address, back=back)
-            await self.watch.look_at_desk()
+            held = await store.take(caller.tab, key=known, name=caller.name, address=caller.address, back=back)
+            await self.watch.poll_control()
             return held
 
         self.errands.run("take", take, then, failed=failed)
@@ -281,7 +283,7 @@ class ScanControlPane:
             work: what is done.
             safe: whether it is tried also when Redis refuses to store who has control.
         """
-        if not self.control.baton:
+        if not self.control.exclusive:
             work()
             return
 
@@ -301,7 +303,7 @@ class ScanControlPane:
         self._take(then=go_on, failed=go_on_without)
 
     def _pass_baton(self, what: str) -> None:
-        caller, desk = self.caller, self.control.desk
+        caller, store = self.caller, self.control.control_store
         if what == "take":
             self._take(then=lambda held: self._write() if held else warn("Another tab took control first."))
             return
@@ -309,19 +311,19 @@ class ScanControlPane:
         async def pass_it() -> None:
             if what == "ask":
                 known = sha256(self.key.encode()).hexdigest()
-                await desk.ask(caller.tab, key=known, name=caller.name, address=caller.address)
+                await store.ask(caller.tab, key=known, name=caller.name, address=caller.address)
             elif what == "let go":
-                await desk.let_go(caller.tab)
+                await store.release(caller.tab)
             else:
-                await desk.deny(caller.tab)
-            await self.watch.look_at_desk()
+                await store.deny(caller.tab)
+            await self.watch.poll_control()
 
         self.errands.run("baton", pass_it, lambda _: self._write(), failed=complain)
 
     def _change(self, action: Any, reason: str) -> None:
         async def change() -> str:
             state = await self.control.change(action, reason=reason, caller=self.caller)
-            await self.watch.look(token=self.caller.token)
+            await self.watch.poll(token=self.caller.token)
             return state
 
         self.errands.run("change", change, lambda _: self._write(), failed=self._failed)
@@ -340,7 +342,7 @@ class ScanControlPane:
         start, uid, old = run.start, run.uid, _old_run(run)
 
         async def look() -> tuple[PlanCall, Plan, list[str]]:
-            known = await self.control.known(start, token=self.caller.token)
+            known = await self.control.plan_call(start, token=self.caller.token)
             plans = [plan.name for plan in await self.control.blueapi.plans(token=self.caller.token)]
             return known, await self.control.plan(known.name, token=self.caller.token), plans
 
@@ -413,7 +415,7 @@ class ScanControlPane:
     def _checked(self, filling: FormFilling) -> dict[str, Any] | None:
         """The parameters, when nothing is wrong with them."""
         try:
-            params = read(filling.fields, filling.values, filling.plan.schema)
+            params = read_params(filling.fields, filling.values, filling.plan.schema)
         except ParamsRefused:
             return None
         return params if SESSION.fullmatch(filling.session) else None
@@ -426,7 +428,7 @@ class ScanControlPane:
         raster, (left, right, bottom, top) = self.tab.pipeline.picture.raster, corners
         sides = ((raster.fast, left, right), (raster.slow, bottom, top))
         region = {axis.name: (min(low, high), max(low, high)) for axis, low, high in sides if axis.known}
-        changed = filled(self._loose(filling), region)
+        changed = apply_region(self._loose(filling), region)
         if not changed:
             return
         for one in filling.fields:
@@ -440,7 +442,7 @@ class ScanControlPane:
         params = {}
         for one in filling.fields:
             try:
-                params |= read([one], filling.values, {})
+                params |= read_params([one], filling.values, {})
             except ParamsRefused:
                 continue
         return params
@@ -452,7 +454,7 @@ class ScanControlPane:
         told = dict(faults or {})
         if not told and not self._busy:
             try:
-                read(filling.fields, filling.values, filling.plan.schema)
+                read_params(filling.fields, filling.values, filling.plan.schema)
             except ParamsRefused as refused:
                 told = dict(refused.faults)
             if not SESSION.fullmatch(filling.session):
@@ -497,7 +499,7 @@ class ScanControlPane:
                     key=filling.key, of=filling.of,
                 )  # fmt: skip
             finally:
-                await self.watch.look(token=self.caller.token)
+                await self.watch.poll(token=self.caller.token)
 
         def began(_: str) -> None:
             self._close_form()
