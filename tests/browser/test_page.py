@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import h5py
 import httpx
 import numpy as np
 import pytest
 import redis
+from PIL import Image
 from playwright.sync_api import Browser
 from tests.support.browser import CHANNELS, Shown, open_page
 from tests.support.made_up import MadeUpRun
 from tests.support.patience import PATIENCE, eventually
 from tests.support.stack import Stack
+
+from snakemap.render.palettes import palette
 
 NASTY = '<img src=x onerror="window.hacked=1">'
 
@@ -368,6 +374,50 @@ def test_the_tab_says_how_far_the_run_is_and_the_bell_sounds_when_it_ends(tab: S
     second.stop("fail")
     tab.wait(lambda: page.title() == "failed · snakemap")
     assert page.evaluate("() => tones") == [880, 660, 880]
+
+
+def test_the_maps_are_saved_as_they_are_and_drawn_in_other_colors(tab: Shown, run: MadeUpRun) -> None:
+    page = tab.page
+    tab.wait(lambda: shows(tab, run, 33))
+    menu = page.get_by_role("button", name="Save", exact=True)
+
+    def saved(name: str) -> tuple[str, bytes]:
+        menu.click()
+        with page.expect_download() as download:
+            page.get_by_text(name, exact=True).click()
+        assert page.get_by_text(name, exact=True).is_hidden()
+        return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+    expected = run.expected(33)
+    name, content = saved("CSV table")
+    assert name == f"snakemap-made_up-7-{run.uid[:8]}.csv"
+    heads, *rows = csv.reader(io.StringIO(content.decode(), newline=""))
+    assert heads == ["row", "column", "stage-y (mm)", "stage-x (mm)", *CHANNELS]
+    for row in rows:
+        values = [expected[channel][int(row[0]), int(row[1])] for channel in CHANNELS]
+        assert row[4:] == ["" if np.isnan(value) else str(int(value)) for value in values]
+    name, content = saved("NumPy archive")
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        assert all(np.array_equal(arrays[channel], expected[channel], equal_nan=True) for channel in CHANNELS)
+    name, content = saved("NeXus (HDF5)")
+    assert name.endswith(".nxs")
+    with h5py.File(io.BytesIO(content)) as file:
+        np.testing.assert_array_equal(file["entry/maps/total"][()], expected["total"])
+    name, content = saved("PNG picture")
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.width > 400
+        assert len(picture.convert("RGB").resize((80, 80)).getcolors(6400) or []) > 50
+
+    def first_color() -> str:
+        return page.evaluate("() => sm.view('map-total').model.right[0].color_mapper.palette.slice(-1)[0]")
+
+    assert first_color() == palette("total")[-1]
+    page.get_by_role("combobox").filter(has_text="channel colors").select_option("gray inverted")
+    tab.wait(lambda: page.evaluate("() => location.search") == "?colors=gray-inverted")
+    tab.wait(lambda: first_color() == palette("total", 3, "gray")[0])
+    page.get_by_role("combobox").filter(has_text="linear").first.select_option("log")
+    tab.wait(lambda: page.evaluate("() => sm.view('map-total').model.right[0].color_mapper.type") == "LogColorMapper")
+    assert first_color() == palette("total", 3, "gray")[0]
 
 
 def test_one_lamp_lists_all_connections_in_sentences(tab: Shown, run: MadeUpRun) -> None:

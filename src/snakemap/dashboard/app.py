@@ -46,6 +46,7 @@ from snakemap.dashboard.permalink import ViewPlace, parse
 from snakemap.dashboard.routes.events import EventsHandler
 from snakemap.dashboard.routes.files import FileHandler
 from snakemap.dashboard.routes.health import HealthHandler, ReadyHandler
+from snakemap.dashboard.routes.maps import MapsHandler
 from snakemap.dashboard.routes.thumbnails import PictureHandler
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.session_owner import owner_of, refuse_adoption
@@ -56,6 +57,7 @@ from snakemap.errors import SessionRefused, SettingsError, SnakemapError
 from snakemap.files.directory_listing import DirectoryCache
 from snakemap.hdf5.inspector import FileInspector
 from snakemap.live.event_index import EventIndex
+from snakemap.live.run_cache import RunCache
 from snakemap.live.run_follower import RunFollower
 from snakemap.render import pyramid
 from snakemap.render.cache import RenderCache
@@ -93,6 +95,7 @@ class ServerProcess:
         room: where files are looked at.
         watch: what blueapi does, and who holds control.
         chronicle: the newest events in a few words each.
+        saved: runs that were saved as files lately.
         heartbeat: by which their browsers know that they are connected.
         refused: tabs that were turned away, by the code of the error.
     """
@@ -103,6 +106,7 @@ class ServerProcess:
     room: FileServices
     watch: StatusPoller
     chronicle: EventIndex
+    saved: RunCache
     heartbeat: ConnectionBeat = field(default_factory=ConnectionBeat)
     refused: Counter[str] = field(default_factory=Counter)
 
@@ -141,8 +145,9 @@ def process() -> ServerProcess:
         DirectoryCache(told.root), looker, tuple(told.path_map), told.rois, told.download_max_mb * 1_000_000
     )
     chronicle = EventIndex(store, rows_max=told.log_rows)
-    live = RunFollower(store, habits=ScanDefaults(told.grid, snake=told.snake))
-    return ServerProcess(told, live, RenderCache(), room, StatusPoller(control_of(told, store)), chronicle)
+    defaults = ScanDefaults(told.grid, snake=told.snake)
+    live, saved = RunFollower(store, habits=defaults), RunCache(store, habits=defaults)
+    return ServerProcess(told, live, RenderCache(), room, StatusPoller(control_of(told, store)), chronicle, saved)
 
 
 @cache
@@ -189,6 +194,7 @@ def _hosts() -> HostNames:
 
 ROUTES = [
     ("/file", FileHandler, {"allowed": _downloads}),
+    ("/export", MapsHandler, {"runs": lambda: process().saved}),
     ("/picture", PictureHandler, {"store": lambda: process().live.store}),
     ("/healthz", HealthHandler, {"begin": _begin}),
     ("/readyz", ReadyHandler, {"store": lambda: process().live.store}),

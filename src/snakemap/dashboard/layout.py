@@ -24,9 +24,10 @@ from snakemap.dashboard.permalink import ViewPlace, shape_text
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.url_sync import CenterPane, UrlSync
 from snakemap.dashboard.view_state import ASPECTS, LIMITS, SCALES
-from snakemap.dashboard.widgets import stylesheet
+from snakemap.dashboard.widgets import SaveMenu, stylesheet
 from snakemap.errors import GeometryError
 from snakemap.render.map_view import MapView
+from snakemap.render.palettes import COLORS
 from snakemap.settings import grid_from_text
 
 __all__ = ["Dashboard"]
@@ -211,9 +212,11 @@ class Dashboard(pn.viewable.Viewer):
                 (choices.param.limits, LIMITS, 160, 78),
                 (choices.param.scale, SCALES, 78, 58),
                 (choices.param.aspect, ASPECTS, 124, 78),
+                (choices.param.colors, COLORS, 116, 66),
             )
         ]  # fmt: skip
         layout = [self._source_choice(), *selects, self._shape_field(), *self._switches(), self._calling_off()]
+        layout += [pn.Spacer(sizing_mode="stretch_width", height=1, margin=0), self._save_menu()]
         return pn.Row(
             *layout, sizing_mode="stretch_width", height=28, margin=0, styles={"gap": "5px"}, stylesheets=[NARROW]
         )
@@ -232,6 +235,19 @@ class Dashboard(pn.viewable.Viewer):
 
         self.tab.on_words(show)
         return button
+
+    def _save_menu(self) -> pn.viewable.Viewable:
+        """Return the menu that saves the maps."""
+        tab, menu = self.tab, SaveMenu(margin=0, align="center")
+
+        def show(_: Run | None) -> None:
+            drawn = tab.pipeline.run
+            state = {"run": drawn.uid, "source": tab.choices.source, "base": tab.topbar.base} if drawn else {}
+            if menu.state != state:
+                menu.state = state
+
+        tab.on_words(show)
+        return menu
 
     def _bounds(self) -> pn.viewable.Viewable:
         """Lowest and highest color, in a line of their own while they are set by hand."""

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, quote
 
 from snakemap.errors import GeometryError
 from snakemap.render.map_view import MapView
+from snakemap.render.palettes import BY_CHANNEL, COLORS
 from snakemap.settings import grid_from_text
 
 __all__ = [
@@ -49,6 +50,7 @@ LIMITS = {"0-max": "0 to maximum", "min-max": "minimum to maximum", "locked": "l
 """Limits of the colors as an address calls them; those set by hand are two numbers."""
 
 BY_HAND = "by hand"
+PALETTES = {colors.replace("channel colors", "channel").replace(" ", "-"): colors for colors in COLORS}
 SCALES = {"linear": "linear", "log": "log"}
 ASPECTS = {"square": "square pixels", "distances": "true distances", "fill": "fill"}
 DISPLAYS = {"line": "line", "image": "image", "color": "color image", "table": "table"}
@@ -74,6 +76,7 @@ class ViewPlace:
         by_hand: lowest and highest color in counts of the channel; None unless limits are set by hand.
         scale: ``"linear"`` or ``"log"``.
         aspect: one of the values of ``ASPECTS``.
+        colors: the palette of the maps, one of :data:`snakemap.render.palettes.COLORS`.
         exchanged: whether the fast axis is drawn upwards.
         shape: rows, columns and whether they are snaked, as typed; None for what the run tells.
         trail: whether the way of the stage is drawn.
@@ -98,6 +101,7 @@ class ViewPlace:
     by_hand: Pair | None = None
     scale: str = SCALES["linear"]
     aspect: str = ASPECTS["square"]
+    colors: str = BY_CHANNEL
     exchanged: bool = False
     shape: tuple[int, int, bool] | None = None
     trail: bool = False
@@ -204,6 +208,7 @@ def _texts(place: ViewPlace) -> Iterable[tuple[str, str]]:
     yield "limits", _numbers(place.by_hand) if place.limits == BY_HAND else _word(place.limits, LIMITS)
     yield "scale", _word(place.scale, SCALES)
     yield "aspect", _word(place.aspect, ASPECTS)
+    yield "colors", _word(place.colors, PALETTES)
     yield "exchanged", "1" if place.exchanged else ""
     yield "shape", shape_text(place.shape) if place.shape else ""
     yield "path", "1" if place.trail else ""
@@ -375,6 +380,7 @@ READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "limits": _limits,
     "scale": _choice("scale", SCALES),
     "aspect": _choice("aspect", ASPECTS),
+    "colors": _choice("colors", PALETTES),
     "exchanged": _switch("exchanged"),
     "shape": _shape,
     "path": _switch("trail"),

@@ -475,6 +475,7 @@ class Session:
         self.choices.param.watch(self._on_limits, "scale")  # the note under the maps depends on it
         self.choices.param.watch(self._on_limits, ["limits", "low", "high"])
         self.choices.param.watch(self._on_aspect, "aspect")
+        self.choices.param.watch(lambda event: self.maps.set_colors(event.new), "colors")
         self.choices.param.watch(self._on_layout, ["source", "shape", "exchanged"])
         self.choices.param.watch(self._on_trail, "trail")
         self.choices.param.watch(self._on_box_choice, "box")

@@ -147,6 +147,7 @@ class UrlSync:
             by_hand=by_hand,
             scale=choices.scale,
             aspect=choices.aspect,
+            colors=choices.colors,
             exchanged=choices.exchanged,
             shape=choices.shape,
             trail=choices.trail,
@@ -293,7 +294,7 @@ class UrlArrival:
         late = ("source", "channel", "exchanged", "shape", "by_hand", "brush", "zoom", "box", "at")
         self.waiting = {name: wanted for name in late if (wanted := getattr(place, name)) != getattr(usual, name)}
         self._run, self._notes = place.run, list(notes)
-        at_once: dict[str, Any] = {name: getattr(place, name) for name in ("scale", "aspect", "trail")}
+        at_once: dict[str, Any] = {name: getattr(place, name) for name in ("scale", "aspect", "colors", "trail")}
         if place.limits != BY_HAND:
             at_once["limits"] = place.limits
         # the usual needs no run

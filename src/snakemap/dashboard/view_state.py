@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import param
 
+from snakemap.render.palettes import BY_CHANNEL, COLORS
+
 __all__ = ["Choices"]
 
 ASPECTS = ["square pixels", "true distances", "fill"]
@@ -24,6 +26,7 @@ class Choices(param.Parameterized):
     )
     channel = param.String(default="total", doc="The channel of the histogram and of the brush.")
     scale = param.Selector(default="linear", objects=SCALES, doc="How counts become colors.")
+    colors = param.Selector(default=BY_CHANNEL, objects=COLORS, doc="The palette of the maps.")
     limits = param.Selector(default=LIMITS[0], objects=LIMITS, doc="Where the colors begin and end.")
     low = param.Number(
         default=0.0, allow_None=True, doc="Lowest color in units of the chosen channel, when limits are set by hand."

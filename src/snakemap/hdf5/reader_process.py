@@ -23,7 +23,7 @@ from snakemap.errors import FileBroken, FileNotReady, SnakemapError
 from snakemap.files.data_root import shown
 from snakemap.hdf5.protocol import ERRORS, HEADER_MAX, LENGTHS, PAYLOAD_MAX, ReaderConfig
 
-__all__ = ["ReaderChild", "ReaderProcess"]
+__all__ = ["ReaderChild", "ReaderProcess", "environment"]
 
 T = TypeVar("T")
 
@@ -187,7 +187,7 @@ class ReaderChild:
                 [sys.executable, "-P", "-m", "snakemap.hdf5.child", str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                env=_environment(),
+                env=environment(),
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )
@@ -243,7 +243,8 @@ class ReaderChild:
         return received
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """Return the environment of a process that loads HDF5: no passwords, and no filters out of files."""
     ours = {
         name: value
         for name, value in os.environ.items()

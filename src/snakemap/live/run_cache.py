@@ -15,7 +15,8 @@ from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
 from snakemap.errors import RunNotFound, StoreRewound
 from snakemap.live.run_loader import RunLoader
-from snakemap.render.export import MapFormat, written
+from snakemap.live.written_maps import write_maps
+from snakemap.render.export import MapFormat
 from snakemap.store.store import Store, StreamPosition
 
 __all__ = ["RunCache", "WrittenBytes"]
@@ -100,7 +101,7 @@ class RunCache:
 
         Args:
             uid: of the run.
-            form: JSON or an archive.
+            form: of the answer.
             source: what of the run, as :attr:`Run.sources` names it; empty for the main one.
             known: cursors, or ``*`` for any; when nothing has come since one of them, nothing is written.
 
@@ -118,7 +119,7 @@ class RunCache:
                 return WrittenBytes(run.cursor, None)
             latest = fold.written.get((form, source))
             if latest is None or latest.cursor != run.cursor:
-                latest = WrittenBytes(run.cursor, await asyncio.to_thread(written, run, form, source=source))
+                latest = WrittenBytes(run.cursor, await asyncio.to_thread(write_maps, run, form, source=source))
                 fold.written = {key: kept for key, kept in fold.written.items() if kept.cursor == run.cursor}
                 fold.written[form, source] = latest
         self._forget()

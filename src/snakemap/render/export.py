@@ -1,4 +1,4 @@
-"""The maps of a run, written for programs: as JSON, and as an archive of NumPy arrays."""
+"""The maps of a run, written for programs: as JSON, as CSV, and as an archive of NumPy arrays."""
 
 from __future__ import annotations
 
@@ -29,27 +29,53 @@ class MapFormat(StrEnum):
 
     JSON = "json"
     NPZ = "npz"
+    CSV = "csv"
+    NEXUS = "nexus"
 
     @property
     def media_type(self) -> str:
         """As HTTP names it."""
-        return "application/json" if self is MapFormat.JSON else "application/octet-stream"
+        return MEDIA_TYPES[self]
+
+    @property
+    def suffix(self) -> str:
+        """Of the name of a file."""
+        return ".nxs" if self is MapFormat.NEXUS else f".{self.value}"
+
+
+MEDIA_TYPES = {
+    MapFormat.JSON: "application/json",
+    MapFormat.NPZ: "application/octet-stream",
+    MapFormat.CSV: "text/csv; charset=utf-8",
+    MapFormat.NEXUS: "application/x-hdf5",
+}
 
 
 def written(run: Run, form: MapFormat, *, source: str = "") -> bytes:
-    """The maps of a run as they are now; takes its time, and leaves other threads theirs.
+    """Return the maps of a run as they are now; meant for a thread.
 
     JSON is what :class:`~snakemap.api.models.MapsModel` describes. An archive holds one array (rows, columns) a
     channel, NaN where not visited, and beside them ``slow`` and ``fast``, the coordinates, ``cursor``, and ``about``:
-    JSON that says whose they are and what they are called. Of a path it has ``x`` and ``y``, where its points lie, too.
+    JSON with the run, the names of the axes and those of the channels. Of a path it has ``x`` and ``y``, the
+    positions of its points, too. CSV has one line a cell: row, column, the coordinates of both axes, each channel,
+    empty where not visited. NeXus is made of the archive; see :mod:`snakemap.hdf5.nexus_file`.
 
     Args:
-        run: whose maps they are.
-        form: JSON or an archive.
+        run: with the maps.
+        form: other than NeXus.
         source: which of its sources, as :attr:`Run.sources` names them; empty for the main one.
+
+    Raises:
+        ValueError: for NeXus.
     """
     drawn = ExportedMaps.of(run, run.source(source))
-    return b"".join(_json(run, drawn)) if form is MapFormat.JSON else _archive(run, drawn)
+    if form is MapFormat.JSON:
+        return b"".join(_json(run, drawn))
+    if form is MapFormat.CSV:
+        return "".join(_csv(drawn, run.source(source).units)).encode()
+    if form is MapFormat.NPZ:
+        return _archive(run, drawn)
+    raise ValueError("NeXus files are written by another process")
 
 
 def written_values(run: Run, name: str) -> bytes | None:
@@ -134,6 +160,47 @@ def _rows(grid: npt.NDArray[np.float64]) -> Iterator[bytes]:
     for start in range(0, len(grid), rows):
         text = orjson.dumps(grid[start : start + rows], option=orjson.OPT_SERIALIZE_NUMPY)
         yield (b"," if start else b"") + text[1:-1]
+
+
+def _csv(drawn: ExportedMaps, units: dict[str, str]) -> Iterator[str]:
+    """Yield the lines of a table: a head, then a line a cell, row by row."""
+    raster, channels = drawn.raster, list(drawn.channels)
+    if drawn.positions is None:
+        axes = [(raster.slow.name, raster.slow.unit), (raster.fast.name, raster.fast.unit)]
+    else:
+        axes = [(one["name"], one["unit"]) for one in (drawn.positions["y"], drawn.positions["x"])]
+    named = [*axes, *((channel, units.get(channel, "")) for channel in channels)]
+    heads = ["row", "column", *(f"{name} ({unit})" if unit else name for name, unit in named)]
+    yield _line([_cell(head) for head in heads])
+    for row in range(raster.rows):
+        if drawn.positions is None:
+            slow, fast = np.full(raster.columns, raster.slow.coordinates[row]), raster.fast.coordinates
+        else:
+            slow, fast = drawn.positions["y"]["values"], drawn.positions["x"]["values"]
+        values = zip(*(array.tolist() for array in (slow, fast, *drawn.grids[:, row])), strict=True)
+        yield "".join(_line([str(row), str(column), *map(_number, cells)]) for column, cells in enumerate(values))
+
+
+def _line(cells: list[str]) -> str:
+    return ",".join(cells) + "\r\n"
+
+
+def _cell(text: str) -> str:
+    """Return a name as a cell of CSV; one that a spreadsheet takes for a formula is text there too."""
+    clean = "".join(character if character.isprintable() else " " for character in text)
+    clean = f"'{clean}" if clean.startswith(("=", "+", "-", "@")) else clean
+    return '"' + clean.replace('"', '""') + '"' if set(clean) & set(",\"'") else clean
+
+
+def _number(value: float) -> str:
+    """Return a number in the fewest digits that are exact; empty for NaN.
+
+    >>> [_number(value) for value in (3.0, 0.1, float("nan"), 1e300)]
+    ['3', '0.1', '', '1e+300']
+    """
+    if value != value:
+        return ""
+    return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
 
 
 def _archive(run: Run, drawn: ExportedMaps) -> bytes:

@@ -323,7 +323,7 @@ class Store:
         return rows[0][0].decode() if rows else BEGINNING
 
     async def span(self) -> tuple[str, str]:
-        """Return the cursors of the oldest stored entry and the newest ever stored; without entries, the latter twice."""
+        """Return the cursors of the oldest stored entry and of the newest ever stored; twice the latter if none is."""
         async with self._translated():
             oldest, newest = await self._span(keys=[STREAM])
         return oldest.decode(), newest.decode()

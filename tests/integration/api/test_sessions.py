@@ -104,7 +104,7 @@ async def test_a_session_is_forgotten_when_nobody_uses_it_and_kept_by_every_use(
 async def test_the_number_of_sessions_is_bounded_for_an_address_and_in_all(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_store, "VISITORS_EACH", 2)
+    monkeypatch.setattr(session_store, "SESSIONS_EACH", 2)
     first, _ = await begun(client), await begun(client)
     refused = await client.post("/sessions")
     assert error_of(refused) == (429, "too_many_sessions")
@@ -113,7 +113,7 @@ async def test_the_number_of_sessions_is_bounded_for_an_address_and_in_all(
     assert (await client.post("/sessions", headers=others)).status_code == 201
     await client.delete(f"/sessions/{first['id']}")
     assert (await client.post("/sessions")).status_code == 201
-    monkeypatch.setattr(session_store, "VISITORS_MAX", 3)
+    monkeypatch.setattr(session_store, "SESSIONS_MAX", 3)
     assert error_of(await client.post("/sessions", headers=others)) == (503, "busy")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,10 +93,13 @@ async def blueapi(server: Server) -> AsyncIterator[BlueapiClient]:
     blueapi = BlueapiClient(server.url)
     await until_idle(blueapi)
     yield blueapi
-    if await blueapi.state() == "RUNNING":
-        await blueapi.change("ABORTING")
-    await until_idle(blueapi)
-    await blueapi.close()
+    try:
+        if await blueapi.state() == "RUNNING":
+            with suppress(TransitionRefused):  # it has ended since
+                await blueapi.change("ABORTING")
+        await until_idle(blueapi)
+    finally:
+        await blueapi.close()
 
 
 @pytest.fixture

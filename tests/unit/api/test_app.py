@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
+import h5py
 import httpx
 import numpy as np
 import orjson
@@ -187,6 +189,61 @@ async def test_channels_of_strange_names_stay_apart_within_the_archive(
     assert list((await client.get("/api/runs/run/maps")).json()["channels"]) == [*rois, "total"]
 
 
+async def test_maps_as_a_table_are_those_of_the_json(client: httpx.AsyncClient, store: ApiStore) -> None:
+    await put(store, Scan("run"), points=6)
+    maps = (await client.get("/api/runs/latest/maps")).json()
+    answer = await client.get("/api/runs/latest/maps?format=csv")
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    heads, *rows = csv.reader(io.StringIO(answer.text, newline=""))
+    slow, fast = maps["axes"]["slow"], maps["axes"]["fast"]
+    axes = [f"{axis['name']} ({axis['unit']})" if axis["unit"] else axis["name"] for axis in (slow, fast)]
+    assert heads == ["row", "column", *axes, "red", "green", "blue", "total"]
+    assert len(rows) == 12
+    for row, column, y, x, *values in rows:
+        assert float(y) == slow["coordinates"][int(row)]
+        assert float(x) == fast["coordinates"][int(column)]
+        expected = [grid[int(row)][int(column)] for grid in maps["channels"].values()]
+        assert values == ["" if value is None else str(int(value)) for value in expected]
+
+
+async def test_maps_as_a_nexus_file_are_those_of_the_json(client: httpx.AsyncClient, store: ApiStore) -> None:
+    await put(store, Scan("run"), points=6)
+    maps = (await client.get("/api/runs/latest/maps")).json()
+    answer = await client.get("/api/runs/latest/maps?format=nexus")
+    assert answer.headers["content-type"] == "application/x-hdf5"
+    with h5py.File(io.BytesIO(answer.content)) as file:
+        entry = file[file.attrs["default"]]
+        data = entry[entry.attrs["default"]]
+        assert data.attrs["NX_class"] == "NXdata"
+        signals = [*data.attrs["auxiliary_signals"], data.attrs["signal"]]
+        assert signals == ["red", "green", "blue", "total"]
+        for channel in signals:
+            np.testing.assert_array_equal(data[channel][()], np.array(maps["channels"][channel], dtype=np.float64))
+        for name, side in zip(data.attrs["axes"], ("slow", "fast"), strict=True):
+            assert data[name].attrs["long_name"] == maps["axes"][side]["name"]
+            assert data[name][()].tolist() == maps["axes"][side]["coordinates"]
+            assert data[name].attrs.get("units", "") == maps["axes"][side]["unit"]
+        assert entry["entry_identifier"][()].decode() == "run"
+
+
+@pytest.mark.parametrize(
+    "name", ["=1+1", "@sum", "+1", "-1", 'a"b', "a,b", "a\nb", "../../etc", "a/b", "row", "maps", "."]
+)
+async def test_channels_of_strange_names_are_text_in_tables_and_one_member_in_files(
+    client: httpx.AsyncClient, store: ApiStore, name: str
+) -> None:
+    await store.append(scans.documents(Scan("run"), points=1, rois={name: (0, 2, 0, 4), f"{name} ": (0, 2, 0, 4)}))
+    (heads, first, *_) = csv.reader(io.StringIO((await client.get("/api/runs/run/maps?format=csv")).text, newline=""))
+    assert not heads[4].startswith(("=", "+", "-", "@"))
+    assert heads[4].lstrip("'") == name.replace("\n", " ")
+    assert first[4:] == ["1", "1001", "2001"]
+    content = (await client.get("/api/runs/run/maps?format=nexus")).content
+    with h5py.File(io.BytesIO(content)) as file:
+        data = file["entry/maps"]
+        firsts = {data[member].attrs["long_name"]: data[member][0, 0] for member in data if data[member].ndim == 2}
+    assert firsts == {name: 1, f"{name} ": 1001, "total": 2001}
+
+
 async def test_maps_that_a_client_has_already_are_not_sent_again(client: httpx.AsyncClient, store: ApiStore) -> None:
     await put(store, Scan("run"), points=6)
     etag = (await client.get("/api/runs/run/maps")).headers["etag"]
@@ -216,7 +273,7 @@ async def test_maps_are_written_once_for_all_who_ask(
         forms.append(form)
         return written(run, form, source=source)
 
-    monkeypatch.setattr(run_cache, "written", counted)
+    monkeypatch.setattr(run_cache, "write_maps", counted)
     await put(store, Scan("run"))
     for form in ("json", "npz", "json", "npz"):
         await client.get(f"/api/runs/run/maps?format={form}")

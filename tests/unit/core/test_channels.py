@@ -8,7 +8,7 @@ import pytest
 
 from snakemap.core.channels import CHANNELS, DEFAULT_CHANNELS, HUES, REGIONS, TOTAL, hue_of, palette_name
 from snakemap.dashboard.theme import THEMES, Theme, channel_color
-from snakemap.render.palettes import palette
+from snakemap.render.palettes import COLORS, palette
 
 FIVE = ("red", "green", "blue", "spot", TOTAL)
 
@@ -47,6 +47,15 @@ def test_every_palette_runs_from_dark_to_bright(channel: str, number: int) -> No
     assert lightness[0] < 0.04
     assert lightness[-1] > 0.13
     assert all(after >= before - 1e-4 for before, after in itertools.pairwise(lightness))
+
+
+@pytest.mark.parametrize("colors", COLORS)
+def test_every_choice_of_colors_is_even_and_an_inverted_one_is_its_mirror(colors: str) -> None:
+    lightness = [brightness(color) for color in palette("red", 0, colors)]
+    rises = itertools.pairwise(lightness[::-1] if colors.endswith("inverted") else lightness)
+    assert all(after >= before - 2e-4 for before, after in rises)
+    plain = colors.removesuffix(" inverted")
+    assert palette("red", 0, plain)[::-1] == palette("red", 0, f"{plain} inverted")
 
 
 def brightness(color: str) -> float:

@@ -13,6 +13,7 @@ from tests.support.properties import examples
 from snakemap.dashboard import permalink, view_state
 from snakemap.dashboard.permalink import QUERY_MAX, ViewPlace, parse, query, rounded
 from snakemap.render import dataset_display
+from snakemap.render.palettes import COLORS
 
 SCRIPT = '<img src=x onerror="window.hacked=1">\'&#%'
 
@@ -60,6 +61,7 @@ def places(draw: st.DrawFn) -> ViewPlace:
         channel=draw(printed),
         scale=draw(st.sampled_from(view_state.SCALES)),
         aspect=draw(st.sampled_from(view_state.ASPECTS)),
+        colors=draw(st.sampled_from(COLORS)),
         exchanged=draw(st.booleans()),
         shape=draw(st.none() | shapes),
         trail=draw(st.booleans()),

@@ -22,7 +22,8 @@ from snakemap.api.routes.runs import MAPS, As, IfNoneMatch, ServiceDep, versione
 from snakemap.api.streaming import refuse
 from snakemap.errors import Busy, RequestRefused
 from snakemap.live.run_cache import WrittenBytes
-from snakemap.render.export import MapFormat, written
+from snakemap.live.written_maps import write_maps
+from snakemap.render.export import MapFormat
 from snakemap.synthetic.request import Dtype, shape_from_text
 from snakemap.synthetic.scene import frame
 
@@ -143,7 +144,7 @@ async def random_map(
     version = f"{visited}-0"
     if {version, "*"} & parse_etags(if_none_match):
         return versioned(WrittenBytes(version, None), form)
-    body = await service.synthetic.draw(lambda: written(scene.run(visited), form))
+    body = await service.synthetic.draw(lambda: write_maps(scene.run(visited), form))
     return versioned(WrittenBytes(version, body), form)
 
 

@@ -42,8 +42,12 @@ NO_RUN: Refusals = {RunNotFound: "No such run is in the store, or the run has no
 NOT_MODIFIED: Responses = {304: {"description": "Unchanged since the ETag in If-None-Match."}}
 MAPS: Responses = {
     200: {
-        "content": {MapFormat.NPZ.media_type: {"schema": {"type": "string", "format": "binary"}}},
-        "description": "JSON, or an archive of NumPy arrays.",
+        "content": {
+            form.media_type: {"schema": {"type": "string", "format": "binary"}}
+            for form in MapFormat
+            if form is not MapFormat.JSON
+        },
+        "description": "JSON, an archive of NumPy arrays, a CSV table, or a NeXus file.",
     },
     **NOT_MODIFIED,
 }
@@ -62,7 +66,9 @@ Uid = Annotated[
     str,
     Path(description="Of a run; `latest` is the newest measured one.", max_length=UID_MAX, examples=["latest"]),
 ]
-As = Annotated[MapFormat, Query(alias="format", description="`npz` is an archive of NumPy arrays.")]
+As = Annotated[
+    MapFormat, Query(alias="format", description="`npz` is an archive of NumPy arrays, `nexus` an HDF5 file.")
+]
 Of = Annotated[str, Query(description="One of the answer's `sources`; empty is the main one.", max_length=500)]
 IfNoneMatch = Annotated[str | None, Header(description="An earlier ETag, or several.", max_length=2000)]
 

@@ -114,7 +114,7 @@ class MapsView(pn.viewable.Viewer):
         self.units = ("",) * len(self.channels)
         self._formatters: dict[str, Any] = {}
         self._below: list[Any] = []
-        self.mappers = [LinearColorMapper(palette=palette(name, k), nan_color=CLEAR) for k, name in enumerate(channels)]
+        self.mappers = [LinearColorMapper(palette=colors, nan_color=CLEAR) for colors in self._palettes()]
         self.veil = LinearColorMapper(palette=[CLEAR, self.theme.veil], low=0, high=1)
         # what a log scale cannot show is none of its colors: an image over the other colors what is not above zero
         self._no_log = LinearColorMapper(palette=[CLEAR], low=SMALLEST, high=1, high_color=CLEAR, nan_color=CLEAR)
@@ -256,8 +256,8 @@ class MapsView(pn.viewable.Viewer):
         """
         kind = LogColorMapper if scale == "log" else LinearColorMapper
         self.mappers = [
-            kind(palette=palette(name, number), low=low, high=high, nan_color=CLEAR)
-            for number, (name, (low, high)) in enumerate(zip(self.channels, limits, strict=True))
+            kind(palette=colors, low=low, high=high, nan_color=CLEAR)
+            for colors, (low, high) in zip(self._palettes(), limits, strict=True)
         ]
         before, self._below = self._below, []
         for number, (mapper, plot) in enumerate(zip(self.mappers, self.figures, strict=True)):
@@ -267,6 +267,16 @@ class MapsView(pn.viewable.Viewer):
                 self._below.append(self._under(number))
             plot.renderers = [self.images[2 * number], *self._below[number:], *over]
         self._renew_bars()
+
+    def set_colors(self, _: str) -> None:
+        """Draw in the palettes that the tab has chosen."""
+        for mapper, colors in zip(self.mappers, self._palettes(), strict=True):
+            mapper.palette = colors
+
+    def _palettes(self) -> list[list[str]]:
+        """Return the palette of each channel."""
+        chosen = self.pipeline.choices.colors
+        return [palette(name, number, chosen) for number, name in enumerate(self.channels)]
 
     def _under(self, number: int) -> GlyphRenderer:
         """The image of what a log scale cannot show, over the other colors."""

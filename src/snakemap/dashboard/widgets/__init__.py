@@ -17,6 +17,7 @@ __all__ = [
     "Part",
     "PlanForm",
     "RunList",
+    "SaveMenu",
     "SummaryTable",
     "TimeBar",
     "TopBar",
@@ -122,6 +123,15 @@ class SummaryTable(Part):
 
     _esm = script_of("text", "quantity", "summary")
     _stylesheets = [stylesheet("summary")]  # noqa: RUF012
+
+
+class SaveMenu(Part):
+    """A menu of files that the maps can be saved as."""
+
+    state = param.Dict(default={}, doc="`run`, its uid; `source` of the run; `base` of the address; see `save.js`.")
+
+    _esm = list_script("save")
+    _stylesheets = [stylesheet("save")]  # noqa: RUF012
 
 
 class TimeBar(Part):
