@@ -1,1 +1,1 @@
-"""Names below the data root."""
+"""Files below the data root."""

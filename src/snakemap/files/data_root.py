@@ -1,10 +1,12 @@
-"""The gate that every file name from outside passes: nothing beyond the data root is ever opened.
+"""Path confinement: open files by untrusted names, within the data root only.
 
-The kernel resolves a name in one go below the root (``openat2``); where it cannot, or where a link needs a second
-look, names are resolved here one part at a time on pinned directories, so that nothing swapped in between leads out.
-Links that stay in the root work, absolute ones, too. Refusals tell nothing about what is outside.
+The kernel resolves a name below the root in one call (``openat2``). If it cannot, or for absolute links, names are
+resolved
+here one part at a time on open directories, so that a concurrent change cannot lead out. Links that stay in the root
+work,
+absolute ones, too. Refusals disclose nothing about the outside.
 
-A hard link cannot be told from the file itself and is opened: who may link a file into the root could already read it
+A hard link looks like the file itself and is opened: a user who can link a file into the root can already read it
 (``fs.protected_hardlinks``). Mounts in the root belong to the root.
 """
 
@@ -32,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 PATH_BYTES_MAX = 4096
 LINKS_MAX = 40
-"""Symbolic links that one name may lead through, as in the kernel."""
+"""Maximum symbolic links in one name, as in the kernel."""
 
 PINNED = os.O_PATH | os.O_CLOEXEC
 READABLE = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -43,13 +45,13 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class DataRoot:
-    """The directory whose files users may see. Files are opened relative to it, for reading only.
+    """The directory of files for users. Files are opened relative to it, for reading only.
 
-    It may be used as a context manager; the root is opened with the first file, and held until :meth:`close`.
+    Also a context manager; the root is opened with the first file, and stays open until :meth:`close`.
 
     Args:
         root: absolute path of the directory.
-        openat2: whether to ask the kernel for ``openat2``; False: always resolve names here.
+        openat2: whether to use ``openat2``; False: always resolve names here.
     """
 
     def __init__(self, root: Path, *, openat2: bool = True) -> None:
@@ -65,13 +67,13 @@ class DataRoot:
         self.close()
 
     def close(self) -> None:
-        """Lets the directory go; it is opened anew when needed."""
+        """Close the directory; it is reopened when needed."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
 
     def open(self, path: str | os.PathLike[str]) -> int:
-        """Opens a plain file for reading.
+        """Open a plain file for reading.
 
         Args:
             path: relative to the root, or absolute and under it.
@@ -80,9 +82,9 @@ class DataRoot:
             A file descriptor, for the caller to close.
 
         Raises:
-            FileRefused: when the name leads out of the root, the file is no plain file, or may not be read.
-            FileMissing: when there is no such file in the root.
-            FileNotReady: when it cannot be opened just now.
+            FileRefused: the name leads out of the root, or the file is no plain file, or may not be read.
+                FileMissing: there is no such file in the root.
+                FileNotReady: it cannot be opened at the moment.
         """
         name = shown(path)
         with self._pinned(path, name) as fd:
@@ -92,11 +94,11 @@ class DataRoot:
             return self._reopen(fd, READABLE, name)
 
     def open_directory(self, path: str | os.PathLike[str]) -> int:
-        """Opens a directory, whose entries :func:`os.scandir` lists; the root itself is ``"."``.
+        """Open a directory for :func:`os.scandir`; the root itself is ``"."``.
 
         Raises:
-            FileRefused: when the name leads out of the root, is no directory, or may not be read.
-            FileMissing: when there is no such directory in the root.
+            FileRefused: the name leads out of the root, is no directory, or may not be read.
+            FileMissing: there is no such directory in the root.
         """
         name = shown(path)
         with self._pinned(path, name) as fd:
@@ -106,17 +108,17 @@ class DataRoot:
             return self._reopen(fd, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, name)
 
     def name_of(self, fd: int) -> PurePosixPath:
-        """Where in the root an open file is, with every link resolved, like ``visit/scan-1.h5``.
+        """Return the path of an open file in the root, with links resolved, like ``visit/scan-1.h5``.
 
         Raises:
-            FileRefused: when it is not in the root (any more).
+            FileRefused: it is not in the root (any more).
         """
         self.hold()
         return PurePosixPath(*self._below(str(_actual(fd)), "the file"))
 
     @contextlib.contextmanager
     def _pinned(self, path: str | os.PathLike[str], name: str) -> Iterator[int]:
-        """A descriptor that pins what a name stands for, without opening it: a look at a FIFO does not hang."""
+        """Yield a descriptor (``O_PATH``) of a name without opening it: a FIFO would block."""
         root = self.hold()
         parts = self._parts(path, name)
         try:
@@ -129,10 +131,10 @@ class DataRoot:
             os.close(fd)
 
     def hold(self) -> int:
-        """Opens the root itself, unless it is open; a descriptor that only names it.
+        """Return a descriptor (``O_PATH``) of the root itself, opened once.
 
         Raises:
-            FileNotReady: when it is not there.
+            FileNotReady: it is not there.
         """
         if self._fd is None:
             try:
@@ -170,7 +172,7 @@ class DataRoot:
         return self._walk(root, deque(parts), name)
 
     def _walk(self, root: int, parts: deque[str], name: str) -> int:
-        """Resolves a name part by part; every directory on the way stays open, so that ``..`` goes back for certain."""
+        """Resolve a name part by part; every directory on the way stays open, so that ``..`` is exact."""
         links = 0
         with contextlib.ExitStack() as opened:
             way = [root]
@@ -197,7 +199,7 @@ class DataRoot:
             return os.open(".", PINNED, dir_fd=root) if len(way) == 1 else os.dup(way[-1])
 
     def _linked(self, target: str, name: str) -> str:
-        """The rest of an absolute link below the root, ``..`` included: those are walked."""
+        """Return the part of an absolute link below the root, including ``..``, which are resolved later."""
         parts = _absolute(target)
         for root in self._spellings:
             if parts[: len(root)] == root:
@@ -205,7 +207,7 @@ class DataRoot:
         raise _outside(name)
 
     def _reopen(self, fd: int, flags: int, name: str) -> int:
-        """Opens for reading exactly what is pinned, whatever its name stands for by now."""
+        """Open for reading the object of a descriptor, independent of its name."""
         try:
             return os.open(f"/proc/self/fd/{fd}", flags)
         except OSError as error:
@@ -213,7 +215,7 @@ class DataRoot:
 
 
 def local_path(uri: str, path_map: Sequence[tuple[str, str]] = ()) -> Path:
-    """Where a file that the writer calls ``uri`` is on this machine, by its first reading; see :func:`local_paths`.
+    """Return the first of :func:`local_paths`.
 
     >>> str(local_path("file://localhost/writer/a%20b.h5", [("/writer", "/mnt/visit")]))
     '/mnt/visit/a b.h5'
@@ -222,20 +224,20 @@ def local_path(uri: str, path_map: Sequence[tuple[str, str]] = ()) -> Path:
 
 
 def local_paths(uri: str, path_map: Sequence[tuple[str, str]] = ()) -> tuple[Path, ...]:
-    """Where a file that the writer calls ``uri`` may be on this machine: the first of these that is there.
+    """Return the possible paths of a writer's URI on this machine, in the order to try.
 
-    The longest prefix of ``path_map`` that fits is replaced; whole parts are compared, so ``/data`` is no prefix of
-    ``/database``. A host in the URI is the writer's business and is not looked at.
+    The longest matching prefix of ``path_map`` is replaced; whole parts are compared, so ``/data`` is no prefix of
+    ``/database``. A host in the URI is ignored.
 
     Args:
         uri: ``file://localhost/dls/x.h5``, ``file:///dls/x.h5`` (percent-encoded), or a plain absolute path.
-        path_map: pairs of the writer's prefix and ours.
+        path_map: pairs of the writer's prefix and the local one.
 
-    Returns:
-        One path, or two where decoding makes a difference: the decoded one, then the one as it stands.
+        Returns:
+            One path, or two if decoding makes a difference: the decoded one, then the unchanged one.
 
-    Raises:
-        FileRefused: when that is no absolute path of a file, or goes back by ``..``.
+        Raises:
+            FileRefused: that is no absolute path of a file, or contains ``..``.
 
     >>> [str(path) for path in local_paths("file:///writer/10%25", [("/writer", "/mnt/visit")])]
     ['/mnt/visit/10%', '/mnt/visit/10%25']
@@ -257,28 +259,28 @@ def _local(path: str, path_map: Sequence[tuple[str, str]]) -> Path:
 
 
 def shown(name: object) -> str:
-    """A name from outside as it may be put into a message: in one line, printable and of bounded length."""
+    """Return an untrusted name for a message: one line, printable, of bounded length."""
     text = os.fspath(name) if isinstance(name, str | os.PathLike) else str(name)
     text = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in str(text)[:300])
     return f"{text[:200]}..." if len(text) > 200 else text or "(no name)"
 
 
 def _actual(fd: int) -> Path:
-    """Where the file or directory behind a descriptor is, with every link resolved."""
+    """Return the path of a descriptor's file or directory, with links resolved."""
     return Path(f"/proc/self/fd/{fd}").readlink()
 
 
 def _pin(part: str, directory: int) -> int:
-    """A descriptor that pins one entry of a directory, a link itself when it is one."""
+    """Return a descriptor (``O_PATH``) of an entry of a directory, without following a link."""
     try:
-        # asking for a directory has it mounted, where directories are mounted on demand
+        # O_DIRECTORY triggers mounts on demand
         return os.open(part, PINNED | os.O_NOFOLLOW | os.O_DIRECTORY, dir_fd=directory)
     except NotADirectoryError:
         return os.open(part, PINNED | os.O_NOFOLLOW, dir_fd=directory)
 
 
 def _absolute(path: str) -> tuple[str, ...]:
-    """Parts of an absolute path; two slashes at its beginning mean no more than one."""
+    """Return the parts of an absolute path; two slashes at its beginning count as one."""
     return PurePosixPath(f"/{path.lstrip('/')}").parts
 
 
@@ -298,7 +300,7 @@ def _kind(mode: int) -> str:
 
 
 def _refusal(error: OSError | ValueError, name: str) -> FileRefused | FileNotReady:
-    """What an error of the kernel means to who asked for a file in the root."""
+    """Translate an error of the kernel about a file in the root."""
     number = error.errno if isinstance(error, OSError) else errno.EINVAL
     if number in (errno.ENOENT, errno.ENOTDIR):
         return FileMissing(f"{name} is not there (yet)")
@@ -315,7 +317,7 @@ def _openat2(root: int, name: str) -> int:
 
 
 def _openat2_works(root: int) -> bool:
-    """Asked once: old kernels do not know it, and old containers forbid it."""
+    """Return whether ``openat2`` works, cached: old kernels lack it, and old containers forbid it."""
     try:
         os.close(_openat2(root, "."))
     except OSError:
@@ -328,20 +330,21 @@ LANDLOCK_VERSION, LANDLOCK_PATH_BENEATH = 1, 1
 PR_SET_NO_NEW_PRIVS = 38
 READ_FILE, READ_DIRECTORY = 1 << 2, 1 << 3
 RIGHTS = (13, 14, 15, 15, 16)
-"""How many rights over files each version of Landlock knows, from 1 on; 16 from version 5 on."""
+"""Number of file rights in each version of Landlock, from 1 on; 16 from version 5 on."""
 
 
 def restrict_process(readable: Iterable[Path]) -> bool:
-    """Gives this process up to Landlock, for ever: from now on it may read below some paths, and do little else.
+    """Confine this process with Landlock, permanently: it can read below given paths, and little else.
 
     It can write no file, run no program, open no connection, and signal no other process, as far as the kernel's
-    version of Landlock goes. Descriptors that are open stay open.
+    version of
+    Landlock supports. Open descriptors stay open.
 
     Args:
-        readable: directories and files that may be read; what does not exist is left out.
+        readable: readable directories and files; missing ones are ignored.
 
     Returns:
-        Whether the kernel does it; False: nothing has changed.
+        Whether the kernel does it; if not, nothing changed.
     """
     try:
         version = _syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(LANDLOCK_VERSION))

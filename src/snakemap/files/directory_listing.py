@@ -1,8 +1,8 @@
-"""Directories of the data root as users may see them: listed once a process, however many look, and kept up to date.
+"""Listings of directories of the data root, cached for all tabs of a process and refreshed.
 
-Network file systems tell nobody that a file has come, so a directory that somebody looks at is listed again and again,
-in a thread, and never for more than a tenth of the time. What a file is, is told by its first bytes, and only of files
-that are on a screen.
+Network file systems have no change notifications, so a subscribed directory is listed periodically, in a thread, for at
+most
+a tenth of the time. The kind of a file is read from its first bytes, for visible files only.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ Order = Literal["newest", "name", "size"]
 ORDERS: tuple[Order, ...] = ("newest", "name", "size")
 
 ENTRIES_MAX = 50_000
-"""Entries of one directory that are told; there is a note when there are more."""
+"""Maximum entries of one directory; a note says if there are more."""
 
 PERIOD_S = 2.0
 SHARE = 0.1
-"""Part of the time that may go into listing one directory again and again."""
+"""Maximum share of the time for listing one directory."""
 
 COUNT_MAX = 500
 SCANS_MAX = 32
 KINDS_MAX = 20_000
 LIVE_S, SURELY_LIVE_S = 60.0, 10.0
-"""A file is live when its writer has it open and wrote lately; or, whoever has it open, a moment ago."""
+"""A file is live if its writer has it open and wrote within the first time, or if it was written within the second."""
 
 DIGITS = re.compile(r"(\d+)")
 
@@ -54,12 +54,12 @@ class FileEntry:
     """One entry of a directory.
 
     Attributes:
-        name: as the file system has it, any bytes that are no text as surrogates.
-        kind: ``directory``, ``file``, ``hdf5`` (only when it was looked at), ``other`` (a pipe, a socket, a device) or
-            ``refused`` (a link that leads out of the data root, or may not be read).
+        name: from the file system; bytes that are no text are surrogates.
+        kind: ``directory``, ``file``, ``hdf5`` (only on a page), ``other`` (a pipe, a socket, a device) or ``refused``
+            (a link that leads out of the data root, or may not be read).
         size: bytes.
         modified: seconds since 1970.
-        live: somebody is writing to it (only when it was looked at).
+        live: whether it is being written (only on a page).
     """
 
     name: str
@@ -72,13 +72,13 @@ class FileEntry:
 
 @dataclass(slots=True)
 class Scan:
-    """A directory as it was found.
+    """The listing of a directory.
 
     Attributes:
         path: in the data root, empty for the root itself.
-        entries: all of them, but for what is hidden.
-        more: whether there are more than are told.
-        made: when it was made, by :func:`time.monotonic`.
+        entries: all but hidden ones.
+        more: whether there are more than the maximum.
+        made: time of the listing, by :func:`time.monotonic`.
     """
 
     path: str
@@ -88,7 +88,7 @@ class Scan:
     _sorted: dict[str, list[FileEntry]] = field(default_factory=dict)
 
     def sorted(self, order: Order) -> list[FileEntry]:
-        """Directories first, then files in some order; sorted once for all who ask."""
+        """Return directories first, then files in an order; cached."""
         if order not in self._sorted:
             keys: dict[str, Callable[[FileEntry], tuple[object, ...]]] = {
                 "newest": lambda entry: (entry.kind != "directory", -entry.modified, entry.name),
@@ -107,9 +107,9 @@ class DirectoryPage:
         path: of the directory.
         entries: of this part.
         offset: entries before it.
-        found: entries to choose from.
+        found: entries that match the search.
         total: entries of the directory.
-        more: whether the directory has more than are told.
+        more: whether the directory has more than the maximum.
     """
 
     path: str
@@ -121,10 +121,10 @@ class DirectoryPage:
 
 
 @dataclass(slots=True)
-class _Watched:
-    """A directory that somebody looks at."""
+class _Subscribed:
+    """A directory with subscribers."""
 
-    tell: dict[Hashable, Callable[[], None]] = field(default_factory=dict)
+    callbacks: dict[Hashable, Callable[[], None]] = field(default_factory=dict)
     since: float = field(default_factory=time.monotonic)
     task: asyncio.Task[None] | None = None
 
@@ -134,7 +134,7 @@ class DirectoryCache:
 
     Args:
         root: the data root.
-        period_s: seconds between two looks at a directory that somebody watches, when it is a quick one.
+        period_s: minimum time between two listings of a subscribed directory.
     """
 
     def __init__(self, root: Path, *, period_s: float = PERIOD_S) -> None:
@@ -143,85 +143,85 @@ class DirectoryCache:
         self.scans = 0
         self._found: OrderedDict[str, Scan | SnakemapError] = OrderedDict()
         self._kinds: OrderedDict[tuple[int, int, int, int], tuple[str, bool]] = OrderedDict()
-        self._watched: dict[str, _Watched] = {}
+        self._subscribed: dict[str, _Subscribed] = {}
         self._lock = threading.Lock()
 
     async def page(
         self, path: str = "", *, order: Order = "newest", search: str = "", offset: int = 0, count: int = 200,
         around: str = "",
     ) -> DirectoryPage:  # fmt: skip
-        """A part of a directory, from what was found when it was last listed, at most a period ago.
+        """Return a part of a directory, from a listing at most a period old.
 
         Args:
             path: of the directory in the data root; empty for the root.
             order: directories always come first.
-            search: what names must hold, whatever the case; with ``*`` or ``?`` the pattern they must match.
-            offset: entries to leave out.
-            count: entries at most.
-            around: the name of an entry that is to be in the middle, whatever the offset.
+            search: text in names, ignoring case; with ``*`` or ``?`` a pattern for the whole name.
+            offset: entries to skip.
+            count: maximum entries.
+            around: the name of an entry to center on, instead of the offset.
 
         Raises:
             FileRefused: it is not in the data root, or no directory.
             FileMissing: it is not there.
-            FileNotReady: it cannot be listed just now.
+            FileNotReady: it cannot be listed at the moment.
         """
         scan = await asyncio.to_thread(self._current, path)
         return await asyncio.to_thread(self._page, scan, order, search, offset, min(count, COUNT_MAX), around)
 
-    def watch(self, key: Hashable, path: str, tell: Callable[[], None]) -> None:
-        """Has somebody told whenever a directory may have changed; on the event loop, where this is called, too.
+    def watch(self, key: Hashable, path: str, callback: Callable[[], None]) -> None:
+        """Call a function whenever a directory may have changed; both on the event loop.
 
         Args:
-            key: who it is; he watches one directory at a time.
+            key: of the subscriber; each has one directory at a time.
             path: of the directory.
-            tell: called without anything: what is there now is to be asked for.
+            callback: without arguments; it gets the new state from :meth:`page`.
         """
         self.unwatch(key)
-        watched = self._watched.setdefault(path, _Watched())
-        watched.tell[key] = tell
-        if watched.task is None:
-            watched.task = asyncio.ensure_future(self._follow(path, watched))
+        subscribed = self._subscribed.setdefault(path, _Subscribed())
+        subscribed.callbacks[key] = callback
+        if subscribed.task is None:
+            subscribed.task = asyncio.ensure_future(self._follow(path, subscribed))
 
     def unwatch(self, key: Hashable) -> None:
-        """Nobody is told any more."""
-        for path, watched in list(self._watched.items()):
-            watched.tell.pop(key, None)
-            if not watched.tell:
-                del self._watched[path]
-                if watched.task is not None:
-                    watched.task.cancel()
+        """Remove a subscriber."""
+        for path, subscribed in list(self._subscribed.items()):
+            subscribed.callbacks.pop(key, None)
+            if not subscribed.callbacks:
+                del self._subscribed[path]
+                if subscribed.task is not None:
+                    subscribed.task.cancel()
 
-    async def _follow(self, path: str, watched: _Watched) -> None:
-        """Lists a directory again and again."""
+    async def _follow(self, path: str, subscribed: _Subscribed) -> None:
+        """List a directory periodically and call its subscribers."""
         cost = 0.0
         while True:
             await asyncio.sleep(max(self.period_s, cost / SHARE))
             before, began = self._found.get(path), time.monotonic()
-            news = await asyncio.to_thread(lambda before=before: self._has_news(path, before))
+            changed = await asyncio.to_thread(lambda before=before: self._is_changed(path, before))
             cost = time.monotonic() - began
-            if news:
-                for tell in list(watched.tell.values()):
-                    tell()
+            if changed:
+                for callback in list(subscribed.callbacks.values()):
+                    callback()
 
-    def _has_news(self, path: str, before: Scan | SnakemapError | None) -> bool:
-        """Lists a directory; whether it is another one, or holds files that may have ceased to be live."""
-        after = self._look(path)
+    def _is_changed(self, path: str, before: Scan | SnakemapError | None) -> bool:
+        """List a directory; return whether it changed, or has files that may no longer be live."""
+        after = self._refresh(path)
         lately = time.time() - LIVE_S - 2 * self.period_s
         fading = isinstance(after, Scan) and any(entry.modified > lately for entry in after.entries)
         return fading or _differ(before, after)
 
     def _current(self, path: str) -> Scan:
-        known, watched = self._found.get(path), self._watched.get(path)
-        # what was found before anybody watched may be old
-        oldest = watched.since if watched else time.monotonic() - self.period_s / 2
+        known, subscribed = self._found.get(path), self._subscribed.get(path)
+        # a listing from before the first subscriber may be old
+        oldest = subscribed.since if subscribed else time.monotonic() - self.period_s / 2
         fresh = isinstance(known, Scan) and known.made >= oldest
-        found = known if fresh else self._look(path)
+        found = known if fresh else self._refresh(path)
         if isinstance(found, Scan):
             return found
         raise found or FileMissing(f"{shown(path)} is not there (yet)")
 
-    def _look(self, path: str) -> Scan | SnakemapError:
-        """Lists a directory, and remembers what was found, or what was wrong."""
+    def _refresh(self, path: str) -> Scan | SnakemapError:
+        """List a directory, and cache the listing or the error."""
         try:
             found: Scan | SnakemapError = self._scan(path)
         except SnakemapError as error:
@@ -261,10 +261,10 @@ class DirectoryCache:
             return FileEntry(item.name, "other")
         if stat.S_ISLNK(status.st_mode):
             return self._linked(path, item.name)
-        return _told(item.name, status)
+        return _file_entry(item.name, status)
 
     def _linked(self, path: str, name: str) -> FileEntry:
-        """What a symbolic link leads to, as long as that is in the data root."""
+        """Return the entry of a symbolic link's target, if that is in the data root."""
         place = str(PurePosixPath(path) / name)
         for opened in (self.root.open, self.root.open_directory):
             try:
@@ -272,7 +272,7 @@ class DirectoryCache:
             except (FileRefused, FileNotReady):
                 continue
             try:
-                return _told(name, os.fstat(fd))
+                return _file_entry(name, os.fstat(fd))
             finally:
                 os.close(fd)
         return FileEntry(name, "refused")
@@ -287,7 +287,7 @@ class DirectoryCache:
         return DirectoryPage(scan.path, entries, offset, len(chosen), len(scan.entries), scan.more)
 
     def _recognized(self, path: str, entry: FileEntry) -> FileEntry:
-        """What a file is by its first bytes."""
+        """Return an entry with the kind from the first bytes of the file."""
         if entry.kind != "file":
             return entry
         known = self._kinds.get(entry.identity)
@@ -303,7 +303,7 @@ class DirectoryCache:
         return FileEntry(entry.name, kind, entry.size, entry.modified, live, entry.identity)
 
     def _recognize(self, place: str) -> tuple[str, bool]:
-        """The kind of a file, and whether HDF5 says that a writer has it open."""
+        """Return the kind of a file, and whether a writer has it open according to HDF5."""
         try:
             fd = self.root.open(place)
         except FileRefused:
@@ -321,7 +321,7 @@ class DirectoryCache:
         return "file", False
 
 
-def _told(name: str, status: os.stat_result) -> FileEntry:
+def _file_entry(name: str, status: os.stat_result) -> FileEntry:
     mode = status.st_mode
     kind = "directory" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
@@ -330,7 +330,7 @@ def _told(name: str, status: os.stat_result) -> FileEntry:
 
 @functools.lru_cache(maxsize=100_000)
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
-    """A key by which names with numbers come in the order of the numbers.
+    """Return a sort key: names with numbers in the order of the numbers.
 
     >>> sorted(["scan-10.h5", "Scan-9.h5", "a"], key=_natural)
     ['a', 'Scan-9.h5', 'scan-10.h5']
@@ -340,7 +340,7 @@ def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
 
 
 def _matching(entries: Sequence[FileEntry], search: str) -> Sequence[FileEntry]:
-    """The entries whose names match what was typed."""
+    """Return the entries whose names match a search."""
     wanted = search.strip().casefold()
     if not wanted:
         return entries

@@ -1,4 +1,4 @@
-"""Where an HDF5 file begins: at byte 0, or behind a user block of 512, 1024, 2048, ... bytes."""
+"""Find the beginning of an HDF5 file: byte 0, or behind a user block of 512, 1024, 2048, ... bytes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ __all__ = ["HEAD_BYTES", "SIGNATURE", "head_of"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 HEAD_BYTES = 12
-"""Signature, version of the superblock, and what newer versions say of a writer."""
+"""Bytes of the signature, the version of the superblock, and the flags of a writer in newer versions."""
 
 FIRST_BYTES = 4096 + HEAD_BYTES
-"""The user blocks of most files end in here: one read finds them."""
+"""Most user blocks end within these bytes: one read finds them."""
 
 
 def head_of(fd: int) -> bytes | None:
-    """The first bytes of the HDF5 file in an open file, behind its user block; None when there is none.
+    """Return the first bytes of HDF5 in an open file, behind its user block; None if it is no HDF5 file.
 
     One read, and one more for each doubling of the size beyond 8 kB.
 
     Raises:
-        OSError: when it cannot be read.
+        OSError: it cannot be read.
     """
     size = os.fstat(fd).st_size
     first = os.pread(fd, FIRST_BYTES, 0)

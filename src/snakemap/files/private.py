@@ -1,4 +1,4 @@
-"""Directories and files that their owner alone may read, whatever the umask of the process is."""
+"""Directories and files for their owner only, whatever the umask."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ DIRECTORY, FILE = 0o700, 0o600
 
 
 def make_private(directory: Path) -> None:
-    """Make a directory, or close one of ours that is open to others.
+    """Make a directory for the owner only, or restrict an existing own one.
 
-    A directory of another user is left as it is.
+    A directory of another user is left unchanged.
 
     Raises:
-        OSError: when it cannot be made or closed.
+        OSError: it cannot be made or restricted.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=DIRECTORY)
     found = directory.stat()
@@ -26,10 +26,10 @@ def make_private(directory: Path) -> None:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file and return its descriptor; one that is made, or is ours and open to others, is closed to them.
+    """Open a file, for the owner only if it is new or own, and return its descriptor.
 
     Raises:
-        OSError: when it cannot be opened.
+        OSError: it cannot be opened.
     """
     descriptor = os.open(path, flags | os.O_CLOEXEC, FILE)
     found = os.fstat(descriptor)
@@ -39,10 +39,10 @@ def open_private(path: Path, flags: int) -> int:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a text file that the owner alone may read.
+    """Write a text file for the owner only.
 
     Raises:
-        OSError: when it cannot be written.
+        OSError: it cannot be written.
     """
     with os.fdopen(open_private(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w", encoding="utf-8") as file:
         file.write(text)

@@ -1,1 +1,1 @@
-"""From maps to the cells, colors and files that a screen or a client gets."""
+"""Maps as cells, colors and files for a screen or a client."""

@@ -1,7 +1,8 @@
-"""Means over the pixels of a picture, by Datashader, with its compiled code kept for the next process.
+"""Means over cells by Datashader, with its compiled code cached on disk.
 
-Datashader compiles its loops in every process, which takes 4 s of a core. Kept code is loaded in a tenth of that.
-Numba keeps it beside the source, or in a directory of the user's, or in ``NUMBA_CACHE_DIR``.
+Datashader compiles its loops in every process, which takes 4 s of a core. Loading cached code takes a tenth of that.
+Numba
+caches beside the source, or in a directory of the user, or in ``NUMBA_CACHE_DIR``.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from numba.core.caching import NullCache
 __all__ = ["averaged"]
 
 COMPILED: tuple[Any, ...] = (resampling._get_dimensions, resampling._downsample_2d_mean)
-"""What Datashader runs to take means."""
+"""Datashader's functions for means."""
 
 
 def averaged(canvas: datashader.Canvas, cells: xarray.DataArray, **options: Any) -> xarray.DataArray:
-    """Return what ``canvas.raster`` returns for ``cells`` and its options.
+    """Return ``canvas.raster(cells, **options)``.
 
-    A cache that cannot be read or written costs only the time to compile.
+    An unusable cache costs only the time to compile.
     """
     _keep_compiled()
     try:
@@ -35,7 +36,7 @@ def averaged(canvas: datashader.Canvas, cells: xarray.DataArray, **options: Any)
 
 @functools.cache
 def _keep_compiled() -> None:
-    """Have numba keep the compiled code, where there is a directory for it."""
+    """Make numba cache the compiled code, if a directory is writable."""
     for function in COMPILED:
         try:
             function.enable_caching()

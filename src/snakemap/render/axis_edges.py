@@ -1,4 +1,4 @@
-"""Where the cells of a line or an image lie along an axis, when a file has the values of the axis.
+"""Edges of the cells of a line or an image along an axis, from the axis values of a file.
 
 N values      centers: an edge lies halfway between neighbors, and half a step beyond the first and the last
 N + 1 values  edges of N bins
@@ -18,7 +18,7 @@ __all__ = ["Scale", "edges_of", "resampled", "stepped"]
 Numbers = npt.NDArray[np.float64]
 
 EVEN_SHARE = 1e-3
-"""Part of a step by which edges may be off, and the cells are still drawn as equally wide."""
+"""Maximum deviation of edges, in steps, for cells that are drawn equally wide."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,8 +28,8 @@ class Scale:
     Attributes:
         edges: (cells + 1,) in the unit of the axis; rising or falling.
         title: of the axis, with its unit; text, not markup.
-        name: of the axis alone.
-        unit: of the edges; empty when the file names none.
+        name: of the axis.
+        unit: of the edges; empty if the file has none.
         valued: whether the edges are values of the file; False: they are numbers of cells.
     """
 
@@ -41,7 +41,7 @@ class Scale:
 
     @classmethod
     def numbered(cls, count: int, title: str) -> Scale:
-        """The numbers of cells, where a file has no values for them."""
+        """Return the scale of an axis without values: numbers of cells."""
         return cls(np.arange(count + 1, dtype=np.float64), title, title, valued=False)
 
     @property
@@ -55,7 +55,7 @@ class Scale:
         return is_even(self.edges)
 
     def at(self, number: npt.ArrayLike) -> Numbers:
-        """The values at cell numbers, 0 being the first edge.
+        """Return the values at cell numbers; 0 is the first edge.
 
         >>> Scale(np.array([0.5, 1.5, 3.0, 5.0]), "x", "x").at([0, 1.5, 3]).tolist()
         [0.5, 2.25, 5.0]
@@ -63,7 +63,7 @@ class Scale:
         return np.interp(np.asarray(number, dtype=np.float64), np.arange(len(self.edges)), self.edges)
 
     def number(self, value: float) -> float:
-        """The cell number at a value; beyond the ends the nearest one.
+        """Return the cell number at a value; beyond the ends the nearest one.
 
         >>> scale = Scale(np.array([5.0, 3.0, 1.5]), "x", "x")
         >>> scale.number(4.0), scale.number(1.5), scale.number(99.0)
@@ -75,7 +75,7 @@ class Scale:
 
 
 def edges_of(values: npt.ArrayLike, count: int) -> Numbers | None:
-    """The edges (count + 1,) of cells from the values of their axis; None when these are no axis of theirs.
+    """Return the edges (count + 1,) of cells from the values of their axis; None if these do not fit.
 
     Args:
         values: (count,) centers, or (count + 1,) edges; rising or falling.
@@ -84,21 +84,21 @@ def edges_of(values: npt.ArrayLike, count: int) -> Numbers | None:
     >>> edges_of([1, 2, 4], 3), edges_of([4, 2, 1], 2), edges_of([1, 3, 2], 3), edges_of([7], 1)
     (array([0.5, 1.5, 3. , 5. ]), array([4., 2., 1.]), None, array([6.5, 7.5]))
     """
-    told = np.asarray(values, np.float64)
-    if told.ndim != 1 or not count or len(told) not in (count, count + 1) or not np.isfinite(told).all():
+    numbers = np.asarray(values, np.float64)
+    if numbers.ndim != 1 or not count or len(numbers) not in (count, count + 1) or not np.isfinite(numbers).all():
         return None
-    steps = np.diff(told)
+    steps = np.diff(numbers)
     if len(steps) and not (np.all(steps > 0) or np.all(steps < 0)):
         return None
-    if len(told) == count + 1:
-        return told
+    if len(numbers) == count + 1:
+        return numbers
     if count == 1:
-        return np.array([told[0] - 0.5, told[0] + 0.5])
-    return np.concatenate([[told[0] - steps[0] / 2], told[:-1] + steps / 2, [told[-1] + steps[-1] / 2]])
+        return np.array([numbers[0] - 0.5, numbers[0] + 0.5])
+    return np.concatenate([[numbers[0] - steps[0] / 2], numbers[:-1] + steps / 2, [numbers[-1] + steps[-1] / 2]])
 
 
 def is_even(edges: Numbers) -> bool:
-    """Whether cells are equally wide, as far as a screen can show.
+    """Return whether cells are equally wide on a screen.
 
     >>> is_even(np.linspace(3, -1, 9)), is_even(np.array([0, 1, 2.1]))
     (True, False)
@@ -108,17 +108,17 @@ def is_even(edges: Numbers) -> bool:
 
 
 def resampled(edges: Numbers, low: float, high: float, pixels: int) -> tuple[npt.NDArray[np.intp], float, float]:
-    """The cell under each pixel of a screen: uneven cells on equal pixels, none off by more than one pixel.
+    """Return the cell under each pixel of a screen: uneven cells on equal pixels, with an error of at most one pixel.
 
     Args:
         edges: (cells + 1,), rising.
-        low: where the screen begins.
-        high: where it ends.
+        low: begin of the screen.
+        high: end of the screen.
         pixels: of the screen along the axis.
 
     Returns:
-        Numbers of cells (pixels,), and where the first pixel begins and the last one ends: the part of the cells that
-        is on the screen.
+        Numbers of cells (pixels,), and the begin of the first pixel and the end of the last one: the visible part of
+        the cells.
 
     >>> resampled(np.array([0.0, 1.0, 4.0]), -5, 5, 8)
     (array([0, 0, 1, 1, 1, 1, 1, 1]), 0.0, 4.0)
@@ -131,7 +131,7 @@ def resampled(edges: Numbers, low: float, high: float, pixels: int) -> tuple[npt
 
 
 def stepped(edges: Numbers, values: Numbers) -> tuple[Numbers, Numbers]:
-    """A line (2 n,) that runs along the top of each bin.
+    """Return a line (2 n,) along the top of each bin.
 
     >>> [column.tolist() for column in stepped(np.array([0.0, 1.0, 4.0]), np.array([7.0, 8.0]))]
     [[0.0, 1.0, 1.0, 4.0], [7.0, 7.0, 8.0, 8.0]]

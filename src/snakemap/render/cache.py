@@ -1,4 +1,4 @@
-"""Downsampled maps, shared by all tabs of a process."""
+"""Images of maps, shared by all tabs of a process."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from snakemap.core.streams import MapSource
+from snakemap.render.map_image import MapImage, map_image
 from snakemap.render.map_view import MapView
-from snakemap.render.picture import Picture, picture_of
 from snakemap.render.pyramid import PyramidLevel
-from snakemap.render.stage_path import StagePath, trail_of
+from snakemap.render.stage_path import StagePath, stage_path_of
 
 __all__ = ["RenderCache"]
 
 VIEWS_KEPT = 8
-"""Pictures of one source that are kept, the last ones asked for; tabs seldom want more than two kinds."""
+"""Cached images of one source, the last used ones; tabs seldom use more than two views."""
 
 
 @dataclass(slots=True)
 class DrawnMap:
-    """One picture, its levels by step, and the way of the stage over it, with the version of its path."""
+    """One image, its pyramid levels by step, and the stage path with the version of the scan path."""
 
-    picture: Picture
+    picture: MapImage
     levels: dict[int, PyramidLevel]
-    trail: tuple[int, StagePath | None] | None = None
+    stage_path: tuple[int, StagePath | None] | None = None
 
 
 class RenderCache:
-    """The pictures of all that anyone looks at, and their levels: made once a process, shared by its tabs.
+    """Images and their pyramid levels by source and view, shared by all tabs of a process.
 
-    They go with the source that they are drawn from, and when its maps are replaced. Steps are powers of two, so that
-    all levels of a picture together take no more than about as much memory as it does.
+    They are dropped with their source, and when its maps are replaced. Steps are powers of two, so all levels of an
+    image
+    together take about as much memory as the image.
     """
 
     def __init__(self) -> None:
@@ -39,15 +40,15 @@ class RenderCache:
 
     @property
     def count(self) -> int:
-        """Levels that are kept."""
+        """Number of cached levels."""
         return sum(len(drawn.levels) for views in self._drawn.values() for drawn in views.values())
 
-    def picture(self, source: MapSource, view: MapView) -> Picture:
-        """The picture of a source as a view wants it, up to date."""
+    def picture(self, source: MapSource, view: MapView) -> MapImage:
+        """Return the current image of a source in a view."""
         return self._of(source, view).picture
 
     def level(self, source: MapSource, view: MapView, step: int) -> PyramidLevel:
-        """The level of a picture at a step, up to date."""
+        """Return the current level of an image at a step."""
         drawn = self._of(source, view)
         if any(level.epoch != drawn.picture.epoch for level in drawn.levels.values()):
             drawn.levels.clear()
@@ -57,19 +58,19 @@ class RenderCache:
         level.update()
         return level
 
-    def trail(self, source: MapSource, view: MapView) -> StagePath | None:
-        """The way of the stage as a view draws it, made anew when more of it has become known."""
+    def stage_path(self, source: MapSource, view: MapView) -> StagePath | None:
+        """Return the stage path in a view, computed again when the scan path changed."""
         drawn, path = self._of(source, view), source.maps.raster.path
         version = path.version if path is not None else 0
-        if drawn.trail is None or drawn.trail[0] != version:
-            drawn.trail = version, trail_of(source.maps.raster, view)
-        return drawn.trail[1]
+        if drawn.stage_path is None or drawn.stage_path[0] != version:
+            drawn.stage_path = version, stage_path_of(source.maps.raster, view)
+        return drawn.stage_path[1]
 
     def _of(self, source: MapSource, view: MapView) -> DrawnMap:
         views = self._drawn.setdefault(source, OrderedDict())
         drawn = views.get(view)
         if drawn is None or drawn.picture.maps is not source.maps or drawn.picture.drawn_of is not source.maps.raster:
-            drawn = views[view] = DrawnMap(picture_of(source.maps, view), {})
+            drawn = views[view] = DrawnMap(map_image(source.maps, view), {})
         views.move_to_end(view)
         while len(views) > VIEWS_KEPT:
             views.popitem(last=False)

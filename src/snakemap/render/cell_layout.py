@@ -1,4 +1,4 @@
-"""Where the cells of a picture lie when its points are on no grid."""
+"""The lattice of an image whose points are on no grid."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from snakemap.core.scan_path import Lattice, ScanPath
 __all__ = ["NOWHERE", "layout_of"]
 
 CELLS_MAX = 1_200_000
-"""Cells of a fine lattice over the points of a path."""
+"""Maximum cells of a fine lattice over the points of a path."""
 
 
 LATTICE_MAX = 4_000_000
 
 
 REACH = 0.95
-"""How far from a point, in pitches, cells may be its own."""
+"""Maximum distance, in pitches, between a point and its cells."""
 
 
 OVERSAMPLED = 8
@@ -43,12 +43,12 @@ NOWHERE: Sides = (False, False, False, False)
 
 @dataclass(frozen=True, slots=True)
 class CellLayout:
-    """The cells of a picture over the points of a path.
+    """The cells of an image over the points of a path.
 
     Attributes:
         lattice: centers of its cells.
-        pitch: what counts as one, along x and along y: about the distance of neighbors.
-        reach: how far from a point cells may be its own, in pitches; 0 when every point owns exactly one.
+        pitch: unit of distance along x and along y: about the distance of neighbors.
+        reach: maximum distance between a point and its cells, in pitches; 0 if every point has exactly one.
     """
 
     lattice: Lattice
@@ -57,13 +57,13 @@ class CellLayout:
 
     @property
     def edges(self) -> Edges:
-        """Left, right, lower and upper edge."""
+        """Left, right, lower and upper edge of the image."""
         at = self.lattice
         left, bottom = at.x0 - at.dx / 2, at.y0 - at.dy / 2
         return left, left + at.columns * at.dx, bottom, bottom + at.rows * at.dy
 
-    def beyond(self, xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64]) -> Sides:
-        """Whether any place lies beyond its left, right, lower and upper edge."""
+    def exceeded(self, xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64]) -> Sides:
+        """Return whether any position lies beyond the left, right, lower and upper edge."""
         if not len(xs):
             return NOWHERE
         left, right, bottom, top = self.edges
@@ -76,7 +76,7 @@ def layout_of(
     path: ScanPath,
     *,
     exchanged: bool,
-    room: Sides,
+    margins: Sides,
     kept: Edges | None,
 ) -> CellLayout:
     """Return the cells over known positions (n,): nodes of the path's lattice, or a lattice finer than the pitch."""
@@ -88,10 +88,10 @@ def layout_of(
     if not len(xs):
         return CellLayout(Lattice(x0=-0.25, dx=0.5, columns=2, y0=-0.25, dy=0.5, rows=2), (1.0, 1.0), REACH)
     across, upwards = _pitches(xs, ys, alike=path.x_unit == path.y_unit)
-    left, right = _with_room(xs, across, room[:2], None if kept is None else kept[:2])
-    bottom, top = _with_room(ys, upwards, room[2:], None if kept is None else kept[2:])
+    left, right = _with_margins(xs, across, margins[:2], None if kept is None else kept[:2])
+    bottom, top = _with_margins(ys, upwards, margins[2:], None if kept is None else kept[2:])
     wide, high = (right - left) / across, (top - bottom) / upwards
-    # of a line there are two rows, however fine
+    # a line has two rows, whatever the step
     fineness = min(math.sqrt(CELLS_MAX / (wide * high)), CELLS_MAX / 2 / max(wide, high), OVERSAMPLED)
     if fineness >= 1:
         fineness = math.floor(fineness)
@@ -103,24 +103,24 @@ def layout_of(
     return CellLayout(lattice, (across, upwards), max(REACH, 0.75 / fineness))
 
 
-def _with_room(
-    at: npt.NDArray[np.float64], pitch: float, room: Sides, kept: tuple[float, float] | None
+def _with_margins(
+    at: npt.NDArray[np.float64], pitch: float, margins: Sides, kept: tuple[float, float] | None
 ) -> tuple[float, float]:
-    """Edges half a pitch beyond all positions, and a quarter of the whole farther where there is to be room.
+    """Return edges half a pitch beyond all positions, and a quarter of the whole farther on sides with a margin.
 
-    Edges to be kept are kept, as far as they would be given now.
+    Edges to keep are kept, within the edges computed now.
     """
     low, high = float(at.min()) - pitch / 2, float(at.max()) + pitch / 2
     more = max(HEADROOM * (high - low), pitch)
-    left = low - more if room[0] else low
-    right = high + more if room[1] else high
+    left = low - more if margins[0] else low
+    right = high + more if margins[1] else high
     if kept is None:
         return left, right
     return min(left, max(kept[0], low - more)), max(right, min(kept[1], high + more))
 
 
 def _cells_over(low: float, high: float, step: float) -> tuple[float, float, int]:
-    """First center, step and number of cells from one edge to another, two at least: of one its width is not told."""
+    """Return first center, step and number of cells between two edges; at least two, as one has no width."""
     number = math.ceil((high - low) / step - 1e-6)
     if number < 2:
         number, step = 2, max(high - low, step) / 2
@@ -128,14 +128,15 @@ def _cells_over(low: float, high: float, step: float) -> tuple[float, float, int
 
 
 def _pitches(xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64], *, alike: bool) -> tuple[float, float]:
-    """About the distance of neighbors along x and along y, of one point and more.
+    """Return about the distance of neighbors along x and along y, for one point or more.
 
-    Of points that fill a rectangle of w by h, each in a square of p by p: ``(w + p) * (h + p) = n * p**2``.
+    Points that fill a rectangle of w by h, each in a square of p by p: ``(w + p) * (h + p) = n * p**2``.
+
 
     Args:
         xs: positions (n,).
         ys: positions (n,).
-        alike: whether distances along both axes can be compared at all.
+        alike: whether distances along both axes are comparable.
     """
     least = [64 * np.finfo(float).eps * float(np.abs(at).max()) + 1e-99 for at in (xs, ys)]
     ranges = [float(np.ptp(at)) for at in (xs, ys)]
@@ -153,10 +154,10 @@ def _pitches(xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64], *, alike:
 
 
 def _pitch(xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64], width: float, height: float) -> float:
-    """The pitch of places in a rectangle; those visited twice are counted once."""
+    """Return the pitch of positions in a rectangle; repeated ones count once."""
     n = len(xs)
     pitch = _square(n, width, height)
-    # places nearer to each other than a small part of the pitch are one
+    # positions within a small part of the pitch are one
     columns = math.floor(8 * width / pitch) + 2
     bins = np.floor((xs - xs.min()) / pitch * 8 + 0.5).astype(np.int64)
     bins += columns * np.floor((ys - ys.min()) / pitch * 8 + 0.5).astype(np.int64)
@@ -169,7 +170,7 @@ def _square(n: int, width: float, height: float) -> float:
 
 
 def _distinct(at: npt.NDArray[np.float64], width: float) -> int:
-    """How many places there are on a line."""
+    """Return the number of different positions on a line."""
     if not width:
         return 1
     return len(np.unique(np.floor((at - at.min()) / width * 8 * len(at) + 0.5)))

@@ -1,4 +1,4 @@
-"""Two runs side by side: the second laid over the cells of the first, their difference and their ratio."""
+"""Comparison of two runs: the second on the cells of the first, their difference and their ratio."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 from snakemap.core.maps import Maps, span_of
 from snakemap.core.raster import Axis, Raster
 from snakemap.errors import GeometryError
-from snakemap.render.picture import picture_of
+from snakemap.render.map_image import map_image
 
-__all__ = ["Comparison", "compared"]
+__all__ = ["Comparison", "compare_maps"]
 
 Grid = npt.NDArray[np.float64]
 CELLS_MAX = 4_000_000
@@ -23,13 +23,13 @@ class Comparison:
     """Two maps of one channel on the cells of the first, rows and columns rising with the coordinates.
 
     Attributes:
-        first: (rows, columns) counts of the first run; NaN where it has not been.
+        first: (rows, columns) counts of the first run; NaN where not visited.
         second: the same of the second run, at the nearest of its points.
-        difference: second less first; NaN where one of them has not been.
+        difference: second minus first; NaN where one is not visited.
         ratio: second over first; NaN also where the first is 0.
         extents: outer cell edges, ``((bottom, top), (left, right))``.
         labels: of the slow and the fast axis.
-        note: what is to be said of it, or empty.
+        note: for the user, or empty.
     """
 
     first: Grid
@@ -42,25 +42,25 @@ class Comparison:
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Range of the values of both: from 0, or from the lowest where one is negative, to the highest."""
+        """Range of the values of both: from 0, or from the minimum if negative, to the maximum."""
         known = [grid[np.isfinite(grid)] for grid in (self.first, self.second)]
         low = min((float(values.min()) for values in known if values.size), default=0.0)
         high = max((float(values.max()) for values in known if values.size), default=0.0)
         return span_of(low, high)
 
 
-def compared(first: Maps, second: Maps, channel: str) -> Comparison:
-    """Compares a channel of two runs.
+def compare_maps(first: Maps, second: Maps, channel: str) -> Comparison:
+    """Compare a channel of two runs.
 
-    Where both tell coordinates, places are compared; else cells of the same row and column, if the shapes are one.
+    If both have coordinates, positions are compared; else cells of the same row and column, for equal shapes.
 
     Raises:
-        GeometryError: when the runs cannot be compared, saying why.
+        GeometryError: the runs cannot be compared, with the reason.
     """
     for maps, which in ((first, "first"), (second, "second")):
         if channel not in maps.channels:
             raise GeometryError(f"the {which} run has no map {channel[:60]!r}")
-    one, other = picture_of(first), picture_of(second)
+    one, other = map_image(first), map_image(second)
     one.update()
     other.update()
     if one.raster.rows * one.raster.columns > CELLS_MAX:
@@ -75,17 +75,17 @@ def compared(first: Maps, second: Maps, channel: str) -> Comparison:
 
 
 def _laid_over(grid: Grid, raster: Raster, cells: Raster) -> tuple[Grid, str]:
-    """A grid on the cells of another raster, and what is to be said of that."""
-    told = raster.slow.known and raster.fast.known and cells.slow.known and cells.fast.known
+    """Return a grid on the cells of another raster, and a note for the user."""
+    known = raster.slow.known and raster.fast.known and cells.slow.known and cells.fast.known
     named = (raster.slow.name, raster.fast.name) == (cells.slow.name, cells.fast.name)
-    if not (told and named):
+    if not (known and named):
         if grid.shape != (cells.rows, cells.columns):
-            why = "move different axes" if told else "have no positions"
+            why = "move different axes" if known else "have no positions"
             raise GeometryError(
                 f"the runs {why} and have different shapes: {cells.rows} x {cells.columns} and "
                 f"{raster.rows} x {raster.columns}"
             )
-        return grid, "compared row by row and column by column" if not told else "the runs move different axes"
+        return grid, "compared row by row and column by column" if not known else "the runs move different axes"
     rows, columns = _nearest(raster.slow, cells.slow), _nearest(raster.fast, cells.fast)
     laid = grid[np.maximum(rows, 0)[:, None], np.maximum(columns, 0)[None, :]]
     laid[rows < 0, :] = np.nan
@@ -97,7 +97,7 @@ def _laid_over(grid: Grid, raster: Raster, cells: Raster) -> tuple[Grid, str]:
 
 
 def _nearest(of: Axis, at: Axis) -> npt.NDArray[np.int64]:
-    """For each place of an axis the index of the nearest of another, -1 where that is farther than its half step.
+    """Return for each coordinate of an axis the index of the nearest of another, -1 beyond half a step.
 
     >>> _nearest(Axis("x", "", np.array([2.0, 1.0, 0.0])), Axis("x", "", np.array([-1.0, 0.1, 0.9, 2.0])))
     array([-1,  2,  1,  0])
@@ -114,7 +114,7 @@ def _nearest(of: Axis, at: Axis) -> npt.NDArray[np.int64]:
 
 
 def _rising(grid: Grid, raster: Raster) -> Grid:
-    """Rows and columns in the order of their coordinates."""
+    """Return a grid with rows and columns in the order of their coordinates."""
     if raster.slow.decreases:
         grid = grid[::-1]
     return np.ascontiguousarray(grid[:, ::-1] if raster.fast.decreases else grid)

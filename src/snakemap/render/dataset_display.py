@@ -1,4 +1,4 @@
-"""How a dataset is shown: which displays suit it, what is read for them, and what becomes of the numbers."""
+"""Displays of a dataset: which ones suit it, what to read for them, and how numbers are drawn."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ COMPLEX_PARTS = ("amplitude", "phase", "real part", "imaginary part")
 LIMITS = ("1 % to 99 %", "full range", "by hand")
 
 ELEMENTS_MAX = 4_000_000
-"""Pixels of an image that are read at one time; of larger ones every second, third, ... is."""
+"""Maximum pixels of an image that are read; of larger ones every second, third, ... is read."""
 
 POINTS_MAX = 1_000_000
-"""Points of a line that are read at one time, in the same way."""
+"""Maximum points of a line that are read, in the same way."""
 
 COLORS = (3, 4)
 SAMPLE = 500_000
 
 
 def displays_of(about: Mapping[str, Any]) -> tuple[str, ...]:
-    """The displays that suit a dataset, the best one first.
+    """Return the displays for a dataset, the best one first.
 
     Args:
-        about: what :meth:`snakemap.hdf5.inspector.FileInspector.about` tells of it.
+        about: its metadata from :meth:`snakemap.hdf5.inspector.FileInspector.about`.
 
     Returns:
-        Some of ``scalar``, ``line``, ``image``, ``color image``, ``table``; ``nothing`` when it has no values.
+        Some of ``scalar``, ``line``, ``image``, ``color image``, ``table``; ``nothing`` if it has no values.
 
     >>> displays_of({"shape": [5, 12, 20], "values": "number", "dtype": "uint8", "interpretation": ""})
     ('image', 'line', 'table')
@@ -64,15 +64,15 @@ def displays_of(about: Mapping[str, Any]) -> tuple[str, ...]:
     if about["interpretation"] in ("spectrum", "scaler") or len(shape) == 1 or (len(shape) == 2 and min(shape) == 1):
         return ("line", "table")
     shown: tuple[str, ...] = ("image", "line", "table")
-    told = "rgb" in about["interpretation"]
+    rgb = "rgb" in about["interpretation"]
     small = about["dtype"].startswith(("uint8", "uint16")) and len(shape) > 2 and min(shape[-3:-1]) > max(COLORS)
-    if values == "number" and len(shape) > 2 and shape[-1] in COLORS and (told or small):
+    if values == "number" and len(shape) > 2 and shape[-1] in COLORS and (rgb or small):
         return ("color image", *shown)
     return shown
 
 
 def leading(display: str, shape: Sequence[int]) -> int:
-    """How many dimensions are left to be chosen by a slider.
+    """Return the number of dimensions to select by sliders.
 
     >>> leading("image", (5, 12, 20)), leading("color image", (5, 12, 20, 3)), leading("line", (12, 20))
     (1, 1, 1)
@@ -84,12 +84,12 @@ def leading(display: str, shape: Sequence[int]) -> int:
 def image_window(
     shape: tuple[int, int], view: tuple[float, float, float, float] | None = None, *, most: int = ELEMENTS_MAX
 ) -> tuple[list[int], list[int]]:
-    """What is read of an image: start, stop and step of rows and columns.
+    """Return the part of an image to read: start, stop and step of rows and columns.
 
     Args:
         shape: rows and columns of the whole image.
-        view: first and last row, first and last column that are on the screen; None: all.
-        most: pixels at one time.
+        view: first and last row, first and last column on the screen; None: all.
+        most: maximum pixels.
 
     >>> image_window((1000, 2000))
     ([0, 1000, 1], [0, 2000, 1])
@@ -102,18 +102,18 @@ def image_window(
         start = min(max(0, math.floor(low)), size - 1)
         sides.append([start, max(start + 1, min(size, math.ceil(high))), 1])
     sizes = [stop - start for start, stop, _ in sides]
-    # the smallest step with which few enough are left
+    # the smallest step within the limit
     step = 1 + bisect_left(range(1, max(sizes)), -most, key=lambda step: -math.prod(-(-size // step) for size in sizes))
     return [sides[0][0], sides[0][1], step], [sides[1][0], sides[1][1], step]
 
 
 def line_step(length: int, *, most: int = POINTS_MAX) -> int:
-    """Every how many-th point of a line is read."""
+    """Return the step between the points of a line to read."""
     return max(1, math.ceil(length / most))
 
 
 def table_window(shape: Sequence[int], row: int, column: int, *, rows: int, columns: int) -> list[list[int]]:
-    """Start, stop and step of the part of a table that is on the screen; of one or two dimensions.
+    """Return start, stop and step of the visible part of a table, for one or two dimensions.
 
     >>> table_window((1000, 50), 200, 40, rows=100, columns=20)
     [[200, 300, 1], [40, 50, 1]]
@@ -125,7 +125,7 @@ def table_window(shape: Sequence[int], row: int, column: int, *, rows: int, colu
 
 
 def part_of(values: npt.NDArray[Any], part: str) -> npt.NDArray[Any]:
-    """Numbers that can be drawn; of complex ones a part, the phase in degrees."""
+    """Return numbers to draw; of complex ones a part, the phase in degrees."""
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
     if values.dtype.kind != "c":
@@ -138,7 +138,7 @@ def part_of(values: npt.NDArray[Any], part: str) -> npt.NDArray[Any]:
 
 
 def color_limits(values: npt.NDArray[Any], limits: str, *, log: bool = False) -> tuple[float, float]:
-    """The lowest and the highest color; of so many values a sample decides.
+    """Return the color limits; from a sample of many values.
 
     >>> color_limits(np.array([0.0, 1.0, np.nan, 10.0]), "full range")
     (0.0, 10.0)
@@ -156,13 +156,13 @@ def color_limits(values: npt.NDArray[Any], limits: str, *, log: bool = False) ->
         low, high = float(finite.min()), float(finite.max())
     else:
         low, high = (float(edge) for edge in np.percentile(finite, (1, 99)))
-        if low == high:  # a few bright pixels on nothing
+        if low == high:  # a few bright pixels on a dark background
             low, high = float(finite.min()), float(finite.max())
     return (low, high) if high > low else (low, low + (abs(low) or 1.0))
 
 
 def limits_refusal(low: float | None, high: float | None, *, log: bool) -> str:
-    """Say why limits of colors that were typed cannot be used; empty when they can.
+    """Return why typed color limits cannot be used; empty if they can.
 
     >>> limits_refusal(0.0, 5.0, log=False), limits_refusal(0.0, 5.0, log=True)
     ('', 'on a log scale the lower color limit must be above 0')
@@ -177,14 +177,14 @@ def limits_refusal(low: float | None, high: float | None, *, log: bool) -> str:
 def envelope(
     x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], *, start: float, stop: float, bins: int
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """A line of many points as the screen shows it: lowest and highest value of each pixel column.
+    """Return a line reduced for the screen: minimum and maximum of each pixel column.
 
     Args:
         x: (points,), rising.
         y: (points,).
-        start: left end of what is on the screen.
-        stop: its right end.
-        bins: pixel columns; lines of fewer points stay as they are.
+        start: left end of the screen.
+        stop: right end of the screen.
+        bins: pixel columns; lines of fewer points stay unchanged.
     """
     first = max(0, int(np.searchsorted(x, start)) - 1)
     last = min(len(x), int(np.searchsorted(x, stop, side="right")) + 1)
@@ -207,7 +207,8 @@ def _filled(values: npt.NDArray[np.float64], by: float) -> npt.NDArray[np.float6
 
 
 def color_levels(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Return a color image (rows, columns, 3 or 4) with opacity; bytes as they are, others from 0 to the brightest."""
+    """Return a color image (rows, columns, 3 or 4) with opacity; bytes unchanged, others scaled from 0 to the
+    maximum."""
     opaque = np.full((*values.shape[:2], 4), 255, np.uint8)
     if values.dtype == np.uint8:
         opaque[..., : values.shape[2]] = values

@@ -1,4 +1,4 @@
-"""What is on the screen, as a file to take along."""
+"""Values of a display as a file for download."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bokeh.palettes import Cividis256
 from PIL import Image
 
-__all__ = ["FORMATS", "written"]
+__all__ = ["FORMATS", "export_values"]
 
 FORMATS: dict[str, tuple[str, ...]] = {
     "npy": ("image", "color image", "line", "table"),
@@ -20,12 +20,12 @@ FORMATS: dict[str, tuple[str, ...]] = {
     "png": ("image", "color image"),
     "tiff": ("image", "color image"),
 }
-"""The displays that each format suits."""
+"""The displays of each format."""
 
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r")
 
 
-def written(
+def export_values(
     values: Any,
     form: str,
     *,
@@ -34,14 +34,14 @@ def written(
     flipped: bool = False,
     log: bool = False,
 ) -> io.BytesIO:
-    """Values as a file.
+    """Return values as a file.
 
     Args:
-        values: an array, or nested lists of what is no number.
+        values: an array, or nested lists of other values.
         form: one of ``FORMATS``.
         heads: names of columns.
         limits: lowest and highest color of a PNG.
-        flipped: whether a PNG has its first row at the bottom.
+        flipped: whether the first row is at the bottom of a PNG.
         log: whether the colors of a PNG are logarithmic.
     """
     file = io.BytesIO()
@@ -70,7 +70,7 @@ def _rows(values: Any) -> list[list[Any]]:
 
 
 def _harmless(value: Any) -> Any:
-    """Text that no spreadsheet takes for a formula."""
+    """Return text that no spreadsheet takes for a formula."""
     if isinstance(value, str) and value.startswith(DANGEROUS):
         return f"'{value}"
     return value
@@ -84,7 +84,7 @@ def _texts(values: Any) -> Any:
 
 
 def _tiff(values: npt.NDArray[Any]) -> Image.Image:
-    """The numbers themselves, in the smallest kind of pixel that TIFF has for them."""
+    """Return the numbers in the smallest pixel type of TIFF for them."""
     if values.ndim == 3:
         return Image.fromarray(_bytes(values))
     if values.dtype in (np.uint8, np.uint16):
@@ -95,7 +95,7 @@ def _tiff(values: npt.NDArray[Any]) -> Image.Image:
 
 
 def _png(values: npt.NDArray[Any], limits: tuple[float, float], *, log: bool, flipped: bool) -> Image.Image:
-    """The picture as it is on the screen, a pixel a pixel."""
+    """Return the image as on the screen, one pixel for each value."""
     if values.ndim == 3:
         colored = _bytes(values)
     else:

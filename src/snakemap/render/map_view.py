@@ -1,4 +1,4 @@
-"""How a tab wants a run drawn: in what shape, and which axis is drawn to the right."""
+"""The view of a run in a tab: its shape, and which axis is horizontal."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from dataclasses import dataclass, replace
 from snakemap.core.raster import Raster
 from snakemap.errors import GeometryError
 
-__all__ = ["TYPED", "MapView", "laid_out"]
+__all__ = ["TYPED", "MapView", "raster_of_view"]
 
 TYPED = "the shape typed here"
-"""Source of a raster whose shape its user typed."""
+"""Source of a raster whose shape was typed."""
 
 TYPED_CELLS_MAX = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class MapView:
-    """How a tab wants a run drawn; tabs that want the same share what is made for it.
+    """The view of a run; tabs with the same view share images.
 
     Attributes:
-        shape: rows, columns and whether they are snaked, like ``(7, 9, True)``, laid over the points in the order of
-            seq_num; None for the raster of the run.
-        exchanged: whether the fast axis is drawn upwards and the slow one to the right.
+        shape: rows, columns and whether they are snaked, like ``(7, 9, True)``, for the points in the order of seq_num;
+            None for the raster of the run.
+        exchanged: whether the fast axis is vertical and the slow one horizontal.
 
     Raises:
-        GeometryError: when the shape has more cells than every anonymous tab may ask for.
+        GeometryError: the shape has more cells than allowed.
     """
 
     shape: tuple[int, int, bool] | None = None
@@ -33,19 +33,19 @@ class MapView:
 
     def __post_init__(self) -> None:
         if self.shape is not None and not 1 <= self.shape[0] * self.shape[1] <= TYPED_CELLS_MAX:
-            told = f"{self.shape[0]:,} x {self.shape[1]:,}"
-            raise GeometryError(f"a shape of {told} cannot be laid over a run; 1 to {TYPED_CELLS_MAX:,} points can")
+            shape = f"{self.shape[0]:,} x {self.shape[1]:,}"
+            raise GeometryError(f"a shape of {shape} cannot be laid over a run; 1 to {TYPED_CELLS_MAX:,} points can")
 
 
-def laid_out(raster: Raster, view: MapView) -> Raster:
-    """The raster that a view lays over the points of a run, before anything is exchanged.
+def raster_of_view(raster: Raster, view: MapView) -> Raster:
+    """Return the raster of a view for the points of a run, before axes are exchanged.
 
-    Where the shape that was typed is the one of the run's own grid, the coordinates of its axes are kept.
+    If the typed shape is the one of the run's grid, the coordinates of its axes are kept.
 
     Raises:
-        GeometryError: when the shape that was typed cannot be drawn.
+        GeometryError: the typed shape cannot be drawn.
 
-    >>> laid_out(Raster.of_shape((63,), snake=False, source="the points seen"), View((7, 9, True))).described
+    >>> raster_of_view(Raster.of_shape((63,), snake=False, source="the points seen"), MapView((7, 9, True))).described
     '7 x 9, snaked, from the shape typed here'
     """
     if view.shape is None:

@@ -1,7 +1,8 @@
-"""Pictures made coarse enough for a screen, by Datashader, once a process for all tabs that look at them.
+"""Image pyramid: images reduced for a screen by Datashader, shared by all tabs of a process.
 
-A level of step ``k`` shows blocks of k by k cells as their mean. Blocks lie on a fixed lattice, so a new point changes
-one block of each level and everybody's zoom is a window cut from one of a few levels.
+A level of step ``k`` shows the means of blocks of k by k cells. Blocks lie on a fixed lattice, so a new point changes
+one
+block of each level, and every zoom is a window of one of a few levels.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ import xarray
 
 from snakemap.core.maps import Maps
 from snakemap.render.averages import averaged
-from snakemap.render.picture import Direct, Picture
+from snakemap.render.map_image import DirectImage, MapImage
 
 __all__ = ["PyramidLevel", "block_means", "step_for", "warm_up"]
 
 LOG_LENGTH = 50
-"""Updates that a tab may skip before it is sent everything anew."""
+"""Updates that a tab may skip before everything is sent again."""
 
 BLOCKS_AT_ONCE = 4096
 
 
 def step_for(cells: float, pixels: float) -> int:
-    """The step, a power of two, at which some cells need no more than the pixels there are (a third more is let pass).
+    """Return the step, a power of two, at which cells fit into pixels (with a third more allowed).
 
     >>> [step_for(cells, 400) for cells in (100, 400, 1000, 2000)]
     [1, 1, 2, 4]
@@ -37,7 +38,7 @@ def step_for(cells: float, pixels: float) -> int:
 
 
 def block_means(grids: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.float64]:
-    """Means over blocks of cells, NaN left out; a block that is all NaN stays NaN.
+    """Return the means over blocks of cells without NaN; a block of NaN is NaN.
 
     Args:
         grids: (channels, rows, columns).
@@ -61,14 +62,14 @@ def block_means(grids: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.flo
         "y": np.arange(height * step) + 0.5,
         "x": np.arange(width * step) + 0.5,
     }
-    # strips are small: waking the other cores, and waiting for the slowest of them, costs more than the work
+    # strips are small: starting other cores costs more than the work
     numba.set_num_threads(1)
     cells = xarray.DataArray(padded, dims=("channel", "y", "x"), coords=coordinates)
     return np.asarray(averaged(canvas, cells, agg="mean", interpolate="nearest").data, dtype=np.float64)
 
 
 def warm_up() -> None:
-    """Has Datashader compile what :func:`block_means` needs, with and without NaN: seconds better spent early."""
+    """Compile Datashader's code for :func:`block_means`, with and without NaN: it takes seconds, so do it early."""
     grids = np.zeros((2, 4, 4))
     block_means(grids, 2)
     grids[0, 0, 0] = np.nan
@@ -76,23 +77,22 @@ def warm_up() -> None:
 
 
 class PyramidLevel:
-    """One level of a picture, kept up to date.
+    """One level of an image.
 
-    When the epoch of its picture rises, a level is of no use any more: whoever keeps it compares epochs and
-    makes another.
+    When the epoch of its image rises, a level is stale: its owner compares epochs and makes another.
 
     Args:
-        picture: the picture, or the maps themselves; at step 1 the level is what the picture is.
+        picture: the image, or the maps themselves; at step 1 the level is the image.
         step: cells along each side of a block.
 
     Attributes:
-        epoch: of the picture when the level was made.
+        epoch: of the image at creation.
         grids: (channels, rows, columns) of means.
-        version: of the picture that the grids show.
+        version: of the image in the grids.
     """
 
-    def __init__(self, picture: Picture | Maps, step: int) -> None:
-        self.picture: Picture = Direct(picture) if isinstance(picture, Maps) else picture
+    def __init__(self, picture: MapImage | Maps, step: int) -> None:
+        self.picture: MapImage = DirectImage(picture) if isinstance(picture, Maps) else picture
         self.step = step
         self.epoch = self.picture.epoch
         self.version = self.picture.version
@@ -102,11 +102,11 @@ class PyramidLevel:
 
     @property
     def stale(self) -> bool:
-        """Whether the picture has become another one since the level was made."""
+        """Whether the image was replaced since creation."""
         return self.epoch != self.picture.epoch
 
     def update(self) -> None:
-        """Brings the grids to the picture's version, computing only the blocks that changed; a stale level stays."""
+        """Update the grids to the image's version, computing only changed blocks; a stale level stays unchanged."""
         self.picture.update()
         if self.version == self.picture.version or self.stale:
             return
@@ -120,7 +120,7 @@ class PyramidLevel:
         self.version = self.picture.version
 
     def changed(self, since: int) -> npt.NDArray[np.int64] | None:
-        """Cells of this level changed after a version of the picture, each once; None when that is too long ago."""
+        """Return the cells of this level changed after a version of the image, each once; None if that is too old."""
         if self.step == 1:
             return self.picture.changed(since)
         if since == self.version:
@@ -131,7 +131,7 @@ class PyramidLevel:
         return steps[0] if len(steps) == 1 else np.unique(np.concatenate(steps))
 
     def _renew(self, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> None:
-        """Computes blocks (n,) again: the strip that they lie in or, where they lie far apart, each by itself."""
+        """Compute blocks (n,) again: the strip around them or, if they are far apart, each separately."""
         low, high = int(rows[0]), int(rows[-1]) + 1
         if 2 * len(rows) >= (high - low) * self.columns or high - low == 1:
             strip = self.picture.grids[:, low * self.step : high * self.step]
@@ -146,7 +146,7 @@ class PyramidLevel:
 def _blocks(
     grids: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], step: int
 ) -> npt.NDArray[np.float64]:
-    """Some blocks (n,) side by side, (channels, step, n * step); NaN beyond the edges of the grids."""
+    """Return blocks (n,) side by side, (channels, step, n * step); NaN beyond the edges of the grids."""
     within = np.arange(step)
     down, along = (at[:, None] * step + within for at in (rows, columns))
     height, width = grids.shape[1:]

@@ -1,4 +1,4 @@
-"""Cells of a picture from points that are on no grid."""
+"""Images of points that are on no grid."""
 
 from __future__ import annotations
 
@@ -14,76 +14,77 @@ from snakemap.core.raster import Axis, Raster
 from snakemap.core.scan_path import Lattice, ScanPath
 from snakemap.render.cell_layout import NOWHERE, layout_of
 
-__all__ = ["Scattered", "box_slices", "distinct_owners", "is_changed"]
+__all__ = ["ScatteredImage", "box_slices", "distinct_owners", "is_changed"]
 
 FARTHEST = 1e100
-"""Positions beyond are no positions of a stage: their squares would not be finite."""
+"""Positions beyond are invalid: their squares would not be finite."""
 
 
 CLAIMED_AT_ONCE = 1_000_000
 
 
-class Scattered:
-    """A picture of points that lie anywhere: each cell shows the nearest point, if one is within about a pitch.
+class ScatteredImage:
+    """An image of points at any positions: each cell shows the nearest point within about a pitch.
 
-    A cell that is as near to one point as to another shows the one of the higher seq_num. The picture does not depend
-    on the order in which values and positions came.
+    Of points at the same distance, a cell shows the one of the higher seq_num. The image does not depend on the order
+    in which
+    values and positions arrive.
 
     Args:
         maps: the maps.
-        path: where their points lie; it may still grow, and its points may move.
+        path: positions of their points; it may grow, and points may move.
         exchanged: whether x and y are exchanged.
 
     Attributes:
-        looked_at: cells looked at so far, a measure of the work.
+        checked_cells: cells checked so far, a measure of the work.
     """
 
     def __init__(self, maps: Maps, path: ScanPath, *, exchanged: bool = False) -> None:
         self.maps, self.drawn_of = maps, maps.raster
         self.epoch = -1
-        self.looked_at = 0
+        self.checked_cells = 0
         self._path, self._exchanged = path, exchanged
         self._values = maps.grids.reshape(len(maps.channels), -1)
         self._claimed = np.zeros(maps.raster.size, dtype=bool)
         self._changes = ChangeLog(1, version=-1)
         self._followed = (maps.version, path.version)
-        # edges that were outgrown since the pitch was estimated, and the edges that the next layout shall keep
+        # edges exceeded since the pitch was estimated, and the edges that the next layout keeps
         self._growing, self._kept, self._last = NOWHERE, None, False
-        self._lay_out()
+        self._make_layout()
 
     @property
     def version(self) -> int:
-        """How many cells have changed since it was made."""
+        """Number of cell changes since creation."""
         return self._changes.version
 
     def update(self) -> None:
-        """Brings it to what the maps and the path are now."""
-        told = self.maps.version, self._path.version
-        if told == self._followed:
+        """Update to the current maps and path."""
+        versions = self.maps.version, self._path.version
+        if versions == self._followed:
             return
         valued = self._indices(self.maps.changed(self._followed[0]))
         placed = self._path.changed(self._followed[1])
         placed = placed[placed < self.drawn_of.size]
-        self._followed = told
-        if self._outgrown(placed):
-            self._lay_out()
+        self._followed = versions
+        if self._needs_layout(placed):
+            self._make_layout()
         elif self._claimed[placed].any() or not self._has_value(valued[self._claimed[valued]]).all():
-            self._begin_anew()
+            self._reassign_owners()
         else:
             self._changes.add(self._claim(np.union1d(valued, placed)))
 
     def changed(self, since: int) -> npt.NDArray[np.int64]:
-        """Cells of the picture changed after a version of it; all of them after one of an earlier epoch."""
+        """Return the cells changed after a version; all of them after one of an earlier epoch."""
         return self._changes.since(since)
 
     def points(self, row0: int, row1: int, column0: int, column1: int) -> npt.NDArray[np.int64]:
-        """Cells of the maps shown in a box."""
+        """Return the cells of the maps shown in a box."""
         box = self._owners.reshape(self.raster.rows, self.raster.columns)[box_slices(row0, row1, column0, column1)]
         cells, _ = self.drawn_of.cells(distinct_owners(box, self.drawn_of.size) + 1)
         return np.sort(cells)
 
-    def place_of(self, cell: int) -> tuple[int, int] | None:
-        """The nearest of the cells that show it."""
+    def position_of(self, cell: int) -> tuple[int, int] | None:
+        """Return the nearest of the cells that show it."""
         if not 0 <= cell < self.drawn_of.size:
             return None
         index = int(self._indices(np.array([cell]))[0])
@@ -102,7 +103,7 @@ class Scattered:
         return int(rows[nearest]) + row0, int(columns[nearest]) + column0
 
     def _disc(self, x: float, y: float) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Rows and columns, half open, of the box around the cells that a place may own."""
+        """Return half-open rows and columns of the box around the cells within reach of a position."""
         at, (across, upwards) = self._layout.lattice, self._layout.pitch
         wide, high = (self._layout.reach * pitch + step for pitch, step in ((across, at.dx), (upwards, at.dy)))
         rows = np.clip([(y - high - at.y0) / at.dy, (y + high - at.y0) / at.dy + 1], 0, at.rows)
@@ -110,36 +111,36 @@ class Scattered:
         return (int(rows[0]), math.ceil(rows[1])), (int(columns[0]), math.ceil(columns[1]))
 
     def _positions(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Those of the path (its size,), as drawn."""
+        """Return the positions of the path (its size,), as drawn."""
         xs, ys = self._path.xs[: self._path.size], self._path.ys[: self._path.size]
         return (ys, xs) if self._exchanged else (xs, ys)
 
     def _indices(self, cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Number in the path of some cells of the maps."""
+        """Return the indices in the path of cells of the maps."""
         return cells if self.drawn_of.path is not None else self.drawn_of.seq_nums(cells) - 1
 
     def _has_value(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Whether there is a count in any channel."""
+        """Return whether there is a value in any channel."""
         return np.any(~np.isnan(self._values[:, self._cells(index)]), axis=0)
 
     def _cells(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         return index if self.drawn_of.path is not None else self.drawn_of.cells(index + 1)[0]
 
-    def _outgrown(self, placed: npt.NDArray[np.int64]) -> bool:
-        """Whether another layout is called for; notes which edges need room in it, and which it shall keep."""
+    def _needs_layout(self, placed: npt.NDArray[np.int64]) -> bool:
+        """Return whether another layout is needed; record its margins and the edges that it keeps."""
         if self._path.lattice is not self._laid_over:
             return True
         if self._path.planned or self._layout.reach == 0:
             return False
         if not self._last and self.drawn_of.certain and self.maps.visited == self.drawn_of.size:
-            # the last word: it depends on nothing but the positions
+            # the final layout depends on the positions only
             self._growing, self._kept, self._last = NOWHERE, None, True
             return True
         xs, ys = (values[placed] for values in self._positions())
         usable = _usable(xs, ys)
-        beyond = self._layout.beyond(xs[usable], ys[usable])
-        if any(beyond):
-            self._growing = tuple(one or other for one, other in zip(self._growing, beyond, strict=True))
+        exceeded = self._layout.exceeded(xs[usable], ys[usable])
+        if any(exceeded):
+            self._growing = tuple(one or other for one, other in zip(self._growing, exceeded, strict=True))
             self._kept, self._last = self._layout.edges, False
             return True
         if self._path.version - self._version_then < self._known_then:
@@ -147,13 +148,13 @@ class Scattered:
         self._kept = None
         return True
 
-    def _lay_out(self) -> None:
-        """Makes the picture anew, over all positions that are known."""
+    def _make_layout(self) -> None:
+        """Make a new image over all known positions."""
         xs, ys = self._positions()
         usable = _usable(xs, ys)
         path = self._path
         self._layout = layout_of(
-            xs[usable], ys[usable], path, exchanged=self._exchanged, room=self._growing, kept=self._kept
+            xs[usable], ys[usable], path, exchanged=self._exchanged, margins=self._growing, kept=self._kept
         )
         if self._kept is None:
             self._growing = NOWHERE
@@ -168,8 +169,8 @@ class Scattered:
         self._claim_all()
         self.epoch += 1
 
-    def _begin_anew(self) -> None:
-        """Finds every owner again, on the same lattice: a point moved, or lost its value."""
+    def _reassign_owners(self) -> None:
+        """Assign all owners again, on the same lattice: a point moved, or lost its value."""
         before = self._flat.copy()
         self._claim_all()
         self._changes.add(np.flatnonzero(is_changed(before, self._flat)))
@@ -181,7 +182,7 @@ class Scattered:
         self._claim(np.arange(min(self._path.size, self.drawn_of.size)))
 
     def _claim(self, index: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-        """Has points (n,) take the cells that are theirs; returns which cells changed, some more than once."""
+        """Assign cells to points (n,); return the changed cells, some more than once."""
         xs, ys = self._positions()
         index = index[index < len(xs)]
         index = index[_usable(xs[index], ys[index])]
@@ -194,12 +195,12 @@ class Scattered:
         for begin in range(0, len(index), at_once):
             part = index[begin : begin + at_once]
             touched = np.empty(len(part) * each, dtype=np.int32)
-            number, looked_at = _take(
+            number, checked_cells = _take(
                 *(part, self._cells(part), xs, ys, self._values),
                 *(at.x0, at.dx, at.columns, at.y0, at.dy, at.rows, across, upwards, reach),
                 *(self._owners, self._nearest, self._flat, touched),
             )
-            self.looked_at += looked_at
+            self.checked_cells += checked_cells
             parts.append(touched[:number])
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int32)
 
@@ -225,7 +226,7 @@ def _take(  # pragma: no cover - compiled
     grids,
     touched,
 ):
-    number = looked_at = 0
+    number = checked_cells = 0
     for n in range(len(index)):
         point, source = index[n], sources[n]
         x, y = (xs[point] - x0) / dx, (ys[point] - y0) / dy
@@ -241,7 +242,7 @@ def _take(  # pragma: no cover - compiled
         for row in range(bottom, top + 1):
             off_y = (y0 + row * dy - ys[point]) / upwards
             for column in range(left, right + 1):
-                looked_at += 1
+                checked_cells += 1
                 off_x = (x0 + column * dx - xs[point]) / across
                 distance = off_x * off_x + off_y * off_y if reach > 0 else 0.0
                 if distance > reach * reach:
@@ -262,11 +263,11 @@ def _take(  # pragma: no cover - compiled
                 if differs:
                     touched[number] = cell
                     number += 1
-    return number, looked_at
+    return number, checked_cells
 
 
 def _usable(xs: npt.NDArray[np.float64], ys: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Where a position is known, and is one that a stage can have."""
+    """Return which positions are known and valid."""
     return np.asarray((np.abs(xs) <= FARTHEST) & (np.abs(ys) <= FARTHEST))
 
 

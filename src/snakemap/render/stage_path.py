@@ -1,6 +1,6 @@
-"""The path of the stage, to be drawn over the maps: as few corners as draw it, each with its seq_num.
+"""The path of the stage over the maps: the fewest corners, each with its seq_num.
 
-Between two corners the stage moves evenly from point to point, so where it is at a seq_num follows from the two.
+Between two corners the stage moves evenly from point to point, so its position at a seq_num follows from the two.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ import numpy.typing as npt
 
 from snakemap.core.raster import Raster
 from snakemap.core.scan_path import ScanPath
-from snakemap.render.map_view import MapView, laid_out
+from snakemap.render.map_view import MapView, raster_of_view
 
-__all__ = ["ARROWS", "VERTICES_MAX", "StagePath", "trail_of"]
+__all__ = ["ARROWS", "VERTICES_MAX", "StagePath", "stage_path_of"]
 
 VERTICES_MAX = 5_000
-"""More than a screen can show apart; a way that grows is told again and again."""
+"""Maximum corners: more than a screen can resolve; a growing path is sent repeatedly."""
 ARROWS = 16
 GOLDEN = (np.sqrt(5) - 1) / 2
 FARTHEST = 1e100
-"""Positions beyond are no positions of a stage."""
+"""Positions beyond are invalid."""
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StagePath:
-    """The path of the stage, in the order in which it goes.
+    """The path of the stage, in order.
 
     Attributes:
-        xs: (n,) horizontal position of each corner, as the picture has it.
+        xs: (n,) horizontal position of each corner in the image.
         ys: (n,) the vertical one.
-        seq_nums: (n,) the point at which the stage is there, rising.
-        arrows: up to 16 places spread evenly along the path, each ``[x, y, dx, dy]`` with the direction there.
+        seq_nums: (n,) the point at each corner, rising.
+        arrows: up to 16 positions spread along the path, each ``[x, y, dx, dy]`` with the direction.
     """
 
     xs: Floats
@@ -43,24 +43,24 @@ class StagePath:
     arrows: list[list[float]]
 
 
-def trail_of(raster: Raster, view: MapView) -> StagePath | None:
-    """The path of the stage as a view draws it; of positions that arrive, the part that is known.
+def stage_path_of(raster: Raster, view: MapView) -> StagePath | None:
+    """Return the path of the stage in a view; of arriving positions the known part.
 
     Args:
         raster: of the maps.
-        view: how they are drawn.
+        view: of the run.
 
-    Returns:
-        None when nothing is known of the path.
+        Returns:
+            None if nothing is known of the path.
 
-    Raises:
-        GeometryError: when the shape that was typed cannot be drawn.
+        Raises:
+            GeometryError: the typed shape cannot be drawn.
 
-    >>> trail = trail_of(Raster.of_shape((2, 5), snake=True, source="shape"), View())
-    >>> trail.xs.tolist(), trail.ys.tolist(), trail.seq_nums.tolist()
+        >>> path = stage_path_of(Raster.of_shape((2, 5), snake=True, source="shape"), MapView())
+        >>> path.xs.tolist(), path.ys.tolist(), path.seq_nums.tolist()
     ([0.0, 4.0, 4.0, 0.0], [0.0, 0.0, 1.0, 1.0], [1, 5, 6, 10])
     """
-    laid = laid_out(raster, view)
+    laid = raster_of_view(raster, view)
     if laid.path is None and not laid.certain:
         return None
     points = raster.size if raster.certain else laid.size
@@ -81,7 +81,7 @@ def _of_path(path: ScanPath) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
 
 
 def _of_grid(raster: Raster, points: int) -> tuple[npt.NDArray[np.int64], Floats, Floats]:
-    """Every point of a grid or, where its rows are even, the two ends of each."""
+    """Return every point of a grid or, if its rows are even, the two ends of each."""
     size = min(points, raster.size)
     seq_nums = np.arange(1, size + 1)
     if len(_corners(np.arange(raster.columns), raster.fast.coordinates, np.zeros(raster.columns))) <= 2:
@@ -92,7 +92,7 @@ def _of_grid(raster: Raster, points: int) -> tuple[npt.NDArray[np.int64], Floats
 
 
 def _corners(seq_nums: npt.NDArray[np.int64], xs: Floats, ys: Floats) -> npt.NDArray[np.int64]:
-    """The points (n,) without which the path would be another: those where its step from point to point changes."""
+    """Return the points (n,) where the step from point to point changes."""
     if len(seq_nums) < 3:
         return np.arange(len(seq_nums))
     turns = np.zeros(len(seq_nums), dtype=bool)
@@ -108,9 +108,10 @@ def _corners(seq_nums: npt.NDArray[np.int64], xs: Floats, ys: Floats) -> npt.NDA
 
 
 def _arrows(xs: Floats, ys: Floats) -> list[list[float]]:
-    """Places and directions, spread along the path as it looks when both axes are drawn equally long.
+    """Return positions and directions, spread along the path as drawn with axes of equal length.
 
-    They follow the golden section: even distances would meet every other row of a snake, and show one direction only.
+    Their distances follow the golden section: even distances would hit every other row of a snake, in one direction
+        only.
     """
     dx, dy = np.diff(xs), np.diff(ys)
     lengths = np.hypot(dx / (np.ptp(xs) or 1.0), dy / (np.ptp(ys) or 1.0))

@@ -1,4 +1,4 @@
-"""A small picture of a run's maps, side by side, for lists of runs; made once by the worker, for all who look."""
+"""Thumbnail of a run: its maps side by side, for lists of runs, made by the worker."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from snakemap.core.maps import Maps, span_of
+from snakemap.render.map_image import map_image
 from snakemap.render.palettes import palette
-from snakemap.render.picture import picture_of
 
 __all__ = ["thumbnail"]
 
@@ -24,14 +24,14 @@ CELLS_MAX = 4_000_000
 def thumbnail(maps: Maps) -> bytes:
     """Return the maps as PNG, of more than four the first three and the last one; empty for too large ones.
 
-    What was not visited is clear.
+    Cells not visited are transparent.
 
     Args:
         maps: of a run.
     """
     if maps.raster.rows * maps.raster.columns > CELLS_MAX:
         return b""
-    picture = picture_of(maps)
+    picture = map_image(maps)
     picture.update()
     shown = list(enumerate(zip(picture.grids, maps.channels, strict=True)))
     if len(shown) > CHANNELS_MAX:
@@ -45,7 +45,7 @@ def thumbnail(maps: Maps) -> bytes:
 
 
 def _small(grid: npt.NDArray[np.float64], name: str, number: int) -> npt.NDArray[np.uint8]:
-    """One map as RGBA (rows, columns, 4), row 0 at the bottom as on the page."""
+    """Return one map as RGBA (rows, columns, 4), row 0 at the bottom as on the page."""
     rows, columns = grid.shape
     step = max(1, -(-max(rows, columns) // SIDE))
     small = grid[::-1][::step, ::step]

@@ -23,8 +23,8 @@ from snakemap.core.raster import Axis
 from snakemap.core.run import Run, axes_summary
 from snakemap.core.streams import SCALARS, MapSource
 from snakemap.errors import DocumentError, GeometryError
+from snakemap.render.map_image import map_image
 from snakemap.render.map_view import MapView
-from snakemap.render.picture import picture_of
 
 
 @pytest.fixture(params=names())
@@ -166,13 +166,13 @@ def test_so_does_the_picture_whose_axes_are_exchanged(name: str) -> None:
 def check_picture(form: Form, view: MapView) -> None:
     """Asserts that the cell of a picture that is nearest to a place has the brightness of that place."""
     for run, expected in each(form):
-        picture = picture_of(run.maps, view)
+        picture = map_image(run.maps, view)
         axes = picture.raster.slow, picture.raster.fast
         assert set(expected.places if expected.needed is None else expected.needed) <= {axis.name for axis in axes}
         channel = run.maps.channels.index(channel_of(run))
         for cell in np.flatnonzero(~np.isnan(run.maps.grids[channel].ravel())).tolist():
             index = int(run.raster.seq_nums([cell])[0]) - 1
-            shown = picture.place_of(cell)
+            shown = picture.position_of(cell)
             if shown is None:  # hidden by another one at the same place
                 assert all(axis.known for axis in axes)
                 shown = -1, -1

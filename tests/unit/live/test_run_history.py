@@ -22,8 +22,8 @@ from snakemap.core.run import Run, axes_summary
 from snakemap.errors import RunNotFound, StoreUnavailable
 from snakemap.live import run_history as past_module
 from snakemap.live.run_history import CHAPTERS_MAX, RunHistory, moment_of
+from snakemap.render.map_image import map_image
 from snakemap.render.map_view import MapView
-from snakemap.render.picture import picture_of
 
 POINTS = 60
 SECOND_MS = 1000
@@ -212,7 +212,7 @@ def test_a_run_that_was_kept_goes_on_as_if_it_had_never_been_away(case: str) -> 
         assert axes_summary(run.raster) == axes_summary(whole.raster)
         assert run.summary() == whole.summary()
         view = MapView(exchanged=True)
-        picture, other = picture_of(run.maps, view), picture_of(whole.maps, view)
+        picture, other = map_image(run.maps, view), map_image(whole.maps, view)
         np.testing.assert_array_equal(picture.maps.grids, other.maps.grids)
 
 

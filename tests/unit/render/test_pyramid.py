@@ -13,7 +13,7 @@ from tests.support.properties import examples
 from snakemap.core.maps import Maps
 from snakemap.core.raster import Axis, Raster
 from snakemap.core.scan_path import ScanPath
-from snakemap.render.picture import picture_of
+from snakemap.render.map_image import map_image
 from snakemap.render.pyramid import LOG_LENGTH, PyramidLevel, block_means, step_for, warm_up
 
 CHANNELS = ("red", "total")
@@ -205,7 +205,7 @@ def test_a_level_of_a_picture_follows_it_until_the_picture_is_another_one() -> N
     raster = Raster(shape=(9,), snaking=(False,), slow=axes[0], fast=axes[1], source="test", path=path)
     of = Maps(raster, CHANNELS)
     path.put([1, 2, 3], [0, 1, 2], [0, 2, 1])
-    picture = picture_of(of)
+    picture = map_image(of)
     level = PyramidLevel(picture, 2)
     assign(of, [(1, 5, 6), (3, 7, 8)])
     level.update()

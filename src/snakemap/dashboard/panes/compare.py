@@ -37,7 +37,7 @@ from snakemap.dashboard.session import Session
 from snakemap.dashboard.theme import THEMES, Theme
 from snakemap.dashboard.widgets import stylesheet
 from snakemap.errors import SnakemapError
-from snakemap.render.comparison import Comparison, compared
+from snakemap.render.comparison import Comparison, compare_maps
 from snakemap.render.palettes import palette
 
 __all__ = ["CompareView"]
@@ -191,7 +191,7 @@ class CompareView(pn.viewable.Viewer):
         for part, plot in zip(PARTS, self.figures.values(), strict=True):
             plot.title.text = names[part]
         try:
-            told = compared(first.maps, second.maps, self.channel.value)
+            told = compare_maps(first.maps, second.maps, self.channel.value)
         except SnakemapError as error:
             self.note.object = f"⚠ {html.escape(str(error))}"
             for source in self.sources.values():

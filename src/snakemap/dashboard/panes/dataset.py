@@ -35,7 +35,7 @@ from snakemap.render.dataset_display import (
     part_of,
     table_window,
 )
-from snakemap.render.dataset_export import FORMATS, written
+from snakemap.render.dataset_export import FORMATS, export_values
 
 __all__ = ["DatasetView", "complain"]
 
@@ -625,7 +625,7 @@ class DatasetView(pn.viewable.Viewer):
         if self.form.value in ("png", "tiff") and shown.display == "image":
             values = part_of(values, self.part.value)
         mapper = self.image.mappers[self.log.value]
-        return written(
+        return export_values(
             values, self.form.value, heads=heads, limits=(float(mapper.low), float(mapper.high)),
             flipped=self.flip.value, log=self.log.value,
         )  # fmt: skip

@@ -249,7 +249,7 @@ def _peak(pipeline: Pipeline, summary: ChannelSummary) -> dict[str, str | None]:
     if not pipeline.indexed:
         at = f"point {summary.column + 1:,}"
     elif pipeline.choices.shape is not None:
-        place = pipeline.picture.place_of(cell)
+        place = pipeline.picture.position_of(cell)
         at = f"{place[0]}, {place[1]}" if place else None
     if raster.path is not None:
         (x,), (y,) = raster.path.at([summary.column + 1])

@@ -15,9 +15,9 @@ from snakemap.core.raster import Axis, Raster
 from snakemap.core.scan_path import Lattice, ScanPath
 from snakemap.errors import GeometryError
 from snakemap.render.cell_layout import CELLS_MAX
+from snakemap.render.map_image import DirectImage, MapImage, RearrangedImage, map_image
 from snakemap.render.map_view import MapView
-from snakemap.render.picture import Direct, Picture, Rearranged, picture_of
-from snakemap.render.scattered import Scattered
+from snakemap.render.scattered import ScatteredImage
 
 CHANNELS = ("red", "total")
 MM = ("x", "mm"), ("y", "mm")
@@ -58,9 +58,9 @@ def assign(maps: Maps, seq_nums: npt.ArrayLike, values: npt.ArrayLike) -> None:
     maps.assign(seq_nums, {"red": -values, "total": values})
 
 
-def nearest_points(picture: Picture, xs: Floats, ys: Floats, *, exchanged: bool = False) -> Floats:
+def nearest_points(picture: MapImage, xs: Floats, ys: Floats, *, exchanged: bool = False) -> Floats:
     """The grids of a scattered picture, cell by cell: the nearest point within reach, of equals the last."""
-    assert isinstance(picture, Scattered)
+    assert isinstance(picture, ScatteredImage)
     layout, maps = picture._layout, picture.maps
     if exchanged:
         xs, ys = ys, xs
@@ -84,7 +84,7 @@ def nearest_points(picture: Picture, xs: Floats, ys: Floats, *, exchanged: bool 
 class Mirror:
     """Follows a picture as a tab does: everything when its epoch rises, else only the cells that changed."""
 
-    def __init__(self, picture: Picture) -> None:
+    def __init__(self, picture: MapImage) -> None:
         self.picture = picture
         self.epoch, self.version, self.grids = picture.epoch, picture.version, picture.grids.copy()
 
@@ -101,18 +101,18 @@ class Mirror:
         np.testing.assert_array_equal(self.grids, self.picture.grids)
 
 
-def check_places(picture: Picture) -> None:
+def check_places(picture: MapImage) -> None:
     """Every cell of the maps is where the picture says, and nowhere when it says so."""
     rows, columns = picture.raster.rows, picture.raster.columns
     shown = set(picture.points(0, rows, 0, columns).tolist())
     for cell in range(picture.maps.raster.size):
-        place = picture.place_of(cell)
+        place = picture.position_of(cell)
         assert (place is not None) == (cell in shown)
         if place is not None:
             row, column = place
             assert picture.points(row, row + 1, column, column + 1).tolist() == [cell]
-    assert picture.place_of(-1) is None
-    assert picture.place_of(picture.maps.raster.size) is None
+    assert picture.position_of(-1) is None
+    assert picture.position_of(picture.maps.raster.size) is None
 
 
 coordinates = st.integers(-3, 3).map(float) | st.floats(-10, 10)
@@ -123,8 +123,8 @@ batches = st.lists(st.lists(st.tuples(st.integers(1, 14), counts), min_size=1, m
 
 def test_a_grid_row_by_row_is_drawn_as_the_maps_themselves() -> None:
     maps = Maps(grid(3, 4, slow=[1.0, 2.0, 3.0], fast=[4.0, 3.0, 2.0, 1.0]), CHANNELS)
-    picture = picture_of(maps)
-    assert isinstance(picture, Direct)
+    picture = map_image(maps)
+    assert isinstance(picture, DirectImage)
     assert picture.grids is maps.grids
     assert picture.raster is picture.drawn_of is maps.raster
     assign(maps, [5, 6], [1, 2])
@@ -146,7 +146,7 @@ def test_a_typed_shape_is_laid_over_the_points_in_the_order_of_the_scan(
     told: tuple[int, int, bool], typed: tuple[int, int, bool], exchanged: bool, parts: list[list[tuple[int, float]]]
 ) -> None:
     maps = Maps(grid(told[0], told[1], snake=told[2]), CHANNELS)
-    picture = picture_of(maps, MapView(typed, exchanged))
+    picture = map_image(maps, MapView(typed, exchanged))
     mirror = Mirror(picture)
     meant = Maps(Raster.of_shape(typed[:2], snake=typed[2], source="test"), CHANNELS)
     for part in parts:
@@ -163,22 +163,22 @@ def test_a_typed_shape_is_laid_over_the_points_in_the_order_of_the_scan(
 def test_a_typed_shape_applies_to_the_points_of_a_path_too() -> None:
     maps = planned([0, 5, 1, 7], [1, 2, 0, 3])
     assign(maps, [1, 2, 3, 4], [1, 2, 3, 4])
-    picture = picture_of(maps, MapView((2, 2, True)))
+    picture = map_image(maps, MapView((2, 2, True)))
     assert picture.grids[1].tolist() == [[1, 2], [4, 3]]
     assert picture.raster.described == "2 x 2, snaked, from the shape typed here"
 
 
 def test_the_coordinates_of_a_grid_are_kept_when_its_own_shape_is_typed() -> None:
     maps = Maps(grid(2, 3, slow=[5.0, 6.0], fast=[3.0, 2.0, 1.0]), CHANNELS)
-    picture = picture_of(maps, MapView((2, 3, False)))
+    picture = map_image(maps, MapView((2, 3, False)))
     assert picture.raster.extents == ((4.5, 6.5), (0.5, 3.5))
-    assert picture_of(maps, MapView((3, 2, False))).raster.fast.known is False
+    assert map_image(maps, MapView((3, 2, False))).raster.fast.known is False
 
 
 def test_exchanged_axes_take_their_names_and_extents_along() -> None:
     maps = Maps(grid(2, 3, slow=[5.0, 6.0], fast=[3.0, 2.0, 1.0]), CHANNELS)
     assign(maps, range(1, 7), range(1, 7))
-    picture = picture_of(maps, MapView(exchanged=True))
+    picture = map_image(maps, MapView(exchanged=True))
     assert picture.grids[1].tolist() == [[1, 6], [2, 5], [3, 4]]
     assert (picture.raster.slow.name, picture.raster.fast.name) == ("x", "y")
     assert picture.raster.extents == ((0.5, 3.5), (4.5, 6.5))
@@ -186,7 +186,7 @@ def test_exchanged_axes_take_their_names_and_extents_along() -> None:
 
 def test_a_shape_that_cannot_be_drawn_is_refused() -> None:
     with pytest.raises(GeometryError):
-        picture_of(Maps(grid(2, 2), CHANNELS), MapView((100_000, 100_000, False)))
+        map_image(Maps(grid(2, 2), CHANNELS), MapView((100_000, 100_000, False)))
 
 
 @examples(40)
@@ -200,10 +200,10 @@ def test_coordinates_that_are_not_evenly_spaced_are_drawn_where_they_lie(
 ) -> None:
     maps = Maps(grid(rows, len(fast), fast=fast), CHANNELS)
     assign(maps, range(1, maps.raster.size + 1), range(1, maps.raster.size + 1))
-    picture = picture_of(maps, MapView(exchanged=exchanged))
+    picture = map_image(maps, MapView(exchanged=exchanged))
     drawn = picture.grids.swapaxes(1, 2) if exchanged else picture.grids
     axis = picture.raster.slow if exchanged else picture.raster.fast
-    if isinstance(picture, Rearranged) and not np.array_equal(axis.coordinates, fast):
+    if isinstance(picture, RearrangedImage) and not np.array_equal(axis.coordinates, fast):
         nearest = np.abs(axis.coordinates[:, None] - np.array(fast)).argmin(axis=1)
         np.testing.assert_array_equal(drawn, maps.grids[:, :, nearest])
         assert np.unique(nearest).tolist() == list(range(len(fast)))
@@ -214,8 +214,8 @@ def test_a_picture_of_uneven_coordinates_has_no_more_cells_than_it_may() -> None
     random = np.random.default_rng(3)
     for shape in ((1500, 1500), (3, 100_000), (2000, 3)):
         slow, fast = (np.cumsum(random.random(size) + 0.01) for size in shape)
-        picture = picture_of(Maps(grid(*shape, slow=slow.tolist(), fast=fast.tolist()), ("total",)))
-        assert isinstance(picture, Rearranged)
+        picture = map_image(Maps(grid(*shape, slow=slow.tolist(), fast=fast.tolist()), ("total",)))
+        assert isinstance(picture, RearrangedImage)
         assert picture.raster.size <= 1_000_000
         low, high = picture.raster.extents[1]
         assert low == pytest.approx(fast[0] - (fast[1] - fast[0]) / 2)
@@ -224,15 +224,15 @@ def test_a_picture_of_uneven_coordinates_has_no_more_cells_than_it_may() -> None
 
 def test_a_stage_that_comes_to_a_coordinate_twice_shows_what_came_last() -> None:
     maps = Maps(grid(1, 6, fast=[0.0, 1.0, 2.0, 0.0, 1.0, 2.0]), CHANNELS)
-    picture = picture_of(maps)
+    picture = map_image(maps)
     for seq_nums, values in (([1, 2, 3], [1, 2, 3]), ([5], [50])):
         assign(maps, seq_nums, values)
         picture.update()
-    place = picture.place_of(4)
+    place = picture.position_of(4)
     assert place is not None
     assert picture.grids[1][place] == 50
-    assert picture.place_of(1) is None
-    assert picture.place_of(0) is not None
+    assert picture.position_of(1) is None
+    assert picture.position_of(0) is not None
 
 
 @examples(80)
@@ -245,7 +245,7 @@ def test_each_cell_shows_the_nearest_point_after_every_step(
     if on_lattice:
         xs, ys = np.clip(np.round(xs), -3, 3), np.clip(np.round(ys), -3, 3)
     maps = planned(xs, ys, lattice=lattice)
-    picture = picture_of(maps, MapView(exchanged=exchanged))
+    picture = map_image(maps, MapView(exchanged=exchanged))
     mirror = Mirror(picture)
     for part in parts:
         assign(maps, *zip(*part, strict=True))
@@ -270,7 +270,7 @@ def test_positions_and_values_may_come_in_any_order_and_points_may_move(
 ) -> None:
     path = ScanPath(*MM)
     maps = Maps(row_of(path, 9, certain=certain), CHANNELS)
-    picture = picture_of(maps, MapView(exchanged=exchanged))
+    picture = map_image(maps, MapView(exchanged=exchanged))
     mirror = Mirror(picture)
     for placed, seq_num, x, y, value in news:
         if placed:
@@ -294,7 +294,7 @@ def test_the_last_picture_of_positions_that_arrive_does_not_depend_on_their_orde
     for order in (seq_nums, np.random.default_rng(len(at)).permutation(seq_nums)):
         path = ScanPath(*MM)
         maps = Maps(row_of(path, len(at)), CHANNELS)
-        picture = picture_of(maps)
+        picture = map_image(maps)
         for seq_num in order:
             path.put([seq_num], [xs[seq_num - 1]], [ys[seq_num - 1]])
             assign(maps, [seq_num], [seq_num])
@@ -302,7 +302,7 @@ def test_the_last_picture_of_positions_that_arrive_does_not_depend_on_their_orde
         pictures.append(picture)
     np.testing.assert_array_equal(pictures[0].grids, pictures[1].grids)
     assert pictures[0].raster.extents == pictures[1].raster.extents
-    np.testing.assert_array_equal(pictures[0].grids, picture_of(pictures[0].maps).grids)
+    np.testing.assert_array_equal(pictures[0].grids, map_image(pictures[0].maps).grids)
 
 
 LINE = np.linspace(0, 1, 50)
@@ -328,7 +328,7 @@ def test_odd_positions_still_make_a_picture(odd: str, arriving: bool) -> None:
     xs, ys = ODD[odd]
     path = ScanPath(*MM, positions=None if arriving else (xs, ys))
     maps = Maps(row_of(path, len(xs)), CHANNELS)
-    picture = picture_of(maps)
+    picture = map_image(maps)
     mirror = Mirror(picture)
     for seq_num in range(1, len(xs) + 1):
         if arriving:
@@ -343,21 +343,21 @@ def test_odd_positions_still_make_a_picture(odd: str, arriving: bool) -> None:
 
 
 def test_a_line_of_very_many_points_makes_a_picture() -> None:
-    raster = picture_of(planned(np.arange(3e6), np.zeros(3_000_000))).raster
+    raster = map_image(planned(np.arange(3e6), np.zeros(3_000_000))).raster
     assert raster.size <= 1.1 * CELLS_MAX
 
 
 def test_a_line_and_scales_far_apart_are_no_slivers() -> None:
     for xs, ys in ((LINE, LINE**2 * 1e-6), (LINE * 1e-6, LINE**2)):
-        raster = picture_of(planned(xs, ys)).raster
+        raster = map_image(planned(xs, ys)).raster
         assert 0.5 < raster.rows / raster.columns < 2
 
 
 def test_points_of_a_square_grid_are_squares_half_a_step_beyond() -> None:
     xs, ys = (at.ravel() for at in np.meshgrid(np.arange(5.0), np.arange(4.0)))
-    raster = picture_of(planned(xs, ys)).raster
+    raster = map_image(planned(xs, ys)).raster
     np.testing.assert_allclose(raster.extents, [(-0.5, 3.5), (-0.5, 4.5)])
-    again = picture_of(planned(np.tile(xs, 3), np.tile(ys, 3))).raster
+    again = map_image(planned(np.tile(xs, 3), np.tile(ys, 3))).raster
     np.testing.assert_allclose(again.extents, raster.extents)
 
 
@@ -366,7 +366,7 @@ def test_every_point_of_a_spiral_can_be_seen_and_none_leaves_a_hole() -> None:
     xs, ys = turn * np.cos(turn), turn * np.sin(turn)
     maps = planned(xs, ys)
     assign(maps, range(1, 2001), range(2000))
-    picture = picture_of(maps)
+    picture = map_image(maps)
     assert len(picture.points(0, picture.raster.rows, 0, picture.raster.columns)) == 2000
     across = picture.raster.fast.coordinates
     upwards = picture.raster.slow.coordinates
@@ -377,7 +377,7 @@ def test_every_point_of_a_spiral_can_be_seen_and_none_leaves_a_hole() -> None:
 def test_two_points_on_one_node_show_the_later_one_once_it_has_a_value() -> None:
     lattice = Lattice(x0=0, dx=1, columns=2, y0=0, dy=1, rows=2)
     maps = planned([0, 1, 0], [0, 0, 0], lattice=lattice)
-    picture = picture_of(maps)
+    picture = map_image(maps)
     for seq_num, value, shown in ((1, 10, 10), (3, np.nan, 10), (3, 30, 30), (1, 11, 30), (3, np.nan, 11)):
         assign(maps, [seq_num], [value])
         picture.update()
@@ -395,15 +395,15 @@ def test_a_point_of_a_million_costs_the_same_first_and_last() -> None:
     random = np.random.default_rng(5)
     path = ScanPath(*MM, positions=(random.random(size), random.random(size)))
     maps = Maps(row_of(path, size), ("total",))
-    picture = picture_of(maps)
-    assert isinstance(picture, Scattered)
+    picture = map_image(maps)
+    assert isinstance(picture, ScatteredImage)
     assert picture.raster.size <= CELLS_MAX
     work = []
     for seq_nums in batches_of(random.permutation(size) + 1, 20_000):
-        before = picture.looked_at
+        before = picture.checked_cells
         maps.assign(seq_nums, {"total": seq_nums})
         picture.update()
-        work.append(picture.looked_at - before)
+        work.append(picture.checked_cells - before)
     assert max(work) <= 1.05 * min(work)
     assert sum(work) <= 10 * size
     assert len(picture._changes._log) <= 8 * CELLS_MAX
@@ -415,8 +415,8 @@ def test_positions_that_arrive_are_laid_out_anew_only_now_and_then(outward: bool
     turn = np.sqrt(np.arange(float(size))) * 3.5449
     path = ScanPath(*MM)
     maps = Maps(row_of(path, size), ("total",))
-    picture = picture_of(maps)
-    assert isinstance(picture, Scattered)
+    picture = map_image(maps)
+    assert isinstance(picture, ScatteredImage)
     order = np.arange(1, size + 1)
     for seq_nums in batches_of(order if outward else np.random.default_rng(1).permutation(order), 250):
         at = turn[seq_nums - 1]
@@ -424,7 +424,7 @@ def test_positions_that_arrive_are_laid_out_anew_only_now_and_then(outward: bool
         maps.assign(seq_nums, {"total": seq_nums})
         picture.update()
     assert picture.epoch <= 40
-    assert picture.looked_at <= 4 * CELLS_MAX * (picture.epoch + 1)
+    assert picture.checked_cells <= 4 * CELLS_MAX * (picture.epoch + 1)
 
 
 def test_what_changed_too_long_ago_is_everything() -> None:
@@ -440,9 +440,9 @@ def test_what_changed_too_long_ago_is_everything() -> None:
 
 def test_pictures_can_be_kept_by_whoever_does_not_want_to_keep_them() -> None:
     for view in (MapView(), MapView(exchanged=True)):
-        picture = picture_of(Maps(grid(2, 2), CHANNELS), view)
+        picture = map_image(Maps(grid(2, 2), CHANNELS), view)
         assert weakref.ref(picture)() is picture
-        assert len({picture, picture_of(picture.maps, view)}) == 2
+        assert len({picture, map_image(picture.maps, view)}) == 2
 
 
 @pytest.mark.parametrize("shape", [(1_001, 1_000, True), (0, 5, True), (10**9, 10**9, False)])

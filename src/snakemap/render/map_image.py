@@ -1,15 +1,17 @@
-"""What is drawn of a run: every cell of a picture shows one cell of the maps, whatever way its points were visited.
+"""The image of maps: every cell of the image shows one cell of the maps, for any order of points.
 
-Maps hold one value a point. A grid that is visited row by row is drawn as the maps themselves; anything else is a
-picture of its own, each of whose cells has an owner among the points:
+Maps hold one value for each point. The image of a grid visited row by row is the maps themselves; any other image has
+an
+owner among the points for each cell:
 
-    points of a path          owners of the picture's cells
+    points of a path          owners of the image's cells
         3                     .  3  3  .
       1     2                 1  1  2  2
                               1  1  2  2
 
-Like maps, a picture is changed in place by one writer; whoever follows it keeps a version, asks which cells changed
-since, and reads those. When the picture itself becomes another one (positions outgrew it), its epoch rises.
+Like maps, an image is changed in place by one writer; readers keep a version, ask which cells changed since, and read
+those.
+When its raster is replaced (positions outgrew it), its epoch rises.
 """
 
 from __future__ import annotations
@@ -24,10 +26,10 @@ from snakemap.core.change_log import ChangeLog
 from snakemap.core.maps import Maps
 from snakemap.core.raster import Axis, Raster
 from snakemap.core.scan_path import ScanPath
-from snakemap.render.map_view import MapView, laid_out
-from snakemap.render.scattered import Scattered, box_slices, distinct_owners, is_changed
+from snakemap.render.map_view import MapView, raster_of_view
+from snakemap.render.scattered import ScatteredImage, box_slices, distinct_owners, is_changed
 
-__all__ = ["Direct", "Picture", "Rearranged", "picture_of"]
+__all__ = ["DirectImage", "MapImage", "RearrangedImage", "map_image"]
 
 FINE_MAX = 1_000_000
 
@@ -36,23 +38,23 @@ SIDE_MAX = 2_000
 
 
 FINE_STEPS = 4
-"""Cells for the smallest step of an axis that is not evenly spaced."""
+"""Cells for the smallest step of an uneven axis."""
 
 
 UNEVEN = 0.02
-"""Share of a step by which coordinates may miss even spacing."""
+"""Maximum deviation of even coordinates, as a share of a step."""
 
 
-class Picture(Protocol):
-    """What is drawn of a run's maps.
+class MapImage(Protocol):
+    """The image of maps.
 
     Attributes:
-        maps: the truth it is drawn from.
-        drawn_of: the raster of the maps when it was made; for another one another picture must be made.
-        raster: rows, columns, axes and extents of the picture itself; without a path.
-        grids: float64 (channels, rows, columns) in counts; NaN where nothing is. Changed in place.
-        version: rises with every change; the handle for :meth:`changed`.
-        epoch: rises when raster and grids were replaced.
+        maps: the maps it shows.
+        drawn_of: the raster of the maps at creation; another raster needs another image.
+        raster: rows, columns, axes and extents of the image itself; without a path.
+        grids: float64 (channels, rows, columns) in counts; NaN where blank. Changed in place.
+        version: rises with every change; the argument of :meth:`changed`.
+        epoch: rises when raster and grids are replaced.
     """
 
     @property
@@ -69,41 +71,41 @@ class Picture(Protocol):
     def epoch(self) -> int: ...  # noqa: D102
 
     def update(self) -> None:
-        """Brings it to what the maps, and the path, are now; costs what is new."""
+        """Update to the current maps and path; costs O(changes)."""
         ...
 
     def changed(self, since: int) -> npt.NDArray[np.int64]:
-        """Cells (``row * columns + column``) changed after a version, each once, in rising order."""
+        """Return the cells (``row * columns + column``) changed after a version, each once, in rising order."""
         ...
 
     def points(self, row0: int, row1: int, column0: int, column1: int) -> npt.NDArray[np.int64]:
-        """Cells of the maps shown in a box of the picture, each once, in rising order; the box is half open."""
+        """Return the cells of the maps shown in a half-open box of the image, each once, in rising order."""
         ...
 
-    def place_of(self, cell: int) -> tuple[int, int] | None:
-        """Row and column in the picture of a cell of the maps; None when it is not shown."""
+    def position_of(self, cell: int) -> tuple[int, int] | None:
+        """Return row and column in the image of a cell of the maps; None if it is not shown."""
         ...
 
 
-def picture_of(maps: Maps, view: MapView = MapView()) -> Picture:  # noqa: B008 - frozen
-    """The picture of some maps as a view wants it, up to date.
+def map_image(maps: Maps, view: MapView = MapView()) -> MapImage:  # noqa: B008 - frozen
+    """Return the current image of maps in a view.
 
     Raises:
-        GeometryError: when the shape that was typed cannot be drawn.
+        GeometryError: the typed shape cannot be drawn.
     """
-    raster = laid_out(maps.raster, view)
+    raster = raster_of_view(maps.raster, view)
     if raster.path is not None:
-        return Scattered(maps, raster.path, exchanged=view.exchanged)
+        return ScatteredImage(maps, raster.path, exchanged=view.exchanged)
     if _repeats(raster.slow) or _repeats(raster.fast):
-        return Scattered(maps, _path_over(raster), exchanged=view.exchanged)
+        return ScatteredImage(maps, _path_over(raster), exchanged=view.exchanged)
     even = _even(raster.slow) and _even(raster.fast)
     if view.shape is None and not view.exchanged and even:
-        return Direct(maps)
+        return DirectImage(maps)
     return _rearranged(maps, raster, exchanged=view.exchanged)
 
 
-class Direct:
-    """A grid that is visited row by row: the maps themselves, nothing copied and nothing computed."""
+class DirectImage:
+    """The image of a grid visited row by row: the maps themselves, without copies."""
 
     epoch = 0
 
@@ -113,39 +115,39 @@ class Direct:
 
     @property
     def grids(self) -> npt.NDArray[np.float64]:
-        """Those of the maps."""
+        """The grids of the maps."""
         return self.maps.grids
 
     @property
     def version(self) -> int:
-        """That of the maps."""
+        """The version of the maps."""
         return self.maps.version
 
     def update(self) -> None:
-        """Nothing is ever to be done."""
+        """Do nothing: the maps are always current."""
 
     def changed(self, since: int) -> npt.NDArray[np.int64]:
-        """Cells changed after a version of the maps."""
+        """Return the cells changed after a version of the maps."""
         return self.maps.changed(since)
 
     def points(self, row0: int, row1: int, column0: int, column1: int) -> npt.NDArray[np.int64]:
-        """The cells of a box."""
+        """Return the cells of a box."""
         rows = np.arange(max(row0, 0), min(row1, self.raster.rows), dtype=np.int64)
         columns = np.arange(max(column0, 0), min(column1, self.raster.columns), dtype=np.int64)
         return (rows[:, None] * self.raster.columns + columns).ravel()
 
-    def place_of(self, cell: int) -> tuple[int, int] | None:
-        """Its own row and column."""
+    def position_of(self, cell: int) -> tuple[int, int] | None:
+        """Return row and column of a cell."""
         return divmod(cell, self.raster.columns) if 0 <= cell < self.raster.size else None
 
 
-class Rearranged:
-    """A picture whose cells have owners that never change.
+class RearrangedImage:
+    """An image with constant owners of its cells.
 
     Args:
         maps: the maps.
-        raster: of the picture.
-        owners: (rows, columns) cell of the maps that each cell of the picture shows; -1 for none.
+        raster: of the image.
+        owners: (rows, columns) cell of the maps that each cell of the image shows; -1 for none.
     """
 
     epoch = 0
@@ -158,18 +160,18 @@ class Rearranged:
         self.grids = self._flat.reshape(len(maps.channels), raster.rows, raster.columns)
         self._shown_version = maps.version
         self._changes = ChangeLog(raster.size)
-        # places of each cell of the maps, one after the other, and where those of each begin
+        # image cells of each cell of the maps, in sequence, and the begin of each cell's part
         order = np.argsort(self._owners, kind="stable").astype(np.int32)
         self._places = order[np.count_nonzero(self._owners < 0) :]
         self._begins = np.searchsorted(self._owners[self._places], np.arange(maps.raster.size + 1)).astype(np.int32)
 
     @property
     def version(self) -> int:
-        """How many cells have changed since it was made."""
+        """Number of cell changes since creation."""
         return self._changes.version
 
     def update(self) -> None:
-        """Brings it to the maps' version."""
+        """Update to the maps' version."""
         if self._shown_version == self.maps.version:
             return
         cells = self.maps.changed(self._shown_version)
@@ -181,16 +183,16 @@ class Rearranged:
         self._changes.add(places[differ])
 
     def changed(self, since: int) -> npt.NDArray[np.int64]:
-        """Cells of the picture changed after a version of it."""
+        """Return the cells of the image changed after a version."""
         return self._changes.since(since)
 
     def points(self, row0: int, row1: int, column0: int, column1: int) -> npt.NDArray[np.int64]:
-        """Cells of the maps shown in a box."""
+        """Return the cells of the maps shown in a box."""
         box = self._owners.reshape(self.raster.rows, self.raster.columns)[box_slices(row0, row1, column0, column1)]
         return distinct_owners(box, self.maps.raster.size)
 
-    def place_of(self, cell: int) -> tuple[int, int] | None:
-        """The middle of its places."""
+    def position_of(self, cell: int) -> tuple[int, int] | None:
+        """Return the middle of the cells that show it."""
         if not 0 <= cell < len(self._begins) - 1:
             return None
         places = self._places[self._begins[cell] : self._begins[cell + 1]]
@@ -205,7 +207,7 @@ class Rearranged:
 def _ragged(
     values: npt.NDArray[np.int32], begins: npt.NDArray[np.int32], ends: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.int32]:
-    """The values from each begin to its end, one after the other."""
+    """Return the values from each begin to its end, concatenated."""
     lengths = ends - begins
     before = np.cumsum(lengths) - lengths
     return values[np.arange(int(lengths.sum())) + np.repeat(begins - before, lengths)]
@@ -215,7 +217,7 @@ def _ragged(
 
 
 def _even(axis: Axis) -> bool:
-    """Whether coordinates are evenly spaced, so that an image of equal cells shows each where it lies.
+    """Return whether coordinates are evenly spaced: equal cells then show each at its position.
 
     >>> _even(Axis("x", "mm", np.array([1.0, 2.0, 3.001]))), _even(Axis("x", "mm", np.array([1.0, 2.0, 4.0])))
     (True, False)
@@ -228,7 +230,7 @@ def _even(axis: Axis) -> bool:
 
 
 def _repeats(axis: Axis) -> bool:
-    """Whether the stage comes to one coordinate twice along an axis that moves at all."""
+    """Return whether a coordinate occurs twice along a moving axis."""
     if not axis.known or _even(axis):
         return False
     steps = np.diff(np.sort(axis.coordinates))
@@ -236,7 +238,7 @@ def _repeats(axis: Axis) -> bool:
 
 
 def _path_over(raster: Raster) -> ScanPath:
-    """The points of a grid as a path."""
+    """Return the points of a grid as a path."""
     rows, columns, _ = raster.pixel(np.arange(1, raster.size + 1))
     return ScanPath(
         (raster.fast.name, raster.fast.unit),
@@ -245,8 +247,8 @@ def _path_over(raster: Raster) -> ScanPath:
     )
 
 
-def _rearranged(maps: Maps, raster: Raster, *, exchanged: bool) -> Rearranged:
-    """The picture of a grid that is laid over the points, drawn where they lie, with its axes exchanged or not."""
+def _rearranged(maps: Maps, raster: Raster, *, exchanged: bool) -> RearrangedImage:
+    """Return the image of a grid with each point at its position, with axes exchanged or not."""
     seq_nums = np.arange(1, min(raster.size, maps.raster.size) + 1)
     owners = np.full(raster.size, -1, dtype=np.int32)
     owners[raster.cells(seq_nums)[0]] = maps.raster.cells(seq_nums)[0]
@@ -266,11 +268,11 @@ def _rearranged(maps: Maps, raster: Raster, *, exchanged: bool) -> Rearranged:
         note=raster.note,
         certain=raster.certain,
     )
-    return Rearranged(maps, drawn, owners)
+    return RearrangedImage(maps, drawn, owners)
 
 
 def _fine(slow: Axis, fast: Axis) -> list[tuple[Axis, npt.NDArray[np.int64]]]:
-    """Evenly spaced axes over two that are not both, each with the index (n,) of the nearest of the coordinates."""
+    """Return evenly spaced axes over two axes, each with the index (n,) of the nearest coordinate."""
     wanted = [_wanted(axis) for axis in (slow, fast)]
     least = [len(axis.coordinates) for axis in (slow, fast)]
     if wanted[0] * wanted[1] > FINE_MAX:
@@ -280,7 +282,7 @@ def _fine(slow: Axis, fast: Axis) -> list[tuple[Axis, npt.NDArray[np.int64]]]:
 
 
 def _wanted(axis: Axis) -> int:
-    """Cells that would show every coordinate of an axis, within reason."""
+    """Return the number of cells that show every coordinate of an axis, up to a limit."""
     size = len(axis.coordinates)
     if _even(axis):
         return size
@@ -291,7 +293,7 @@ def _wanted(axis: Axis) -> int:
 
 
 def _edges(at: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Lowest and highest edge of the cells of rising coordinates: half of the outermost steps beyond."""
+    """Return lowest and highest edge of the cells of rising coordinates: half of the outermost steps beyond."""
     return float(at[0] - (at[1] - at[0]) / 2), float(at[-1] + (at[-1] - at[-2]) / 2)
 
 
