@@ -16,7 +16,7 @@ import orjson
 from snakemap.core.raster import Raster
 from snakemap.core.run import Run, axes_summary
 from snakemap.core.streams import MapSource
-from snakemap.render.map_image import map_image
+from snakemap.render.picture import picture_of
 
 __all__ = ["ExportedMaps", "MapFormat", "written", "written_values"]
 
@@ -122,7 +122,7 @@ class ExportedMaps:
         if path is None:
             return cls(name, maps.raster, maps.channels, maps.grids, None)
         if path.lattice is not None:
-            picture = map_image(maps)
+            picture = picture_of(maps)
             picture.update()
             return cls(name, picture.raster, maps.channels, picture.grids, None)
         xs, ys = path.at(np.arange(1, maps.raster.columns + 1))
