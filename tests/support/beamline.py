@@ -522,7 +522,7 @@ class Beamline:
 
     Args:
         rois: the instrument's ROIs.
-        pace: the worker's patience.
+        timeouts: the worker's patience.
         defaults: what to assume where documents are silent.
         log: makes the log of events of each worker; None for no log.
     """
@@ -531,7 +531,7 @@ class Beamline:
         self,
         *,
         rois: dict[str, Rectangle] | None = None,
-        pace: Timeouts | None = None,
+        timeouts: Timeouts | None = None,
         defaults: ScanDefaults | None = None,
         log: Callable[[], EventLogFiles] | None = None,
     ) -> None:
@@ -540,10 +540,10 @@ class Beamline:
         self.files = FakeFiles()
         self.broker = FakeBroker()
         self.rois = rois
-        self.pace = pace or Timeouts()
+        self.timeouts = timeouts or Timeouts()
         self.defaults = defaults or ScanDefaults()
         self.log = log
-        self.tally = WorkerStats(self.clock, self.pace)
+        self.stats = WorkerStats(self.clock, self.timeouts)
         self.worker: Worker | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -556,25 +556,25 @@ class Beamline:
 
     def start(self) -> None:
         """Starts a worker."""
-        self.tally = WorkerStats(self.clock, self.pace)
-        scribe = EventLogWriter(self.store, self.log(), tally=self.tally, aside=at_once) if self.log else None
-        listener = Listener(self.broker, self.store, tally=self.tally, scribe=scribe)
+        self.stats = WorkerStats(self.clock, self.timeouts)
+        event_log = EventLogWriter(self.store, self.log(), stats=self.stats, aside=at_once) if self.log else None
+        listener = Listener(self.broker, self.store, stats=self.stats, event_log=event_log)
         reducer = Reducer(
             self.store,
             ReaderPool(lambda: self.files),
             defaults=self.defaults,
             rois=self.rois,
-            tally=self.tally,
+            stats=self.stats,
             listening_since=lambda: self.broker.since if self.broker.state == "connected" else None,
             on_evicted=listener.forget,
         )
         self.worker = Worker(
             self.store,
             reducer,
-            tally=self.tally,
+            stats=self.stats,
             listener=listener,
             broker=self.broker,
-            scribe=scribe,
+            event_log=event_log,
             holder="here:1",
         )
         self._task = asyncio.create_task(self.worker.work())

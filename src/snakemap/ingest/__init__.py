@@ -1,13 +1,12 @@
-"""The worker: from the broker into the store, and from the files that documents speak of into the maps.
+"""The worker: stores documents from the broker, and sums of frames from the files.
 
-Two halves that are joined only by the store::
+Its two halves are connected by the store only::
 
-    broker -> listener -> store -> reducer -> one reduction a run: reading -> pages -> store
+    broker -> listener -> store -> reducer -> one RunReducer a run: read loops -> derived writer -> store
                                                |
-                                               readers (processes) -> files
+                                               reader processes -> files
 
-Whatever stops, starts again, or comes twice, changes nothing in the end: every sum is assigned to its point, and the
-file says what is missing.
+Restarts and duplicates do no harm: every sum is assigned to its point, and missing points are read from the file.
 """
 
 from snakemap.ingest.worker import ingest, run

@@ -1,7 +1,7 @@
-"""Finished files read on a Dask cluster, where a setting names one; its workers need snakemap and the same files.
+"""Read finished files on a Dask cluster, if one is set; its workers need snakemap and access to the same files.
 
-Each thread of a Dask worker has a reading process of its own, confined and replaceable like ours. Should the cluster be
-away, or lose what it was asked, processes of our own do the work.
+Each thread of a Dask worker has a confined, replaceable reader process of its own. If the cluster cannot be reached or
+loses a request, local reader processes take over.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from snakemap.hdf5.frame_reader import FileFingerprint, FrameBatch, FrameReader,
 from snakemap.hdf5.protocol import ReaderConfig
 from snakemap.ingest.reader_pool import FrameReading
 
-__all__ = ["AT_ONCE", "DaskCluster", "DaskReader", "reads_here"]
+__all__ = ["AT_ONCE", "DaskCluster", "DaskReader", "read_count"]
 
 log = logging.getLogger(__name__)
 
 AT_ONCE = 16
-"""Pieces that a cluster is asked for at one time."""
+"""Row ranges that are requested from a cluster at one time."""
 
 CONNECT_S, RETRY_S = 5.0, 30.0
 
 
 class DaskCluster:
-    """The connection to a scheduler, made when first needed.
+    """Connection to a scheduler, made on first use.
 
     Args:
         address: like ``tcp://scheduler:8786``.
@@ -53,7 +53,7 @@ class DaskCluster:
         self._lock = asyncio.Lock()
 
     async def client(self) -> Any:
-        """Return the client; None while the scheduler cannot be reached, which is tried again after a while."""
+        """Return the client; None while the scheduler cannot be reached; the next try is after ``RETRY_S``."""
         async with self._lock:
             now = asyncio.get_running_loop().time()
             if self._client is None and now - self._lost_at >= RETRY_S:
@@ -62,16 +62,16 @@ class DaskCluster:
             return self._client
 
     async def lost(self, trouble: BaseException) -> None:
-        """Let go of a connection that failed."""
-        log.warning("the Dask cluster at %s failed, our own processes read meanwhile: %s", self.address, trouble)
+        """Close a connection that failed."""
+        log.warning("the Dask cluster at %s failed, local processes read meanwhile: %s", self.address, trouble)
         async with self._lock:
             self._lost_at = asyncio.get_running_loop().time()
-            await self._let_go()
+            await self._disconnect()
 
     async def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         async with self._lock:
-            await self._let_go()
+            await self._disconnect()
 
     async def _connected(self) -> Any:
         from distributed import Client
@@ -79,126 +79,126 @@ class DaskCluster:
         try:
             client = await Client(self.address, asynchronous=True, timeout=CONNECT_S, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as trouble:
-            log.warning("the Dask cluster at %s cannot be reached, our own processes read: %s", self.address, trouble)
+            log.warning("the Dask cluster at %s cannot be reached, local processes read: %s", self.address, trouble)
             return None
         log.info("finished files are read by the Dask cluster at %s", self.address)
         return client
 
-    async def _let_go(self) -> None:
+    async def _disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.close()
 
 
 class DaskReader:
-    """Reads on the cluster, or by a process of our own while it is away.
+    """Reads on the cluster, or in a local process while the cluster cannot be reached.
 
     Args:
         cluster: the connection.
-        terms: what a reading process is told.
-        make: makes a reader of our own.
+        config: of the reader processes.
+        make: makes a local reader.
     """
 
-    def __init__(self, cluster: DaskCluster, terms: ReaderConfig, *, make: Callable[[], FrameReading]) -> None:
+    def __init__(self, cluster: DaskCluster, config: ReaderConfig, *, make: Callable[[], FrameReading]) -> None:
         self.cluster = cluster
-        self.terms = terms
+        self.config = config
         self._make = make
         self._own: FrameReading | None = None
 
     @property
     def launches(self) -> int:
-        """How often a process of our own was started."""
+        """How often the local process was started."""
         return self._own.launches if self._own is not None else 0
 
     @property
     def marks(self) -> tuple[FileFingerprint, ...]:
-        """Of the files that our own process read last; what the cluster reads is finished."""
+        """Fingerprints of the files that the local process read last; files that the cluster reads are finished."""
         return getattr(self._own, "marks", ())
 
     async def start(self) -> None:
-        """Nothing is started before it is needed."""
+        """Do nothing: the local process is started on first use."""
 
     async def close(self) -> None:
-        """End the process of our own, if there is one."""
+        """End the local process."""
         if self._own is not None:
             await self._own.close()
 
     async def reduce(self, batch: FrameBatch) -> FrameSums:
         """As :meth:`snakemap.hdf5.frame_reader.FrameReader.reduce`."""
-        return await self._ask("reduce", batch)
+        return await self._call("reduce", batch)
 
     async def scalars(self, batch: FrameBatch) -> npt.NDArray[np.float64]:
         """As :meth:`snakemap.hdf5.frame_reader.FrameReader.scalars`."""
-        return await self._ask("scalars", batch)
+        return await self._call("scalars", batch)
 
     async def written(self, batch: FrameBatch) -> npt.NDArray[np.bool_]:
         """As :meth:`snakemap.hdf5.frame_reader.FrameReader.written`."""
-        return await self._ask("written", batch)
+        return await self._call("written", batch)
 
     async def length(self, uri: str, dataset: str) -> int:
         """As :meth:`snakemap.hdf5.frame_reader.FrameReader.length`."""
-        return await self._ask("length", uri, dataset)
+        return await self._call("length", uri, dataset)
 
     async def size(self, uri: str, dataset: str) -> tuple[int, ...]:
         """As :meth:`snakemap.hdf5.frame_reader.FrameReader.size`."""
-        return await self._ask("size", uri, dataset)
+        return await self._call("size", uri, dataset)
 
     async def shape(self, uri: str, dataset: str) -> tuple[int, ...]:
         """As :meth:`snakemap.hdf5.frame_reader.FrameReader.shape`."""
-        return await self._ask("shape", uri, dataset)
+        return await self._call("shape", uri, dataset)
 
-    async def _ask(self, method: str, *arguments: Any) -> Any:
+    async def _call(self, method: str, *arguments: Any) -> Any:
         client = await self.cluster.client()
         if client is not None:
-            patience_s = 2 * self.terms.time_limit_s + CONNECT_S
+            timeout_s = 2 * self.config.time_limit_s + CONNECT_S
             try:
-                future = client.submit(read_there, self.terms, method, arguments, pure=False)
-                return await asyncio.wait_for(future, patience_s)
+                future = client.submit(read_on_worker, self.config, method, arguments, pure=False)
+                return await asyncio.wait_for(future, timeout_s)
             except SnakemapError:
                 raise
-            except Exception as trouble:  # noqa: BLE001 - whatever a cluster may fail with, which is logged
+            except Exception as trouble:  # noqa: BLE001 - a cluster may fail with anything; it is logged
                 await self.cluster.lost(trouble)
         if self._own is None:
             self._own = self._make()
         return await getattr(self._own, method)(*arguments)
 
 
-# what happens in a Dask worker
+# functions that run in a Dask worker
 
-_here = threading.local()
+_thread_state = threading.local()
 _reads = 0
 
 
-def read_there(terms: ReaderConfig, method: str, arguments: tuple[Any, ...]) -> Any:
-    """Have this thread's reading process do something; run by a Dask worker.
+def read_on_worker(config: ReaderConfig, method: str, arguments: tuple[Any, ...]) -> Any:
+    """Call a method of this thread's reader.
 
     Raises:
         SnakemapError: as the reader does.
     """
     global _reads
     _reads += 1
-    readers = _here.__dict__.setdefault("readers", {})
-    if terms not in readers:
-        readers[terms] = FrameReader(
-            Path(terms.root),
-            path_map=terms.path_map,
-            locking=terms.locking,
-            time_limit_s=terms.time_limit_s,
-            memory_limit_bytes=terms.memory_limit_bytes,
-            nice=terms.nice,
+    readers = _thread_state.__dict__.setdefault("readers", {})
+    if config not in readers:
+        readers[config] = FrameReader(
+            Path(config.root),
+            path_map=config.path_map,
+            locking=config.locking,
+            time_limit_s=config.time_limit_s,
+            memory_limit_bytes=config.memory_limit_bytes,
+            nice=config.nice,
         )
-    work = getattr(readers[terms], method)(*arguments)
+    work = getattr(readers[config], method)(*arguments)
     return asyncio.run_coroutine_threadsafe(work, _loop()).result()
 
 
-def reads_here() -> int:
-    """Return how often this process was asked to read."""
+def read_count() -> int:
+    """Return how many calls this process has made."""
     return _reads
 
 
 @cache
 def _loop() -> asyncio.AbstractEventLoop:
-    """Return an event loop in a thread of its own, for all readers of a Dask worker."""
+    """Return an event loop in its own thread, for all readers of a Dask worker."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, name="readers", daemon=True).start()
     return loop

@@ -1,4 +1,4 @@
-"""What has been read, on its way into the store: pages of sums and scalars as documents of the run they belong to."""
+"""Write sums and scalars to the store, as documents of the run."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from snakemap.store.interfaces import WorkerStore
 __all__ = ["DerivedWriter", "still_wanted"]
 
 OWN_MAX = 1000
-"""Pages that are remembered as ours until the store has brought them back."""
+"""Pages that are remembered until the store has returned them."""
 
 WAITING_MAX = 8
-"""Pieces that may wait for the store; reading goes on meanwhile, and stops when the store is away."""
+"""Row ranges that may wait to be stored; reading continues meanwhile, and stops while Redis cannot be reached."""
 
 
 class DerivedWriter:
-    """Appends what was read of one run to it, together what has come together, and folds it in when it is stored.
+    """Appends the sums of one run to the store, in batches, and applies them to the run once they are stored.
 
     Args:
-        run: that it belongs to.
-        store: where it goes; while it is away it waits.
-        tally: the clock, and who waits for the store.
+        run: the run.
+        store: retried while it cannot be reached.
+        stats: clock and counts.
 
     Attributes:
-        lags: of this run; points count there as they are stored.
+        latency: of this run; points count when they are stored.
     """
 
-    def __init__(self, run: Run, store: WorkerStore, *, tally: WorkerStats) -> None:
+    def __init__(self, run: Run, store: WorkerStore, *, stats: WorkerStats) -> None:
         self.run = run
         self.store = store
-        self.tally = tally
-        self.lags = LatencyTracker(tally.work.point_lag)
+        self.stats = stats
+        self.latency = LatencyTracker(stats.work.point_lag)
         self._waiting: asyncio.Queue[SummedData] = asyncio.Queue(WAITING_MAX)
         self._wrote: deque[tuple[Any, Any]] = deque(maxlen=OWN_MAX)
 
     async def put(self, summed: SummedData) -> None:
-        """Take a row range over; waits while too many wait already."""
+        """Queue a row range; wait while the queue is full."""
         await self._waiting.put(summed)
 
     async def written(self) -> None:
-        """Return when everything taken over is in the store."""
+        """Return when everything in the queue is stored."""
         await self._waiting.join()
 
     def wrote(self, page: Mapping[str, Any]) -> bool:
@@ -59,12 +59,12 @@ class DerivedWriter:
         return _mark(page) in self._wrote
 
     async def write(self) -> None:
-        """Go on until it is cancelled."""
+        """Write until cancelled."""
         while True:
             together = [await self._waiting.get()]
             while not self._waiting.empty():
                 together.append(self._waiting.get_nowait())
-            groups = _by_feed(together)
+            groups = _by_file_data(together)
             await self._append(groups)
             for group in groups:
                 await self._show(group)
@@ -76,34 +76,34 @@ class DerivedWriter:
         if not documents:
             return
         self._wrote.extend(_mark(document.doc) for document in documents if document.name == "event_page")
-        cursors = await self.tally.insist(lambda: self.store.append(documents))
-        # a frame that was announced again meanwhile takes its point back; only the others are done with
+        cursors = await self.stats.retry(lambda: self.store.append(documents))
+        # a frame that was announced again meanwhile reopens its point; only the others are done
         for group in groups:
             stored = self._documents(group)
             for document in stored:
                 self.run.apply(document)
-            if group[0].feed.shows:
+            if group[0].file_data.shows:
                 self._count(group, stored, at=cursor_ms(cursors[-1]) / 1000)
 
     def _count(self, group: Sequence[SummedData], stored: Sequence[Document], *, at: float) -> None:
-        """Count points of a camera that are in the store since ``at``, in seconds since 1970.
+        """Count camera points that are in the store since ``at``, in seconds since 1970.
 
-        What a finished file holds was announced all at once and is read one after the other: that is no lag.
+        The frames of a finished file are announced all at once and read one by one: they have no latency.
         """
         pages = [document.doc for document in stored if document.name == "event_page"]
-        self.tally.work.points += sum(len(page["seq_num"]) for page in pages)
+        self.stats.work.points += sum(len(page["seq_num"]) for page in pages)
         if pages and not self.run.opened:
             for summed in group:
-                self.lags.written(summed.row_range, at=at)
+                self.latency.written(summed.row_range, at=at)
 
     def _documents(self, group: Sequence[SummedData]) -> list[Document]:
         """Return the derived descriptor if the run has none, one page of the sums still needed, and new remarks."""
-        feed, time = group[0].feed, self.tally.clock.now()
-        uid = feed.described
-        descriptor = None if uid else feed.describe(group[0], time=time)
+        file_data, time = group[0].file_data, self.stats.clock.now()
+        uid = file_data.described
+        descriptor = None if uid else file_data.describe(group[0], time=time)
         page = self._page(group, uid or (descriptor or {})["uid"], time)
         described = [] if descriptor is None else [descriptor]
-        documents = [self._document("descriptor", doc) for doc in (*described, *feed.remark(time=time))]
+        documents = [self._document("descriptor", doc) for doc in (*described, *file_data.remark(time=time))]
         return documents if page is None else [*documents, self._document("event_page", page)]
 
     def _page(self, group: Sequence[SummedData], descriptor: str, time: float) -> dict[str, Any] | None:
@@ -111,7 +111,7 @@ class DerivedWriter:
         rows: list[int] = []
         columns: dict[str, list[float]] = {channel: [] for channel in group[0].columns}
         for summed in group:
-            for part in still_wanted(summed.feed.ledger, summed.row_range):
+            for part in still_wanted(summed.file_data.ledger, summed.row_range):
                 offset = part.index - summed.row_range.index
                 seq_nums += range(part.seq_num, part.seq_num + part.count)
                 rows += range(part.index, part.index + part.count)
@@ -120,32 +120,32 @@ class DerivedWriter:
         return derived_page(descriptor, seq_nums, columns, time=time, indices=rows) if seq_nums else None
 
     async def _show(self, group: Sequence[SummedData]) -> None:
-        """Keep the newest frame for the screen."""
+        """Save the newest frame for display."""
         summed = next((summed for summed in reversed(group) if summed.frame is not None), None)
         if summed is None or summed.frame is None or summed.frame_shape is None:
             return
-        frame, row_range, source = summed.frame, summed.row_range, summed.feed.name
+        frame, row_range, source = summed.frame, summed.row_range, summed.file_data.name
         about = {
             "seq_num": row_range.seq_num + row_range.count - 1,
             "frame_shape": list(summed.frame_shape),
-            "time": self.tally.clock.now(),
+            "time": self.stats.clock.now(),
         }
-        await self.tally.insist(lambda: self.store.save_frame(self.run.uid, frame, about=about, source=source))
+        await self.stats.retry(lambda: self.store.save_frame(self.run.uid, frame, about=about, source=source))
 
     def _document(self, name: str, doc: dict[str, Any]) -> Document:
         return Document(name, doc, run=self.run.uid, task_id=self.run.task_id)
 
 
 def _mark(page: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Return what tells one page of a run from the others: of which points it is, and when it was made."""
+    """Return what identifies a page of a run: its points, and when it was made."""
     uids, times = page.get("uid"), page.get("time")
     return (str(uids[0]) + str(uids[-1]) if isinstance(uids, list) and uids else None), str(times)[:40]
 
 
-def _by_feed(together: Sequence[SummedData]) -> list[list[SummedData]]:
+def _by_file_data(together: Sequence[SummedData]) -> list[list[SummedData]]:
     groups: dict[int, list[SummedData]] = {}
     for summed in together:
-        groups.setdefault(id(summed.feed), []).append(summed)
+        groups.setdefault(id(summed.file_data), []).append(summed)
     return list(groups.values())
 
 

@@ -1,12 +1,12 @@
-"""The files of the worker's log: every event that came into the store, append-only JSON lines, a file a run.
+"""Files of the event log: every entry of the store as append-only JSON lines, a file for each run.
 
-It has the format of our recordings with the cursor added, so that ``snakemap replay`` gives back what a Redis without
+The format is that of recordings, with the cursor added, so ``snakemap replay`` can restore what a Redis without
 persistence has lost::
 
-    20261123T101530.12.538ed5b9-5182-4c78-bf78-8e36f2449da4.0001.jsonl     when it began, its scan_id, its uid, the part
-    20261123T000000.-._no-run.0001.jsonl                                   a day of what belongs to no run
+    20261123T101530.12.538ed5b9-5182-4c78-bf78-8e36f2449da4.0001.jsonl     begin, scan_id, uid, part
+    20261123T000000.-._no-run.0001.jsonl                                   a day of entries without a run
 
-A uid comes from a document and may be anything: one that could not be a name as it is, is a digest of itself there.
+A uid comes from a document and may be anything: one that is no valid file name is replaced by its digest.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ OPEN_MAX = 16
 
 
 KNOWN_MAX = 1000
-"""Runs whose files are remembered; those of others are looked up in the directory."""
+"""Runs whose files are remembered; for others the directory is searched."""
 
 
 FILES_MAX = 20_000
-"""Files that are kept; beyond, the oldest go."""
+"""Maximum number of files; the oldest are removed."""
 
 
 SYNC_PERIOD_S = 5.0
-"""How much a power cut may cost; what has been written outlives the worker at once."""
+"""Time between two fsyncs, which a power cut may lose; written lines survive the worker at once."""
 
 
 POSITION = "position"
@@ -74,15 +74,15 @@ class _File:
     """The newest part of a file.
 
     Attributes:
-        base: its name without part and suffix.
+        base: name without part and suffix.
         part: from 1 on.
-        size: in bytes.
-        last: cursor of its last line; what is not after it is there already.
+        size: bytes.
+        last: cursor of its last line.
         fd: None while it is closed.
-        dirty: whether it holds what a power cut would cost.
-        pending: lines that wait to be written together.
-        waiting: bytes of these.
-        beyond: cursor of the last of these.
+        dirty: whether it holds data without fsync.
+        pending: lines to be written.
+        waiting: bytes of these lines.
+        beyond: cursor of the last of these lines.
     """
 
     base: str
@@ -100,21 +100,21 @@ class _File:
         return f"{self.base}.{self.part:04}.jsonl"
 
     def leave_out(self) -> None:
-        """Forget what waits."""
+        """Drop the pending lines."""
         self.pending, self.waiting, self.beyond = [], 0, self.last
 
 
 class EventLogFiles:
     """Appends lines to the files of a directory, which belongs to one store.
 
-    Every method may raise OSError; what was written until then stays, whole lines only, and is not written again when
-    the same entries are given once more. It may be used from several threads.
+    Every method may raise OSError; whole lines that were written stay, and are skipped when the same entries are
+    written again. Methods are thread-safe.
 
     Args:
-        directory: made when it is not there.
-        keep_days: days after its last line that a file stays.
-        keep_bytes: bytes of all files together; beyond, the oldest go.
-        part_bytes: size at which a file goes on in another one.
+        directory: made when it does not exist.
+        keep_days: days after its last line before a file is removed.
+        keep_bytes: maximum of all files together; the oldest are removed.
+        part_bytes: size at which a new part begins.
     """
 
     def __init__(
@@ -130,9 +130,9 @@ class EventLogFiles:
         self._lock = threading.Lock()
 
     def begin(self) -> str:
-        """Look at what is there; returns the cursor after which entries may be missing."""
+        """Open the log; return the cursor after which entries may be missing."""
         with self._lock:
-            self._let_go()
+            self._close_all()
             make_private(self.directory)
             self._cursor = BEGINNING
             with suppress(FileNotFoundError, CursorError):
@@ -141,7 +141,7 @@ class EventLogFiles:
             return self._cursor
 
     def write(self, entries: Sequence[Entry], *, now: float) -> None:
-        """Add entries of the stream, in order; those that are there already are left out.
+        """Append entries of the stream, in order, except those that are in the files already.
 
         Args:
             entries: in the order of their cursors.
@@ -164,7 +164,7 @@ class EventLogFiles:
                 self._sync(now)
 
     def write_unread(self, messages: Iterable[tuple[Received, str]], *, now: float) -> None:
-        """Add messages that are not in the store, each with the reason why."""
+        """Append messages that are not stored, each with the reason."""
         with self._lock:
             make_private(self.directory)
             file = self._file("", _day(now), "-")
@@ -176,19 +176,19 @@ class EventLogFiles:
                 file.leave_out()
 
     def sync(self, *, now: float) -> None:
-        """See to it that a power cut costs nothing of what was written, when the last time was long ago."""
+        """Call fsync if the last one was long enough ago."""
         with self._lock:
             if now - self._synced_at >= SYNC_PERIOD_S:
                 self._sync(now)
 
     def sweep(self, *, now: float) -> int:
-        """Remove files that are too old, and the oldest where there are too many; returns how many went."""
+        """Remove files that are too old, and the oldest beyond the limits; return how many."""
         with self._lock:
             found = []
             for entry in os.scandir(self.directory):
                 if NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                    told = entry.stat(follow_symlinks=False)
-                    found.append((told.st_mtime, told.st_size, entry.name))
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_mtime, status.st_size, entry.name))
             found.sort(reverse=True)
             in_use = {file.name for file in self._files.values() if file.fd is not None}
             kept, gone = 0, 0
@@ -201,13 +201,13 @@ class EventLogFiles:
             return gone
 
     def close(self) -> None:
-        """Let go of everything, when it is on the disk."""
+        """Close all files, after an fsync."""
         with self._lock:
             try:
                 if any(file.dirty for file in self._files.values()):
                     self._sync(self._synced_at)
             finally:
-                self._let_go()
+                self._close_all()
 
     def _add(self, entry: Entry) -> None:
         file = self._file_of(entry)
@@ -226,7 +226,7 @@ class EventLogFiles:
             self._flush(file)
 
     def _flush(self, file: _File) -> None:
-        """Write what is pending, all of it or none."""
+        """Write the pending lines, all or none."""
         if not file.pending:
             return
         data = memoryview(b"".join(file.pending))
@@ -237,7 +237,7 @@ class EventLogFiles:
             while written < len(data):
                 written += os.write(fd, data[written:])
         except OSError:
-            # looked up anew the next time, when a torn line is taken away, if it is not now
+            # the next write opens it again and removes a torn line, if that is not possible now
             self._files = OrderedDict((uid, one) for uid, one in self._files.items() if one is not file)
             try:
                 os.ftruncate(fd, file.size)
@@ -262,7 +262,7 @@ class EventLogFiles:
         return self._file(entry.run, began, _scan_id(entry.doc) if entry.name == "start" else "-")
 
     def _file(self, uid: str, began: str, scan_id: str) -> _File:
-        """Return the file of a run, as it was left, or a new one; that of no run is another one every day."""
+        """Return the file of a run, or a new one; entries without a run get a new file every day."""
         file = self._files.get(uid)
         if file is not None and (uid or file.base.startswith(began)):
             self._files.move_to_end(uid)
@@ -279,7 +279,7 @@ class EventLogFiles:
         return file
 
     def _found(self, uid: str, began: str) -> _File | None:
-        """Return the newest part of a file that is there already; a line that was torn by a crash is taken away."""
+        """Return the newest part of an existing file; a torn last line is removed."""
         key, parts = name_part(uid), []
         for path in self.directory.iterdir():
             name = path.name
@@ -315,7 +315,7 @@ class EventLogFiles:
         return file.fd
 
     def _sync(self, now: float) -> None:
-        """Everything to the disk, and only then how far that is."""
+        """Call fsync for all files, then record the cursor."""
         for file in self._files.values():
             self._fsync(file)
         self._synced_at = now
@@ -336,7 +336,7 @@ class EventLogFiles:
         file.dirty = False
 
     def _finish(self, file: _File) -> None:
-        """Let go of a file that nobody is going to remember."""
+        """Close a file that is no longer remembered, after an fsync."""
         self._fsync(file)
         self._close(file)
 
@@ -346,7 +346,7 @@ class EventLogFiles:
             fd, file.fd = file.fd, None
             os.close(fd)
 
-    def _let_go(self) -> None:
+    def _close_all(self) -> None:
         for file in self._files.values():
             with suppress(OSError):
                 self._close(file)
@@ -354,13 +354,13 @@ class EventLogFiles:
 
 
 def _scan_id(start: Mapping[str, Any]) -> str:
-    """Return a scan_id as a part of a name; ``-`` where it is none that can be.
+    """Return a scan_id as a part of a file name; ``-`` when it cannot be one.
 
     >>> _scan_id({"scan_id": 12}), _scan_id({"scan_id": "i22-7"}), _scan_id({"scan_id": "../7"}), _scan_id({})
     ('12', 'i22-7', '-', '-')
     """
-    told = start.get("scan_id")
-    text = str(told) if isinstance(told, (int, str)) and not isinstance(told, bool) else ""
+    scan_id = start.get("scan_id")
+    text = str(scan_id) if isinstance(scan_id, (int, str)) and not isinstance(scan_id, bool) else ""
     return text if SAFE_SCAN_ID.fullmatch(text) else "-"
 
 

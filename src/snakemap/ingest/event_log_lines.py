@@ -1,4 +1,4 @@
-"""Lines of the event log: write one, read the last one, repair a torn one."""
+"""Lines of the event log: write, read the last one, repair a torn one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from snakemap.core.documents import WORKER, Entry, envelope
 __all__ = ["PIECE_BYTES", "Received", "cut_torn_line", "entry_line", "last_cursor", "name_part", "unread_line"]
 
 PIECE_BYTES = 1 << 20
-"""What is written at once, at most, unless one line is longer."""
+"""Maximum that is written or read at once, unless one line is longer."""
 
 
 UNREAD_BYTES_MAX = 1_000_000
-"""How much is kept of a message that nobody could read."""
+"""Maximum that is kept of a message that cannot be decoded."""
 
 
 LINES_LOOKED_AT = 64
@@ -34,11 +34,11 @@ SAFE_UID = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 
 class Received(Protocol):
-    """A message as a broker delivers it."""
+    """A message as delivered by the broker."""
 
     @property
     def body(self) -> bytes:
-        """What came, undecoded."""
+        """The undecoded body."""
         ...
 
     @property
@@ -48,7 +48,7 @@ class Received(Protocol):
 
 
 def entry_line(entry: Entry) -> bytes:
-    """Return an entry as the line that the broker's message would have been."""
+    """Return an entry as a line with the broker's message."""
     body = entry.doc if entry.name == WORKER else envelope(entry.name, entry.doc, task_id=entry.task_id)
     headers = {"correlation-id": entry.task_id} if entry.name == WORKER and entry.task_id else {}
     line = {
@@ -80,7 +80,7 @@ def unread_line(message: Received, why: str, *, now: float, after: str) -> bytes
 def name_part(uid: str) -> str:
     """Return a uid as a part of a file name.
 
-    >>> _key("538ed5b9-5182"), _key("../../etc/passwd")
+    >>> name_part("538ed5b9-5182"), name_part("../../etc/passwd")
     ('538ed5b9-5182', '_3754d6cb3a38e1185e5b382d5f3ef3f1')
     """
     if not uid or SAFE_UID.fullmatch(uid):
@@ -112,8 +112,8 @@ def last_cursor(path: Path) -> tuple[int, int]:
         return (0, 0)
     for number, line in enumerate(_lines_from_end(path)):
         try:
-            told = orjson.loads(line)
-            return cursor_numbers(told.get("cursor") or told["after"])
+            content = orjson.loads(line)
+            return cursor_numbers(content.get("cursor") or content["after"])
         except (KeyError, AttributeError, TypeError, ValueError):
             if number >= LINES_LOOKED_AT:
                 break

@@ -1,4 +1,4 @@
-"""What can be read of a run's files: the frames of a camera, summed over ROIs, or numbers, one a point."""
+"""Data of a run in files: frames of a camera, summed over ROIs, or scalars, one a point."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ from snakemap.errors import FileBroken, FileNotReady
 from snakemap.hdf5.frame_layout import FrameLayout, layout_of, scalar_rows, spectra_layout
 from snakemap.hdf5.frame_reader import FileFingerprint, FrameBatch, FrameSums
 from snakemap.ingest.reader_pool import FrameReading
-from snakemap.ingest.roi_selection import RoiSelection, regions_of
+from snakemap.ingest.roi_selection import RoiSelection, select_rois
 
 __all__ = ["FileData", "ImageData", "ScalarData", "SummedData"]
 
 FILES_MAX = 20
-"""Files that our descriptor says how to recognize."""
+"""Files whose fingerprints a derived descriptor holds."""
 
 FRAMES_MAX, SCALARS_MAX = 64, 2000
-"""Points that are read in one go, at most."""
+"""Maximum of points in one read."""
 
 SCALARS_PERIOD_S = 0.2
-"""Between two looks at a file of numbers, so that a scan of ten points a second costs few requests."""
+"""Interval between two reads of scalars, so that a fast scan costs few requests."""
 
 
 class FileData(Protocol):
-    """One data key of one stream, as it is read from files.
+    """One data key of one stream, read from files.
 
     Attributes:
         key: the data key.
         stream: name of its stream.
-        ledger: the account of its points.
-        period_s: between two readings, in seconds.
-        shows: whether it has frames to be shown.
+        ledger: read and unread points.
+        period_s: interval between two reads.
+        shows: whether it has frames to display.
     """
 
     key: str
@@ -61,65 +61,65 @@ class FileData(Protocol):
 
     @property
     def name(self) -> str:
-        """What the page calls it."""
+        """Display name."""
         ...
 
     @property
     def piece_max(self) -> int:
-        """Points to read in one go."""
+        """Maximum of points in one read."""
         ...
 
     @property
     def rank(self) -> int:
-        """The lower, the sooner it is read."""
+        """Priority; lower is read sooner."""
         ...
 
     @property
     def described(self) -> str | None:
-        """Uid of our descriptor, when the run has it already."""
+        """Uid of the derived descriptor, if the run has it."""
         ...
 
     def describe(self, summed: SummedData, *, time: float) -> dict[str, Any]:
-        """Return our descriptor."""
+        """Return the derived descriptor."""
         ...
 
     def remark(self, *, time: float) -> list[dict[str, Any]]:
-        """Descriptors that say what the run does not say yet of what was read."""
+        """Return descriptors with new remarks about the data."""
         ...
 
     def recorded(self, resource: str) -> dict[str, FileFingerprint]:
-        """Return how the files of a resource are recognized, as an earlier worker noted it, by name."""
+        """Return the recorded fingerprints of the files of a resource, by name."""
         ...
 
     async def read(self, reader: FrameReading, row_range: RowRange, *, show: bool) -> SummedData:
-        """Read a row range once; raises what the reader says."""
+        """Read a row range once; raises the errors of the reader."""
         ...
 
     async def points(self, reader: FrameReading, resource: Resource) -> int:
-        """Return points that a file holds now; raises what the reader says."""
+        """Return the number of points in the file; raises the errors of the reader."""
         ...
 
     async def written(self, reader: FrameReading, resource: Resource, rows: range) -> npt.NDArray[np.bool_]:
-        """Return which of some points were written for certain; raises what the reader says."""
+        """Return which points have certainly been written; raises the errors of the reader."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SummedData:
-    """A row range that has been read.
+    """Sums of a row range.
 
     Attributes:
-        feed: what was read.
+        file_data: the data that was read.
         row_range: its points.
         columns: values (points,) by channel, the total last; of a scalar, by its data key.
-        frame_shape: rows and columns of a frame; None of scalars.
-        frame: the last frame of the row range, downsampled for the screen; None when nobody asked for it.
-        frames: that were read for it.
-        size_bytes: of these frames, unpacked.
-        marks: how the files are recognized that it was read of.
+        frame_shape: rows and columns of a frame; None for scalars.
+        frame: the last frame of the row range, downsampled for display; None when not requested.
+        frames: number of frames that were read.
+        size_bytes: their size, uncompressed.
+        marks: fingerprints of the files that were read.
     """
 
-    feed: FileData
+    file_data: FileData
     row_range: RowRange
     columns: dict[str, npt.NDArray[Any]]
     frame_shape: tuple[int, int] | None = None
@@ -130,16 +130,16 @@ class SummedData:
 
 
 class ImageData:
-    """The frames of a camera, or the spectra of a detector that has as many dimensions.
+    """The frames of a camera, or the spectra of a detector with as many dimensions.
 
     Args:
-        run: that they belong to.
-        source: whose frames they are.
-        rois: the instrument's ROIs, by name; None where there are none.
+        run: their run.
+        source: the camera.
+        rois: the default ROIs, by name; None for none.
 
     Attributes:
-        regions: what is summed over; None before the first frame.
-        remarks: what is to be said of its sums, a sentence each, by subject.
+        regions: the selected ROIs; None before the first frame.
+        remarks: remarks about the sums, a sentence each, by subject.
     """
 
     period_s = 0.0
@@ -157,37 +157,37 @@ class ImageData:
 
     @property
     def name(self) -> str:
-        """As the page calls it; empty for the main source."""
+        """Display name; empty for the main source."""
         return "" if self.source is self.run.main else self.run.name_of(self.source)
 
     @property
     def piece_max(self) -> int:
-        """Points to read in one go: a single one where each frame has a file of its own."""
+        """Maximum of points in one read: 1 where each frame has a file of its own."""
         return 1 if any(resource.template for resource in self.ledger.resources.values()) else FRAMES_MAX
 
     @property
     def rank(self) -> int:
-        """The main source comes before other cameras."""
+        """Priority; the main source comes before other cameras."""
         return 1 if self.name else 0
 
     @property
     def described(self) -> str | None:
-        """Uid of our descriptor, when the run has it already."""
+        """Uid of the derived descriptor, if the run has it."""
         return self.source.derived_descriptor.uid if self.source.derived_descriptor else None
 
     def recorded(self, resource: str) -> dict[str, FileFingerprint]:
-        """Return how the files of a resource are recognized, as an earlier worker noted it, by name."""
+        """Return the recorded fingerprints of the files of a resource, by name."""
         return _recorded(self.source.derived_descriptor, resource)
 
     def remark(self, *, time: float) -> list[dict[str, Any]]:
-        """Descriptors that say what the run does not say yet of its sums."""
+        """Return descriptors with new remarks about the sums."""
         if not self.remarks:
             return []
         each = (remark_descriptor(self.run, self.source, *remark, time=time) for remark in self.remarks.items())
         return [doc for doc in each if doc["uid"] not in self.source.remarks]
 
     def describe(self, summed: SummedData, *, time: float) -> dict[str, Any]:
-        """Return our descriptor."""
+        """Return the derived descriptor."""
         regions, frame_shape = self.regions, summed.frame_shape
         if regions is None or frame_shape is None:
             raise ValueError(f"no frame of {self.key} has been read")
@@ -204,7 +204,7 @@ class ImageData:
         )
 
     async def read(self, reader: FrameReading, row_range: RowRange, *, show: bool) -> SummedData:
-        """Read a row range once; raises what the reader says."""
+        """Read a row range once; raises the errors of the reader."""
         resource = self.ledger.resources[row_range.resource]
         if resource.template:
             return await self._read_files(reader, resource, row_range, show=show)
@@ -212,7 +212,7 @@ class ImageData:
         shape = layout.frame_shape
         if layout.colors == "spectra":
             return await self._sum_spectra(reader, row_range, layout)
-        regions = self.regions or regions_of(self.run, self.rois, frame_shape=shape, source=self.source)
+        regions = self.regions or select_rois(self.run, self.rois, frame_shape=shape, source=self.source)
         batch = _batch(resource, row_range, rois=tuple(regions.rectangles.values()), frame_shape=shape, preview=show)
         reduced = await reader.reduce(batch)
         self.regions = regions
@@ -240,7 +240,7 @@ class ImageData:
         return SummedData(self, row_range, columns, shape, parts[-1].frame, len(parts), size_bytes)
 
     def _note(self, reduced: FrameSums) -> None:
-        """Keep what is to be said of some sums."""
+        """Add remarks about sums."""
         if reduced.rounded:
             self._note_rounding()
         if reduced.gaps:
@@ -254,13 +254,13 @@ class ImageData:
     async def _read_file(
         self, reader: FrameReading, resource: Resource, number: int, show: bool
     ) -> tuple[tuple[RoiSelection, tuple[int, int]], FrameSums]:
-        """Sum all that the file of one frame holds."""
+        """Sum all frames in the file of one frame number."""
         uri = resource.uri_of(number)
         size = await reader.size(uri, resource.dataset)
         frames = size[0] if len(size) != 2 else 1
         layout = layout_of(size if len(size) != 2 else (1, *size), frames_per_point=frames)
         shape = self.source.frame_shape or layout.frame_shape
-        regions = self.regions or regions_of(self.run, self.rois, frame_shape=shape, source=self.source)
+        regions = self.regions or select_rois(self.run, self.rois, frame_shape=shape, source=self.source)
         batch = FrameBatch(
             uri, resource.dataset, 0, 1, frames, tuple(regions.rectangles.values()), shape, show,
             size if len(size) == 2 else (),
@@ -280,7 +280,7 @@ class ImageData:
         )
 
     async def points(self, reader: FrameReading, resource: Resource) -> int:
-        """Return points that a file holds now; raises what the reader says."""
+        """Return the number of points in the file; raises the errors of the reader."""
         if resource.template:
             return self.ledger.rows_announced(resource.uid)
         if resource.columns:
@@ -289,17 +289,17 @@ class ImageData:
         return await reader.length(resource.uri, resource.dataset) // layout.rows_per_point
 
     async def written(self, reader: FrameReading, resource: Resource, rows: range) -> npt.NDArray[np.bool_]:
-        """Return which of some points were written for certain; raises what the reader says.
+        """Return which points have certainly been written; raises the errors of the reader.
 
-        A file that was made for one frame alone counts as proof of it.
+        A file that holds one frame only is proof of that frame.
         """
         if resource.template:
             return np.array([await self._has_files(reader, resource, row) for row in rows])
         layout = await self._layout(reader, resource)
-        told: dict[str, Any] = {"frame_shape": layout.frame_shape}
+        options: dict[str, Any] = {"frame_shape": layout.frame_shape}
         if layout.colors == "spectra":
-            told = {"frames_per_point": math.prod(layout.frame_shape), "point_shape": layout.frame_shape}
-        return await reader.written(_batch(resource, _of(resource, rows), **told))
+            options = {"frames_per_point": math.prod(layout.frame_shape), "point_shape": layout.frame_shape}
+        return await reader.written(_batch(resource, _of(resource, rows), **options))
 
     async def _has_files(self, reader: FrameReading, resource: Resource, row: int) -> bool:
         first = row * resource.frames_per_point
@@ -311,7 +311,7 @@ class ImageData:
         return True
 
     async def _layout(self, reader: FrameReading, resource: Resource) -> FrameLayout:
-        """Return what the rows of its dataset are; the file is asked only where the descriptor leaves that open."""
+        """Return the layout of the dataset's rows; the file is read only where the descriptor leaves it open."""
         known = self._layouts.get(resource.uid)
         if known is not None:
             return known
@@ -340,11 +340,11 @@ class ImageData:
 
 
 class ScalarData:
-    """Numbers, one a point: sums that the detector made itself, positions of motors.
+    """Scalars, one a point: sums computed by the detector, positions of motors.
 
     Args:
-        run: that they belong to.
-        stream: that they came with.
+        run: their run.
+        stream: their stream.
         key: the data key.
     """
 
@@ -361,15 +361,15 @@ class ScalarData:
 
     @property
     def name(self) -> str:
-        """As the page calls it."""
+        """Display name."""
         return self.key if self.stream == self.run.main.stream else f"{self.stream}: {self.key}"
 
     def remark(self, *, time: float) -> list[dict[str, Any]]:
-        """Return nothing is to be said of numbers."""
+        """Return no remarks."""
         return []
 
     def recorded(self, resource: str) -> dict[str, FileFingerprint]:
-        """Return how the files of a resource are recognized, as an earlier worker noted it, by name."""
+        """Return the recorded fingerprints of the files of a resource, by name."""
         return _recorded(self._of.derived_descriptors.get(self.key), resource)
 
     @property
@@ -379,17 +379,17 @@ class ScalarData:
 
     @property
     def described(self) -> str | None:
-        """Uid of our descriptor, when the run has it already."""
+        """Uid of the derived descriptor, if the run has it."""
         return self._uid if self._uid in self.run.derived_uids else None
 
     def describe(self, summed: SummedData, *, time: float) -> dict[str, Any]:
-        """Return our descriptor."""
+        """Return the derived descriptor."""
         return self._descriptor(time, files=_files_of(summed))
 
     async def read(self, reader: FrameReading, row_range: RowRange, *, show: bool) -> SummedData:
-        """Read a row range once; raises what the reader says.
+        """Read a row range once; raises the errors of the reader.
 
-        The values of a point that has several are summed, and those of a position averaged.
+        Several values of a point are summed; several positions are averaged.
         """
         resource = self.ledger.resources[row_range.resource]
         values = await reader.scalars(_batch(resource, row_range))
@@ -398,13 +398,13 @@ class ScalarData:
         return SummedData(self, row_range, {self.key: np.asarray(values, dtype=np.float64)})
 
     async def points(self, reader: FrameReading, resource: Resource) -> int:
-        """Return points that a file holds now; raises what the reader says."""
+        """Return the number of points in the file; raises the errors of the reader."""
         size = await reader.size(resource.uri, resource.dataset)
         each = resource.frames_per_point
         return size[0] // scalar_rows(size, frames_per_point=each, point_shape=resource.point_shape)
 
     async def written(self, reader: FrameReading, resource: Resource, rows: range) -> npt.NDArray[np.bool_]:
-        """Return which of some points were written for certain; raises what the reader says."""
+        """Return which points have certainly been written; raises the errors of the reader."""
         return await reader.written(_batch(resource, _of(resource, rows)))
 
     def _descriptor(self, time: float, *, files: Sequence[tuple[str, str, int, int, int]] = ()) -> dict[str, Any]:
@@ -413,19 +413,19 @@ class ScalarData:
 
 
 def _files_of(summed: SummedData) -> list[tuple[str, str, int, int, int]]:
-    """Return how the files of a row range are recognized, for our descriptor."""
+    """Return the fingerprints of the files of a row range, for the derived descriptor."""
     marks = (dataclasses.astuple(mark) for mark in summed.marks[:FILES_MAX])
     return [(summed.row_range.resource, *mark) for mark in marks]
 
 
-def _recorded(told: DerivedDescriptor | None, resource: str) -> dict[str, FileFingerprint]:
-    """Return how the files of a resource are recognized, as our descriptor has it, by name.
+def _recorded(descriptor: DerivedDescriptor | None, resource: str) -> dict[str, FileFingerprint]:
+    """Return the fingerprints of the files of a resource in a derived descriptor, by name.
 
-    Where a checksum tells them apart, the inode may be another: files are moved and restored.
+    With a checksum, the inode may differ: files are moved and restored.
     """
     return {
         name: FileFingerprint(name, 0 if checksum else inode, address, checksum)
-        for of, name, inode, address, checksum in (told.files if told else ())
+        for of, name, inode, address, checksum in (descriptor.files if descriptor else ())
         if of == resource
     }
 
@@ -435,10 +435,10 @@ def _of(resource: Resource, rows: range) -> RowRange:
 
 
 def _batch(resource: Resource, row_range: RowRange, **options: Any) -> FrameBatch:
-    told = {
+    layout = {
         "frames_per_point": resource.frames_per_point,
         "point_shape": resource.point_shape,
         "columns": resource.columns,
     }
     span = {"start": row_range.index, "stop": row_range.index + row_range.count}
-    return FrameBatch(uri=resource.uri, dataset=resource.dataset, **{**span, **told, **options})
+    return FrameBatch(uri=resource.uri, dataset=resource.dataset, **{**span, **layout, **options})

@@ -1,4 +1,4 @@
-"""Who of a run reads next: one at a time, so that no run has more than one reader, and the most urgent first."""
+"""Priority lock: one reader for each run, lowest rank first."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ __all__ = ["PriorityLock"]
 
 
 class PriorityLock:
-    """A lock that goes to the lowest rank among those who wait, and to the first of these.
+    """Lock that the waiting task with the lowest rank gets; among equals, the first.
 
     Args:
-        at_once: how many may hold it at one time.
+        at_once: how many tasks may hold it at one time.
     """
 
     def __init__(self, at_once: int = 1) -> None:
-        self._left = at_once
+        self._free = at_once
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 
     @asynccontextmanager
     async def take(self, rank: int) -> AsyncIterator[None]:
-        """Holds the turn for a while; waits until it is free.
+        """Hold the lock; wait until it is free.
 
         Args:
-            rank: the lower, the sooner.
+            rank: priority; lower comes sooner.
         """
         await self._wait(rank)
         try:
@@ -37,8 +37,8 @@ class PriorityLock:
             self._pass_on()
 
     async def _wait(self, rank: int) -> None:
-        if self._left:
-            self._left -= 1
+        if self._free:
+            self._free -= 1
             return
         turn = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (rank, next(self._numbers), turn))
@@ -46,7 +46,7 @@ class PriorityLock:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._pass_on()  # it had come just then
+                self._pass_on()  # acquired at the moment of cancellation
             raise
 
     def _pass_on(self) -> None:
@@ -55,4 +55,4 @@ class PriorityLock:
             if not turn.done():
                 turn.set_result(None)
                 return
-        self._left += 1
+        self._free += 1

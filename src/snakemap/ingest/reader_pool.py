@@ -1,4 +1,4 @@
-"""A few processes that read frames, shared by all runs, so that a file that hangs one of them holds up no other run."""
+"""A pool of reader processes, shared by all runs, so that a file that blocks one of them delays no other run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ READERS_MAX = 3
 
 
 class FrameReading(Protocol):
-    """What is needed of :class:`snakemap.hdf5.frame_reader.FrameReader`."""
+    """The part of :class:`snakemap.hdf5.frame_reader.FrameReader` that the worker uses."""
 
     @property
     def launches(self) -> int: ...
@@ -35,18 +35,18 @@ class FrameReading(Protocol):
 
 
 class ReaderPool:
-    """Lends readers out, the one that a run had last where it is free: it has the file open already.
+    """Lends readers; a run gets the one that it had last, if free, because its files are open there.
 
     Args:
-        make: makes one more reader; it is started here.
-        at_most: how many there may be at one time.
+        make: makes another reader, which is started here.
+        at_most: maximum of readers.
     """
 
     def __init__(self, make: Callable[[], FrameReading], *, at_most: int = READERS_MAX) -> None:
         self._make = make
         self._free: list[tuple[str, FrameReading]] = []
         self._all: list[FrameReading] = []
-        self._turns = asyncio.Semaphore(at_most)
+        self._slots = asyncio.Semaphore(at_most)
 
     async def start(self) -> None:
         """Start the first reader, so that the first frame does not wait for it."""
@@ -54,20 +54,20 @@ class ReaderPool:
             return
 
     async def close(self) -> None:
-        """End them all."""
+        """End all readers."""
         readers, self._all, self._free = self._all, [], []
         for reader in readers:
             await reader.close()
 
     @property
     def replaced(self) -> int:
-        """How often a reading process had to be replaced, because a file crashed it or held it up."""
+        """How often a reader process was replaced, because a file crashed or blocked it."""
         return sum(max(reader.launches - 1, 0) for reader in self._all)
 
     @asynccontextmanager
     async def borrow(self, run: str) -> AsyncIterator[FrameReading]:
-        """A reader for the use of one run, until it is given back; waits while all are in use."""
-        async with self._turns:
+        """Lend a reader to a run; wait while all are in use."""
+        async with self._slots:
             reader = self._take(run)
             if reader is None:
                 reader = self._make()

@@ -1,4 +1,4 @@
-"""Which ROIs a run's frames are summed over."""
+"""Select the ROIs of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from snakemap.core.run import Run
 from snakemap.core.streams import MapSource
 from snakemap.errors import DocumentError, RoiError
 
-__all__ = ["RoiSelection", "regions_of"]
+__all__ = ["RoiSelection", "select_rois"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class RoiSelection:
     """The ROIs of a run.
 
     Attributes:
-        rois: all inside the frame; none when the frame is too small to be cut.
-        trouble: why these and not those that were asked for; empty when there is nothing to say.
+        rois: all inside the frame; empty when the frame is too small.
+        trouble: why these are not the requested ones; empty when they are.
     """
 
     rois: tuple[Roi, ...]
@@ -28,11 +28,11 @@ class RoiSelection:
 
     @property
     def rectangles(self) -> dict[str, Rectangle]:
-        """The same by name, ``(y0, y1, x0, x1)`` in detector pixels."""
+        """Rectangles ``(y0, y1, x0, x1)`` in detector pixels, by name."""
         return {roi.name: (roi.y0, roi.y1, roi.x0, roi.x1) for roi in self.rois}
 
 
-def regions_of(
+def select_rois(
     run: Run,
     setting: Mapping[str, Rectangle] | None,
     *,
@@ -41,12 +41,12 @@ def regions_of(
 ) -> RoiSelection:
     """Return the ROIs of a run: its own, else those of its start document, else the setting's, else three bands.
 
-    What start document and setting tell is meant for the main source; where it does not fit the frames of another
-    camera, three bands serve there, and nobody need be told.
+    Start document and setting apply to the main source; where they do not fit another camera, it gets three bands
+    without a remark.
 
     Args:
-        run: whose frames they are of.
-        setting: the instrument's ROIs, by name; None where there are none.
+        run: the run.
+        setting: the default ROIs, by name; None for none.
         frame_shape: rows and columns of a frame.
         source: the camera; None for the main one.
     """
@@ -59,10 +59,10 @@ def _regions(
     run: Run, setting: Mapping[str, Rectangle] | None, source: MapSource, frame_shape: tuple[int, int]
 ) -> RoiSelection:
     try:
-        told = source.rois if source.derived_descriptor is not None else rois_of(run.start, setting)
-        if told is None:
+        found = source.rois if source.derived_descriptor is not None else rois_of(run.start, setting)
+        if found is None:
             return RoiSelection(default_rois(frame_shape))
-        rois = tuple(Roi(name, *rectangle) for name, rectangle in told.items())
+        rois = tuple(Roi(name, *rectangle) for name, rectangle in found.items())
         for roi in rois:
             roi.check(frame_shape)
     except (DocumentError, RoiError) as trouble:

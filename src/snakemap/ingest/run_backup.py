@@ -1,4 +1,4 @@
-"""What is kept of the documents of an open run, so that it can begin again in a store that has lost it."""
+"""Backup of the documents of an open run, to restore it in a store that has lost it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from snakemap.core.frame_ledger import RowRange
 __all__ = ["RunBackup"]
 
 WHOLE = ("start", "descriptor", "resource", "stream_resource", "stop")
-"""Documents that are kept as they came."""
+"""Documents that are kept unchanged."""
 
 PAGE_MAX = 5000
 TEXT_MAX = 200
 
 
 class RunBackup:
-    """Documents of a run, in little memory: what was announced as few ranges, events as columns of numbers."""
+    """Documents of a run in little memory: announcements as a few ranges, events as columns of numbers."""
 
     def __init__(self) -> None:
         self._documents: dict[str, Document] = {}
@@ -42,9 +42,9 @@ class RunBackup:
             ids.append(doc["datum_id"])
             numbers.append(_point_number(doc))
         elif name == "datum_page":
-            told, (ids, numbers) = _point_number(doc), self._data.setdefault(doc["resource"], ([], []))
+            point_numbers, (ids, numbers) = _point_number(doc), self._data.setdefault(doc["resource"], ([], []))
             ids += doc["datum_id"]
-            numbers += told if isinstance(told, list) else [None] * len(doc["datum_id"])
+            numbers += point_numbers if isinstance(point_numbers, list) else [None] * len(doc["datum_id"])
         elif name == "event":
             columns = {key: [value] for key, value in _data(doc).items()}
             self._columns(doc["descriptor"], [doc["seq_num"]], columns)
@@ -54,7 +54,7 @@ class RunBackup:
             self._point(doc["descriptor"], doc["seq_num"], _data(doc))
 
     def documents(self) -> list[Document]:
-        """Enough to begin the run again from its files; in the order in which documents come."""
+        """Return documents from which the run can be restored together with its files, in valid order."""
         stop = [document for document in self._documents.values() if document.name == "stop"]
         others = [document for document in self._documents.values() if document.name != "stop"]
         if not others:
@@ -77,7 +77,7 @@ class RunBackup:
             spans.append(new)
 
     def _columns(self, descriptor: str, seq_nums: list[int], data: Mapping[str, Any]) -> None:
-        """Keep those columns of an event or a page that are numbers."""
+        """Keep the numeric columns of an event or a page."""
         numbers = {
             key: column
             for key, column in data.items()
@@ -98,7 +98,7 @@ class RunBackup:
             column.extend(values)
 
     def _point(self, descriptor: str, seq_nums: list[int], data: Mapping[str, Any]) -> None:
-        """Keep the ids of data that events hold in place of values."""
+        """Keep the datum ids of events."""
         for key, column in data.items():
             if (
                 isinstance(column, list)
@@ -130,8 +130,8 @@ class RunBackup:
         for (descriptor, keys), (seq_nums, columns) in self._events.items():
             for start in range(0, len(seq_nums), PAGE_MAX):
                 part = slice(start, start + PAGE_MAX)
-                told = {key: column[part].tolist() for key, column in zip(keys, columns, strict=True)}
-                yield _page(descriptor, seq_nums[part].tolist(), told)
+                data = {key: column[part].tolist() for key, column in zip(keys, columns, strict=True)}
+                yield _page(descriptor, seq_nums[part].tolist(), data)
         for (descriptor, key), (points, ids) in self._pointers.items():
             for start in range(0, len(points), PAGE_MAX):
                 part = slice(start, start + PAGE_MAX)
@@ -152,8 +152,8 @@ def _page(descriptor: str, seq_nums: list[int], data: dict[str, Any]) -> dict[st
 
 
 def _point_number(doc: Mapping[str, Any]) -> Any:
-    told = doc.get("datum_kwargs")
-    return told.get("point_number") if isinstance(told, Mapping) else None
+    kwargs = doc.get("datum_kwargs")
+    return kwargs.get("point_number") if isinstance(kwargs, Mapping) else None
 
 
 def _data(doc: Mapping[str, Any]) -> Mapping[str, Any]:

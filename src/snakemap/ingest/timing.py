@@ -1,4 +1,4 @@
-"""How long the worker waits, and for what."""
+"""Clock and timeouts of the worker."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ __all__ = ["Clock", "Timeouts"]
 
 
 class Clock:
-    """Wall time; a test brings one that passes when the test says so."""
+    """Wall time; tests replace it."""
 
     def now(self) -> float:
         """Return seconds since 1970."""
         return time.time()
 
     def steady(self) -> float:
-        """Return seconds since some moment; they pass evenly, whatever is done to the wall clock."""
+        """Return monotonic seconds."""
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
-        """Return after that many seconds."""
+        """Sleep."""
         await asyncio.sleep(seconds)
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The worker's periods and patience, all in seconds.
+    """Periods and timeouts of the worker, in seconds.
 
     Attributes:
         file_timeout_s: from the announcement of a frame until it counts as unreadable.
-        silence_s: without any word of an open run until it counts as lost.
-        retry_s: before a file that was not ready is looked at again; doubles each time.
-        retry_max_s: the longest of these waits.
-        quiet_s: after a run has stopped, without a new frame in its file, until it counts as whole.
-        grace_s: after the worker's last event of a task, for a stop document that was overtaken.
-        reading_s: that one row range of frames should take to read, so that pixels flow and do not jump.
-        broken_s: spent on reads that broke the reader, until a file as a whole counts as broken.
-        preview_s: between two raw frames for the screen.
+        silence_s: without a document of an open run until it counts as lost.
+        retry_s: before a file that was not ready is read again; doubles each time.
+        retry_max_s: maximum of this delay.
+        quiet_s: after a stop, without a new frame in the file, until the run counts as complete.
+        grace_s: after the last event of a task, for a stop document that was overtaken.
+        reading_s: target duration of one read, so that points appear steadily.
+        broken_s: total of reads that broke the reader, until the whole file counts as broken.
+        preview_s: between two preview frames.
         summary_s: between two summaries of a run.
-        picture_s: between two small pictures of a run that grows.
-        report_s: between two heartbeats; they hold five times as long.
-        lease_s: that a worker may be silent before another one takes its place.
-        vacant_s: that nobody has the lease before a worker that waited for it takes it, so that a store that has lost
-            the lease gets its own worker back.
-        store_retry_s: before a store that was away is tried again.
-        evict_s: between two looks for runs that are too old to keep.
+        picture_s: between two thumbnails of a growing run.
+        report_s: between two heartbeats; they expire after five times as long.
+        lease_s: without renewal until another worker takes over.
+        vacant_s: without a lease before a waiting worker takes it, so that a store that has lost the lease gets its own
+            worker back.
+        store_retry_s: before a failed call to Redis is repeated.
+        evict_s: between two checks for expired runs.
     """
 
     file_timeout_s: float = 10.0

@@ -1,4 +1,4 @@
-"""The worker as a whole: one a store, with a heartbeat, from its start to its end."""
+"""The worker process: lease, heartbeat, start and end."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ __all__ = ["Worker", "ingest", "run"]
 log = logging.getLogger(__name__)
 
 PART = "ingest"
-"""The worker's name among the leases and the heartbeats."""
+"""Name of the worker's lease and heartbeat."""
 
 
-PATIENCE = 15
-"""How far those stand back who read finished files; 19 is farthest."""
+BACKGROUND_NICE = 15
+"""Niceness of readers of finished files, 0 to 19."""
 
 
 class BrokerState(Protocol):
-    """What the heartbeat tells of the broker."""
+    """State of the broker connection, for the heartbeat."""
 
     @property
     def state(self) -> str: ...
@@ -62,20 +62,20 @@ class BrokerState(Protocol):
 
 
 class LeaseLost(Exception):
-    """Another worker has taken our place, because we were silent for too long."""
+    """Another worker has taken the lease."""
 
 
 class Worker:
-    """Both halves, and what holds them together: a lease, so that a store has one worker, and a heartbeat.
+    """Both halves of the worker, a lease so that a store has one worker, and a heartbeat.
 
     Args:
-        store: where the lease and the heartbeat are kept.
-        reducer: sees to the runs in the store.
-        tally: the clock, and what has been counted.
-        listener: brings documents into the store; None where there is no broker.
-        broker: the listener's, for the heartbeat.
-        scribe: keeps the log of events; None for no log.
-        holder: who we are, ``"host:pid"``.
+        store: for lease and heartbeat.
+        reducer: second half.
+        stats: clock and counts.
+        listener: first half; None without a broker.
+        broker: of the listener, for the heartbeat.
+        event_log: writer of the event log; None for no log.
+        holder: name of this worker, ``"host:pid"``.
     """
 
     def __init__(
@@ -83,52 +83,52 @@ class Worker:
         store: SharedState,
         reducer: Reducer,
         *,
-        tally: WorkerStats,
+        stats: WorkerStats,
         listener: Listener | None = None,
         broker: BrokerState | None = None,
-        scribe: EventLogWriter | None = None,
+        event_log: EventLogWriter | None = None,
         holder: str = "",
     ) -> None:
         self.store = store
         self.reducer = reducer
-        self.tally = tally
+        self.stats = stats
         self.listener = listener
         self.broker = broker
-        self.scribe = scribe
+        self.event_log = event_log
         self.holder = holder or own_name()
         self._leads_until = float("-inf")
 
     @property
     def leads(self) -> bool:
-        """Whether the lease is ours for certain, by a clock that nobody sets: no other worker can have it now."""
-        return self.tally.clock.steady() < self._leads_until
+        """Whether this worker certainly holds the lease, by the monotonic clock."""
+        return self.stats.clock.steady() < self._leads_until
 
     async def work(self) -> None:
-        """Go on until it is cancelled; begins anew when it has lost its place to another worker and got it back."""
+        """Work until cancelled; wait again after another worker has taken the lease."""
         try:
             while True:
                 await self._take_lease()
                 try:
-                    # a task of its own, because a task group that fails leaves its task marked as cancelled
+                    # a task of its own: a failed task group leaves its task marked as cancelled
                     await asyncio.create_task(self._serve(), name="worker, serving")
                 except* LeaseLost:
-                    log.warning("another worker uses this store now; this one waits until that one ends")
+                    log.warning("another worker uses this store now; waiting until it ends")
         finally:
             await self._release_lease()
 
     async def _serve(self) -> None:
-        """Go on until it is cancelled, or until our place is lost."""
+        """Work until cancelled, or until the lease is lost."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat(), name="heartbeat")
             group.create_task(self.reducer.reduce(), name="reducer")
-            if self.scribe is not None:
-                group.create_task(self.scribe.write(), name="scribe")
+            if self.event_log is not None:
+                group.create_task(self.event_log.write(), name="event log writer")
             if self.listener is not None:
                 group.create_task(self._listen(self.listener), name="listener")
 
     async def _listen(self, listener: Listener) -> None:
-        """Listen while the lease is ours, and not a moment longer: the messages may be another worker's by then."""
-        clock, look_s = self.tally.clock, self.tally.pace.report_s / 4
+        """Listen only while the lease is held: otherwise the messages may belong to another worker."""
+        clock, look_s = self.stats.clock, self.stats.timeouts.report_s / 4
         while True:
             while not self.leads:
                 await clock.sleep(look_s)
@@ -136,39 +136,39 @@ class Worker:
                 listening = group.create_task(listener.listen(), name="listening")
                 while self.leads:
                     await clock.sleep(look_s)
-                log.warning("the lease cannot be renewed; messages wait at the broker until it is")
+                log.warning("the lease cannot be renewed; messages wait in the broker until it is")
                 await cancel_tasks(listening)
 
     async def _take_lease(self) -> None:
-        """Return when we are the only worker; a dead one on this host is replaced at once."""
-        clock, pace = self.tally.clock, self.tally.pace
-        said, vacant_since = "", float("-inf")
+        """Return when this is the only worker; a dead worker on this host is replaced at once."""
+        clock, timeouts = self.stats.clock, self.stats.timeouts
+        logged, vacant_since = "", float("-inf")
         while True:
-            other = await self.tally.insist(lambda: self.store.holder(PART)) or ""
+            other = await self.stats.retry(lambda: self.store.holder(PART)) or ""
             dead = other if other and self._is_dead(other) else None
             if other:
                 vacant_since = clock.steady()
             if not other or other == self.holder or dead:
-                # a worker that is alive takes a lost lease back within a second; it knows the runs that are open
-                waited = not said or dead or clock.steady() - vacant_since >= pace.vacant_s
-                if waited and await self.tally.insist(lambda dead=dead: self._renew(instead_of=dead)):
+                # a running worker takes a lost lease back within a second; it knows the open runs
+                waited = not logged or dead or clock.steady() - vacant_since >= timeouts.vacant_s
+                if waited and await self.stats.retry(lambda dead=dead: self._renew(instead_of=dead)):
                     return
-            elif other != said:
+            elif other != logged:
                 log.warning("waiting: %s is the worker of this store", other)
-                said = other
-            await clock.sleep(pace.report_s / 4)
+                logged = other
+            await clock.sleep(timeouts.report_s / 4)
 
     async def _renew(self, *, instead_of: str | None = None) -> bool:
-        """Take the lease or renews it; the time that it holds is counted from before we asked."""
-        asked = self.tally.clock.steady()
-        if not await self.store.lease(PART, self.holder, self.tally.pace.lease_s, instead_of=instead_of):
+        """Take or renew the lease; it counts from before the request."""
+        asked = self.stats.clock.steady()
+        if not await self.store.lease(PART, self.holder, self.stats.timeouts.lease_s, instead_of=instead_of):
             self._leads_until = float("-inf")
             return False
-        self._leads_until = asked + self.tally.pace.lease_s
+        self._leads_until = asked + self.stats.timeouts.lease_s
         return True
 
     def _is_dead(self, other: str) -> bool:
-        """Return whether another worker was on this host and is no more."""
+        """Return whether another worker was on this host and has ended."""
         host, _, pid = other.rpartition(":")
         if host != self.holder.rpartition(":")[0] or not pid.isdecimal():
             return False
@@ -184,22 +184,22 @@ class Worker:
         try:
             await self.store.release(PART, self.holder)
         except StoreUnavailable as trouble:
-            log.info("the lease ends by itself: %s", trouble)
+            log.info("the lease expires: %s", trouble)
 
     async def _beat(self) -> None:
-        pace = self.tally.pace
+        timeouts = self.stats.timeouts
         while True:
             try:
                 if not await self._renew():
                     raise LeaseLost
-                await self.store.report(PART, self.report(), ttl_s=5 * pace.report_s)
+                await self.store.report(PART, self.report(), ttl_s=5 * timeouts.report_s)
             except StoreUnavailable as trouble:
-                self.tally.store_lost(trouble)
+                self.stats.store_lost(trouble)
             end_if_cancelled()
-            await self.tally.clock.sleep(pace.report_s)
+            await self.stats.clock.sleep(timeouts.report_s)
 
     def report(self) -> dict[str, Any]:
-        """Return the heartbeat: plain JSON."""
+        """Return the heartbeat as JSON."""
         return {
             "broker": self.broker.state if self.broker else "none",
             "broker_since": self.broker.since if self.broker else None,
@@ -210,22 +210,22 @@ class Worker:
             "held_s": round(self.broker.held_s, 1) if self.broker else 0.0,
             "orphans": self.listener.orphans if self.listener else 0,
             "subscription": self.broker.subscription if self.broker else "",
-            "refused": self.tally.refused,
-            "worker_state": self.tally.worker_state,
-            "task_id": self.tally.task_id,
+            "refused": self.stats.refused,
+            "worker_state": self.stats.worker_state,
+            "task_id": self.stats.task_id,
             "waiting": self.reducer.waiting,
             "readers_replaced": self.reducer.replaced,
-            "work": self.tally.work.told(),
-            "errors": dict(self.tally.errors),
+            "work": self.stats.work.told(),
+            "errors": dict(self.stats.errors),
             "version": __version__,
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "time": self.tally.clock.now(),
+            "time": self.stats.clock.now(),
         }
 
 
 def own_name() -> str:
-    """This process among the holders of leases, ``"host:pid"``."""
+    """Return the name of this process as a lease holder, ``"host:pid"``."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
@@ -245,12 +245,12 @@ def _broker(settings: Settings) -> StompSource | None:
     )
 
 
-def _scribe(settings: Settings, store: Store, tally: WorkerStats) -> EventLogWriter | None:
+def _event_log(settings: Settings, store: Store, stats: WorkerStats) -> EventLogWriter | None:
     if settings.log_dir is None:
         return None
     keep_bytes = int(settings.log_max_gb * 1e9)
     return EventLogWriter(
-        store, EventLogFiles(settings.log_dir, keep_days=settings.keep_days, keep_bytes=keep_bytes), tally=tally
+        store, EventLogFiles(settings.log_dir, keep_days=settings.keep_days, keep_bytes=keep_bytes), stats=stats
     )
 
 
@@ -265,55 +265,55 @@ def _reader(settings: Settings, *, nice: int = 0) -> FrameReader:
 
 
 def _cluster_reader(settings: Settings, cluster: DaskCluster) -> DaskReader:
-    own = _reader(settings, nice=PATIENCE)
+    own = _reader(settings, nice=BACKGROUND_NICE)
     return DaskReader(cluster, own.terms, make=lambda: own)
 
 
 def _subscription(place: str) -> str:
-    """Return the name of a queue that is always the same for this host and a store, and no other's."""
+    """Return a stable queue name for this host and a store."""
     return f"snakemap-{socket.gethostname()}-{uuid5(NAMESPACE_URL, place).hex[:12]}"
 
 
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
-    """Work until ``stop`` is set: from the broker into the store, from the files into the maps.
+    """Run the worker until ``stop`` is set.
 
     Args:
-        settings: of the process, ``redis_url`` among them; :func:`run` fills it in where it is empty.
-        stop: ends the work; what is unfinished goes on with the next start.
+        settings: of the process, with ``redis_url``; :func:`run` sets it where it is empty.
+        stop: ends the worker; unfinished work continues at the next start.
 
     Raises:
-        SettingsError: when a setting cannot be used.
+        SettingsError: when a setting is invalid.
     """
     if not settings.redis_url:
-        raise SettingsError("SNAKEMAP_REDIS_URL: the worker needs to know its store")
-    clock, pace = Clock(), Timeouts(file_timeout_s=settings.file_timeout_s, silence_s=settings.silence_s)
-    tally = WorkerStats(clock, pace)
+        raise SettingsError("SNAKEMAP_REDIS_URL: the worker needs a Redis address")
+    clock, timeouts = Clock(), Timeouts(file_timeout_s=settings.file_timeout_s, silence_s=settings.silence_s)
+    stats = WorkerStats(clock, timeouts)
     name = own_name()
     store = Store(settings.redis_url, documents_max=settings.documents_max, keep_days=settings.keep_days, worker=name)
     broker = _broker(settings)
     readers = ReaderPool(lambda: _reader(settings))
-    # finished files have processes of their own, which stand back behind those of scans that are taken; two at least,
-    # because one waits for us while the other reads
+    # finished files have reader processes of their own, with lower priority than those of current scans; at least two,
+    # because one waits for the worker while the other reads
     at_once = max(2, len(os.sched_getaffinity(0)) - 1)
     cluster = DaskCluster(settings.dask) if settings.dask else None
-    patient = ReaderPool(lambda: _reader(settings, nice=PATIENCE), at_most=at_once)
+    background = ReaderPool(lambda: _reader(settings, nice=BACKGROUND_NICE), at_most=at_once)
     if cluster is not None:
         at_once = AT_ONCE
-        patient = ReaderPool(lambda: _cluster_reader(settings, cluster), at_most=at_once)
-    scribe = _scribe(settings, store, tally)
-    listener = Listener(broker, store, tally=tally, scribe=scribe) if broker else None
+        background = ReaderPool(lambda: _cluster_reader(settings, cluster), at_most=at_once)
+    event_log = _event_log(settings, store, stats)
+    listener = Listener(broker, store, stats=stats, event_log=event_log) if broker else None
     reducer = Reducer(
         store,
         readers,
         defaults=ScanDefaults(settings.grid, snake=settings.snake),
         rois=settings.rois,
-        tally=tally,
+        stats=stats,
         listening_since=_listening_since(broker),
         on_evicted=listener.forget if listener else lambda uid: None,
-        patient=patient,
+        background=background,
         at_once=at_once,
     )
-    worker = Worker(store, reducer, tally=tally, listener=listener, broker=broker, scribe=scribe, holder=name)
+    worker = Worker(store, reducer, stats=stats, listener=listener, broker=broker, event_log=event_log, holder=name)
     try:
         await _start(readers)
         await _until(stop, worker.work())
@@ -321,14 +321,14 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         if broker is not None:
             await broker.close()
         await readers.close()
-        await patient.close()
+        await background.close()
         if cluster is not None:
             await cluster.close()
         await store.close()
 
 
 async def _start(readers: ReaderPool) -> None:
-    """Have a reader ready before the first frame; one that does not start now is tried again with that frame."""
+    """Start a reader before the first frame; a failed start is repeated with that frame."""
     try:
         await readers.start()
     except SnakemapError as trouble:
@@ -336,7 +336,7 @@ async def _start(readers: ReaderPool) -> None:
 
 
 async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
-    """Work until told to stop, or until the work fails."""
+    """Work until ``stop`` is set, or until the work fails."""
     working, stopping = asyncio.create_task(work, name="worker"), asyncio.create_task(stop.wait(), name="stop")
     try:
         await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -349,20 +349,20 @@ async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
 
 
 def run(settings: Settings) -> int:
-    """Return the whole life of a worker process: ends in good order on SIGINT and SIGTERM.
+    """Run the worker process until SIGINT or SIGTERM.
 
-    Where no Redis is set, the private one is joined, and started when nobody has.
+    Without a Redis address it uses the embedded Redis, which it starts if necessary.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        SettingsError: when a setting cannot be used.
+        SettingsError: when a setting is invalid.
     """
     if settings.redis_url:
         asyncio.run(_with_signals(settings))
         return 0
-    # the address of the private Redis may change from one start to the next, and the name of our queue must not
+    # the address of the embedded Redis may change between starts, the name of the queue must not
     name = settings.stomp_subscription or _subscription(str(settings.state_dir))
     with EmbeddedRedis(settings.state_dir) as url:
         asyncio.run(_with_signals(settings.model_copy(update={"redis_url": url, "stomp_subscription": name})))

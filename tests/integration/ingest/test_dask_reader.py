@@ -18,7 +18,7 @@ from tests.support.rabbitmq import free_port
 from tests.support.stack import die_with_parent
 
 from snakemap.hdf5.inspector import FileInspector
-from snakemap.ingest.dask_reader import reads_here
+from snakemap.ingest.dask_reader import read_count
 from snakemap.live.file_runs import open_stack
 
 
@@ -61,7 +61,7 @@ async def test_a_finished_scan_is_read_on_the_cluster(
         await lab.until_settled(uid)
         run, summary = await lab.run(uid), await lab.summary(uid)
         async with Client(scheduler[0], asynchronous=True, set_as_default=False) as client:
-            asked = await client.run(reads_here)
+            asked = await client.run(read_count)
     await looker.close()
     assert_maps(run, frames)
     assert summary["status"] == "complete"

@@ -137,7 +137,7 @@ async def test_lags_are_those_of_the_points_and_not_of_the_pieces_they_are_read_
         await beamline.clock.advance(1.0)
         beamline.files.frames[scan.uri] = scan.frames
         await beamline.until(lambda: beamline.points() == 12)
-        lags = beamline.tally.work.point_lag
+        lags = beamline.stats.work.point_lag
     assert sum(lags.counts) == 12
     below = dict(zip(lags.bounds, lags.buckets(), strict=False))
     assert (below[0.5][1], below[2.5][1]) == (0, 12)
@@ -150,7 +150,7 @@ async def test_frames_of_a_file_that_was_opened_do_not_count_as_late() -> None:
         beamline.files.frames[scan.uri] = scan.frames
         beamline.publish(*scan.whole())
         await beamline.until_settled("run")
-        work = beamline.tally.work
+        work = beamline.stats.work
     assert (work.points, sum(work.point_lag.counts)) == (12, 0)
 
 

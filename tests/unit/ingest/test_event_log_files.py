@@ -324,7 +324,7 @@ async def test_progress_is_left_out_of_the_log_and_what_is_not_in_the_store_is_t
     told = lines_of(tmp_path, "*._no-run.*")
     assert sorted((line["body"][:6], line.get("trouble", "")[:14]) for line in told) == [
         ("poison", "not JSON: unex"),
-        ('{"name', "it came before"),
+        ('{"name', "its parent doc"),
         ('{"stat', ""),
     ]
     assert orjson.loads(next(line["body"] for line in told if line["body"].startswith('{"name'))) == orphan
@@ -341,7 +341,7 @@ async def test_a_log_that_cannot_be_written_holds_nobody_up_and_is_caught_up_wit
             beamline.files.frames.update(scan.files)
             beamline.publish(*scan.whole(), b"poison")
             await beamline.until_settled("run")
-            assert beamline.tally.errors["log"] == 1
+            assert beamline.stats.errors["log"] == 1
             assert not beamline.broker.unacknowledged
             directory.unlink()
             await beamline.until(lambda: len(logged(directory)) == len(beamline.store.entries))
