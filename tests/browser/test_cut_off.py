@@ -142,7 +142,7 @@ def test_silence_is_seen_within_three_seconds_and_the_same_session_goes_on(
         proxy.release()
         shown.wait(lambda: "no connection" not in shown.lights() and shows(shown, run, 47), timeout_s=BACK_S)
         assert page.evaluate("() => [window.mark, Bokeh.documents[0].roots().length]") == [1, session]
-        assert page.title() == "snakemap"
+        shown.wait(lambda: page.title() == "58 % · snakemap")
         assert page.evaluate("() => document.querySelector('link[rel~=icon]').href").endswith("favicon.ico")
         assert ours(shown) == []
 

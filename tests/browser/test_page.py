@@ -435,3 +435,34 @@ def test_one_lamp_lists_all_connections_in_sentences(tab: Shown, run: MadeUpRun)
     lamp.click()
     page.locator(".plan").first.click()
     page.get_by_text("Redis answers").wait_for(state="hidden")
+
+
+@pytest.mark.parametrize(
+    ("shape", "columns"), [((8, 10), 2), ((200, 10), 4), ((10, 200), 1), ((1, 50), 1), ((50, 1), 4), ((1, 1), 2)]
+)
+def test_maps_stand_where_their_cells_get_the_most_pixels(
+    pages: Stack, chromium: Browser, redis_url: str, shape: tuple[int, int], columns: int
+) -> None:
+    first = MadeUpRun(redis_url)
+    first.add(1, 80)
+    first.stop()
+    tab = open_page(chromium, f"{pages.url}/dashboard", width=1280, height=800)
+    try:
+        tab.wait(lambda: shows(tab, first, 80))
+        run = MadeUpRun(redis_url, shape=shape)
+        run.add(1, max(1, run.points // 2))
+
+        def seen() -> tuple[int, int, bool]:
+            boxes = [tab.frame(f"map-{channel}") for channel in CHANNELS]
+            lefts, tops = ({round(box[side]) for box in boxes} for side in ("x", "y"))
+            even = all(abs(box[side] - boxes[0][side]) <= 2 for box in boxes for side in ("width", "height"))
+            return len(lefts), len(tops), even
+
+        tab.wait(lambda: seen() == (columns, 4 // columns, True))
+        tab.wait(lambda: shows(tab, run, max(1, run.points // 2)))
+        axes = "(name) => { const {left, below} = sm.view(name).model; return [left[0].visible, below[0].visible] }"
+        labels = [tab.page.evaluate(axes, f"map-{channel}") for channel in CHANNELS]
+        assert labels == [[number % columns == 0, number + columns >= 4] for number in range(4)]
+        assert tab.errors == []
+    finally:
+        tab.page.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -18,7 +18,7 @@ from snakemap.core.run import Run, axes_summary
 from snakemap.core.streams import MapSource
 from snakemap.render.picture import picture_of
 
-__all__ = ["ExportedMaps", "MapFormat", "written", "written_values"]
+__all__ = ["ExportedMaps", "MapFormat", "file_stem", "written", "written_values"]
 
 CELLS_AT_ONCE = 20_000
 """Cells that are written as JSON in one go, about a millisecond: nothing else in the process moves meanwhile."""
@@ -94,6 +94,17 @@ def written_values(run: Run, name: str) -> bytes | None:
         return None
     grid = drawn.grids[places[0]]
     return b'{"values":[' + b"".join(_rows(grid)) + b"]}"
+
+
+def file_stem(start: Mapping[str, Any]) -> str:
+    """Return the name, without its ending, of a file that holds the maps of a run.
+
+    >>> file_stem({"uid": "0a1b2c3d-4e5f", "plan_name": "grid/../scan", "scan_id": 12})
+    'snakemap-grid____scan-12-0a1b2c3d'
+    """
+    parts = [str(start.get("plan_name") or "run"), str(start.get("scan_id") or ""), str(start["uid"])[:8]]
+    safe = ["".join(c if c.isascii() and c.isalnum() else "_" for c in part[:60]) for part in parts if part]
+    return "-".join(["snakemap", *safe])
 
 
 @dataclass(frozen=True, slots=True)

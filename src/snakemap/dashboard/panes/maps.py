@@ -53,6 +53,7 @@ from snakemap.dashboard.quantities import takes_prefix, unit_text
 from snakemap.dashboard.theme import NO_LOGARITHM, THEMES, Theme, channel_color
 from snakemap.dashboard.widgets import stylesheet
 from snakemap.holoviews import Changed, Drawing, dimensions
+from snakemap.render.export import file_stem
 from snakemap.render.palettes import palette
 from snakemap.render.stage_path import StagePath
 
@@ -495,6 +496,11 @@ class MapsView(pn.viewable.Viewer):
         grid.cols = [_share(columns, Y_AXIS - EDGE, first=number == 0) for number in range(columns)]
         grid.rows = [_share(rows, X_AXIS - EDGE, first=number == rows - 1) for number in range(rows)]
         grid.stylesheets = [GRID]
+        sizes = {"y_axis": Y_AXIS, "x_axis": X_AXIS, "edge": EDGE, "bar": BAR_WIDTH}
+        arrange = script("arrange", page=self.page, grid=grid, figures=self.figures, sizes=sizes)
+        self.page.js_on_change("place", arrange)
+        for name in ("inner_width", "inner_height"):
+            self.figures[0].js_on_change(name, arrange)
         self.saves = [tool for tool in grid.toolbar.tools if isinstance(tool, SaveTool)]
         for tool in self.saves:  # the tool of all maps is one that Bokeh has made
             tool.filename = "snakemap-maps"
@@ -510,17 +516,6 @@ class MapsView(pn.viewable.Viewer):
 def _dynamic(elements: Sequence[MapImage], number: int, streams: list[Stream]) -> hv.DynamicMap:
     """Return what yields the element of a channel as it is now."""
     return hv.DynamicMap(lambda drawing: elements[number], streams=streams, cache_size=1)
-
-
-def file_stem(start: Mapping[str, Any]) -> str:
-    """Return the name, without its ending, of a file that holds the maps of a run.
-
-    >>> file_stem({"uid": "0a1b2c3d-4e5f", "plan_name": "grid/../scan", "scan_id": 12})
-    'snakemap-grid____scan-12-0a1b2c3d'
-    """
-    parts = [str(start.get("plan_name") or "run"), str(start.get("scan_id") or ""), str(start["uid"])[:8]]
-    safe = ["".join(c if c.isascii() and c.isalnum() else "_" for c in part[:60]) for part in parts if part]
-    return "-".join(["snakemap", *safe])
 
 
 def _title(name: str) -> Label:

@@ -11,7 +11,7 @@ from tornado.web import HTTPError, RequestHandler
 from snakemap.dashboard.large_response import taken
 from snakemap.errors import SnakemapError
 from snakemap.live.run_cache import RunCache
-from snakemap.render.export import MapFormat
+from snakemap.render.export import MapFormat, file_stem
 from snakemap.web.connection_limits import ConnectionSlots, block_of
 
 __all__ = ["MapsHandler"]
@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 SLOTS = ConnectionSlots(most=4, each=2)
 """Downloads of one process at one time, and of one address."""
-NAME_MAX = 60
 
 
 class MapsHandler(RequestHandler):
@@ -56,19 +55,10 @@ class MapsHandler(RequestHandler):
         runs, uid = self.runs(), self.get_query_argument("run", "")[:200]
         found = await runs.maps(uid, form, source=self.get_query_argument("source", "")[:500])
         run = await runs.run(uid)
-        parts = ["snakemap", str(run.start.get("plan_name") or "run"), str(run.start.get("scan_id") or ""), run.uid[:8]]
-        name = "-".join(filter(None, map(_plain, parts)))
         self.set_header("Content-Type", form.media_type)
-        self.set_header("Content-Disposition", f'attachment; filename="{name}{form.suffix}"')
+        self.set_header("Content-Disposition", f'attachment; filename="{file_stem(run.start)}{form.suffix}"')
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Cross-Origin-Resource-Policy", "same-origin")
         self.set_header("Cache-Control", "no-store")
         self.write(found.body or b"")
         await taken(self)
-
-
-def _plain(text: str) -> str:
-    """Return a text from a document as a part of a file's name: letters, digits, ``_`` and ``-``."""
-    return "".join(
-        character if character.isascii() and (character.isalnum() or character in "_-") else "_" for character in text
-    )[:NAME_MAX]
