@@ -17,8 +17,7 @@ class CausalOrder:
     """Release documents after the documents they refer to, each with the uid of its run.
 
     A broker keeps the order of what it delivers, but deliveries start late, stop, and are repeated. A document that
-    comes
-    before its parents waits here; of too many, the oldest is given up. Waiting documents are released in order of
+    comes before its parents waits here; of too many, the oldest is given up. Waiting documents are released in order of
     arrival.
 
     Args:

@@ -36,9 +36,7 @@ def pretty_text(doc: bytes) -> tuple[str, bool]:
 
     >>> print(pretty_text(b'{"uid":"a","seq_nums":{"start":1,"stop":2},"data":[1,2.5,null]}')[0])
     {
-      "uid": "a",
-      "seq_nums": {"start": 1, "stop": 2},
-      "data": [1, 2.5, null]
+      "uid": "a", "seq_nums": {"start": 1, "stop": 2}, "data": [1, 2.5, null]
     }
     >>> pretty_text(b"no JSON")
     ('no JSON', True)

@@ -6,7 +6,7 @@ blueapi publishes three kinds of body on one destination, distinguished by their
     {"state": "RUNNING", "task_status": {...}, "errors": ...}    a worker event
     {"task_id": ..., "statuses": {...}}                          a progress event: nine of ten messages of a step scan
 
-    Only what snakemap relies on is validated, so that new releases of other software change nothing.
+Only what snakemap relies on is validated, so that new releases of other software change nothing.
 """
 
 from __future__ import annotations

@@ -45,8 +45,7 @@ def path_of(uri: str, read: Iterable[str] = ()) -> str:
     """Return the path of a file for display: the one that was read, else the more likely one.
 
     A URI with characters that an encoded one cannot hold was not encoded. The result is valid Unicode, else the path of
-    the
-    URI unchanged.
+    the URI unchanged.
 
     Args:
         uri: of the file.

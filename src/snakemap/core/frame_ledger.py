@@ -1,9 +1,8 @@
 """Which frames of which file belong to which points of a run, and which are unread.
 
 ``seq_num`` (from 1) is the position of a point in the scan, ``index`` (from 0) its row in the dataset. They diverge
-when
-the RunEngine rewinds: the seq_num repeats, the index goes on. The last frame of a seq_num counts: the later resource,
-then the higher row, in whatever order documents arrive.
+when the RunEngine rewinds: the seq_num repeats, the index goes on. The last frame of a seq_num counts: the later
+resource, then the higher row, in whatever order documents arrive.
 """
 
 from __future__ import annotations
@@ -341,10 +340,8 @@ class FrameLedger:
         """Queue the rows that a file holds and no document announced, and those given up before.
 
         Rows after the last announced one continue its points; in the first resource, if none was announced, they begin
-        with the
-        first point. Rows beyond the last point of the scan belong to no point. Rows before the last announced one were
-        queued
-        by :meth:`add_datum` if their points are certain.
+        with the first point. Rows beyond the last point of the scan belong to no point. Rows before the last announced
+        one were queued by :meth:`add_datum` if their points are certain.
 
         Args:
             resource: uid of the stream_resource.
@@ -353,8 +350,8 @@ class FrameLedger:
             written: which of its rows (rows,), in points, are certainly written; None for all.
             again: whether to queue given-up points again.
 
-            Returns:
-                The number of queued points.
+        Returns:
+            The number of queued points.
         """
         wanted, given_up, seq_nums = self._rows(resource, length=length, expected=expected)
         if written is not None:

@@ -1,8 +1,7 @@
 """The maps of one source: a grid for each channel, filled by assignment, with summaries and histograms.
 
 Assigning costs O(new points). One writer changes grids in place; readers keep a version, ask which cells changed since,
-and
-read those: no copies, no locks.
+and read those: no copies, no locks.
 """
 
 from __future__ import annotations
@@ -111,8 +110,8 @@ class Maps:
             values: counts (n,) by channel; missing channels stay unchanged. A value that is not finite leaves its cell
                 blank but visited.
 
-            Returns:
-                The number of points inside the raster.
+        Returns:
+            The number of points inside the raster.
         """
         seq_nums = np.atleast_1d(np.asarray(seq_nums, dtype=np.int64))
         cells, inside = self.raster.cells(seq_nums)
@@ -278,8 +277,7 @@ def span_of(minimum: float, maximum: float) -> tuple[float, float]:
     """Return the range of a histogram and of a brush.
 
     It begins at zero, or at a negative minimum, and ends at the maximum. If all values are one negative number it ends
-    at zero;
-    if all are zero it ends at one: the range always has a width.
+    at zero; if all are zero it ends at one: the range always has a width.
 
     Args:
         minimum: of the values; NaN without any.

@@ -36,16 +36,15 @@ def unravel(
     """Return the index along every axis, slow to fast, of each point of an n-dimensional scan.
 
     A snaked axis runs back on every second sweep of its own, counted from the start of the scan, as in bluesky's
-    ``LiveGrid``
-    and scanspec's ``Path``; tests compare with the latter.
+    ``LiveGrid`` and scanspec's ``Path``; tests compare with the latter.
 
     Args:
         seq_nums: scan positions (n,), from 1 on, all inside the shape.
         shape: points along each axis, slow to fast.
         snaking: one flag for each axis; the slowest is never snaked.
 
-        Returns:
-            One int64 array (n,) for each axis.
+    Returns:
+        One int64 array (n,) for each axis.
 
     >>> rows, columns = unravel(range(1, 13), (3, 4), snaking=(False, True))
     >>> [f"{r}{c}" for r, c in zip(rows.tolist(), columns.tolist(), strict=True)]
@@ -139,8 +138,8 @@ class Raster:
         path: positions of points that are no grid visited row by row; the raster is then one row of them, in the order
             of seq_num. None for a grid.
 
-        Raises:
-            GeometryError: if the shape is empty, too large, or disagrees with its axes, or these are not finite.
+    Raises:
+        GeometryError: if the shape is empty, too large, or disagrees with its axes, or these are not finite.
     """
 
     shape: tuple[int, ...]

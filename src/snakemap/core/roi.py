@@ -138,9 +138,9 @@ def sum_frames(frames: npt.NDArray[Any], rois: Sequence[Roi]) -> Sums:
 
     Raises:
         RoiError: if an ROI does not lie within the frame.
-            FrameError: if that is no stack of frames, or of a dtype that cannot be summed.
+        FrameError: if that is no stack of frames, or of a dtype that cannot be summed.
 
-        >>> frames = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
+    >>> frames = np.arange(12, dtype=np.uint8).reshape(1, 3, 4)
     >>> sum_frames(frames, [Roi("red", 0, 1, 0, 4), Roi("dot", 2, 3, 3, 4)])
     array([[ 6, 11, 66]], dtype=uint64)
     >>> sum_frames(np.full((1, 1, 2), 2**63, np.uint64), [])
@@ -188,8 +188,8 @@ def sum_colors(frames: npt.NDArray[Any], rois: Sequence[Roi], *, last: bool) -> 
         rois: rectangles in pixels, which may overlap.
         last: whether the colors of a pixel are adjacent.
 
-        Returns:
-            (frames, ROIs + 1), as :func:`sum_frames`, with the same errors.
+    Returns:
+        (frames, ROIs + 1), as :func:`sum_frames`, with the same errors.
 
     >>> sum_colors(np.ones((1, 2, 2, 3), np.uint8), [Roi("dot", 0, 1, 1, 2)], last=True)
     array([[ 3, 12]], dtype=uint64)
@@ -234,13 +234,13 @@ def shrink(frame: npt.NDArray[Any], *, longest: int = 512) -> npt.NDArray[Any]:
         frame: (rows, columns), or (rows, columns, colors), bool, integer or float.
         longest: maximum rows and columns of the result.
 
-        Returns:
-            (rows / k, columns / k), rounded up, with the same colors, in native byte order, with the smallest integer k
-            that fits; the blocks at the far edges may be narrower. Same dtype, but float32 for float16; means of
-            integers are rounded.
+    Returns:
+        (rows / k, columns / k), rounded up, with the same colors, in native byte order, with the smallest integer k
+        that fits; the blocks at the far edges may be narrower. Same dtype, but float32 for float16; means of
+        integers are rounded.
 
-        Raises:
-            FrameError: if that is no frame, or of a dtype that cannot be summed.
+    Raises:
+        FrameError: if that is no frame, or of a dtype that cannot be summed.
 
     >>> shrink(np.array([[1, 2, 7], [3, 4, 9]], dtype=np.uint8), longest=2)
     array([[3, 8]], dtype=uint8)

@@ -1,8 +1,7 @@
 """One run, folded from its documents: geometry, maps, frames, status.
 
 A :class:`Run` is a fold over the documents of a run in the order of the store. Tabs, the worker, the API and tests all
-use
-it. A document that is applied twice changes nothing.
+use it. A document that is applied twice changes nothing.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Positions of points that do not visit a grid row by row: a spiral, a masked grid, a list of positions.
 
 The positions are known before the run begins, or come with its events. They are kept by seq_num, as floats; NaN is
-unknown.
-Like maps, a path is changed in place by one writer; readers keep a version and ask which points changed since.
+unknown. Like maps, a path is changed in place by one writer; readers keep a version and ask which points changed since.
 """
 
 from __future__ import annotations
@@ -101,15 +100,15 @@ class ScanPath:
 
     Args:
         x: name and unit of the horizontal axis, like ``("stage-x", "mm")``.
-            y: those of the vertical axis.
-            positions: ``(xs, ys)`` of all points in the order of seq_num, if known before the run begins.
-            lattice: the nodes on which they lie, if any.
+        y: those of the vertical axis.
+        positions: ``(xs, ys)`` of all points in the order of seq_num, if known before the run begins.
+        lattice: the nodes on which they lie, if any.
 
-        Attributes:
-            planned: whether all positions were known from the start.
-            xs: (capacity,) horizontal position of the point of seq_num ``index + 1``; NaN if unknown.
-            ys: the same for the vertical ones.
-            size: one more than the highest known index.
+    Attributes:
+        planned: whether all positions were known from the start.
+        xs: (capacity,) horizontal position of the point of seq_num ``index + 1``; NaN if unknown.
+        ys: the same for the vertical ones.
+        size: one more than the highest known index.
     """
 
     def __init__(

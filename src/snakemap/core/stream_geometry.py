@@ -1,12 +1,9 @@
 """The geometry of one stream of a run, from all documents so far.
 
 The start document comes first (:mod:`snakemap.core.scan_geometry`). Descriptors then define which data keys are
-positions of
-motors, and their units. Positions follow, with events or from files. The geometry of a scanspec is final. A grid of
-unknown
-order or coordinates gets them from the positions of its first two rows, again whenever the known positions have
-doubled,
-and at the end. Points of no grid lie on a path.
+positions of motors, and their units. Positions follow, with events or from files. The geometry of a scanspec is final.
+A grid of unknown order or coordinates gets them from the positions of its first two rows, again whenever the known
+positions have doubled, and at the end. Points of no grid lie on a path.
 
 Every step costs O(new points): fits over all positions run when these have doubled.
 """
@@ -52,9 +49,9 @@ class StreamGeometry:
         start: the start document of the run.
         defaults: values for what it leaves out.
 
-        Attributes:
-            raster: replaced when more becomes known.
-            epoch: rises when ``raster`` is replaced by one with another layout, axes or units.
+    Attributes:
+        raster: replaced when more becomes known.
+        epoch: rises when ``raster`` is replaced by one with another layout, axes or units.
     """
 
     def __init__(self, start: Mapping[str, Any], *, defaults: ScanDefaults) -> None:

@@ -41,11 +41,11 @@ class MapSource:
         key: the image data key, like ``"camera"``, or :data:`SCALARS`; empty before the first descriptor.
         stream: name of its stream, like ``"primary"``.
         raster: the cell of each point.
-            channels: names of its maps.
-            ledger: the state of its frames.
+        channels: names of its maps.
+        ledger: the state of its frames.
 
-        Attributes:
-            maps: the grids.
+    Attributes:
+        maps: the grids.
         rois: rectangles ``(y0, y1, x0, x1)`` in detector pixels, by channel; empty before the first sums.
         frame_shape: rows and columns of a frame, or None before that is known.
         units: by channel, like ``{"diode": "nA"}``; sums are in counts.
@@ -140,16 +140,16 @@ class Stream:
         name: like ``"primary"``.
         geometry: the raster of its points.
 
-        Attributes:
-            descriptors: uids of its descriptors.
-            images: its cameras, by data key.
-            scalars: the source of its scalars; None if there are none.
-            files: the ledger of each scalar in a file, by data key.
-            derived_descriptors: the derived descriptor of each of these, by data key.
-            events: the highest seq_num of an event.
-            event_count: number of different seq_nums of events.
-            in_events: whether data comes with events, so that each point has one.
-            datum_keys: data keys whose values in events are datum ids.
+    Attributes:
+        descriptors: uids of its descriptors.
+        images: its cameras, by data key.
+        scalars: the source of its scalars; None if there are none.
+        files: the ledger of each scalar in a file, by data key.
+        derived_descriptors: the derived descriptor of each of these, by data key.
+        events: the highest seq_num of an event.
+        event_count: number of different seq_nums of events.
+        in_events: whether data comes with events, so that each point has one.
+        datum_keys: data keys whose values in events are datum ids.
     """
 
     def __init__(self, name: str, geometry: StreamGeometry) -> None:

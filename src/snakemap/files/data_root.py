@@ -1,10 +1,8 @@
 """Path confinement: open files by untrusted names, within the data root only.
 
 The kernel resolves a name below the root in one call (``openat2``). If it cannot, or for absolute links, names are
-resolved
-here one part at a time on open directories, so that a concurrent change cannot lead out. Links that stay in the root
-work,
-absolute ones, too. Refusals disclose nothing about the outside.
+resolved here one part at a time on open directories, so that a concurrent change cannot lead out. Links that stay in
+the root work, absolute ones, too. Refusals disclose nothing about the outside.
 
 A hard link looks like the file itself and is opened: a user who can link a file into the root can already read it
 (``fs.protected_hardlinks``). Mounts in the root belong to the root.
@@ -83,8 +81,8 @@ class DataRoot:
 
         Raises:
             FileRefused: the name leads out of the root, or the file is no plain file, or may not be read.
-                FileMissing: there is no such file in the root.
-                FileNotReady: it cannot be opened at the moment.
+            FileMissing: there is no such file in the root.
+            FileNotReady: it cannot be opened at the moment.
         """
         name = shown(path)
         with self._pinned(path, name) as fd:
@@ -233,11 +231,11 @@ def local_paths(uri: str, path_map: Sequence[tuple[str, str]] = ()) -> tuple[Pat
         uri: ``file://localhost/dls/x.h5``, ``file:///dls/x.h5`` (percent-encoded), or a plain absolute path.
         path_map: pairs of the writer's prefix and the local one.
 
-        Returns:
-            One path, or two if decoding makes a difference: the decoded one, then the unchanged one.
+    Returns:
+        One path, or two if decoding makes a difference: the decoded one, then the unchanged one.
 
-        Raises:
-            FileRefused: that is no absolute path of a file, or contains ``..``.
+    Raises:
+        FileRefused: that is no absolute path of a file, or contains ``..``.
 
     >>> [str(path) for path in local_paths("file:///writer/10%25", [("/writer", "/mnt/visit")])]
     ['/mnt/visit/10%', '/mnt/visit/10%25']
@@ -337,8 +335,7 @@ def restrict_process(readable: Iterable[Path]) -> bool:
     """Confine this process with Landlock, permanently: it can read below given paths, and little else.
 
     It can write no file, run no program, open no connection, and signal no other process, as far as the kernel's
-    version of
-    Landlock supports. Open descriptors stay open.
+    version of Landlock supports. Open descriptors stay open.
 
     Args:
         readable: readable directories and files; missing ones are ignored.

@@ -1,8 +1,7 @@
 """Listings of directories of the data root, cached for all tabs of a process and refreshed.
 
 Network file systems have no change notifications, so a subscribed directory is listed periodically, in a thread, for at
-most
-a tenth of the time. The kind of a file is read from its first bytes, for visible files only.
+most a tenth of the time. The kind of a file is read from its first bytes, for visible files only.
 """
 
 from __future__ import annotations

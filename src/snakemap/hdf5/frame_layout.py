@@ -51,8 +51,8 @@ def layout_of(
         point_shape: shape of one point's data from the descriptor; empty if unknown.
         frame_shape: expected rows and columns; they decide if colors could be first or last.
 
-        Raises:
-            FrameError: if that is no stack of frames.
+    Raises:
+        FrameError: if that is no stack of frames.
 
     >>> layout_of((20, 128, 96), frames_per_point=4, point_shape=(4, 128, 96))
     FrameLayout(rows_per_point=4, frame_shape=(128, 96), colors='')

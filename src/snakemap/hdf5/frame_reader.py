@@ -133,10 +133,10 @@ class FrameReader(ReaderProcess):
         path_map: pairs of the writer's prefix and the local one.
         locking: whether HDF5 locks the files that it reads.
         time_limit_s: of one request; long batches are read in several.
-            memory_limit_bytes: address space of the reader process.
+        memory_limit_bytes: address space of the reader process.
 
-        Attributes:
-            marks: fingerprints of the files last read.
+    Attributes:
+        marks: fingerprints of the files last read.
     """
 
     marks: tuple[FileFingerprint, ...] = ()
@@ -170,8 +170,7 @@ class FrameReader(ReaderProcess):
         """Return scalars (points,) from a dataset with one for each point, or several to be summed.
 
         ROIs, frame shape and preview of the batch are ignored. NaN stays NaN; integers beyond 2**53 are rounded. Raises
-        as
-        :meth:`reduce` does.
+        as :meth:`reduce` does.
         """
         paths = self._paths(batch.uri)
         parts: list[npt.NDArray[np.float64]] = []
@@ -188,8 +187,7 @@ class FrameReader(ReaderProcess):
         """Return which points (points,) of a dataset are certainly written, as their own chunks show.
 
         Storage that is allocated at once proves nothing. Points beyond the end of the dataset are not written. ROIs and
-        preview of
-        the batch are ignored. Raises as :meth:`reduce` does.
+        preview of the batch are ignored. Raises as :meth:`reduce` does.
         """
         paths = self._paths(batch.uri)
         parts: list[npt.NDArray[np.bool_]] = []

@@ -1,10 +1,8 @@
 """Inspect HDF5 files: members, metadata, and slices of values.
 
 Files are untrusted, so reader processes (:mod:`snakemap.hdf5.reader_process`) open them; there are several, so that a
-file
-that hangs one of them does not block the others. Errors are those of :mod:`snakemap.hdf5.frame_reader`, with
-``FrameError``
-for a request that the file cannot satisfy.
+file that hangs one of them does not block the others. Errors are those of :mod:`snakemap.hdf5.frame_reader`, with
+``FrameError`` for a request that the file cannot satisfy.
 """
 
 from __future__ import annotations

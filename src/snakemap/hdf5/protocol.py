@@ -1,10 +1,8 @@
 """The messages between a process and its HDF5 reader: a header in JSON and raw bytes, never a pickle.
 
 A message is two lengths (4 bytes each, little-endian) of header and payload, then both of them. The first message, from
-the
-parent, is the :class:`ReaderConfig`; the reader answers ``{"ready": true, ...}``. Then every request has one answer,
-which
-may be ``{"error": code, "message": ...}``.
+the parent, is the :class:`ReaderConfig`; the reader answers ``{"ready": true, ...}``. Then every request has one
+answer, which may be ``{"error": code, "message": ...}``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""HoloViews elements that are patched while their data grow.
+"""HoloViews elements that send changed cells only.
 
 >>> cells = LiveCells((100, 100))
 >>> image = LiveImage(cells, bounds=(0, 0, 2, 2), vdims="total")  # opts, +, * and streams as on any hv.Image

@@ -1,4 +1,4 @@
-"""Values that are written in place while they are shown, with a log of what changed.
+"""Values that are written in place while displayed, with a log of changes.
 
 ::
 
@@ -20,7 +20,7 @@ __all__ = ["Cells", "LiveCells"]
 
 @runtime_checkable
 class Cells(Protocol):
-    """What a live element shows.
+    """The data of a live element.
 
     Attributes:
         values: (rows, columns) of an image, first row at the lowest coordinate, or (bars,); NaN is blank.
@@ -30,12 +30,12 @@ class Cells(Protocol):
 
     @property
     def values(self) -> npt.NDArray[Any]:
-        """All values, as they are now."""
+        """All current values."""
         ...
 
     @property
     def version(self) -> int:
-        """Of the values."""
+        """Version of the values."""
         ...
 
     @property
@@ -44,16 +44,16 @@ class Cells(Protocol):
         ...
 
     def changed(self, since: int) -> npt.NDArray[np.integer] | None:
-        """Return the flat indices of the cells that changed after a version; None where that is not known."""
+        """Return the flat indices of the cells that changed after a version; None if unknown."""
         ...
 
 
 class LiveCells:
-    """Values with their log; a change costs the same however many cells there are.
+    """Values with a log of changes; a change costs O(changed cells).
 
     Args:
         shape: rows and columns of an image, or the number of bars.
-        fill: what is there before the first change.
+        fill: initial value.
 
     Attributes:
         values: float64, written in place by :meth:`put`.
@@ -67,24 +67,24 @@ class LiveCells:
 
     @property
     def version(self) -> int:
-        """How many cells have been written."""
+        """Number of cell writes."""
         return self._log.version
 
     @property
     def span(self) -> tuple[float, float]:
-        """Lowest and highest finite value that was ever written; NaN before the first."""
+        """Lowest and highest finite value ever written; NaN before the first."""
         return self._span
 
     def put(self, cells: npt.ArrayLike, values: npt.ArrayLike) -> None:
-        """Write some cells, and have what shows them brought up to date.
+        """Write cells, and notify their elements.
 
         Args:
             cells: flat indices, row after row.
-            values: one each, or one for all.
+            values: one for each cell, or one for all.
 
         Raises:
-            IndexError: when a cell lies outside; nothing is written then.
-            ValueError: when there are not as many values as cells.
+            IndexError: a cell is out of range; nothing is written then.
+            ValueError: there are not as many values as cells.
         """
         numbers = np.atleast_1d(np.asarray(cells, dtype=np.int64))
         written = np.broadcast_to(np.asarray(values, dtype=np.float64), numbers.shape)
@@ -103,6 +103,6 @@ class LiveCells:
         return self._log.since(since)
 
     def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
-        """Have a function called after each change; return one that ends it."""
+        """Call a function after each change; return a function that unsubscribes it."""
         self._watchers.append(notify)
         return lambda: self._watchers.remove(notify) if notify in self._watchers else None

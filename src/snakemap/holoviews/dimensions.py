@@ -9,15 +9,15 @@ import holoviews as hv
 __all__ = ["dimensions"]
 
 INVISIBLE = "\u200b"
-"""A space without width: HoloViews wants names that differ, and the screen shows them as they are."""
+"""Zero-width space: HoloViews needs different names, and the screen shows the same."""
 
 
 def dimensions(names: Sequence[str], units: Sequence[str] = ()) -> list[hv.Dimension]:
-    """Return the dimensions of an element; names may be anything, also empty or alike.
+    """Return the dimensions of an element; names may be empty or equal.
 
     Args:
         names: of the columns, of the rows, and of the values.
-        units: of the same; none where there are fewer.
+        units: of the same; missing ones are none.
 
     >>> [dimension.name for dimension in dimensions(["x", "x", ""])] == ["x", "x\\u200b", "\\u200b"]
     True

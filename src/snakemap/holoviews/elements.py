@@ -1,4 +1,4 @@
-"""Elements of HoloViews over cells that grow: an image and a histogram."""
+"""Live elements of HoloViews: an image and a histogram."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from snakemap.holoviews.cells import Cells, LiveCells
 __all__ = ["Changed", "Drawing", "LiveHistogram", "LiveImage", "live"]
 
 Sink = Callable[[int, npt.NDArray[np.integer]], None]
-"""Takes the version that a plot shows from now on, and the cells that are new to it."""
+"""A function of the new version of a plot, and its changed cells."""
 
 
 class LiveImage(hv.Image):
-    """An image whose cells are written in place; a plot of it sends the browser only those that are new.
+    """An image whose cells are written in place; a plot of it sends only changed cells to the browser.
 
-    It is an `hv.Image` in all else. What is cut from it, or computed of it, is an image that stays as it is.
+    It is an `hv.Image` otherwise. Slices and results of operations are static images.
 
     Args:
-        data: cells that grow; anything else that `hv.Image` takes makes an image that stays as it is.
+        data: live cells; other data of `hv.Image` make a static image.
         kdims: of the columns and the rows.
         vdims: the dimension of the values.
         bounds: left, bottom, right and top in units of the key dimensions.
-        params: as `hv.Image` has them.
+        params: of `hv.Image`.
     """
 
     group = param.String(default="LiveImage", constant=True)
@@ -53,17 +53,17 @@ class LiveImage(hv.Image):
         super().__init__(data, kdims=kdims, vdims=vdims, bounds=bounds, **params)
 
     def clone(self, data: Any = None, shared_data: bool = True, **params: Any) -> Any:  # type: ignore[override]
-        """Return a copy; one with other data does not grow."""
+        """Return a copy; a copy with other data is static."""
         if data is not None or not shared_data:
             params = {"cells": None, "sink": None, **params}
         return super().clone(data, shared_data, **params)
 
     def renew(self) -> None:
-        """Take the values of the cells again, after they were replaced by others of the same shape."""
+        """Read the values of the cells again, after they were replaced by others of the same shape."""
         self.data[self.vdims[0].name] = self.cells.values
 
     def range(self, dim: Any, *args: Any, **options: Any) -> Any:  # type: ignore[override]
-        """Return the range of a dimension; that of the values is known without a look at all of them."""
+        """Return the range of a dimension; that of the values is known already."""
         if self.cells is not None and self.get_dimension(dim) == self.vdims[0]:
             dimension = self.vdims[0]
             return tuple(
@@ -74,14 +74,14 @@ class LiveImage(hv.Image):
 
 
 class LiveHistogram(hv.Histogram):
-    """A histogram whose bars change; a plot of it sends the browser only their heights.
+    """A histogram with changing bars; a plot of it sends only their heights to the browser.
 
     Args:
-        data: cells that grow, one a bar; anything else that `hv.Histogram` takes makes one that stays as it is.
-        kdims: of the values that are counted.
+        data: live cells, one for each bar; other data of `hv.Histogram` make a static one.
+        kdims: of the counted values.
         vdims: of the counts.
-        edges: one more than there are bars; 0 to 1 when not given.
-        params: as `hv.Histogram` has them.
+        edges: one more than bars; by default 0 to 1.
+        params: of `hv.Histogram`.
     """
 
     group = param.String(default="LiveHistogram", constant=True)
@@ -99,29 +99,29 @@ class LiveHistogram(hv.Histogram):
         super().__init__(data, **given, **params)
 
     def clone(self, data: Any = None, shared_data: bool = True, **params: Any) -> Any:  # type: ignore[override]
-        """Return a copy; one with other data does not grow."""
+        """Return a copy; a copy with other data is static."""
         if data is not None or not shared_data:
             params = {"cells": None, "sink": None, **params}
         return super().clone(data, shared_data, **params)
 
 
 class Changed(Stream):
-    """Triggered when cells of live elements have changed, and nothing else; it has no parameters.
+    """Triggered when only cells of live elements changed; it has no parameters.
 
-    A plot that gets only this sends the new cells at once: HoloViews would first evaluate every `DynamicMap`.
+    A plot triggered by this alone sends the changed cells directly: HoloViews would first evaluate every `DynamicMap`.
     """
 
 
 Drawing = Stream.define("Drawing", drawing=0)
-"""Has elements drawn as a whole, by the number of the drawing."""
+"""Redraws elements completely, by the number of the drawing."""
 
 
 def live(element: Any, cells: LiveCells | Sequence[LiveCells]) -> hv.DynamicMap:
-    """Return an element, or a composition of some, that is brought up to date whenever its cells change.
+    """Return an element, or a composition of elements, that updates when its cells change.
 
     Args:
-        element: a live element, or anything that holds some.
-        cells: whose changes are followed, on the thread that makes them.
+        element: a live element, or a composition with some.
+        cells: whose changes trigger updates, on the thread that makes them.
     """
     changed = Changed()
     result = hv.DynamicMap(lambda: element, streams=[changed], cache_size=1)
@@ -131,7 +131,7 @@ def live(element: Any, cells: LiveCells | Sequence[LiveCells]) -> hv.DynamicMap:
 
 
 def _notifier(changed: Changed) -> Callable[[], None]:
-    """Return a function that triggers a stream for as long as there is one."""
+    """Return a function that triggers a stream while it exists."""
     alive = weakref.ref(changed)
 
     def notify() -> None:

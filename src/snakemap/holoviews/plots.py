@@ -1,4 +1,4 @@
-"""How Bokeh draws live elements: HoloViews makes the plot, and what changes later is sent cell by cell."""
+"""Bokeh plots of live elements: HoloViews makes the plot, and later changes are sent cell by cell."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ const target = field == "image" ? column[0].data ?? column[0] : column
 cells.forEach((cell, i) => { target[cell] = values[i] ?? NaN })
 source.change.emit()
 """
-"""Puts new values where they belong in the browser's copy of a source; nothing is sent back."""
+"""Writes new values into the browser's copy of a source; nothing is sent back."""
 
 
 class NewCells(DataModel):
@@ -35,23 +35,23 @@ class NewCells(DataModel):
 
 
 class _LivePlot(ElementPlot):  # type: ignore[misc]
-    """Patches what is new; everything else is drawn by HoloViews."""
+    """A plot that patches changed cells; everything else is drawn by HoloViews."""
 
     _field = ""
 
     def initialize_plot(self, ranges: Any = None, plot: Any = None, plots: Any = None, source: Any = None) -> Any:
-        """Draw all of the element."""
+        """Draw the whole element."""
         figure = super().initialize_plot(ranges, plot, plots, source)
         self._remember()
         if self._shown is not None and self._shown.sink is None:
             self.news = NewCells()
             arguments = {"news": self.news, "source": self.handles["source"], "field": self._field}
             self.news.js_on_change("cells", CustomJS(args=arguments, code=PUT))
-            figure.tags = [*figure.tags, self.news]  # the document knows what a model refers to
+            figure.tags = [*figure.tags, self.news]  # the tag adds it to the document
         return figure
 
     def refresh(self, **kwargs: Any) -> None:
-        """Send what is new; evaluate nothing where only cells have changed."""
+        """Send changed cells; if only cells changed, evaluate nothing."""
         triggering = [stream for stream, _ in self._triggering] or [one for one in self.streams if one._triggering]
         only_cells = triggering and all(isinstance(stream, Changed) for stream in triggering)
         if not only_cells or self._shown is None or self.invert_axes or _is_locked(self):
@@ -61,7 +61,7 @@ class _LivePlot(ElementPlot):  # type: ignore[misc]
         self._patch(self._shown)
 
     def update_frame(self, key: Any, ranges: Any = None, plot: Any = None, element: Any = None) -> None:
-        """Send the cells that are new; another element is drawn as a whole."""
+        """Send the changed cells; another element is drawn completely."""
         if element is None and not self.overlaid:
             element = self._get_frame(key)
         if element is not None and element is self._shown and not self.invert_axes:
@@ -70,15 +70,15 @@ class _LivePlot(ElementPlot):  # type: ignore[misc]
         self._draw_whole(key, ranges, plot, element)
 
     def _draw_whole(self, key: Any, ranges: Any, plot: Any, element: Any) -> None:
-        """Have HoloViews draw all of an element."""
+        """Draw a whole element with HoloViews."""
         super().update_frame(key, ranges, plot, element)
         self._remember()
 
     def _patch(self, element: Any) -> None:
-        """Send the cells that the browser lacks; all of the element when it is not known which they are."""
+        """Send the cells changed since the version in the browser; the whole element if unknown."""
         cells = element.cells.changed(self._version)
         if cells is None:
-            self.handles["previous_id"] = None  # or HoloViews would find that it has drawn this element
+            self.handles["previous_id"] = None  # else HoloViews skips an element that it has drawn
             self._draw_whole(self.current_key, None, None, element)
             return
         self._version = element.cells.version
@@ -90,13 +90,13 @@ class _LivePlot(ElementPlot):  # type: ignore[misc]
             self.news.cells = {"cells": cells.tolist(), "values": [None if v != v else v for v in values.tolist()]}
 
     def _remember(self) -> None:
-        """Note which element is on the screen, and how new it is."""
+        """Record the displayed element and its version."""
         element = self.current_frame
         self._shown: Any = element if getattr(element, "cells", None) is not None else None
         self._version = self._shown.cells.version if self._shown is not None else 0
 
     def _set_span(self, span: tuple[float, float]) -> None:
-        """Follow the range of the values, where no limits were set."""
+        """Follow the range of the values, if no limits are set."""
 
 
 class LiveImagePlot(_LivePlot, RasterPlot):  # type: ignore[misc]
@@ -128,7 +128,7 @@ class LiveHistogramPlot(_LivePlot, HistogramPlot):  # type: ignore[misc]
 
 
 def round_up(most: float) -> float:
-    """Return the end of an axis of counts: the next of 1, 2, 5 and 10 with as many zeros.
+    """Return the end of an axis of counts: the next of 1, 2, 5 and 10 times a power of ten.
 
     >>> [round_up(most) for most in (0.0, 1.0, 3.0, 17.0, 600.0)]
     [1.0, 1.0, 5.0, 20.0, 1000.0]
@@ -138,12 +138,12 @@ def round_up(most: float) -> float:
 
 
 def _is_locked(plot: Any) -> bool:
-    """Whether another thread may be at work on the document of a plot; HoloViews then waits for its turn."""
+    """Return whether another thread may hold the document of a plot; HoloViews then waits for it."""
     return plot.renderer.mode == "server" and not state._unblocked(plot.document)
 
 
 def _register() -> None:
-    """Register the elements; their options begin as those of the elements that they are made of."""
+    """Register the elements with the options of their base elements."""
     hv.Store.register({LiveImage: LiveImagePlot, LiveHistogram: LiveHistogramPlot}, "bokeh")
 
 

@@ -1,8 +1,7 @@
 """Means over cells by Datashader, with its compiled code cached on disk.
 
 Datashader compiles its loops in every process, which takes 4 s of a core. Loading cached code takes a tenth of that.
-Numba
-caches beside the source, or in a directory of the user, or in ``NUMBA_CACHE_DIR``.
+Numba caches beside the source, or in a directory of the user, or in ``NUMBA_CACHE_DIR``.
 """
 
 from __future__ import annotations

@@ -31,8 +31,7 @@ class RenderCache:
     """Images and their pyramid levels by source and view, shared by all tabs of a process.
 
     They are dropped with their source, and when its maps are replaced. Steps are powers of two, so all levels of an
-    image
-    together take about as much memory as the image.
+    image together take about as much memory as the image.
     """
 
     def __init__(self) -> None:

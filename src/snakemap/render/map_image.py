@@ -1,8 +1,7 @@
 """The image of maps: every cell of the image shows one cell of the maps, for any order of points.
 
 Maps hold one value for each point. The image of a grid visited row by row is the maps themselves; any other image has
-an
-owner among the points for each cell:
+an owner among the points for each cell:
 
     points of a path          owners of the image's cells
         3                     .  3  3  .
@@ -10,8 +9,7 @@ owner among the points for each cell:
                               1  1  2  2
 
 Like maps, an image is changed in place by one writer; readers keep a version, ask which cells changed since, and read
-those.
-When its raster is replaced (positions outgrew it), its epoch rises.
+those. When its raster is replaced (positions outgrew it), its epoch rises.
 """
 
 from __future__ import annotations

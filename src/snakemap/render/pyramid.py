@@ -1,8 +1,7 @@
 """Image pyramid: images reduced for a screen by Datashader, shared by all tabs of a process.
 
 A level of step ``k`` shows the means of blocks of k by k cells. Blocks lie on a fixed lattice, so a new point changes
-one
-block of each level, and every zoom is a window of one of a few levels.
+one block of each level, and every zoom is a window of one of a few levels.
 """
 
 from __future__ import annotations

@@ -27,8 +27,7 @@ class ScatteredImage:
     """An image of points at any positions: each cell shows the nearest point within about a pitch.
 
     Of points at the same distance, a cell shows the one of the higher seq_num. The image does not depend on the order
-    in which
-    values and positions arrive.
+    in which values and positions arrive.
 
     Args:
         maps: the maps.

@@ -50,14 +50,14 @@ def stage_path_of(raster: Raster, view: MapView) -> StagePath | None:
         raster: of the maps.
         view: of the run.
 
-        Returns:
-            None if nothing is known of the path.
+    Returns:
+        None if nothing is known of the path.
 
-        Raises:
-            GeometryError: the typed shape cannot be drawn.
+    Raises:
+        GeometryError: the typed shape cannot be drawn.
 
-        >>> path = stage_path_of(Raster.of_shape((2, 5), snake=True, source="shape"), MapView())
-        >>> path.xs.tolist(), path.ys.tolist(), path.seq_nums.tolist()
+    >>> path = stage_path_of(Raster.of_shape((2, 5), snake=True, source="shape"), MapView())
+    >>> path.xs.tolist(), path.ys.tolist(), path.seq_nums.tolist()
     ([0.0, 4.0, 4.0, 0.0], [0.0, 0.0, 1.0, 1.0], [1, 5, 6, 10])
     """
     laid = raster_of_view(raster, view)

@@ -1,4 +1,4 @@
-"""A simulated beamline: a real RunEngine, real devices and a real growing SWMR file, with a sample worth scanning.
+"""A simulated beamline: a real RunEngine, real ophyd-async devices and a growing SWMR file.
 
-Begin at :mod:`snakemap.simulator.beamline`; nothing is imported here, because Bluesky takes a second to import.
+Start at :mod:`snakemap.simulator.beamline`; nothing is imported here, because importing Bluesky takes a second.
 """

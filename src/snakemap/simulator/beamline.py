@@ -1,6 +1,6 @@
-"""The simulated beamline as a whole: ask it for a scan, and it is scanned, written and published.
+"""The simulated beamline: it scans, writes files and publishes documents.
 
-with Beamline(data_dir, sink) as beamline:
+with SimulatedBeamline(data_dir, sink) as beamline:
     uid = beamline.run(ScanRequest(shape=(60, 60), mode="fly", rate_hz=100))
 """
 
@@ -29,7 +29,7 @@ from bluesky.utils import (
     TransitionError,  # pyright: ignore[reportPrivateImportUsage] - its home is vendored, and more private still
 )
 
-from snakemap.simulator.blueapi_messages import Announcer, Sink
+from snakemap.simulator.blueapi_messages import Sink, WorkerPublisher
 from snakemap.simulator.data_files import Spool, SpoolFile
 from snakemap.simulator.devices import (
     Camera,
@@ -55,7 +55,7 @@ logger = logging.getLogger(__name__)
 
 DISK_LIMIT_BYTES = 2_000_000_000
 OVERRUN_FRAMES = 13
-"""Frames that a flying camera still takes after its scan was ended; their announcement never comes."""
+"""Frames that a flying camera takes after the end of its scan; they are never announced."""
 
 JOIN_S = 5.0
 
@@ -65,13 +65,13 @@ class Outcome:
     """How a scan ended.
 
     Attributes:
-        uid: of the run; empty when not even its start document was made.
-        exit_status: ``"success"``, ``"abort"`` or ``"fail"``, as the stop document says, or would have of a lost run.
+        uid: of the run; empty if there was no start document.
+        exit_status: ``"success"``, ``"abort"`` or ``"fail"``, from the stop document, also of a lost run.
         reason: why it failed, or empty.
-        points: events that documents spoke of.
+        points: events in documents.
         file: the HDF5 file, of the first camera.
-        asked_for: whether it ended as its request said.
-        files: all files, by the name of the device that wrote each, like ``"camera"``, ``"camera2"``, ``"panda"``.
+        as_requested: whether it ended as requested.
+        files: all files, by the name of the device, like ``"camera"``, ``"camera2"``, ``"panda"``.
     """
 
     uid: str
@@ -79,21 +79,21 @@ class Outcome:
     reason: str
     points: int
     file: Path
-    asked_for: bool
+    as_requested: bool
     files: Mapping[str, Path]
 
 
 class SimulatedBeamline:
-    """A RunEngine with a stage and a camera, working for one sink; one scan at a time.
+    """A RunEngine with a stage and a camera, publishing to one sink; one scan at a time.
 
-    Nothing is started before the first scan; :meth:`close` stops every thread.
+    Threads start with the first scan; :meth:`close` stops them.
 
     Args:
         data_dir: the data root; files go into its ``simulated`` directory.
-        sink: where all messages go.
-        disk_limit_bytes: what all simulated files may take together.
-        instrument: as it stands in the start document.
-        instrument_session: the visit, like ``cm12345-1``.
+        sink: of all messages.
+        disk_limit_bytes: maximum size of all simulated files.
+        instrument: in the start document.
+        instrument_session: like ``cm12345-1``.
     """
 
     def __init__(
@@ -108,8 +108,8 @@ class SimulatedBeamline:
         self.spool = Spool(data_dir, limit_bytes=disk_limit_bytes)
         self.metadata = {"instrument": instrument, "instrument_session": instrument_session}
         self.outcome: Outcome | None = None
-        self._announcer = Announcer(sink)
-        self._hall: _Engine | None = None
+        self._publisher = WorkerPublisher(sink)
+        self._engine: _Engine | None = None
         self._end_wanted = ""
 
     def __enter__(self) -> SimulatedBeamline:
@@ -119,19 +119,19 @@ class SimulatedBeamline:
         self.close()
 
     def run(self, request: ScanRequest, *, task_id: str = "", metadata: Mapping[str, Any] | None = None) -> str:
-        """Scans, from the first message to the last; blocks until then.
+        """Scan; blocks until the last message.
 
         Args:
             request: the scan.
-            task_id: of the task that the scan belongs to; empty for a new one.
-            metadata: more of the start document, instead of what the beamline writes.
+            task_id: of the task; empty for a new one.
+            metadata: more fields of the start document; they override those of the beamline.
 
         Returns:
-            The run's uid; :attr:`outcome` tells how it ended.
+            The run's uid; :attr:`outcome` is its ending.
 
         Raises:
-            SettingsError: before anything is published, when the scan cannot fit on the disk.
-            Exception: whatever the sink raised; the scan is over then.
+            SettingsError: the scan does not fit on the disk; nothing is published then.
+            Exception: from the sink; the scan has ended then.
         """
         sample = Sample(request)
         renderers = _renderers(sample)
@@ -145,39 +145,39 @@ class SimulatedBeamline:
             return self._scan(sample, files, task_id or str(uuid.uuid4()), {**self.metadata, **(metadata or {})})
 
     def abort(self) -> None:
-        """Aborts the scan that is running, if any; safe from another thread and from a signal handler."""
+        """Abort the running scan, if any; safe from another thread and from a signal handler."""
         self._end("abort")
 
     def stop(self) -> None:
-        """Ends the scan that is running early, but with success; as safe as :meth:`abort`."""
+        """Stop the running scan early, with success; as safe as :meth:`abort`."""
         self._end("stop")
 
     def _end(self, how: str) -> None:
         self._end_wanted = how
-        if self._hall is not None:
-            self._hall.end(how)
+        if self._engine is not None:
+            self._engine.end(how)
 
     def close(self) -> None:
-        """Stops all threads; closing twice does no harm."""
-        if self._hall is not None:
-            self._hall.close()
-            self._hall = None
+        """Stop all threads; idempotent."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
 
     def _scan(self, sample: Sample, files: Mapping[str, GrowingFile], task_id: str, metadata: dict[str, Any]) -> str:
-        hall = self._hall = self._hall or _Engine(self._announcer)
-        request, announcer = sample.request, self._announcer
-        announcer.begin(task_id)
+        engine = self._engine = self._engine or _Engine(self._publisher)
+        request, publisher = sample.request, self._publisher
+        publisher.begin(task_id)
         for name, file in files.items():
-            hall.detectors[name].load(_exposure(file, sample, hall.stage))
-        detectors = tuple(hall.detectors[name] for name in files)
-        parts = PlanDevices(hall.stage, detectors, sample, lambda: _begin_ending(request, announcer))
-        error = hall.run(parts, metadata, end_wanted=lambda: self._end_wanted)
+            engine.detectors[name].load(_exposure(file, sample, engine.stage))
+        detectors = tuple(engine.detectors[name] for name in files)
+        parts = PlanDevices(engine.stage, detectors, sample, lambda: _begin_ending(request, publisher))
+        error = engine.run(parts, metadata, end_wanted=lambda: self._end_wanted)
         self.outcome = _outcome(
-            request, announcer, files={name: file.place.path for name, file in files.items()}, error=error
+            request, publisher, files={name: file.place.path for name, file in files.items()}, error=error
         )
-        level = logging.INFO if self.outcome.asked_for or self._end_wanted else logging.WARNING
+        level = logging.INFO if self.outcome.as_requested or self._end_wanted else logging.WARNING
         logger.log(level, "run %s ended: %s %s", self.outcome.uid, self.outcome.exit_status, self.outcome.reason)
-        announcer.finished(_result(request, self.outcome, error))
+        publisher.finished(_result(request, self.outcome, error))
         if error is not None and not isinstance(error, (ScanFault, RunEngineInterrupted)):
             raise error
         return self.outcome.uid
@@ -186,28 +186,28 @@ class SimulatedBeamline:
 class _Engine:
     """The RunEngine with its loop and threads, and the devices."""
 
-    def __init__(self, announcer: Announcer) -> None:
+    def __init__(self, publisher: WorkerPublisher) -> None:
         self.engine = RunEngine({}, context_managers=[], during_task=DuringTask())
         self.engine.log = _QuietLog(logging.getLogger(f"{__name__}.engine"), {})
-        self.engine.subscribe(announcer.document)
-        # declared as None by the RunEngine, which means them to be set
-        self.engine.state_hook = announcer.state  # pyright: ignore[reportAttributeAccessIssue]
-        self.engine.waiting_hook = announcer.waiting  # pyright: ignore[reportAttributeAccessIssue]
-        self._announcer = announcer
+        self.engine.subscribe(publisher.document)
+        # the RunEngine declares them as None, to be set
+        self.engine.state_hook = publisher.state  # pyright: ignore[reportAttributeAccessIssue]
+        self.engine.waiting_hook = publisher.waiting  # pyright: ignore[reportAttributeAccessIssue]
+        self._publisher = publisher
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="snakemap-camera")
         self._scanning = False
         self._ending: threading.Thread | None = None
         self.stage, self.detectors = self._call(self._build())
 
     def run(self, parts: PlanDevices, metadata: dict[str, Any], *, end_wanted: Callable[[], str]) -> Exception | None:
-        """Scans to the end; answers what the plan raised, if anything."""
+        """Scan to the end; return the exception of the plan, if any."""
         plan = step_scan if parts.request.mode == "step" else fly_scan
         self._scanning, self._ending = True, None
         try:
             if end_wanted():
                 self.end(end_wanted())
-            self.engine(plan(parts), **metadata, blueapi_task_id=self._announcer.task_id, user=None)
-        except Exception as error:  # noqa: BLE001 - it becomes the worker's last word, and Beamline raises it again
+            self.engine(plan(parts), **metadata, blueapi_task_id=self._publisher.task_id, user=None)
+        except Exception as error:  # noqa: BLE001 - the worker reports it, and SimulatedBeamline raises it again
             return error
         finally:
             self._scanning = False
@@ -218,7 +218,7 @@ class _Engine:
         return None
 
     def end(self, how: str) -> None:
-        """Has the RunEngine abort or stop, from a thread of its own: it waits for its loop; a signal handler must not.
+        """Abort or stop the RunEngine, from another thread: the call waits for its loop, and a signal handler must not.
 
         Args:
             how: ``"abort"`` or ``"stop"``.
@@ -228,7 +228,7 @@ class _Engine:
             self._ending.start()
 
     def close(self) -> None:
-        """Stops the loop and all threads."""
+        """Stop the loop and all threads."""
         loop, thread = self.engine.loop, self.engine._th
         self._call(loop.shutdown_asyncgens())
         loop.call_soon_threadsafe(loop.stop)
@@ -244,7 +244,7 @@ class _Engine:
                 self.engine.abort() if how == "abort" else self.engine.stop()
                 return
             except TransitionError:
-                # about to begin, or just ended
+                # starting, or just ended
                 time.sleep(0.005)
 
     async def _build(self) -> tuple[XYStage, dict[str, FileDetector]]:
@@ -259,7 +259,7 @@ class _Engine:
 
 
 async def _cancel_others() -> None:
-    """Cancels whatever still waits on this loop, as for a camera whose scan was ended."""
+    """Cancel all other tasks of this loop, as of a camera whose scan has ended."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
@@ -267,7 +267,7 @@ async def _cancel_others() -> None:
 
 
 class _QuietLog(ComposableLogAdapter):
-    """The RunEngine's log without the traceback of every scan that was meant to end early."""
+    """The RunEngine's log without tracebacks of scans that end early on request."""
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **kwargs: Any) -> None:
         self.log(logging.DEBUG if msg == "Run aborted" else logging.ERROR, msg, *args, exc_info=exc_info, **kwargs)
@@ -284,24 +284,23 @@ def simulate(
     instrument_session: str = "cm12345-1",
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> int:
-    """Scans once, or again and again with other noise; SIGINT and SIGTERM abort the scan and end it cleanly.
+    """Scan once, or repeatedly with other noise; SIGINT and SIGTERM abort the scan and end it cleanly.
 
     Args:
         request: the scan.
         data_dir: the data root.
-        sink: where all messages go.
+        sink: of all messages.
         repeat: scan until a signal comes.
         pause_s: seconds between two scans.
-        disk_limit_bytes: what all simulated files may take together.
-        instrument_session: the visit, like ``cm12345-1``.
-        on_outcome: told how each scan ended.
+        disk_limit_bytes: maximum size of all simulated files.
+        instrument_session: like ``cm12345-1``. on_outcome: called with the outcome of each scan.
 
     Returns:
-        An exit code: 0, or 1 when a scan did not end as it was asked to, or 128 and the signal's number.
+        An exit code: 0, or 1 if a scan did not end as requested, or 128 plus the signal's number.
 
     Raises:
-        SettingsError: when the scan cannot fit on the disk.
-        Exception: whatever the sink raised.
+        SettingsError: the scan does not fit on the disk.
+        Exception: from the sink.
     """
     beamline = SimulatedBeamline(
         data_dir, sink, disk_limit_bytes=disk_limit_bytes, instrument_session=instrument_session
@@ -312,7 +311,7 @@ def simulate(
             outcome = beamline.outcome
             if outcome is not None:
                 on_outcome(outcome)
-            if not caught and (outcome is None or not outcome.asked_for):
+            if not caught and (outcome is None or not outcome.as_requested):
                 return 1
             if not repeat or not _pause(pause_s, until=caught):
                 break
@@ -321,7 +320,7 @@ def simulate(
 
 @contextmanager
 def _signals_caught(abort: Callable[[], None]) -> Iterator[list[int]]:
-    """Answers with the list of signals caught so far; outside the main thread none ever is."""
+    """Yield the list of signals caught so far; outside the main thread it stays empty."""
     caught: list[int] = []
 
     def catch(number: int, frame: FrameType | None) -> None:
@@ -340,7 +339,7 @@ def _signals_caught(abort: Callable[[], None]) -> Iterator[list[int]]:
 
 
 def _pause(pause_s: float, *, until: list[int]) -> bool:
-    """Waits, in short naps, as a signal handler can set no lock; whether the time passed without a signal."""
+    """Wait in short sleeps, as a signal handler cannot set a lock; return whether no signal came."""
     deadline = time.monotonic() + pause_s
     while not until and (left_s := deadline - time.monotonic()) > 0:
         time.sleep(min(0.05, left_s))
@@ -348,7 +347,7 @@ def _pause(pause_s: float, *, until: list[int]) -> bool:
 
 
 def _renderers(sample: Sample) -> dict[str, FrameRenderer]:
-    """What draws each camera's frames, by the camera's name."""
+    """Return the renderer of each camera's frames, by the camera's name."""
     request = sample.request
     renderers = {"camera": FrameRenderer(request, sample)}
     if request.cameras == 2:
@@ -360,7 +359,7 @@ def _renderers(sample: Sample) -> dict[str, FrameRenderer]:
 def _files(
     sample: Sample, renderers: Mapping[str, FrameRenderer], places: Sequence[SpoolFile]
 ) -> dict[str, GrowingFile]:
-    """The files of a scan, by the name of the device that writes each: as many as there are places."""
+    """Return the files of a scan, by the name of the device: as many as there are places."""
     files: dict[str, GrowingFile] = {
         name: FrameFile(place, renderer, camera=name)
         for place, (name, renderer) in zip(places, renderers.items(), strict=False)
@@ -397,27 +396,27 @@ def _exposure(file: GrowingFile, sample: Sample, stage: XYStage) -> Exposure:
     )
 
 
-def _begin_ending(request: ScanRequest, announcer: Announcer) -> None:
+def _begin_ending(request: ScanRequest, publisher: WorkerPublisher) -> None:
     if request.ending == "lose":
-        announcer.lose(final_idle=request.final_idle)
+        publisher.lose(final_idle=request.final_idle)
     if request.ending in ("abort", "stop"):
-        announcer.state("aborting" if request.ending == "abort" else "stopping")
+        publisher.state("aborting" if request.ending == "abort" else "stopping")
 
 
 def _outcome(
-    request: ScanRequest, announcer: Announcer, *, files: Mapping[str, Path], error: Exception | None
+    request: ScanRequest, publisher: WorkerPublisher, *, files: Mapping[str, Path], error: Exception | None
 ) -> Outcome:
-    stop = announcer.stop or {"exit_status": "fail", "reason": str(error), "num_events": {}}
+    stop = publisher.stop or {"exit_status": "fail", "reason": str(error), "num_events": {}}
     points = stop.get("num_events", {}).get("primary", 0)
     expected = {"complete": "success", "stop": "success", "lose": "abort"}.get(request.ending, request.ending)
-    asked_for = stop["exit_status"] == expected and points == request.points_announced
+    as_requested = stop["exit_status"] == expected and points == request.points_announced
     reason = stop.get("reason", "")
-    return Outcome(announcer.run, stop["exit_status"], reason, points, files["camera"], asked_for, files)
+    return Outcome(publisher.run, stop["exit_status"], reason, points, files["camera"], as_requested, files)
 
 
 def _result(request: ScanRequest, outcome: Outcome, error: Exception | None) -> dict[str, Any]:
-    """A task's outcome in blueapi's words; to blueapi, a task that somebody stopped or aborted has failed."""
-    if error is None and request.ending == "complete" and outcome.asked_for:
+    """Return a task's outcome in blueapi's format; for blueapi, a stopped or aborted task has failed."""
+    if error is None and request.ending == "complete" and outcome.as_requested:
         return {"outcome": "success", "result": outcome.uid, "type": "str"}
-    told = error or RunEngineInterrupted(PAUSE_MSG)
-    return {"outcome": "error", "type": type(told).__name__, "message": str(told)}
+    raised = error or RunEngineInterrupted(PAUSE_MSG)
+    return {"outcome": "error", "type": type(raised).__name__, "message": str(raised)}

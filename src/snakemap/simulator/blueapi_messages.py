@@ -1,8 +1,8 @@
-"""What the simulated blueapi publishes, word for word as the real one does, and where it may go.
+"""Messages of the simulated blueapi, as of the real one, and their sinks.
 
-A sink is anything with `publish(body, correlation_id)`: a broker, a store, a list in a test, or a file that can be
-replayed. Bodies are plain JSON types; the correlation id is the task's on worker and progress events and None on
-documents, as recorded from blueapi 1.21.
+A sink is anything with `publish(body, correlation_id)`: a broker, a store, a list in a test, or a recording. Bodies are
+plain JSON types; the correlation id is the task's on worker and progress events and None on documents, as recorded from
+blueapi 1.21.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ import orjson
 
 from snakemap.core.documents import envelope
 
-__all__ = ["Announcer", "FileSink", "ListSink", "Progress", "Sink"]
+__all__ = ["FileSink", "ListSink", "Progress", "Sink", "WorkerPublisher"]
 
 logger = logging.getLogger(__name__)
 
 DESTINATION = "/topic/public.worker.event"
 STATES = {"running": "RUNNING", "aborting": "ABORTING", "stopping": "STOPPING", "halting": "HALTING", "idle": "IDLE"}
-"""The RunEngine's states that blueapi tells of, and its words for them."""
+"""Names of RunEngine states in blueapi."""
 
 
 class Sink(Protocol):
-    """Where messages go; called from more than one thread, though never from two at one time."""
+    """A receiver of messages; called from several threads, but never concurrently."""
 
     def publish(self, body: dict[str, Any], correlation_id: str | None = None) -> None:
-        """Takes one message; may raise, and then the scan fails, as a real one does without its broker."""
+        """Publish one message; an exception fails the scan, as a real one without its broker."""
         ...
 
 
 class ListSink:
-    """Keeps every message in memory.
+    """Keep every message in memory.
 
     Attributes:
         messages: `(body, correlation_id)`, oldest first.
@@ -47,25 +47,25 @@ class ListSink:
         self.messages: list[tuple[dict[str, Any], str | None]] = []
 
     def publish(self, body: dict[str, Any], correlation_id: str | None = None) -> None:
-        """Keeps the message."""
+        """Keep the message."""
         self.messages.append((body, correlation_id))
 
     @property
     def documents(self) -> list[tuple[str, dict[str, Any]]]:
-        """The documents alone, `(name, doc)`."""
+        """The documents, `(name, doc)`."""
         return [(body["name"], body["doc"]) for body, _ in self.messages if "doc" in body]
 
     @property
     def worker_events(self) -> list[dict[str, Any]]:
-        """The worker events alone."""
+        """The worker events."""
         return [body for body, _ in self.messages if "state" in body]
 
 
 class FileSink:
-    """Records every message as one line of JSON, in the format of our recordings: `{"t", "cmd", "headers", "body"}`.
+    """Record every message as one line of JSON, in the format of recordings: `{"t", "cmd", "headers", "body"}`.
 
     Args:
-        path: the file; what it held is replaced. It is made when the first message comes, or on entering.
+        path: the file, which is replaced at the first message, or on entering.
     """
 
     def __init__(self, path: Path) -> None:
@@ -81,10 +81,10 @@ class FileSink:
         self.close()
 
     def publish(self, body: dict[str, Any], correlation_id: str | None = None) -> None:
-        """Writes the message, at once.
+        """Write the message immediately.
 
         Raises:
-            OSError: when the file cannot be written.
+            OSError: the file cannot be written.
         """
         self._count += 1
         text = orjson.dumps(body)
@@ -104,7 +104,7 @@ class FileSink:
         file.flush()
 
     def close(self) -> None:
-        """Closes the file; closing it twice does no harm."""
+        """Close the file; idempotent."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -115,13 +115,13 @@ class FileSink:
         return self._file
 
 
-class Announcer:
-    """Speaks for the worker of one task: states, documents and progress, in blueapi's envelopes.
+class WorkerPublisher:
+    """Publish the states, documents and progress of one task, in blueapi's envelopes.
 
     Args:
-        sink: where everything goes.
-        progress_period_s: the least time between two progress events.
-        clock: seconds that never run backwards.
+        sink: of all messages.
+        progress_period_s: minimum time between two progress events.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -137,18 +137,18 @@ class Announcer:
         self._one_at_a_time = threading.Lock()
 
     def begin(self, task_id: str) -> None:
-        """Speaks for a new task from now on."""
+        """Begin a new task."""
         self.task_id, self.run, self.stop = task_id, "", None
         self._lost = self._silent = False
         self._progress.forget()
 
     def lose(self, *, final_idle: bool) -> None:
-        """Says nothing any more of this run; of its worker only that it is idle again, or not even that."""
+        """Publish no more of this run, except optionally that the worker is idle again."""
         self._lost, self._silent = True, not final_idle
 
     def document(self, name: str, doc: Mapping[str, Any]) -> None:
-        """Publishes a document; a callback for the RunEngine."""
-        # through JSON and back: tuples become lists, NaN null, numpy numbers plain, and nobody else holds a reference
+        """Publish a document; a callback for the RunEngine."""
+        # through JSON and back: tuples become lists, NaN null, numpy numbers plain, and the copy is independent
         plain = orjson.loads(orjson.dumps(doc, option=orjson.OPT_SERIALIZE_NUMPY))
         if name == "start":
             self.run = plain["uid"]
@@ -158,21 +158,21 @@ class Announcer:
             self._send(envelope(name, plain, task_id=self.task_id), None)
 
     def state(self, new: str, old: str | None = None) -> None:
-        """Publishes the worker's state; a state hook for the RunEngine.
+        """Publish the worker's state; a state hook for the RunEngine.
 
         Args:
-            new: in the RunEngine's words, like ``"running"``.
-            old: what it was before; not told.
+            new: of the RunEngine, like ``"running"``.
+            old: the previous one; ignored.
         """
         if new in STATES:
             self._worker(STATES[new], result=None, error="")
 
     def finished(self, result: dict[str, Any]) -> None:
-        """Publishes the last word on a task: its outcome, ``{"outcome": "success" | "error", ...}``."""
+        """Publish the outcome of a task: ``{"outcome": "success" | "error", ...}``."""
         self._worker("IDLE", result=result, error="" if result["outcome"] == "success" else result["message"])
 
     def waiting(self, statuses: Iterable[Any] | None) -> None:
-        """Follows what the plan waits for; a waiting hook for the RunEngine."""
+        """Follow the statuses that the plan waits for; a waiting hook for the RunEngine."""
         self._progress.follow(statuses or ())
 
     def _worker(self, state: str, *, result: dict[str, Any] | None, error: str) -> None:
@@ -197,12 +197,12 @@ class Announcer:
 
 
 class Progress:
-    """Turns what devices say while the plan waits for them into blueapi's progress events, not too many of them.
+    """Convert updates of the statuses that the plan waits for into blueapi's progress events, rate-limited.
 
     Args:
-        publish: takes the statuses of one event, by uuid.
-        period_s: the least time between two events; what is said in between is left out.
-        clock: seconds that never run backwards.
+        publish: called with the statuses of one event, by uuid.
+        period_s: minimum time between two events; updates in between are dropped.
+        clock: monotonic seconds.
     """
 
     def __init__(
@@ -215,12 +215,12 @@ class Progress:
         self._views: dict[str, dict[str, Any]] = {}
 
     def forget(self) -> None:
-        """Drops every status of the task before."""
+        """Drop all statuses of the previous task."""
         self._views.clear()
         self._next_s = 0.0
 
     def follow(self, statuses: Iterable[Any]) -> None:
-        """Watches statuses until they are done."""
+        """Follow statuses until they are done."""
         for status in statuses:
             if getattr(status, "done", False):
                 continue

@@ -1,7 +1,7 @@
-"""The plans that the simulated beamline offers, with their parameters.
+"""The plans of the simulated beamline, with their parameters.
 
 Two are its own. The third is `demo_spectroscopy` of the real instrument, with the same parameters and defaults, so that
-the buttons of visr-ui work here unchanged:
+the buttons of visr-ui work unchanged:
 
     parameter                                        in the real plan                  here
     total_number_of_scan_points                      n x n points, n = round(sqrt())   the same
@@ -24,20 +24,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from snakemap.synthetic.request import Mode, ScanRequest
 
-__all__ = ["PLANS", "Offer", "Offered"]
+__all__ = ["PLANS", "PlanDefinition", "PlannedScan"]
 
 SIDE_MAX = 2000
 RESERVED = frozenset(("self", "blueapi_task_id", "user", "instrument_session"))
-"""Names in a start document that the worker itself writes, or that the RunEngine cannot take."""
+"""Fields of a start document that the worker writes, or that the RunEngine refuses."""
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
-    """A scan that some parameters ask for.
+class PlannedScan:
+    """A scan from parameters.
 
     Attributes:
         request: the scan.
-        metadata: more of its start document.
+        metadata: more fields of its start document.
     """
 
     request: ScanRequest
@@ -45,27 +45,27 @@ class Offered:
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class PlanDefinition:
     """A plan.
 
     Attributes:
-        description: what it does.
+        description: for users.
         params: its parameters.
-        offered: makes the scan of parameters that were read.
+        planned_scan: makes the scan from validated parameters.
     """
 
     description: str
     params: type[BaseModel]
-    offered: Callable[[Any], Offered]
+    planned_scan: Callable[[Any], PlannedScan]
 
-    def scan(self, params: Mapping[str, Any]) -> Offered:
-        """Return the scan that parameters ask for.
+    def scan(self, params: Mapping[str, Any]) -> PlannedScan:
+        """Return the scan for parameters.
 
         Raises:
-            ValidationError: when one of them cannot be used.
-            SettingsError: when there can be no such scan.
+            ValidationError: one of them is invalid.
+            SettingsError: there can be no such scan.
         """
-        return self.offered(self.params.model_validate(params))
+        return self.planned_scan(self.params.model_validate(params))
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of the parameters."""
@@ -73,7 +73,7 @@ class Offer:
 
 
 class ScanParams(BaseModel):
-    """What a simulated scan asks for."""
+    """Parameters of a simulated scan."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -103,7 +103,7 @@ class ScanParams(BaseModel):
         """Return the scan.
 
         Raises:
-            SettingsError: when there can be no such scan.
+            SettingsError: there can be no such scan.
         """
         width, height = self.x_stop - self.x_start, self.y_stop - self.y_start
         step = width / (self.columns - 1) if self.columns > 1 else 0.05
@@ -121,7 +121,7 @@ class ScanParams(BaseModel):
 
 
 def _device(name: str, kind: str) -> Any:
-    """Return the field of a parameter that is a device, of which there is one; blueapi describes it by its class."""
+    """Return the field of a parameter with one possible device; blueapi describes it by its class."""
     return Field(default=name, json_schema_extra={"enum": [name], "type": kind})
 
 
@@ -129,7 +129,7 @@ DEVICES = ("spectroscopy_detector", "sample_stage", "pmac", "pandabox", "pandabr
 
 
 class SpectroscopyParams(BaseModel):
-    """What `demo_spectroscopy` asks for."""
+    """Parameters of `demo_spectroscopy`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -155,11 +155,11 @@ class SpectroscopyParams(BaseModel):
             raise ValueError(f"Device {value[:100]} cannot be found")
         return value
 
-    def offered(self) -> Offered:
+    def planned_scan(self) -> PlannedScan:
         """Return the scan.
 
         Raises:
-            SettingsError: when there can be no such scan.
+            SettingsError: there can be no such scan.
         """
         side = round(math.sqrt(max(self.total_number_of_scan_points, 1)))
         request = ScanRequest(
@@ -172,22 +172,24 @@ class SpectroscopyParams(BaseModel):
             tells="repr",
         )
         metadata = {name: value for name, value in (self.metadata or {}).items() if name not in RESERVED}
-        return Offered(request, metadata)
+        return PlannedScan(request, metadata)
 
 
-def _scan(mode: Mode, params: ScanParams) -> Offered:
-    return Offered(params.request(mode))
+def _scan(mode: Mode, params: ScanParams) -> PlannedScan:
+    return PlannedScan(params.request(mode))
 
 
-PLANS: dict[str, Offer] = {
-    "simulated_step_scan": Offer(
+PLANS: dict[str, PlanDefinition] = {
+    "simulated_step_scan": PlanDefinition(
         "Stops at every point of a grid and takes a frame there.", ScanParams, partial(_scan, "step")
     ),
-    "simulated_fly_scan": Offer("Takes frames while the stage never stops.", ScanParams, partial(_scan, "fly")),
-    "demo_spectroscopy": Offer(
+    "simulated_fly_scan": PlanDefinition(
+        "Takes frames while the stage never stops.", ScanParams, partial(_scan, "fly")
+    ),
+    "demo_spectroscopy": PlanDefinition(
         "Spectroscopy of a square, as the plan of this name on the instrument that visr-ui controls.",
         SpectroscopyParams,
-        SpectroscopyParams.offered,
+        SpectroscopyParams.planned_scan,
     ),
 }
 """Every plan by its name."""

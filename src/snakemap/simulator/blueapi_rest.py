@@ -1,6 +1,6 @@
-"""The simulated beamline's own blueapi: the same REST contract, as far as snakemap uses it, over simulated scans.
+"""The REST API of a simulated blueapi, as far as snakemap uses it.
 
-Paths, bodies, codes and refusals are those of blueapi 1.21, held to it by the contract tests that both must pass.
+Paths, bodies and codes are those of blueapi 1.21; the same contract tests run against both.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RUNNING: dict[str, str] = {"STOPPING": "stop", "ABORTING": "abort"}
 
 
 class TaskRequest(BaseModel):
-    """A task to take in."""
+    """A task to submit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -46,13 +46,13 @@ class TaskRequest(BaseModel):
 
 
 class WorkerTask(BaseModel):
-    """A task to begin."""
+    """The task of the worker."""
 
     task_id: str | None
 
 
 class StateChange(BaseModel):
-    """A state to go to."""
+    """A requested state."""
 
     new_state: Literal[
         "IDLE", "RUNNING", "PAUSING", "PAUSED", "HALTING", "STOPPING", "ABORTING", "SUSPENDING", "PANICKED", "UNKNOWN"
@@ -68,15 +68,14 @@ class ServiceTask:
     Attributes:
         task_id: its id.
         name: of its plan.
-        params: of its plan, as they came.
-        request: what is scanned.
+        params: of its plan, as submitted.
+        request: the scan.
         instrument_session: it belongs to.
-        metadata: more of the start document, as the parameters have it.
+        metadata: more fields of the start document, from the parameters.
         pending: whether it has not begun.
         complete: whether it has ended.
         errors: what went wrong.
-        outcome: in blueapi's words.
-    """
+        outcome: in blueapi's format."""
 
     task_id: str
     name: str
@@ -89,8 +88,8 @@ class ServiceTask:
     errors: list[str] = field(default_factory=list)
     outcome: dict[str, Any] | None = None
 
-    def told(self) -> dict[str, Any]:
-        """As blueapi tells it."""
+    def as_dict(self) -> dict[str, Any]:
+        """Return the task in blueapi's format."""
         metadata = {"user": None, "instrument_session": self.instrument_session, "blueapi_task_id": self.task_id}
         return {
             "task_id": self.task_id,
@@ -104,10 +103,10 @@ class ServiceTask:
 
 
 class BlueapiService:
-    """The worker: one scan at a time, in a thread of its own.
+    """The worker: one scan at a time, in its own thread.
 
     Args:
-        beamline: that scans.
+        beamline: runs the scans.
     """
 
     def __init__(self, beamline: SimulatedBeamline) -> None:
@@ -116,20 +115,20 @@ class BlueapiService:
         self.active: ServiceTask | None = None
         self.state = "IDLE"
         self._lock = threading.Lock()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="snakemap-hall")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="snakemap-worker")
 
     def close(self) -> None:
-        """Aborts what runs, and waits for its end."""
+        """Abort the running scan, and wait for its end."""
         if self.state != "IDLE":
             self.beamline.abort()
         self._thread.shutdown()
         self.beamline.close()
 
     def submit(self, wanted: TaskRequest) -> str:
-        """Takes a task in.
+        """Submit a task and return its id.
 
         Raises:
-            HTTPException: unknown plan, or parameters that cannot be used.
+            HTTPException: unknown plan, or invalid parameters.
         """
         if wanted.name not in PLANS:
             raise HTTPException(404, "Item not found")
@@ -148,10 +147,10 @@ class BlueapiService:
         return task.task_id
 
     def begin(self, task_id: str | None) -> None:
-        """Begins a task.
+        """Begin a task.
 
         Raises:
-            HTTPException: when another one is not over, or when there is no such task to begin.
+            HTTPException: another one is running, or there is no such pending task.
         """
         with self._lock:
             if self.active is not None and not self.active.complete:
@@ -163,10 +162,10 @@ class BlueapiService:
         self._thread.submit(self._scan, task)
 
     def change(self, new_state: str) -> str:
-        """Stops or aborts.
+        """Stop or abort.
 
         Raises:
-            HTTPException: when that is not possible now, or at all.
+            HTTPException: not possible now, or at all.
         """
         with self._lock:
             if self.state != "RUNNING" or new_state not in RUNNING:
@@ -180,7 +179,7 @@ class BlueapiService:
         try:
             uid = self.beamline.run(task.request, task_id=task.task_id, metadata=metadata)
             outcome = self.beamline.outcome
-            if outcome is None or not outcome.asked_for:
+            if outcome is None or not outcome.as_requested:
                 task.errors.append(outcome.reason if outcome and outcome.reason else ENDED_EARLY)
             task.outcome = {"outcome": "success", "result": uid, "type": "str"}
         except Exception as error:
@@ -192,93 +191,101 @@ class BlueapiService:
             task.complete, self.state = True, "IDLE"
 
 
-def create_app(hall: BlueapiService) -> FastAPI:
-    """The application.
+def create_app(service: BlueapiService) -> FastAPI:
+    """Return the application.
 
     Args:
-        hall: what it speaks for; closed at its end.
+        service: the worker; closed at the end.
     """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        hall.close()
+        service.close()
 
     app = FastAPI(title="snakemap's simulated beamline", lifespan=lifespan)
-    app.include_router(_routes(hall), prefix="/api/v1")
+    app.include_router(_routes(service), prefix="/api/v1")
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
-        """The process answers."""
+        """Report that the process runs."""
         return {"status": "ok"}
 
     return app
 
 
-def _routes(hall: BlueapiService) -> APIRouter:
+def _routes(service: BlueapiService) -> APIRouter:
     router = APIRouter()
+    _add_plans(router)
+    _add_tasks(router, service)
+    _add_worker(router, service)
+    return router
 
+
+def _add_plans(router: APIRouter) -> None:
     @router.get("/plans")
     def plans() -> dict[str, Any]:
-        """All plans."""
+        """Return all plans."""
         return {"plans": [_plan(name) for name in PLANS]}
 
     @router.get("/plans/{name}")
     def plan(name: str) -> dict[str, Any]:
-        """One plan."""
+        """Return one plan."""
         if name not in PLANS:
             raise HTTPException(404, "Item not found")
         return _plan(name)
 
+    @router.get("/environment")
+    def environment() -> dict[str, Any]:
+        """Return the environment, which always exists."""
+        return {"environment_id": str(uuid.UUID(int=0)), "initialized": True, "error_message": None}
+
+
+def _add_tasks(router: APIRouter, service: BlueapiService) -> None:
     @router.post("/tasks", status_code=201)
     def submit(wanted: TaskRequest, request: Request) -> JSONResponse:
-        """Takes a task in."""
-        task_id = hall.submit(wanted)
+        """Submit a task."""
+        task_id = service.submit(wanted)
         return JSONResponse({"task_id": task_id}, 201, headers={"Location": f"{request.url}/{task_id}"})
 
     @router.get("/tasks/{task_id}")
     def task(task_id: str) -> dict[str, Any]:
-        """A task."""
-        return _known(hall, task_id).told()
+        """Return a task."""
+        return _known(service, task_id).as_dict()
 
     @router.delete("/tasks/{task_id}")
     def drop(task_id: str) -> dict[str, str]:
-        """Forgets a task."""
-        _known(hall, task_id)
-        del hall.tasks[task_id]
+        """Delete a task."""
+        _known(service, task_id)
+        del service.tasks[task_id]
         return {"task_id": task_id}
 
+
+def _add_worker(router: APIRouter, service: BlueapiService) -> None:
     @router.get("/worker/task")
     def active() -> WorkerTask:
-        """The task the worker has, or had last."""
-        return WorkerTask(task_id=hall.active.task_id if hall.active else None)
+        """Return the current or last task of the worker."""
+        return WorkerTask(task_id=service.active.task_id if service.active else None)
 
     @router.put("/worker/task")
     def begin(task: WorkerTask) -> WorkerTask:
-        """Begins a task."""
-        hall.begin(task.task_id)
+        """Begin a task."""
+        service.begin(task.task_id)
         return task
 
     @router.get("/worker/state")
     def state() -> str:
-        """What the worker does."""
-        return hall.state
+        """Return the state of the worker."""
+        return service.state
 
     @router.put("/worker/state", status_code=202)
     def change(wanted: StateChange) -> str:
-        """Stops or aborts."""
-        return hall.change(wanted.new_state)
-
-    @router.get("/environment")
-    def environment() -> dict[str, Any]:
-        """Always there."""
-        return {"environment_id": str(uuid.UUID(int=0)), "initialized": True, "error_message": None}
-
-    return router
+        """Stop or abort."""
+        return service.change(wanted.new_state)
 
 
-def _known(hall: BlueapiService, task_id: str) -> ServiceTask:
-    task = hall.tasks.get(task_id)
+def _known(service: BlueapiService, task_id: str) -> ServiceTask:
+    task = service.tasks.get(task_id)
     if task is None:
         raise HTTPException(404, "Item not found")
     return task
@@ -293,11 +300,11 @@ def _fault(one: Any) -> dict[str, Any]:
 
 
 def serve(sink: Sink, beamline: Callable[[Sink], SimulatedBeamline], *, host: str, port: int) -> int:
-    """Serves until it is told to end.
+    """Serve until a signal.
 
     Args:
-        sink: where all messages go.
-        beamline: makes the beamline over it.
+        sink: of all messages.
+        beamline: makes the beamline for it.
         host: to listen on.
         port: to listen on.
 
@@ -305,7 +312,7 @@ def serve(sink: Sink, beamline: Callable[[Sink], SimulatedBeamline], *, host: st
         The exit code, 0.
 
     Raises:
-        SettingsError: when nothing can listen there.
+        SettingsError: the address cannot be used.
     """
     with listen(host, port, setting="--rest") as listening:
         log.info("blueapi's REST is simulated at http://%s", authority(*listening.getsockname()[:2]))

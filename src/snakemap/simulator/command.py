@@ -1,4 +1,4 @@
-"""The simulated beamline as a program: to the broker when one is set, else straight into the store."""
+"""The simulated beamline as a program; it publishes to the broker if one is set, else into the store."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ __all__ = ["run"]
 def run(
     settings: Settings, request: ScanRequest, *, repeat: bool, disk_limit_bytes: int, rest: int | None = None
 ) -> int:
-    """Scans once, or again and again until a signal comes, or whenever somebody asks for it.
+    """Scan once, or repeatedly until a signal comes, or on requests to its REST API.
 
     Args:
         settings: of the process.
         request: the scan.
         repeat: scan until a signal comes.
-        disk_limit_bytes: what all simulated files may take together.
-        rest: port on which to offer blueapi's REST, instead of scanning.
+        disk_limit_bytes: maximum size of all simulated files. rest: port of blueapi's REST API, instead of scanning.
 
     Returns:
-        The exit code: 0, or 1 when a scan did not end as asked for, or 128 and the signal's number.
+        The exit code: 0, or 1 if a scan did not end as requested, or 128 plus the signal's number.
     """
 
     def scan(sink: Sink) -> int:

@@ -1,7 +1,7 @@
-"""The simulator's files: where they go, how much room they take together, and which go first when it gets tight.
+"""The simulator's files: names, total size, and removal of the oldest.
 
-Only files that carry the simulator's own name, in its own directory, are ever touched. While a file is written an
-empty companion beside it is locked, so that no other simulator takes it for finished, and a crash leaves no lock.
+Only files with the simulator's name pattern, in its own directory, are removed. While a file is written an empty
+companion beside it is locked, so that no other simulator removes it; a crash leaves no lock.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ DIRECTORY = "simulated"
 NAME_PATTERN = re.compile(r"snakemap-sim-\d{8}T\d{6}-[0-9a-f]{8}\.h5")
 LOCK_NAME = ".snakemap-sim.lock"
 FREE_BYTES_MIN = 64 * 1024 * 1024
-"""Room left on the disk for everybody else."""
+"""Bytes left free on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolFile:
-    """A file that may be written now.
+    """A file to write.
 
     Attributes:
-        path: where, absolute.
-        bytes_max: how large it may become before the directory holds more than its limit.
+        path: absolute.
+        bytes_max: maximum size within the limit of the directory.
     """
 
     path: Path
@@ -45,11 +45,11 @@ class SpoolFile:
 
 
 class Spool:
-    """A directory of simulated files that together stay below a limit, the oldest making room for the next.
+    """A directory of simulated files with a limited total size; the oldest are removed for new ones.
 
     Args:
         data_dir: the data root; the files go into its ``simulated`` directory.
-        limit_bytes: what all simulated files may take together, like 2 GB.
+        limit_bytes: maximum size of all simulated files, like 2 GB.
     """
 
     def __init__(self, data_dir: Path, *, limit_bytes: int) -> None:
@@ -58,31 +58,31 @@ class Spool:
 
     @contextmanager
     def claim(self, needed_bytes: int) -> Iterator[SpoolFile]:
-        """Makes room for a file of about this size, and keeps its name and its place while it is written.
+        """Reserve name and space for a file of about this size while it is written.
 
         Raises:
-            SettingsError: when it would not fit even alone, or the directory cannot be used.
+            SettingsError: it does not fit even alone, or the directory is unusable.
         """
         with self.claim_all([needed_bytes]) as (place,):
             yield place
 
     @contextmanager
     def claim_all(self, needed_bytes: Sequence[int]) -> Iterator[list[SpoolFile]]:
-        """Like :meth:`claim`, for the files of one scan; what room there is they share as they need it.
+        """Like :meth:`claim`, for the files of one scan; they share the free space.
 
         Raises:
-            SettingsError: when they would not fit even alone, or the directory cannot be used.
+            SettingsError: they do not fit even alone, or the directory is unusable.
         """
         self._prepare()
         with ExitStack() as while_written:
             with self._locked(LOCK_NAME, os.O_CREAT, wait=True):
-                bytes_max = self._make_room(sum(needed_bytes))
+                bytes_max = self._free_space(sum(needed_bytes))
                 names = [self._reserve(while_written) for _ in needed_bytes]
             shares = [bytes_max * needed // max(sum(needed_bytes), 1) for needed in needed_bytes]
             yield [SpoolFile(self.directory / name, share) for name, share in zip(names, shares, strict=True)]
 
     def files(self) -> list[Path]:
-        """The simulator's own files, the oldest first."""
+        """Return the simulator's files, the oldest first."""
         return [self.directory / name for name in self._sizes()]
 
     def _reserve(self, while_written: ExitStack) -> str:
@@ -92,11 +92,11 @@ class Spool:
         return name
 
     def _sizes(self) -> dict[str, int]:
-        """Bytes of each of the simulator's files, the oldest first; links and strangers are left out."""
+        """Return the size of each of the simulator's files, the oldest first, without links and other files."""
         found = []
         for entry in os.scandir(self.directory):
             if NAME_PATTERN.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
-                # gone since it was listed: somebody else tidied up
+                # removed since it was listed
                 with suppress(FileNotFoundError):
                     stat = entry.stat(follow_symlinks=False)
                     found.append((stat.st_mtime_ns, entry.name, stat.st_size))
@@ -114,7 +114,7 @@ class Spool:
         if not os.access(self.directory, os.W_OK | os.X_OK):
             raise SettingsError(f"data_dir: nothing may be written to {self.directory}")
 
-    def _make_room(self, needed_bytes: int) -> int:
+    def _free_space(self, needed_bytes: int) -> int:
         free_bytes = shutil.disk_usage(self.directory).free - FREE_BYTES_MIN
         sizes = self._sizes()
         finished = [name for name in sizes if not self._running(name)]

@@ -46,28 +46,28 @@ __all__ = [
 ]
 
 BATCH_S = 0.05
-"""Time after which a camera that need not wait shows its newest frames to readers."""
+"""Time after which a camera without a frame period flushes its newest frames for readers."""
 
 LATE_S = 1.0
-"""A camera that is later than this counts its pace anew, instead of hurrying after a pause of the machine."""
+"""A camera that is later than this resets its schedule, instead of catching up after a pause of the machine."""
 
 RAMP_S = 0.01
-"""Time that an axis takes to get up to speed."""
+"""Acceleration time of an axis."""
 
 
 class StageAxis(SimMotor):
-    """One axis of the stage, in mm; moves at once, or at a speed."""
+    """One axis of the stage, in mm; it moves at once, or at a speed."""
 
     def __init__(self, name: str = "") -> None:
         super().__init__(name=name, instant=True, units="mm")
 
     async def set_speed(self, speed_mm_s: float) -> None:
-        """Sets how fast it moves; 0 is at once."""
+        """Set the speed; 0 moves at once."""
         await self.velocity.set(speed_mm_s)
         await self.acceleration_time.set(RAMP_S)
 
     def follow(self, position_mm: float) -> None:
-        """Is carried along by a scan that does not stop."""
+        """Set the position during a fly scan."""
         self._user_readback_set(position_mm)
 
 
@@ -82,37 +82,37 @@ class XYStage(StandardReadable):
 
 
 class GrowingFile(Protocol):
-    """A file that grows by one frame, or one row of numbers, at a time, and makes up itself what it writes."""
+    """A file that grows by one frame, or one row of numbers, at a time, and generates its data."""
 
     place: SpoolFile
     frames_written: int
 
     def open(self) -> None:
-        """Makes the file, and lets readers in."""
+        """Create the file, readable by others."""
         ...
 
     def write(self, stop: int, *, budget_s: float) -> int:
-        """Writes frames up to `stop`, or as many as the time allows; answers how many can be read now."""
+        """Write frames up to `stop`, or as many as the time allows; return the number of readable frames."""
         ...
 
     def close(self) -> None:
-        """Closes the file, if it is open."""
+        """Close the file, if it is open."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Exposure:
-    """What a detector shall do in the coming scan.
+    """The task of a detector in the next scan.
 
     Attributes:
-        file: where frames go; it draws them, too.
-        resources: the datasets that documents speak of.
+        file: receives the frames; it also generates them.
+        resources: the datasets in documents.
         frame_period_s: seconds from one frame to the next; 0 is as fast as possible.
-        frames_max: after so many frames the camera stays still, whatever it was asked for.
-        frames_announced_max: documents never speak of a frame beyond these.
-        one_by_one: each trigger waits for its frames (step scan), or the camera runs by itself (fly scan).
-        on_frames: told the index of the newest frame, after readers can see it.
-        frames_per_point: frames that make up one point, like 1.
+        frames_max: maximum number of frames, whatever is requested.
+        frames_announced_max: maximum number of announced frames.
+        one_by_one: whether each trigger waits for its frames (step scan), or the camera runs freely (fly scan).
+        on_frames: called with the index of the newest readable frame.
+        frames_per_point: frames of one point, like 1.
         units: of data keys that have one, like ``{"stage-x": "mm"}``.
     """
 
@@ -128,15 +128,15 @@ class Exposure:
 
 
 class FileDetector(StandardDetector):
-    """A detector with a file writer; :meth:`load` it before every scan.
+    """A detector with a file writer; call :meth:`load` before every scan.
 
     Args:
-        executor: the one thread that draws and writes frames.
+        executor: the one thread that renders and writes frames.
         name: of the device.
     """
 
     hinted = True
-    """Whether there is a data key of the device's own name, to be shown first."""
+    """Whether there is a data key of the device's own name, which is hinted."""
 
     def __init__(self, executor: Executor, name: str = "") -> None:
         self.frames_written, set_frames_written = soft_signal_r_and_setter(int)
@@ -149,20 +149,20 @@ class FileDetector(StandardDetector):
         super().__init__(name=name)
 
     def load(self, exposure: Exposure) -> None:
-        """Sets what the next scan does."""
+        """Set the task of the next scan."""
         self._shutter.load(exposure)
 
     @property
     def points_in_file(self) -> int:
-        """Points of this scan all of whose frames can be read now."""
+        """Points of this scan with all frames readable."""
         exposure = self._shutter.exposure
         return exposure.file.frames_written // exposure.frames_per_point
 
     def raise_fault(self) -> None:
-        """Passes on what went wrong with the detector.
+        """Raise the fault of the detector, if any.
 
         Raises:
-            ScanFault: when it cannot go on.
+            ScanFault: it cannot go on.
         """
         if self._shutter.fault is not None:
             raise self._shutter.fault
@@ -173,13 +173,13 @@ class Camera(FileDetector):
 
 
 class Panda(FileDetector):
-    """Captures where the stage is at every point of a fly scan; its data keys are the axes' names."""
+    """Records the stage position at every point of a fly scan; its data keys are the axes' names."""
 
     hinted = False
 
 
 class _Shutter:
-    """Takes frames at their time and has them written; lives on the RunEngine's loop."""
+    """Schedules frames and their writing, on the RunEngine's loop."""
 
     def __init__(self, executor: Executor, set_frames_written: Callable[[int], None]) -> None:
         self.executor = executor
@@ -198,25 +198,25 @@ class _Shutter:
     @property
     def exposure(self) -> Exposure:
         if self._exposure is None:
-            raise ScanFault("the detector was not told what to do")
+            raise ScanFault("the detector has no exposure loaded")
         return self._exposure
 
     def load(self, exposure: Exposure) -> None:
         self._exposure, self.fault, self._epoch_s = exposure, None, None
 
     async def begin(self) -> None:
-        """Takes the frames asked for: all of them before it returns, or in the background."""
+        """Take the requested frames: all of them before it returns, or in the background."""
         self._task = asyncio.create_task(self._take(self.exposure.file.frames_written + self.frames_asked))
         if self.exposure.one_by_one:
             await self.finished()
 
     async def finished(self) -> None:
-        """Waits for the frames asked for; not for ever, when the camera is stopped before.
+        """Wait for the requested frames, or until the camera is stopped.
 
         Raises:
-            ScanFault: when the camera cannot go on.
+            ScanFault: the camera cannot go on.
         """
-        task = self._task  # a stop at the same time forgets it
+        task = self._task  # a concurrent stop resets it
         if task is None:
             return
         await asyncio.wait([task])
@@ -224,13 +224,13 @@ class _Shutter:
             task.result()
 
     async def stop(self) -> None:
-        """Takes no more frames; returns when none is being written."""
+        """Take no more frames; return when none is being written."""
         async with self._stopping:
             if self._task is None:
                 return
             self._task.cancel()
             await asyncio.wait([self._task])
-            # seen, whatever it was: raise_fault, or the trigger that waited for it, has passed it on
+            # retrieved: raise_fault, or the waiting trigger, has raised it
             _ = self._task.cancelled() or self._task.exception()
             self._task = None
 
@@ -251,7 +251,7 @@ class _Shutter:
         try:
             await asyncio.shield(write)
         except asyncio.CancelledError:
-            # the thread is in the file: let it finish before anybody closes it
+            # the thread uses the file: wait before the file is closed
             await asyncio.wait([write])
             _ = write.exception()
             raise
@@ -260,7 +260,7 @@ class _Shutter:
         exposure.on_frames(exposure.file.frames_written - 1)
 
     async def _wait_for_frames(self, taken: int, stop: int) -> int:
-        """Sleeps until at least one more frame is due, and answers how many are by then."""
+        """Sleep until at least one more frame is due, and return the number of due frames."""
         period_s = self.exposure.frame_period_s
         if not period_s:
             await asyncio.sleep(0)
@@ -316,7 +316,7 @@ class _FileWriting(DetectorDataLogic):
         )
 
     async def stop(self) -> None:
-        # the shutter first, then the file; ophyd-async calls ensure_stopped only at the same time as this
+        # the frames first, then the file; ophyd-async calls ensure_stopped concurrently
         await self.shutter.stop()
         if self.shutter.loaded:
             self.shutter.exposure.file.close()
@@ -326,7 +326,7 @@ class _FileWriting(DetectorDataLogic):
 
 
 class _AnnouncedFrames(StreamResourceDataProvider):
-    """Announces frames up to where the scan is to be cut off."""
+    """Announces frames up to the requested end of the scan."""
 
     def __init__(self, uri: str, *, collections_written_signal: SignalR[int], exposure: Exposure) -> None:
         super().__init__(uri, exposure.resources, "application/x-hdf5", collections_written_signal)
@@ -347,7 +347,7 @@ class _AnnouncedFrames(StreamResourceDataProvider):
 
 
 def frame_resources(file: FrameFile) -> list[StreamResourceInfo]:
-    """A camera's two datasets: its frames, and their sums."""
+    """Return a camera's two datasets: its frames, and their sums."""
     one = file.renderer.request.dataset_shape
     return [
         StreamResourceInfo(
@@ -362,7 +362,7 @@ def frame_resources(file: FrameFile) -> list[StreamResourceInfo]:
 
 
 def position_resources() -> list[StreamResourceInfo]:
-    """The PandA's two datasets, one an axis."""
+    """Return the PandA's two datasets, one for each axis."""
     return [_numbers(name, path) for name, path in POSITION_PATHS.items()]
 
 

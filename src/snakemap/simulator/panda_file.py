@@ -1,4 +1,4 @@
-"""The file of a fly scan's positions, as a PandA writes it: one growing dataset an axis, at the root of the file."""
+"""The positions file of a fly scan, as of a PandA: one growing dataset for each axis, at the root of the file."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from snakemap.synthetic.sample import Sample
 __all__ = ["POSITION_PATHS", "PositionsFile", "positions_bytes"]
 
 POSITION_PATHS = {FAST: f"/{FAST}", SLOW: f"/{SLOW}"}
-"""Data key to dataset."""
+"""Dataset by data key."""
 
 
 def positions_bytes(request: ScanRequest) -> int:
-    """About how large the file of a whole scan's positions will become."""
+    """Return the approximate final size of the positions file."""
     chunks = -(-request.points // SUM_CHUNK)
-    # twice: room for the index of chunks
+    # twice: for the index of chunks
     return 2 * len(POSITION_PATHS) * chunks * SUM_CHUNK * np.dtype("<f8").itemsize + HEADROOM_BYTES
 
 
 class PositionsFile:
-    """Where the stage was at each point of a scan, in mm, readable by others while it grows.
+    """The stage positions at each point of a scan, in mm, readable by others while it grows.
 
     Args:
-        place: where the file goes.
-        sample: knows where each point is.
+        place: of the file.
+        sample: has the positions.
     """
 
     def __init__(self, place: SpoolFile, sample: Sample) -> None:
@@ -40,10 +40,10 @@ class PositionsFile:
         self._datasets: list[h5py.Dataset] = []
 
     def open(self) -> None:
-        """Makes the file and its datasets, and lets readers in; close it in the end.
+        """Create the file and its datasets, readable by others.
 
         Raises:
-            ScanFault: when the file cannot be made.
+            ScanFault: the file cannot be created.
         """
         try:
             self._file = h5py.File(self.place.path, "x", libver="latest")
@@ -55,13 +55,13 @@ class PositionsFile:
             raise ScanFault(f"the PandA cannot write {self.place.path.name}: {error}") from error
 
     def write(self, stop: int, *, budget_s: float) -> int:
-        """Writes the positions up to `stop`, and shows them; it takes no time to speak of, whatever the budget.
+        """Write and flush the positions up to `stop`; this is fast, whatever the budget.
 
         Returns:
-            The points in the file now; every one of them can be read.
+            The number of readable points.
 
         Raises:
-            ScanFault: when the file is closed, or the disk refuses.
+            ScanFault: the file is closed, or the disk fails.
         """
         if not self._datasets:
             raise ScanFault("the PandA's file is closed")
@@ -78,7 +78,7 @@ class PositionsFile:
         return stop
 
     def close(self) -> None:
-        """Closes the file; closing it twice does no harm."""
+        """Close the file; idempotent."""
         if self._file is not None:
             self._file.close()
         self._file, self._datasets = None, []

@@ -1,4 +1,4 @@
-"""The two plans of the simulated beamline, and the ways in which they end early."""
+"""The two plans of the simulated beamline, and their early endings."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ EXPOSURE_TIMEOUT_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PlanDevices:
-    """What a plan works with.
+    """The devices and the sample of a plan.
 
     Attributes:
         stage: moves the sample.
-        detectors: that write files, already loaded for this scan.
-        sample: knows where each point is.
-        begin_ending: told the request's ending just before the plan ends early.
+        detectors: with files, already loaded for this scan.
+        sample: has the positions.
+        begin_ending: called just before the plan ends early.
     """
 
     stage: XYStage
@@ -48,7 +48,7 @@ class PlanDevices:
 
 
 def step_scan(parts: PlanDevices) -> Plan:
-    """Moves, stops, takes one event; moves, stops, takes one event."""
+    """Move, stop, and take one event at each point."""
     request, stage = parts.request, parts.stage
 
     @_baseline_decorator(parts)
@@ -71,7 +71,7 @@ def step_scan(parts: PlanDevices) -> Plan:
 
 
 def fly_scan(parts: PlanDevices) -> Plan:
-    """Lets the detectors run while the stage never stops, and collects what they wrote every flush period."""
+    """Run the detectors while the stage moves continuously, and collect their data every flush period."""
     request, detectors = parts.request, parts.detectors
 
     @_baseline_decorator(parts)
@@ -99,10 +99,10 @@ def fly_scan(parts: PlanDevices) -> Plan:
 
 
 def _point(parts: PlanDevices, place: tuple[float, float], at: tuple[float, float] | None) -> Plan:
-    """Moves the axes that have to move, and takes one event.
+    """Move the axes that differ, and take one event.
 
-    The messages are those of Bluesky's own `mv` and `trigger_and_read`; not so their stubs, which format a stack trace
-    for each message and so take longer than a small frame.
+    The messages are those of Bluesky's `mv` and `trigger_and_read`, without their stubs, which format a stack trace for
+    each message and take longer than a small frame.
     """
     stage = parts.stage
     yield Msg("checkpoint")
@@ -123,7 +123,7 @@ def _point(parts: PlanDevices, place: tuple[float, float], at: tuple[float, floa
 
 
 def _baseline_decorator(parts: PlanDevices) -> Callable[[Callable[[], Plan]], Callable[[], Plan]]:
-    """Reads the stage as a run begins and as it ends, however it ends, when the request wants that."""
+    """Return a decorator that reads the stage at the begin and the end of a run, if requested."""
     return bpp.baseline_decorator([parts.stage] if parts.request.baseline else [])
 
 
@@ -139,11 +139,11 @@ def _trigger_info(request: ScanRequest, detector: FileDetector, *, number_of_eve
 
 
 def _end_early(parts: PlanDevices) -> None:
-    """Ends the plan as its request says, when that is not at its natural end.
+    """End the plan early, if requested.
 
     Raises:
-        RequestAbort, RequestStop: as the RunEngine throws into a plan that somebody aborts or stops.
-        ScanFault: as a plan raises that fails by itself.
+        RequestAbort, RequestStop: as the RunEngine throws into an aborted or stopped plan.
+        ScanFault: as a plan that fails.
     """
     ending = parts.request.ending
     if ending == "complete":
@@ -157,9 +157,9 @@ def _end_early(parts: PlanDevices) -> None:
 
 
 def _faults_in_words(plan: Callable[[], Plan]) -> Callable[[], Plan]:
-    """Gives a failed device's own words as the reason, instead of the name of its status."""
+    """Return a plan that raises the fault of a failed device, instead of its failed status."""
 
-    def told() -> Plan:
+    def translated() -> Plan:
         try:
             return (yield from plan())
         except FailedStatus as error:
@@ -167,4 +167,4 @@ def _faults_in_words(plan: Callable[[], Plan]) -> Callable[[], Plan]:
                 raise error.__cause__ from None
             raise
 
-    return told
+    return translated

@@ -1,4 +1,4 @@
-"""What the start document of a simulated scan says: all of the geometry, or as little as other plans tell."""
+"""The start document of a simulated scan, with all of the geometry, or as little as of other plans."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ __all__ = ["detectors", "start_document"]
 
 
 def start_document(sample: Sample) -> dict[str, Any]:
-    """What the plan adds to the start document: the geometry as far as it is told, the regions, and the request."""
+    """Return the fields that the plan adds to the start document: the requested geometry, the regions, and the
+    request."""
     request = sample.request
     return {
         "plan_name": request.plan,
@@ -25,7 +26,7 @@ def start_document(sample: Sample) -> dict[str, Any]:
 
 
 def _words(request: ScanRequest) -> dict[str, Any]:
-    """The same in the words of the plans that the simulated blueapi offers, so that they can be run again."""
+    """Return the request as parameters of the simulated blueapi's plans, so that it can be repeated."""
     (rows, columns), (y, x), (slow, fast) = request.shape, request.origin_mm, request.steps_mm
     ends = {"y_stop": y + slow * max(1, rows - 1), "x_stop": x + fast * max(1, columns - 1)}
     ends = {name: float(f"{value:.9g}") for name, value in ends.items()}
@@ -33,7 +34,7 @@ def _words(request: ScanRequest) -> dict[str, Any]:
 
 
 def detectors(request: ScanRequest) -> list[str]:
-    """Names of the devices that write files, the camera first."""
+    """Return the names of the devices that write files, the camera first."""
     return ["camera", *["camera2"][: request.cameras - 1], *["panda"][: request.positions_file]]
 
 
@@ -44,20 +45,20 @@ def _geometry(sample: Sample) -> dict[str, Any]:
         return {"plan_args": {}}
     if request.tells == "shape":
         return {"shape": shape}
-    # one entry an axis even where a path has one dimension: so Bluesky's scan_nd has it, which is under spec_scan
+    # one entry for each axis even if a path has one dimension, as in Bluesky's scan_nd, the base of spec_scan
     hints: dict[str, Any] = {"dimensions": [[[SLOW], "primary"], [[FAST], "primary"]]}
-    told = {"motors": [SLOW, FAST], "num_points": request.points, "shape": shape, "hints": hints}
+    fields = {"motors": [SLOW, FAST], "num_points": request.points, "shape": shape, "hints": hints}
     if request.tells == "grid":
         hints["gridding"] = "rectilinear"
-        return told | {
+        return fields | {
             "num_intervals": request.points - 1,
             "extents": [list(extent) for extent in _extents(request)],
             "snaking": [False, request.snake],
         }
     if request.tells == "repr":
         spec = spec_of(request.route, axes=(_Motor(SLOW), _Motor(FAST)))
-        return told | {"plan_args": request.as_dict() | _words(request) | {"spec": repr(spec)}}
-    return told | {"scanspec": sample.spec.serialize(), "units": {SLOW: "mm", FAST: "mm"}}
+        return fields | {"plan_args": request.as_dict() | _words(request) | {"spec": repr(spec)}}
+    return fields | {"scanspec": sample.spec.serialize(), "units": {SLOW: "mm", FAST: "mm"}}
 
 
 def _extents(request: ScanRequest) -> list[tuple[float, float]]:
@@ -68,7 +69,7 @@ def _extents(request: ScanRequest) -> list[tuple[float, float]]:
 
 
 class _Motor:
-    """An axis that a spec shows as spec_scan's do: as a device, not as its name."""
+    """An axis whose repr in a spec is a device, as in spec_scan, not its name."""
 
     def __init__(self, name: str) -> None:
         self.name = name

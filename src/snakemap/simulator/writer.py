@@ -1,4 +1,4 @@
-"""The growing HDF5 file of one scan, written as a camera's file writer does: one writer, many readers (SWMR)."""
+"""The growing HDF5 file of one scan, as from a camera's file writer (SWMR)."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ DATA_PATH = "/entry/data/data"
 ATTRIBUTES_PATH = "/entry/instrument/NDAttributes"
 SUM_PATH = f"{ATTRIBUTES_PATH}/camera-sum"
 WRONG_BY = 1000.0
-"""Counts by which a sum that is to be wrong is too high."""
+"""Error of a wrong sum, in counts."""
 
 SUM_CHUNK = 1024
-"""Numbers in one chunk of a scalar dataset; the chunk is written anew at every flush, so it is small."""
+"""Numbers in one chunk of a scalar dataset; the chunk is rewritten at every flush, so it is small."""
 
 HEADROOM_BYTES = 256 * 1024
-"""Kept back from what a file may take, for HDF5's own bookkeeping."""
+"""Bytes of a file reserved for HDF5's metadata."""
 
 FRAME_BYTES_EXTRA = 96
-"""What a frame takes beside its chunk: its sums, and its place in the index of chunks."""
+"""Bytes of a frame beside its chunk: its sums, and its entry in the index of chunks."""
 
 
 class ScanFault(Exception):
-    """Why a simulated scan cannot go on; its text becomes the reason in the stop document."""
+    """A fault that ends a simulated scan; its text becomes the reason in the stop document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class _Datasets:
 
 
 def sum_path(camera: str) -> str:
-    """Where the sums of a camera's frames are in its file.
+    """Return the path of the sums in a camera's file.
 
     >>> sum_path("camera") == SUM_PATH
     True
@@ -55,7 +55,7 @@ def sum_path(camera: str) -> str:
 
 
 def file_bytes(renderer: FrameRenderer) -> int:
-    """About how large the file of a whole scan will become."""
+    """Return the approximate final size of the file."""
     request = renderer.request
     frames = request.points * request.frames_per_point
     return frames * (renderer.chunk_bytes() + FRAME_BYTES_EXTRA) + HEADROOM_BYTES
@@ -64,12 +64,12 @@ def file_bytes(renderer: FrameRenderer) -> int:
 class FrameFile:
     """One scan's frames and their sums, readable by others while it grows.
 
-    Beside the frames stand the camera's own sums, total and per region (``RedTotal`` and so on), to check ours against.
+    The file also has the camera's own sums, total and per region (``RedTotal`` and so on), for cross checks.
 
     Args:
-        place: where the file goes, and how large it may become.
-        renderer: draws the frames.
-        camera: whose frames they are.
+        place: of the file, with its maximum size.
+        renderer: of the frames.
+        camera: name of the camera.
     """
 
     def __init__(self, place: SpoolFile, renderer: FrameRenderer, *, camera: str = "camera") -> None:
@@ -79,15 +79,15 @@ class FrameFile:
         self.frames_written = 0
         self._file: h5py.File | None = None
         self._datasets: _Datasets | None = None
-        # of the frames of one point only the first is wrong: their sum is then off by as much as any other's
+        # of the frames of one point only the first is wrong: the error of their sum is the same as of others
         per_point = renderer.request.frames_per_point
         self._wrong = frozenset((seq_num - 1) * per_point for seq_num in renderer.request.wrong_sum_at)
 
     def open(self) -> None:
-        """Makes the file and its datasets, and lets readers in; close it in the end.
+        """Create the file and its datasets, readable by others.
 
         Raises:
-            ScanFault: when the file cannot be made.
+            ScanFault: the file cannot be created.
         """
         try:
             self._file = h5py.File(self.place.path, "x", libver="latest")
@@ -98,13 +98,13 @@ class FrameFile:
             raise ScanFault(f"the camera cannot write {self.place.path.name}: {error}") from error
 
     def write(self, stop: int, *, budget_s: float) -> int:
-        """Draws and writes frames up to `stop`, or as many as the time allows (at least one), and shows them.
+        """Render, write and flush frames up to `stop`, or as many as the time allows (at least one).
 
         Returns:
-            The frames in the file now; every one of them can be read.
+            The number of readable frames.
 
         Raises:
-            ScanFault: when the file would grow beyond its limit, or the disk refuses.
+            ScanFault: the file would exceed its limit, or the disk fails.
         """
         if self._datasets is None:
             raise ScanFault("the camera's file is closed")
@@ -121,7 +121,7 @@ class FrameFile:
         return self.frames_written
 
     def close(self) -> None:
-        """Closes the file; closing it twice does no harm."""
+        """Close the file; idempotent."""
         if self._file is not None:
             self._file.close()
         self._file = self._datasets = None
@@ -167,7 +167,7 @@ class FrameFile:
         for dataset, values in zip((datasets.total, *datasets.sums), columns, strict=True):
             dataset.resize(stop, axis=0)
             dataset[self.frames_written :] = np.array(values)
-        # the frames last: whoever sees a frame finds its sums, too
+        # the frames last: a reader that finds a frame also finds its sums
         for dataset in reversed(datasets.all()):
             dataset.flush()
 

@@ -1,1 +1,1 @@
-"""What lies under the simulated beam, and how a camera sees it: pure, so that the API may draw it, too."""
+"""Synthetic scans: sample, frames and documents from a seed; pure, for the simulator and the API."""

@@ -1,12 +1,12 @@
-"""Frames of the simulated camera: three bright patches over a dim, almost empty background, drawn and packed fast.
+"""Frames of the simulated camera: three bright patches over a dim background, rendered and compressed fast.
 
-Only the rows that hold regions change from frame to frame. The rows above and below come from a few backgrounds drawn
-once, and, what saves most of the time, compressed once: a deflate stream may be put together from parts,
+Only the rows of the regions change from frame to frame. The rows above and below come from a few backgrounds that are
+drawn and compressed once, which saves most of the time: a deflate stream is a concatenation of parts,
 
     header | rows above (ready) | rows of the regions (new) | rows below (ready) | empty block | checksum
 
-when each part ends in a full flush and an empty block comes last (RFC 1951, 3.2.3 and 3.2.4); the checksums of the
-parts add up (RFC 1950). A frame in color is three such planes, one after the other.
+if each part ends in a full flush and an empty block comes last (RFC 1951, 3.2.3 and 3.2.4); the checksums of the parts
+add up (RFC 1950). A frame in color is three such planes in sequence.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ __all__ = ["FrameRenderer", "Rendered"]
 BACKGROUNDS = 4
 POOL_MARGIN = 61
 HOT_FRACTION = 0.002
-"""Of the background's pixels, how many are brighter than they should be."""
+"""Share of hot pixels in the background."""
 
 FULL_SCALE: dict[str, float] = {"uint8": 200.0, "uint16": 12_000.0, "int32": 200_000.0, "float32": 1_000.0}
-"""The brightest pixel of a patch at brightness 1, in counts; shot noise needs some room above."""
+"""The brightest pixel of a patch at brightness 1, in counts; shot noise goes above."""
 
 FLOAT_STEP = 0.25
-"""Float frames are whole multiples of this, as a camera's are of something; it lets them be compressed."""
+"""Quantum of float frames; it makes them compressible."""
 
 SPREAD = 1.1
-"""Chunks of equally bright frames differ in size by less than this factor."""
+"""Maximum ratio of chunk sizes of equally bright frames."""
 
 ADLER_BASE = 65_521
 ZLIB_HEADER, LAST_BLOCK = b"\x78\x01", b"\x03\x00"
 
 TINT = 0.35
-"""How bright a region is in the two planes that do not have its color: the first is red, the second green."""
+"""Brightness of a region in the two planes of other colors: the first is red, the second green."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """One frame as it goes to the file.
+    """One frame for the file.
 
     Attributes:
-        chunk: the bytes of its HDF5 chunk, compressed when the request says so.
+        chunk: the bytes of its HDF5 chunk, compressed if requested.
         total: sum over all pixels.
         sums: sum over each region, in their order.
     """
@@ -61,7 +61,7 @@ class Rendered:
 
 @dataclass(frozen=True, slots=True)
 class _Packed:
-    """Rows that never change: their deflated bytes, their checksum and their length in bytes."""
+    """Constant rows: deflated bytes, checksum and length in bytes."""
 
     deflated: bytes
     adler: int
@@ -69,11 +69,11 @@ class _Packed:
 
 
 class FrameRenderer:
-    """Draws frame after frame of one scan; the same number gives the same frame, in any order.
+    """Render the frames of one scan; the same index gives the same frame, in any order.
 
     Args:
         request: the scan.
-        sample: what the beam sees; made from the request when not given.
+        sample: the scanned sample; by default made from the request.
     """
 
     def __init__(self, request: ScanRequest, sample: Sample | None = None) -> None:
@@ -96,11 +96,11 @@ class FrameRenderer:
             self._tints = np.where(np.arange(len(self.rects)) % 3 == np.arange(3)[:, np.newaxis], 1.0, TINT)
 
     def frame(self, index: int) -> npt.NDArray[np.generic]:
-        """The whole frame of an index, `(height, width)` or `(3, height, width)`, as it stands in the file."""
+        """Return the frame of an index, `(height, width)` or `(3, height, width)`, as in the file."""
         return self._whole(index, self._bands(index))
 
     def render(self, index: int) -> Rendered:
-        """The frame of an index, ready for its chunk, with its sums."""
+        """Return the chunk of the frame of an index, with its sums."""
         bands = self._bands(index)
         sums = tuple(float(bands[:, *self._in_band(rect)].sum(dtype=np.float64)) for rect in self.rects)
         total = len(bands) * self._outside[index % BACKGROUNDS] + float(bands.sum(dtype=np.float64))
@@ -108,15 +108,15 @@ class FrameRenderer:
         return Rendered(chunk, total, sums)
 
     def chunk_bytes(self) -> int:
-        """About how large a chunk of this scan can become; exact when nothing is compressed."""
+        """Return the approximate maximum size of a chunk; exact without compression."""
         if not self.request.gzip:
             return self.request.frame_bytes
-        # the brightest frame has the most noise, and noise is what cannot be compressed
+        # the brightest frame has the most noise, which is incompressible
         brightest = self._draw(0, np.ones(len(self.rects)))
         return int(SPREAD * len(self._deflate(0, np.stack([brightest] * len(self._tints)))))
 
     def _bands(self, index: int) -> npt.NDArray[np.generic]:
-        """The rows of the regions, `(planes, rows, width)`."""
+        """Return the rows of the regions, `(planes, rows, width)`."""
         brightness = self.sample.brightness(index // self.request.frames_per_point)
         return np.stack([self._draw(index, brightness * tints, plane) for plane, tints in enumerate(self._tints)])
 
@@ -126,7 +126,7 @@ class FrameRenderer:
         for number, rect in enumerate(self.rects):
             box = self._in_band(rect)
             signal = np.float32(full_scale * float(brightness[number])) * self._spots[number]
-            # shot noise as an 8-bit camera shows it: its standard deviation is the root of the counts
+            # shot noise of an 8-bit camera: the standard deviation is the root of the counts
             noise = self._noise(index, number, plane) * np.sqrt(signal * np.float32(full_scale / FULL_SCALE["uint8"]))
             band[box] = self._counts(band[box].astype(np.float32) + signal + noise)
         return band
@@ -175,7 +175,7 @@ class FrameRenderer:
 
 
 def _add_adler(adler: int, part: _Packed) -> int:
-    """The Adler-32 of two parts put together, from the first's checksum and the second.
+    """Return the Adler-32 of two concatenated parts, from the checksum of the first and the second part.
 
     >>> _add_adler(zlib.adler32(b"snake"), _Packed(b"", zlib.adler32(b"map"), 3)) == zlib.adler32(b"snakemap")
     True
@@ -188,7 +188,7 @@ def _add_adler(adler: int, part: _Packed) -> int:
 
 
 def _mix(number: int) -> int:
-    """Spreads a number over 64 bits (the finalizer of splitmix64): cheap, and the same everywhere."""
+    """Return a hash of 64 bits (the finalizer of splitmix64): cheap, and the same on all platforms."""
     mask = (1 << 64) - 1
     number = (number + 0x9E3779B97F4A7C15) & mask
     number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & mask
@@ -197,7 +197,7 @@ def _mix(number: int) -> int:
 
 
 def _centers(count: int) -> npt.NDArray[np.float64]:
-    """The centers of pixels that fill -1 to 1.
+    """Return the centers of pixels that fill -1 to 1.
 
     >>> _centers(4).tolist()
     [-0.75, -0.25, 0.25, 0.75]
@@ -211,7 +211,7 @@ def _pool_shape(rect: Rect) -> tuple[int, int]:
 
 
 def _background(request: ScanRequest, rng: np.random.Generator) -> npt.NDArray[np.generic]:
-    """A dim glow in three levels, brightest in the middle, and a few hot pixels."""
+    """Return a dim glow in three levels, brightest in the middle, with a few hot pixels."""
     height, width = request.frame_shape
     unit = FULL_SCALE[request.dtype] / FULL_SCALE["uint8"]
     y, x = _centers(height)[:, np.newaxis], _centers(width)
@@ -222,7 +222,8 @@ def _background(request: ScanRequest, rng: np.random.Generator) -> npt.NDArray[n
 
 
 def _spot(rect: Rect, kind: int) -> npt.NDArray[np.float32]:
-    """A patch of light that fills a region, 0 to 1: round, ringed or slanted, to tell them apart in the raw frame."""
+    """Return a patch of light that fills a region, 0 to 1: round, ringed or slanted, to distinguish regions in a
+    frame."""
     y0, y1, x0, x1 = rect
     y, x = _centers(y1 - y0)[:, np.newaxis], _centers(x1 - x0)
     radius = np.hypot(x, y)

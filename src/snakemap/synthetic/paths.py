@@ -1,4 +1,4 @@
-"""The ways in which the beam may visit the sample, as scanspec has them: rows of a grid, a spiral, or a masked grid."""
+"""Paths of scans as scanspecs: a grid, a spiral, or a masked grid."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from typing import Any, Literal, TypeAlias
 from scanspec.core import Path
 from scanspec.specs import Ellipse, Linspace, Product, Snake, Spec, Spiral
 
-__all__ = ["FAST", "SLOW", "Route", "Way", "points_of", "spec_of"]
+__all__ = ["FAST", "SLOW", "PathKind", "Route", "points_of", "spec_of"]
 
-Way: TypeAlias = Literal["grid", "spiral", "ellipse"]
-Route: TypeAlias = tuple[Way, tuple[int, int], tuple[float, float], tuple[float, float], bool]
-"""All that a path follows from: its kind, shape, slow and fast step in mm, slow and fast start in mm, whether it is
-snaked."""
+PathKind: TypeAlias = Literal["grid", "spiral", "ellipse"]
+Route: TypeAlias = tuple[PathKind, tuple[int, int], tuple[float, float], tuple[float, float], bool]
+"""Parameters of a path: its kind, shape, slow and fast step in mm, slow and fast start in mm, whether it is snaked."""
 
 SLOW, FAST = "stage-y", "stage-x"
 
 
 def spec_of(route: Route, *, axes: tuple[Any, Any] = (SLOW, FAST)) -> Spec[Any]:
-    """The path as a scanspec; spirals and ellipses fill the rectangle that the shape spans.
+    """Return the path as a scanspec; spirals and ellipses fill the rectangle of the shape.
 
     Args:
-        route: what the path follows from.
-        axes: what moves, slow axis first: names, or devices.
+        route: parameters of the path.
+        axes: moving axes, slow first: names, or devices.
 
     >>> spec_of(("spiral", (5, 5), (0.5, 0.5), (0.0, 0.0), True)).serialize()["x_diameter"]
     2.0
@@ -45,11 +44,11 @@ def spec_of(route: Route, *, axes: tuple[Any, Any] = (SLOW, FAST)) -> Spec[Any]:
 
 @lru_cache(maxsize=16)
 def points_of(route: Route) -> int:
-    """How many points a path has.
+    """Return the number of points of a path.
 
     >>> points_of(("grid", (4, 5), (0.05, 0.05), (0.0, 0.0), True))
     20
     """
     way, shape, *_ = route
-    # worked out only where it does not follow from the shape
+    # calculated only if it does not follow from the shape
     return shape[0] * shape[1] if way == "grid" else len(Path(spec_of(route).calculate()))

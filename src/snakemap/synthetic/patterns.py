@@ -1,9 +1,10 @@
-"""Three pictures hidden in the simulated sample, one for each region of the detector.
+"""Three patterns of the simulated sample, one for each region of the detector.
 
-Each is a function of where the beam hits the sample: `x` from 0 (left) to 1 (right) and `y` from 0 (bottom) to 1
-(top), arrays of any one shape, and answers with the brightness there, from 0 (dark) to 1. They have no resolution: a
-scan of 10x10 and one of 1000x1000 see the same sample. Each looks wrong at a glance when mirrored, turned or upside
-down: the snake's head is at the top right, the ring at the bottom left, and the letters say UP.
+Each is a function of the position of the beam: `x` from 0 (left) to 1 (right) and `y` from 0 (bottom) to 1 (top),
+    arrays of
+one shape. It returns the brightness, from 0 (dark) to 1. They have no resolution: scans of 10x10 and of 1000x1000 show
+the same sample. Mirrored or rotated patterns are obvious: the snake's head is at the top right, the ring at the bottom
+left, and the letters say UP.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Rect: TypeAlias = tuple[int, int, int, int]
 Point: TypeAlias = tuple[float, float]
 
 EDGE = 0.012
-"""How softly a shape ends, as a fraction of the picture's width."""
+"""Width of the soft border of a shape, as a fraction of the pattern's width."""
 
 SNAKE_ROWS = (0.19, 0.48, 0.77)
 SNAKE_LEFT, SNAKE_RIGHT = 0.26, 0.72
@@ -59,7 +60,7 @@ ARROW: tuple[tuple[Point, ...], ...] = (((0.845, 0.215), (0.845, 0.80)), ((0.745
 
 
 def snake(x: Floats, y: Floats) -> Floats:
-    """A snake lying as the stage moves: its tail at the bottom left, its head at the top right.
+    """Return a snake along the path of the stage: its tail at the bottom left, its head at the top right.
 
     >>> dark, head = snake(np.array([0.02, 0.79]), np.array([0.98, 0.77]))
     >>> bool(dark < 0.1 < 0.7 < head)
@@ -83,7 +84,7 @@ def snake(x: Floats, y: Floats) -> Floats:
 
 
 def grains(x: Floats, y: Floats) -> Floats:
-    """Bright grains of a powder, crowded at the top right, and the rings of one large crystal at the bottom left.
+    """Return bright grains of a powder, dense at the top right, and the rings of one large crystal at the bottom left.
 
     >>> ring, gap = grains(np.array([0.56, 0.75]), np.array([0.31, 0.40]))
     >>> bool(gap < 0.2 < 0.5 < ring)
@@ -101,7 +102,7 @@ def grains(x: Floats, y: Floats) -> Floats:
 
 
 def up(x: Floats, y: Floats) -> Floats:
-    """The letters UP and an arrow that points up, brighter towards the right.
+    """Return the letters UP and an arrow that points up, brighter towards the right.
 
     >>> stem, bowl = up(np.array([0.42, 0.60]), np.array([0.30, 0.30]))
     >>> bool(bowl < 0.2 < 0.5 < stem)
@@ -124,14 +125,14 @@ PATTERNS: dict[str, tuple[Picture, Rect]] = {
     "green": (grains, (605, 755, 880, 1030)),
     "blue": (up, (600, 750, 1665, 1815)),
 }
-"""The picture that each region of the detector sees, and its rectangle `(y0, y1, x0, x1)` in the instrument's frame."""
+"""The pattern of each region of the detector, and its rectangle `(y0, y1, x0, x1)` in the instrument's frame."""
 
 PICTURES = {name: picture for name, (picture, _) in PATTERNS.items()}
 INSTRUMENT_ROIS = {name: rectangle for name, (_, rectangle) in PATTERNS.items()}
 
 
 def _inside(signed_distance: Floats) -> Floats:
-    """1 where the distance to a shape's border is negative (inside), 0 outside, soft between."""
+    """Return 1 where the distance to a shape's border is negative (inside), 0 outside, soft between."""
     return np.clip(0.5 - signed_distance / (2 * EDGE), 0.0, 1.0)
 
 
@@ -140,7 +141,7 @@ def _bump(x: Floats, y: Floats, center: Point, width: float) -> Floats:
 
 
 def _ellipse(x: Floats, y: Floats, center: Point, half_axes: Point) -> Floats:
-    """0 on the ellipse's border, -1 at its center."""
+    """Return 0 on the ellipse's border, -1 at its center."""
     return np.hypot((x - center[0]) / half_axes[0], (y - center[1]) / half_axes[1]) - 1.0
 
 
@@ -151,27 +152,27 @@ def _ellipse_square(x: Floats, y: Floats, center: Point, half_axes: Point, tilt_
 
 
 def _segment(x: Floats, y: Floats, start: Point, end: Point) -> tuple[Floats, Floats]:
-    """Distance to a line segment, and how far along it (0 to 1) the nearest point is."""
+    """Return the distance to a line segment, and the position (0 to 1) of the nearest point along it."""
     dx, dy = end[0] - start[0], end[1] - start[1]
     along = np.clip(((x - start[0]) * dx + (y - start[1]) * dy) / (dx * dx + dy * dy), 0.0, 1.0)
     return np.hypot(x - start[0] - along * dx, y - start[1] - along * dy), along
 
 
 def _stroke(x: Floats, y: Floats, points: Sequence[Point], half_width: float) -> Floats:
-    """A line drawn with a round pen through the points."""
+    """Return a line with round ends and corners through the points."""
     distances = [_segment(x, y, start, end)[0] for start, end in pairwise(points)]
     return _inside(np.minimum.reduce(distances) - half_width)
 
 
 def _half_ring(x: Floats, y: Floats, center: Point, radius: float, half_width: float, side: str) -> Floats:
-    """The lower (``"down"``) or the right half of a ring."""
+    """Return the lower (``"down"``) or the right half of a ring."""
     ring = _inside(np.abs(np.hypot(x - center[0], y - center[1]) - radius) - half_width)
     depth = y - center[1] if side == "down" else center[0] - x
     return ring * _inside(depth)
 
 
 def _snake_spine(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Distance to the snake's spine, and the place on it: 0 at the tail, 1 at the head."""
+    """Return the distance to the snake's spine, and the position on it: 0 at the tail, 1 at the head."""
     bottom, middle, top = SNAKE_ROWS
     radius = (middle - bottom) / 2
     turn = np.pi * radius
@@ -191,7 +192,8 @@ def _snake_spine(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def _turn(x: Floats, y: Floats, center: Point, radius: float, side: float) -> tuple[Floats, Floats]:
-    """Distance to a half circle that bulges right (side 1) or left (-1), climbing, and how far along it one is."""
+    """Return the distance to an ascending half circle that bulges right (side 1) or left (-1), and the position along
+    it."""
     across, climb = side * (x - center[0]), y - center[1]
     angle = np.arctan2(climb, np.maximum(across, 0.0))
     distance = np.where(

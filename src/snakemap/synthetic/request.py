@@ -1,4 +1,4 @@
-"""What a simulated scan shall be: its shape, pace, frames and how it ends, checked before anything moves."""
+"""The request for a simulated scan: its shape, rate, frames and ending, validated."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from snakemap.core.channels import TOTAL
 from snakemap.errors import SettingsError
-from snakemap.synthetic.paths import Route, Way, points_of
+from snakemap.synthetic.paths import PathKind, Route, points_of
 from snakemap.synthetic.patterns import INSTRUMENT_FRAME, INSTRUMENT_ROIS, Rect
 
-__all__ = ["Dtype", "Ending", "Mode", "ScanRequest", "Tells", "Way", "default_rois", "shape_from_text"]
+__all__ = ["Dtype", "Ending", "GeometryForm", "Mode", "PathKind", "ScanRequest", "default_rois", "shape_from_text"]
 
 Mode: TypeAlias = Literal["step", "fly"]
 Ending: TypeAlias = Literal["complete", "abort", "fail", "stop", "lose"]
 Dtype: TypeAlias = Literal["uint8", "uint16", "int32", "float32"]
-Tells: TypeAlias = Literal["scanspec", "shape", "grid", "repr", "nothing"]
+GeometryForm: TypeAlias = Literal["scanspec", "shape", "grid", "repr", "nothing"]
 POINTS_MAX = 4_000_000
 FRAME_SIDE_MIN, FRAME_SIDE_MAX = 4, 8192
 SIDE_MIN: dict[str, int] = {"grid": 1, "spiral": 2, "ellipse": 3}
-"""Points along each side below which a path has no diameter, or no point."""
+"""Minimum points along each side of a path, for a diameter and a point."""
 
 ITEM_BYTES: dict[str, int] = {"uint8": 1, "uint16": 2, "int32": 4, "float32": 4}
 
@@ -30,10 +30,10 @@ SHAPE_PATTERN = re.compile(r"\s*(\d{1,7})\s*[xX]\s*(\d{1,7})\s*")
 
 
 def shape_from_text(text: str) -> tuple[int, int]:
-    """Reads a shape, slow axis by fast axis.
+    """Parse a shape, slow axis by fast axis.
 
     Raises:
-        SettingsError: when the text is no shape.
+        SettingsError: the text is no shape.
 
     >>> shape_from_text("60x100")
     (60, 100)
@@ -45,7 +45,7 @@ def shape_from_text(text: str) -> tuple[int, int]:
 
 
 def default_rois(frame_shape: tuple[int, int]) -> dict[str, Rect]:
-    """The instrument's rectangles, scaled to a frame of another size; none is ever empty.
+    """Return the instrument's rectangles, scaled to a frame of another size; none is empty.
 
     >>> default_rois((1216, 1936))["red"]
     (610, 760, 95, 245)
@@ -67,39 +67,40 @@ class ScanRequest:
 
     Attributes:
         shape: points along the slow axis (stage-y) and the fast axis (stage-x), like ``(60, 60)``.
-        mode: ``"step"`` moves, stops, takes an event per point; ``"fly"`` never stops and announces batches.
+        mode: ``"step"`` moves, stops, takes an event per point; ``"fly"`` moves continuously and announces batches.
         rate_hz: points per second, like 20; 0 is as fast as possible.
         snake: whether every second row runs backwards.
         frame_shape: rows and columns of the camera, like ``(1216, 1936)``.
         dtype: of its pixels.
-        gzip: compression level of the file, 1 (fast) to 9; 0 stores frames as they are.
+        gzip: compression level of the file, 1 (fast) to 9; 0 is none.
         seed: of all noise; the same request makes the same frames.
-        ending: ``"complete"``; ``"abort"`` by somebody; ``"fail"``, the plan raises; ``"stop"``, early but with
-            success; ``"lose"``, no document any more, not even a stop.
-        ending_after: points announced before it ends early; None is half. A fly scan's camera runs on a little.
-        frames_per_point: frames that make up one point, like 1.
+        ending: ``"complete"``; ``"abort"`` by a user; ``"fail"``, the plan raises; ``"stop"``, early but with success;
+            ``"lose"``, no more documents, not even a stop.
+        ending_after: points announced before it ends early; None is half. The camera of a fly scan takes a few more
+            frames.
+        frames_per_point: frames of one point, like 1.
         flush_period_s: seconds between two announcements of a fly scan, like 0.5.
         step_mm: distance of two points, like 0.05.
-        slow_step_mm: distance of two rows of a grid; 0 is the same as of two points.
+        slow_step_mm: distance of two rows of a grid; 0 is the distance of two points.
         origin_mm: stage-y and stage-x of the first point, like ``(1.0, -2.0)``.
-        stage_speed_mm_s: how fast the stage moves in a step scan; 0 is at once.
+        stage_speed_mm_s: of the stage in a step scan; 0 is at once.
         rois: name to `(y0, y1, x0, x1)`; None is the instrument's three, scaled to the frame.
-        final_idle: whether the worker of a lost run still says that it is idle.
-        plan_name: as it stands in the start document; empty is ``"simulated_step_scan"`` or ``"simulated_fly_scan"``.
+        final_idle: whether the worker of a lost run still reports that it is idle.
+        plan_name: in the start document; empty is ``"simulated_step_scan"`` or ``"simulated_fly_scan"``.
         path: ``"grid"``; ``"spiral"``; ``"ellipse"``, those points of the grid that lie inside one. The diameters are
             the sides of the rectangle that `shape` and `step_mm` span.
-        tells: what the start document says of the geometry: ``"scanspec"``, its JSON; ``"shape"``, no more than that;
-            ``"grid"``, shape, snaking and extents as ``grid_scan``; ``"repr"``, Python's repr of the scanspec as
-            ``spec_scan``; ``"nothing"``.
+        tells: the geometry in the start document: ``"scanspec"``, its JSON; ``"shape"`` alone; ``"grid"``, shape,
+            snaking and extents as ``grid_scan``; ``"repr"``, Python's repr of the scanspec as ``spec_scan``;
+            ``"nothing"``.
         readbacks: whether the events of a step scan hold the stage's positions; a fly scan has no events.
-        wrong_sum_at: seq_nums, like ``(3, 7)``, of which the camera's own sum is 1000 counts too high.
-        cameras: 1, or 2: `camera2` sees the sample mirrored, in frames half as high and wide, in a file of its own.
+        wrong_sum_at: seq_nums, like ``(3, 7)``, for which the camera's own sum is 1000 counts too high.
+        cameras: 1, or 2: `camera2` sees the sample mirrored, in frames half as high and wide, in its own file.
         color: whether frames are RGB1: three planes, `(3, height, width)`; a sum is over all of them.
-        positions_file: whether a fly scan's positions go to a second HDF5 file, as a PandA writes it.
-        baseline: whether the stage is read before the first and after the last point, in a stream of its own.
+        positions_file: whether a fly scan's positions go to a second HDF5 file, as from a PandA.
+        baseline: whether the stage is read before the first and after the last point, in its own stream.
 
     Raises:
-        SettingsError: naming the first field that cannot be used, and why.
+        SettingsError: with the first invalid field, and the reason.
     """
 
     shape: tuple[int, int] = (60, 60)
@@ -121,8 +122,8 @@ class ScanRequest:
     rois: Mapping[str, Rect] | None = None
     final_idle: bool = True
     plan_name: str = ""
-    path: Way = "grid"
-    tells: Tells = "scanspec"
+    path: PathKind = "grid"
+    tells: GeometryForm = "scanspec"
     readbacks: bool = True
     wrong_sum_at: tuple[int, ...] = ()
     cameras: int = 1
@@ -144,29 +145,29 @@ class ScanRequest:
 
     @property
     def points(self) -> int:
-        """Points of the whole scan; fewer than the shape holds on any path but a grid."""
+        """Points of the whole scan; fewer than in the shape on any path but a grid."""
         return points_of(self.route)
 
     @property
     def route(self) -> Route:
-        """All that the path follows from."""
+        """The parameters of the path."""
         return (self.path, self.shape, self.steps_mm, self.origin_mm, self.snake)
 
     @property
     def steps_mm(self) -> tuple[float, float]:
-        """Distance of two rows, and of two points of a row."""
+        """Distances of two rows, and of two points of a row."""
         return (self.slow_step_mm or self.step_mm, self.step_mm)
 
     @property
     def points_announced(self) -> int:
-        """Points that documents will speak of before the scan ends as it was told to."""
+        """Points announced by documents before the requested end."""
         if self.ending == "complete":
             return self.points
         return max(1, self.points // 2) if self.ending_after is None else self.ending_after
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes of one frame, not compressed."""
+        """Bytes of one uncompressed frame."""
         return math.prod(self.dataset_shape) * ITEM_BYTES[self.dtype]
 
     @property
@@ -176,7 +177,7 @@ class ScanRequest:
 
     @property
     def rectangles(self) -> dict[str, Rect]:
-        """The regions of the frame that see the pictures, `(y0, y1, x0, x1)` half open."""
+        """The regions of the frame with the patterns, `(y0, y1, x0, x1)` half open."""
         return default_rois(self.frame_shape) if self.rois is None else dict(self.rois)
 
     @property
@@ -185,7 +186,7 @@ class ScanRequest:
         return self.plan_name or f"simulated_{self.mode}_scan"
 
     def of_second_camera(self) -> ScanRequest:
-        """The same scan as `camera2` takes it: alone, and with all of its frame half as high and wide."""
+        """Return the same scan for `camera2` alone, with frames half as high and wide."""
         height, width = self.frame_shape[0] // 2, self.frame_shape[1] // 2
         rois = {
             name: (*_scaled(y0, y1, 0.5, height), *_scaled(x0, x1, 0.5, width))
@@ -194,7 +195,7 @@ class ScanRequest:
         return replace(self, cameras=1, frame_shape=(height, width), rois=rois, wrong_sum_at=())
 
     def as_dict(self) -> dict[str, Any]:
-        """The request as plain JSON types, as the start document and the file keep it."""
+        """Return the request as plain JSON types, for the start document and the file."""
         plain = asdict(self)
         for name in ("shape", "frame_shape", "origin_mm", "wrong_sum_at"):
             plain[name] = list(plain[name])
@@ -202,7 +203,7 @@ class ScanRequest:
         return plain
 
     def _check_choices(self) -> None:
-        kinds = {"mode": Mode, "ending": Ending, "dtype": Dtype, "path": Way, "tells": Tells}
+        kinds = {"mode": Mode, "ending": Ending, "dtype": Dtype, "path": PathKind, "tells": GeometryForm}
         for name, kind in kinds.items():
             choices = get_args(kind)
             if getattr(self, name) not in choices:
@@ -253,14 +254,14 @@ class ScanRequest:
         if self.slow_step_mm not in (0.0, self.step_mm) and self.path != "grid":
             raise SettingsError(f"slow_step_mm: {self.path} has one distance of points in all directions")
         if self.tells == "grid" and self.path != "grid":
-            raise SettingsError(
-                f"tells: a start document cannot tell of {self.path} as of a grid; scanspec and repr can"
-            )
+            raise SettingsError(f"tells: a start document cannot describe {self.path} as a grid; scanspec and repr can")
 
     def _check_devices(self) -> None:
-        told = self.wrong_sum_at
-        if not isinstance(told, tuple) or not all(_whole(number) and 1 <= number <= self.points for number in told):
-            raise SettingsError(f"wrong_sum_at: {told!r} are not seq_nums from 1 to {self.points:,}")
+        seq_nums = self.wrong_sum_at
+        if not isinstance(seq_nums, tuple) or not all(
+            _whole(number) and 1 <= number <= self.points for number in seq_nums
+        ):
+            raise SettingsError(f"wrong_sum_at: {seq_nums!r} are not seq_nums from 1 to {self.points:,}")
         if not _whole(self.cameras) or self.cameras not in (1, 2):
             raise SettingsError(f"cameras: {self.cameras!r} is neither 1 nor 2")
         if self.cameras == 2 and min(self.frame_shape) < 2 * FRAME_SIDE_MIN:

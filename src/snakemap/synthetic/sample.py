@@ -1,4 +1,4 @@
-"""Where the beam is at every point of a scan, and how brightly the sample answers there."""
+"""The position of the beam at every point of a scan, and the brightness of the sample there."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ["FAST", "SLOW", "Sample", "scan_spec"]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 BLOCK = 4096
-"""Points whose brightness is worked out at one time; noise is drawn by the block, so no order of asking changes it."""
+"""Points of a block; noise is drawn by the block, so it does not depend on the order of requests."""
 
 FIRST_GAIN = 0.55
-"""Brightness of the beam at the first point; it rises evenly to 1 at the last, so the reference rises many times."""
+"""Brightness of the beam at the first point; it rises linearly to 1 at the last, so the reference rises many times."""
 
 JITTER = 0.015
 """Standard deviation of the beam's brightness from point to point."""
 
 NOISE_STREAM = 0x5AFE
-"""Keeps this noise apart from any other drawn from the same seed."""
+"""Separates this noise from other noise of the same seed."""
 
 
 def scan_spec(request: ScanRequest) -> Spec[str]:
-    """The path of a scan: rows along stage-x, one after the other along stage-y, snaked or not; or another path.
+    """Return the path of a scan: rows along stage-x, in sequence along stage-y, snaked or not; or another path.
 
     >>> spec = scan_spec(ScanRequest(shape=(2, 3), step_mm=0.5))
     >>> Path(spec.calculate()).consume().midpoints["stage-x"].tolist()
@@ -43,19 +43,19 @@ def scan_spec(request: ScanRequest) -> Spec[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Some points in a row: `(n, 2)` places in mm, slow axis first, and `(n, regions)` brightness."""
+    """Consecutive points: `(n, 2)` positions in mm, slow axis first, and `(n, regions)` brightness."""
 
     number: int
-    places: Floats
+    positions: Floats
     brightness: Floats
 
 
 class Sample:
-    """The sample under the beam; a point's place follows from the scanspec and its number, from no clock.
+    """The sample under the beam; a point's position follows from the scanspec and its number.
 
     Args:
         request: the scan; its spec, its seed and the names of its regions are used.
-        mirrored: whether the pictures are seen from behind, left and right exchanged.
+        mirrored: whether the patterns are mirrored, left and right exchanged.
     """
 
     def __init__(self, request: ScanRequest, *, mirrored: bool = False) -> None:
@@ -67,50 +67,50 @@ class Sample:
         self._block: _Block | None = None
 
     def position(self, point: int) -> tuple[float, float]:
-        """Stage-y and stage-x in mm of a point, numbered from 0."""
-        y, x = self._look_up(point).places[point % BLOCK]
+        """Return stage-y and stage-x in mm of a point, numbered from 0."""
+        y, x = self._block_of(point).places[point % BLOCK]
         return float(y), float(x)
 
     def positions(self, start: int, stop: int) -> Floats:
-        """Stage-y and stage-x in mm of some points, `(stop - start, 2)`."""
+        """Return stage-y and stage-x in mm of points, `(stop - start, 2)`."""
         midpoints = Path(self._stack, start=start, num=stop - start).consume().midpoints
         return np.stack([midpoints[SLOW], midpoints[FAST]], axis=1)
 
     def brightness(self, point: int) -> Floats:
-        """How bright each region is at a point: 0 (dark) to about 1, one number a region."""
-        return self._look_up(point).brightness[point % BLOCK]
+        """Return the brightness of each region at a point: 0 (dark) to about 1."""
+        return self._block_of(point).brightness[point % BLOCK]
 
     def brightnesses(self, start: int, stop: int) -> Floats:
-        """How bright each region is at some points, `(stop - start, regions)`; the same as one by one."""
+        """Return the brightness of each region at points, `(stop - start, regions)`; the same as one by one."""
         parts = [np.empty((0, len(self.pictures)))]
         while start < stop:
-            block = self._look_up(start)
+            block = self._block_of(start)
             end = min(stop, (block.number + 1) * BLOCK)
             parts.append(block.brightness[start - block.number * BLOCK : end - block.number * BLOCK])
             start = end
         return np.concatenate(parts)
 
-    def _look_up(self, point: int) -> _Block:
+    def _block_of(self, point: int) -> _Block:
         number = point // BLOCK
         block = self._block
         if block is None or block.number != number:
             start, stop = number * BLOCK, min((number + 1) * BLOCK, self.request.points)
-            places = self.positions(start, stop)
-            # replaced as a whole: the plan and the camera's thread may both ask
-            block = self._block = _Block(number, places, self._shine(start, places))
+            positions = self.positions(start, stop)
+            # replaced atomically: the plan and the camera's thread may both read it
+            block = self._block = _Block(number, positions, self._brightness_at(start, positions))
         return block
 
-    def _shine(self, start: int, places: Floats) -> Floats:
+    def _brightness_at(self, start: int, positions: Floats) -> Floats:
         request = self.request
         spans = np.maximum(np.array(request.shape) - 1, 1) * np.array(request.steps_mm)
-        unit = (places - np.array(request.origin_mm)) / spans
+        unit = (positions - np.array(request.origin_mm)) / spans
         if self.mirrored:
             unit[:, 1] = 1.0 - unit[:, 1]
-        # an axis of one point sees the middle of the picture
+        # an axis of one point is in the middle of the pattern
         unit[:, np.array(request.shape) == 1] = 0.5
         seen = np.stack([picture(unit[:, 1], unit[:, 0]) for picture in self.pictures], axis=1)
-        progress = (start + np.arange(len(places))) / max(request.points - 1, 1)
+        progress = (start + np.arange(len(positions))) / max(request.points - 1, 1)
         gain = FIRST_GAIN + (1.0 - FIRST_GAIN) * progress
         rng = np.random.default_rng((request.seed, NOISE_STREAM, start))
-        jitter = 1.0 + JITTER * rng.standard_normal((BLOCK, seen.shape[1]))[: len(places)]
+        jitter = 1.0 + JITTER * rng.standard_normal((BLOCK, seen.shape[1]))[: len(positions)]
         return np.maximum(seen * gain[:, np.newaxis] * jitter, 0.0)

@@ -1,4 +1,4 @@
-"""Data of a beamline that is not there: frames, maps and documents that follow from a shape and a seed alone."""
+"""Synthetic frames, maps and documents from a shape and a seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 CAMERA = "camera"
 NAMESPACE = uuid.UUID("3d0b6b0e-6c1b-4b52-9b6a-0f6f7a0f2c11")
 DARK, BRIGHT, GLOW = 20_000.0, 1_200_000.0, 3_500_000.0
-"""Counts of a region of the instrument in the dark, more of them at brightness 1, and of all that is no region."""
+"""Counts of a region of the instrument in the dark, additional ones at brightness 1, and those outside of regions."""
 
 SCENES_KEPT = 8
 DRAWING_MAX, WAITING_MAX = 2, 16
@@ -39,7 +39,7 @@ PAGES_PER_S = 10.0
 
 
 class SyntheticScan:
-    """One scan of one sample; its counts are worked out as far as somebody has asked.
+    """One scan of one sample; its counts are calculated on demand.
 
     Args:
         shape: points along the slow axis and along the fast one.
@@ -56,8 +56,8 @@ class SyntheticScan:
         self._known = 0
 
     def counts(self, points: int) -> npt.NDArray[np.float64]:
-        """Counts (points, channels) of the first points, in the order of the scan."""
-        known = self._known  # once: another thread may be here at the same time, with the same result
+        """Return counts (points, channels) of the first points, in scan order."""
+        known = self._known  # read once: another thread may calculate the same
         if points > known:
             sums = np.rint(DARK + BRIGHT * self.sample.brightnesses(known, points))
             self._counts[known:points] = np.column_stack([sums, GLOW + sums.sum(axis=1)])
@@ -65,7 +65,7 @@ class SyntheticScan:
         return self._counts[:points]
 
     def run(self, points: int) -> Run:
-        """The run as its documents tell it after so many points; its cursor counts them."""
+        """Return the run after a number of points, folded from its documents; its cursor counts them."""
         run = Run(self.start(0.0))
         for document in self._described(run, 0.0):
             run.apply(document)
@@ -76,7 +76,7 @@ class SyntheticScan:
         return run
 
     def start(self, now: float) -> dict[str, Any]:
-        """The start document; every connection tells the same run."""
+        """Return the start document; all connections have the same run."""
         (rows, columns), (slow_step, step), (y, x) = (
             self.request.shape,
             self.request.steps_mm,
@@ -98,12 +98,12 @@ class SyntheticScan:
         }
 
     async def entries(self, rate_hz: float, *, clock: Callable[[], float] = time.time) -> AsyncGenerator[list[Entry]]:
-        """The documents of the scan at its pace, as the store tells them; the first batch is empty.
+        """Yield the documents of the scan at its rate, as entries of a store; the first batch is empty.
 
-        They tell of a file, as all scans do, which nobody has written.
+        They name a file, as all scans do, but it does not exist.
 
         Args:
-            rate_hz: points a second.
+            rate_hz: points per second.
             clock: seconds since 1970.
         """
         yield []
@@ -116,18 +116,18 @@ class SyntheticScan:
         primary, sums = self._described(run, began)
         resource = Document("stream_resource", self._resource(), run=self.uid)
         yield [entry(one) for one in (Document("start", start, run=self.uid), primary, resource, sums)]
-        told = 0
-        while told < self.points:
+        sent = 0
+        while sent < self.points:
             await asyncio.sleep(max(1 / rate_hz, 1 / PAGES_PER_S))
             ready = min(self.points, int((clock() - began) * rate_hz))
-            if ready > told:
-                pages = await asyncio.to_thread(self._points, (primary, sums), told, ready, clock())
+            if ready > sent:
+                pages = await asyncio.to_thread(self._points, (primary, sums), sent, ready, clock())
                 yield [entry(page) for page in pages]
-                told = ready
+                sent = ready
         yield [entry(Document("stop", self._stop(clock()), run=self.uid))]
 
     def _described(self, run: Run, now: float) -> list[Document]:
-        """The descriptors: the detector's own, and that of the sums."""
+        """Return the descriptors: the detector's own, and that of the sums."""
         readback = {"source": "random", "dtype": "number", "dtype_numpy": "<f8", "shape": [], "units": "mm"}
         frames = {
             "source": "random", "dtype": "array", "dtype_numpy": "|u1", "shape": [1, *INSTRUMENT_FRAME],
@@ -160,7 +160,7 @@ class SyntheticScan:
         }
 
     def _points(self, descriptors: tuple[Document, Document], start: int, stop: int, now: float) -> list[Document]:
-        """What some points bring: their frames are announced, then where the stage was, then their sums."""
+        """Return the documents of points: the announcement of frames, the positions, the sums."""
         seq_nums = list(range(start + 1, stop + 1))
         counts = self.counts(stop)[start:stop]
         places = self.sample.positions(start, stop)
@@ -193,7 +193,7 @@ class SyntheticScan:
 
 
 class SyntheticScans:
-    """The scenes that somebody has asked for lately; drawing is done elsewhere, two at a time, and few may wait."""
+    """Recently used synthetic scans; frames are drawn in threads, two at a time, with a bounded queue."""
 
     def __init__(self) -> None:
         self._scenes: OrderedDict[tuple[tuple[int, int], int], SyntheticScan] = OrderedDict()
@@ -201,7 +201,7 @@ class SyntheticScans:
         self._waiting = 0
 
     def scene(self, shape: tuple[int, int], seed: int) -> SyntheticScan:
-        """The scene of a shape and a seed."""
+        """Return the scan of a shape and a seed."""
         scene = self._scenes.pop((shape, seed), None) or SyntheticScan(shape, seed)
         self._scenes[shape, seed] = scene
         if len(self._scenes) > SCENES_KEPT:
@@ -209,13 +209,13 @@ class SyntheticScans:
         return scene
 
     async def draw(self, draw: Callable[[], Result]) -> Result:
-        """Runs something that takes its time where it holds nobody up.
+        """Run a slow function in a thread.
 
         Raises:
-            Busy: when too many wait for that already.
+            Busy: too many calls wait already.
         """
         if self._waiting >= WAITING_MAX:
-            raise Busy("too many random data are being made; try again later")
+            raise Busy("the server generates too much random data at the moment; try again later")
         self._waiting += 1
         try:
             async with self._drawing:
@@ -225,6 +225,6 @@ class SyntheticScans:
 
 
 def frame(frame_shape: tuple[int, int], seed: int, dtype: Dtype, point: int) -> npt.NDArray[np.generic]:
-    """A frame (rows, columns) of the simulated camera, at a point of a scan of 60x60."""
+    """Return a frame (rows, columns) of the simulated camera, at a point of a scan of 60x60."""
     request = ScanRequest(frame_shape=frame_shape, seed=seed, dtype=dtype, gzip=0)
     return FrameRenderer(request).frame(point)

@@ -220,7 +220,7 @@ def test_several_frames_of_one_point_are_announced_as_one(tmp_path, mode):
 def test_a_scan_of_one_point_is_a_scan(tmp_path):
     for mode in ("step", "fly"):
         outcome, _ = scanned(tmp_path, request_of(shape=(1, 1), mode=mode))
-        assert (outcome.exit_status, outcome.points, outcome.asked_for) == ("success", 1, True)
+        assert (outcome.exit_status, outcome.points, outcome.as_requested) == ("success", 1, True)
 
 
 @pytest.mark.parametrize("mode", ["step", "fly"])
@@ -242,7 +242,7 @@ def test_a_run_ends_as_it_was_told_to(tmp_path, mode, ending, exit_status, reaso
     last = sink.worker_events[-1]["task_status"]
     assert (last["task_complete"], last["task_failed"]) == (True, ending != "complete")
     assert spans(sink)[-1][1][1] == points
-    assert outcome.asked_for
+    assert outcome.as_requested
 
 
 def test_a_flying_camera_runs_on_a_little_and_nobody_is_told(tmp_path):
@@ -258,7 +258,7 @@ def test_a_lost_run_never_gets_a_stop(tmp_path, mode, final_idle, states):
     assert of(sink, "stop") == []
     assert spans(sink)[-1][1][1] == 6
     assert [event["state"] for event in sink.worker_events] == states
-    assert outcome.asked_for
+    assert outcome.as_requested
 
 
 @pytest.mark.parametrize("mode", ["step", "fly"])
@@ -308,7 +308,7 @@ def test_a_path_that_is_no_grid_is_told_as_one_dimension_and_followed(tmp_path, 
     places = told_path(Spec.deserialize(start["scanspec"]))
     events = [[doc["data"][axis] for axis in ("stage-y", "stage-x")] for doc in of(sink, "event")]
     assert events == (places.tolist() if mode == "step" else [])
-    assert outcome.asked_for
+    assert outcome.as_requested
 
 
 @pytest.mark.parametrize(
@@ -400,7 +400,7 @@ def test_two_cameras_announce_the_same_points_each_in_a_file_of_its_own(tmp_path
     frames = read(*files["camera2"])
     assert all(np.array_equal(frame, renderer.frame(index)) for index, frame in enumerate(frames))
     assert np.array_equal(read(*files["camera2-sum"]), frames.sum(axis=(1, 2), dtype=np.float64))
-    assert outcome.asked_for
+    assert outcome.as_requested
 
 
 @pytest.mark.parametrize("mode", ["step", "fly"])
@@ -454,7 +454,7 @@ def test_a_baseline_is_read_around_the_points_however_the_run_ends(tmp_path, mod
     assert [set(doc["data"]) for doc in baseline] == [{"stage-x", "stage-y"}] * 2
     assert of(sink, "stop")[0]["num_events"] == {"baseline": 2, "primary": request.points_announced}
     assert [name for name, _ in sink.documents][:3] == ["start", "descriptor", "event"]
-    assert outcome.asked_for
+    assert outcome.as_requested
 
 
 def test_another_process_can_read_positions_and_both_cameras_when_they_are_announced(tmp_path):
@@ -567,7 +567,7 @@ def test_a_scan_that_outgrows_the_disk_limit_fails_and_says_why(tmp_path, mode, 
     assert stop["reason"].startswith("the disk limit is reached")
     assert sink.worker_events[-1]["errors"] == [stop["reason"]]
     assert outcome.file.stat().st_size < 500_000
-    assert not outcome.asked_for
+    assert not outcome.as_requested
     assert len(read(outcome.file)) >= spans(sink)[-1][1][1] > 10
 
 
@@ -594,7 +594,7 @@ def test_a_scan_ends_when_nobody_takes_its_documents_and_the_next_one_can_begin(
         sink.after = 10**9
         beamline.run(request_of(mode=mode))
         assert beamline.outcome is not None
-        assert beamline.outcome.asked_for
+        assert beamline.outcome.as_requested
 
 
 def test_a_scan_can_be_aborted_from_another_thread(tmp_path):

@@ -1,8 +1,7 @@
 """The reader process of HDF5 files; its parent replaces it if it crashes or hangs.
 
 Started as ``python -m snakemap.hdf5.child FD``, with a socket to its parent. Before it opens the first file it drops
-what it
-does not need: memory beyond a limit, files outside the data root, writing, the network.
+what it does not need: memory beyond a limit, files outside the data root, writing, the network.
 """
 
 from __future__ import annotations

@@ -1,19 +1,15 @@
 """Open untrusted HDF5 files, follow paths in them, and check that nothing leads out of the data root.
 
 HDF5 itself follows soft links, external links, virtual datasets and external storage wherever they lead. Here every
-link of
-a path is followed one at a time, and every named file is opened through :mod:`snakemap.files.data_root`. HDF5 may still
-crash or hang on a bad file, so this runs only in the replaceable reader process.
+link of a path is followed one at a time, and every named file is opened through :mod:`snakemap.files.data_root`. HDF5
+may still crash or hang on a bad file, so this runs only in the replaceable reader process.
 
 Announced frames that are not in the file yet would read as zeros. The addresses of their chunks distinguish them from
-dark
-frames.
+dark frames.
 
 A bug of HDF5 (seen in 2.0): refreshing a dataset that is open twice in one process, also by a virtual dataset that maps
-it,
-makes HDF5 lose its chunks and read zeros, or crash. So one dataset is open at a time, nothing is refreshed while a
-virtual
-one is open, and files are reopened instead.
+it, makes HDF5 lose its chunks and read zeros, or crash. So one dataset is open at a time, nothing is refreshed while a
+virtual one is open, and files are reopened instead.
 """
 
 from __future__ import annotations

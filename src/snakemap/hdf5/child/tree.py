@@ -1,8 +1,7 @@
 """Members and metadata of the nodes of an HDF5 file.
 
 :class:`snakemap.hdf5.child.open_files.OpenFiles` follows every link, never HDF5: a listing shows where a link leads and
-why
-it is not followed, and a bad member does not affect others.
+why it is not followed, and a bad member does not affect others.
 """
 
 from __future__ import annotations

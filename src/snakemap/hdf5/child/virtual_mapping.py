@@ -241,8 +241,8 @@ class VirtualMap:
             shape: of the virtual dataset.
             rank: dimensions of a frame, the last ones; 0 if the dataset has no frames.
 
-            Returns:
-                Whether each position (height, width) is a gap; None if none is, or if nothing is mapped.
+        Returns:
+            Whether each position (height, width) is a gap; None if none is, or if nothing is mapped.
         """
         if not 0 < rank < len(shape):
             return None

@@ -124,8 +124,7 @@ class WrittenAudit:
     """Check where the frames of one dataset come from, through all the files that it maps.
 
     HDF5 opens the sources of virtual datasets itself, by name. To open the checked ones, names must be absolute or in
-    the one
-    directory, and lead through no further files.
+    the one directory, and lead through no further files.
 
     Args:
         files: opens files within the data root.
@@ -464,8 +463,7 @@ def _is_sound(found: OpenDataset, row: int, row_bytes: int) -> bool:
     """Return whether an existing chunk is certainly within the file, without its address.
 
     Files grow with their rows. Rows before a row that was in the file are in it, too, unless the file shrank; later
-    rows are, if
-    the file grew by as much.
+    rows are, if the file grew by as much.
     """
     if found.path not in found.file.sound or found.file.shrunk:
         return False
