@@ -16,7 +16,7 @@ import orjson
 from snakemap.core.raster import Raster
 from snakemap.core.run import Run, axes_summary
 from snakemap.core.streams import MapSource
-from snakemap.render.picture import picture_of
+from snakemap.render.map_image import map_image
 
 __all__ = ["ExportedMaps", "MapFormat", "file_stem", "written", "written_values"]
 
@@ -133,7 +133,7 @@ class ExportedMaps:
         if path is None:
             return cls(name, maps.raster, maps.channels, maps.grids, None)
         if path.lattice is not None:
-            picture = picture_of(maps)
+            picture = map_image(maps)
             picture.update()
             return cls(name, picture.raster, maps.channels, picture.grids, None)
         xs, ys = path.at(np.arange(1, maps.raster.columns + 1))

@@ -68,7 +68,7 @@ class Sample:
 
     def position(self, point: int) -> tuple[float, float]:
         """Return stage-y and stage-x in mm of a point, numbered from 0."""
-        y, x = self._block_of(point).places[point % BLOCK]
+        y, x = self._block_of(point).positions[point % BLOCK]
         return float(y), float(x)
 
     def positions(self, start: int, stop: int) -> Floats:
