@@ -18,7 +18,7 @@ from snakemap.settings import Settings
 from snakemap.store.readiness import checks, wrong
 from snakemap.store.run_index import find_uid
 from snakemap.store.store import Store
-from snakemap.synthetic.scene import SyntheticScans
+from snakemap.synthetic.synthetic_scan import SyntheticScans
 
 __all__ = ["Service"]
 

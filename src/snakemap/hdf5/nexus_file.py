@@ -1,4 +1,4 @@
-"""Maps as a NeXus file, written by a process of its own: HDF5 is not loaded here.
+"""Maps as a NeXus file, written by another process: HDF5 is not loaded here.
 
 ::
 
@@ -30,7 +30,7 @@ def nexus_file(archive: bytes) -> bytes:
         archive: of NumPy arrays, as :func:`snakemap.render.export.written` writes it.
 
     Raises:
-        FileNotReady: when the process that writes ends with an error, or takes too long.
+        FileNotReady: the writing process fails, or takes too long.
     """
     command = [sys.executable, "-P", "-m", "snakemap.hdf5.child.nexus_writer"]
     try:

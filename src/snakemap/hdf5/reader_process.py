@@ -1,7 +1,7 @@
-"""A process that reads HDF5 files for us, as its parent sees it: it may crash, hang or be killed, and is replaced then.
+"""The parent's side of a reader process of HDF5 files: start, ask, time out, replace.
 
-A bad file can crash HDF5 or send it round in circles for ever, so nothing of HDF5 is loaded here. What reads is
-:mod:`snakemap.hdf5.child`; it is given so many seconds and so much memory, and replaced when it does not answer.
+A bad file can crash HDF5 or make it loop for ever, so HDF5 is not loaded here. The process (:mod:`snakemap.hdf5.child`)
+has limits of time and memory, and is replaced if it crashes, hangs or is killed.
 """
 
 from __future__ import annotations
@@ -32,31 +32,27 @@ logger = logging.getLogger(__name__)
 START_LIMIT_S = 60.0
 END_POLL_S = 0.005
 END_S, LAST_S = 1.0, 10.0
-"""How long a killed process is waited for: while others wait for an answer, and when nobody does any more."""
+"""Seconds to wait for the end of a killed process: while requests wait, and when closing."""
 ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "TMPDIR", "XDG_CACHE_HOME")
 ENVIRONMENT_PREFIXES = ("PYTHON", "NUMBA_")
-"""What the reader is told of our environment: it has no use for passwords, and HDF5 no say in what it loads."""
+"""Variables of the environment for the reader: no passwords, and none that make HDF5 load libraries."""
 
 
 class ReaderProcess:
-    """Asks another process, one request after the other; several may wait for their turn.
+    """Send requests to another process, one after the other; several callers may wait.
 
     Args:
-        root: the data root; nothing outside it is ever read.
-        path_map: pairs of the writer's prefix and ours.
+        root: the data root; nothing outside it is read.
+        path_map: pairs of the writer's prefix and the local one.
         locking: whether HDF5 locks the files that it reads.
-        time_limit_s: seconds that one request may take.
-        memory_limit_bytes: address space of the reading process.
-        sums: whether it is to sum frames, and gets ready for it.
-        nice: how far it stands back behind other processes, from 0 to 19.
-
-    Attributes:
-        launches: how often a process was started; more than once: one had to be replaced.
-        confined: whether the kernel itself confines the process to the root (Landlock); None before the first file.
+        time_limit_s: of one request.
+        memory_limit_bytes: address space of the reader process.
+        sums: whether it sums frames, and compiles for it at start.
+        nice: niceness, 0 to 19.
     """
 
     payload_max = PAYLOAD_MAX
-    """Bytes of an answer; more is taken for a reader gone mad."""
+    """Maximum bytes of an answer; more means a corrupt reader."""
 
     def __init__(
         self,
@@ -70,7 +66,7 @@ class ReaderProcess:
         nice: int = 0,
     ) -> None:
         self.path_map = tuple(path_map)
-        self.terms = ReaderConfig(str(root), self.path_map, locking, time_limit_s, memory_limit_bytes, sums, nice)
+        self.config = ReaderConfig(str(root), self.path_map, locking, time_limit_s, memory_limit_bytes, sums, nice)
         self.launches = 0
         self.confined: bool | None = None
         self._lock = asyncio.Lock()
@@ -79,20 +75,20 @@ class ReaderProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process that reads, while there is one."""
+        """Id of the running process, if any."""
         return self._child.process.pid if self._child else None
 
     async def start(self) -> None:
-        """Starts the process, so that the first request need not wait for it.
+        """Start the process before the first request.
 
         Raises:
-            FileNotReady: when it cannot be started.
+            FileNotReady: it cannot be started.
         """
         async with self._lock:
             await self._running()
 
     async def close(self) -> None:
-        """Ends the process. Another request would start it anew."""
+        """End the process; another request starts it again."""
         async with self._lock:
             self._abandon()
             await self._reap(patience_s=LAST_S)
@@ -115,7 +111,7 @@ class ReaderProcess:
     async def _exchange(
         self, child: ReaderChild, request: Mapping[str, Any], read: Callable[[dict[str, Any], bytearray], T]
     ) -> tuple[dict[str, Any], T | SnakemapError]:
-        name, limit_s = shown(request["path"]), self.terms.time_limit_s
+        name, limit_s = shown(request["path"]), self.config.time_limit_s
         answered = False
         try:
             async with asyncio.timeout(limit_s):
@@ -126,11 +122,11 @@ class ReaderProcess:
         except TimeoutError as error:
             raise FileBroken(f"{name} could not be read within {limit_s:g} s; reading was stopped") from error
         except (OSError, EOFError) as error:
-            raise FileBroken(f"{name} could not be read: the reader process {await child.fate()}") from error
+            raise FileBroken(f"{name} could not be read: the reader process {await child.exit_reason()}") from error
         except (LookupError, TypeError, ValueError) as error:
             raise FileBroken(f"{name} could not be read: the reader process gave an invalid answer") from error
         finally:
-            # also when nobody waits for the answer any more: the next one to ask must not get it
+            # also if the caller was cancelled: its answer must not go to the next request
             if not answered:
                 self._abandon()
 
@@ -145,7 +141,7 @@ class ReaderProcess:
         answered = False
         try:
             async with asyncio.timeout(START_LIMIT_S):
-                await child.exchange(dataclasses.asdict(self.terms))
+                await child.exchange(dataclasses.asdict(self.config))
             answered = True
             return child
         except (OSError, EOFError, LookupError, TypeError, ValueError) as error:
@@ -161,14 +157,14 @@ class ReaderProcess:
             self._child = None
 
     async def _reap(self, *, patience_s: float = END_S) -> None:
-        """Waits for the ends of processes that were killed; one that the disk holds up is left for the next time."""
+        """Wait for the ends of killed processes; one that is blocked by the disk is left for the next call."""
         self._ending = [child for child in self._ending if await child.ended(patience_s=patience_s) is None]
         for child in self._ending:
             logger.warning("the reader process %s does not end; its disk may hang", child.process.pid)
 
 
 def _error(header: Mapping[str, Any]) -> SnakemapError:
-    """The error that an answer tells of; raises as a reading of nonsense does."""
+    """Return the error in an answer; raises LookupError, TypeError or ValueError for an invalid one."""
     error = ERRORS[header["error"]](str(header["message"]))
     ready = header.get("ready")
     error.ready = max(0, int(ready)) if ready is not None else None
@@ -176,7 +172,7 @@ def _error(header: Mapping[str, Any]) -> SnakemapError:
 
 
 class ReaderChild:
-    """The reading process, as its parent sees it."""
+    """A running reader process."""
 
     def __init__(self) -> None:
         self.payload_max = PAYLOAD_MAX
@@ -193,12 +189,12 @@ class ReaderChild:
             )
 
     async def exchange(self, header: dict[str, Any]) -> tuple[dict[str, Any], bytearray]:
-        """Sends a message and waits for its answer.
+        """Send a message and return its answer.
 
         Raises:
             EOFError: the process has ended.
             OSError: it is ending.
-            ValueError: what it says makes no sense.
+            ValueError: the answer is invalid.
         """
         text = json.dumps(header).encode()
         await asyncio.get_running_loop().sock_sendall(self.sock, LENGTHS.pack(len(text), 0) + text)
@@ -210,8 +206,8 @@ class ReaderChild:
             raise TypeError("an answer that is no object")
         return answer, await self._exactly(payload_bytes)
 
-    async def fate(self) -> str:
-        """What happened to the process, as the verb of a sentence."""
+    async def exit_reason(self) -> str:
+        """Return what happened to the process, as the verb of a sentence."""
         code = await self.ended()
         if code is None:
             return "closed the connection"
@@ -220,7 +216,7 @@ class ReaderChild:
         return f"crashed ({signal.Signals(-code).name})" if code < 0 else f"ended (exit code {code})"
 
     async def ended(self, *, patience_s: float = END_S) -> int | None:
-        """Its exit code; None when it does not end in time."""
+        """Return its exit code; None if it does not end in time."""
         for _ in range(round(patience_s / END_POLL_S)):
             if self.process.poll() is not None:
                 break
@@ -228,7 +224,7 @@ class ReaderChild:
         return self.process.returncode
 
     def kill(self) -> None:
-        """Ends it, whatever it is doing."""
+        """Kill the process."""
         self.process.kill()
         self.sock.close()
 
@@ -238,7 +234,7 @@ class ReaderChild:
         while view:
             got = await asyncio.get_running_loop().sock_recv_into(self.sock, view)
             if not got:
-                raise EOFError("the reader has hung up")
+                raise EOFError("the reader closed the connection")
             view = view[got:]
         return received
 

@@ -266,7 +266,7 @@ def _reader(settings: Settings, *, nice: int = 0) -> FrameReader:
 
 def _cluster_reader(settings: Settings, cluster: DaskCluster) -> DaskReader:
     own = _reader(settings, nice=BACKGROUND_NICE)
-    return DaskReader(cluster, own.terms, make=lambda: own)
+    return DaskReader(cluster, own.config, make=lambda: own)
 
 
 def _subscription(place: str) -> str:

@@ -21,11 +21,11 @@ from snakemap.render.map_image import map_image
 __all__ = ["ExportedMaps", "MapFormat", "file_stem", "written", "written_values"]
 
 CELLS_AT_ONCE = 20_000
-"""Cells that are written as JSON in one go, about a millisecond: nothing else in the process moves meanwhile."""
+"""Cells encoded as JSON at once, in about a millisecond, which blocks other threads."""
 
 
 class MapFormat(StrEnum):
-    """How maps are written."""
+    """A file format of maps."""
 
     JSON = "json"
     NPZ = "npz"
@@ -34,12 +34,12 @@ class MapFormat(StrEnum):
 
     @property
     def media_type(self) -> str:
-        """As HTTP names it."""
+        """Its HTTP media type."""
         return MEDIA_TYPES[self]
 
     @property
     def suffix(self) -> str:
-        """Of the name of a file."""
+        """Suffix of file names."""
         return ".nxs" if self is MapFormat.NEXUS else f".{self.value}"
 
 
@@ -79,14 +79,14 @@ def written(run: Run, form: MapFormat, *, source: str = "") -> bytes:
 
 
 def written_values(run: Run, name: str) -> bytes | None:
-    """The map of one channel alone, as ``{"values": [[...], ...]}``; null where not visited.
+    """Return the map of one channel as ``{"values": [[...], ...]}``; null where not visited.
 
     Args:
-        run: whose map it is; of its main source.
-        name: of the channel, whatever the case.
+        run: with the map, of its main source.
+        name: of the channel, ignoring case.
 
     Returns:
-        None when there is no such channel.
+        None if there is no such channel.
     """
     drawn = ExportedMaps.of(run, run.main)
     places = [place for place, channel in enumerate(drawn.channels) if channel.lower() == name.lower()]
@@ -109,7 +109,7 @@ def file_stem(start: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ExportedMaps:
-    """What is written: the points of a lattice in their places, those of any other path as one row.
+    """Maps for a file: points of a lattice on a grid, those of any other path as one row.
 
     Attributes:
         source: its name.
@@ -127,7 +127,7 @@ class ExportedMaps:
 
     @classmethod
     def of(cls, run: Run, source: MapSource) -> ExportedMaps:
-        """What there is to write of a source of a run."""
+        """Return the maps of a source of a run."""
         maps, name = source.maps, run.name_of(source)
         path = maps.raster.path
         if path is None:
@@ -166,7 +166,7 @@ def _json(run: Run, drawn: ExportedMaps) -> Iterator[bytes]:
 
 
 def _rows(grid: npt.NDArray[np.float64]) -> Iterator[bytes]:
-    """A grid (rows, columns) without its outer brackets; orjson writes NaN as null, which here is "not visited"."""
+    """Yield a grid (rows, columns) as JSON without its outer brackets; NaN becomes null, "not visited"."""
     rows = max(1, CELLS_AT_ONCE // grid.shape[1])
     for start in range(0, len(grid), rows):
         text = orjson.dumps(grid[start : start + rows], option=orjson.OPT_SERIALIZE_NUMPY)
@@ -219,8 +219,8 @@ def _archive(run: Run, drawn: ExportedMaps) -> bytes:
         "slow": drawn.raster.slow.coordinates,
         "fast": drawn.raster.fast.coordinates,
         "cursor": np.array(run.cursor),
-        "about": np.array(""),  # its place is taken before channels get their names
-        **{name: told["values"] for name, told in (drawn.positions or {}).items()},
+        "about": np.array(""),  # reserves the name before those of channels
+        **{name: axis["values"] for name, axis in (drawn.positions or {}).items()},
     }
     members: dict[str, str] = {}
     for channel, grid in zip(drawn.channels, drawn.grids, strict=True):
@@ -236,7 +236,7 @@ def _archive(run: Run, drawn: ExportedMaps) -> bytes:
 
 
 def _about(run: Run, drawn: ExportedMaps, members: dict[str, str]) -> dict[str, Any]:
-    """What an archive says of its arrays: whose they are, what the axes are called, which member is which channel."""
+    """Return the metadata of an archive: the run, the axes, the member of each channel."""
     axes: dict[str, Any] = {"slow": drawn.raster.slow, "fast": drawn.raster.fast}
     return {
         "uid": run.uid,
@@ -247,14 +247,14 @@ def _about(run: Run, drawn: ExportedMaps, members: dict[str, str]) -> dict[str, 
         "sources": list(run.sources),
         "axes": {side: {"name": axis.name, "unit": axis.unit, "known": axis.known} for side, axis in axes.items()},
         "positions": drawn.positions
-        and {side: {"name": told["name"], "unit": told["unit"]} for side, told in drawn.positions.items()},
+        and {side: {"name": axis["name"], "unit": axis["unit"]} for side, axis in drawn.positions.items()},
         "channels": members,
         "units": run.source(drawn.source).units,
     }
 
 
 def _member(channel: str, *, taken: dict[str, Any]) -> str:
-    """A channel's name within the archive: it comes from a document, and must not be taken for a path."""
+    """Return a channel's member name in the archive: it comes from a document and may look like a path."""
     name = "".join("_" if character in "/\\:\0" else character for character in channel).lstrip(".") or "_"
     while name in taken:
         name += "_"

@@ -19,19 +19,19 @@ PALETTES = {
     "blue-green-yellow": "bgy",
     "color-blind": "CET_CBL2",
 }
-"""Palettes of colorcet that are even to the eye and rise in lightness; the last is for the color-blind."""
+"""Perceptually uniform palettes of colorcet with rising lightness; the last is for the color-blind."""
 
 COLORS = [BY_CHANNEL, *PALETTES, *(f"{name}{INVERTED}" for name in (BY_CHANNEL, *PALETTES))]
-"""What the user chooses from: the hue of each channel, or one palette for all; each as it is or inverted."""
+"""Choices of the user: the hue of each channel, or one palette for all; each normal or inverted."""
 
 
 @cache
 def palette(channel: str, number: int = 0, colors: str = BY_CHANNEL) -> list[str]:
-    """Return 256 colors, even to the eye, for the map of a channel; not to be changed.
+    """Return 256 perceptually uniform colors for the map of a channel; read-only.
 
     Args:
         channel: its name.
-        number: its place among the channels, which chooses a palette for names that are not in the table.
+        number: its number among the channels; selects the palette of a name that is not in the table.
         colors: one of :data:`COLORS`.
     """
     name = colors.removesuffix(INVERTED)

@@ -21,9 +21,9 @@ from snakemap.core.documents import Document
 from snakemap.core.run import Run
 from snakemap.errors import Busy
 from snakemap.render.export import MapFormat, written
-from snakemap.synthetic import scene
+from snakemap.synthetic import synthetic_scan
 from snakemap.synthetic.sample import Sample
-from snakemap.synthetic.scene import SyntheticScan, SyntheticScans
+from snakemap.synthetic.synthetic_scan import SyntheticScan, SyntheticScans
 
 START = 1_795_000_000.0
 
@@ -121,8 +121,8 @@ def test_sides_are_bounded_as_they_are_told() -> None:
 
 
 async def test_the_documents_are_valid_and_fold_into_the_map(monkeypatch: pytest.MonkeyPatch) -> None:
-    scene = SyntheticScan((7, 9), 4)
-    entries = [entry async for batch in scene.entries(1000.0) for entry in batch]
+    scan = SyntheticScan((7, 9), 4)
+    entries = [entry async for batch in scan.entries(1000.0) for entry in batch]
     for entry in entries:
         event_model.schema_validators[event_model.DocumentNames[entry.name]].validate(entry.doc)
     names = [entry.name for entry in entries]
@@ -149,7 +149,7 @@ async def test_the_documents_come_at_their_pace_and_never_more_than_ten_pages_a_
         slept.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr(scene.asyncio, "sleep", sleep)
+    monkeypatch.setattr(synthetic_scan.asyncio, "sleep", sleep)
     for rate_hz, pause_s in ((5.0, 0.2), (1000.0, 0.1)):
         slept.clear()
         batches = [batch async for batch in SyntheticScan((10, 10), 0).entries(rate_hz, clock=lambda: now[0])]
@@ -174,14 +174,14 @@ def test_brightness_of_many_points_is_that_of_each() -> None:
     assert sample.brightnesses(5, 5).shape == (0, 3)
 
 
-async def test_few_scenes_are_kept_and_few_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_few_scans_are_kept_and_few_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = SyntheticScans()
-    first = kept.scene((3, 3), 0)
-    assert kept.scene((3, 3), 0) is first
-    for seed in range(1, scene.SCENES_KEPT + 1):
-        kept.scene((3, 3), seed)
-    assert kept.scene((3, 3), 0) is not first
+    first = kept.scan((3, 3), 0)
+    assert kept.scan((3, 3), 0) is first
+    for seed in range(1, synthetic_scan.SCANS_KEPT + 1):
+        kept.scan((3, 3), seed)
+    assert kept.scan((3, 3), 0) is not first
     assert await kept.draw(lambda: 7) == 7
-    monkeypatch.setattr(scene, "WAITING_MAX", 0)
+    monkeypatch.setattr(synthetic_scan, "WAITING_MAX", 0)
     with pytest.raises(Busy):
         await kept.draw(lambda: 7)

@@ -25,7 +25,7 @@ from snakemap.live.run_cache import WrittenBytes
 from snakemap.live.written_maps import write_maps
 from snakemap.render.export import MapFormat
 from snakemap.synthetic.request import Dtype, shape_from_text
-from snakemap.synthetic.scene import frame
+from snakemap.synthetic.synthetic_scan import frame
 
 __all__ = ["random"]
 
@@ -136,15 +136,15 @@ async def random_map(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Maps in the format of a run's maps; with `rate_hz` they grow as time passes. Their cursor counts the points."""
-    scene = service.synthetic.scene(shape_from_text(shape), seed)
-    visited = scene.points if points is None else min(points, scene.points)
+    scan = service.synthetic.scan(shape_from_text(shape), seed)
+    visited = scan.points if points is None else min(points, scan.points)
     if rate_hz is not None:
         grown = (time.time() - (service.started if since is None else since)) * rate_hz
         visited = min(visited, max(0, math.floor(grown)))
     version = f"{visited}-0"
     if {version, "*"} & parse_etags(if_none_match):
         return versioned(WrittenBytes(version, None), form)
-    body = await service.synthetic.draw(lambda: write_maps(scene.run(visited), form))
+    body = await service.synthetic.draw(lambda: write_maps(scan.run(visited), form))
     return versioned(WrittenBytes(version, body), form)
 
 
@@ -169,8 +169,8 @@ async def random_documents(websocket: WebSocket, service: ServiceDep) -> None:
         text = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in problems)
         await refuse(websocket, RequestRefused(text))
         return
-    scene = service.synthetic.scene(shape_from_text(asked.shape), asked.seed)
-    await service.streams.serve(websocket, scene.entries(asked.rate_hz))
+    scan = service.synthetic.scan(shape_from_text(asked.shape), asked.seed)
+    await service.streams.serve(websocket, scan.entries(asked.rate_hz))
 
 
 def _written(pixels: npt.NDArray[np.generic], form: FrameFormat) -> bytes:

@@ -17,8 +17,7 @@ def nexus(archive: bytes) -> bytes:
     """Return the file; see :mod:`snakemap.hdf5.nexus_file` for its members.
 
     Raises:
-        ValueError: when the archive is not one of maps.
-        KeyError: likewise.
+        ValueError, KeyError: the archive is not one of maps.
     """
     buffer = io.BytesIO()
     with np.load(io.BytesIO(archive), allow_pickle=False) as arrays, h5py.File(buffer, "w") as file:
@@ -69,7 +68,7 @@ def _dataset(data: h5py.Group, name: str, values: Any, *, unit: str, long_name: 
 
 
 def _name(name: str, used: set[str]) -> str:
-    """Return a name as a member of a group: it comes from a document, and must not be taken for a path."""
+    """Return a name as a member of a group: it comes from a document and may look like a path."""
     clean = "".join("_" if character in "/\0" else character for character in name).strip(".") or "_"
     while clean in used:
         clean += "_"

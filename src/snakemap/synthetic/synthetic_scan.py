@@ -33,7 +33,7 @@ NAMESPACE = uuid.UUID("3d0b6b0e-6c1b-4b52-9b6a-0f6f7a0f2c11")
 DARK, BRIGHT, GLOW = 20_000.0, 1_200_000.0, 3_500_000.0
 """Counts of a region of the instrument in the dark, additional ones at brightness 1, and those outside of regions."""
 
-SCENES_KEPT = 8
+SCANS_KEPT = 8
 DRAWING_MAX, WAITING_MAX = 2, 16
 PAGES_PER_S = 10.0
 
@@ -196,17 +196,17 @@ class SyntheticScans:
     """Recently used synthetic scans; frames are drawn in threads, two at a time, with a bounded queue."""
 
     def __init__(self) -> None:
-        self._scenes: OrderedDict[tuple[tuple[int, int], int], SyntheticScan] = OrderedDict()
+        self._scans: OrderedDict[tuple[tuple[int, int], int], SyntheticScan] = OrderedDict()
         self._drawing = asyncio.Semaphore(DRAWING_MAX)
         self._waiting = 0
 
-    def scene(self, shape: tuple[int, int], seed: int) -> SyntheticScan:
+    def scan(self, shape: tuple[int, int], seed: int) -> SyntheticScan:
         """Return the scan of a shape and a seed."""
-        scene = self._scenes.pop((shape, seed), None) or SyntheticScan(shape, seed)
-        self._scenes[shape, seed] = scene
-        if len(self._scenes) > SCENES_KEPT:
-            self._scenes.popitem(last=False)
-        return scene
+        scan = self._scans.pop((shape, seed), None) or SyntheticScan(shape, seed)
+        self._scans[shape, seed] = scan
+        if len(self._scans) > SCANS_KEPT:
+            self._scans.popitem(last=False)
+        return scan
 
     async def draw(self, draw: Callable[[], Result]) -> Result:
         """Run a slow function in a thread.
