@@ -14,7 +14,7 @@ from snakemap.core.cursor import cursor_ms
 from snakemap.errors import SnakemapError
 from snakemap.settings import Settings
 from snakemap.store.embedded_redis import EmbeddedRedis, redis_binary
-from snakemap.store.redis_info import RedisInfo, vitals
+from snakemap.store.redis_info import RedisInfo, read_redis_info
 from snakemap.store.store import Store
 
 __all__ = ["Check", "CheckContext", "Finding", "Found", "Mark", "Note", "StoreState", "Wrong", "variable"]
@@ -105,7 +105,7 @@ class StoreState:
         address: of Redis.
         whose: remark that it is the embedded Redis, or empty.
         reports: heartbeats of the processes.
-        vitals: of Redis.
+        redis: of Redis.
         oldest: time of the oldest document, in seconds since 1970; None when there is none.
         frame_shape: rows and columns of the newest run's frames; None when there is no preview frame.
     """
@@ -113,7 +113,7 @@ class StoreState:
     address: str
     whose: str
     reports: Mapping[str, Mapping[str, Any]]
-    vitals: RedisInfo
+    redis: RedisInfo
     oldest: float | None
     frame_shape: tuple[int, int] | None
 
@@ -153,7 +153,7 @@ class CheckContext:
 async def _asked(url: str, whose: str) -> StoreState:
     store = Store(url)
     try:
-        reports, redis = await store.reports(), await vitals(store)
+        reports, redis = await store.reports(), await read_redis_info(store)
         first, newest = await store.read("0", count=1), await store.summaries(count=1)
         frame = await store.frame(newest[0]["uid"]) if newest else None
         shape = frame[1].get("frame_shape") if frame else None
@@ -161,7 +161,7 @@ async def _asked(url: str, whose: str) -> StoreState:
             address=store.address,
             whose=whose,
             reports=reports,
-            vitals=redis,
+            redis=redis,
             oldest=cursor_ms(first[0].cursor) / 1000 if first else None,
             frame_shape=(int(shape[0]), int(shape[1])) if shape else None,
         )

@@ -102,7 +102,7 @@ def _tabs(limit: int) -> int:
 
 def clock(context: CheckContext) -> Iterator[Found]:
     """Yield whether the clocks of this host and of Redis agree; silence, lags and ages of runs use both."""
-    ahead = context.store.vitals.ahead_s if context.store else None
+    ahead = context.store.redis.ahead_s if context.store else None
     if ahead is None:
         yield Note("that of Redis is unknown")
         return

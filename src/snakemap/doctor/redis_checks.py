@@ -31,7 +31,7 @@ def redis(context: CheckContext) -> Iterator[Found]:
     if isinstance(asked, SnakemapError):
         yield Wrong(f"{asked}; start it, or set it to where it runs")
         return
-    status = asked.vitals
+    status = asked.redis
     wrong = [*_old(status.version), *_evicts(asked)]
     if status.condition.refuses:
         wrong.append(Wrong(status.condition.refuses))
@@ -54,7 +54,7 @@ def _old(version: str | None) -> Iterator[Found]:
 
 def _evicts(asked: StoreState) -> Iterator[Found]:
     """Yield a finding if Redis evicts keys when its memory is full."""
-    policy, most = asked.vitals.policy, asked.vitals.memory_max_bytes
+    policy, most = asked.redis.policy, asked.redis.memory_max_bytes
     if not most or policy in (None, "noeviction"):
         return
     what = "documents of current runs" if policy.startswith("allkeys") else "leases, reports and frames"
@@ -70,7 +70,7 @@ def capacity(context: CheckContext) -> Iterator[Found]:
     if asked is None:
         yield Note(AWAY)
         return
-    status = asked.vitals
+    status = asked.redis
     size = ENTRY_BYTES
     if status.entries is not None and status.stream_bytes is not None and status.entries >= ENTRIES_MEASURED:
         size = status.stream_bytes / status.entries
@@ -94,7 +94,7 @@ def capacity(context: CheckContext) -> Iterator[Found]:
 def keep_days(context: CheckContext) -> Iterator[Found]:
     """Yield whether runs are kept as long as configured."""
     days, most, asked = context.settings.keep_days, context.settings.documents_max, context.store
-    if asked is not None and asked.oldest is not None and (asked.vitals.entries or 0) > FULL * most:
+    if asked is not None and asked.oldest is not None and (asked.redis.entries or 0) > FULL * most:
         there = (time.time() - asked.oldest) / 86_400
         if there < FULL * days:
             yield Note(
@@ -127,7 +127,7 @@ def worker(context: CheckContext) -> Iterator[Found]:
         yield Note(AWAY)
         return
     report = asked.reports.get("ingest")
-    if report is None and asked.vitals.condition.refuses:
+    if report is None and asked.redis.condition.refuses:
         yield Note("it cannot report while Redis refuses writes; see the finding about Redis")
         return
     if report is None:

@@ -215,7 +215,7 @@ class Worker:
             "task_id": self.stats.task_id,
             "waiting": self.reducer.waiting,
             "readers_replaced": self.reducer.replaced,
-            "work": self.stats.work.told(),
+            "work": self.stats.work.to_json(),
             "errors": dict(self.stats.errors),
             "version": __version__,
             "pid": os.getpid(),

@@ -1,1 +1,1 @@
-"""Runs followed once a process."""
+"""Runs and events, followed once for each process."""

@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from snakemap.core.documents import Entry
-from snakemap.store.entries import Raw
+from snakemap.store.entries import RawEntry
 
 __all__ = ["NO_RUN", "EventFilter", "EventRow"]
 
 NO_RUN = "-"
-"""The run of what belongs to none, in a filter."""
+"""Filter value for events without a run."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """One event in a few words.
+    """Summary of one event.
 
     Attributes:
         cursor: its place in the stream.
         name: of the document.
         run: uid of its run, or empty.
-        summary: what matters of it.
+        summary: one line.
         size: bytes of its document.
     """
 
@@ -34,13 +34,12 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which events are wanted; empty fields want all.
+    """Filter of events; empty fields select all.
 
     Attributes:
         run: uid of a run, or :data:`NO_RUN`.
         names: of documents.
-        text: somewhere in the document's JSON; letters of the alphabet in any case, and blanks behind ``:`` and ``,``
-            do not matter.
+        text: part of the document's JSON, in any case of ASCII letters, with or without a blank after ``:`` and ``,``.
 
     >>> EventFilter(text='"exit_status": "ABORT"').takes_doc(b'{"exit_status":"abort"}')
     True
@@ -50,14 +49,14 @@ class EventFilter:
     names: frozenset[str] = frozenset()
     text: str = ""
 
-    def takes(self, event: EventRow | Raw | Entry) -> bool:
-        """Return whether run and name are wanted."""
+    def takes(self, event: EventRow | RawEntry | Entry) -> bool:
+        """Return whether run and name match."""
         if self.run and event.run != ("" if self.run == NO_RUN else self.run):
             return False
         return not self.names or event.name in self.names
 
-    def takes_all(self, event: Raw) -> bool:
-        """Return whether run, name and text are wanted."""
+    def takes_all(self, event: RawEntry) -> bool:
+        """Return whether run, name and text match."""
         return self.takes(event) and self.takes_doc(event.doc)
 
     def takes_doc(self, doc: bytes) -> bool:

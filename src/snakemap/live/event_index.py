@@ -1,12 +1,12 @@
-"""The newest events of the store in a few words each, kept once a process for all its tabs that look at the log.
+"""Index of the newest events of the store, kept once for each process while tabs show the event log.
 
-What is kept is bounded, and begins when the first tab asks; the documents themselves stay in the store::
+The index is bounded and begins with the first subscriber; the documents stay in the store::
 
-    rows         a summary of each event, the newest ones, numbered: what comes gets the next number, and what is read
-                 back from the store, newest first, the number before the first
-    selections   the numbers of those that a filter takes; tabs with the same filter share one
+    rows         summaries of the newest events, numbered: a new event gets the next number, and an older one that is
+                 read back from the store the number before the first
+    selections   the numbers of the rows that a filter selects; tabs with the same filter share one
 
-Older events are read from the store when somebody asks for them.
+Events that are older than the rows are read from the store on request.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from snakemap.errors import SnakemapError, StoreRewound, StoreUnavailable, TooOf
 from snakemap.live.event_filter import EventFilter, EventRow
 from snakemap.live.event_selection import EventSelection, SearchResult
 from snakemap.live.subscribers import Subscribers
-from snakemap.store.entries import Raw
+from snakemap.store.entries import RawEntry
 from snakemap.store.store import Store, StreamPosition
 from snakemap.store.tasks import cancel_tasks
 
@@ -55,41 +55,41 @@ RETRY_S = 1.0
 
 
 CHUNK_BYTES = 2_000_000
-"""Bytes of documents that are taken from the store at one time, so that the loop is never held up for long."""
+"""Bytes of documents that are read from the store at one time, so that the event loop is not blocked for long."""
 
 
 CHUNK_FIRST, CHUNK_MAX = 20, 500
-"""Entries taken at one time: few, while nobody knows how large their documents are."""
+"""Entries read at one time: few at first, until the size of the documents is known."""
 
 
 AT_ONCE = 5_000
-"""Rows that are looked at in one go."""
+"""Rows that are filtered in one go."""
 
 
 SEARCHED_MAX = 50_000
-"""Events of the store that one question for older ones goes through."""
+"""Maximum of events that one search for older events reads."""
 
 
-GIST_BYTES_MAX = 1_000_000
-"""A document that is larger is not looked into."""
+SUMMARY_BYTES_MAX = 1_000_000
+"""A larger document gets no summary."""
 
 
 class EventIndex:
-    """Follows the store while anybody looks.
+    """Follows the store while it has subscribers.
 
     Args:
-        store: the documents.
-        rows_max: gists that are kept.
-        period_s: shortest time between two updates of a tab.
+        store: the document store.
+        rows_max: maximum of rows.
+        period_s: shortest time between two calls of a subscriber.
 
     Attributes:
         start: number of the first row.
-        names: how many of the rows are of each document.
-        runs: uids of runs and what they are called, those that began last at the end.
-        loaded: whether as many have been read back from the store as are kept.
+        names: number of rows by document name.
+        runs: summaries of runs by uid; those that began last are at the end.
+        loaded: whether all rows have been read back.
         older: whether the store has events that are older than the rows.
-        trouble: why nothing comes; empty when all is well.
-        lives: grows when the store was emptied or restored; numbers begin again, and selections must be made again.
+        trouble: why no events arrive; empty when they do.
+        lives: counts replaced stores; each time numbers start again, and selections must be made again.
     """
 
     def __init__(self, store: Store, *, rows_max: int = ROWS_MAX, period_s: float = 0.25) -> None:
@@ -115,12 +115,12 @@ class EventIndex:
 
     @property
     def stop(self) -> int:
-        """The number that the next row gets."""
+        """Number of the next row."""
         return self._cut + len(self._new)
 
     @property
     def watchers(self) -> int:
-        """Tabs that look."""
+        """Number of subscribers."""
         return len(self._subscribers)
 
     def row(self, number: int) -> EventRow:
@@ -128,7 +128,7 @@ class EventIndex:
         return self._new[number - self._cut] if number >= self._cut else self._old[self._cut - 1 - number]
 
     def watch(self, key: object, wake: Callable[[], None]) -> None:
-        """Call ``wake`` after news, at most once a period; begins to follow when nobody looked.
+        """Call ``wake`` after updates, at most once a period; the first subscriber starts the index.
 
         Needs a running event loop.
         """
@@ -136,13 +136,13 @@ class EventIndex:
         if not self._tasks:
             works = (self._follow, self._subscribers.run)
             self._tasks = [
-                asyncio.create_task(work(), name=f"chronicle {work.__name__}", context=contextvars.Context())
+                asyncio.create_task(work(), name=f"event index {work.__name__}", context=contextvars.Context())
                 for work in works
             ]
         self._subscribers.notify()
 
     def unwatch(self, key: object) -> None:
-        """End :meth:`watch`; when nobody looks any more, everything is forgotten."""
+        """End :meth:`watch`; without subscribers the index is dropped."""
         if self._subscribers.remove(key) and not self._subscribers:
             self._stop()
 
@@ -160,7 +160,7 @@ class EventIndex:
         await cancel_tasks(*tasks)
 
     def select(self, wanted: EventFilter) -> EventSelection:
-        """Return what a filter takes, kept up to date until :meth:`release`; it fills from its end.
+        """Return the rows that a filter selects, updated until :meth:`release`; the newest are found first.
 
         Raises:
             TooOften: when too many different filters are in use.
@@ -170,7 +170,7 @@ class EventIndex:
             if len(self.selections) >= SELECTIONS_MAX:
                 raise TooOften(f"too many different filters are in use ({SELECTIONS_MAX}); try again later")
             selection = self.selections[wanted] = EventSelection(wanted, begins=self.stop)
-            selection.task = asyncio.create_task(self._fill(selection), name="chronicle fill")
+            selection.task = asyncio.create_task(self._fill(selection), name="event index fill")
         selection.users += 1
         return selection
 
@@ -183,16 +183,16 @@ class EventIndex:
                 selection.task.cancel()
 
     def searched(self, selection: EventSelection) -> float:
-        """Return the share of the rows that a selection has looked at."""
+        """Return the share of the rows that were filtered for a selection."""
         rows = self.stop - self.start
         return (self.stop - selection.reached) / rows if rows else 1.0
 
     def rows(self, selection: EventSelection, start: int, stop: int) -> list[EventRow]:
-        """Return the rows at some places of a selection."""
+        """Return the rows at a range of places in a selection."""
         return [self.row(number) for number in selection.numbers.slice(start, stop) if number >= self.start]
 
     def place_at(self, selection: EventSelection, cursor: str) -> int:
-        """Return the place in a selection of the first event that is not before a cursor."""
+        """Return the place of the first event in a selection that is not before a cursor."""
         wanted, low, high = cursor_numbers(cursor), selection.start, selection.stop
         while low < high:
             middle = (low + high) // 2
@@ -207,20 +207,20 @@ class EventIndex:
         """The cursor of the oldest row; ``"+"`` when there is none."""
         return self.row(self.start).cursor if self.stop > self.start else "+"
 
-    async def event(self, cursor: str) -> Raw | None:
-        """Return one event as it is stored; None when it has gone.
+    async def event(self, cursor: str) -> RawEntry | None:
+        """Return one event as stored; None when it was removed.
 
         Raises:
-            CursorError: when the cursor is none.
+            CursorError: when the cursor is invalid.
         """
         found = await self.store.raw(until=cursor, count=1, newest_first=True)
         return found[0] if found and cursor_numbers(found[0].cursor) == cursor_numbers(cursor) else None
 
     async def later(self, wanted: EventFilter, *, after: str, count: int) -> SearchResult:
-        """Return the events after a cursor that come before the rows, some of them.
+        """Return matching events after a cursor and before the rows, at most ``count``.
 
         Raises:
-            CursorError: when the cursor is none.
+            CursorError: when the cursor is invalid.
         """
         rows: list[EventRow] = []
         cursor, looked, size, first = after, 0, CHUNK_FIRST, self.first
@@ -239,10 +239,10 @@ class EventIndex:
         return SearchResult(rows, after, cursor, before=cursor_numbers(after) > (0, 0), after=more)
 
     async def earlier(self, wanted: EventFilter, *, until: str, count: int) -> SearchResult:
-        """Return the events up to a cursor, itself among them, the last of them.
+        """Return the last matching events up to a cursor, inclusive, at most ``count``.
 
         Raises:
-            CursorError: when the cursor is none.
+            CursorError: when the cursor is invalid.
         """
         rows: list[EventRow] = []
         cursor, looked, size, more = until, 0, CHUNK_FIRST, True
@@ -272,14 +272,14 @@ class EventIndex:
                         latest = await self.store.latest()
                         place = StreamPosition(latest, read=latest != BEGINNING)
                     if back is None:
-                        back = asyncio.create_task(self._read_back(place.cursor), name="chronicle back")
+                        back = asyncio.create_task(self._read_back(place.cursor), name="event index back")
                     async with aclosing(self.store.follow_raw(place)) as batches:
                         async for batch in batches:
-                            self._well()
+                            self._clear_trouble()
                             if batch:
                                 self._take(batch)
                 except StoreRewound as trouble:
-                    log.warning("the log of events is read again: %s", trouble)
+                    log.warning("the event index is read again: %s", trouble)
                     if back is not None:
                         back.cancel()
                     place = back = None
@@ -293,7 +293,7 @@ class EventIndex:
                 back.cancel()
 
     def _start_over(self) -> None:
-        """Forget what was read from a store that is not the same any more."""
+        """Drop everything that was read from a replaced store."""
         for selection in self.selections.values():
             if selection.task is not None:
                 selection.task.cancel()
@@ -301,13 +301,13 @@ class EventIndex:
         self.lives += 1
         self._subscribers.notify()
 
-    def _well(self) -> None:
+    def _clear_trouble(self) -> None:
         if self.trouble:
             self.trouble = ""
             self._subscribers.notify()
 
-    def _take(self, batch: Sequence[Raw]) -> None:
-        """Add what has come, to the rows and to every selection that takes it."""
+    def _take(self, batch: Sequence[RawEntry]) -> None:
+        """Add new events to the rows and to every matching selection."""
         for raw in batch:
             number, row = self.stop, row_of(raw)
             self._new.append(row)
@@ -319,19 +319,19 @@ class EventIndex:
         self._subscribers.notify()
 
     async def _read_back(self, until: str) -> None:
-        """Read what was there before, newest first, as much as is kept."""
+        """Read older events back, newest first, up to ``rows_max``."""
         size, cursor = CHUNK_FIRST, until
         while True:
-            room = self.rows_max - (self.stop - self.start)
+            free = self.rows_max - (self.stop - self.start)
             try:
-                chunk = await self.store.raw(until=cursor, count=max(1, min(size, room)), newest_first=True)
+                chunk = await self.store.raw(until=cursor, count=max(1, min(size, free)), newest_first=True)
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_S)
                 continue
             if self.older:
-                break  # so much has come meanwhile that the oldest rows went, and these would not be next to the others
-            self.older = bool(chunk) and room <= 0
-            if not chunk or room <= 0:
+                break  # the oldest rows were dropped meanwhile, so these would leave a gap
+            self.older = bool(chunk) and free <= 0
+            if not chunk or free <= 0:
                 break
             for raw in chunk:
                 row = row_of(raw)
@@ -347,7 +347,7 @@ class EventIndex:
         self._subscribers.notify()
 
     async def _fill(self, selection: EventSelection) -> None:
-        """Look at all rows, newest first, while others come at both ends."""
+        """Filter all rows, newest first, while rows are added at both ends."""
         try:
             while True:
                 if selection.reached > self.start:
@@ -355,7 +355,7 @@ class EventIndex:
                         async with self._searches:
                             await self._search(selection)
                     else:
-                        self._look(selection, max(self.start, selection.reached - AT_ONCE))
+                        self._filter_rows(selection, max(self.start, selection.reached - AT_ONCE))
                     await asyncio.sleep(0)
                 elif self.loaded:
                     return
@@ -364,16 +364,16 @@ class EventIndex:
                     await self._grown.wait()
                 self._subscribers.notify()
         except SnakemapError as trouble:
-            log.warning("the log cannot be searched: %s", trouble)
+            log.warning("the event log cannot be searched: %s", trouble)
 
-    def _look(self, selection: EventSelection, least: int) -> None:
+    def _filter_rows(self, selection: EventSelection, least: int) -> None:
         for number in range(selection.reached - 1, least - 1, -1):
             if selection.filter.takes(self.row(number)):
                 selection.numbers.prepend(number)
         selection.reached = least
 
     async def _search(self, selection: EventSelection) -> None:
-        """Read the documents of the next rows, and looks for the text in those that could be wanted."""
+        """Search the documents of the next rows for the text."""
         numbers, size = [], 0
         for number in range(selection.reached - 1, self.start - 1, -1):
             row = self.row(number)
@@ -386,7 +386,7 @@ class EventIndex:
             stored = await self._documents(first, last, len(numbers))
             for number in numbers:
                 if number < self.start:
-                    break  # forgotten meanwhile
+                    break  # dropped meanwhile
                 row = self.row(number)
                 if selection.filter.takes(row) and selection.filter.takes_doc(stored.get(row.cursor, b"")):
                     selection.numbers.prepend(number)
@@ -411,7 +411,7 @@ class EventIndex:
                 self.runs.popitem(last=False)
 
     def _forget(self) -> None:
-        """Drop the oldest rows beyond what is kept, a tenth at a time, and what selections have of them."""
+        """Drop the oldest rows beyond ``rows_max``, a tenth at a time, also from the selections."""
         excess = self.stop - self.start - self.rows_max
         if excess <= self.rows_max // 10:
             return
@@ -429,10 +429,10 @@ class EventIndex:
             selection.reached = max(selection.reached, self.start)
 
 
-def row_of(raw: Raw) -> EventRow:
-    """Return an entry of the store in a few words, whatever it is."""
+def row_of(raw: RawEntry) -> EventRow:
+    """Return the summary of any entry of the store."""
     size = len(raw.doc)
-    if size > GIST_BYTES_MAX:
+    if size > SUMMARY_BYTES_MAX:
         words = ""
     else:
         try:
@@ -443,8 +443,8 @@ def row_of(raw: Raw) -> EventRow:
     return EventRow(raw.cursor, raw.name[:60], raw.run, words, size)
 
 
-def next_size(chunk: Sequence[Raw], size: int) -> int:
-    """Return how many entries to take next, for about as many bytes as may be taken at one time."""
+def next_size(chunk: Sequence[RawEntry], size: int) -> int:
+    """Return the number of entries to read next, for about ``CHUNK_BYTES``."""
     taken = sum(len(raw.doc) for raw in chunk)
     if not taken:
         return size

@@ -14,14 +14,14 @@ __all__ = ["EventSelection", "SearchResult"]
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """Events that were read from the store because they are older than what is kept.
+    """Older events that were read from the store.
 
     Attributes:
         rows: oldest first.
-        begins: cursor that they come after.
-        ends: cursor up to which was looked, itself included.
-        before: whether older ones may be there.
-        after: whether there may be more before those that are kept.
+        begins: exclusive cursor where the search begins.
+        ends: inclusive cursor where the search ends.
+        before: whether there may be older ones.
+        after: whether there may be more before the rows of the index.
     """
 
     rows: list[EventRow]
@@ -32,11 +32,11 @@ class SearchResult:
 
 
 class RowNumbers:
-    """Rising numbers that grow at both ends, each known by its place, which never changes.
+    """Rising numbers that grow at both ends; the place of each never changes.
 
-    The first that was appended has place 0, those that were prepended have places below.
+    The first appended number has place 0, prepended ones have negative places.
 
-    >>> numbers = Numbers()
+    >>> numbers = RowNumbers()
     >>> numbers.append(7); numbers.prepend(5); numbers.append(9)
     >>> numbers.start, numbers.stop, numbers.slice(-1, 2), numbers.place_of(9)
     (-1, 2, [5, 7, 9], 1)
@@ -49,24 +49,24 @@ class RowNumbers:
 
     @property
     def start(self) -> int:
-        """Place of the first."""
+        """Place of the first number."""
         return self._cut - len(self._old)
 
     @property
     def stop(self) -> int:
-        """Place behind the last."""
+        """Place after the last number."""
         return self._cut + len(self._new)
 
     def append(self, number: int) -> None:
-        """Add one at the end."""
+        """Add a number at the end."""
         self._new.append(number)
 
     def prepend(self, number: int) -> None:
-        """Add one at the beginning."""
+        """Add a number at the beginning."""
         self._old.append(number)
 
     def slice(self, start: int, stop: int) -> list[int]:
-        """Return those of some places, as far as there are any."""
+        """Return the numbers in a range of places, as far as they exist."""
         start, stop = max(start, self.start), min(stop, self.stop)
         return [self[place] for place in range(start, stop)]
 
@@ -74,13 +74,13 @@ class RowNumbers:
         return self._new[place - self._cut] if place >= self._cut else self._old[self._cut - 1 - place]
 
     def place_of(self, number: int) -> int:
-        """Place of the first that is not below a number."""
+        """Return the place of the first number that is not below a number."""
         if self._new and self._new[0] < number:
             return self._cut + bisect_left(self._new, number)
         return self._cut - bisect_left(self._old, 1 - number, key=lambda one: -one)
 
     def forget_before(self, number: int) -> None:
-        """Drop those below a number."""
+        """Drop the numbers below a number."""
         while self._old and self._old[-1] < number:
             self._old.pop()
         if not self._old and self._new and self._new[0] < number:
@@ -90,13 +90,13 @@ class RowNumbers:
 
 
 class EventSelection:
-    """What a filter takes of the rows.
+    """Rows that a filter selects.
 
     Attributes:
-        filter: which.
+        filter: the filter.
         numbers: of the rows.
-        reached: number of the oldest row that has been looked at.
-        users: tabs that look at it.
+        reached: number of the oldest row that was filtered.
+        users: number of tabs that use it.
     """
 
     def __init__(self, wanted: EventFilter, *, begins: int) -> None:
@@ -108,10 +108,10 @@ class EventSelection:
 
     @property
     def start(self) -> int:
-        """Place of the first."""
+        """Place of the first row."""
         return self.numbers.start
 
     @property
     def stop(self) -> int:
-        """Place behind the last."""
+        """Place after the last row."""
         return self.numbers.stop

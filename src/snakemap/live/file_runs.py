@@ -1,8 +1,8 @@
-"""A finished scan as maps: a stack of frames in a file becomes a run like any other.
+"""Make a run from a finished file: a stack of frames in a file becomes a run like any other.
 
-Whoever opens it appends a run of our own documents to the store; the worker reads it as it reads every run, the maps
-grow on every page that shows it, and what was read once is kept: the run's uid follows from the file, what is in it and
-what is summed, so that opening it again finds the run that is there. The worker ends the run when all of it was read.
+Opening a file appends derived documents of a run to the store. The worker reads the frames as of any run, and ends the
+run when all are read; every page shows the growing maps. The uid of the run follows from the file, its contents and the
+ROIs, so opening the same file again finds the same run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from snakemap.files.data_root import local_path
 from snakemap.hdf5.inspector import FileInspector
 from snakemap.store.store import Store
 
-__all__ = ["FrameStack", "Position", "call_off", "documents_of", "grid_of", "is_stack", "open_stack", "stack_of"]
+__all__ = ["FrameStack", "Position", "cancel_reading", "documents_of", "grid_of", "is_stack", "open_stack", "stack_of"]
 
 NAMESPACE = uuid.UUID("5b0d6f0e-0c55-4f0e-8a53-6d0f1a9d2c47")
 STACK_RANK, GRID_RANK, COLORS = 3, 4, 3
@@ -38,7 +38,7 @@ MEMBERS_MAX = 200
 POINTS_MAX = 1_000_000
 GRID_MIN = 4
 STEP_SHARE = 0.4
-"""Part of a step by which positions of a grid may be off."""
+"""Maximum deviation of grid positions, as a share of a step."""
 
 LENGTHS = frozenset(("m", "mm", "cm", "um", "µm", "μm", "nm", "deg", "degree", "degrees", "rad", "mrad"))
 ENDED = ("aborted", "failed", "lost", "incomplete")
@@ -46,12 +46,12 @@ ENDED = ("aborted", "failed", "lost", "incomplete")
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where the stage was at every frame, as the file has it.
+    """Dataset with the position of the stage at every frame.
 
     Attributes:
         name: of the axis.
-        node: of the dataset, one number a frame.
-        units: as it tells them.
+        node: path of the dataset, one number a frame.
+        units: from its attributes.
     """
 
     name: str
@@ -65,17 +65,17 @@ class FrameStack:
 
     Attributes:
         path: of the file in the data root.
-        uri: the same as a document names it.
-        node: of the dataset.
-        shape: frames, rows, columns, and colors where there are some; or rows and columns of points, and of frames.
-        dtype: of its numbers, as numpy has it.
-        identified: device, inode, size, and time of the last change (ns) of the file that holds it.
-        positions: of the stage; slow axis first where that is known.
-        grid: rows, columns and whether it snakes, when the positions of two axes lie on one.
+        uri: of the file, for documents.
+        node: path of the dataset.
+        shape: (frames, rows, columns), with colors (..., 3); or rows and columns of points, then those of frames.
+        dtype: NumPy's name.
+        identified: device, inode, size, and modification time (ns) of the file.
+        positions: of the stage; slow axis first where known.
+        grid: rows, columns and whether it snakes, when the positions of two axes form a grid.
         extents: first and last position of the slow and of the fast axis of the grid.
-        axes: names of both, where positions are not told point by point.
-        stretches: frames that can be read, as half-open ranges; empty for all.
-        missing: a sentence about those that cannot.
+        axes: names of both, where there are no positions of each point.
+        stretches: readable frames, as half-open ranges; empty for all.
+        missing: a sentence about the unreadable ones.
     """
 
     path: str
@@ -98,7 +98,7 @@ class FrameStack:
 
     @property
     def points(self) -> int:
-        """Frames of the stack."""
+        """Number of frames."""
         return self.shape[0] * (self.columns or 1)
 
 
@@ -117,14 +117,14 @@ def grid_of(slow: npt.NDArray[np.float64], fast: npt.NDArray[np.float64]) -> tup
     if columns < 2 or len(slow) % columns or not np.array_equal(turns, np.arange(columns, len(slow), columns)):
         return None
     if np.ptp(slow.reshape(-1, columns), axis=1).max() > STEP_SHARE * steps.max():
-        return None  # it moves within a row, too
+        return None  # the slow axis moves within a row
     rows = fast.reshape(-1, columns)
-    way = abs(rows[0, -1] - rows[0, 0])
+    span = abs(rows[0, -1] - rows[0, 0])
     for snake in (False, True):
         straight = rows.copy()
         if snake:
             straight[1::2] = straight[1::2, ::-1].copy()
-        if way > 0 and np.abs(straight - straight.mean(axis=0)).max() < STEP_SHARE * way / (columns - 1):
+        if span > 0 and np.abs(straight - straight.mean(axis=0)).max() < STEP_SHARE * span / (columns - 1):
             return len(rows), columns, snake
     return None
 
@@ -139,48 +139,48 @@ def is_stack(about: Mapping[str, Any]) -> bool:
 
 
 def _is_colored(shape: Sequence[int]) -> bool:
-    """Return whether four dimensions are frames in color; else they are rows and columns of points, and frames."""
+    """Return whether four dimensions are frames in color; else they are rows and columns of points and of frames."""
     return len(shape) == GRID_RANK and shape[-1] == COLORS
 
 
 async def stack_of(
-    looker: FileInspector, path: str, about: Mapping[str, Any], *, path_map: Sequence[tuple[str, str]] = ()
+    inspector: FileInspector, path: str, about: Mapping[str, Any], *, path_map: Sequence[tuple[str, str]] = ()
 ) -> FrameStack:
-    """Return the stack that a dataset is, with the positions that lie beside it.
+    """Return a dataset as a stack, with the positions beside it.
 
     Args:
-        looker: into files.
+        inspector: reads files.
         path: of the file in the data root.
-        about: what the looker tells of the dataset.
-        path_map: pairs of the writer's prefix and ours.
+        about: metadata of the dataset, from the inspector.
+        path_map: pairs of the writer's prefix and the local one.
 
     Raises:
-        FrameError: it is no stack of frames.
+        FrameError: when it is no stack of frames.
     """
     if not is_stack(about):
         raise FrameError(f"{about['node']} is not a stack of frames; maps need one")
-    uri = _uri(looker.root / path, path_map)
-    positions = await _positions(looker, path, about)
+    uri = _uri(inspector.root / path, path_map)
+    positions = await _positions(inspector, path, about)
     shape, dtype = tuple(about["shape"]), about["dtype"].partition(",")[0]
     stack = FrameStack(path, uri, about["node"], shape, dtype, tuple(about["identified"]), positions)
     if "stretches" in about:
         stretches = tuple((int(start), int(stop)) for start, stop in about["stretches"])
         stack = replace(stack, stretches=stretches, missing=about["missing"])
-    return await (_in_rows(looker, stack, about) if stack.columns else _on_grid(looker, stack))
+    return await (_in_rows(inspector, stack, about) if stack.columns else _on_grid(inspector, stack))
 
 
 def documents_of(stack: FrameStack, *, rois: Mapping[str, Rectangle] | None = None, attempt: int = 0) -> list[Document]:
-    """Return the documents of a run that says all that is known of a stack; all but its end.
+    """Return the documents of the run of a stack, without its stop document.
 
     Args:
         stack: of frames.
-        rois: what is going to be summed, as far as a setting says so.
-        attempt: how often it was begun before, and called off or failed.
+        rois: the default ROIs; None for none.
+        attempt: number of earlier attempts that were cancelled or failed.
     """
-    told = f"{stack.identified} {stack.path} {stack.node} {stack.shape} {sorted((rois or {}).items())} {attempt}"
+    identity = f"{stack.identified} {stack.path} {stack.node} {stack.shape} {sorted((rois or {}).items())} {attempt}"
     if stack.missing:
-        told += f" {stack.stretches}"
-    uid = str(uuid.uuid5(NAMESPACE, told))
+        identity += f" {stack.stretches}"
+    uid = str(uuid.uuid5(NAMESPACE, identity))
     names = [position.name for position in stack.positions]
     start: dict[str, Any] = {
         "uid": uid,
@@ -212,7 +212,7 @@ def documents_of(stack: FrameStack, *, rois: Mapping[str, Rectangle] | None = No
             "data_key": name,
             "mimetype": "application/x-hdf5",
             "uri": stack.uri,
-            "parameters": {"dataset": node, "chunk_shape": [1], **_told_columns(stack, node)},
+            "parameters": {"dataset": node, "chunk_shape": [1], **_column_parameters(stack, node)},
         }
         documents.append(Document("stream_resource", resource, run=uid))
     whole = ((0, stack.points),)
@@ -230,9 +230,9 @@ def documents_of(stack: FrameStack, *, rois: Mapping[str, Rectangle] | None = No
 
 
 async def open_stack(store: Store, stack: FrameStack, *, rois: Mapping[str, Rectangle] | None = None) -> str:
-    """Return the uid of the run that a stack is: the one that is there, or one that begins now.
+    """Return the uid of the run of a stack; a new run is begun if there is none.
 
-    Documents that are appended twice, by two tabs at once, change nothing.
+    Two tabs may append the same documents: the duplicates are harmless.
     """
     for attempt in range(ATTEMPTS_MAX):
         documents = documents_of(stack, rois=rois, attempt=attempt)
@@ -246,36 +246,36 @@ async def open_stack(store: Store, stack: FrameStack, *, rois: Mapping[str, Rect
     raise FrameError(f"{stack.path} could not be read in {ATTEMPTS_MAX} attempts; it is not read again")
 
 
-async def call_off(store: Store, uid: str) -> None:
-    """End the reading of a file that was opened; the maps stay as they are."""
+async def cancel_reading(store: Store, uid: str) -> None:
+    """End the reading of an opened file; its maps stay as they are."""
     stop = opened_stop(uid, time=time.time(), status="abort", reason="reading was stopped on the page")
     await store.append([Document("stop", stop, run=uid)])
 
 
-async def _positions(looker: FileInspector, path: str, about: Mapping[str, Any]) -> tuple[Position, ...]:
-    """Return datasets beside the stack with one number a frame, that are its axes or have a unit of length or angle."""
+async def _positions(inspector: FileInspector, path: str, about: Mapping[str, Any]) -> tuple[Position, ...]:
+    """Return datasets beside the stack with one number a frame that are axes, or have a unit of length or angle."""
     group = str(PurePosixPath(about["node"]).parent)
     axes = [axis for axis in about["nexus"]["axes"] if axis]
     found: list[Position] = []
     try:
-        beside = await looker.members(path, group, count=MEMBERS_MAX)
+        beside = await inspector.members(path, group, count=MEMBERS_MAX)
         names = [member["name"] for member in beside["members"] if member["shape"] == [about["shape"][0]]]
         nodes = [f"{group.rstrip('/')}/{name}" for name in names]
         for node in sorted(nodes, key=lambda node: node not in axes)[: 2 * POSITIONS_MAX]:
-            told = await looker.about(path, node)
-            if told["values"] == "number" and (node in axes or told["units"] in LENGTHS):
-                found.append(Position(PurePosixPath(node).name, node, told["units"]))
+            metadata = await inspector.about(path, node)
+            if metadata["values"] == "number" and (node in axes or metadata["units"] in LENGTHS):
+                found.append(Position(PurePosixPath(node).name, node, metadata["units"]))
     except SnakemapError:
-        return ()  # maps can be made without
+        return ()  # maps do not need positions
     return tuple(found[:POSITIONS_MAX])
 
 
-async def _on_grid(looker: FileInspector, stack: FrameStack) -> FrameStack:
-    """Return the same stack with the grid that its positions lie on, the slow axis of the two first; else as it is."""
+async def _on_grid(inspector: FileInspector, stack: FrameStack) -> FrameStack:
+    """Return a stack with the grid of its positions, slow axis first; unchanged without a grid."""
     if len(stack.positions) != 2 or stack.shape[0] > POINTS_MAX:
         return stack
     try:
-        read = [await looker.read(stack.path, position.node, most=POINTS_MAX) for position in stack.positions]
+        read = [await inspector.read(stack.path, position.node, most=POINTS_MAX) for position in stack.positions]
     except SnakemapError:
         return stack
     columns = [np.asarray(block.values, np.float64) for block in read]
@@ -289,15 +289,15 @@ async def _on_grid(looker: FileInspector, stack: FrameStack) -> FrameStack:
     return stack
 
 
-async def _in_rows(looker: FileInspector, stack: FrameStack, about: Mapping[str, Any]) -> FrameStack:
+async def _in_rows(inspector: FileInspector, stack: FrameStack, about: Mapping[str, Any]) -> FrameStack:
     """Return the grid of a stack in rows and columns of points, with the axes that the file names."""
     names, ends = [], []
     for number, path in enumerate(about["nexus"]["axes"][:2]):
         try:
-            told = await looker.about(stack.path, path) if path else {}
-            if told.get("shape") != [stack.shape[number]] or told["values"] != "number":
+            metadata = await inspector.about(stack.path, path) if path else {}
+            if metadata.get("shape") != [stack.shape[number]] or metadata["values"] != "number":
                 break
-            values = (await looker.read(stack.path, path)).values
+            values = (await inspector.read(stack.path, path)).values
             names.append(PurePosixPath(path).name)
             ends.append((float(values[0]), float(values[-1])))
         except SnakemapError:
@@ -312,7 +312,7 @@ async def _in_rows(looker: FileInspector, stack: FrameStack, about: Mapping[str,
     )
 
 
-def _told_columns(stack: FrameStack, node: str) -> dict[str, int]:
+def _column_parameters(stack: FrameStack, node: str) -> dict[str, int]:
     return {COLUMNS: stack.columns} if stack.columns and node == stack.node else {}
 
 
@@ -330,10 +330,10 @@ def _position_key(position: Position) -> dict[str, Any]:
 
 
 def _uri(path: Path, path_map: Sequence[tuple[str, str]]) -> str:
-    """Return a file as a document names it: so that it is this one when it is looked up again.
+    """Return the URI of a file for documents, which leads back to the same file.
 
     Raises:
-        FileRefused: when there is no such name.
+        FileRefused: when there is none.
     """
     text = os.fspath(path)
     spellings = [text]
@@ -344,7 +344,7 @@ def _uri(path: Path, path_map: Sequence[tuple[str, str]]) -> str:
         uri = f"file://localhost{quote(os.fsencode(spelling))}"
         if local_path(uri, path_map) == path:
             return uri
-    raise FileRefused(f"{path.name} cannot be named so that it is found again; look at SNAKEMAP_PATH_MAP")
+    raise FileRefused(f"{path.name} has no URI that leads back to it; check SNAKEMAP_PATH_MAP")
 
 
 def _uid(run: str, name: str) -> str:

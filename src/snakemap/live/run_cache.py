@@ -1,4 +1,4 @@
-"""Runs, folded for those who ask, and kept: whoever asks again costs only what has come since."""
+"""Cache of folded runs: a repeated request folds only the new documents."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 RUNS_KEPT = 16
 BYTES_KEPT = 256 * 1024 * 1024
 ENTRIES_AT_ONCE = 200
-"""Entries that are folded in one go, some ten milliseconds: nobody else is answered meanwhile."""
+"""Entries that are folded in one go, about 10 ms, during which no other request is answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class WrittenBytes:
-    """Maps, ready to be sent.
+    """Encoded maps.
 
     Attributes:
         cursor: of the last document in them.
@@ -46,12 +46,12 @@ class WrittenBytes:
 
 @dataclass(slots=True)
 class CachedRun:
-    """One run and what has been written of it; whoever has the lock may go on with it.
+    """One run, and what has been encoded of it.
 
     Attributes:
-        lock: held while documents are folded in and while maps are written, so that neither sees half of the other.
+        lock: held while documents are folded and while maps are encoded.
         run: None before its start document.
-        written: the last of each form.
+        written: the latest encoding of each format and source.
         place: how far the run has been read; None before its start document.
     """
 
@@ -62,114 +62,112 @@ class CachedRun:
 
     @property
     def size_bytes(self) -> int:
-        """Memory that it takes, about."""
+        """Approximate memory."""
         grids = sum(source.maps.grids.nbytes for source in self.run.sources.values()) if self.run else 0
         return grids + sum(len(one.body or b"") for one in self.written.values())
 
 
 class RunCache:
-    """The runs that were asked for lately; the others are folded anew when somebody asks.
+    """The runs that were requested most recently.
 
     Args:
-        store: where their documents are.
-        habits: what to assume where these are silent.
+        store: the document store.
+        defaults: geometry of runs whose documents have none.
     """
 
-    def __init__(self, store: Store, *, habits: ScanDefaults) -> None:
+    def __init__(self, store: Store, *, defaults: ScanDefaults) -> None:
         self._store = store
-        self._loader = RunLoader(store, habits=habits)
-        self._folds: OrderedDict[str, CachedRun] = OrderedDict()
+        self._loader = RunLoader(store, defaults=defaults)
+        self._runs: OrderedDict[str, CachedRun] = OrderedDict()
 
     async def run(self, uid: str) -> Run:
-        """Return a run with everything that is in the store now; to look at, and only before anything else is awaited.
+        """Return a run, folded to the end of the store; read-only, and valid until the next await.
 
         Raises:
-            RunNotFound: when there is none of that uid.
-            StoreUnavailable: when Redis is away.
+            RunNotFound: when there is no such run.
+            StoreUnavailable: when Redis cannot be reached.
         """
-        fold = self._folds.setdefault(uid, CachedRun())
-        self._folds.move_to_end(uid)
-        async with fold.lock:
-            run = await self._catch_up(uid, fold)
+        cached = self._runs.setdefault(uid, CachedRun())
+        self._runs.move_to_end(uid)
+        async with cached.lock:
+            run = await self._catch_up(uid, cached)
         self._forget()
         return run
 
     async def maps(self, uid: str, form: MapFormat, *, source: str = "", known: Collection[str] = ()) -> WrittenBytes:
-        """Return the maps of a run with everything that is in the store now.
-
-        Those who ask at the same time get the same bytes, written once.
+        """Return the maps of a run, folded to the end of the store; encoded once for simultaneous requests.
 
         Args:
             uid: of the run.
-            form: of the answer.
-            source: what of the run, as :attr:`Run.sources` names it; empty for the main one.
-            known: cursors, or ``*`` for any; when nothing has come since one of them, nothing is written.
+            form: format of the maps.
+            source: name in :attr:`Run.sources`; empty for the main one.
+            known: cursors of maps that the client has, or ``*`` for any; then the body is None.
 
         Raises:
-            RunNotFound: when there is none of that uid, or it has no such source.
-            StoreUnavailable: when Redis is away.
+            RunNotFound: when there is no such run or source.
+            StoreUnavailable: when Redis cannot be reached.
         """
-        fold = self._folds.setdefault(uid, CachedRun())
-        self._folds.move_to_end(uid)
-        async with fold.lock:
-            run = await self._catch_up(uid, fold)
+        cached = self._runs.setdefault(uid, CachedRun())
+        self._runs.move_to_end(uid)
+        async with cached.lock:
+            run = await self._catch_up(uid, cached)
             if source and source not in run.sources:
                 raise RunNotFound(f"run {uid[:100]!r} has no {source[:100]!r}; it has {', '.join(run.sources)}")
             if run.cursor in known or "*" in known:
                 return WrittenBytes(run.cursor, None)
-            latest = fold.written.get((form, source))
+            latest = cached.written.get((form, source))
             if latest is None or latest.cursor != run.cursor:
                 latest = WrittenBytes(run.cursor, await asyncio.to_thread(write_maps, run, form, source=source))
-                fold.written = {key: kept for key, kept in fold.written.items() if kept.cursor == run.cursor}
-                fold.written[form, source] = latest
+                cached.written = {key: kept for key, kept in cached.written.items() if kept.cursor == run.cursor}
+                cached.written[form, source] = latest
         self._forget()
         return latest
 
-    async def told(self, uid: str, tell: Callable[[Run], T]) -> T:
-        """Return what a function makes of a run with everything that is in the store now.
+    async def compute(self, uid: str, function: Callable[[Run], T]) -> T:
+        """Return the value of a function of a run, folded to the end of the store.
 
-        The function runs in a thread, and nobody else changes the run meanwhile.
+        The function runs in a thread; the run does not change meanwhile.
 
         Raises:
-            RunNotFound: when there is none of that uid.
-            StoreUnavailable: when Redis is away.
+            RunNotFound: when there is no such run.
+            StoreUnavailable: when Redis cannot be reached.
         """
-        fold = self._folds.setdefault(uid, CachedRun())
-        self._folds.move_to_end(uid)
-        async with fold.lock:
-            answer = await asyncio.to_thread(tell, await self._catch_up(uid, fold))
+        cached = self._runs.setdefault(uid, CachedRun())
+        self._runs.move_to_end(uid)
+        async with cached.lock:
+            answer = await asyncio.to_thread(function, await self._catch_up(uid, cached))
         self._forget()
         return answer
 
-    async def _catch_up(self, uid: str, fold: CachedRun) -> Run:
-        await self._check(uid, fold)
+    async def _catch_up(self, uid: str, cached: CachedRun) -> Run:
+        await self._check(uid, cached)
         try:
-            async with aclosing(self._loader.extend(uid, fold.run, at_once=ENTRIES_AT_ONCE)) as folded:
-                async for fold.run, _ in folded:
+            async with aclosing(self._loader.extend(uid, cached.run, at_once=ENTRIES_AT_ONCE)) as folded:
+                async for cached.run, _ in folded:
                     pass
-            if fold.run is None:
+            if cached.run is None:
                 raise RunNotFound(f"the first documents of run {uid[:100]!r} are no longer in the store")
         except RunNotFound:
-            self._folds.pop(uid, None)
+            self._runs.pop(uid, None)
             raise
-        return fold.run
+        return cached.run
 
-    async def _check(self, uid: str, fold: CachedRun) -> None:
-        """Begin a run again when the store is not the one that it was read from any more."""
-        if fold.run is None:
-            fold.place = StreamPosition(BEGINNING)
-        elif fold.place is not None:
-            fold.place.cursor, fold.place.read = fold.run.cursor, True
-        if fold.place is None:
+    async def _check(self, uid: str, cached: CachedRun) -> None:
+        """Drop a run that was read from a store that was replaced."""
+        if cached.run is None:
+            cached.place = StreamPosition(BEGINNING)
+        elif cached.place is not None:
+            cached.place.cursor, cached.place.read = cached.run.cursor, True
+        if cached.place is None:
             return
         try:
-            await self._store.check(fold.place)
+            await self._store.check(cached.place)
         except StoreRewound as trouble:
             log.warning("run %s is folded again: %s", uid, trouble)
-            fold.run, fold.written, fold.place = None, {}, StreamPosition(BEGINNING)
+            cached.run, cached.written, cached.place = None, {}, StreamPosition(BEGINNING)
 
     def _forget(self) -> None:
-        """Let the runs go that were asked for least lately; one that is just being read lives on with its reader."""
-        kept_bytes = sum(fold.size_bytes for fold in self._folds.values())
-        while len(self._folds) > 1 and (len(self._folds) > RUNS_KEPT or kept_bytes > BYTES_KEPT):
-            kept_bytes -= self._folds.popitem(last=False)[1].size_bytes
+        """Drop the least recently used runs; a run that is being read stays until then."""
+        kept_bytes = sum(cached.size_bytes for cached in self._runs.values())
+        while len(self._runs) > 1 and (len(self._runs) > RUNS_KEPT or kept_bytes > BYTES_KEPT):
+            kept_bytes -= self._runs.popitem(last=False)[1].size_bytes

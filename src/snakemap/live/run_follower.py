@@ -1,7 +1,7 @@
 """The runs of one server process, followed once for all its tabs.
 
-One task reads the stream and folds it; every tab looks at the same :class:`~snakemap.core.run.Run`, at its own pace.
-All of it happens on the server's event loop, so that nothing is locked and nothing is copied.
+One task reads the stream and folds it; every tab reads the same :class:`~snakemap.core.run.Run`, at its own pace.
+Everything runs on the server's event loop, without locks and copies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from snakemap.live.run_history import RunHistory
 from snakemap.live.run_loader import RunLoader
 from snakemap.live.subscribers import Subscribers
 from snakemap.store.readiness import refuses_of
-from snakemap.store.redis_info import RedisCondition, condition
+from snakemap.store.redis_info import RedisCondition, read_condition
 from snakemap.store.run_index import measured_uids
 from snakemap.store.store import Store, StreamPosition
 from snakemap.store.tasks import cancel_tasks
@@ -40,37 +40,37 @@ REPORTS_PERIOD_S = 1.0
 IDLE_RUNS_KEPT = 4
 FRAME_PERIOD_S = 0.25
 FRAME_LATE_S = 2.0
-"""How long after its point a frame may come; so long it is asked for."""
+"""How long after its point a preview frame is polled for."""
 
 
-Shown = tuple[str, str]
-"""Uid of a run, and the name of a camera of it; empty for the main one."""
+FrameKey = tuple[str, str]
+"""Uid of a run, and the name of a camera; empty for the main one."""
 
 
 class RunFollower:
     """Follows the store for a process.
 
     Args:
-        store: the documents.
-        habits: what to assume where they are silent.
-        period_s: shortest time between two updates of a tab.
+        store: the document store.
+        defaults: geometry of runs whose documents have none.
+        period_s: shortest time between two calls of a subscriber.
 
     Attributes:
-        runs: those that are kept up to date, by uid.
-        past: the same runs as they were.
+        runs: runs that are kept up to date, by uid.
+        past: the same runs at earlier moments.
         newest: uid of the run that began last, or None.
-        summaries: what the list of runs shows, newest first; read anew once a second while anyone looks.
-        reports: what the other processes say of themselves, by name, like ``reports["ingest"]["broker"]``.
-        progress: how far the devices are that the plan waits for; empty when nothing was heard lately.
+        summaries: the list of runs, newest first; read once a second while there are subscribers.
+        reports: heartbeats of the other processes, by name, like ``reports["ingest"]["broker"]``.
+        progress: progress of moving devices; empty without recent progress.
         store_lost_since: seconds since 1970, or None while Redis answers.
-        condition: whether a Redis that answers stores what is new; read with the reports.
+        condition: whether Redis accepts writes; read with the reports.
     """
 
-    def __init__(self, store: Store, *, habits: ScanDefaults | None = None, period_s: float = 0.1) -> None:
+    def __init__(self, store: Store, *, defaults: ScanDefaults | None = None, period_s: float = 0.1) -> None:
         self.store = store
-        self.habits = habits or ScanDefaults()
-        self._loader = RunLoader(store, habits=self.habits)
-        self.past = RunHistory(store, habits=self.habits)
+        self.defaults = defaults or ScanDefaults()
+        self._loader = RunLoader(store, defaults=self.defaults)
+        self.past = RunHistory(store, defaults=self.defaults)
         self.runs: dict[str, Run] = {}
         self.newest: str | None = None
         self.summaries: list[dict[str, Any]] = []
@@ -87,34 +87,34 @@ class RunFollower:
         self._arrived: dict[str, list[Entry]] = {}
         self._place: StreamPosition | None = None
         self._restarts = 0
-        self._frames: dict[Shown, tuple[npt.NDArray[Any], int | None]] = {}
-        self._frames_shown: dict[object, Shown] = {}
-        self._frames_at: dict[Shown, tuple[int, float]] = {}
+        self._frames: dict[FrameKey, tuple[npt.NDArray[Any], int | None]] = {}
+        self._frames_shown: dict[object, FrameKey] = {}
+        self._frames_at: dict[FrameKey, tuple[int, float]] = {}
 
     def start(self) -> None:
-        """Begin to follow; calling it again does nothing. Needs a running event loop, and keeps to it.
+        """Start following, once. Needs a running event loop, to which it is bound.
 
         Raises:
-            BeamlineClosed: when it is followed by another event loop already.
+            BeamlineClosed: when it follows in another event loop already.
         """
         if self._tasks:
             self.check_loop()
             return
-        works = (self._follow, self._look, self._watch_frames, self._subscribers.run)
-        # in a context of their own, or the session that happens to start them lives as long as they do
+        works = (self._follow, self._poll, self._poll_frames, self._subscribers.run)
+        # in contexts of their own, or the session that starts them would live as long as they do
         self._tasks = [
             asyncio.create_task(work(), name=f"live {work.__name__}", context=contextvars.Context()) for work in works
         ]
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that follows; None before it has begun, and when it has ended."""
+        """The event loop that follows; None before the start and after the end."""
         return self._tasks[0].get_loop() if self._tasks else None
 
     def check_loop(self) -> None:
-        """Raise BeamlineClosed in an event loop that is not the one that follows."""
+        """Raise BeamlineClosed in another event loop than the one that follows."""
         if self.loop is not None and asyncio.get_running_loop() is not self.loop:
-            raise BeamlineClosed("its runs are followed by another event loop; make one Beamline for each server")
+            raise BeamlineClosed("its runs are followed in another event loop; make one Beamline for each server")
 
     async def close(self) -> None:
         """Stop following."""
@@ -124,7 +124,7 @@ class RunFollower:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def watch(self, key: object, wake: Callable[[], None]) -> None:
-        """Call ``wake`` after news, at most once a period; it carries no data and must not block."""
+        """Call ``wake`` after updates, at most once a period; it carries no data and must not block."""
         self._subscribers.add(key, wake)
 
     def unwatch(self, key: object) -> None:
@@ -133,17 +133,17 @@ class RunFollower:
 
     @property
     def watchers(self) -> int:
-        """Tabs that are being woken."""
+        """Number of subscribers."""
         return len(self._subscribers)
 
     async def open(self, uid: str) -> Run:
-        """Return the run, with everything so far, kept up to date until :meth:`release`.
+        """Return a run, up to date, and kept so until :meth:`release`.
 
         Raises:
             RunNotFound: when the store has no such run.
-            StoreUnavailable: when Redis is away.
+            StoreUnavailable: when Redis cannot be reached.
         """
-        # counted before it is loaded, so that it is not forgotten on the way
+        # counted before it is loaded, so that it is not dropped meanwhile
         self._users[uid] = self._users.get(uid, 0) + 1
         try:
             return self.runs.get(uid) or await self._load(uid)
@@ -152,7 +152,7 @@ class RunFollower:
             raise
 
     def release(self, uid: str) -> None:
-        """End one :meth:`open`; runs that nobody looks at are forgotten after a few others."""
+        """End one :meth:`open`; a few unused runs are kept."""
         left = self._users.get(uid, 0) - 1
         if left > 0:
             self._users[uid] = left
@@ -161,23 +161,23 @@ class RunFollower:
         self._forget()
 
     def frame(self, uid: str, source: str = "") -> tuple[npt.NDArray[Any] | None, int | None]:
-        """Return the frame of a run that came last, downsampled, and the seq_num of its point; None before the first.
+        """Return the newest preview frame of a run and the seq_num of its point; None before the first.
 
         Args:
             uid: of the run.
-            source: the camera, as :attr:`Run.sources` names it; empty for the main one.
+            source: camera, a name in :attr:`Run.sources`; empty for the main one.
         """
         return self._frames.get((uid, source), (None, None))
 
     def show_frames_of(self, key: object, uid: str | None, source: str = "") -> None:
-        """Fetch the frames of a run's camera while a tab shows them; None ends it."""
+        """Fetch the frames of a run's camera while a tab shows them; None ends this."""
         if uid is None:
             self._frames_shown.pop(key, None)
         else:
             self._frames_shown[key] = (uid, source)
 
     def fold(self, entries: Iterable[Entry]) -> None:
-        """Fold entries of the stream into the runs that are kept; what cannot be used is logged and left out."""
+        """Fold entries of the stream into the runs; invalid ones are logged and ignored."""
         for entry in coalesce(entry for entry in entries if not self._known(entry)):
             run = self.runs.get(entry.run)
             if run is not None:
@@ -189,18 +189,18 @@ class RunFollower:
         self._subscribers.notify()
 
     def _known(self, entry: Entry) -> bool:
-        """Return whether an entry is in its run already; what comes joined has no order of its own any more."""
+        """Return whether an entry has been folded already; coalesced entries cannot be told apart later."""
         run = self.runs.get(entry.run)
         return run is not None and cursor_numbers(entry.cursor) <= cursor_numbers(run.cursor)
 
     def _begin(self, entry: Entry) -> None:
         try:
             run = self._loader.begin(entry)
-        except Exception:  # one run must not cost all tabs the others
+        except Exception:  # an invalid run must not affect the others
             log.exception("run %s cannot begin", entry.run)
             return
         self.runs[run.uid] = run
-        if not run.opened:  # that is for the tab that opened it
+        if not run.opened:  # an opened file is shown by the tab that opened it
             self.newest = run.uid
         self._forget()
 
@@ -217,14 +217,14 @@ class RunFollower:
         return await asyncio.shield(self._loading[uid])
 
     async def _read(self, uid: str) -> Run:
-        """Fold a run from its beginning, and what the follower came by meanwhile, so that there is no gap between."""
+        """Fold a run from its beginning, then the entries that were followed meanwhile, without a gap."""
         self._arrived[uid] = []
         try:
             while True:
                 restarts, self._arrived[uid] = self._restarts, []
                 await self._begin_at()
                 run = await self._loader.load(uid)
-                if restarts == self._restarts:  # else the store is another one by now
+                if restarts == self._restarts:  # else the store was replaced meanwhile
                     break
             loaded = cursor_numbers(run.cursor)
             for entry in self._arrived[uid]:
@@ -259,7 +259,7 @@ class RunFollower:
         return self._place
 
     def _start_over(self) -> None:
-        """Forget all that was read from a store that is not the same any more; what is in use is read again."""
+        """Drop everything that was read from a replaced store; runs in use are read again."""
         self._place, self.newest = None, None
         self._restarts += 1
         self.runs.clear()
@@ -270,7 +270,7 @@ class RunFollower:
         self._subscribers.notify()
 
     async def _catch_up(self) -> None:
-        """Open the newest run."""
+        """Read the list of runs, open the newest run, and load the runs in use."""
         await self._begin_at()
         self.summaries = await self.store.summaries()
         await self._open_newest()
@@ -279,17 +279,17 @@ class RunFollower:
         self._found()
 
     async def _reopen(self, uid: str) -> None:
-        """Read a run in use again; one that the store has no more is shown again when it comes back."""
+        """Load a run in use again; a run that is missing from the store is shown again when it is back."""
         try:
             await self._load(uid)
         except (RunNotFound, DocumentError) as trouble:
-            log.warning("a run that is in use has gone: %s", trouble)
+            log.warning("a run in use is missing from the store: %s", trouble)
 
     async def _open_newest(self) -> None:
-        """Turn to the newest run of the list, whose beginning the follower may have come too late for."""
+        """Switch to the newest run of the list, if its start document came before the follower started."""
         uids = measured_uids(self.summaries)
         if not uids or uids[0] == self.newest or (self.newest is not None and self.newest not in uids):
-            return  # a run that is not in the list has only just begun
+            return  # a run that is not in the list yet has just begun
         before = self.newest
         try:
             if uids[0] not in self.runs:
@@ -309,13 +309,13 @@ class RunFollower:
 
     def _found(self) -> None:
         if self.store_lost_since is not None:
-            log.info("the store is back after %.1f s", time.time() - self.store_lost_since)
+            log.info("Redis is back after %.1f s", time.time() - self.store_lost_since)
             self._subscribers.notify()
         self.store_lost_since, self.store_trouble = None, ""
         self.ready.set()
 
-    async def _look(self) -> None:
-        """Once a second, while anyone looks: the list of runs, and what the other processes report."""
+    async def _poll(self) -> None:
+        """Read reports and the list of runs once a second, while there are subscribers."""
         while True:
             await asyncio.sleep(REPORTS_PERIOD_S)
             if not self._subscribers or self.store_lost_since is not None:
@@ -323,15 +323,15 @@ class RunFollower:
                 continue
             try:
                 self.reports = await self.store.reports()
-                self.condition = refuses_of(self.reports, await condition(self.store))
+                self.condition = refuses_of(self.reports, await read_condition(self.store))
                 self.summaries = await self.store.summaries()
                 await self._open_newest()
             except StoreUnavailable as trouble:
                 self._lost(str(trouble))
             self._subscribers.notify()
 
-    async def _watch_frames(self) -> None:
-        """Four times a second at most, fetches the last frame of every run whose frames are on a screen."""
+    async def _poll_frames(self) -> None:
+        """Fetch the newest preview frame of each displayed camera, at most four times a second."""
         while True:
             await asyncio.sleep(FRAME_PERIOD_S)
             shown = set(self._frames_shown.values())
@@ -353,7 +353,7 @@ class RunFollower:
             self.progress = progress
             self._subscribers.notify()
 
-    async def _fetch_frame(self, of: Shown) -> None:
+    async def _fetch_frame(self, of: FrameKey) -> None:
         run = self.runs.get(of[0])
         if run is None or self.store_lost_since is not None:
             return

@@ -1,6 +1,6 @@
-"""Runs as they were: folded again from their documents, up to a moment.
+"""Runs at earlier moments, folded again from their documents.
 
-What has been folded is kept in chapters, once a process, so that going back a little does not begin at the beginning.
+Checkpoints of folded state are cached, so that going back a little does not start at the beginning.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from snakemap.store.store import Store
 __all__ = ["RunHistory"]
 
 BATCH_ENTRIES = 500
-CHAPTER_ENTRIES = 2_000
-CHAPTERS_MAX = 16
+CHECKPOINT_ENTRIES = 2_000
+CHECKPOINTS_MAX = 16
 BYTES_MAX = 128 << 20
-CHAPTER_BYTES_MAX = BYTES_MAX // CHAPTERS_MAX
-"""A run that takes more has no chapters: a few of them would leave no room for any others."""
+CHECKPOINT_BYTES_MAX = BYTES_MAX // CHECKPOINTS_MAX
+"""A larger run gets no checkpoints: a few of them would displace all others."""
 
 
 @dataclass(slots=True)
 class Checkpoints:
-    """States of one run, pickled, by the millisecond of the last document in them.
+    """States of one run, pickled, by the millisecond of their last document.
 
     Attributes:
-        states: with rising keys.
-        spacing: documents from one to the next; twice as many whenever there would be too many states.
+        states: in rising order.
+        spacing: documents between two states; doubled when there are too many.
     """
 
     states: dict[int, bytes] = field(default_factory=dict)
-    spacing: int = field(default_factory=lambda: CHAPTER_ENTRIES)
+    spacing: int = field(default_factory=lambda: CHECKPOINT_ENTRIES)
 
     @property
     def size(self) -> int:
@@ -46,84 +46,83 @@ class Checkpoints:
         return sum(map(len, self.states.values()))
 
     def before(self, moment_ms: int) -> bytes | None:
-        """Return the last state that is not beyond a moment."""
+        """Return the last state up to a moment; None without one."""
         return next((state for at, state in reversed(self.states.items()) if at <= moment_ms), None)
 
     def keep(self, run: Run) -> None:
-        """Add a state beyond all others, unless it is too large."""
+        """Add a state after all others, unless it is too large."""
         state = pickle.dumps(run)
-        if len(state) > CHAPTER_BYTES_MAX:
-            self.spacing = sys.maxsize  # nor will any later one be smaller
+        if len(state) > CHECKPOINT_BYTES_MAX:
+            self.spacing = sys.maxsize  # later states are no smaller
             return
         self.states[moment_of(run)] = state
-        if len(self.states) > CHAPTERS_MAX:
+        if len(self.states) > CHECKPOINTS_MAX:
             self.states = dict(list(self.states.items())[1::2])
             self.spacing *= 2
 
 
 class RunHistory:
-    """Folds runs up to a moment, for whoever looks back.
+    """Folds runs up to a moment.
 
     Args:
-        store: the documents.
-        habits: what to assume where they are silent.
+        store: the document store.
+        defaults: geometry of runs whose documents have none.
     """
 
-    def __init__(self, store: Store, *, habits: ScanDefaults) -> None:
+    def __init__(self, store: Store, *, defaults: ScanDefaults) -> None:
         self.store = store
-        self._loader = RunLoader(store, habits=habits, quiet=True)
-        self._chapters: OrderedDict[str, Checkpoints] = OrderedDict()
+        self._loader = RunLoader(store, defaults=defaults, quiet=True)
+        self._checkpoints: OrderedDict[str, Checkpoints] = OrderedDict()
 
     def forget(self) -> None:
-        """Drop all that was folded, because the store is not the same any more."""
-        self._chapters.clear()
+        """Drop all checkpoints, because the store was replaced."""
+        self._checkpoints.clear()
 
     async def run_at(self, uid: str, moment_ms: int, *, onward: Run | None = None) -> Run:
         """Return the state of a run at a moment, as an object that later documents do not change.
 
         Args:
             uid: of the run.
-            moment_ms: milliseconds since 1970, by the clock of the store; before the first document it is as with that.
-            onward: what this returned for the same run before. Where it is not beyond the moment, it goes on from there
-                and is returned again.
+            moment_ms: milliseconds since 1970, by the clock of Redis; at least that of the first document.
+            onward: an earlier result for the same run; if it is not beyond the moment, it is continued and returned.
 
         Raises:
-            RunNotFound: when the store has no such run, or its beginning no more.
-            StoreUnavailable: when Redis is away.
+            RunNotFound: when the store has no such run, or its first documents are missing.
+            StoreUnavailable: when Redis cannot be reached.
         """
         first, _ = await self.store.run_span(uid)
         until = max(last_cursor_of_ms(moment_ms), first, key=cursor_numbers)
-        chapters = self._chapters.setdefault(uid, Checkpoints())
-        self._chapters.move_to_end(uid)
+        checkpoints = self._checkpoints.setdefault(uid, Checkpoints())
+        self._checkpoints.move_to_end(uid)
         run = onward
         if run is None or moment_of(run) > moment_ms:
-            state = chapters.before(moment_ms)
+            state = checkpoints.before(moment_ms)
             run = pickle.loads(state) if state is not None else None
-        run = await self._folded(uid, run, until, chapters)
+        run = await self._folded(uid, run, until, checkpoints)
         self._forget()
         return run
 
-    async def _folded(self, uid: str, run: Run | None, until: str, chapters: Checkpoints) -> Run:
-        """Fold on, and keeps chapters where there were none yet; the event loop stays free between batches."""
-        since_chapter = 0
+    async def _folded(self, uid: str, run: Run | None, until: str, checkpoints: Checkpoints) -> Run:
+        """Fold further, and add checkpoints; yield to the event loop between batches."""
+        since_checkpoint = 0
         async with aclosing(self._loader.extend(uid, run, until=until, count=BATCH_ENTRIES)) as folded:
             async for run, entries in folded:
-                since_chapter += entries
-                if since_chapter >= chapters.spacing:
-                    since_chapter = 0
-                    if moment_of(run) > max(chapters.states, default=0):
-                        chapters.keep(run)
+                since_checkpoint += entries
+                if since_checkpoint >= checkpoints.spacing:
+                    since_checkpoint = 0
+                    if moment_of(run) > max(checkpoints.states, default=0):
+                        checkpoints.keep(run)
         if run is None:
             raise RunNotFound(f"the first documents of run {uid[:100]!r} are no longer in the store")
         return run
 
     def _forget(self) -> None:
-        """Let the chapters go that were asked for least lately."""
-        size = sum(chapters.size for chapters in self._chapters.values())
-        while size > BYTES_MAX or len(self._chapters) > CHAPTERS_MAX:
-            size -= self._chapters.popitem(last=False)[1].size
+        """Drop the least recently used checkpoints."""
+        size = sum(checkpoints.size for checkpoints in self._checkpoints.values())
+        while size > BYTES_MAX or len(self._checkpoints) > CHECKPOINTS_MAX:
+            size -= self._checkpoints.popitem(last=False)[1].size
 
 
 def moment_of(run: Run) -> int:
-    """Return milliseconds since 1970 of the last document that was folded into a run."""
+    """Return the time of the last folded document, in milliseconds since 1970."""
     return cursor_ms(run.cursor)

@@ -25,39 +25,39 @@ class RunLoader:
     """Begins runs and folds entries into them.
 
     Args:
-        store: the documents.
-        habits: what to assume where they are silent.
-        quiet: whether documents that cannot be used are logged for debugging only, because they have been before.
+        store: the document store.
+        defaults: geometry of runs whose documents have none.
+        quiet: whether invalid documents are logged at DEBUG only, because they have been logged before.
     """
 
-    def __init__(self, store: Store, *, habits: ScanDefaults, quiet: bool = False) -> None:
+    def __init__(self, store: Store, *, defaults: ScanDefaults, quiet: bool = False) -> None:
         self.store = store
-        self.habits = habits
+        self.defaults = defaults
         self.quiet = quiet
 
     def begin(self, start: Entry) -> Run:
         """Return the run of a start document."""
-        run = Run(start.doc, defaults=self.habits)
+        run = Run(start.doc, defaults=self.defaults)
         run.apply(start.document, cursor=start.cursor)
         return run
 
     def apply(self, run: Run, entry: Entry) -> None:
-        """Fold one more entry into its run; one that cannot be used is logged and left out."""
+        """Fold an entry into its run; an invalid one is logged and ignored."""
         if entry.name in (WORKER, "start"):
             return
         try:
             run.apply(entry.document, cursor=entry.cursor)
         except DocumentError as trouble:
             log.log(logging.DEBUG if self.quiet else logging.WARNING, "run %s: %s", run.uid, trouble)
-        except Exception:  # one document must not cost the rest
+        except Exception:  # one document must not affect the others
             level = logging.DEBUG if self.quiet else logging.ERROR
-            log.log(level, "run %s: a %s at %s was left out", run.uid, entry.name, entry.cursor, exc_info=True)
+            log.log(level, "run %s: a %s at %s was ignored", run.uid, entry.name, entry.cursor, exc_info=True)
 
     async def load(self, uid: str) -> Run:
-        """Return a run with everything that the store has of it.
+        """Return a run, folded to the end of the store.
 
         Raises:
-            RunNotFound: when the store has no such run, or its beginning no more.
+            RunNotFound: when the store has no such run, or its first documents are missing.
         """
         loaded: Run | None = None
         async with aclosing(self.extend(uid)) as folded:
@@ -70,17 +70,17 @@ class RunLoader:
     async def extend(
         self, uid: str, run: Run | None = None, *, until: str = "", count: int = BATCH_ENTRIES, at_once: int = 0
     ) -> AsyncGenerator[tuple[Run, int]]:
-        """Fold what the store has of a run after its cursor; the loop stays free between batches.
+        """Fold the documents of a run after its cursor, yielding to the event loop between batches.
 
         Args:
             uid: of the run.
-            run: what has been folded of it; None before its start document.
-            until: cursor of the last entry that is wanted; empty for all.
-            count: entries that are read at a time.
-            at_once: entries that are folded at a time; 0 for all that are read.
+            run: state to continue; None before the start document.
+            until: cursor of the last entry; empty for all.
+            count: entries that are read at one time.
+            at_once: entries that are folded at one time; 0 for all that are read.
 
         Yields:
-            The run, and the number of entries that were folded, after each time.
+            The run, and the number of entries that were folded.
 
         Raises:
             RunNotFound: when the store has no such run.

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class Subscribers:
-    """Callbacks that are called after :meth:`notify`, as long as :meth:`run` runs.
+    """Callbacks that are called after :meth:`notify`, while :meth:`run` runs.
 
     Args:
         period_s: shortest time between two calls of a callback.
@@ -34,7 +34,7 @@ class Subscribers:
         return len(self._wakes)
 
     def add(self, key: object, wake: Callable[[], None]) -> None:
-        """Subscribe: ``wake`` carries no data and must not block; the same key again replaces it."""
+        """Subscribe; ``wake`` carries no data and must not block. The same key replaces its callback."""
         self._wakes[key] = wake
 
     def remove(self, key: object) -> bool:
@@ -58,7 +58,7 @@ class Subscribers:
                 try:
                     wake()
                 except Exception:
-                    log.exception("a tab cannot be woken; it is unsubscribed")
+                    log.exception("tab callback failed; unsubscribed")
                     self.remove(key)
-                del key, wake  # or the last tab would live as long as this coroutine sleeps
+                del key, wake  # otherwise they would keep the last tab alive during the sleep
             await asyncio.sleep(self.period_s)

@@ -1,1 +1,1 @@
-"""The one Redis stream, with what is indexed from it."""
+"""The Redis stream of documents, and indexes derived from it."""

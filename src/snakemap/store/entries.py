@@ -1,4 +1,4 @@
-"""Rows of the Redis stream as documents, and documents as rows."""
+"""Conversion between rows of the Redis stream and documents."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from snakemap.errors import (
 )
 from snakemap.store.scripts import OWNING
 
-__all__ = ["Raw", "RunSpan", "entry_of_row", "raw_of_row", "row_of_message", "span_of_run", "to_json"]
+__all__ = ["RawEntry", "RunSpan", "entry_of_row", "raw_entry_of_row", "row_of_message", "span_of_run", "to_json"]
 
 ORPHAN_KEPT_S = 3600.0
-"""How long a run without a summary counts as just begun."""
+"""How long a run without a summary counts as new."""
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
-    """An entry whose document nobody has looked into; one that is not ours, or odd, comes like every other.
+class RawEntry:
+    """An entry whose document is not parsed; foreign and malformed entries are included.
 
     Attributes:
         cursor: its place in the stream.
         name: of the document.
-        run: uid of its run; empty for what belongs to none.
+        run: uid of its run; empty for none.
         doc: JSON, as it was stored.
     """
 
@@ -45,14 +45,14 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class RunSpan:
-    """What the store knows of a run.
+    """Index entry of a run.
 
     Attributes:
         uid: of the run.
         first: cursor of its first document, as numbers; (0, 0) when it has none.
         last: cursor of its newest document, as numbers.
-        entries: how many entries of the stream are its own.
-        status: from its summary, or None when it has none yet.
+        entries: number of its entries in the stream.
+        status: from its summary; None without a summary.
     """
 
     uid: str
@@ -62,16 +62,16 @@ class RunSpan:
     status: str | None
 
     def silent_s(self, now_s: float) -> float:
-        """Return seconds since its last document came in."""
+        """Return the seconds since its last document."""
         return now_s - self.last[0] / 1000
 
     def is_running(self, now_s: float) -> bool:
-        """Return whether documents may still come; a run without a summary has just begun, or never will have one."""
+        """Return whether documents may still come; a run without a summary is new, or never gets one."""
         return self.status == "running" or (self.status is None and self.silent_s(now_s) < ORPHAN_KEPT_S)
 
 
 def row_of_message(message: Message) -> tuple[str, str, str, bytes, str]:
-    """Return the fields of an entry, and the uid that its run owns through it."""
+    """Return the fields of an entry, and the uid that it adds to its run."""
     if isinstance(message, WorkerEvent):
         return WORKER, "", message.task_id or "", to_json(message.body, "a worker event"), ""
     uid = message.doc.get("uid")
@@ -91,15 +91,15 @@ def entry_of_row(row: tuple[bytes, dict[bytes, bytes]]) -> Entry:
     )
 
 
-def raw_of_row(row: tuple[bytes, dict[bytes, bytes]]) -> Raw:
-    """Return a row of the stream with its document not decoded."""
+def raw_entry_of_row(row: tuple[bytes, dict[bytes, bytes]]) -> RawEntry:
+    """Return a row of the stream without parsing its document."""
     cursor, fields = row
     name, run = (fields.get(key, b"").decode("utf-8", "replace") for key in (b"name", b"run"))
-    return Raw(cursor.decode(), name, run, fields.get(b"doc", b""))
+    return RawEntry(cursor.decode(), name, run, fields.get(b"doc", b""))
 
 
 def span_of_run(uid: str, known_ms: int, row: Sequence[bytes | None]) -> RunSpan:
-    """Return what the index knows of a run."""
+    """Return the index entry of a run."""
     first, last, entries, summary = row
     return RunSpan(
         uid=uid,
@@ -111,7 +111,7 @@ def span_of_run(uid: str, known_ms: int, row: Sequence[bytes | None]) -> RunSpan
 
 
 def to_json(value: Any, what: str) -> bytes:
-    """Return a value as JSON; raises ``DocumentError`` that names it if it cannot be written."""
+    """Return a value as JSON; raises ``DocumentError`` with its name if that is impossible."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except orjson.JSONEncodeError as error:

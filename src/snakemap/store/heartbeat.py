@@ -1,7 +1,7 @@
-"""What a process counts of its own work, and how it tells the others: plain numbers that only grow, and a heartbeat.
+"""Counters of a process, and the heartbeat that reports them.
 
-Counting costs an addition. A count belongs to one life of one process and begins at 0 with it, as Prometheus expects:
-counts of several processes are never added up, or the end of one would look like work undone.
+Counting costs one addition. Counters begin at 0 with each process, as Prometheus expects; those of several processes
+are never added up, or the end of one would look like a decrease.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ __all__ = ["ANSWER_S", "LAG_S", "HeartbeatReporter", "Histogram", "Work"]
 log = logging.getLogger(__name__)
 
 LAG_S = (0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Bounds in seconds that lie closest where the budget is: 150 ms for the median, 300 ms for 95 %."""
+"""Bucket bounds in seconds, densest at the budget: 150 ms for the median, 300 ms for 95 %."""
 
 ANSWER_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-"""Bounds in seconds of how long a request waits."""
+"""Bucket bounds in seconds of the duration of requests."""
 
 PERIOD_S = 3.0
 KEPT_PERIODS = 4
 
 
 class Histogram:
-    """How many values lie below each of some bounds.
+    """Histogram with fixed bounds.
 
     Args:
-        bounds: rising; a value that equals one lies below it.
+        bounds: rising; a value equal to a bound lies below it.
 
     Attributes:
-        counts: values in each interval, the last being those beyond all bounds.
+        counts: values in each interval, the last one beyond all bounds.
         sum: of all values.
 
     >>> lags = Histogram((0.1, 1.0))
@@ -59,26 +59,26 @@ class Histogram:
         self.sum = 0.0
 
     def observe(self, value: float, times: int = 1) -> None:
-        """Count a value, or so many that are alike; one below 0, as clocks that disagree make them, counts as 0."""
+        """Count a value once or several times; negative values, from clocks that disagree, count as 0."""
         value = max(value, 0.0)
         self.counts[bisect_left(self.bounds, value)] += times
         self.sum += value * times
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Return each bound, and how many values lie below it."""
+        """Return each bound, and the number of values below it."""
         return list(zip((*map(str, self.bounds), "+Inf"), accumulate(self.counts), strict=True))
 
-    def told(self) -> dict[str, Any]:
-        """Itself as plain JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the histogram as JSON."""
         return {"bounds": list(self.bounds), "counts": list(self.counts), "sum": self.sum}
 
     @classmethod
-    def read(cls, told: object) -> Self | None:
-        """Return what :meth:`told` said; None for anything else, as another version of us might say it."""
+    def read(cls, report: object) -> Self | None:
+        """Return a histogram from :meth:`to_json`; None for anything else, which another version may report."""
         try:
-            read = cls([float(bound) for bound in told["bounds"]])  # pyright: ignore[reportIndexIssue]
-            counts = [int(count) for count in told["counts"]]  # pyright: ignore[reportIndexIssue]
-            read.sum = float(told["sum"])  # pyright: ignore[reportIndexIssue]
+            read = cls([float(bound) for bound in report["bounds"]])  # pyright: ignore[reportIndexIssue]
+            counts = [int(count) for count in report["counts"]]  # pyright: ignore[reportIndexIssue]
+            read.sum = float(report["sum"])  # pyright: ignore[reportIndexIssue]
         except (KeyError, TypeError, ValueError):
             return None
         if len(counts) != len(read.counts) or min(counts) < 0 or list(read.bounds) != sorted(set(read.bounds)):
@@ -88,16 +88,16 @@ class Histogram:
 
 
 class Work:
-    """What a worker has done since it began.
+    """Counters of a worker since its start.
 
     Attributes:
-        since: when it began, in seconds since 1970.
-        documents: entries of the store that it has taken, by name.
+        since: start, in seconds since 1970.
+        documents: processed entries of the store, by name.
         points: of cameras, summed and stored.
-        frames: that were read.
-        frame_bytes: of these frames, unpacked.
-        store_lag: seconds from a message's arrival until the store has it.
-        point_lag: seconds from the announcement of a frame in the store until its point is there.
+        frames: frames read.
+        frame_bytes: their size, uncompressed.
+        store_lag: seconds from a message's arrival until it is stored.
+        point_lag: seconds from the announcement of a frame until its point is stored.
     """
 
     def __init__(self, *, since: float) -> None:
@@ -109,31 +109,31 @@ class Work:
         self.store_lag = Histogram(LAG_S)
         self.point_lag = Histogram(LAG_S)
 
-    def told(self) -> dict[str, Any]:
-        """Itself as plain JSON."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the counters as JSON."""
         return {
             "since": self.since,
             "documents": dict(self.documents),
             "points": self.points,
             "frames": self.frames,
             "frame_bytes": self.frame_bytes,
-            "store_lag": self.store_lag.told(),
-            "point_lag": self.point_lag.told(),
+            "store_lag": self.store_lag.to_json(),
+            "point_lag": self.point_lag.to_json(),
         }
 
 
 class HeartbeatReporter:
-    """The heartbeat of a process of which there may be several: every few seconds in the store, forgotten after some.
+    """Periodic report of a process to the store, where it expires.
 
     Args:
-        store: where it goes.
+        store: for the reports.
         kind: of process, ``"pages"`` or ``"api"``.
-        port: that it listens on; with the host it is what the process is called in the metrics.
-        tell: what is to be said, plain JSON.
-        period_s: between two.
+        port: on which it listens; host and port are its name in the metrics.
+        fields: returns the fields to report, as JSON.
+        period_s: between two reports.
 
     Attributes:
-        part: its name among the reports, like ``"pages:host:123"``.
+        part: name of the report, like ``"pages:host:123"``.
     """
 
     def __init__(
@@ -142,36 +142,36 @@ class HeartbeatReporter:
         kind: str,
         *,
         port: int,
-        tell: Callable[[], dict[str, Any]],
+        fields: Callable[[], dict[str, Any]],
         period_s: float = PERIOD_S,
     ) -> None:
         host = socket.gethostname()
         self.part = f"{kind}:{host}:{os.getpid()}"
         self._store = store
         self._name = f"{host}:{port}"
-        self._tell = tell
+        self._fields = fields
         self._period_s = period_s
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin; calling it again does nothing. Needs a running event loop."""
+        """Start reporting, once; needs a running event loop."""
         if self._task is None:
             self._task = asyncio.create_task(self._beat(), name=f"report of {self.part}", context=contextvars.Context())
 
     async def close(self) -> None:
-        """End it; what was said last is forgotten soon."""
+        """Stop reporting; the last report expires soon."""
         task, self._task = self._task, None
         if task is not None:
             await cancel_tasks(task)
 
-    def told(self) -> dict[str, Any]:
-        """Return what is said now."""
-        return {"process": self._name, "pid": os.getpid(), "time": time.time(), **self._tell()}
+    def report(self) -> dict[str, Any]:
+        """Return the current report."""
+        return {"process": self._name, "pid": os.getpid(), "time": time.time(), **self._fields()}
 
     async def _beat(self) -> None:
         while True:
             try:
-                await self._store.report(self.part, self.told(), ttl_s=KEPT_PERIODS * self._period_s)
+                await self._store.report(self.part, self.report(), ttl_s=KEPT_PERIODS * self._period_s)
             except StoreUnavailable as trouble:
-                log.debug("the store does not hear of us: %s", trouble)
+                log.debug("heartbeat not stored: %s", trouble)
             await asyncio.sleep(self._period_s)

@@ -1,5 +1,5 @@
 # ruff: noqa: D102 - the methods are described at the Store
-"""What programs need of :class:`snakemap.store.store.Store`; tests bring a store of their own.
+"""Interfaces of :class:`snakemap.store.store.Store`, by purpose; tests implement them in memory.
 
 ::
 
@@ -23,7 +23,7 @@ __all__ = ["DocumentLog", "RunIndex", "SharedState", "WorkerStore"]
 
 
 class DocumentLog(Protocol):
-    """All documents, in order."""
+    """The stream of documents."""
 
     async def append(self, messages: Sequence[Message]) -> list[str]: ...
     async def latest(self) -> str: ...
@@ -33,7 +33,7 @@ class DocumentLog(Protocol):
 
 
 class RunIndex(Protocol):
-    """What is derived from the documents of each run."""
+    """Data derived from the documents of each run."""
 
     async def owners(self) -> dict[str, str]: ...
     async def summaries(self) -> list[dict[str, Any]]: ...
@@ -46,7 +46,7 @@ class RunIndex(Protocol):
 
 
 class SharedState(Protocol):
-    """What processes report to one another; it expires."""
+    """State that processes share; it expires."""
 
     async def report(self, part: str, state: dict[str, Any], *, ttl_s: float) -> None: ...
     async def save_progress(self, progress: list[dict[str, Any]]) -> None: ...

@@ -1,4 +1,4 @@
-"""Whether data can come through: what the API and the pages answer to those who watch over them."""
+"""Health of Redis, the worker and its broker, for the API and the pages."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from snakemap.errors import StoreUnavailable
-from snakemap.store.redis_info import RedisCondition, condition
-from snakemap.store.refusals import WRITES, words_of
+from snakemap.store.redis_info import RedisCondition, read_condition
+from snakemap.store.refusals import WRITES, message_of
 from snakemap.store.store import Store
 
 __all__ = ["NO_WORKER", "broker_of", "checks", "checks_of", "refuses_of", "wrong"]
 
 TIMEOUT_S = 3.0
 HELD_MAX_S = 10.0
-"""Longest time in seconds that a message from the broker may take until it is stored and acknowledged."""
+"""Maximum seconds until a message from the broker is stored and acknowledged."""
 
 OK = "ok"
 NO_WORKER = "No worker holds the lease: no documents are stored. Start `snakemap ingest`."
@@ -23,20 +23,20 @@ SOUND = RedisCondition()
 
 
 async def checks(store: Store) -> dict[str, str]:
-    """``"ok"``, or what is wrong, of Redis, the worker, and the worker's broker where it has one."""
+    """Return ``"ok"`` or the problem, of Redis, the worker, and the worker's broker if it has one."""
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            return checks_of(await store.reports(), await condition(store))
+            return checks_of(await store.reports(), await read_condition(store))
     except TimeoutError:
         return {"redis": f"Redis at {store.address} does not answer in time"}
     except StoreUnavailable as trouble:
         return {"redis": str(trouble)}
 
 
-def checks_of(reports: Mapping[str, Mapping[str, Any]], told_by_redis: RedisCondition = SOUND) -> dict[str, str]:
-    """Return the same, of what the parts have reported to a Redis that answers, and of what that says of itself.
+def checks_of(reports: Mapping[str, Mapping[str, Any]], redis: RedisCondition = SOUND) -> dict[str, str]:
+    """Return the results of :func:`checks` from the reports of the processes and the condition of Redis.
 
-    A Redis that evicts is ready, because data come through; doctor and the lights warn of it.
+    A Redis that evicts keys is ready, because data arrive; doctor and the health indicators warn of it.
 
     >>> checks_of({"ingest": {"broker": "connected"}})
     {'redis': 'ok', 'worker': 'ok', 'broker': 'ok'}
@@ -44,26 +44,26 @@ def checks_of(reports: Mapping[str, Mapping[str, Any]], told_by_redis: RedisCond
     {'redis': 'ok', 'worker': 'No worker holds the lease: no documents are stored. Start `snakemap ingest`.'}
     """
     worker = reports.get("ingest")
-    if refuses := refuses_of(reports, told_by_redis).refuses:
-        # a worker that cannot report to this Redis may be alive: nothing is claimed of it
+    if refuses := refuses_of(reports, redis).refuses:
+        # a worker that cannot report to this Redis may be running, so its absence is no error
         return {"redis": refuses, **({} if worker is None else _others(worker))}
     if worker is None:
         return {"redis": OK, "worker": NO_WORKER}
     return {"redis": OK, **_others(worker)}
 
 
-def refuses_of(reports: Mapping[str, Mapping[str, Any]], told_by_redis: RedisCondition) -> RedisCondition:
-    """Return the condition of Redis, with what was refused to the worker just now.
+def refuses_of(reports: Mapping[str, Mapping[str, Any]], redis: RedisCondition) -> RedisCondition:
+    """Return the condition of Redis, with a recent refusal of the worker's writes.
 
-    Redis counts what it is being sent as memory: a document can be refused by one that seems to have room.
+    Redis counts a command as memory: a document may be refused although there seems to be enough memory.
 
-    >>> refuses_of({"ingest": {"refused": "OOM"}}, Condition()).refuses.partition(":")[0]
+    >>> refuses_of({"ingest": {"refused": "OOM"}}, RedisCondition()).refuses.partition(":")[0]
     'Redis is full'
     """
     word = str(reports.get("ingest", {}).get("refused") or "")
-    if told_by_redis.word or word not in WRITES:
-        return told_by_redis
-    return RedisCondition(word, f"Redis {words_of(word)}", told_by_redis.evicts)
+    if redis.word or word not in WRITES:
+        return redis
+    return RedisCondition(word, f"Redis {message_of(word)}", redis.evicts)
 
 
 def _others(worker: Mapping[str, Any]) -> dict[str, str]:
@@ -72,7 +72,7 @@ def _others(worker: Mapping[str, Any]) -> dict[str, str]:
 
 
 def broker_of(worker: Mapping[str, Any]) -> str:
-    """``"connected"``, ``"none"``, or what is wrong with the broker, of what the worker reports.
+    """Return ``"connected"``, ``"none"``, or the problem of the broker, from the report of the worker.
 
     >>> broker_of({"broker": "connected", "held": 812, "held_s": 42.3})
     '812 messages were delivered to the worker and are not stored; the oldest has waited 42 s'
@@ -94,7 +94,7 @@ def broker_of(worker: Mapping[str, Any]) -> str:
 
 
 def _missing(worker: Mapping[str, Any]) -> str:
-    """That documents are missing though the broker is connected, in words; empty when none are."""
+    """Return a text about missing documents; empty when none are missing."""
     orphans = worker.get("orphans")
     if not isinstance(orphans, int) or not orphans:
         return ""
@@ -106,10 +106,10 @@ def _missing(worker: Mapping[str, Any]) -> str:
     )
 
 
-def wrong(told: Mapping[str, str]) -> str:
-    """Return what is wrong of some checks, in one line; empty when nothing is.
+def wrong(results: Mapping[str, str]) -> str:
+    """Return the failed checks in one line; empty when all are ok.
 
     >>> wrong({"redis": "ok", "broker": "lost"})
     'broker: lost'
     """
-    return "; ".join(f"{part}: {said}" for part, said in told.items() if said != OK)
+    return "; ".join(f"{part}: {text}" for part, text in results.items() if text != OK)

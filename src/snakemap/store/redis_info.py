@@ -1,4 +1,4 @@
-"""What Redis tells of itself, as far as it lets us ask: its version, memory, persistence, clock, what it refuses."""
+"""State of Redis: version, memory, persistence, clock, and whether it refuses writes."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from snakemap.store.keys import STREAM
-from snakemap.store.refusals import words_of
+from snakemap.store.refusals import message_of
 from snakemap.store.store import Store
 
-__all__ = ["RedisCondition", "RedisInfo", "condition", "vitals"]
+__all__ = ["RedisCondition", "RedisInfo", "read_condition", "read_redis_info"]
 
 
 @dataclass(frozen=True, slots=True)
 class RedisCondition:
-    """Whether Redis stores what is new, and keeps what it has.
+    """Whether Redis accepts writes, and keeps its keys.
 
     Attributes:
-        word: the code word that it refuses writes with, like ``"OOM"``; empty while it stores.
-        refuses: the sentence for people about that; empty too.
-        evicts: its policy, where it removes keys of its own accord when its memory is full; empty where it does not.
+        word: error code of refused writes, like ``"OOM"``; empty while writes are accepted.
+        refuses: the message about it; empty, too.
+        evicts: policy by which Redis evicts keys when its memory is full; empty without eviction.
     """
 
     word: str = ""
@@ -31,20 +31,20 @@ class RedisCondition:
 
 @dataclass(frozen=True, slots=True)
 class RedisInfo:
-    """How a Redis is; None for what it does not tell us.
+    """State of Redis; None for values that Redis does not report.
 
     Attributes:
-        version: like ``"7.2.4"``; of a Valkey, the Redis that it can stand for.
+        version: like ``"7.2.4"``; of a Valkey, the compatible Redis version.
         entries: of the stream.
         stream_bytes: memory of the stream.
-        memory_bytes: that it uses.
-        memory_max_bytes: that it may use; 0: as much as there is.
-        host_memory_bytes: of the machine that it runs on.
-        policy: what goes when memory is full, like ``"noeviction"``.
-        appends: whether every write is kept in a file.
-        saves: whether snapshots are kept.
-        ahead_s: by how much its clock is ahead of ours, in seconds, to within what it takes to ask.
-        condition: whether it stores what is new, and keeps what it has.
+        memory_bytes: used memory.
+        memory_max_bytes: limit of memory; 0 is unlimited.
+        host_memory_bytes: of the machine.
+        policy: eviction policy, like ``"noeviction"``.
+        appends: whether writes are appended to a file.
+        saves: whether snapshots are saved.
+        ahead_s: seconds by which its clock is ahead of this host's, within the duration of the request.
+        condition: whether it accepts writes, and keeps its keys.
     """
 
     version: str | None
@@ -60,20 +60,20 @@ class RedisInfo:
     condition: RedisCondition = RedisCondition()
 
 
-async def condition(store: Store) -> RedisCondition:
-    """Ask whether Redis stores what is new; one that does not let us ask counts as sound.
+async def read_condition(store: Store) -> RedisCondition:
+    """Return whether Redis accepts writes; without permission to ask, it counts as sound.
 
     Raises:
-        StoreUnavailable: when Redis is away.
+        StoreUnavailable: when Redis cannot be reached.
     """
     return await _condition(store, await _info(store))
 
 
-async def vitals(store: Store) -> RedisInfo:
-    """Ask.
+async def read_redis_info(store: Store) -> RedisInfo:
+    """Return the state of Redis.
 
     Raises:
-        StoreUnavailable: when Redis is away.
+        StoreUnavailable: when Redis cannot be reached.
     """
     info = await _info(store)
     entries, size = await store.command("XLEN", STREAM), await store.command("MEMORY", "USAGE", STREAM)
@@ -94,8 +94,8 @@ async def vitals(store: Store) -> RedisInfo:
 
 
 async def _info(store: Store) -> dict[str, Any]:
-    told = await store.command("INFO")
-    return {key: value for key, value in told.items() if isinstance(key, str)} if isinstance(told, dict) else {}
+    info = await store.command("INFO")
+    return {key: value for key, value in info.items() if isinstance(key, str)} if isinstance(info, dict) else {}
 
 
 async def _condition(store: Store, info: Mapping[str, Any]) -> RedisCondition:
@@ -103,15 +103,15 @@ async def _condition(store: Store, info: Mapping[str, Any]) -> RedisCondition:
     policy = _text(info.get("maxmemory_policy")) or "noeviction"
     return RedisCondition(
         word=word,
-        refuses=f"Redis at {store.address} {words_of(word, limit_bytes=limit)}" if word else "",
+        refuses=f"Redis at {store.address} {message_of(word, limit_bytes=limit)}" if word else "",
         evicts=policy if limit and policy != "noeviction" else "",
     )
 
 
 async def _refused(store: Store, info: Mapping[str, Any]) -> str:
-    """Return the code word that a write would be refused with; empty when Redis would take it.
+    """Return the error code that a write would get; empty when Redis would accept it.
 
-    Redis asks itself the same, in the same order; a setting that we may not ask for counts as it is by default.
+    These are Redis' own checks, in the same order; a setting that cannot be read counts as its default.
     """
     if info.get("role") == "slave" and info.get("slave_read_only", 1):
         return "READONLY"
@@ -131,23 +131,23 @@ async def _refused(store: Store, info: Mapping[str, Any]) -> str:
 
 
 async def _configured(store: Store, name: str) -> str | None:
-    told = await store.command("CONFIG GET", name)
-    return _text(told.get(name)) if isinstance(told, dict) else None
+    answer = await store.command("CONFIG GET", name)
+    return _text(answer.get(name)) if isinstance(answer, dict) else None
 
 
 async def _saves(store: Store) -> bool | None:
-    told = await store.command("CONFIG GET", "save")
-    return None if not isinstance(told, dict) or "save" not in told else bool(told["save"])
+    answer = await store.command("CONFIG GET", "save")
+    return None if not isinstance(answer, dict) or "save" not in answer else bool(answer["save"])
 
 
 async def _ahead_s(store: Store) -> float | None:
-    """By how much the clock of Redis is ahead: it looked at it somewhere between our question and its answer."""
+    """Return by how much the clock of Redis is ahead, given that it was read between request and answer."""
     before = time.time()
-    told = await store.command("TIME")
+    answer = await store.command("TIME")
     after = time.time()
-    if not isinstance(told, tuple | list) or len(told) != 2:
+    if not isinstance(answer, tuple | list) or len(answer) != 2:
         return None
-    theirs = float(told[0]) + float(told[1]) / 1e6
+    theirs = float(answer[0]) + float(answer[1]) / 1e6
     return theirs - after if theirs > after else min(theirs - before, 0.0)
 
 

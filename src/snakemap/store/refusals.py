@@ -1,4 +1,4 @@
-"""What Redis refuses, and why: one plain sentence for each code word of its protocol."""
+"""Errors of Redis, and a plain sentence for each error code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from redis import exceptions
 
-__all__ = ["LIGHTS", "WRITES", "word_of", "words_of"]
+__all__ = ["LIGHTS", "WRITES", "error_code_of", "message_of"]
 
 NOTHING_NEW = "nothing new can be stored, and what is stored can be read"
 KEEP_FEWER = "raise its maxmemory, or keep fewer runs (SNAKEMAP_DOCUMENTS_MAX, SNAKEMAP_KEEP_DAYS)"
@@ -24,7 +24,7 @@ WRITES: Mapping[str, str] = {
         "start the replicas, or lower that number"
     ),
 }
-"""Why a Redis that can be read stores nothing; ``{limit}`` is the limit of its memory, where that is known."""
+"""Messages for errors of writes; ``{limit}`` is the memory limit, if known."""
 
 LIGHTS: Mapping[str, str] = {
     "OOM": "Redis full",
@@ -32,16 +32,16 @@ LIGHTS: Mapping[str, str] = {
     "MISCONF": "Redis cannot save",
     "NOREPLICAS": "Redis lacks replicas",
 }
-"""The same, as the name of a light."""
+"""Short names for the health indicator."""
 
 CALLS: Mapping[str, str] = {
-    "NOPERM": "does not permit our user{command}; permit all commands on the keys snakemap:* (ACL SETUSER)",
+    "NOPERM": "does not permit this user{command}; permit all commands on the keys snakemap:* (ACL SETUSER)",
     "MASTERDOWN": "is a replica that has lost its primary and answers nothing; point SNAKEMAP_REDIS_URL at the primary",
     "UNBLOCKED": "has become a replica; point SNAKEMAP_REDIS_URL at the primary",
     "BUSY": "is busy with a script of another program; end that script (SCRIPT KILL)",
     "CLUSTER": "is part of a Redis Cluster, which snakemap cannot use; point SNAKEMAP_REDIS_URL at a single Redis",
 }
-"""Why a Redis answers some commands, or all, with an error."""
+"""Messages for errors of any command."""
 
 TYPES: Mapping[type[exceptions.RedisError], str] = {
     exceptions.OutOfMemoryError: "OOM",
@@ -56,19 +56,21 @@ TYPES: Mapping[type[exceptions.RedisError], str] = {
 WORD = re.compile(
     r"""(?:^|: -|caused error: \(["'])(OOM|READONLY|MISCONF|NOREPLICAS|NOPERM|MASTERDOWN|UNBLOCKED|BUSY)\s"""
 )
-"""The code word at the beginning of an answer, of an answer to a script (Redis 6.2), or to a command of several."""
+"""Error code at the beginning of an answer, of a script's answer (Redis 6.2), or of a transaction's answer."""
 
 COMMAND = re.compile(r"the '([a-z|]{1,40})' command")
 
 
-def word_of(error: exceptions.RedisError) -> str:
-    """Return the code word of an error that Redis answered with; empty for one that is not known here.
+def error_code_of(error: exceptions.RedisError) -> str:
+    """Return the code of an error from Redis; empty for an unknown one.
 
-    >>> word_of(exceptions.OutOfMemoryError("command not allowed")), word_of(exceptions.ResponseError("MISCONF Redis"))
-    ('OOM', 'MISCONF')
-    >>> word_of(exceptions.ResponseError("Error running script (call to f_1): @user_script:5: -OOM command not"))
+    >>> error_code_of(exceptions.OutOfMemoryError("command not allowed"))
     'OOM'
-    >>> word_of(exceptions.ResponseError("wrong number of arguments"))
+    >>> error_code_of(exceptions.ResponseError("MISCONF Redis"))
+    'MISCONF'
+    >>> error_code_of(exceptions.ResponseError("Error running script (call to f_1): @user_script:5: -OOM command not"))
+    'OOM'
+    >>> error_code_of(exceptions.ResponseError("wrong number of arguments"))
     ''
     """
     for kind in type(error).__mro__:
@@ -78,18 +80,18 @@ def word_of(error: exceptions.RedisError) -> str:
     return found[-1] if found else ""
 
 
-def words_of(word: str, *, limit_bytes: int | None = None, error: object = "") -> str:
-    """Return the sentence of a code word, to be put behind the name of that Redis; empty for an unknown word.
+def message_of(word: str, *, limit_bytes: int | None = None, error: object = "") -> str:
+    """Return the message of an error code, to follow the name of the Redis; empty for an unknown code.
 
     Args:
-        word: of :func:`word_of`.
-        limit_bytes: memory that Redis may use; None where that is not known.
-        error: what Redis said, which may name a command.
+        word: from :func:`error_code_of`.
+        limit_bytes: memory limit of Redis; None when unknown.
+        error: the error, which may name a command.
 
-    >>> words_of("OOM", limit_bytes=100_000_000).partition(":")[0]
+    >>> message_of("OOM", limit_bytes=100_000_000).partition(":")[0]
     'is full (maxmemory 100 MB reached)'
-    >>> words_of("NOPERM", error="this user has no permissions to run the 'xadd' command").partition(";")[0]
-    "does not permit our user the command 'xadd'"
+    >>> message_of("NOPERM", error="this user has no permissions to run the 'xadd' command").partition(";")[0]
+    "does not permit this user the command 'xadd'"
     """
     limit = f" (maxmemory {limit_bytes / 1e6:,.0f} MB reached)" if limit_bytes else ""
     command = COMMAND.search(str(error))

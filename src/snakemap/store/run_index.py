@@ -1,4 +1,4 @@
-"""The newest run in the list of runs."""
+"""Find the newest run."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from snakemap.store.store import Store
 __all__ = ["LATEST", "find_uid", "measured_uids"]
 
 LATEST = "latest"
-"""Stands for the uid of the newest run."""
+"""Alias for the uid of the newest run."""
 
 
 def measured_uids(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the uids of the runs in a list that were measured, not opened from a file, in its order.
+    """Return the uids of measured runs, not those opened from a file, in the order of the list.
 
     >>> measured_uids([{"uid": "c", "opened": True}, {"uid": "b"}, {"uid": "a"}])
     ['b', 'a']
@@ -24,7 +24,7 @@ def measured_uids(summaries: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 async def find_uid(store: Store, asked: str) -> str:
-    """Return the uid that is asked for; ``latest`` is that of the newest measured run.
+    """Return a uid; ``latest`` is replaced by that of the newest measured run.
 
     Raises:
         RunNotFound: when there is no run at all; a uid that is not `latest` is not checked.

@@ -1,4 +1,4 @@
-"""Lua scripts that Redis runs in one step."""
+"""Lua scripts, which Redis runs atomically."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ redis.call('DEL', KEYS[1])
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
-"""DEL is allowed when Redis is full, and a script that has begun to write may go on: so SET is allowed too."""
+"""DEL is allowed when Redis is full, and a script that has begun to write may continue, so SET is allowed, too."""
 
 
 REPORT = """
@@ -60,7 +60,7 @@ for _, part in ipairs(redis.call('SMEMBERS', KEYS[2])) do
   if redis.call('EXISTS', 'snakemap:report:' .. part) == 0 then redis.call('SREM', KEYS[2], part) end
 end
 """
-"""Writes a report, whether Redis is full or not (see LEASE), and forgets the parts that are silent."""
+"""Writes a report even if Redis is full (see LEASE), and removes expired parts."""
 
 
 STATE = """
@@ -68,23 +68,23 @@ local life = redis.call('GET', KEYS[2]) or ''
 if #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) > 0 then return {life, ARGV[1], 1} end
 local newest = '0-0'
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  local told = redis.call('XINFO', 'STREAM', KEYS[1])
-  for i = 1, #told, 2 do
-    if told[i] == 'last-generated-id' then newest = told[i + 1] end
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then newest = info[i + 1] end
   end
 end
 return {life, newest, 0}
 """
-"""The life of the store, a cursor that was generated at or after the one asked for, and whether that entry is there."""
+"""Returns the life of the store, a cursor generated at or after the given one, and whether the given entry exists."""
 
 
 SPAN = """
 local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)
 local newest = '0-0'
 if redis.call('EXISTS', KEYS[1]) == 1 then
-  local told = redis.call('XINFO', 'STREAM', KEYS[1])
-  for i = 1, #told, 2 do
-    if told[i] == 'last-generated-id' then newest = told[i + 1] end
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then newest = info[i + 1] end
   end
 end
 return {oldest[1] and oldest[1][1] or newest, newest}

@@ -1,4 +1,4 @@
-"""The way into the store without a broker: what a worker would have taken from one, done in place."""
+"""Write to the store without a broker, with the checks of a worker."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ RETRY_S = 0.5
 
 
 class StoreSink:
-    """Appends every envelope to the store, in order; waits while Redis is away.
+    """Appends every envelope to the store, in order; waits while Redis cannot be reached.
 
     Args:
         url: of Redis.
-        patience_s: how long to wait for a Redis that is away.
+        patience_s: maximum time to wait for Redis.
     """
 
     def __init__(self, url: str, *, patience_s: float = 60.0) -> None:
@@ -39,16 +39,16 @@ class StoreSink:
         self._thread.start()
 
     def publish(self, body: dict[str, Any], correlation_id: str | None = None) -> None:
-        """Take one envelope as blueapi publishes it; returns when it is in the store.
+        """Store one envelope in blueapi's format; return when it is stored.
 
         Raises:
-            StoreUnavailable: when Redis stayed away for too long.
+            StoreUnavailable: when Redis could not be reached for ``patience_s``.
         """
         try:
             text = orjson.dumps(body)
             message = decode(text)
             if message is None:
-                self._wait(self._tell_progress(text))
+                self._wait(self._save_progress(text))
             ready = [] if message is None else self._ready(message)
         except DocumentError as trouble:
             log.warning("not published: %s", trouble)
@@ -64,7 +64,7 @@ class StoreSink:
                 time.sleep(RETRY_S)
 
     def close(self) -> None:
-        """Let go of the connection and of the thread."""
+        """Close the connection and end the thread."""
         self._wait(self._store.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -83,11 +83,11 @@ class StoreSink:
             self._order = CausalOrder(self._wait(self._store.owners()))
         return list(self._order.accept(message))
 
-    async def _tell_progress(self, text: bytes) -> None:
+    async def _save_progress(self, text: bytes) -> None:
         try:
             await self._store.save_progress(progress_of(text))
         except StoreUnavailable as trouble:
-            log.debug("progress is left out: %s", trouble)
+            log.debug("progress is not saved: %s", trouble)
 
     def _wait(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()

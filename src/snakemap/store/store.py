@@ -1,26 +1,25 @@
-"""The store: every document of every run in one Redis stream, whose entry id is the only version number there is.
+"""The store: every document of every run in one Redis stream, whose entry id is the only version number.
 
-Whoever wants to know something reads the stream from a cursor and folds. Beside the stream there is only what makes
-that cheap, all under ``snakemap:``::
+Readers read the stream from a cursor and fold it. All other keys are indexes and shared state. Under ``snakemap:``::
 
-    documents      the stream: {name, run, task, doc}, doc being JSON, verbatim
-    life           random, made with the stream, and another one after the store or the stream alone was emptied
+    documents      the stream: {name, run, task, doc}; doc is JSON, verbatim
+    life           random id, made with the stream; a new one after the store or the stream was emptied
     owners         uid of every start, descriptor and resource -> uid of its run
-    runs           uids of the runs, in the order in which the store came to know them
-    run:<uid>      first and last cursor, how many entries, the summary as JSON, a small picture as PNG
-    owned:<uid>    the uids of `owners` that go when the run goes
-    frame:<uid>    the newest preview frame, expiring; those of other cameras than the main one have its name behind
-    report:<part>  how a part of snakemap is, expiring; `parts` names them
-    lease:<name>   who alone may do something, expiring
-    progress       how far the devices are that are waited for, expiring
+    runs           uids of the runs, in the order in which they were first stored
+    run:<uid>      first and last cursor, number of entries, summary as JSON, thumbnail as PNG
+    owned:<uid>    the uids in `owners` that are removed with the run
+    frame:<uid>    newest preview frame, expiring; of another camera than the main one, with its name as a suffix
+    report:<part>  heartbeat of a process, expiring; `parts` lists them
+    lease:<name>   holder of an exclusive right, expiring
+    progress       progress of moving devices, expiring
 
-(:mod:`snakemap.blueapi.control_store` keeps more: who holds control, what was asked for, what tasks were started with.)
+(:mod:`snakemap.blueapi.control_store` has further keys: control lock, audit log, parameters of tasks.)
 
-Appending is one script: all entries of a batch, their owners and their run's index are written, or none is. An append
-that was cut off may have happened; whoever repeats it may store a document twice, which every fold ignores.
+Appending is one script: all entries of a batch, their owners and the index of their run are written, or none is. An
+interrupted append may have happened; repeating it may store a document twice, which every fold ignores.
 
-A Redis that is full refuses documents. The lease and the reports are written all the same: they replace keys of the
-same size, and without them the worker could neither say what is wrong nor remove old runs.
+A full Redis refuses documents. Lease and reports are written even then, because they replace keys of the same size:
+without them the worker could neither report the problem nor remove old runs.
 Needs Redis 6.2 or later, or Valkey.
 """
 
@@ -56,16 +55,16 @@ from snakemap.errors import (
     StoreUnavailable,
 )
 from snakemap.store.entries import (
-    Raw,
+    RawEntry,
     RunSpan,
     entry_of_row,
-    raw_of_row,
+    raw_entry_of_row,
     row_of_message,
     span_of_run,
     to_json,
 )
 from snakemap.store.keys import LIFE, OWNERS, PARTS, PROGRESS, RUNS, STREAM, WORKER_LEASE, frame_key, run_key
-from snakemap.store.refusals import WRITES, word_of, words_of
+from snakemap.store.refusals import WRITES, error_code_of, message_of
 from snakemap.store.scripts import APPEND, LEASE, RELEASE, REPORT, SPAN, STATE
 
 __all__ = ["Store", "StreamPosition"]
@@ -77,7 +76,7 @@ BATCH_ENTRIES = 1000
 
 
 BATCH_BYTES = 4 * 1024 * 1024
-"""What one script call appends at most, so that Redis is never held up for long; a larger document goes alone."""
+"""Maximum of one append script, so that Redis is not blocked for long; a larger document is appended alone."""
 
 
 CONNECT_TIMEOUT_S = 3.0
@@ -87,7 +86,7 @@ ANSWER_TIMEOUT_S = 10.0
 
 
 CONNECTIONS_MAX = 8
-"""Connections for short requests, beside one for each follower; those that are in use at one time stay open."""
+"""Connections for short requests, in addition to one for each follower."""
 
 
 FRAME_KEPT_S = 86_400.0
@@ -95,14 +94,14 @@ FRAME_KEPT_S = 86_400.0
 
 @dataclass(slots=True)
 class StreamPosition:
-    """How far a reader of the stream has come.
+    """Position of a reader in the stream.
 
-    A reader keeps it while Redis is away, so that afterwards the store can be seen to be another one.
+    A reader keeps it while Redis cannot be reached, and detects with it that the store was replaced.
 
     Attributes:
         cursor: of the last entry that was read, or after which reading begins.
-        life: of the store that it was read from; empty before the first answer.
-        read: whether the entry at the cursor was read, so that it must be there.
+        life: id of the store that it was read from; empty before the first answer.
+        read: whether the entry at the cursor was read, so that it must exist.
     """
 
     cursor: str
@@ -111,23 +110,23 @@ class StreamPosition:
 
 
 class Store:
-    """All documents, in order, and what is derived from them for those who will not fold themselves.
+    """The document stream, and indexes derived from it.
 
-    Every method raises StoreUnavailable, promptly, when Redis cannot be reached or refuses; nothing is retried here,
-    and the next call tries anew. A Redis that can be read and stores nothing makes it StoreRefuses.
+    Every method raises StoreUnavailable, within a time limit, when Redis cannot be reached or answers with an error,
+    and StoreRefuses when Redis can be read but refuses writes. Nothing is retried here.
 
     Args:
         url: ``redis://user:password@host:6379/0``, ``rediss://...`` or ``unix:///path/of/socket``.
-        documents_max: entries that the stream may hold before whole runs go.
-        keep_days: days after its last document that a run stays.
-        worker: holder of the worker's lease, for the worker itself: while another has it, nothing is appended.
-        read_only: whether everything that changes something raises ReadOnly.
+        documents_max: entries of the stream before the oldest runs are removed.
+        keep_days: days after its last document before a run is removed.
+        worker: name of the worker, if this is its store: it appends only while no other worker holds the lease.
+        read_only: whether every change raises ReadOnly.
 
     Attributes:
-        address: where Redis is, without user and password, for messages.
+        address: of Redis, without user and password, for messages.
 
     Raises:
-        SettingsError: the URL is none that Redis knows.
+        SettingsError: when the URL is invalid.
     """
 
     def __init__(
@@ -153,13 +152,13 @@ class Store:
         self._report = self._client.register_script(REPORT)
 
     async def append(self, messages: Sequence[Message]) -> list[str]:
-        """Add documents (with their ``run`` set) and worker events at the end of the stream, in order.
+        """Append documents (with their ``run`` set) and worker events to the stream, in order.
 
         Returns:
             The cursor of each.
 
         Raises:
-            DocumentError: when one cannot be written as JSON (nested deeper than 254, say); then none is appended.
+            DocumentError: when one cannot be written as JSON (for example nested deeper than 254); none is appended.
             NotTheWorker: when another worker has the lease.
         """
         self.may_change()
@@ -178,7 +177,7 @@ class Store:
         """Return the next entries after a cursor, at most ``count``, none beyond ``until``; empty at the end.
 
         Raises:
-            CursorError: when a cursor is none.
+            CursorError: when a cursor is invalid.
         """
         beyond = until if until == "+" else cursor_text(read_cursor(until))
         async with self._translated():
@@ -188,21 +187,21 @@ class Store:
     async def follow(
         self, after: str | StreamPosition, *, block_ms: int = 1000, count: int = 500
     ) -> AsyncGenerator[list[Entry]]:
-        """Yield batches of what comes after a cursor, for ever: first what is there already, then what arrives.
+        """Yield batches of entries after a cursor, without end: stored ones first, then new ones.
 
-        Entries wait in Redis, not here, for a reader that is slow. Each follower has a connection of its own.
+        Entries wait in Redis, not here, for a slow reader. Each follower has its own connection.
 
         Args:
-            after: a cursor; or a place, which is kept up to date, and given again after Redis was away.
-            block_ms: milliseconds after which an empty batch says that nothing has come.
-            count: entries in a batch at most.
+            after: a cursor, or a position, which is updated and can be used again after an error.
+            block_ms: milliseconds without an entry before an empty batch.
+            count: maximum of entries in a batch.
 
         Yields:
-            At most ``count`` entries, or an empty list when ``block_ms`` milliseconds have brought nothing.
+            At most ``count`` entries, or an empty list after ``block_ms`` milliseconds without an entry.
 
         Raises:
-            CursorError: when the cursor is none.
-            StoreRewound: when what was read up to there is no longer in the store; see :meth:`check`.
+            CursorError: when the cursor is invalid.
+            StoreRewound: when the entries that were read are no longer in the store; see :meth:`check`.
         """
         async with aclosing(self._follow(after, block_ms=block_ms, count=count)) as batches:
             async for rows in batches:
@@ -210,17 +209,17 @@ class Store:
 
     async def raw(
         self, *, after: str = "", until: str = "+", count: int = 500, newest_first: bool = False
-    ) -> list[Raw]:
+    ) -> list[RawEntry]:
         """Return entries as stored, without parsing their documents; otherwise as :meth:`read`.
 
         Args:
-            after: cursor that they come after; empty is the beginning.
-            until: cursor of the last that may come, itself among them.
-            count: entries at most.
-            newest_first: whether these are the last ones of that range, the last first, and not the first ones.
+            after: exclusive lower bound, a cursor; empty for the beginning.
+            until: inclusive upper bound.
+            count: maximum of entries.
+            newest_first: whether to return the last entries of the range, newest first, instead of the first ones.
 
         Raises:
-            CursorError: when a cursor is none.
+            CursorError: when a cursor is invalid.
         """
         least = f"({cursor_text(read_cursor(after))}" if after else "-"
         most = until if until == "+" else cursor_text(read_cursor(until))
@@ -229,21 +228,21 @@ class Store:
                 rows = await self._client.xrevrange(STREAM, max=most, min=least, count=count)
             else:
                 rows = await self._client.xrange(STREAM, min=least, max=most, count=count)
-        return [raw_of_row(row) for row in rows]
+        return [raw_entry_of_row(row) for row in rows]
 
     async def follow_raw(
         self, after: str | StreamPosition, *, block_ms: int = 1000, count: int = 500
-    ) -> AsyncGenerator[list[Raw]]:
-        """As :meth:`follow`, of entries as they are stored."""
+    ) -> AsyncGenerator[list[RawEntry]]:
+        """Yield entries as stored; otherwise as :meth:`follow`."""
         async with aclosing(self._follow(after, block_ms=block_ms, count=count)) as batches:
             async for rows in batches:
-                yield [raw_of_row(row) for row in rows]
+                yield [raw_entry_of_row(row) for row in rows]
 
     async def run_span(self, uid: str) -> tuple[str, str]:
         """Return the cursors of the first and the newest document of a run.
 
         Raises:
-            RunNotFound: no document of such a run is in the store.
+            RunNotFound: when no document of the run is in the store.
         """
         async with self._translated():
             first, last = await self._client.hmget(run_key(uid), "first", "last")
@@ -252,14 +251,14 @@ class Store:
         return first.decode(), last.decode()
 
     async def check(self, place: StreamPosition) -> None:
-        """Make sure that what was read up to a place is still what the store has.
+        """Check that the entries that were read up to a position are still those of the store.
 
-        A store that was emptied, or whose stream Redis has evicted, has another life; one that was restored from a
-        backup, or has lost its last writes, lacks the entry that was read last. An entry of a run that was evicted is
-        missing too: then a reader begins again for nothing, which costs time and no data.
+        A store that was emptied, or whose stream was evicted, has another life; one that was restored from a backup, or
+        has lost its last writes, lacks the entry that was read last. An entry of an evicted run is missing, too: then a
+        reader begins again without need, which costs time and no data.
 
         Raises:
-            StoreRewound: when it is not; the reader begins again.
+            StoreRewound: when they are not; the reader has to begin again.
         """
         async with self._translated():
             state = await self._client.eval(STATE, 2, STREAM, LIFE, cursor_text(read_cursor(place.cursor)))
@@ -279,7 +278,7 @@ class Store:
         try:
             await self.check(place)
             while True:
-                # the state is asked for behind the entries, so that no entry of another life is taken for one of this
+                # the state is read after the entries, so that no entry of another life is accepted
                 async with self._translated(client), client.pipeline(transaction=False) as pipeline:
                     pipeline.xread({STREAM: place.cursor}, count=count, block=block_ms)
                     pipeline.eval(STATE, 2, STREAM, LIFE, place.cursor)
@@ -295,17 +294,17 @@ class Store:
     async def run_entries(
         self, uid: str, *, after: str = "0", until: str = "", count: int = 1000
     ) -> AsyncGenerator[list[Entry]]:
-        """Yield the documents of one run that are there now, in batches, without those of runs between them.
+        """Yield the stored documents of one run in batches, without those of other runs in between.
 
         Args:
             uid: of the run.
-            after: the cursor of the last document that is not wanted.
-            until: the cursor of the last one that is; empty for all.
-            count: entries that are read at a time.
+            after: exclusive lower bound, a cursor.
+            until: inclusive upper bound; empty for none.
+            count: entries that are read at one time.
 
         Raises:
-            RunNotFound: no document of such a run is in the store.
-            CursorError: when a cursor is none.
+            RunNotFound: when no document of the run is in the store.
+            CursorError: when a cursor is invalid.
         """
         cursor = read_cursor(after)
         first, last = await self.run_span(uid)
@@ -329,22 +328,22 @@ class Store:
         return oldest.decode(), newest.decode()
 
     async def owners(self) -> dict[str, str]:
-        """Return the uid of every known start, descriptor and resource, and the uid of its run."""
+        """Return the uid of every start, descriptor and resource, with the uid of its run."""
         async with self._translated():
             owners = await self._client.hgetall(OWNERS)
         return {uid.decode(): run.decode() for uid, run in owners.items()}
 
     async def save_summary(self, uid: str, summary: dict[str, Any]) -> None:
-        """Keep what the list of runs says of a run; plain JSON, ``status`` and ``uid`` among it."""
+        """Save the summary of a run, JSON with ``status`` and ``uid``."""
         async with self._translated(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.hset(run_key(uid), "summary", to_json(summary, "a summary"))
             pipeline.zadd(RUNS, {uid: time.time() * 1000}, nx=True)
             await pipeline.execute()
 
     async def summaries(self, *, count: int | None = None) -> list[dict[str, Any]]:
-        """Return what is known of the runs, the newest first: all, or the newest ``count``.
+        """Return the summaries of the runs, newest first: all, or the newest ``count``.
 
-        The newest is the one the store came to know last, so that a recording played again today is of today.
+        The newest run is the one that was stored last, so a recording that is replayed today is of today.
         """
         async with self._translated():
             uids = await self._client.zrevrange(RUNS, 0, -1 if count is None else count - 1) if count != 0 else []
@@ -352,10 +351,10 @@ class Store:
         return [orjson.loads(text) for text in texts if text is not None]
 
     async def summary(self, uid: str) -> dict[str, Any]:
-        """Return what is known of a run.
+        """Return the summary of a run.
 
         Raises:
-            RunNotFound: nothing is.
+            RunNotFound: when there is none.
         """
         async with self._translated():
             text = await self._client.hget(run_key(uid), "summary")
@@ -364,20 +363,20 @@ class Store:
         return orjson.loads(text)
 
     async def save_frame(self, uid: str, frame: npt.NDArray[Any], *, about: dict[str, Any], source: str = "") -> None:
-        """Keep a run's newest preview frame for a day, and what is to be said of it (plain JSON).
+        """Save a run's newest preview frame for a day, with its metadata.
 
         Args:
             uid: of the run.
             frame: (rows, columns), or (rows, columns, 3) in color.
-            about: what is to be said of it.
-            source: name of the camera; empty for the one that the run is drawn from.
+            about: metadata, JSON.
+            source: name of the camera; empty for the main source.
 
         Raises:
-            FrameError: when its dtype is not one of numbers.
+            FrameError: when the dtype is not numeric.
         """
         if frame.dtype.kind not in "biuf":
             raise FrameError(f"a frame of {frame.dtype}, where numbers were expected")
-        header = to_json({"dtype": frame.dtype.str, "shape": frame.shape, "about": about}, "what is said of a frame")
+        header = to_json({"dtype": frame.dtype.str, "shape": frame.shape, "about": about}, "metadata of a frame")
         value = b"%d:%b%b" % (len(header), header, np.ascontiguousarray(frame).tobytes())
         async with self._translated():
             await self._client.set(frame_key(uid, source), value, px=int(FRAME_KEPT_S * 1000))
@@ -400,29 +399,29 @@ class Store:
         return pixels.reshape(header["shape"]), header["about"]
 
     async def report(self, part: str, state: dict[str, Any], *, ttl_s: float) -> None:
-        """Say how a part of snakemap is; forgotten after ``ttl_s`` seconds, so that a dead part falls silent."""
+        """Save the state of a process; it expires after ``ttl_s`` seconds, so that a dead process disappears."""
         arguments = [part, to_json(state, "a report"), _milliseconds(ttl_s)]
         async with self._translated():
             await self._report(keys=[f"snakemap:report:{part}", PARTS], args=arguments)
 
     async def save_progress(self, progress: list[dict[str, Any]]) -> None:
-        """Keep how far the devices are that are waited for, for a few seconds."""
+        """Save the progress of moving devices for a few seconds."""
         async with self._translated():
             await self._client.set(PROGRESS, to_json(progress, "progress"), px=PROGRESS_KEPT_MS)
 
     async def progress(self) -> list[dict[str, Any]]:
-        """Return how far the devices are that are waited for; empty when nothing was heard lately."""
+        """Return the progress of moving devices; empty without recent progress."""
         async with self._translated():
             text = await self._client.get(PROGRESS)
         return [] if text is None else orjson.loads(text)
 
     async def save_picture(self, uid: str, png: bytes) -> None:
-        """Keep a small picture of a run's maps, as long as the run."""
+        """Save the thumbnail of a run's maps, which is removed with the run."""
         async with self._translated():
             await self._client.hset(f"snakemap:run:{uid}", "picture", png)
 
     async def picture(self, uid: str) -> bytes | None:
-        """Return the small picture of a run's maps; None when there is none."""
+        """Return the thumbnail of a run's maps; None when there is none."""
         async with self._translated():
             return await self._client.hget(f"snakemap:run:{uid}", "picture")
 
@@ -430,7 +429,7 @@ class Store:
         """Return the start document of a run.
 
         Raises:
-            RunNotFound: no document of such a run is in the store.
+            RunNotFound: when no document of the run is in the store.
         """
         async for entries in self.run_entries(uid, count=100):
             for entry in entries:
@@ -439,20 +438,20 @@ class Store:
         raise RunNotFound(f"The beginning of run {uid[:100]!r} is no longer in the store.")
 
     async def reports(self) -> dict[str, dict[str, Any]]:
-        """Return how the parts are that have said so lately, by name; those that are silent are left out."""
+        """Return the states of the processes that have reported lately, by name."""
         async with self._translated():
             parts = sorted(part.decode() for part in await self._client.smembers(PARTS))
             texts = await self._client.mget([f"snakemap:report:{part}" for part in parts]) if parts else []
         return {part: orjson.loads(text) for part, text in zip(parts, texts, strict=True) if text is not None}
 
     async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool:
-        """Take a lease, or renews one's own, for ``ttl_s`` seconds.
+        """Take or renew a lease for ``ttl_s`` seconds.
 
         Args:
-            name: what only one may do.
-            holder: who asks.
+            name: of the lease.
+            holder: new holder.
             ttl_s: seconds until it must be renewed.
-            instead_of: a holder that is known to be dead and may be replaced at once.
+            instead_of: a holder that is known to be dead and is replaced at once.
 
         Returns:
             Whether ``holder`` has it now.
@@ -463,24 +462,24 @@ class Store:
             return bool(await self._lease(keys=[f"snakemap:lease:{name}"], args=arguments))
 
     async def holder(self, name: str) -> str | None:
-        """Who has a lease."""
+        """Return the holder of a lease; None without one."""
         async with self._translated():
             holder = await self._client.get(f"snakemap:lease:{name}")
         return None if holder is None else holder.decode()
 
     async def release(self, name: str, holder: str) -> None:
-        """Give a lease back, if ``holder`` still has it."""
+        """Release a lease, if ``holder`` still has it."""
         async with self._translated():
             await self._release(keys=[f"snakemap:lease:{name}"], args=[holder])
 
     async def evict(self) -> list[str]:
-        """Forget whole runs, the oldest first, until neither too many documents nor too old ones are left.
+        """Remove whole runs, the oldest first, until no limit is exceeded.
 
-        A run that is still running stays, whatever its size, unless it has had no document for ``keep_days``. Entries
-        that lie between those of a run that stays are taken out one by one, all others with the head of the stream.
+        A running run stays, whatever its size, unless it has had no document for ``keep_days``. Entries between those
+        of a remaining run are deleted one by one, all others by trimming the stream.
 
         Returns:
-            The uids of the runs that went.
+            The uids of the removed runs.
         """
         async with self._translated():
             now_s = time.time()
@@ -498,20 +497,20 @@ class Store:
         return [run.uid for run in (*aged, *excess)]
 
     def may_change(self) -> None:
-        """Look whether anything may be changed through this store.
+        """Raise unless changes are allowed.
 
         Raises:
-            ReadOnly: when not.
+            ReadOnly: when they are not.
         """
         if self.read_only:
             raise ReadOnly("this dashboard is read-only (SNAKEMAP_READ_ONLY)")
 
     def script(self, text: str, *, changes: bool = True) -> Callable[..., Awaitable[Any]]:
-        """Return a script of Redis's own language as a function of keys and arguments, for what must be done as one.
+        """Return a Lua script as a function of keys and arguments.
 
         Args:
             text: of the script.
-            changes: whether it changes what others see, which a read-only store refuses.
+            changes: whether it changes shared data, which a read-only store refuses.
         """
         registered = self._client.register_script(text)
 
@@ -524,7 +523,7 @@ class Store:
         return call
 
     async def command(self, *words: str | int) -> Any:
-        """Return what Redis answers to one of its own commands; None where it knows none such, or does not let us."""
+        """Return the answer of Redis to a command; None when the command is unknown or not permitted."""
         async with self._translated():
             try:
                 return await self._client.execute_command(*words)
@@ -537,7 +536,7 @@ class Store:
             await self._client.ping()
 
     async def close(self) -> None:
-        """Let the connections go."""
+        """Close the connections."""
         await self._client.aclose()
 
     def _connect(self, *, timeout_s: float, connections_max: int = 1) -> Any:  # redis-py has no type for raw bytes
@@ -558,16 +557,16 @@ class Store:
 
     @asynccontextmanager
     async def _translated(self, client: Any = None) -> AsyncIterator[None]:
-        """Turns what Redis and its client raise into StoreUnavailable, by type."""
+        """Translate exceptions of Redis and its client to StoreUnavailable, by type."""
         try:
             yield
         except (exceptions.ConnectionError, exceptions.TimeoutError, OSError, EOFError) as error:
-            # the other idle connections are as dead as this one; the next call shall not find out one by one
+            # the other idle connections are dead, too; the next calls shall not discover that one by one
             await (client or self._client).connection_pool.disconnect(inuse_connections=False)
             raise StoreUnavailable(f"Redis at {self.address} {_trouble(error)}") from error
         except exceptions.RedisError as error:
-            word = word_of(error)
-            text = words_of(word, error=error) or f"answers with an error: {error}"
+            word = error_code_of(error)
+            text = message_of(word, error=error) or f"answers with an error: {error}"
             if word in WRITES:
                 raise StoreRefuses(f"Redis at {self.address} {text}", word) from error
             raise StoreUnavailable(f"Redis at {self.address} {text}") from error
@@ -579,14 +578,14 @@ class Store:
             return await pipeline.execute()
 
     async def _index(self) -> list[RunSpan]:
-        """Return what is known of every run, the oldest first."""
+        """Return the index of all runs, the oldest first."""
         uids = [uid.decode() for uid in await self._client.zrange(RUNS, 0, -1)]
         scores = await self._client.zmscore(RUNS, uids) if uids else []
         rows = await self._fields(uids, "first", "last", "entries", "summary")
         return [span_of_run(uid, int(score or 0), row) for uid, score, row in zip(uids, scores, rows, strict=True)]
 
     async def _drop(self, runs: Sequence[RunSpan], going: Sequence[RunSpan], now_s: float) -> list[RunSpan]:
-        """Take runs out of the stream, then out of all else; returns those that stay."""
+        """Remove runs from the stream, then from all indexes; return the remaining ones."""
         gone = {run.uid for run in going}
         staying = [run for run in runs if run.uid not in gone]
         floor = min((run.first for run in staying if run.entries), default=None)
@@ -619,7 +618,7 @@ def _answers(answers: list[Any]) -> list[Any]:
     """Return the answers to a pipeline.
 
     Raises:
-        RedisError: the first one, in the words of Redis alone.
+        RedisError: the first error.
     """
     for answer in answers:
         if isinstance(answer, Exception):
@@ -628,7 +627,7 @@ def _answers(answers: list[Any]) -> list[Any]:
 
 
 def _batches(rows: Sequence[tuple[str, str, str, bytes, str]]) -> Iterator[Sequence[tuple[str, str, str, bytes, str]]]:
-    """Cut rows into pieces that one script call may hold."""
+    """Split rows into batches for one script call each."""
     start, size = 0, 0
     for stop, row in enumerate(rows):
         if stop > start and (stop - start >= BATCH_ENTRIES or size + len(row[3]) > BATCH_BYTES):
@@ -646,7 +645,7 @@ def _milliseconds(seconds: float) -> int:
 def _trouble(error: BaseException) -> str:
     refused = (exceptions.AuthenticationError, exceptions.AuthorizationError)
     if isinstance(error, refused) or isinstance(error.__cause__, refused):  # redis-py wraps it up while connecting
-        return "refuses our user or password"
+        return "refuses the user or password"
     if isinstance(error, exceptions.BusyLoadingError):
         return "is still reading its data"
     if isinstance(error, exceptions.TimeoutError | TimeoutError):
@@ -655,7 +654,7 @@ def _trouble(error: BaseException) -> str:
 
 
 def _address(url: str) -> str:
-    """Return where it is, without user, password and query.
+    """Return the address without user, password and query.
 
     >>> _address("redis://me:secret@host:6379/0?password=secret"), _address("unix:///run/redis.sock?db=1")
     ('host:6379/0', '/run/redis.sock')

@@ -21,7 +21,7 @@ from snakemap.blueapi.scan_control import ScanControl
 from snakemap.blueapi.status_poller import StatusPoller
 from snakemap.core.documents import Document
 from snakemap.errors import ReadOnly
-from snakemap.live.file_runs import call_off
+from snakemap.live.file_runs import cancel_reading
 from snakemap.store.store import Store
 
 
@@ -107,7 +107,7 @@ async def test_what_a_store_does_is_refused_unless_it_is_named_as_harmless(redis
     desk = ControlStore(store)
     changing: list[Any] = [
         store.append([Document("start", {"uid": "x", "time": 1.0}, run="x")]),
-        call_off(store, run.uid),
+        cancel_reading(store, run.uid),
         store.lease("start", "me", 5),
         store.script("return redis.call('SET', 'x', 1)")([]),
         desk.take("t", key="k", name="n", address="a"),

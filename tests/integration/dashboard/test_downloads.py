@@ -22,7 +22,7 @@ from snakemap.dashboard import large_response
 from snakemap.dashboard.page_server import PageServer
 from snakemap.dashboard.routes.events import PLACES, EventsHandler
 from snakemap.dashboard.routes.files import FileHandler
-from snakemap.store.entries import Raw
+from snakemap.store.entries import RawEntry
 from snakemap.web.connection_limits import ConnectionLimit
 from snakemap.web.hosts import HostNames
 
@@ -36,10 +36,12 @@ class Endless:
     async def latest(self) -> str:
         return "9-0"
 
-    async def raw(self, *, after: str = "", until: str = "", count: int = 1, newest_first: bool = False) -> list[Raw]:
+    async def raw(
+        self, *, after: str = "", until: str = "", count: int = 1, newest_first: bool = False
+    ) -> list[RawEntry]:
         number = int(after.partition("-")[0] or 0) + 1
         doc = b'{"text":"' + b"x" * 4_000_000 + b'"}'
-        return [Raw(f"{number}-0", "event", "r", doc)] if number < 9 else []
+        return [RawEntry(f"{number}-0", "event", "r", doc)] if number < 9 else []
 
 
 @asynccontextmanager

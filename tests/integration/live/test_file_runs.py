@@ -21,7 +21,7 @@ from tests.support.patience import PATIENCE
 from snakemap.core.run import Run
 from snakemap.errors import FrameError
 from snakemap.hdf5.inspector import FileInspector
-from snakemap.live.file_runs import FrameStack, call_off, open_stack, stack_of
+from snakemap.live.file_runs import FrameStack, cancel_reading, open_stack, stack_of
 from snakemap.live.run_follower import RunFollower
 
 SHAPE = (48, 64)
@@ -139,7 +139,7 @@ async def test_called_off_the_maps_stay_as_they_are_and_it_can_be_opened_again(l
     stack = await opened(looker, "scan.h5")
     async with lab, lab.worker(listening=False):
         uid = await open_stack(lab.store, stack)
-        await call_off(lab.store, uid)
+        await cancel_reading(lab.store, uid)
         await lab.until_settled(uid)
         summary = await lab.summary(uid)
         again = await open_stack(lab.store, stack)

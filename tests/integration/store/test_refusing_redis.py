@@ -35,7 +35,7 @@ from snakemap.errors import ControlHeld, StoreRefuses, StoreRewound
 from snakemap.live.run_follower import RunFollower
 from snakemap.store.keys import STREAM
 from snakemap.store.readiness import checks
-from snakemap.store.redis_info import vitals
+from snakemap.store.redis_info import read_redis_info
 from snakemap.store.store import Store, StreamPosition
 
 NOBODY = ("127.0.0.1", "1")
@@ -177,12 +177,12 @@ async def test_what_is_stored_is_read_and_what_is_new_is_refused_with_a_reason(
     await until(silent)
     async with aclosing(store.follow(StreamPosition("0"), block_ms=50)) as batches:
         assert [entry.cursor for entry in await anext(batches)][-1] == newest
-    told_by_redis = (await vitals(store)).condition
+    told_by_redis = (await read_redis_info(store)).condition
     assert (told_by_redis.word, fault.says in told_by_redis.refuses) == (fault.word, True)
     answer = await checks(store)
     assert (list(answer), fault.says in answer["redis"]) == (["redis"], True)
     fault.end(client)
-    assert (await vitals(store)).condition.word == ""
+    assert (await read_redis_info(store)).condition.word == ""
     assert len(await store.append(scans.documents(Scan("other"), points=1))) == 5
     assert (await checks(store))["redis"] == "ok"
 

@@ -571,7 +571,7 @@ async def test_a_wrong_password_is_told_as_such(redis_url: str) -> None:
         client.config_set("requirepass", "right")
         store = Store(f"{redis_url}?password=wrong")
         try:
-            with pytest.raises(StoreUnavailable, match="refuses our user or password") as told:
+            with pytest.raises(StoreUnavailable, match="refuses the user or password") as told:
                 await store.ping()
             assert "wrong" not in str(told.value)
         finally:

@@ -172,7 +172,7 @@ def test_a_histogram_counts_a_value_that_equals_a_bound_below_it() -> None:
         histogram.observe(value)
     for bound, count in histogram.buckets():
         assert count == sum(value <= float(bound) for value in values)
-    assert Histogram.read(orjson.loads(orjson.dumps(histogram.told()))).counts == histogram.counts  # pyright: ignore
+    assert Histogram.read(orjson.loads(orjson.dumps(histogram.to_json()))).counts == histogram.counts  # pyright: ignore
 
 
 @pytest.mark.parametrize(
@@ -223,11 +223,11 @@ async def test_clients_of_this_process_are_told_as_they_are_now(client: httpx.As
     app.state.metrics.clients["session"] = lambda: 7
     told = (await scraped(client))["snakemap_api_clients"]
     assert {kind: count for (kind, _), count in told.items()} == {"stream": 0, "session": 7}
-    assert app.state.metrics.reporter.told()["clients"] == {"stream": 0, "session": 7}
+    assert app.state.metrics.reporter.report()["clients"] == {"stream": 0, "session": 7}
 
 
 async def test_while_redis_is_away_the_process_tells_of_itself(client: httpx.AsyncClient, store: MetricsStore) -> None:
-    store.reported["ingest"] = {"broker": "none", "work": Work(since=1.0).told()}
+    store.reported["ingest"] = {"broker": "none", "work": Work(since=1.0).to_json()}
     assert (await scraped(client))["snakemap_redis_up"] == {(): 1}
     store.down = True
     told = await scraped(client)
@@ -273,7 +273,7 @@ async def test_those_who_ask_at_once_or_often_share_one_reading(
 
 
 async def test_openmetrics_is_answered_to_those_who_accept_it(client: httpx.AsyncClient, store: MetricsStore) -> None:
-    store.reported["ingest"] = {"broker": "connected", "work": Work(since=1.0).told(), "errors": {"frame": 1}}
+    store.reported["ingest"] = {"broker": "connected", "work": Work(since=1.0).to_json(), "errors": {"frame": 1}}
     accept = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3"
     answer = await client.get("/metrics", headers={"Accept": accept})
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
@@ -290,7 +290,7 @@ async def test_whatever_else_is_accepted_prometheus_text_is_answered(client: htt
 
 
 async def test_names_follow_the_conventions(client: httpx.AsyncClient, store: MetricsStore) -> None:
-    store.reported["ingest"] = {"broker": "connected", "work": Work(since=1.0).told()}
+    store.reported["ingest"] = {"broker": "connected", "work": Work(since=1.0).to_json()}
     await client.get("/api/runs")
     for family in text_string_to_metric_families((await client.get("/metrics")).text):
         assert family.name.startswith(("snakemap_", "process_"))
@@ -393,7 +393,7 @@ async def test_two_applications_in_one_process_share_nothing(store: MetricsStore
 async def test_a_process_reports_itself_until_it_ends_whatever_the_store_does() -> None:
     clock = FakeClock()
     store = FakeStore(clock)
-    reporter = HeartbeatReporter(store, "pages", port=5006, tell=lambda: {"tabs": 4}, period_s=0.001)
+    reporter = HeartbeatReporter(store, "pages", port=5006, fields=lambda: {"tabs": 4}, period_s=0.001)
     store.down = True
     reporter.start()
     reporter.start()

@@ -35,7 +35,7 @@ class Beamline:
         self.told = documents(self.scan, points=POINTS)
         self.run = Run(self.told[0].doc)
         self.live = RunsInMemory(self.run)
-        self.live.past = RunHistory(self.store, habits=ScanDefaults())  # type: ignore[arg-type]
+        self.live.past = RunHistory(self.store, defaults=ScanDefaults())  # type: ignore[arg-type]
         self.begun = round(1000 * self.store.clock.time)
 
     async def go_on(self, *, points: int) -> None:

@@ -55,14 +55,14 @@ class FakeContext(CheckContext):
         self.store_or_error = asked  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def store_state(vitals: RedisInfo = SOUND, **more: Any) -> StoreState:
+def store_state(redis: RedisInfo = SOUND, **more: Any) -> StoreState:
     told: dict[str, Any] = {
         "reports": {"ingest": WORKER},
         "oldest": time.time() - 86_400,
         "frame_shape": None,
         "whose": "",
     }
-    return StoreState(address="redis:6379/0", vitals=vitals, **{**told, **more})
+    return StoreState(address="redis:6379/0", redis=redis, **{**told, **more})
 
 
 def found(name: str, asked: StoreState | SnakemapError | None = None) -> list[tuple[Mark, str]]:

@@ -18,7 +18,7 @@ from snakemap.errors import StoreUnavailable, TooOften
 from snakemap.live.event_filter import NO_RUN, EventFilter
 from snakemap.live.event_index import SELECTIONS_MAX, EventIndex, row_of
 from snakemap.live.event_selection import EventSelection, RowNumbers
-from snakemap.store.entries import Raw
+from snakemap.store.entries import RawEntry
 from snakemap.store.store import StreamPosition
 
 NAMES = ("start", "event", "stream_datum", "stop", "worker")
@@ -32,7 +32,7 @@ class FakeStore:
     """
 
     def __init__(self, events: int = 0) -> None:
-        self.entries: list[Raw] = []
+        self.entries: list[RawEntry] = []
         self.down = False
         self.largest = 0
         self._news = asyncio.Event()
@@ -45,7 +45,7 @@ class FakeStore:
             kind = name or NAMES[number % len(NAMES)]
             owner = run if run is not None else "" if kind == "worker" else f"run-{number // 50}"
             told = doc or orjson.dumps({"seq_num": number, "exit_status": "Abort" if number % 7 == 0 else "success"})
-            self.entries.append(Raw(f"{1000 + number // 3}-{number % 3}", kind, owner, told))
+            self.entries.append(RawEntry(f"{1000 + number // 3}-{number % 3}", kind, owner, told))
         self._news.set()
         self._news = asyncio.Event()
 
@@ -55,7 +55,7 @@ class FakeStore:
 
     async def raw(
         self, *, after: str = "", until: str = "+", count: int = 500, newest_first: bool = False
-    ) -> list[Raw]:
+    ) -> list[RawEntry]:
         await asyncio.sleep(0)
         self._check()
         found = [
@@ -68,7 +68,7 @@ class FakeStore:
         self.largest = max(self.largest, sum(len(raw.doc) for raw in taken))
         return taken
 
-    async def follow_raw(self, place: StreamPosition) -> AsyncGenerator[list[Raw]]:
+    async def follow_raw(self, place: StreamPosition) -> AsyncGenerator[list[RawEntry]]:
         while True:
             self._check()
             news = self._news
@@ -293,13 +293,13 @@ async def test_large_documents_are_taken_few_at_a_time(make: Callable[..., Event
 
 def test_whatever_stands_in_the_store_has_a_row() -> None:
     for raw in (
-        Raw("1-0", "", "", b""),
-        Raw("1-1", "x" * 999, "<img src=x onerror=alert(1)>", b"[1, 2]"),
-        Raw("1-2", "event", "r", b"\xff\xfe"),
-        Raw("1-3", "event_page", "r", b'{"seq_num": {}, "data": 3}'),
-        Raw("1-4", "start", "r", orjson.dumps({"plan_name": {"a": 1}, "shape": list(range(10_000))})),
-        Raw("1-5", "stop", "r", orjson.dumps({"exit_status": ["\x1b[2J\u202e"], "reason": "x" * 100_000})),
-        Raw("1-6", "event_page", "r", b'{"seq_num": [' + b"1," * 900_000 + b"2]}"),
+        RawEntry("1-0", "", "", b""),
+        RawEntry("1-1", "x" * 999, "<img src=x onerror=alert(1)>", b"[1, 2]"),
+        RawEntry("1-2", "event", "r", b"\xff\xfe"),
+        RawEntry("1-3", "event_page", "r", b'{"seq_num": {}, "data": 3}'),
+        RawEntry("1-4", "start", "r", orjson.dumps({"plan_name": {"a": 1}, "shape": list(range(10_000))})),
+        RawEntry("1-5", "stop", "r", orjson.dumps({"exit_status": ["\x1b[2J\u202e"], "reason": "x" * 100_000})),
+        RawEntry("1-6", "event_page", "r", b'{"seq_num": [' + b"1," * 900_000 + b"2]}"),
     ):
         row = row_of(raw)
         assert (row.cursor, row.run, row.size) == (raw.cursor, raw.run, len(raw.doc))

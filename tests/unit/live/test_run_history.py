@@ -21,7 +21,7 @@ from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run, axes_summary
 from snakemap.errors import RunNotFound, StoreUnavailable
 from snakemap.live import run_history as past_module
-from snakemap.live.run_history import CHAPTERS_MAX, RunHistory, moment_of
+from snakemap.live.run_history import CHECKPOINTS_MAX, RunHistory, moment_of
 from snakemap.render.map_image import map_image
 from snakemap.render.map_view import MapView
 
@@ -70,7 +70,7 @@ def alike(run: Run, other: Run) -> bool:
 
 
 def past_of(store: FakeStore) -> RunHistory:
-    return RunHistory(store, habits=ScanDefaults())  # type: ignore[arg-type]
+    return RunHistory(store, defaults=ScanDefaults())  # type: ignore[arg-type]
 
 
 @examples(60)
@@ -79,7 +79,7 @@ async def test_every_moment_is_a_fold_up_to_it_in_whatever_order_they_are_asked_
     asked: list[tuple[int, bool]], spacing: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(past_module, "CHAPTER_ENTRIES", spacing)
+        patch.setattr(past_module, "CHECKPOINT_ENTRIES", spacing)
         patch.setattr(past_module, "BATCH_ENTRIES", 3)
         store, uid, entries = await scanned(points=40)
         first, past, run = int(entries[0].cursor.partition("-")[0]), past_of(store), None
@@ -102,7 +102,7 @@ async def test_going_on_is_the_same_run_and_reads_only_what_is_new() -> None:
 
 
 async def test_going_back_a_little_does_not_begin_at_the_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(past_module, "CHAPTER_ENTRIES", 8)
+    monkeypatch.setattr(past_module, "CHECKPOINT_ENTRIES", 8)
     monkeypatch.setattr(past_module, "BATCH_ENTRIES", 4)
     store, uid, entries = await scanned()
     past, last = past_of(store), int(entries[-1].cursor.partition("-")[0])
@@ -110,41 +110,41 @@ async def test_going_back_a_little_does_not_begin_at_the_beginning(monkeypatch: 
     store.read_entries = 0
     run = await past.run_at(uid, last - 2 * SECOND_MS)
     assert alike(run, folded(entries, last - 2 * SECOND_MS))
-    assert store.read_entries <= 2 * past._chapters[uid].spacing
+    assert store.read_entries <= 2 * past._checkpoints[uid].spacing
 
 
 async def test_chapters_are_few_and_become_wider_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(past_module, "CHAPTER_ENTRIES", 1)
+    monkeypatch.setattr(past_module, "CHECKPOINT_ENTRIES", 1)
     monkeypatch.setattr(past_module, "BATCH_ENTRIES", 1)
     store, uid, entries = await scanned(together=1)
     past = past_of(store)
     await past.run_at(uid, int(entries[-1].cursor.partition("-")[0]))
-    chapters = past._chapters[uid]
-    assert CHAPTERS_MAX / 2 <= len(chapters.states) <= CHAPTERS_MAX
-    assert chapters.spacing >= 4
-    assert all(one < other for one, other in pairwise(chapters.states))
+    checkpoints = past._checkpoints[uid]
+    assert CHECKPOINTS_MAX / 2 <= len(checkpoints.states) <= CHECKPOINTS_MAX
+    assert checkpoints.spacing >= 4
+    assert all(one < other for one, other in pairwise(checkpoints.states))
 
 
 async def test_chapters_have_bounds_in_bytes_and_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(past_module, "CHAPTER_ENTRIES", 4)
+    monkeypatch.setattr(past_module, "CHECKPOINT_ENTRIES", 4)
     monkeypatch.setattr(past_module, "BATCH_ENTRIES", 4)
     store, uid, entries = await scanned()
     last = int(entries[-1].cursor.partition("-")[0])
-    monkeypatch.setattr(past_module, "CHAPTER_BYTES_MAX", 100)
+    monkeypatch.setattr(past_module, "CHECKPOINT_BYTES_MAX", 100)
     past = past_of(store)
     assert (await past.run_at(uid, last)).points == POINTS
-    assert past._chapters[uid].size == 0
+    assert past._checkpoints[uid].size == 0
     monkeypatch.setattr(past_module.pickle, "dumps", None)  # a large state is not made again and again
     assert (await past.run_at(uid, last)).points == POINTS
     monkeypatch.undo()
-    monkeypatch.setattr(past_module, "CHAPTER_ENTRIES", 4)
+    monkeypatch.setattr(past_module, "CHECKPOINT_ENTRIES", 4)
     monkeypatch.setattr(past_module, "BATCH_ENTRIES", 4)
     past = past_of(store)
     await past.run_at(uid, last)
-    assert past._chapters[uid].size > 0
+    assert past._checkpoints[uid].size > 0
     monkeypatch.setattr(past_module, "BYTES_MAX", 0)
     assert (await past.run_at(uid, last)).points == POINTS
-    assert not past._chapters
+    assert not past._checkpoints
 
 
 async def test_a_run_that_is_not_there_is_not_found_and_leaves_nothing() -> None:
@@ -152,7 +152,7 @@ async def test_a_run_that_is_not_there_is_not_found_and_leaves_nothing() -> None
     past = past_of(store)
     with pytest.raises(RunNotFound):
         await past.run_at("nobody", 1)
-    assert not past._chapters
+    assert not past._checkpoints
     store.entries = [entry for entry in store.entries if entry is not entries[0]]
     with pytest.raises(RunNotFound, match="first documents"):
         await past.run_at(uid, 2**50)

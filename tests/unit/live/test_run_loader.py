@@ -20,7 +20,7 @@ async def scanned() -> tuple[FakeStore, str]:
 
 
 def loader_of(store: FakeStore) -> RunLoader:
-    return RunLoader(store, habits=ScanDefaults())  # type: ignore[arg-type]
+    return RunLoader(store, defaults=ScanDefaults())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("count", "at_once"), [(1000, 0), (7, 0), (1000, 3), (5, 2)])

@@ -78,7 +78,7 @@ class Plots:
 
     def __init__(self, service: Service) -> None:
         self._store = service.store
-        self._folds = service.run_cache
+        self._runs = service.run_cache
         self._origins = service.settings.origins
         self._places = service.streams.places
         self._lock = asyncio.Lock()
@@ -143,7 +143,7 @@ class Plots:
             return None if body is None else Image((uid, run.cursor), body)
 
         try:
-            image = await self._folds.told(uid, draw)
+            image = await self._runs.compute(uid, draw)
         except RunNotFound:  # it has just expired
             return None
         if image is not None:

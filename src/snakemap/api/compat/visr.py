@@ -120,7 +120,7 @@ class ChannelMaps:
     """
 
     def __init__(self, folds: RunCache) -> None:
-        self._folds = folds
+        self._runs = folds
         self._kept: OrderedDict[tuple[str, str], tuple[str, bytes]] = OrderedDict()
 
     async def written(self, uid: str, name: str) -> tuple[str, bytes]:
@@ -143,7 +143,7 @@ class ChannelMaps:
                 raise NotThere(f"run {uid} has no map {name[:100]!r}; it has {', '.join(run.maps.channels)}")
             return run.cursor, body
 
-        answer = self._kept[uid, name] = await self._folds.told(uid, encode)
+        answer = self._kept[uid, name] = await self._runs.compute(uid, encode)
         self._kept.move_to_end((uid, name))
         kept_bytes = sum(len(body) for _, body in self._kept.values())
         while len(self._kept) > 1 and (len(self._kept) > MAPS_KEPT or kept_bytes > BYTES_KEPT):

@@ -32,7 +32,7 @@ from snakemap.errors import BlueapiForbids, SnakemapError, StoreUnavailable, kin
 from snakemap.settings import Settings
 from snakemap.store.heartbeat import HeartbeatReporter, Histogram
 from snakemap.store.readiness import checks_of, wrong
-from snakemap.store.redis_info import RedisCondition, RedisInfo, vitals
+from snakemap.store.redis_info import RedisCondition, RedisInfo, read_redis_info
 from snakemap.store.store import Store
 
 __all__ = ["Metrics", "metrics"]
@@ -87,13 +87,13 @@ class MetricReading:
     Attributes:
         reports: reports of the processes, by name; None while Redis cannot be reached.
         runs: number of runs, by status.
-        vitals: of Redis.
+        redis: of Redis.
         blueapi: whether blueapi answers; None also when none is set.
     """
 
     reports: Mapping[str, Mapping[str, Any]] | None = None
     runs: Counter[str] | None = None
-    vitals: RedisInfo | None = None
+    redis: RedisInfo | None = None
     blueapi: bool | None = None
 
 
@@ -116,7 +116,7 @@ class Metrics(Collector):
     ) -> None:
         self.requests = RequestMetrics()
         self.clients: dict[str, Callable[[], int]] = {}
-        self.reporter = HeartbeatReporter(store, "api", port=settings.api_port, tell=self._report)
+        self.reporter = HeartbeatReporter(store, "api", port=settings.api_port, fields=self._report)
         self._store = store
         self._settings = settings
         self._ask_blueapi = ask_blueapi
@@ -149,8 +149,8 @@ class Metrics(Collector):
         if reading.reports is not None:
             yield _gauge("ready", "1 when data can come through, as /readyz says.", not wrong(_checks(reading)))
             yield from _of_parts(self._reports(reading.reports))
-        if reading.vitals is not None:
-            yield from _of_store(reading.vitals, entries_max=self._settings.documents_max)
+        if reading.redis is not None:
+            yield from _of_store(reading.redis, entries_max=self._settings.documents_max)
         if reading.runs is not None:
             counts = [((status,), reading.runs[status]) for status in STATUSES]
             yield _family(GaugeMetricFamily, "runs", "Runs in the store, by status.", ("status",), counts)
@@ -167,7 +167,7 @@ class Metrics(Collector):
             async with asyncio.timeout(STORE_TIMEOUT_S):
                 reports = await self._store.reports()
                 runs = Counter(str(summary.get("status")) for summary in await self._store.summaries())
-                return reports, runs, await vitals(self._store)
+                return reports, runs, await read_redis_info(self._store)
         except (TimeoutError, StoreUnavailable) as trouble:
             log.debug("no metrics of the store: %s", trouble)
             return None, None, None
@@ -189,7 +189,7 @@ class Metrics(Collector):
 
     def _reports(self, reports: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
         """Return the reports of all processes, with a current one of this process."""
-        return {**reports, self.reporter.part: self.reporter.told()}
+        return {**reports, self.reporter.part: self.reporter.report()}
 
 
 PYTHON = platform.python_version()
@@ -216,7 +216,7 @@ class _Samples:
 
 
 def _checks(reading: MetricReading) -> dict[str, str]:
-    redis = reading.vitals
+    redis = reading.redis
     return checks_of(reading.reports or {}, redis.condition if redis else RedisCondition())
 
 

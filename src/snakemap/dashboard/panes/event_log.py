@@ -21,7 +21,7 @@ from snakemap.errors import CursorError, SnakemapError
 from snakemap.live.event_filter import EventFilter, EventRow
 from snakemap.live.event_index import NAMES_TOLD, TEXT_MAX, EventIndex
 from snakemap.live.event_selection import EventSelection, SearchResult
-from snakemap.store.entries import Raw
+from snakemap.store.entries import RawEntry
 
 __all__ = ["EventList", "LogView", "filter_from"]
 
@@ -265,13 +265,13 @@ class LogView(pn.viewable.Viewer):
         """Shows a document, as much of it as can be read by a person."""
         cursor = str(asked.get("cursor") or "")[:50]
 
-        async def look() -> tuple[Raw | None, str, bool]:
+        async def look() -> tuple[RawEntry | None, str, bool]:
             raw = await self.chronicle.event(cursor)
             if raw is None:
                 return None, "", True
             return raw, *await asyncio.to_thread(pretty_text, raw.doc)
 
-        def show(told: tuple[Raw | None, str, bool]) -> None:
+        def show(told: tuple[RawEntry | None, str, bool]) -> None:
             raw, text, whole = told
             known = {"cursor": cursor, "text": text, "whole": whole}
             if raw is None:

@@ -23,7 +23,7 @@ from snakemap.errors import FileRefused, FrameError, SnakemapError
 from snakemap.files.data_root import local_paths
 from snakemap.files.directory_listing import DirectoryCache
 from snakemap.hdf5.inspector import FileInspector
-from snakemap.live.file_runs import call_off, is_stack, open_stack, stack_of
+from snakemap.live.file_runs import cancel_reading, is_stack, open_stack, stack_of
 
 __all__ = ["FileServices", "FileWorkspace"]
 
@@ -206,7 +206,7 @@ class FileWorkspace:
         run = self.tab.pipeline.run
         if run is not None and run.opened and run.stop is None:
             uid, store = run.uid, self.tab.live.store
-            self.errands.run("call off", lambda: call_off(store, uid), lambda _: None, failed=complain)
+            self.errands.run("call off", lambda: cancel_reading(store, uid), lambda _: None, failed=complain)
 
     def _on_run(self, uid: str) -> None:
         self.tab.choices.pinned = uid
