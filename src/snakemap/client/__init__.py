@@ -1,4 +1,4 @@
-"""A client of the API: runs and their maps as xarray, documents as they come. It needs no package of the servers."""
+"""Client of the API: runs and their maps as xarray, and live documents. It imports no server package."""
 
 from snakemap.client.document_stream import StreamMessage
 from snakemap.client.runs import Client, Run, connect

@@ -1,4 +1,4 @@
-"""The documents of a run over a WebSocket, taken up again where it was when the connection is lost."""
+"""The documents of a run over a WebSocket, continued after a lost connection."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from websockets.sync.client import ClientConnection, connect
 from snakemap.client.http import Http
 from snakemap.errors import ApiFailed, ApiUnavailable, SnakemapError
 
-__all__ = ["DocumentStream", "StreamMessage", "told"]
+__all__ = ["DocumentStream", "StreamMessage", "parse_message"]
 
 log = logging.getLogger(__name__)
 
 QUIET_S = 1.0
-"""After so much silence it is asked whether anything is still to come."""
+"""Silence after which the client asks whether the run is over."""
 
 RETRY_S, RETRY_MAX_S = 0.5, 10.0
 MESSAGE_BYTES_MAX = 256 * 1024 * 1024
-"""A page of events of a long run comes as one message."""
+"""Maximum of one message; a page of events of a long run is one."""
 
 POLICY_VIOLATION = 1008
 
@@ -39,11 +39,11 @@ class StreamMessage(NamedTuple):
     cursor: str
 
 
-def told(text: str | bytes) -> StreamMessage:
-    """Return the document that a message of the API holds.
+def parse_message(text: str | bytes) -> StreamMessage:
+    """Return the document in a message of the API.
 
     Raises:
-        ApiFailed: when it holds none.
+        ApiFailed: when the message is invalid.
     """
     try:
         message = json.loads(text)
@@ -59,10 +59,10 @@ class DocumentStream:
     Attributes:
         http: the API.
         uid: of the run.
-        over: says whether nothing is to come any more; asked in silence after the stop document.
-        patience_s: how long in all to try to get back a connection that was lost.
-        sleep: waits so many seconds.
-        cursor: of the last document that came; empty before the first.
+        over: returns whether the run is over; called after the stop document, during silence.
+        patience_s: total time to restore a lost connection.
+        sleep: waits some seconds.
+        cursor: of the last document; empty before the first.
     """
 
     http: Http
@@ -74,16 +74,16 @@ class DocumentStream:
     stopped: bool = False
 
     def documents(self) -> Iterator[StreamMessage]:
-        """Yield every document from the beginning, or after ``cursor``, until there is nothing to come.
+        """Yield every document from the beginning, or after ``cursor``, until the run is over.
 
         Raises:
-            ApiUnavailable: when a connection that was lost could not be made again in ``patience_s``.
+            ApiUnavailable: when a lost connection could not be restored in ``patience_s``.
         """
         lost_at, delay = None, RETRY_S
         while True:
             try:
                 with self._socket() as socket:
-                    for document in self._heard(socket):
+                    for document in self._receive(socket):
                         lost_at, delay = None, RETRY_S
                         yield document
                 return
@@ -114,8 +114,8 @@ class DocumentStream:
         except InvalidURI as error:
             raise ApiFailed(f"{self.http.address} has no WebSocket: {error}") from error
 
-    def _heard(self, socket: ClientConnection) -> Iterator[StreamMessage]:
-        """Yield what comes over one connection, until nothing is to come."""
+    def _receive(self, socket: ClientConnection) -> Iterator[StreamMessage]:
+        """Yield the documents of one connection until the run is over."""
         while True:
             try:
                 text = socket.recv(timeout=QUIET_S)
@@ -123,17 +123,17 @@ class DocumentStream:
                 if self.stopped and self._is_over():
                     return
                 continue
-            document = told(text)
+            document = parse_message(text)
             self.cursor = document.cursor
             self.stopped = self.stopped or document.name == "stop"
             yield document
 
     def _is_over(self) -> bool:
-        with suppress(ApiUnavailable):  # that is for the connection to find out
+        with suppress(ApiUnavailable):  # the connection reports this itself
             return self.over()
         return False
 
     def _check(self, trouble: Exception) -> None:
-        """Raise what trying again would not mend: the API's own refusal."""
+        """Raise refusals of the API, which a retry does not change."""
         if isinstance(trouble, ConnectionClosed) and trouble.rcvd is not None and trouble.rcvd.code == POLICY_VIOLATION:
             raise SnakemapError(trouble.rcvd.reason) from trouble

@@ -1,4 +1,4 @@
-"""Maps that came from the API, as HoloViews elements."""
+"""Maps from the API as HoloViews elements."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from snakemap.render.palettes import palette
 __all__ = ["layout_of"]
 
 UNEVEN = 1e-3
-"""Share of a step by which steps may differ, and an image still be drawn of them."""
+"""Maximum difference of steps, as a share of a step, for an image."""
 
 
 def layout_of(maps: xr.Dataset) -> hv.Layout:
     """Return the channels of a dataset of maps as elements, two in a row.
 
     Args:
-        maps: as the client of the API has them; other datasets need two dimensions, or ``x`` and ``y`` along one.
+        maps: from the API's client; other datasets need two dimensions, or ``x`` and ``y`` along one.
 
     Raises:
-        ValueError: when there is nothing in it to draw.
+        ValueError: when there are no channels.
     """
     channels = [str(name) for name in maps.data_vars]
     if not channels:
@@ -34,7 +34,7 @@ def layout_of(maps: xr.Dataset) -> hv.Layout:
 
 
 def _element(values: xr.DataArray, name: str, number: int) -> Any:
-    """Return one channel."""
+    """Return the element of one channel."""
     options = {"cmap": palette(name, number), "colorbar": True}
     unit = str(values.attrs.get("units", ""))
     if values.ndim == 1:

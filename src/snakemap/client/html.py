@@ -1,4 +1,4 @@
-"""A run as a notebook shows it: a line of words and a small picture. Whatever documents say goes in as text."""
+"""HTML of a run for notebooks: a table and a small picture. Values of documents are escaped."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def markup(summary: Mapping[str, Any], picture: bytes | None) -> str:
     """Return a run as HTML, in the colors of the page around it.
 
     Args:
-        summary: as the list of runs tells it.
+        summary: from the list of runs.
         picture: PNG; None when there is none.
     """
     words = "".join(f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in _rows(summary))
@@ -34,7 +34,7 @@ def markup(summary: Mapping[str, Any], picture: bytes | None) -> str:
 
 def _rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     points, expected = summary.get("points"), summary.get("expected")
-    told = {
+    rows = {
         "run": summary.get("uid"),
         "plan": summary.get("plan_name"),
         "status": summary.get("status"),
@@ -43,7 +43,7 @@ def _rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         "started": _time(summary.get("started")),
         "file": summary.get("file"),
     }
-    return [(name, str(value)[:LETTERS_MAX]) for name, value in told.items() if value not in (None, "")]
+    return [(name, str(value)[:LETTERS_MAX]) for name, value in rows.items() if value not in (None, "")]
 
 
 def _whole(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Requests to the API, whose every trouble becomes an error of ours that says what to do."""
+"""HTTP requests to the API; every failure becomes an error of snakemap with a remedy."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ __all__ = ["Http"]
 
 
 def _by_code() -> dict[str, type[SnakemapError]]:
-    """Return the class of every error that is told by its code and a message alone."""
+    """Return the error classes that take only a message, by code."""
     classes = (one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, SnakemapError))
     return {one.code: one for one in classes if one.__init__ is SnakemapError.__init__}
 
 
 ERRORS = _by_code()
 NO_ROUTE = "not_found"
-"""What the API says of a path that it does not have, as a page of another program would."""
+"""Code of the API for unknown paths; pages of another program also answer with 404."""
 
 
 class Http:
-    """One API.
+    """HTTP connection to one API.
 
     Args:
-        url: like ``"http://host:8080"``; with user and password, and a prefix behind a proxy, where these are needed.
-        timeout_s: until a request that nobody answers is given up.
-        token: for blueapi, where it asks for one.
-        proxies: whether to go through those that the environment names.
+        url: like ``"http://host:8080"``; with user and password, and a prefix behind a proxy, if needed.
+        timeout_s: time limit of a request.
+        token: for blueapi, if it requires one.
+        proxies: whether to use the proxies of the environment.
 
     Attributes:
         address: of the API, without user and password, for messages.
 
     Raises:
-        SettingsError: the URL is none of the web.
+        SettingsError: when the URL is not an HTTP address.
     """
 
     def __init__(self, url: str, *, timeout_s: float, token: str = "", proxies: bool = False) -> None:
@@ -56,23 +56,23 @@ class Http:
         self._client.close()
 
     def get(self, path: str, *, headers: Mapping[str, str] | None = None, **parameters: str) -> httpx.Response:
-        """Return what the API answers to a GET; 304 is an answer, too.
+        """Return the response to a GET request, which may be 304.
 
         Raises:
-            SnakemapError: what it refuses, as the class that the API itself raised.
-            ApiUnavailable: when it does not answer.
+            SnakemapError: the error of the API, with its class.
+            ApiUnavailable: when the API does not answer.
         """
         with self._translated():
-            told = {name: value for name, value in parameters.items() if value}
-            return self._checked(self._client.get(self.url + path, params=told, headers=headers))
+            given = {name: value for name, value in parameters.items() if value}
+            return self._checked(self._client.get(self.url + path, params=given, headers=headers))
 
     def post(self, path: str, body: Mapping[str, Any], *, headers: Mapping[str, str]) -> Any:
-        """Return what the API answers to a POST."""
+        """Return the JSON response to a POST request."""
         with self._translated():
             return self.json(self._checked(self._client.post(self.url + path, json=body, headers=headers)))
 
     def lines(self, path: str) -> Iterator[str]:
-        """Yield the lines of an answer, as they come."""
+        """Yield the lines of a streamed response."""
         with self._translated(), self._client.stream("GET", self.url + path) as answer:
             if answer.status_code >= 400:
                 answer.read()
@@ -80,29 +80,29 @@ class Http:
             yield from answer.iter_lines()
 
     def json(self, answer: httpx.Response) -> Any:
-        """Return the JSON of an answer.
+        """Return the JSON of a response.
 
         Raises:
-            ApiFailed: when it has none.
+            ApiFailed: when it is not JSON.
         """
         try:
             return answer.json()
         except ValueError as error:
-            raise self._stranger(answer) from error
+            raise self._not_the_api(answer) from error
 
     def _checked(self, answer: httpx.Response) -> httpx.Response:
         if answer.status_code == 304 or answer.is_success:
             return answer
         try:
-            told = answer.json()["error"]
-            code, message = str(told["code"]), str(told["message"])
+            detail = answer.json()["error"]
+            code, message = str(detail["code"]), str(detail["message"])
         except (ValueError, KeyError, TypeError) as error:
-            raise self._stranger(answer) from error
+            raise self._not_the_api(answer) from error
         if code == NO_ROUTE:
-            raise self._stranger(answer)
+            raise self._not_the_api(answer)
         raise ERRORS.get(code, SnakemapError)(message)
 
-    def _stranger(self, answer: httpx.Response) -> ApiFailed:
+    def _not_the_api(self, answer: httpx.Response) -> ApiFailed:
         return ApiFailed(
             f"what answers at {self.address} (with {answer.status_code}) is not the API of this snakemap; is it the "
             "pages' port, or another program's, or another version? The API has a port of its own, 8080 unless set"

@@ -1,4 +1,4 @@
-"""An archive of maps, as the API writes it, becomes an xarray Dataset."""
+"""Convert an archive of maps from the API to an xarray Dataset."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["dataset_of"]
 
 
 def dataset_of(archive: bytes) -> xr.Dataset:
-    """Return the maps in an archive: one array of float64 a channel, read-only, NaN where not visited.
+    """Return the maps in an archive: one float64 array for each channel, read-only, NaN where not measured.
 
-    A grid has the dimensions (slow, fast), called as the axes are; a path has ``point``, counted from 1, and ``x`` and
-    ``y`` along it. Coordinates have their unit in ``attrs["units"]``, and a channel that is called as a dimension or a
-    coordinate has an underscore behind its name.
+    A grid has the dimensions (slow, fast), named like the axes; a path has ``point``, from 1, and ``x`` and ``y`` along
+    it. Coordinates have their unit in ``attrs["units"]``. A channel with the name of a dimension or coordinate gets an
+    underscore appended.
 
     Raises:
         ApiFailed: when it is no archive of maps.
@@ -37,14 +37,14 @@ def dataset_of(archive: bytes) -> xr.Dataset:
 
 @xr.register_dataset_accessor("hv")
 class HoloViewsLayout:
-    """``maps.hv``: the maps as a HoloViews layout, an element a channel.
+    """``maps.hv``: the maps as a HoloViews layout, one element for each channel.
 
-    Evenly spaced axes make images, others make meshes, and a path makes points.
+    Evenly spaced axes become images, others meshes, a path points.
     """
 
     def __new__(cls, maps: xr.Dataset) -> Any:
-        """Return the layout itself: it is what the accessor stands for."""
-        from snakemap.client.elements import layout_of  # HoloViews takes its time
+        """Return the layout instead of an accessor object."""
+        from snakemap.client.elements import layout_of  # importing HoloViews is slow
 
         return layout_of(maps)
 
@@ -62,12 +62,12 @@ def _dataset(arrays: dict[str, npt.NDArray[Any]], about: dict[str, Any]) -> xr.D
         unit = about["units"].get(channel, "" if about["units"] else "counts")
         attributes = {"units": unit} if unit else {}
         channels[name] = xr.Variable(dimensions, values[0] if about["positions"] else values, attributes)
-    told = {name: about[name] for name in ("uid", "plan_name", "status", "geometry", "source")}
-    return xr.Dataset(channels, coordinates, {**told, "cursor": str(arrays["cursor"])})
+    attributes = {name: about[name] for name in ("uid", "plan_name", "status", "geometry", "source")}
+    return xr.Dataset(channels, coordinates, {**attributes, "cursor": str(arrays["cursor"])})
 
 
 def _of_grid(arrays: dict[str, npt.NDArray[Any]], about: dict[str, Any]) -> dict[str, xr.Variable]:
-    """Slow axis first; axes of one name, or of none, are called by what they are."""
+    """Return the coordinates of a grid, slow axis first; axes with equal or empty names become slow and fast."""
     axes = about["axes"]
     names = [axes[side]["name"] for side in ("slow", "fast")]
     if names[0] == names[1] or not all(names):
@@ -81,7 +81,7 @@ def _of_grid(arrays: dict[str, npt.NDArray[Any]], about: dict[str, Any]) -> dict
 def _of_path(arrays: dict[str, npt.NDArray[Any]], about: dict[str, Any]) -> dict[str, xr.Variable]:
     points = len(arrays["x"])
     sides = {
-        side: xr.Variable(("point",), arrays[side], _attributes(told)) for side, told in about["positions"].items()
+        side: xr.Variable(("point",), arrays[side], _attributes(axis)) for side, axis in about["positions"].items()
     }
     return {"point": xr.Variable(("point",), np.arange(1, points + 1)), **sides}
 

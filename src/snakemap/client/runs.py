@@ -1,4 +1,4 @@
-"""The client of the API: what a program or a notebook asks for, by name."""
+"""Runs of an API, for programs and notebooks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-from snakemap.client.document_stream import DocumentStream, StreamMessage, told
+from snakemap.client.document_stream import DocumentStream, StreamMessage, parse_message
 from snakemap.client.html import markup
 from snakemap.client.http import Http
 from snakemap.errors import ApiFailed, RunNotFound, SnakemapError, StillRunning
@@ -30,16 +30,16 @@ MAPS_KEPT = 16
 
 
 def connect(url: str, *, timeout_s: float = TIMEOUT_S, token: str = "", proxies: bool = False) -> Client:
-    """Return a client of the API at an address; nothing is asked before you ask for something.
+    """Return a client of the API at an address; the first request is made on first use.
 
     Args:
         url: like ``"http://host:8080"``.
-        timeout_s: until an answer that does not come is given up.
-        token: for blueapi, where it asks for one.
-        proxies: whether to go through the proxies that the environment names; a beamline's own network needs none.
+        timeout_s: time limit of a request.
+        token: for blueapi, if it requires one.
+        proxies: whether to use the proxies of the environment; a beamline network needs none.
 
     Raises:
-        SettingsError: when that is no address.
+        SettingsError: when the URL is invalid.
     """
     return Client(Http(url, timeout_s=timeout_s, token=token, proxies=proxies))
 
@@ -52,27 +52,27 @@ class Client:
         self._kept: OrderedDict[tuple[str, str], tuple[str, xr.Dataset]] = OrderedDict()
 
     def runs(self) -> list[Run]:
-        """Return all runs that are kept, newest first."""
+        """Return all stored runs, newest first."""
         listed = self._http.json(self._http.get("/api/runs"))
         return [self._run(summary) for summary in listed]
 
     def run(self, uid: str = "latest", *, source: str = "") -> Run:
-        """Return one run; ``latest`` is the newest of now, and stays that one.
+        """Return one run; ``latest`` is resolved now, and stays that run.
 
         Args:
             uid: of the run.
-            source: whose maps it shall have: another camera, or ``"scalars"``; empty for the main one.
+            source: source of its maps: another camera, or ``"scalars"``; empty for the main one.
 
         Raises:
-            RunNotFound: when there is none of that uid.
+            RunNotFound: when there is no such run.
             ApiUnavailable: when the API does not answer.
         """
         if not uid:
-            raise RunNotFound("the uid of a run is wanted, or latest")
+            raise RunNotFound("give the uid of a run, or latest")
         return self._run(self._summary(uid), source=source)
 
     def close(self) -> None:
-        """Close its connections; maps that it has given away stay as they are."""
+        """Close the connections; maps stay valid."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -94,8 +94,8 @@ class Client:
         return self._http.json(self._http.get(f"/api/runs/{quote(uid, safe='')}"))
 
     def _maps(self, uid: str, source: str) -> xr.Dataset:
-        """Return the maps of now; those of before when the API says that nothing has come since."""
-        from snakemap.client.maps import dataset_of  # xarray takes its time
+        """Return the current maps; the earlier ones when the API reports no change."""
+        from snakemap.client.maps import dataset_of  # importing xarray is slow
 
         etag, kept = self._kept.get((uid, source), ("", None))
         headers = {"If-None-Match": etag} if kept is not None else None
@@ -106,7 +106,7 @@ class Client:
         self._kept.move_to_end((uid, source))
         while len(self._kept) > MAPS_KEPT:
             self._kept.popitem(last=False)
-        return kept.copy()  # another Dataset over the same numbers, which are read-only
+        return kept.copy()  # a new Dataset over the same read-only arrays
 
     def _picture(self, uid: str) -> bytes | None:
         try:
@@ -130,27 +130,27 @@ class Run:
 
     @property
     def plan_name(self) -> str:
-        """Which plan ran."""
+        """Name of the plan."""
         return str(self._known.get("plan_name", ""))
 
     @property
     def started(self) -> float | None:
-        """When it began, in seconds since 1970."""
+        """Start time, in seconds since 1970."""
         return self._known.get("started")
 
     @property
     def summary(self) -> dict[str, Any]:
-        """How it stands now: ``status``, ``points``, ``expected``, ``file`` and more."""
+        """Its current summary: ``status``, ``points``, ``expected``, ``file`` and more."""
         return self._client._summary(self.uid)
 
     @property
     def status(self) -> str:
-        """``running``, ``complete``, ``incomplete``, ``aborted``, ``failed`` or ``lost``, as it is now."""
+        """Its current status: ``running``, ``complete``, ``incomplete``, ``aborted``, ``failed`` or ``lost``."""
         return str(self.summary["status"])
 
     @property
     def sources(self) -> list[str]:
-        """What it has maps of, the main one first."""
+        """Names of its sources, the main one first."""
         return list(self.summary.get("sources", []))
 
     @cached_property
@@ -158,7 +158,7 @@ class Run:
         """Its start document.
 
         Raises:
-            RunNotFound: when the beginning of the run is no longer in the store.
+            RunNotFound: when the first documents of the run are no longer in the store.
         """
         for name, doc, _ in self.documents():
             if name == "start":
@@ -167,25 +167,25 @@ class Run:
 
     @property
     def maps(self) -> xr.Dataset:
-        """Its maps as they are now: one variable a channel, NaN where not visited.
+        """Its current maps: one variable for each channel, NaN where not measured.
 
-        Asked again, they are only sent when something has come. See :func:`snakemap.client.maps.dataset_of`.
+        They are transferred again only when they have changed. See :func:`snakemap.client.maps.dataset_of`.
         """
         return self._client._maps(self.uid, self._source)
 
     def source(self, name: str) -> Run:
-        """Return the same run, with the maps of another of its :attr:`sources`."""
+        """Return the same run with the maps of another of its :attr:`sources`."""
         return Run(self._client, self.uid, name, self._known)
 
     def growing(self, *, every_s: float = GROWING_S) -> Iterator[xr.Dataset]:
-        """Yield its maps as they are now, and again whenever something has come, until it has ended and is whole.
+        """Yield its current maps, and again whenever they have changed, until the run is settled.
 
         Args:
-            every_s: the least time between two; what comes between is in the next.
+            every_s: minimum interval; the next maps include all changes.
         """
         cursor = None
         while True:
-            over, maps = self._is_over(), self.maps  # in this order: what came last is in the last maps
+            over, maps = self._is_over(), self.maps  # in this order: the last maps are complete
             if maps.attrs["cursor"] != cursor:
                 cursor = maps.attrs["cursor"]
                 yield maps
@@ -197,19 +197,19 @@ class Run:
         """Yield its documents up to now, oldest first: ``for name, doc, cursor in run.documents()``."""
         for line in self._client._http.lines(f"/api/runs/{quote(self.uid, safe='')}/documents"):
             if line.strip():
-                yield told(line)
+                yield parse_message(line)
 
     def follow(self, *, after: str = "", patience_s: float = PATIENCE_S) -> Iterator[StreamMessage]:
         """Yield its documents from the beginning, and new ones as they arrive, until the run is settled.
 
-        A connection that is lost is made again, and goes on after the last document that came.
+        A lost connection is restored, and continues after the last document.
 
         Args:
-            after: a cursor, to leave out what came before.
-            patience_s: how long a lost connection is tried again.
+            after: a cursor; earlier documents are skipped.
+            patience_s: time to restore a lost connection.
 
         Raises:
-            ApiUnavailable: when it could not be made again.
+            ApiUnavailable: when it could not be restored.
         """
         stream = DocumentStream(
             self._client._http, self.uid, self._is_over, patience_s, cursor=after, stopped=bool(after)
@@ -217,13 +217,13 @@ class Run:
         return stream.documents()
 
     def wait(self, *, timeout_s: float | None = None) -> Self:
-        """Return when it has ended, and its points are there or will not come.
+        """Return when the run has ended.
 
         Args:
-            timeout_s: at most so long; None: as long as it takes.
+            timeout_s: time limit; None for none.
 
         Raises:
-            StillRunning: when it has not.
+            StillRunning: when the time is over.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (summary := self.summary)["status"] == "running":
@@ -234,17 +234,17 @@ class Run:
         return self
 
     def again(self, *, instrument_session: str = "", **params: Any) -> dict[str, Any]:
-        """Run its plan again, with its own parameters but those given.
+        """Run its plan again, with its own parameters except those given.
 
         Args:
-            instrument_session: the visit it shall belong to; empty: that of before.
+            instrument_session: of the new run; empty for the old one.
             params: of the plan.
 
         Returns:
-            ``task_id``, ``plan_name`` and ``params`` of what was started.
+            ``task_id``, ``plan_name`` and ``params`` of the started task.
 
         Raises:
-            SnakemapError: why it cannot be started: ParamsRefused, WorkerBusy, ReadOnly, BlueapiUnavailable ...
+            SnakemapError: when it cannot be started: ParamsRefused, WorkerBusy, ReadOnly, BlueapiUnavailable ...
         """
         body: dict[str, Any] = {"params": params}
         if instrument_session:
@@ -263,4 +263,4 @@ class Run:
         try:
             return markup(self.summary, self._client._picture(self.uid))
         except SnakemapError as trouble:
-            return markup({**self._known, "status": f"not known: {trouble}"}, None)
+            return markup({**self._known, "status": f"unknown: {trouble}"}, None)

@@ -1,1 +1,1 @@
-"""Sources of documents."""
+"""Document sources and publishers: STOMP and recordings."""

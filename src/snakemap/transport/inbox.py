@@ -1,4 +1,4 @@
-"""Hold received messages up to a number of bytes: a full inbox stops the reading of the socket."""
+"""Inbox of received messages, bounded in bytes: a full inbox stops the reading of the socket."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Delivery:
     """One message as it arrived.
 
     Attributes:
-        body: UTF-8 JSON, unread.
+        body: UTF-8 JSON, not parsed.
         headers: like ``{"destination": "/topic/public.worker.event", "redelivered": "false", ...}``.
-        ack_id: with which it is acknowledged.
-        connection: which of our connections brought it, counted from 1; only that one can acknowledge it.
-        arrived: when, in seconds since 1970; 0 when nobody noted it.
+        ack_id: for the acknowledgement.
+        connection: number of the connection, from 1; only that one can acknowledge it.
+        arrived: seconds since 1970; 0 when unknown.
     """
 
     body: bytes
@@ -30,12 +30,12 @@ class Delivery:
 
 
 class Inbox:
-    """Frames on their way from stomp.py's thread to the event loop, bounded in number and in bytes.
+    """Messages on their way from stomp.py's thread to the event loop, bounded in number and in bytes.
 
     Args:
-        size: frames that may wait.
-        size_bytes: bytes that may wait; a single larger frame may come when nothing else waits.
-        on_arrival: called when it is no longer empty, in the thread that filled it.
+        size: maximum of messages.
+        size_bytes: maximum of bytes; a larger message is accepted when the inbox is empty.
+        on_arrival: called when the inbox is no longer empty, in the thread that filled it.
     """
 
     def __init__(self, size: int, size_bytes: int, *, on_arrival: Callable[[], None]) -> None:
@@ -51,9 +51,9 @@ class Inbox:
         return len(self._frames)
 
     def put(self, frame: Delivery, *, while_waiting: Callable[[], None]) -> None:
-        """Put a frame at the end as soon as there is room; forgets it when the inbox is closed before."""
+        """Append a message when it fits; drop it if the inbox is closed before."""
         with self._changed:
-            while not self._closed and not self._has_room(len(frame.body)):
+            while not self._closed and not self._fits(len(frame.body)):
                 self._changed.wait(0.1)
                 while_waiting()
             if self._closed:
@@ -65,7 +65,7 @@ class Inbox:
             self._on_arrival()
 
     def take(self, count: int) -> list[Delivery]:
-        """Return the next frames, at most ``count``; empty when none waits."""
+        """Return the next messages, at most ``count``; empty when there are none."""
         with self._changed:
             taken = [self._frames.popleft() for _ in range(min(count, len(self._frames)))]
             self._bytes -= sum(len(frame.body) for frame in taken)
@@ -73,10 +73,10 @@ class Inbox:
         return taken
 
     def close(self) -> None:
-        """Let go whoever waits for room."""
+        """Release threads that wait in :meth:`put`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
-    def _has_room(self, size_bytes: int) -> bool:
+    def _fits(self, size_bytes: int) -> bool:
         return not self._frames or (len(self._frames) < self.size and self._bytes + size_bytes <= self.size_bytes)

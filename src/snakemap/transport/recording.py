@@ -1,7 +1,7 @@
-"""Recordings of what a broker delivered: JSON lines, in one file or in the parts that the worker's log is made of.
+"""Recordings of messages of a broker: JSON lines, in one file or in the parts of the event log.
 
-A line is ``{"t", "cmd", "headers", "body"}`` with the body as text, as our recordings and the log have it, or a bare
-body, or ``{"cursor", "name", "run", "doc"}`` as ``snakemap listen --json`` and the page of the log write it.
+A line is ``{"t", "cmd", "headers", "body"}`` with the body as text, as in recordings and the event log; or a bare
+body; or ``{"cursor", "name", "run", "doc"}``, as from ``snakemap listen --json`` and the event log page.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 PART = re.compile(r"(.+)\.(\d{4,6})\.jsonl(\.gz)?")
 GZIP = b"\x1f\x8b"
 LINE_BYTES_MAX = 64 * 1024 * 1024
-BAD_LINES_TOLD = 10
-"""Lines of a recording that are told one by one when they are no messages."""
+BAD_LINES_LOGGED = 10
+"""Invalid lines that are logged one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class Recorded:
     """One message of a recording.
 
     Attributes:
-        at: when it was received, in seconds since 1970; 0 when nobody noted it.
-        body: plain JSON.
+        at: when it was received, in seconds since 1970; 0 when unknown.
+        body: JSON object.
         correlation_id: blueapi's task, on worker events; None on documents.
     """
 
@@ -48,15 +48,15 @@ class Recorded:
 
 
 class Recording:
-    """One recording, in the order in which it was made.
+    """One recording, in its original order.
 
     Args:
-        files: its parts, plain or packed with gzip, whatever they are called.
+        files: its parts, plain or gzip, with any names.
 
     Attributes:
-        done: bytes of the files that have been read.
-        size: bytes of them all.
-        bad: lines that were no messages.
+        done: bytes that have been read.
+        size: bytes of all parts.
+        bad: number of invalid lines.
     """
 
     def __init__(self, files: Iterable[Path]) -> None:
@@ -66,7 +66,7 @@ class Recording:
         self.bad = 0
 
     def messages(self) -> Iterator[Recorded]:
-        """Yield every message; lines that are none are logged, counted and left out.
+        """Yield every message; invalid lines are logged, counted and skipped.
 
         Raises:
             SettingsError: when a file cannot be read.
@@ -96,25 +96,25 @@ class Recording:
             except StopIteration:
                 return
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                self._tell(f"{file} breaks off after line {number}: {error}")
+                self._log_bad(f"{file} breaks off after line {number}: {error}")
                 return
             note()
             try:
                 yield _recorded(line)
             except (KeyError, TypeError, ValueError) as error:
-                self._tell(f"{file}, line {number} is no message: {error}")
+                self._log_bad(f"{file}, line {number} is not a message: {error}")
 
-    def _tell(self, trouble: str) -> None:
+    def _log_bad(self, trouble: str) -> None:
         self.bad += 1
-        if self.bad <= BAD_LINES_TOLD:
+        if self.bad <= BAD_LINES_LOGGED:
             log.warning("%s", trouble)
 
 
 def recordings(files: Iterable[Path]) -> list[Recording]:
-    """Return the recordings that some files are, or are parts of: whoever names one part means them all.
+    """Return the recordings of some files; one part stands for all parts.
 
     Raises:
-        SettingsError: when a file is not there.
+        SettingsError: when a file does not exist.
     """
     found: dict[Path, Recording] = {}
     for file in files:
@@ -126,11 +126,11 @@ def recordings(files: Iterable[Path]) -> list[Recording]:
 
 
 def _parts(file: Path, base: str) -> list[Path]:
-    """Return all parts beside a part, in order; of one that is there twice, the one that is not packed."""
+    """Return all parts beside a part, in order; of a part that exists twice, the uncompressed one."""
     parts: dict[int, Path] = {}
     if not file.exists():
         _size(file)
-    for other in sorted(file.parent.iterdir(), reverse=True):  # .jsonl comes after .jsonl.gz, and stays
+    for other in sorted(file.parent.iterdir(), reverse=True):  # .jsonl comes after .jsonl.gz and replaces it
         match = PART.fullmatch(other.name)
         if match and match[1] == base:
             parts[int(match[2])] = other
@@ -145,7 +145,7 @@ def _size(file: Path) -> int:
 
 
 def _lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
-    """Yield the lines of a file; of one that is too long, only that it is."""
+    """Yield the lines of a file; ``?`` instead of a line that is too long."""
     while line := file.readline(LINE_BYTES_MAX):
         if len(line) < LINE_BYTES_MAX or line.endswith(b"\n"):
             yield line
@@ -156,19 +156,19 @@ def _lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
 
 
 def _recorded(line: bytes) -> Recorded:
-    told = orjson.loads(line)
-    if not isinstance(told, dict):
-        raise TypeError(f"it is a {type(told).__name__}")
-    body = told.get("body", told)
+    content = orjson.loads(line)
+    if not isinstance(content, dict):
+        raise TypeError(f"it is a {type(content).__name__}")
+    body = content.get("body", content)
     body = orjson.loads(body) if isinstance(body, str) else body
     if not isinstance(body, dict):
         raise TypeError(f"its body is a {type(body).__name__}")
-    if body is told and body.get("name") == WORKER:
+    if body is content and body.get("name") == WORKER:
         body = body["doc"]
         if not isinstance(body, dict):
             raise TypeError(f"its document is a {type(body).__name__}")
-    headers = told.get("headers") if isinstance(told.get("headers"), dict) else {}
-    at = told.get("t")
-    if at is None and isinstance(told.get("cursor"), str):
-        at = cursor_ms(told["cursor"]) / 1000
+    headers = content.get("headers") if isinstance(content.get("headers"), dict) else {}
+    at = content.get("t")
+    if at is None and isinstance(content.get("cursor"), str):
+        at = cursor_ms(content["cursor"]) / 1000
     return Recorded(float(at or 0.0), body, (headers or {}).get("correlation-id"))

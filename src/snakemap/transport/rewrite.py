@@ -1,4 +1,4 @@
-"""A recording as if it happened now: its runs get uids and times of their own, and belong to no task."""
+"""Rewrite a recording as new runs: with new uids and current times, and without tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from snakemap.core.documents import WORKER, envelope
 __all__ = ["REPLAY_OF", "RunRewriter"]
 
 REPLAY_OF = "replay_of"
-"""Key of a start document that says which run this is a replay of."""
+"""Key of a start document with the uid of the replayed run."""
 
 REFERENCES = ("run_start", "descriptor", "stream_resource", "resource")
 DEFINING = ("start", "descriptor", "resource", "stream_resource")
@@ -20,21 +20,19 @@ YEAR_S = 366 * 86_400.0
 
 
 class RunRewriter:
-    """Makes documents anew, one after the other, in any order.
+    """Rewrites documents one after the other, in any order.
 
-    Every uid that a document is known by is exchanged for another, always the same for the same, wherever it is spoken
-    of. Times go on from now as they did then, as many times faster as the recording is played.
+    Every uid is replaced by a new one, consistently, wherever it occurs. Times continue from now, scaled by ``speed``.
 
-    What blueapi said of itself and of its tasks is left out, and the runs name no task: the worker would take that for
-    news of the task that goes on now.
+    Worker events are dropped and runs name no task: the worker would take them for the state of the current task.
 
     Args:
-        speed: how many times faster than it was recorded; infinite: all of it happens at once.
+        speed: of the replay; 1 for the original speed, infinite for all at once.
         now: seconds since 1970.
         fresh: makes a uid.
 
     Attributes:
-        runs: uids of the new runs, by those of the old ones.
+        runs: new uids of the runs, by the old ones.
     """
 
     def __init__(self, *, speed: float, now: float, fresh: Callable[[], str] = lambda: str(uuid4())) -> None:
@@ -46,7 +44,7 @@ class RunRewriter:
         self._base: float | None = None
 
     def renew(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the same envelope of the same document of another run; None of what is left out."""
+        """Return an envelope with the rewritten document; None for one that is dropped."""
         name, doc = body.get("name"), body.get("doc")
         if not isinstance(name, str) or not isinstance(doc, dict) or name == WORKER:
             return None
@@ -70,7 +68,7 @@ class RunRewriter:
         return self._uids.setdefault(uid, self.fresh()) if uid not in self._uids else self._uids[uid]
 
     def _own(self, doc: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a uid for what nobody speaks of; one that is made of another's stays so."""
+        """Return a new uid for a document without references; one that contains another uid keeps its form."""
         own = doc.get("uid")
         if isinstance(own, str):
             renamed = self._renamed(own)
@@ -80,7 +78,7 @@ class RunRewriter:
         return {}
 
     def _renamed(self, value: Any) -> Any:
-        """Return a value in which every uid that is known has been exchanged, also where a number stands behind it."""
+        """Return a value with all known uids replaced, also those followed by a number."""
         if isinstance(value, str):
             known = self._uids.get(value)
             if known is not None:
@@ -99,13 +97,13 @@ class RunRewriter:
                 self._base = float(doc["time"])
             doc["time"] = self._moved(doc["time"])
         configuration = doc.get("configuration")
-        told = configuration.values() if isinstance(configuration, dict) else ()
-        for one in (doc, *(one for one in told if isinstance(one, dict))):
+        configured = configuration.values() if isinstance(configuration, dict) else ()
+        for one in (doc, *(one for one in configured if isinstance(one, dict))):
             if isinstance(one.get("timestamps"), dict):
                 one["timestamps"] = {key: self._moved(value) for key, value in one["timestamps"].items()}
 
     def _moved(self, value: Any) -> Any:
-        """Return a time, or a list of times, of today; what is no time of the recording's (0, say) stays as it is."""
+        """Return a current time, or a list of them; values that are no time of the recording (like 0) stay."""
         if isinstance(value, list):
             return [self._moved(one) for one in value]
         if not isinstance(value, (int, float)) or isinstance(value, bool) or self._base is None:

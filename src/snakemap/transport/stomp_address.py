@@ -12,9 +12,9 @@ __all__ = ["StompAddress"]
 
 @dataclass(frozen=True, slots=True)
 class StompAddress:
-    """Where the broker is, and who we are there.
+    """Address of the broker, with user and password.
 
-    >>> str(_Address.read("stomp://me:secret@host"))
+    >>> str(StompAddress.read("stomp://me:secret@host"))
     'host:61613'
     """
 
@@ -33,7 +33,7 @@ class StompAddress:
         """Read ``stomp://user:password@host:61613/vhost``; ``stomp+ssl://`` for TLS.
 
         Raises:
-            SettingsError: it is none.
+            SettingsError: when the URL is invalid.
         """
         try:
             parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""One STOMP connection: connect, subscribe, acknowledge, notice that it is lost."""
+"""One STOMP connection: connect, subscribe, acknowledge, detect its end."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ QUEUE_ARGUMENTS = {
     "durable": "true",
     "auto-delete": "false",
     "x-expires": str(24 * 3600 * 1000),
-    # the broker is the beamline's: while we are away our queue must not fill its memory, which would stop the scan
+    # the broker is shared: an abandoned queue must not fill its memory, which would stop the scan
     "x-max-length-bytes": str(256 * 1024 * 1024),
 }
-"""What our queue is made with. A queue that exists with other arguments is refused, so a change needs a new name."""
+"""Arguments of the queue. The broker refuses an existing queue with other arguments, so a change needs a new name."""
 
 
 class StompRefused(BrokerUnavailable):
-    """The broker is there and does not want us; to try again soon would only fill its log."""
+    """The broker refuses the connection; frequent retries would only fill its log."""
 
 
 class StompConnection(stomp.ConnectionListener):
-    """One connection, from its opening to its end, after which it is not used again.
+    """One connection, used once.
 
     Attributes:
-        ended: set when it is over, for whatever reason.
-        reason: why it ended, in words.
+        ended: set when it has ended, for any reason.
+        reason: why it has ended.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class StompConnection(stomp.ConnectionListener):
         self._receipts: dict[str, threading.Event] = {}
         self._numbers = itertools.count(1)
         self._silence_s = 1.5 * heartbeat_ms / 1000
-        self._heard = time.monotonic()
+        self._last_seen = time.monotonic()
         self._threads: list[threading.Thread] = []
         self._connection = stomp.Connection12(
             [(address.host, address.port)],
@@ -88,12 +88,12 @@ class StompConnection(stomp.ConnectionListener):
             self._connection.set_ssl(for_hosts=[(address.host, address.port)])
 
     def open(self) -> None:
-        """Connect and introduces us.
+        """Connect and log in.
 
         Raises:
-            BrokerUnavailable: nobody answers there, or not in time, or the broker refuses us.
+            BrokerUnavailable: when the broker does not answer in time, or refuses the connection.
         """
-        # what it has to say we say ourselves, once, and not at each attempt
+        # failures are logged here, once, instead of by stomp.py at each attempt
         chatter = logging.getLogger("stomp.py")
         chatter.setLevel(chatter.level or logging.CRITICAL)
         self._connection.set_listener("snakemap", self)
@@ -108,13 +108,13 @@ class StompConnection(stomp.ConnectionListener):
         self.close()
         if self._refused:
             raise StompRefused(self.reason)
-        raise BrokerUnavailable(f"What listens at {self.address} does not answer as a STOMP broker does")
+        raise BrokerUnavailable(f"The program at {self.address} does not answer as a STOMP broker does")
 
     def subscribe(self, destination: str, *, name: str, prefetch: int) -> None:
-        """Take the durable subscription up; returns when the broker has made it.
+        """Subscribe to the durable queue; return when the broker has confirmed it.
 
         Raises:
-            BrokerUnavailable: the broker refuses, or does not answer in time.
+            BrokerUnavailable: when the broker refuses, or does not answer in time.
         """
         headers = {**QUEUE_ARGUMENTS, "x-queue-name": name, "prefetch-count": str(prefetch)}
         receipt = self._receipt(headers)
@@ -122,10 +122,10 @@ class StompConnection(stomp.ConnectionListener):
         self._wait_for(receipt, self.timeout_s)
 
     def listen(self, destination: str) -> None:
-        """Subscribe with a queue that goes with the connection; returns when the broker has made it.
+        """Subscribe with a temporary queue; return when the broker has confirmed it.
 
         Raises:
-            BrokerUnavailable: the broker refuses, or does not answer in time.
+            BrokerUnavailable: when the broker refuses, or does not answer in time.
         """
         headers: dict[str, str] = {}
         receipt = self._receipt(headers)
@@ -133,10 +133,10 @@ class StompConnection(stomp.ConnectionListener):
         self._wait_for(receipt, self.timeout_s)
 
     def send(self, destination: str, body: bytes, headers: dict[str, str], *, confirm_s: float | None) -> None:
-        """Send one message, and waits for the broker to say that it has it, if asked to.
+        """Send one message; with ``confirm_s``, wait for the broker's receipt.
 
         Raises:
-            BrokerUnavailable: it may not have it.
+            BrokerUnavailable: when the message may be lost.
         """
         receipt = None if confirm_s is None else self._receipt(headers)
         self._try(self._connection.send, destination, body, None, headers)
@@ -147,17 +147,17 @@ class StompConnection(stomp.ConnectionListener):
         """Acknowledge one message.
 
         Raises:
-            BrokerUnavailable: the connection is lost; the message will come again.
+            BrokerUnavailable: when the connection is lost; the message will be redelivered.
         """
         self._try(self._connection.ack, ack_id)
 
     def stay_alive(self) -> None:
-        """Says, while we do not read, that the silence is ours and not the broker's."""
-        self._heard = time.monotonic()
+        """Reset the silence timer while this side does not read."""
+        self._last_seen = time.monotonic()
         self._connection.on_heartbeat()
 
     def close(self) -> None:
-        """Say good-bye if there is anybody to say it to, and ends the threads of this connection."""
+        """Disconnect if possible, and end the threads of this connection."""
         transport = self._connection.transport
         if self._welcome and not self.ended.is_set():
             with suppress(stomp.exception.StompException, OSError):
@@ -166,21 +166,21 @@ class StompConnection(stomp.ConnectionListener):
         self._cut()
         for thread in (transport.io_thread, *self._threads):
             while thread is not None and thread.is_alive() and self._delivering:
-                thread.join(0.1)  # it waits for room in the inbox, and what it holds is not to be lost
+                thread.join(0.1)  # it waits for the inbox, and its message must not be lost
             if thread is not None:
                 thread.join(LEAVE_TIMEOUT_S)
 
     def on_connected(self, frame: Any) -> None:
-        """The broker lets us in."""
-        self._heard = time.monotonic()
+        """Handle a successful login."""
+        self._last_seen = time.monotonic()
         if thread := self._connection.heartbeat_thread:
             self._threads.append(thread)
         self._welcome = True
         self._answered.set()
 
     def on_message(self, frame: Any) -> None:
-        """A message has arrived."""
-        self._heard = time.monotonic()
+        """Handle a message."""
+        self._last_seen = time.monotonic()
         if self._on_message is None:
             return
         self._delivering = True
@@ -190,35 +190,35 @@ class StompConnection(stomp.ConnectionListener):
             self._delivering = False
 
     def on_receipt(self, frame: Any) -> None:
-        """The broker has done what we asked to be told of."""
-        self._heard = time.monotonic()
+        """Handle a receipt."""
+        self._last_seen = time.monotonic()
         if receipt := self._receipts.get(frame.headers.get("receipt-id", "")):
             receipt.set()
 
     def on_heartbeat(self) -> None:
-        """The broker is alive."""
-        self._heard = time.monotonic()
+        """Handle a heartbeat."""
+        self._last_seen = time.monotonic()
 
     def on_error(self, frame: Any) -> None:
-        """The broker refuses something, and will close the connection."""
+        """Handle an error; the broker closes the connection afterwards."""
         body = frame.body.decode(errors="replace") if isinstance(frame.body, bytes) else str(frame.body or "")
-        told = ": ".join(filter(None, (frame.headers.get("message", ""), " ".join(body.split())[:300])))
+        text = ": ".join(filter(None, (frame.headers.get("message", ""), " ".join(body.split())[:300])))
         password = self.address.password
-        told = told.replace(password, "***") if password and len(password) > 3 else told
-        self.reason = f"The broker at {self.address} refuses us: {told or 'it gives no reason'}"
+        text = text.replace(password, "***") if password and len(password) > 3 else text
+        self.reason = f"The broker at {self.address} refuses us: {text or 'it gives no reason'}"
         self._refused = True
         self._end()
 
     def on_disconnected(self) -> None:
-        """The connection is over; stomp.py may say so more than once."""
+        """Handle the end of the connection; stomp.py may call this more than once."""
         if not self.reason:
-            silent_s = time.monotonic() - self._heard
+            silent_s = time.monotonic() - self._last_seen
             what = f"was silent for {silent_s:.1f} s" if silent_s >= self._silence_s else "closed the connection"
             self.reason = f"The broker at {self.address} {what}"
         self._end()
 
     def _cut(self) -> None:
-        """Close the socket, without a word."""
+        """Close the socket without a DISCONNECT."""
         with suppress(OSError, AttributeError):  # stomp.py's own threads may be closing it at the same time
             self._connection.transport.disconnect_socket()
         self._end()
@@ -233,31 +233,31 @@ class StompConnection(stomp.ConnectionListener):
         self._on_end()
 
     def _receipt(self, headers: dict[str, str]) -> str:
-        """Ask for a receipt, in these headers."""
+        """Add a request for a receipt to headers; return its name."""
         name = f"r{next(self._numbers)}"
         self._receipts[name] = threading.Event()
         headers["receipt"] = name
         return name
 
     def _wait_for(self, receipt: str, timeout_s: float) -> None:
-        told = self._receipts[receipt].wait(timeout_s)
+        received = self._receipts[receipt].wait(timeout_s)
         del self._receipts[receipt]
         if self._refused:
             raise StompRefused(self.reason)
-        if not told or self.ended.is_set():
+        if not received or self.ended.is_set():
             raise BrokerUnavailable(self.reason or f"The broker at {self.address} does not answer in time")
 
     def _try(self, call: Callable[..., object], *arguments: object) -> None:
         try:
             call(*arguments)
         except (stomp.exception.StompException, OSError, AttributeError) as error:
-            # AttributeError: stomp.py's socket became None between its look and its use. Half a message may have gone
-            # out, so that this connection is of no use any more
+            # AttributeError: stomp.py's socket became None between its check and its use. A part of a message may have
+            # been sent, so the connection is unusable
             self._cut()
             raise BrokerUnavailable(self.reason or f"The broker at {self.address} accepts no more data") from error
 
     def _limit_sending(self) -> bool:
-        """Let no send wait for ever for a broker that takes nothing more; whether there is still a connection."""
+        """Limit the time of each send; return whether there is still a connection."""
         connection = self._connection.transport.socket
         if connection is None:
             return False
@@ -265,11 +265,11 @@ class StompConnection(stomp.ConnectionListener):
         return True
 
     def _why(self) -> str:
-        """Return why there was no connection: stomp.py does not tell, so we look ourselves."""
+        """Return why there was no connection, which stomp.py does not report."""
         try:
             socket.create_connection((self.address.host, self.address.port), timeout=2).close()
         except OSError as error:
             return error.strerror or str(error)
         except UnicodeError:
-            return "that is no name of a host"
+            return "that is not a valid host name"
         return "TLS was not agreed on" if self.address.tls else "the connection was closed"

@@ -20,18 +20,18 @@ CONNECT_TIMEOUT_S = 10.0
 
 
 class StompPublisher:
-    """Publishes as blueapi does: the same headers, no persistence, one JSON object a message. For the simulator.
+    """Publishes messages in the format of blueapi: the same headers, not persistent, one JSON object each.
 
-    It may be used from several threads. It connects when it is first used, and again when it is used after a loss.
+    Thread-safe. It connects on first use, and again on the next use after a loss.
 
     Args:
         url: ``stomp://user:password@host:61613``.
-        destination: where to.
-        timeout_s: seconds to wait for the broker, each time.
+        destination: of the messages.
+        timeout_s: time limit for each answer of the broker.
         heartbeat_ms: as for :class:`StompSource`.
 
     Raises:
-        SettingsError: the URL is none.
+        SettingsError: when the URL is invalid.
     """
 
     def __init__(
@@ -59,10 +59,10 @@ class StompPublisher:
         self.close()
 
     def connect(self) -> None:
-        """Connect, unless that is done.
+        """Connect, if not connected.
 
         Raises:
-            BrokerUnavailable: the broker cannot be reached, or refuses us.
+            BrokerUnavailable: when the broker cannot be reached, or refuses the connection.
         """
         self._connected()
 
@@ -70,12 +70,12 @@ class StompPublisher:
         """Send one message.
 
         Args:
-            body: an object to be written as JSON, or the bytes themselves.
+            body: an object to be written as JSON, or bytes.
             correlation_id: the task's id; blueapi sets it on worker and progress events, never on documents.
-            confirm: return only when the broker says that it has the message.
+            confirm: whether to wait for the broker's receipt.
 
         Raises:
-            BrokerUnavailable: the message may be lost.
+            BrokerUnavailable: when the message may be lost.
         """
         headers = {"JMSType": "TextMessage"}
         if correlation_id is not None:
@@ -84,11 +84,11 @@ class StompPublisher:
         self._connected().send(self.destination, text, headers, confirm_s=self.timeout_s if confirm else None)
 
     def publish(self, body: dict[str, Any], correlation_id: str | None = None) -> None:
-        """Send one message; the simulator's word for :meth:`send`."""
+        """Send one message, as the simulator calls it."""
         self.send(body, correlation_id=correlation_id)
 
     def close(self) -> None:
-        """Go when the broker has taken everything sent so far."""
+        """Disconnect when the broker has everything that was sent."""
         with self._lock:
             link, self._link = self._link, None
         if link is not None:

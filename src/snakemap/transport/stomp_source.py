@@ -1,11 +1,11 @@
-"""The message broker: STOMP 1.2, one durable subscription that survives us, and a publisher that speaks like blueapi.
+"""Document source: a durable STOMP 1.2 subscription.
 
-What waits for us while we are away waits in a queue of our own on the broker, for a day and up to 256 MiB. A message is
-acknowledged when it has been stored, not before, so each is delivered at least once. blueapi publishes without
-persistence: what waits in the queue when the *broker* restarts may be lost, and is then read from the files.
+While the worker is not connected, messages wait in its queue on the broker, for a day and up to 256 MiB. A message is
+acknowledged after it has been stored, so each is delivered at least once. blueapi publishes without persistence:
+messages in the queue may be lost when the *broker* restarts; their points are then read from the files.
 
-stomp.py calls from threads of its own. They meet the event loop in two places only: an inbox, bounded in frames and in
-bytes, in which a thread waits for room; and an outbox of acknowledgements, sent by the thread that also connects.
+stomp.py calls from its own threads. They share two objects with the event loop: an inbox, bounded in number and bytes,
+in which a thread may wait; and an outbox of acknowledgements, sent by the thread that also connects.
 """
 
 from __future__ import annotations
@@ -45,30 +45,30 @@ REFUSED_RETRY_S = 30.0
 
 
 SOUND_S = 10.0
-"""A connection that lasted that long was a good one: the next may be tried soon."""
+"""After a connection of this duration, the next attempt is made soon."""
 
 
 class StompSource:
-    """One durable subscription, connected for as long as it is used, whatever the broker does.
+    """One durable subscription, reconnected as long as it is used.
 
     Args:
         url: ``stomp://user:password@host:61613``.
         destination: like ``"/topic/public.worker.event"``.
-        subscription: name of the queue on the broker; whoever comes with the same name gets what was left for it.
-        queue_size: frames that may wait here or be unacknowledged; the broker keeps the others.
-        queue_bytes: bytes that may wait here.
-        body_bytes_max: a larger message is acknowledged and left out.
-        heartbeat_ms: how often both sides show that they are alive; after one and a half silences we reconnect.
-        retry_s: seconds until the next attempt to connect: at first, and at most.
-        refused_retry_s: seconds until the next attempt when the broker refused us, as it does a wrong password.
-        timeout_s: seconds to wait for the broker, each time.
+        subscription: name of the queue on the broker, which keeps messages between connections.
+        queue_size: maximum of messages in the inbox or not acknowledged; the broker keeps the others.
+        queue_bytes: maximum of bytes in the inbox.
+        body_bytes_max: a larger message is acknowledged and dropped.
+        heartbeat_ms: interval of heartbeats of both sides; after 1.5 intervals of silence the connection is lost.
+        retry_s: delay before connecting again: first, and maximum.
+        refused_retry_s: the same after a refusal, as for a wrong password.
+        timeout_s: time limit for each answer of the broker.
 
     Attributes:
-        oversized: messages left out because they were too large.
-        connections: how often we have connected.
+        oversized: messages dropped because they were too large.
+        connections: number of connections so far.
 
     Raises:
-        SettingsError: the URL is none.
+        SettingsError: when the URL is invalid.
     """
 
     def __init__(
@@ -105,9 +105,9 @@ class StompSource:
         self._reset()
 
     def _reset(self) -> None:
-        """Make everything that belongs to one stay at the broker."""
+        """Create the state of one period of use."""
         self._state = ("connecting", time.time())
-        self._inbox = Inbox(self.queue_size, self._queue_bytes, on_arrival=lambda: self._tell(self._arrived))
+        self._inbox = Inbox(self.queue_size, self._queue_bytes, on_arrival=lambda: self._set(self._arrived))
         self._outbox: queue.SimpleQueue[tuple[Delivery, ...] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -116,22 +116,22 @@ class StompSource:
 
     @property
     def state(self) -> str:
-        """``"connecting"`` (never yet connected), ``"connected"``, or ``"lost: "`` and why."""
+        """``"connecting"`` (before the first connection), ``"connected"``, or ``"lost: "`` with the reason."""
         return self._state[0]
 
     @property
     def since(self) -> float:
-        """Since when it has been connected, or not; in seconds since 1970."""
+        """Begin of this state, in seconds since 1970."""
         return self._state[1]
 
     @property
     def queued(self) -> int:
-        """Frames that wait here for the reader of :meth:`frames`."""
+        """Messages in the inbox."""
         return len(self._inbox)
 
     @property
     def held(self) -> int:
-        """Frames that the broker has delivered and that are not acknowledged yet."""
+        """Messages that are delivered and not acknowledged yet."""
         return len(self._held)
 
     @property
@@ -144,19 +144,19 @@ class StompSource:
     async def frames(self) -> AsyncGenerator[list[Delivery]]:
         """Yield batches of the messages that have arrived, in order, 1 to 500 each; ends with :meth:`close`.
 
-        The first call connects. A frame not yet acknowledged when a connection breaks comes again with the next one.
+        The first call connects. A message that is not acknowledged when a connection breaks is delivered again.
 
         Raises:
-            RuntimeError: somebody else is reading already; two readers would share the frames out between them.
+            RuntimeError: when there is another reader; two readers would get a part of the messages each.
         """
         if self._reading:
-            raise RuntimeError("the frames of a broker have one reader")
+            raise RuntimeError("the messages of a broker have one reader")
         self._reading = True
         if self._leaving is not None:
             await asyncio.shield(self._leaving)
         self._loop = asyncio.get_running_loop()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._live, name="snakemap-broker", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="snakemap-broker", daemon=True)
             self._thread.start()
         try:
             while not self._closing.is_set():
@@ -169,13 +169,13 @@ class StompSource:
             self._reading = False
 
     def ack(self, frames: Iterable[Delivery]) -> None:
-        """Tells the broker that it may forget these frames. Those of a connection that has ended are ignored."""
+        """Acknowledge messages; those of an earlier connection are ignored."""
         self._outbox.put(tuple(frames))
 
     async def leave(self) -> None:
         """Disconnect as :meth:`close` does; the next :meth:`frames` connects again.
 
-        Frames that were not acknowledged are delivered again, to the next consumer of the queue.
+        Messages that were not acknowledged are delivered again, to the next consumer of the queue.
         """
         if self._leaving is None:
             self._leaving = asyncio.create_task(self._leave(), name="leave the broker")
@@ -189,7 +189,7 @@ class StompSource:
             self._leaving = None
 
     async def close(self) -> None:
-        """Send the acknowledgements that are due and goes; what is not acknowledged waits in the broker's queue."""
+        """Send pending acknowledgements and disconnect; unacknowledged messages stay in the broker's queue."""
         self._closing.set()
         self._inbox.close()
         self._outbox.put(None)
@@ -198,20 +198,20 @@ class StompSource:
             await self._gone.wait()
             self._thread.join()
 
-    def _tell(self, event: asyncio.Event) -> None:
+    def _set(self, event: asyncio.Event) -> None:
         """Set an event of the loop from another thread."""
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop has ended, and nobody closed us
+            with suppress(RuntimeError):  # the loop has ended without close()
                 self._loop.call_soon_threadsafe(event.set)
 
-    def _live(self) -> None:
-        """The life of our thread."""
+    def _run(self) -> None:
+        """Run the thread."""
         try:
-            self._connect_for_ever()
+            self._keep_connecting()
         finally:
-            self._tell(self._gone)
+            self._set(self._gone)
 
-    def _connect_for_ever(self) -> None:
+    def _keep_connecting(self) -> None:
         delay_s = self.retry_s[0]
         while not self._closing.is_set():
             pause_s = delay_s
@@ -230,7 +230,7 @@ class StompSource:
             self._closing.wait(pause_s * random.uniform(0.8, 1.2))
 
     def _serve(self) -> str:
-        """Return one connection, from beginning to end; returns why it ended."""
+        """Use one connection until it ends; return the reason."""
         number = self.connections + 1
         link = StompConnection(
             self._address,
@@ -253,7 +253,7 @@ class StompSource:
         return link.reason
 
     def _acknowledge(self, link: StompConnection, number: int) -> None:
-        """Send what is put into the outbox, until the connection or we have ended."""
+        """Send the acknowledgements in the outbox until the connection or this source ends."""
         while True:
             frames = self._outbox.get()
             if frames is None and (link.ended.is_set() or self._closing.is_set()):
@@ -265,7 +265,7 @@ class StompSource:
                         self._held.pop(frame.ack_id, None)
 
     def _receive(self, link: StompConnection, message: Any, number: int) -> None:
-        """Called in stomp.py's thread, which waits here while the inbox is full."""
+        """Handle a message in stomp.py's thread, which waits here while the inbox is full."""
         ack_id, now = message.headers.get("ack", ""), time.time()
         frame = Delivery(message.body or b"", message.headers, ack_id, connection=number, arrived=now)
         with self._held_lock:
@@ -277,27 +277,27 @@ class StompSource:
         self.oversized += 1
         self.ack([frame])
         if self.oversized & (self.oversized - 1) == 0:  # the first, the second, the fourth, ...
-            log.warning("A message of %d bytes was left out; %d so far", len(frame.body), self.oversized)
+            log.warning("A message of %d bytes was dropped; %d so far", len(frame.body), self.oversized)
 
     def _lost(self, reason: str) -> None:
         state, since = self._state
         text = f"lost: {reason}"
         if text != state:
-            log.warning("The broker is lost, and will be tried again: %s", reason)
+            log.warning("The broker is lost; reconnecting: %s", reason)
         self._state = (text, since if state.startswith("lost") else time.time())
 
 
 def probe(url: str, destination: str = "", *, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-    """Return when a broker lets us in, and listen; nothing of us is left on it.
+    """Connect to a broker, optionally subscribe, and disconnect; nothing is left on the broker.
 
     Args:
         url: ``stomp://user:password@host:61613``.
-        destination: to listen to for a moment; empty for none. Of a queue it would take messages away from others.
-        timeout_s: seconds to wait for the broker, each time.
+        destination: to subscribe to; empty for none. From a queue this would take messages of other consumers.
+        timeout_s: time limit for each answer of the broker.
 
     Raises:
-        BrokerUnavailable: the broker cannot be reached, or refuses us.
-        SettingsError: the URL is none.
+        BrokerUnavailable: when the broker cannot be reached, or refuses.
+        SettingsError: when the URL is invalid.
     """
     link = StompConnection(StompAddress.read(url), heartbeat_ms=HEARTBEAT_MS, timeout_s=timeout_s)
     link.open()

@@ -1,1 +1,1 @@
-"""What both web servers share."""
+"""Parts shared by both web servers."""

@@ -1,4 +1,4 @@
-"""Connections to a server: so many of one address, and none that is opened and then holds its place without asking."""
+"""Limits on connections: a number for each address, and a time limit for idle ones."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 HEADER_TIMEOUT_S = 20.0
-"""Within which the headers of a request must come, from the opening of a connection or the last answer on."""
+"""Time limit for the headers of a request, from the opening of a connection or the last response."""
 
 BODY_TIMEOUT_S = 20.0
 SEND_TIMEOUT_S = 60.0
-"""Within which a client must have taken one piece of a download."""
+"""Time limit for a client to take one piece of a download."""
 
 WAITING_EACH, WAITING_ALL = 128, 512
 OPEN_EACH = 512
@@ -39,7 +39,7 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def block_of(address: str) -> str:
-    """Return an address as it is counted: of IPv6 the first half, as one machine has all that begin with it.
+    """Return the block in which an address is counted: of IPv6 the first half, which belongs to one machine.
 
     >>> block_of("10.0.0.7"), block_of("2001:db8::1:2"), block_of("::ffff:10.0.0.7")
     ('10.0.0.7', '2001:db8::', '10.0.0.7')
@@ -54,14 +54,14 @@ def block_of(address: str) -> str:
 
 
 class ConnectionSlots:
-    """Connections that stay open: so many in all, and so many of one address.
+    """Slots for long-lived connections, limited in total and for each address.
 
     Args:
         most: in all.
         each: of one address.
 
     Attributes:
-        taken: how many are open.
+        taken: number of open connections.
     """
 
     def __init__(self, *, most: int, each: int) -> None:
@@ -71,11 +71,11 @@ class ConnectionSlots:
         self.taken = 0
 
     def take(self, address: str) -> Callable[[], None]:
-        """Take a place; returns what gives it back, once, however often it is called.
+        """Take a slot; return the function that releases it, once.
 
         Raises:
             TooManyClients: when the address has too many.
-            Busy: when there is none left.
+            Busy: when no slot is free.
         """
         if self._addresses[address] >= self._each:
             raise TooManyClients("too many clients from this address; try again later")
@@ -99,10 +99,10 @@ class ConnectionSlots:
 
 
 class ConnectionLimit:
-    """The open HTTP connections of a server, and which of them wait for a request.
+    """The open HTTP connections of a server, and those that wait for a request.
 
-    A connection that waits has no right to its place: when an address has too many, its oldest waiting one is closed.
-    So a client is served although others of its address send half requests.
+    When an address has too many connections, its oldest waiting one is closed: a client is served even if others of its
+    address send incomplete requests.
 
     Args:
         waiting_each: connections of one address that may wait.
@@ -120,7 +120,7 @@ class ConnectionLimit:
         self.waiting = 0
 
     def opened(self, key: Hashable, address: str, close: Callable[[], None]) -> bool:
-        """Return counts a connection, which waits at first; False: the address has too many, and it is to be closed.
+        """Count a connection, which waits at first; return False if the address has too many, and it is to be closed.
 
         Args:
             key: of the connection.
@@ -136,7 +136,7 @@ class ConnectionLimit:
         return True
 
     def waits(self, key: Hashable, close: Callable[[], None]) -> None:
-        """A connection waits for a request, its first or its next one."""
+        """Mark a connection as waiting for its first or next request."""
         block = self._open.get(key)
         if block is None or key in (waiting := self._waiting.setdefault(block, OrderedDict())):
             return
@@ -148,7 +148,7 @@ class ConnectionLimit:
             self._close_oldest(max(self._waiting, key=lambda one: len(self._waiting[one])))
 
     def asked(self, key: Hashable) -> None:
-        """The headers of a request have come."""
+        """Mark a connection as active: the headers of a request have arrived."""
         block = self._open.get(key)
         if block is None:
             return
@@ -159,7 +159,7 @@ class ConnectionLimit:
                 del self._waiting[block]
 
     def closed(self, key: Hashable) -> None:
-        """A connection has ended, or is no HTTP connection any more."""
+        """Drop a connection that has ended, or become a WebSocket."""
         self.asked(key)
         block = self._open.pop(key, None)
         if block is not None:
@@ -179,37 +179,37 @@ class ConnectionLimit:
 
 
 class OutOfDescriptors:
-    """Says that no connection can be accepted: once a minute, with how often it happened.
+    """Logs that no connection can be accepted, once a minute, with a count.
 
     Args:
-        clock: seconds that never run backwards.
+        clock: monotonic seconds.
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._said: float | None = None
+        self._logged: float | None = None
         self._times = 0
 
     def is_it(self, error: object) -> bool:
-        """Return whether an error says that there are no descriptors, or no memory for one; if so, it is counted."""
+        """Return whether an error means that descriptors, or memory for them, are exhausted; if so, count it."""
         if not isinstance(error, OSError) or error.errno not in EXHAUSTED:
             return False
         self._times += 1
         now = self._clock()
-        if self._said is None or now - self._said >= LOG_PERIOD_S:
+        if self._logged is None or now - self._logged >= LOG_PERIOD_S:
             log.error(
-                "no connection can be accepted: %s (%d times since this was last said); raise `ulimit -n`",
+                "no connection can be accepted: %s (%d times since the last message); raise `ulimit -n`",
                 error.strerror, self._times,
             )  # fmt: skip
-            self._said, self._times = now, 0
+            self._logged, self._times = now, 0
         return True
 
 
 def raise_descriptors() -> None:
-    """Let this process have as many descriptors as it may."""
+    """Raise this process' limit of descriptors to its hard limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (OSError, ValueError) as error:
-            log.info("the limit of descriptors stays at %d: %s", soft, error)
+            log.info("the limit of descriptors remains %d: %s", soft, error)

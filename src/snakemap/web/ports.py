@@ -1,4 +1,4 @@
-"""Ports to listen on: taken here, so that one which is not to be had is told in a line and not in a traceback."""
+"""Sockets to listen on: an unusable port becomes a one-line error instead of a traceback."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from snakemap.errors import SettingsError
 __all__ = ["authority", "free_port", "listen"]
 
 UNANSWERED_MS = 60_000
-"""A peer that takes nothing for that long, however alive it seems, is cut off by the kernel."""
+"""Time after which the kernel closes a connection whose peer takes no data."""
 
 
 def listen(host: str, port: int, *, setting: str) -> socket.socket:
-    """Return a socket that connections can be accepted from; port 0 takes any that is free.
+    """Return a listening socket; port 0 takes any free one.
 
     Args:
         host: a name or an address of this machine; ``0.0.0.0`` for all of them.
         port: from 0 to 65535.
-        setting: that told the port, for the message.
+        setting: name of the setting of the port, for the message.
 
     Raises:
-        SettingsError: when nothing can listen there, saying why.
+        SettingsError: when the address cannot be used, with the reason.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -29,7 +29,7 @@ def listen(host: str, port: int, *, setting: str) -> socket.socket:
         )[0]
         listening = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise SettingsError(f"SNAKEMAP_HOST: {host!r} is no address of this machine: {error.strerror}") from error
+        raise SettingsError(f"SNAKEMAP_HOST: {host!r} is not an address of this machine: {error.strerror}") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -43,10 +43,10 @@ def listen(host: str, port: int, *, setting: str) -> socket.socket:
 
 
 def free_port(host: str, wanted: int, *, setting: str, besides: int | None = None) -> int:
-    """Return the wanted port if it is free, else any that is.
+    """Return the wanted port if it is free, else another free one.
 
     Raises:
-        SettingsError: when nothing can listen on that host at all.
+        SettingsError: when the host cannot be used.
     """
     for port in (wanted, 0):
         try:
@@ -62,7 +62,7 @@ def free_port(host: str, wanted: int, *, setting: str, besides: int | None = Non
 
 
 def authority(host: str, port: int) -> str:
-    """Host and port as they stand in a URL.
+    """Return host and port as in a URL.
 
     >>> authority("127.0.0.1", 5006), authority("::1", 5006)
     ('127.0.0.1:5006', '[::1]:5006')

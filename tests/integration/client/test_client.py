@@ -313,4 +313,4 @@ def test_a_notebook_shows_a_run_with_a_small_picture_and_every_word_as_text(
     scan.draw()
     assert 'src="data:image/png;base64,iVBOR' in run._repr_html_()
     api.stop()
-    assert "not known: no answer" in run._repr_html_()
+    assert "unknown: no answer" in run._repr_html_()

@@ -296,7 +296,7 @@ async def test_a_message_too_large_is_counted_and_does_not_come_again(
         publish(rabbitmq, destination, ["x" * 2000, "small", "y" * 2000])
         await listener.until(lambda: listener.broker.oversized == 2 and listener.frames)
     assert listener.bodies == ["small"]
-    assert "A message of 2002 bytes was left out; 1 so far" in caplog.text
+    assert "A message of 2002 bytes was dropped; 1 so far" in caplog.text
     async with listening(rabbitmq, destination) as again:
         publish(rabbitmq, destination, ["next"])
         await again.has(1)

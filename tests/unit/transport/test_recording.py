@@ -81,7 +81,7 @@ def test_many_bad_lines_are_counted_and_told_a_few_times(tmp_path: Path, caplog:
     (recording,) = recordings([path])
     assert numbers(recording) == [7]
     assert recording.bad == 5002
-    assert caplog.text.count("is no message") == 10
+    assert caplog.text.count("is not a message") == 10
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
