@@ -33,10 +33,10 @@ def opened(top: Path) -> dict[str, str]:
     """What others may come near, and its mode; sockets lie in a directory that is closed."""
     found = {}
     for path in (top, *top.rglob("*")):
-        told = path.lstat()
-        wanted = 0o700 if stat.S_ISDIR(told.st_mode) else 0o600
-        if not stat.S_ISSOCK(told.st_mode) and stat.S_IMODE(told.st_mode) != wanted:
-            found[str(path)] = oct(told.st_mode)
+        status = path.lstat()
+        wanted = 0o700 if stat.S_ISDIR(status.st_mode) else 0o600
+        if not stat.S_ISSOCK(status.st_mode) and stat.S_IMODE(status.st_mode) != wanted:
+            found[str(path)] = oct(status.st_mode)
     return found
 
 
@@ -80,11 +80,11 @@ def test_the_log_of_events_is_closed(umask: int, tmp_path_factory: pytest.TempPa
 def test_simulated_data_without_a_data_root_are_closed(tmp_path: Path, mask: str) -> None:
     state = tmp_path / "state"
     code = f"import os, sys; os.umask(0o{mask}); from snakemap.cli.main import app; app(sys.argv[1:])"
-    told = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAP_")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SNAKEMAP_")}
     arguments = ["simulate", "--shape", "2x2", "--rate", "0", "--frame-shape", "8x8"]
     command = [sys.executable, "-c", code, *arguments]
     done = subprocess.run(
-        command, env={**told, "SNAKEMAP_STATE_DIR": str(state)}, capture_output=True, text=True, check=False
+        command, env={**environment, "SNAKEMAP_STATE_DIR": str(state)}, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert list((state / "data").rglob("*.h5"))

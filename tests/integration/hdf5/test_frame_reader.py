@@ -162,9 +162,9 @@ async def test_without_rois_only_the_total_is_summed(reader, visit):
 @pytest.mark.parametrize("case", recordings.CASES)
 async def test_recorded_frames_are_summed_as_numpy_sums_them(reader, visit, case):
     resources = [document.doc for document in recordings.ordered(case) if document.name == "stream_resource"]
-    told = [doc for doc in resources if len(doc["parameters"].get("chunk_shape", ())) == 3]
-    assert told
-    for doc in told:
+    images = [doc for doc in resources if len(doc["parameters"].get("chunk_shape", ())) == 3]
+    assert images
+    for doc in images:
         dataset = doc["parameters"]["dataset"]
         frames = recordings.frames(doc["uri"], dataset)
         name = Path(doc["uri"]).name

@@ -76,10 +76,12 @@ async def test_members_are_told_with_shape_dtype_links_and_classes(looker, visit
         entry["out"] = h5py.ExternalLink("../../../etc/passwd", "/x")
         entry["type"] = np.dtype("i4")
     listing = await looker.members(str(path), "/entry")
-    told = named(listing)
+    received = named(listing)
     assert (listing["total"], listing["found"], listing["file"]) == (9, 9, f"{visit.name}/scan.nxs")
-    assert list(told) == sorted(told)
-    facts = {name: (one["link"], one["target"], one["kind"], one["shape"], one["dtype"]) for name, one in told.items()}
+    assert list(received) == sorted(received)
+    facts = {
+        name: (one["link"], one["target"], one["kind"], one["shape"], one["dtype"]) for name, one in received.items()
+    }
     assert facts == {
         "external": ("external", "data.h5:/frames", "dataset", [3, *SHAPE], "uint16"),
         "gone": ("soft", "/nowhere", "broken", None, ""),
@@ -91,10 +93,10 @@ async def test_members_are_told_with_shape_dtype_links_and_classes(looker, visit
         "soft": ("soft", "/entry/hard", "dataset", [2, 5], "float32"),
         "type": ("hard", "", "datatype", None, "int32"),
     }
-    assert "too many links" in told["round"]["why"]
-    assert "not in the data root" in told["out"]["why"]
-    assert told["plot"]["nx"] == "NXdata"
-    assert [name for name, one in told.items() if one["default"]] == ["plot"]
+    assert "too many links" in received["round"]["why"]
+    assert "not in the data root" in received["out"]["why"]
+    assert received["plot"]["nx"] == "NXdata"
+    assert [name for name, one in received.items() if one["default"]] == ["plot"]
 
 
 async def test_a_group_of_100_000_members_is_told_a_page_at_a_time(looker, visit):
@@ -122,9 +124,9 @@ async def test_names_of_any_kind_are_told_and_found_again(looker, visit):
         for number, name in enumerate(names):
             file[name] = number
         file.id.links.create_soft(b"\xff\xfe", b"/a b")
-    told = [one["name"] for one in (await looker.members(str(path)))["members"]]
-    assert set(names) < set(told)
-    for name in told:
+    received = [one["name"] for one in (await looker.members(str(path)))["members"]]
+    assert set(names) < set(received)
+    for name in received:
         block = await looker.read(str(path), f"/{name}")
         assert int(block.values) == (names.index(name) if name in names else names.index("a b"))
 
@@ -158,15 +160,15 @@ async def test_all_that_is_told_of_a_dataset(looker, visit):
         data.attrs["long"] = np.zeros(8000)
         data.attrs["nan"] = np.nan
         file.create_dataset("b", data=pictures(0, 4), chunks=(1, *SHAPE), **hdf5plugin.Bitshuffle(cname="lz4"))
-    told = await looker.about(str(path), "/d")
-    assert told["shape"] == [4, *SHAPE]
-    assert told["maxshape"] == [None, *SHAPE]
-    assert told["chunks"] == [1, *SHAPE]
-    assert (told["layout"], told["filters"], told["dtype"]) == ("chunked", ["shuffle", "gzip 4"], "uint16")
-    assert (told["units"], told["long_name"], told["live"]) == ("counts", "camera", True)
-    assert told["bytes"] == 4 * SHAPE[0] * SHAPE[1] * 2
-    assert 0 < told["stored"] < told["bytes"]
-    attributes = {one["name"]: one for one in told["attributes"]}
+    received = await looker.about(str(path), "/d")
+    assert received["shape"] == [4, *SHAPE]
+    assert received["maxshape"] == [None, *SHAPE]
+    assert received["chunks"] == [1, *SHAPE]
+    assert (received["layout"], received["filters"], received["dtype"]) == ("chunked", ["shuffle", "gzip 4"], "uint16")
+    assert (received["units"], received["long_name"], received["live"]) == ("counts", "camera", True)
+    assert received["bytes"] == 4 * SHAPE[0] * SHAPE[1] * 2
+    assert 0 < received["stored"] < received["bytes"]
+    attributes = {one["name"]: one for one in received["attributes"]}
     assert attributes["many"]["value"] == list(range(20))
     assert attributes["many"]["cut"] is True
     assert len(attributes["name"]["value"]) == 201
@@ -180,9 +182,9 @@ async def test_attributes_beyond_all_bounds_are_told_of_without_being_read(looke
     with h5py.File(path, "w", libver="latest") as file:
         for number in range(300):
             file.attrs[f"a{number:03}"] = np.zeros(25_000)
-    told = await looker.about(str(path))
-    assert (len(told["attributes"]), told["attributes_total"]) == (200, 300)
-    assert {(one["value"], one["cut"]) for one in told["attributes"]} == {(None, True)}
+    received = await looker.about(str(path))
+    assert (len(received["attributes"]), received["attributes_total"]) == (200, 300)
+    assert {(one["value"], one["cut"]) for one in received["attributes"]} == {(None, True)}
 
 
 async def test_nexus_defaults_signals_axes_and_errors_are_found(looker, visit):
@@ -221,15 +223,15 @@ async def test_nexus_defaults_signals_axes_and_errors_are_found(looker, visit):
     assert (old_plot["signal"], old_plot["axes"]) == ("/old/counts", ["/old/angle"])
 
 
-@pytest.mark.parametrize("told", ["model", ["model", "gone", "residue"], np.array(["model"], h5py.string_dtype())])
-async def test_auxiliary_signals_are_told_beside_the_signal_and_have_its_axes(looker, visit, told):
+@pytest.mark.parametrize("received", ["model", ["model", "gone", "residue"], np.array(["model"], h5py.string_dtype())])
+async def test_auxiliary_signals_are_told_beside_the_signal_and_have_its_axes(looker, visit, received):
     path = visit / "scan.nxs"
     with h5py.File(path, "w") as file:
         plot = file.create_group("plot")
-        plot.attrs.update({"NX_class": "NXdata", "signal": "y", "axes": ["x"], "auxiliary_signals": told})
+        plot.attrs.update({"NX_class": "NXdata", "signal": "y", "axes": ["x"], "auxiliary_signals": received})
         for name in ("model", "other", "residue", "x", "y"):
             plot[name] = np.arange(4.0)
-    auxiliary = [name for name in ("model", "residue") if name in told]
+    auxiliary = [name for name in ("model", "residue") if name in received]
     signals = [f"/plot/{name}" for name in ("y", *auxiliary)]
     members = named(await looker.members(str(path), "/plot"))
     assert [name for name, member in members.items() if member["auxiliary"]] == auxiliary
@@ -393,7 +395,7 @@ async def test_a_frame_that_is_not_written_yet_is_not_shown_as_a_dark_one(looker
 
 async def answers(looker, path):
     """All that can be got out of a file by asking for its dataset ``d``, as text."""
-    told = []
+    received = []
     for ask in (
         looker.about(path, "d"), looker.about(path), looker.members(path), looker.find(path, "d"),
         looker.read(path, "d"), looker.read(path, "d", [0]), looker.members(path, "d"),
@@ -404,16 +406,16 @@ async def answers(looker, path):
                 answer.pop(
                     "identified", None
                 )  # inode and time of the file that was asked for, not of what it points at
-            told.append(answer if isinstance(answer, dict) else [answer.of, answer.values.tolist()])
+            received.append(answer if isinstance(answer, dict) else [answer.of, answer.values.tolist()])
         except SnakemapError as error:
-            told.append(f"{error.code}: {error}")
-    return told
+            received.append(f"{error.code}: {error}")
+    return received
 
 
 @pytest.mark.parametrize("escape", ESCAPES)
 async def test_nothing_outside_is_told_and_not_whether_it_is_there(looker, visit, outside, escape):
     """The same words, whether the file that is pointed at is there or not."""
-    told = []
+    received = []
     for number, target in enumerate((outside, outside.with_name("nothng.h5"))):
         directory = visit / str(number)
         directory.mkdir()
@@ -421,11 +423,11 @@ async def test_nothing_outside_is_told_and_not_whether_it_is_there(looker, visit
         path = directory / "scan.h5"
         os.utime(path, (0, 0), follow_symlinks=False)
         answer = json.dumps(await answers(looker, str(path))).replace(f"{visit.name}/{number}/", "")
-        told.append(answer.replace("nothng.h5", "secret.h5"))
+        received.append(answer.replace("nothng.h5", "secret.h5"))
         assert f"{CANARY}, {CANARY}" not in answer
         with pytest.raises(FileRefused):
             await looker.read(str(path), "d")
-    assert told[0] == told[1]
+    assert received[0] == received[1]
 
 
 @pytest.mark.parametrize("name", ["../cm1-10/secret.h5", "/etc/passwd", "{outside}", "a\0b", "x" * 5000, ".", ""])

@@ -347,12 +347,12 @@ def test_a_start_document_of_a_grid_is_as_grid_scan_writes_it(tmp_path):
 
 @pytest.mark.parametrize("way", ["grid", "spiral", "ellipse"])
 def test_the_repr_of_a_spec_leads_where_its_json_does(tmp_path, way):
-    told, parsed = (
+    published, parsed = (
         raster_of(of(scanned(tmp_path, request_of(path=way, tells=tells))[1], "start")[0], defaults=ScanDefaults())
         for tells in ("scanspec", "repr")
     )
-    assert (parsed.shape, parsed.snaking, parsed.source) == (told.shape, told.snaking, "plan_args.spec")
-    assert np.array_equal(parsed.fast.coordinates, told.fast.coordinates)
+    assert (parsed.shape, parsed.snaking, parsed.source) == (published.shape, published.snaking, "plan_args.spec")
+    assert np.array_equal(parsed.fast.coordinates, published.fast.coordinates)
 
 
 def test_the_repr_of_a_spec_shows_devices(tmp_path):

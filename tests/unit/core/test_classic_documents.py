@@ -127,8 +127,8 @@ def test_a_bulk_datum_is_read_as_the_page_that_it_has_become() -> None:
     doc = {"datum_ids": ["r/0", "r/1"], "datum_kwarg_list": [{"point_number": 0}, {"point_number": 1}], "resource": "r"}
     message = decode(str_of("bulk_datum", doc))
     assert isinstance(message, Document)
-    told = {"resource": "r", "datum_id": ["r/0", "r/1"], "datum_kwargs": {"point_number": [0, 1]}}
-    assert (message.name, message.doc) == ("datum_page", told)
+    content = {"resource": "r", "datum_id": ["r/0", "r/1"], "datum_kwargs": {"point_number": [0, 1]}}
+    assert (message.name, message.doc) == ("datum_page", content)
     with pytest.raises(DocumentError, match="2 ids with 1"):
         decode(str_of("bulk_datum", {**doc, "datum_kwarg_list": [{}]}))
 
@@ -150,8 +150,8 @@ def documents(points: int = 6) -> list[tuple[str, dict[str, Any]]]:
         found.append(("resource", {**resource(path=f"{uid}.h5"), "uid": uid}))
     for point in range(points):
         for uid in ("r", "o"):
-            told = {"datum_id": f"{uid}/{point}", "resource": uid, "datum_kwargs": {"point_number": point}}
-            found.append(("datum", told))
+            content = {"datum_id": f"{uid}/{point}", "resource": uid, "datum_kwargs": {"point_number": point}}
+            found.append(("datum", content))
         data = {"cam": f"r/{point}", "other": f"o/{point}"}
         found.append(("event", {"uid": f"e{point}", "descriptor": "d", "seq_num": point + 1, "data": data}))
     found.append(
@@ -223,8 +223,8 @@ def test_what_is_kept_of_a_classic_run_is_enough_to_begin_it_again() -> None:
 def test_events_that_name_no_datum_do_no_harm(value: Any) -> None:
     run = Run(documents()[0][1])
     for name, doc in documents()[1:]:
-        told = {**doc, "data": {**doc["data"], "cam": value}} if name == "event" else doc
-        run.apply(Document(name, told, run="run"))
+        content = {**doc, "data": {**doc["data"], "cam": value}} if name == "event" else doc
+        run.apply(Document(name, content, run="run"))
     assert rows(run) == {"cam": [], "other": WHOLE}
 
 

@@ -96,8 +96,8 @@ def test_every_recorded_document_keeps_its_body_and_the_task_that_made_it(case: 
     for body in recordings.bodies(case):
         message = decode(body)
         if isinstance(message, Document):
-            told = json.loads(body)
-            assert (message.name, message.doc, message.task_id) == (told["name"], told["doc"], told["task_id"])
+            sent = json.loads(body)
+            assert (message.name, message.doc, message.task_id) == (sent["name"], sent["doc"], sent["task_id"])
             assert message.run == ""
 
 

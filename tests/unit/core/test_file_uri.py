@@ -62,5 +62,7 @@ def test_each_reading_is_mapped_and_refused_as_a_path_is():
 
 
 def test_only_absolute_file_uris_are_some():
-    told = {text: is_file_uri(text) for text in ("file:///a", "file://host/a", "file:/a", "file:a", "/a", "http://h/a")}
-    assert [text for text, is_one in told.items() if is_one] == ["file:///a", "file://host/a", "file:/a"]
+    answers = {
+        text: is_file_uri(text) for text in ("file:///a", "file://host/a", "file:/a", "file:a", "/a", "http://h/a")
+    }
+    assert [text for text, is_one in answers.items() if is_one] == ["file:///a", "file://host/a", "file:/a"]

@@ -128,16 +128,16 @@ def test_every_point_holds_the_brightness_of_its_place(form: Form) -> None:
 def test_every_point_lies_where_the_motors_were(form: Form) -> None:
     for run, expected in each(form):
         seq_nums = np.flatnonzero(~np.isnan(expected.counts)) + 1
-        told = places(run, seq_nums)
+        known_values = places(run, seq_nums)
         needed = tuple(expected.places) if expected.needed is None else expected.needed
-        assert set(needed) <= set(told), (run.raster.described, run.raster.note)
-        for motor, coordinates in told.items():
+        assert set(needed) <= set(known_values), (run.raster.described, run.raster.note)
+        for motor, coordinates in known_values.items():
             if motor in expected.places:
                 agree(coordinates, expected.places[motor][seq_nums - 1], tolerance=expected.tolerance, about=motor)
         if expected.path is not None:
             assert (run.raster.path is not None) == expected.path, run.raster.described
         if not expected.places:
-            assert not set(told) & {"stage-x", "stage-y", "stage-z"}
+            assert not set(known_values) & {"stage-x", "stage-y", "stage-z"}
 
 
 def test_the_map_is_the_brightness_of_the_coordinates_of_its_cells(form: Form) -> None:
@@ -146,11 +146,11 @@ def test_the_map_is_the_brightness_of_the_coordinates_of_its_cells(form: Form) -
         if expected.sample is None:
             continue
         cells = np.flatnonzero(run.maps.visited_cells())
-        told = places(run, raster.seq_nums(cells))
-        if not {"stage-x", "stage-y"} <= set(told) or not set(expected.places) <= set(told):
+        known_values = places(run, raster.seq_nums(cells))
+        if not {"stage-x", "stage-y"} <= set(known_values) or not set(expected.places) <= set(known_values):
             continue
         found = run.maps.values(run.maps.channels.index(channel_of(run)), cells)
-        wanted = expected.sample(told["stage-x"], told["stage-y"])
+        wanted = expected.sample(known_values["stage-x"], known_values["stage-y"])
         agree(found, np.where(np.isnan(found), np.nan, wanted))
 
 
@@ -235,9 +235,9 @@ def test_what_is_there_in_mid_run_is_right(form: Form) -> None:
                 agree(look.counts[known], seen.expected.counts[look.seq_nums[known] - 1])
             for motor, coordinates in look.places.items():
                 if motor in seen.expected.places:
-                    told = ~np.isnan(coordinates)
+                    known = ~np.isnan(coordinates)
                     wanted = seen.expected.places[motor][look.seq_nums - 1]
-                    agree(coordinates[told], wanted[told], tolerance=seen.expected.tolerance, about=motor)
+                    agree(coordinates[known], wanted[known], tolerance=seen.expected.tolerance, about=motor)
 
 
 def test_documents_that_come_twice_change_nothing(form: Form) -> None:

@@ -122,8 +122,8 @@ def test_the_recorded_resource_says_where_the_frames_are() -> None:
 def test_the_shape_of_the_data_key_tells_frames_per_point_and_size(
     shape: list[Any], frames_per_point: int, frame_shape: tuple[int, int] | None
 ) -> None:
-    told = ledger(shape=shape).resources["s"]
-    assert (told.frames_per_point, told.frame_shape) == (frames_per_point, frame_shape)
+    resource = ledger(shape=shape).resources["s"]
+    assert (resource.frames_per_point, resource.frame_shape) == (frames_per_point, frame_shape)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_resource_that_comes_before_its_descriptor_is_kept_for_it() -> None:
     one.add_resource(resource("sum", key="camera-sum"))
     one.add_descriptor(descriptor((4, 128, 96)))
     one.add_datum(datum(0, 1, 3))
-    assert [(told.uid, told.frames_per_point) for told in one.resources.values()] == [("s", 4), ("s1", 4)]
+    assert [(resource.uid, resource.frames_per_point) for resource in one.resources.values()] == [("s", 4), ("s1", 4)]
     assert pairs(taken(one)) == [(1, ("s", 0)), (2, ("s", 1)), (3, ("s", 2))]
 
 
@@ -387,7 +387,7 @@ streams = st.lists(
 )
 
 
-def told(stream: list[tuple[int, int, int, int]]) -> tuple[list[dict[str, Any]], dict[int, Pair]]:
+def announcements(stream: list[tuple[int, int, int, int]]) -> tuple[list[dict[str, Any]], dict[int, Pair]]:
     """Announcements of a RunEngine that rewinds and skips, and the frame that each point should end with."""
     rows, seq_num = [0, 0, 0], 1
     documents, best = [], {}
@@ -433,7 +433,7 @@ def last_frames(documents: list[dict[str, Any]]) -> dict[int, Pair]:
 def test_every_point_ends_with_its_last_frame_whatever_is_repeated_or_out_of_order(
     stream: list[tuple[int, int, int, int]], repeated: int, limit: int, shuffled: bool, chance: random.Random
 ) -> None:
-    documents, best = told(stream)
+    documents, best = announcements(stream)
     delivered = documents + documents[:repeated]
     if shuffled:
         chance.shuffle(delivered)
@@ -462,7 +462,7 @@ def test_every_point_ends_with_its_last_frame_whatever_is_repeated_or_out_of_ord
 def test_what_is_read_given_up_and_waiting_adds_up_to_what_was_announced(
     stream: list[tuple[int, int, int, int]], limit: int, chance: random.Random
 ) -> None:
-    documents, _ = told(stream)
+    documents, _ = announcements(stream)
     best = last_frames(with_lost(documents))
     one = ledger(*documents, resources=3)
     state = dict.fromkeys(best, "waiting")
@@ -497,7 +497,7 @@ def filled(documents: list[dict[str, Any]], number: int, rows: int, expected: in
 def test_rows_that_nobody_announced_are_filled_after_the_last_that_was_announced(
     stream: list[tuple[int, int, int, int]], number: int, rows: int, expected: int | None
 ) -> None:
-    documents, _ = told(stream)
+    documents, _ = announcements(stream)
     one = ledger(*documents, resources=3)
     taken(one)
     uid = f"s{number or ''}"

@@ -70,17 +70,17 @@ def test_row_and_column_have_the_coordinates_that_scanspec_gives_the_point(
     ]
     spec = reduce(lambda outer, inner: outer * inner, lines)
     points = Path(spec.calculate()).consume().midpoints
-    told = raster_of({"scanspec": spec.serialize()}, defaults=ScanDefaults())
-    indices = unravel(np.arange(1, told.size + 1), told.shape, snaking=told.snaking)
+    published = raster_of({"scanspec": spec.serialize()}, defaults=ScanDefaults())
+    indices = unravel(np.arange(1, published.size + 1), published.shape, snaking=published.snaking)
     for depth, (num, _, start, stop) in enumerate(axes):
         np.testing.assert_allclose(np.linspace(start, stop, num)[indices[depth]], points[f"m{depth}"], atol=1e-9)
-    rows, columns, inside = told.pixel(np.arange(1, told.size + 1))
+    rows, columns, inside = published.pixel(np.arange(1, published.size + 1))
     assert inside.all()
-    np.testing.assert_array_equal(told.fast.coordinates[columns], points[f"m{len(axes) - 1}"])
-    assert told.fast.name == f"m{len(axes) - 1}"
+    np.testing.assert_array_equal(published.fast.coordinates[columns], points[f"m{len(axes) - 1}"])
+    assert published.fast.name == f"m{len(axes) - 1}"
     if len(axes) == 2:
-        np.testing.assert_array_equal(told.slow.coordinates[rows], points["m0"])
-        assert told.slow.name == "m0"
+        np.testing.assert_array_equal(published.slow.coordinates[rows], points["m0"])
+        assert published.slow.name == "m0"
     elif len(axes) == 3:
         np.testing.assert_array_equal(rows, indices[0] * axes[1][0] + indices[1])
 

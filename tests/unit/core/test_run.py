@@ -80,8 +80,8 @@ def fold(documents: list[Document], *, defaults: ScanDefaults | None = None) -> 
 
 def read(run: Run) -> dict[str, npt.NDArray[np.uint64]]:
     """Sums (n,) of every frame in the file of a recorded run, by channel."""
-    (told,) = run.ledger.resources.values()
-    frames = recordings.frames(told.uri, told.dataset).astype(np.uint64)
+    (resource,) = run.ledger.resources.values()
+    frames = recordings.frames(resource.uri, resource.dataset).astype(np.uint64)
     cut = {name: frames[:, y0:y1, x0:x1] for name, (y0, y1, x0, x1) in ROIS.items()}
     return {name: part.sum(axis=(1, 2)) for name, part in {**cut, TOTAL: frames}.items()}
 
@@ -179,8 +179,8 @@ def test_the_maps_of_the_step_scan_are_the_sums_of_its_frames_with_the_snake_und
 
 def test_our_total_is_the_one_that_the_detector_wrote_itself() -> None:
     run = fold(complete("small_step"))
-    (told,) = run.ledger.resources.values()
-    own = recordings.frames(told.uri, "/entry/instrument/NDAttributes/det16-sum")
+    (resource,) = run.ledger.resources.values()
+    own = recordings.frames(resource.uri, "/entry/instrument/NDAttributes/det16-sum")
     np.testing.assert_array_equal(run.maps.grids[-1], undone(own, (7, 9)))
 
 
@@ -188,8 +188,8 @@ def test_the_fly_scan_is_one_row_of_forty() -> None:
     run = fold(complete("blob_fly"))
     assert (run.raster.shape, run.status, run.points) == ((40,), "complete", 40)
     np.testing.assert_array_equal(run.maps.grids[-1], read(run)[TOTAL][np.newaxis])
-    (told,) = run.ledger.resources.values()
-    np.testing.assert_array_equal(run.maps.grids[-1], recordings.frames(told.uri, "/entry/sum")[np.newaxis])
+    (resource,) = run.ledger.resources.values()
+    np.testing.assert_array_equal(run.maps.grids[-1], recordings.frames(resource.uri, "/entry/sum")[np.newaxis])
 
 
 def test_the_fly_scan_is_drawn_as_the_habitual_grid_when_it_fits() -> None:
@@ -344,11 +344,11 @@ def test_a_run_of_unknown_shape_expects_the_events_that_its_stop_counts() -> Non
     assert (run.expected, run.status) == (3, "complete")
 
 
-@pytest.mark.parametrize("told", [None, {}, 5, {"primary": 0}, {"primary": True}, {"primary": "3"}, {"other": 3}])
-def test_a_stop_that_counts_no_events_leaves_what_was_expected_unknown(told: Any) -> None:
+@pytest.mark.parametrize("events", [None, {}, 5, {"primary": 0}, {"primary": True}, {"primary": "3"}, {"other": 3}])
+def test_a_stop_that_counts_no_events_leaves_what_was_expected_unknown(events: Any) -> None:
     run = run_of()
     sums(run, [1, 2, 3])
-    apply(run, "stop", {**SUCCESS, "num_events": told})
+    apply(run, "stop", {**SUCCESS, "num_events": events})
     assert (run.expected, run.status) == (None, "running")
 
 
@@ -453,7 +453,7 @@ def test_a_page_that_holds_no_numbers_is_refused_and_leaves_the_run_as_it_was(ch
 
 
 @pytest.mark.parametrize(
-    "told",
+    "content",
     [
         None,
         5,
@@ -473,13 +473,13 @@ def test_a_page_that_holds_no_numbers_is_refused_and_leaves_the_run_as_it_was(ch
         {"rois": "{}", "frame_shape": "12"},
         {"rois": "{}", "frame_shape": [1, None]},
     ],
-    ids=lambda told: str(told)[:50],
+    ids=lambda content: str(content)[:50],
 )
-def test_a_derived_descriptor_that_tells_no_rois_is_refused(told: Any) -> None:
+def test_a_derived_descriptor_that_tells_no_rois_is_refused(content: Any) -> None:
     run = run_of(shape=[2, 3])
     sums(run, [1])
     before = state(run)
-    descriptor = {**DESCRIPTOR, "uid": "x", "name": DERIVED, "configuration": {DERIVED: {"data": told}}}
+    descriptor = {**DESCRIPTOR, "uid": "x", "name": DERIVED, "configuration": {DERIVED: {"data": content}}}
     with pytest.raises(DocumentError, match="derived descriptor x has no usable ROIs"):
         apply(run, "descriptor", descriptor)
     assert state(run) == before
@@ -532,10 +532,10 @@ def test_documents_of_no_concern_pass_without_a_trace() -> None:
 
 
 def test_axes_are_told_as_plain_json() -> None:
-    told = axes_summary(fold(recordings.ordered("small_aborted")).raster)
-    assert orjson.loads(orjson.dumps(told)) == told
-    assert (told["slow"]["name"], told["slow"]["unit"], told["fast"]["known"]) == ("sample_stage-x", "mm", True)
-    assert told["fast"]["coordinates"] == pytest.approx(np.linspace(3.7, 7.2, 9).tolist())
+    axes = axes_summary(fold(recordings.ordered("small_aborted")).raster)
+    assert orjson.loads(orjson.dumps(axes)) == axes
+    assert (axes["slow"]["name"], axes["slow"]["unit"], axes["fast"]["known"]) == ("sample_stage-x", "mm", True)
+    assert axes["fast"]["coordinates"] == pytest.approx(np.linspace(3.7, 7.2, 9).tolist())
 
 
 # our own documents
@@ -580,9 +580,9 @@ def test_the_same_run_and_rois_give_the_same_descriptor_and_others_another() -> 
 
 def test_a_derived_descriptor_says_of_what_it_was_made() -> None:
     run = run_of()
-    told = derived_descriptor(run, ROIS, frame_shape=(128, 96), time=1.0)["configuration"][DERIVED]["data"]
-    assert (told["data_key"], told["source"], told["frame_shape"]) == ("camera", "d", [128, 96])
-    assert orjson.loads(told["rois"]) == {name: list(rectangle) for name, rectangle in ROIS.items()}
+    data = derived_descriptor(run, ROIS, frame_shape=(128, 96), time=1.0)["configuration"][DERIVED]["data"]
+    assert (data["data_key"], data["source"], data["frame_shape"]) == ("camera", "d", [128, 96])
+    assert orjson.loads(data["rois"]) == {name: list(rectangle) for name, rectangle in ROIS.items()}
 
 
 def test_rois_are_those_of_the_start_document_else_those_of_the_instrument() -> None:

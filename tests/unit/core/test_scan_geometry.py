@@ -38,7 +38,7 @@ DIMENSIONS = {"dimensions": [[["motor-y"], "primary"], [["motor-x"], "primary"]]
 GRID_SCAN = {"shape": [2, 4], "snaking": [False, True], "extents": [[0, 1], [10, 4]], "hints": DIMENSIONS}
 
 
-def told(start: dict[str, Any], defaults: ScanDefaults | None = None, *, points: int = 0) -> Raster:
+def raster_from(start: dict[str, Any], defaults: ScanDefaults | None = None, *, points: int = 0) -> Raster:
     return raster_of(start, defaults=defaults or ScanDefaults(), points=points)
 
 
@@ -49,10 +49,10 @@ def test_each_source_is_used_when_those_that_are_trusted_more_are_silent() -> No
     start = {"scanspec": SPEC, "num_points": 63, **GRID_SCAN}
     found = []
     for dropped in ("scanspec", "snaking", "shape", None, "num_points"):
-        raster = told(start, GRID if dropped != "num_points" else None)
+        raster = raster_from(start, GRID if dropped != "num_points" else None)
         found.append((raster.source, raster.shape))
         start.pop(dropped or "", None)
-    raster = told({})
+    raster = raster_from({})
     assert [*found, (raster.source, raster.shape)] == [
         ("scanspec", (3, 5)),
         ("shape and snaking", (2, 4)),
@@ -64,7 +64,7 @@ def test_each_source_is_used_when_those_that_are_trusted_more_are_silent() -> No
 
 
 def test_a_source_that_cannot_be_used_is_passed_over_and_the_note_says_so() -> None:
-    raster = told({**GRID_SCAN, "scanspec": {"type": "Nonsense"}, "snaking": [True]})
+    raster = raster_from({**GRID_SCAN, "scanspec": {"type": "Nonsense"}, "snaking": [True]})
     assert raster.source == "shape; snaking assumed"
     assert raster.note.startswith("Not usable in the start document: scanspec cannot be read: ")
     assert "snaking [True] does not fit the shape [2, 4]" in raster.note
@@ -74,7 +74,7 @@ def test_a_source_that_cannot_be_used_is_passed_over_and_the_note_says_so() -> N
 
 
 def test_a_scanspec_tells_shape_snaking_names_and_coordinates() -> None:
-    raster = told({"scanspec": SPEC, "units": {"slow": "mm", "fast": 5}})
+    raster = raster_from({"scanspec": SPEC, "units": {"slow": "mm", "fast": 5}})
     assert (raster.shape, raster.snaking, raster.note) == ((3, 5), (False, True), "")
     assert (raster.slow.label, raster.slow.coordinates.tolist()) == ("slow (mm)", [1.0, 1.5, 2.0])
     assert (raster.fast.label, raster.fast.coordinates.tolist()) == ("fast", [4.0, 4.25, 4.5, 4.75, 5.0])
@@ -82,7 +82,7 @@ def test_a_scanspec_tells_shape_snaking_names_and_coordinates() -> None:
 
 
 def test_a_scanspec_that_runs_backwards_keeps_its_falling_coordinates() -> None:
-    raster = told({"scanspec": product(line("y", 5, 3, 3), line("x", 1, 0, 2))})
+    raster = raster_from({"scanspec": product(line("y", 5, 3, 3), line("x", 1, 0, 2))})
     assert raster.slow.coordinates.tolist() == [5.0, 4.0, 3.0]
     assert raster.fast.decreases
     assert raster.snaking == (False, False)
@@ -90,31 +90,31 @@ def test_a_scanspec_that_runs_backwards_keeps_its_falling_coordinates() -> None:
 
 def test_the_recorded_runs_tell_what_their_plans_said() -> None:
     starts = {case: recordings.documents(case)[0].doc for case in recordings.CASES}
-    assert {case: told(start).described for case, start in starts.items()} == {
+    assert {case: raster_from(start).described for case, start in starts.items()} == {
         "small_step": "7 x 9, snaked, from scanspec",
         "small_aborted": "7 x 9, snaked, from scanspec",
         "blob_fly": "40, from shape",
     }
-    raster = told(starts["small_step"])
+    raster = raster_from(starts["small_step"])
     assert (raster.slow.name, raster.fast.name) == ("sample_stage-x", "sample_stage-y")
     np.testing.assert_allclose(raster.slow.coordinates, np.linspace(-2.0, 4.3, 7))
 
 
 def test_line_is_how_linspace_was_spelled_before() -> None:
     old = product({**line("y"), "type": "Line"}, snaked({**line("x"), "type": "Line"}))
-    assert told({"scanspec": old}).described == "3 x 3, snaked, from scanspec"
+    assert raster_from({"scanspec": old}).described == "3 x 3, snaked, from scanspec"
     assert old["outer"]["type"] == "Line"
 
 
 def test_three_dimensions_are_drawn_with_all_but_the_last_as_rows() -> None:
-    raster = told({"scanspec": product(line("z", num=2), product(line("y", num=3), snaked(line("x", num=4))))})
+    raster = raster_from({"scanspec": product(line("z", num=2), product(line("y", num=3), snaked(line("x", num=4))))})
     assert (raster.rows, raster.columns, raster.snaking) == (6, 4, (False, False, True))
     assert (raster.slow.name, raster.slow.known, raster.fast.name) == ("row", False, "x")
 
 
 def test_one_axis_that_moves_is_a_row_with_its_coordinates() -> None:
     for spec, name in ((Linspace("x", 0, 1, 5), "x"), (Squash(Linspace("y", 0, 1, 2) * Static("x", 1)), "y")):
-        raster = told({"scanspec": spec.serialize()})
+        raster = raster_from({"scanspec": spec.serialize()})
         positions = [point[name] for point in spec.midpoints()]
         assert (raster.rows, raster.fast.name, raster.path, raster.note) == (1, name, None, "")
         assert raster.fast.coordinates.tolist() == positions
@@ -123,7 +123,7 @@ def test_one_axis_that_moves_is_a_row_with_its_coordinates() -> None:
 def test_masked_grids_lie_on_a_lattice_and_spirals_do_not() -> None:
     ellipse = Ellipse("x", 1, 10, 0.5, "y", -2, 6, 0.3, snake=True)
     for spec in (ellipse, Polygon("x", "y", [(0, 0), (5, 0), (2.5, 4)], 0.1, vertical=True), Squash(GRID_SPEC)):
-        path = told({"scanspec": spec.serialize()}).path
+        path = raster_from({"scanspec": spec.serialize()}).path
         assert path is not None
         assert path.lattice is not None
         xs, ys = path.at(np.arange(1, path.size + 1))
@@ -133,7 +133,7 @@ def test_masked_grids_lie_on_a_lattice_and_spirals_do_not() -> None:
         assert len(set(cells.tolist())) == path.size
         np.testing.assert_allclose(path.lattice.x0 + columns * path.lattice.dx, xs, atol=1e-6)
         np.testing.assert_allclose(path.lattice.y0 + rows * path.lattice.dy, ys, atol=1e-6)
-    spiral = told({"scanspec": Spiral("x", 0, 10, 1, "y", 0).serialize()})
+    spiral = raster_from({"scanspec": Spiral("x", 0, 10, 1, "y", 0).serialize()})
     assert spiral.path is not None
     assert (spiral.path.lattice, spiral.path.planned, spiral.rows) == (None, True, 1)
     assert spiral.described == f"path of {spiral.size} points, from scanspec"
@@ -182,7 +182,7 @@ def placed(raster: Raster) -> dict[str, np.ndarray]:
 def test_every_kind_of_spec_puts_every_point_where_scanspec_does(kind: str) -> None:
     spec = KINDS[kind]
     points = list(spec.midpoints())
-    raster = told({"scanspec": spec.serialize()})
+    raster = raster_from({"scanspec": spec.serialize()})
     found = placed(raster)
     assert (raster.source, raster.size, raster.note) == ("scanspec", len(points), "")
     assert found
@@ -210,7 +210,7 @@ sizes, steps, counts = st.floats(2, 9), st.floats(0.4, 2), st.integers(2, 5)
 def test_any_path_of_two_axes_lies_where_scanspec_says(spec: Any, inside_of: str) -> None:
     outer = {"slices": lambda: Linspace("z", 0, 0.1, 3) * spec, "repeats": lambda: 2 * spec, "alone": lambda: spec}
     whole = outer.get(inside_of, lambda: Linspace("z", 0, 0.1, 3) * ~spec)()
-    raster = told({"scanspec": whole.serialize()})
+    raster = raster_from({"scanspec": whole.serialize()})
     try:
         points = list(whole.midpoints())
     except (ValueError, IndexError):  # scanspec itself cannot follow it
@@ -249,13 +249,13 @@ BAND = {"type": "Range", "axis": "x", "min": 0, "max": 2}
             lambda x, y: x + y < 4,
         ),
     ],
-    ids=lambda told: told["type"] if isinstance(told, dict) else "kept",
+    ids=lambda spec: spec["type"] if isinstance(spec, dict) else "kept",
 )
 def test_a_mask_of_older_specs_leaves_points_out(region: dict[str, Any], kept: Any) -> None:
     grid = list(GRID_OF_FIVE.midpoints())
     xs, ys = (np.array([point[name] for point in grid]) for name in ("x", "y"))
     mask = kept(xs, ys)
-    raster = told({"scanspec": {"type": "Mask", "spec": OLD_GRID, "region": region, "check_path_changes": True}})
+    raster = raster_from({"scanspec": {"type": "Mask", "spec": OLD_GRID, "region": region, "check_path_changes": True}})
     assert raster.path is not None
     assert raster.path.xs[: raster.size].tolist() == xs[mask].tolist()
     assert raster.path.ys[: raster.size].tolist() == ys[mask].tolist()
@@ -266,16 +266,16 @@ GRID_OF_FIVE = Linspace("y", 0, 4, 5) * ~Linspace("x", 0, 4, 5)
 
 @pytest.mark.parametrize("region", [{}, {"type": "?"}, {**CIRCLE, "radius": None}, {**BAND, "axis": "q"}], ids=str)
 def test_a_mask_that_cannot_be_read_is_passed_over_with_a_note(region: dict[str, Any]) -> None:
-    raster = told({"scanspec": {"type": "Mask", "spec": OLD_GRID, "region": region}, **GRID_SCAN})
+    raster = raster_from({"scanspec": {"type": "Mask", "spec": OLD_GRID, "region": region}, **GRID_SCAN})
     assert raster.source == "shape and snaking"
     assert "region that cannot be read" in raster.note
 
 
 def test_repeats_and_spirals_of_older_specs_are_read_as_what_they_were() -> None:
     repeated = product({"type": "Repeat", "num": 4, "gap": False}, snaked(line("x", num=5)))
-    assert told({"scanspec": repeated}).described == "4 x 5, snaked, from scanspec"
+    assert raster_from({"scanspec": repeated}).described == "4 x 5, snaked, from scanspec"
     ranges = {"x_start": 1, "y_start": 2, "x_range": 10, "y_range": 4, "num": 37, "rotate": 0.0}
-    spiral = told({"scanspec": {"type": "Spiral", "x_axis": "x", "y_axis": "y", **ranges}})
+    spiral = raster_from({"scanspec": {"type": "Spiral", "x_axis": "x", "y_axis": "y", **ranges}})
     phi = np.sqrt(4 * np.pi * (np.arange(37) + 0.5))
     assert spiral.path is not None
     scale = 10 / (2 * np.sqrt(4 * np.pi * 37))
@@ -285,21 +285,21 @@ def test_repeats_and_spirals_of_older_specs_are_read_as_what_they_were() -> None
 def test_a_list_grid_scan_leaves_its_places_in_its_arguments() -> None:
     args = ["Motor(y)", [0, 1, 5], "Motor(x)", [6, 4, 2, 0.5]]
     start = {"shape": [3, 4], "snake_axes": "True", "extents": [[0, 5], [0.5, 6]], "plan_pattern": "outer_list_product"}
-    raster = told({**start, "plan_pattern_args": {"args": args}})
+    raster = raster_from({**start, "plan_pattern_args": {"args": args}})
     assert raster.slow.coordinates.tolist() == [0.0, 1.0, 5.0]
     assert raster.fast.coordinates.tolist() == [6.0, 4.0, 2.0, 0.5]
     for broken in (None, [], ["y", [0, 1], "x", [1]], ["y", [0, 1, "a"], "x", [6, 4, 2, 0]]):
-        assert told({**start, "plan_pattern_args": {"args": broken}}).fast.coordinates[0] == 0.5
+        assert raster_from({**start, "plan_pattern_args": {"args": broken}}).fast.coordinates[0] == 0.5
 
 
 def test_extents_of_a_relative_scan_are_no_coordinates() -> None:
-    raster = told({**GRID_SCAN, "plan_name": "rel_grid_scan"})
+    raster = raster_from({**GRID_SCAN, "plan_name": "rel_grid_scan"})
     assert (raster.fast.known, raster.fast.name, raster.note) == (False, "motor-x", RELATIVE_NOTE)
 
 
 def test_of_axes_that_move_together_the_one_that_goes_farthest_names_the_axis() -> None:
     spec = Linspace("y", 0, 1, 3) * Linspace("little", 0, 0.1, 4).zip(Linspace("far", 9, 5, 4))
-    raster = told({"scanspec": spec.serialize()})
+    raster = raster_from({"scanspec": spec.serialize()})
     assert (raster.fast.name, raster.fast.coordinates[0]) == ("far", 9.0)
 
 
@@ -307,13 +307,13 @@ def test_how_long_each_point_lasts_is_no_axis() -> None:
     spec = product(
         product(line("y", num=2), snaked(line("x", num=4))), {"constant_duration": 0.1, "type": "ConstantDuration"}
     )
-    assert told({"scanspec": spec}).described == "2 x 4, snaked, from scanspec"
+    assert raster_from({"scanspec": spec}).described == "2 x 4, snaked, from scanspec"
     whole = {"spec": {"constant_duration": 0.1, "spec": SPEC, "type": "ConstantDuration"}, "type": "Fly"}
-    assert told({"scanspec": whole}).described == "3 x 5, snaked, from scanspec"
+    assert raster_from({"scanspec": whole}).described == "3 x 5, snaked, from scanspec"
 
 
 def test_a_repeated_line_has_a_row_for_each_repetition() -> None:
-    raster = told({"scanspec": product(4, snaked(line("x", num=5)))})
+    raster = raster_from({"scanspec": product(4, snaked(line("x", num=5)))})
     assert (raster.shape, raster.snaking, raster.slow.known, raster.fast.name) == ((4, 5), (False, True), False, "x")
 
 
@@ -341,10 +341,10 @@ def test_a_repeated_line_has_a_row_for_each_repetition() -> None:
     ids=lambda spec: str(spec)[:60],
 )
 def test_a_scanspec_that_would_fill_the_memory_is_refused_before_it_is_calculated(spec: dict[str, Any]) -> None:
-    told({"scanspec": SPEC})
+    raster_from({"scanspec": SPEC})
     tracemalloc.start()
     try:
-        raster = told({"scanspec": spec, **GRID_SCAN})
+        raster = raster_from({"scanspec": spec, **GRID_SCAN})
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -399,7 +399,7 @@ def nested(depth: int) -> dict[str, Any]:
     ids=lambda spec: str(spec)[:60],
 )
 def test_a_scanspec_that_says_nothing_usable_is_passed_over_with_a_note_of_one_line(spec: Any) -> None:
-    raster = told({"scanspec": spec, **GRID_SCAN})
+    raster = raster_from({"scanspec": spec, **GRID_SCAN})
     assert raster.source == "shape and snaking"
     assert raster.note.startswith("Not usable in the start document: ")
     assert len(raster.note) < 400
@@ -407,7 +407,7 @@ def test_a_scanspec_that_says_nothing_usable_is_passed_over_with_a_note_of_one_l
 
 
 def test_an_axis_whose_name_is_a_number_is_named_by_it() -> None:
-    assert told({"scanspec": product(line("y"), {**line(), "axis": 5})}).fast.name == "5"
+    assert raster_from({"scanspec": product(line("y"), {**line(), "axis": 5})}).fast.name == "5"
 
 
 # the repr of a spec
@@ -421,8 +421,8 @@ SPEC_SCAN = (
 @pytest.mark.parametrize("snake", [True, False])
 def test_the_repr_that_a_spec_scan_leaves_tells_as_much_as_a_scanspec(snake: bool) -> None:
     start = {"shape": [2, 3], "motors": ["stage-y", "stage-x"], "num_points": 6, "hints": {"dimensions": []}}
-    told_spec = SPEC_SCAN if snake else SPEC_SCAN.replace("Snake(spec=", "").replace("num=3))", "num=3)")
-    raster = told({**start, "plan_args": {"spec": told_spec}})
+    written_spec = SPEC_SCAN if snake else SPEC_SCAN.replace("Snake(spec=", "").replace("num=3))", "num=3)")
+    raster = raster_from({**start, "plan_args": {"spec": written_spec}})
     assert (raster.source, raster.snaking, raster.note) == ("plan_args.spec", (False, snake), "")
     assert (raster.slow.name, raster.fast.name) == ("stage-y", "stage-x")
     assert raster.fast.coordinates.tolist() == [-1.0, 1.5, 4.0]
@@ -431,13 +431,13 @@ def test_the_repr_that_a_spec_scan_leaves_tells_as_much_as_a_scanspec(snake: boo
 def test_the_repr_of_any_spec_gives_the_same_raster_as_its_json() -> None:
     grid = Linspace("y", 0, 1, 2) * Snake(Linspace("x", 5, -5, 3))
     for spec in (grid, Squash(grid), grid.zip(Static("z", 1)), Spiral("x", 0, 10, 1, "y", 0), Fly(0.1 @ grid)):
-        by_repr, by_json = told({"plan_args": {"spec": repr(spec)}}), told({"scanspec": spec.serialize()})
+        by_repr, by_json = raster_from({"plan_args": {"spec": repr(spec)}}), raster_from({"scanspec": spec.serialize()})
         assert (by_repr.shape, by_repr.snaking, by_repr.note) == (by_json.shape, by_json.snaking, by_json.note)
         assert by_repr.fast.coordinates.tolist() == by_json.fast.coordinates.tolist()
 
 
 def test_a_scanspec_is_trusted_more_than_the_repr() -> None:
-    assert told({"scanspec": SPEC, "plan_args": {"spec": SPEC_SCAN}}).source == "scanspec"
+    assert raster_from({"scanspec": SPEC, "plan_args": {"spec": SPEC_SCAN}}).source == "scanspec"
 
 
 @pytest.mark.parametrize(
@@ -468,18 +468,18 @@ def test_a_scanspec_is_trusted_more_than_the_repr() -> None:
     ids=lambda text: text[:40],
 )
 def test_text_that_is_no_repr_of_a_spec_is_not_evaluated_and_says_nothing(text: str) -> None:
-    raster = told({**GRID_SCAN, "plan_args": {"spec": text}})
+    raster = raster_from({**GRID_SCAN, "plan_args": {"spec": text}})
     assert (raster.source, raster.note) == ("shape and snaking", "")
 
 
 @pytest.mark.parametrize("plan_args", [None, 5, [], {}, {"spec": None}, {"spec": [1]}, {"spec": 5}], ids=str)
 def test_plan_arguments_without_a_spec_say_nothing(plan_args: Any) -> None:
-    raster = told({**GRID_SCAN, "plan_args": plan_args})
+    raster = raster_from({**GRID_SCAN, "plan_args": plan_args})
     assert (raster.source, raster.note) == ("shape and snaking", "")
 
 
 def test_a_repr_that_cannot_be_drawn_is_passed_over_with_a_note() -> None:
-    raster = told({**GRID_SCAN, "plan_args": {"spec": "Linspace(axis='x', start=0, stop=1, num=1000000000)"}})
+    raster = raster_from({**GRID_SCAN, "plan_args": {"spec": "Linspace(axis='x', start=0, stop=1, num=1000000000)"}})
     assert raster.source == "shape and snaking"
     assert "asks for more than 4,000,000 points" in raster.note
 
@@ -488,19 +488,19 @@ def test_a_repr_that_cannot_be_drawn_is_passed_over_with_a_note() -> None:
 
 
 def test_a_grid_scan_tells_shape_snaking_extents_and_motors() -> None:
-    raster = told(GRID_SCAN)
+    raster = raster_from(GRID_SCAN)
     assert (raster.shape, raster.snaking, raster.note) == ((2, 4), (False, True), "")
     assert (raster.slow.name, raster.slow.coordinates.tolist()) == ("motor-y", [0.0, 1.0])
     assert (raster.fast.name, raster.fast.coordinates.tolist()) == ("motor-x", [10.0, 8.0, 6.0, 4.0])
 
 
 def test_an_axis_without_extents_is_named_and_counts() -> None:
-    raster = told({**GRID_SCAN, "extents": None})
+    raster = raster_from({**GRID_SCAN, "extents": None})
     assert (raster.slow.name, raster.slow.known, raster.fast.coordinates.tolist()) == ("motor-y", False, [0, 1, 2, 3])
 
 
 def test_axes_without_hints_are_named_by_the_motors_of_the_plan() -> None:
-    raster = told({"shape": [2, 3], "motors": ["stage-y", "stage-x"], "hints": {}})
+    raster = raster_from({"shape": [2, 3], "motors": ["stage-y", "stage-x"], "hints": {}})
     assert (raster.slow.name, raster.fast.name) == ("stage-y", "stage-x")
 
 
@@ -519,7 +519,7 @@ def test_axes_without_hints_are_named_by_the_motors_of_the_plan() -> None:
     ids=str,
 )
 def test_axes_that_nobody_names_are_called_index(names: dict[str, Any]) -> None:
-    raster = told({"shape": [2, 3], "extents": [[0, 1], [0, 1]], **names})
+    raster = raster_from({"shape": [2, 3], "extents": [[0, 1], [0, 1]], **names})
     assert (raster.slow.name, raster.fast.name) == ("index", "index")
 
 
@@ -540,7 +540,7 @@ def test_axes_that_nobody_names_are_called_index(names: dict[str, Any]) -> None:
     ids=lambda extents: str(extents)[:40],
 )
 def test_extents_that_cannot_be_used_cost_the_coordinates_and_not_the_shape(extents: Any) -> None:
-    raster = told({**GRID_SCAN, "extents": extents})
+    raster = raster_from({**GRID_SCAN, "extents": extents})
     assert (raster.described, raster.slow.known) == ("2 x 4, snaked, from shape and snaking", False)
     assert raster.note.startswith("Axes are indices: extents ")
 
@@ -549,29 +549,31 @@ def test_extents_that_cannot_be_used_cost_the_coordinates_and_not_the_shape(exte
     "snaking", [[], [False], [False, True, True], ["False", "True"], [0, 1], [None, None]], ids=str
 )
 def test_snaking_that_does_not_fit_leaves_it_to_habit(snaking: Any) -> None:
-    raster = told({**GRID_SCAN, "snaking": snaking}, ScanDefaults(snake=False))
+    raster = raster_from({**GRID_SCAN, "snaking": snaking}, ScanDefaults(snake=False))
     assert raster.described == "2 x 4, row by row, from shape; row by row assumed"
     assert "does not fit the shape" in raster.note
 
 
 @pytest.mark.parametrize("snaking", [None, "True", True, {}, 5])
 def test_snaking_that_is_no_list_says_nothing(snaking: Any) -> None:
-    assert told({**GRID_SCAN, "snaking": snaking}).source == "shape; snaking assumed"
+    assert raster_from({**GRID_SCAN, "snaking": snaking}).source == "shape; snaking assumed"
 
 
-@pytest.mark.parametrize(("told_axes", "snakes"), [("True", True), ("False", False), (True, True), (False, False)])
-def test_a_list_grid_scan_says_by_a_word_whether_it_is_snaked(told_axes: Any, snakes: bool) -> None:
+@pytest.mark.parametrize(("written_axes", "snakes"), [("True", True), ("False", False), (True, True), (False, False)])
+def test_a_list_grid_scan_says_by_a_word_whether_it_is_snaked(written_axes: Any, snakes: bool) -> None:
     for habit in (True, False):
-        raster = told({"shape": [2, 3, 4], "snake_axes": told_axes}, ScanDefaults(snake=habit))
+        raster = raster_from({"shape": [2, 3, 4], "snake_axes": written_axes}, ScanDefaults(snake=habit))
         assert (raster.snaking, raster.source) == ((False, snakes, snakes), "shape and snake_axes")
 
 
-@pytest.mark.parametrize("told_axes", ["[SimMotor(name='q')]", None, 1, {}, ["q"], ["x", 2], "[x, y]", "(", "[" * 300])
-def test_snaked_axes_that_cannot_be_read_are_taken_by_habit(told_axes: Any) -> None:
+@pytest.mark.parametrize(
+    "written_axes", ["[SimMotor(name='q')]", None, 1, {}, ["q"], ["x", 2], "[x, y]", "(", "[" * 300]
+)
+def test_snaked_axes_that_cannot_be_read_are_taken_by_habit(written_axes: Any) -> None:
     for habit in (True, False):
-        start = {"shape": [2, 3], "motors": ["y", "x"], "snake_axes": told_axes}
+        start = {"shape": [2, 3], "motors": ["y", "x"], "snake_axes": written_axes}
         source = f"shape; {'snaking' if habit else 'row by row'} assumed"
-        assert told(start, ScanDefaults(snake=habit)).source == source
+        assert raster_from(start, ScanDefaults(snake=habit)).source == source
 
 
 REPRS = {
@@ -597,7 +599,7 @@ def test_snaked_axes_run_back_as_bluesky_moves_them(shape: tuple[int, ...], kind
         else:
             # the repr of a device stands in a list without quotes
             snake_axes = repr(kind(map(Device, (REPRS[written](motor) for motor in snaked))))
-        raster = told({**start, "snake_axes": snake_axes}, ScanDefaults(snake=not snaked))
+        raster = raster_from({**start, "snake_axes": snake_axes}, ScanDefaults(snake=not snaked))
         assert raster.source == "shape and snake_axes", snake_axes
         cycled = list(outer_list_product(args, snaked))
         place = np.ravel_multi_index([[point[motor] for point in cycled] for motor in motors], shape)
@@ -621,17 +623,17 @@ def test_snaked_axes_are_found_by_the_readbacks_that_the_hints_name() -> None:
         (["x_readback"], (False, False, True)),
         (["SimMotor(name='z')", "y"], (False, True, False)),
     ):
-        assert told({**start, "snake_axes": snake_axes}).snaking == snaking
+        assert raster_from({**start, "snake_axes": snake_axes}).snaking == snaking
 
 
 def test_a_grid_that_is_not_visited_row_by_row_is_drawn_as_one_row() -> None:
     spiral = {"shape": [3, 4], "extents": [[0, 1], [0, 1]], "hints": {"gridding": "rectilinear_nonsequential"}}
-    raster = told(spiral, ScanDefaults(grid=(3, 4, True)))
+    raster = raster_from(spiral, ScanDefaults(grid=(3, 4, True)))
     assert (raster.shape, raster.note) == ((12,), UNORDERED_NOTE)
-    raster = told({**spiral, "motors": ["stage-y", "stage-x"]})
+    raster = raster_from({**spiral, "motors": ["stage-y", "stage-x"]})
     assert raster.path is not None
     assert raster.path.lattice == Lattice(x0=0, dx=1 / 3, columns=4, y0=0, dy=0.5, rows=3)
-    raster = told({**spiral, "motors": ["stage-x", "stage-y"], "plan_name": "rel_spiral_square"})
+    raster = raster_from({**spiral, "motors": ["stage-x", "stage-y"], "plan_name": "rel_spiral_square"})
     assert raster.path is not None
     assert (raster.path.x_name, raster.path.planned, raster.path.lattice) == ("stage-x", False, None)
 
@@ -641,22 +643,22 @@ def test_a_grid_that_is_not_visited_row_by_row_is_drawn_as_one_row() -> None:
 
 @pytest.mark.parametrize("snake", [True, False])
 def test_the_snaking_of_a_lone_shape_is_a_habit(snake: bool) -> None:
-    raster = told({"shape": [7, 9]}, ScanDefaults(snake=snake))
+    raster = raster_from({"shape": [7, 9]}, ScanDefaults(snake=snake))
     assert raster.snaking == (False, snake)
     assert raster.source == ("shape; snaking assumed" if snake else "shape; row by row assumed")
 
 
 def test_a_shape_of_one_axis_that_has_as_many_points_as_the_habitual_grid_is_that_grid() -> None:
-    assert told({"shape": [63]}, GRID).described == "7 x 9, snaked, from setting SNAKEMAP_GRID"
+    assert raster_from({"shape": [63]}, GRID).described == "7 x 9, snaked, from setting SNAKEMAP_GRID"
     assert (
-        told({"shape": [63]}, ScanDefaults(grid=(7, 9, False))).described
+        raster_from({"shape": [63]}, ScanDefaults(grid=(7, 9, False))).described
         == "7 x 9, row by row, from setting SNAKEMAP_GRID"
     )
 
 
 def test_a_shape_of_one_axis_that_fits_no_habit_is_one_row_and_says_so() -> None:
     for defaults in (GRID, ScanDefaults()):
-        raster = told({"shape": [40]}, defaults)
+        raster = raster_from({"shape": [40]}, defaults)
         assert (raster.described, raster.note, raster.certain) == ("40, from shape", PATH_NOTE, True)
 
 
@@ -682,7 +684,7 @@ def test_a_shape_of_one_axis_that_fits_no_habit_is_one_row_and_says_so() -> None
     ids=lambda shape: str(shape)[:40],
 )
 def test_a_shape_that_is_none_is_passed_over_with_a_note_of_one_line(shape: Any) -> None:
-    raster = told({"shape": shape}, GRID)
+    raster = raster_from({"shape": shape}, GRID)
     assert raster.source == "setting SNAKEMAP_GRID"
     assert raster.note.startswith("Not usable in the start document: shape ")
     assert len(raster.note) < 300
@@ -693,31 +695,31 @@ def test_a_shape_that_is_none_is_passed_over_with_a_note_of_one_line(shape: Any)
 
 def test_the_habitual_grid_serves_a_run_that_tells_nothing_or_as_many_points() -> None:
     for start in ({}, {"num_points": 63}, {"num_points": None}, {"num_points": "63"}, {"num_points": True}):
-        raster = told(start, GRID)
+        raster = raster_from(start, GRID)
         assert (raster.described, raster.note) == ("7 x 9, snaked, from setting SNAKEMAP_GRID", "")
 
 
 def test_the_habitual_grid_is_not_forced_on_a_run_of_another_number_of_points() -> None:
-    raster = told({"num_points": 40}, GRID)
+    raster = raster_from({"num_points": 40}, GRID)
     assert raster.described == "40, from num_points"
     assert "the run has 40 points, but SNAKEMAP_GRID is 7 x 9" in raster.note
 
 
 @pytest.mark.parametrize("grid", [(0, 9, True), (10**6, 10**6, True), (-7, -9, True)])
 def test_a_habitual_grid_that_cannot_be_drawn_is_passed_over(grid: tuple[int, int, bool]) -> None:
-    raster = told({}, ScanDefaults(grid=grid))
+    raster = raster_from({}, ScanDefaults(grid=grid))
     assert (raster.source, raster.certain) == ("the points seen", False)
     assert "cannot be drawn" in raster.note
 
 
 def test_num_points_are_drawn_as_one_row_with_a_note() -> None:
-    raster = told({"num_points": 11})
+    raster = raster_from({"num_points": 11})
     assert (raster.described, raster.note, raster.certain) == ("11, from num_points", UNKNOWN_NOTE, True)
 
 
 @pytest.mark.parametrize("num_points", [0, -3, True, 1.5, "11", None, [11], CELLS_MAX + 1, 2**64])
 def test_num_points_that_are_none_say_nothing(num_points: Any) -> None:
-    raster = told({"num_points": num_points})
+    raster = raster_from({"num_points": num_points})
     assert (raster.source, raster.note, raster.certain) == ("the points seen", UNKNOWN_NOTE, False)
 
 
@@ -726,7 +728,7 @@ def test_num_points_that_are_none_say_nothing(num_points: Any) -> None:
     [(0, 100), (1, 100), (64, 100), (101, 128), (128, 128), (129, 256), (5000, 8192), (2**40, CELLS_MAX)],
 )
 def test_a_row_of_unknown_length_doubles_as_it_fills(points: int, length: int) -> None:
-    assert told({}, points=points).shape == (length,)
+    assert raster_from({}, points=points).shape == (length,)
 
 
 # anything
@@ -824,10 +826,10 @@ def test_any_start_document_yields_a_raster_and_never_an_exception(
 @examples(80)
 @given(specs)
 def test_any_scanspec_is_used_or_leaves_a_note(spec: dict[str, Any]) -> None:
-    raster = told({"scanspec": spec})
+    raster = raster_from({"scanspec": spec})
     assert (raster.source == "scanspec") != ("Not usable in the start document: " in raster.note)
 
 
 def test_a_snaked_spec_of_one_axis_never_runs_back() -> None:
-    raster = told({"scanspec": Snake(Linspace("x", 0, 1, 5)).serialize()})
+    raster = raster_from({"scanspec": Snake(Linspace("x", 0, 1, 5)).serialize()})
     assert raster.pixel(np.arange(1, 6))[1].tolist() == [0, 1, 2, 3, 4]

@@ -110,8 +110,13 @@ def test_what_a_scanspec_told_is_left_alone() -> None:
 
 def test_a_relative_grid_gets_its_coordinates_and_keeps_its_order() -> None:
     rows, columns = visited((3, 4), snake=True)
-    told = {"shape": [3, 4], "snaking": [False, True], "extents": [[-1, 1], [-2, 2]], "motors": ["stage-y", "stage-x"]}
-    to = geometry({**told, "plan_name": "rel_grid_scan"})
+    fields = {
+        "shape": [3, 4],
+        "snaking": [False, True],
+        "extents": [[-1, 1], [-2, 2]],
+        "motors": ["stage-y", "stage-x"],
+    }
+    to = geometry({**fields, "plan_name": "rel_grid_scan"})
     give(to, stage_y=20.0 + rows, stage_x=10.0 + columns)
     assert to.raster.slow.coordinates.tolist() == [20.0, 21.0, 22.0]
     assert (to.raster.fast.coordinates[0], to.raster.note) == (10.0, "")

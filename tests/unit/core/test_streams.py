@@ -212,7 +212,7 @@ def test_a_source_that_is_laid_out_anew_keeps_every_point(shape: list[int]) -> N
 # as the API tells it
 
 
-def told(run: Run, source: str = "") -> dict[str, Any]:
+def report_of(run: Run, source: str = "") -> dict[str, Any]:
     return orjson.loads(written(run, MapFormat.JSON, source=source))
 
 
@@ -226,7 +226,7 @@ def path_run(spec: Spec[Any]) -> tuple[Run, list[dict[str, float]]]:
 
 def test_a_spiral_is_told_as_one_row_with_the_positions_of_its_points() -> None:
     run, places = path_run(Spiral("stage-x", 0.0, 4.0, 1.0, "stage-y", 1.0, 4.0))
-    answer = told(run)
+    answer = report_of(run)
     assert answer["shape"] == [1, len(places)]
     assert answer["channels"]["total"] == [[float(number) for number in range(1, len(places) + 1)]]
     assert [answer["positions"][axis]["name"] for axis in "xy"] == ["stage-x", "stage-y"]
@@ -236,7 +236,7 @@ def test_a_spiral_is_told_as_one_row_with_the_positions_of_its_points() -> None:
 
 def test_a_masked_grid_is_told_as_the_grid_with_null_outside_the_mask() -> None:
     run, places = path_run(Ellipse("stage-x", 0.0, 6.0, 1.0, "stage-y", 0.0, 4.0, 1.0, snake=True))
-    answer = told(run)
+    answer = report_of(run)
     assert answer["shape"] == [5, 7]
     assert answer["positions"] is None
     rows, columns = answer["axes"]["slow"]["coordinates"], answer["axes"]["fast"]["coordinates"]
@@ -250,8 +250,8 @@ def test_a_masked_grid_is_told_as_the_grid_with_null_outside_the_mask() -> None:
 def test_another_source_is_told_by_its_name() -> None:
     run = run_of(diode=SCALAR)
     event(run, 1, diode=4.0)
-    assert (told(run)["source"], told(run)["sources"]) == ("camera", ["camera", SCALARS])
-    assert told(run, SCALARS)["channels"] == {"diode": [[4.0, None, None], [None, None, None]]}
+    assert (report_of(run)["source"], report_of(run)["sources"]) == ("camera", ["camera", SCALARS])
+    assert report_of(run, SCALARS)["channels"] == {"diode": [[4.0, None, None], [None, None, None]]}
 
 
 def test_of_several_cameras_the_one_that_the_plan_names_first_is_the_main_one() -> None:

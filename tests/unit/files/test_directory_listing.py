@@ -97,8 +97,10 @@ async def test_links_that_stay_inside_are_followed_and_others_look_all_the_same(
     }.items():  # fmt: skip
         (root / name).symlink_to(target)
     page = await directories.page(order="name")
-    told = {entry.name: (entry.kind, entry.size, entry.modified) for entry in page.entries if entry.kind == "refused"}
-    assert told == dict.fromkeys(("out", "gone", "up", "dir", "proc", "loop", "dangling"), ("refused", 0, 0.0))
+    refused = {
+        entry.name: (entry.kind, entry.size, entry.modified) for entry in page.entries if entry.kind == "refused"
+    }
+    assert refused == dict.fromkeys(("out", "gone", "up", "dir", "proc", "loop", "dangling"), ("refused", 0, 0.0))
     assert kinds(page)["inside"] == kinds(page)["chained"] == "hdf5"
     assert kinds(page)["absolute"] == "directory"
     assert names(await directories.page("absolute")) == ["scan.h5"]
@@ -188,7 +190,7 @@ async def test_no_more_entries_than_a_bound_are_told(
     assert (page.total, page.more) == (5, True)
 
 
-async def told(event: asyncio.Event) -> None:
+async def notified(event: asyncio.Event) -> None:
     async with patiently(10):
         await event.wait()
     event.clear()
@@ -199,15 +201,15 @@ async def test_who_watches_is_told_of_new_changed_and_deleted_files(root: Path, 
     directories.watch("tab", "", news.set)
     await directories.page()
     made(root / "scan.h5")
-    await told(news)
+    await notified(news)
     assert names(await directories.page()) == ["scan.h5"]
     made(root / "scan.h5", HDF5 + b"more")
-    await told(news)
+    await notified(news)
     (root / "scan.h5").rename(root / "other.h5")
-    await told(news)
+    await notified(news)
     assert names(await directories.page()) == ["other.h5"]
     (root / "other.h5").unlink()
-    await told(news)
+    await notified(news)
     assert names(await directories.page()) == []
     directories.unwatch("tab")
 
@@ -255,11 +257,11 @@ async def test_who_watches_hears_that_the_directory_is_gone_and_there_again(
     directories.watch("tab", "sub", news.set)
     await directories.page("sub")
     (root / "sub").rmdir()
-    await told(news)
+    await notified(news)
     with pytest.raises(FileNotReady):
         await directories.page("sub")
     made(root / "sub" / "scan.h5")
-    await told(news)
+    await notified(news)
     assert names(await directories.page("sub")) == ["scan.h5"]
     directories.unwatch("tab")
 
@@ -282,6 +284,6 @@ async def test_a_file_that_ceased_to_be_live_is_told_of(
     directories.watch("tab", "", news.set)
     assert [entry.live for entry in (await directories.page()).entries] == [True]
     await asyncio.sleep(1)
-    await told(news)
+    await notified(news)
     assert [entry.live for entry in (await directories.page()).entries] == [False]
     directories.unwatch("tab")

@@ -28,40 +28,42 @@ def maps(x: Any, y: Any, values: Any, *, known: bool = True, names: tuple[str, s
 
 
 def test_the_same_places_are_compared_cell_by_cell() -> None:
-    told = compare_maps(maps([0, 1], [0, 1], [[1, 2], [4, 0]]), maps([0, 1], [0, 1], [[3, 2], [2, np.nan]]), "total")
-    np.testing.assert_array_equal(told.difference, [[2, 0], [-2, np.nan]])
-    np.testing.assert_array_equal(told.ratio, [[3, 1], [0.5, np.nan]])
-    assert told.note == ""
-    assert told.limits == (0.0, 4.0)
+    comparison = compare_maps(
+        maps([0, 1], [0, 1], [[1, 2], [4, 0]]), maps([0, 1], [0, 1], [[3, 2], [2, np.nan]]), "total"
+    )
+    np.testing.assert_array_equal(comparison.difference, [[2, 0], [-2, np.nan]])
+    np.testing.assert_array_equal(comparison.ratio, [[3, 1], [0.5, np.nan]])
+    assert comparison.note == ""
+    assert comparison.limits == (0.0, 4.0)
 
 
 def test_nothing_is_divided_by_nothing() -> None:
-    told = compare_maps(maps([0], [0], [[0]]), maps([0], [0], [[5]]), "total")
-    assert np.isnan(told.ratio).all()
-    np.testing.assert_array_equal(told.difference, [[5]])
+    comparison = compare_maps(maps([0], [0], [[0]]), maps([0], [0], [[5]]), "total")
+    assert np.isnan(comparison.ratio).all()
+    np.testing.assert_array_equal(comparison.difference, [[5]])
 
 
 def test_a_scan_that_ran_the_other_way_is_laid_over_rightly() -> None:
     one = maps([0, 1, 2], [0, 1], [[1, 2, 3], [4, 5, 6]])
     other = maps([2, 1, 0], [1, 0], [[6, 5, 4], [3, 2, 1]])
-    for told in (compare_maps(one, other, "total"), compare_maps(other, one, "total")):
-        np.testing.assert_array_equal(told.difference, np.zeros((2, 3)))
-        np.testing.assert_array_equal(told.first, [[1, 2, 3], [4, 5, 6]])
+    for comparison in (compare_maps(one, other, "total"), compare_maps(other, one, "total")):
+        np.testing.assert_array_equal(comparison.difference, np.zeros((2, 3)))
+        np.testing.assert_array_equal(comparison.first, [[1, 2, 3], [4, 5, 6]])
 
 
 def test_another_region_is_shown_where_it_overlaps() -> None:
-    told = compare_maps(maps([0, 1, 2], [0], [[1, 2, 3]]), maps([1.1, 2.1, 3.1], [0], [[20, 30, 40]]), "total")
-    np.testing.assert_array_equal(told.second, [[np.nan, 20, 30]])
-    assert "nearest" in told.note
+    comparison = compare_maps(maps([0, 1, 2], [0], [[1, 2, 3]]), maps([1.1, 2.1, 3.1], [0], [[20, 30, 40]]), "total")
+    np.testing.assert_array_equal(comparison.second, [[np.nan, 20, 30]])
+    assert "nearest" in comparison.note
     apart = compare_maps(maps([0, 1], [0], [[1, 2]]), maps([50, 51], [0], [[1, 2]]), "total")
     assert apart.note == "the runs do not overlap"
     assert np.isnan(apart.difference).all()
 
 
 def test_without_coordinates_shapes_must_be_one() -> None:
-    told = compare_maps(maps([0, 1], [0], [[1, 2]], known=False), maps([0, 1], [0], [[3, 4]]), "total")
-    np.testing.assert_array_equal(told.difference, [[2, 2]])
-    assert told.note == "compared row by row and column by column"
+    comparison = compare_maps(maps([0, 1], [0], [[1, 2]], known=False), maps([0, 1], [0], [[3, 4]]), "total")
+    np.testing.assert_array_equal(comparison.difference, [[2, 2]])
+    assert comparison.note == "compared row by row and column by column"
     with pytest.raises(GeometryError, match="have no positions and have different shapes: 1 x 2 and 1 x 3"):
         compare_maps(maps([0, 1], [0], [[1, 2]], known=False), maps([0, 1, 2], [0], [[3, 4, 5]]), "total")
     with pytest.raises(GeometryError, match="move different axes"):

@@ -24,7 +24,7 @@ def about(shape: list[int] | None, values: str = "number", *, dtype: str = "uint
 
 
 @pytest.mark.parametrize(
-    ("told", "first"),
+    ("about", "first"),
     [
         (about([]), "scalar"),
         (about([], "string"), "scalar"),
@@ -50,9 +50,9 @@ def about(shape: list[int] | None, values: str = "number", *, dtype: str = "uint
         (about([4], "enum"), "line"),
     ],
 )
-def test_each_shape_has_its_display(told: Any, first: str) -> None:
-    assert displays_of(told)[0] == first
-    assert 0 <= leading(first, told["shape"] or []) <= len(told["shape"] or [])
+def test_each_shape_has_its_display(about: Any, first: str) -> None:
+    assert displays_of(about)[0] == first
+    assert 0 <= leading(first, about["shape"] or []) <= len(about["shape"] or [])
 
 
 @given(

@@ -143,9 +143,12 @@ def test_a_grid_row_by_row_is_drawn_as_the_maps_themselves() -> None:
     batches,
 )
 def test_a_typed_shape_is_laid_over_the_points_in_the_order_of_the_scan(
-    told: tuple[int, int, bool], typed: tuple[int, int, bool], exchanged: bool, parts: list[list[tuple[int, float]]]
+    own_shape: tuple[int, int, bool],
+    typed: tuple[int, int, bool],
+    exchanged: bool,
+    parts: list[list[tuple[int, float]]],
 ) -> None:
-    maps = Maps(grid(told[0], told[1], snake=told[2]), CHANNELS)
+    maps = Maps(grid(own_shape[0], own_shape[1], snake=own_shape[2]), CHANNELS)
     picture = map_image(maps, MapView(typed, exchanged))
     mirror = Mirror(picture)
     meant = Maps(Raster.of_shape(typed[:2], snake=typed[2], source="test"), CHANNELS)

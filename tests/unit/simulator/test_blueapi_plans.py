@@ -58,8 +58,8 @@ def test_devices_are_those_of_the_instrument_and_no_others() -> None:
 
 
 def test_metadata_goes_into_the_start_document_but_for_what_the_worker_writes() -> None:
-    told = {"sample": "leaf", "user": "me", "blueapi_task_id": "1", "instrument_session": "x", "self": 1}
-    assert SPECTROSCOPY.scan({"metadata": told}).metadata == {"sample": "leaf"}
+    metadata = {"sample": "leaf", "user": "me", "blueapi_task_id": "1", "instrument_session": "x", "self": 1}
+    assert SPECTROSCOPY.scan({"metadata": metadata}).metadata == {"sample": "leaf"}
     assert SPECTROSCOPY.scan({"metadata": None}).metadata == {}
 
 

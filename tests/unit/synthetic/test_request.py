@@ -11,7 +11,7 @@ from snakemap.synthetic.request import ScanRequest, default_rois, shape_from_tex
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "named"),
     [
         ({"shape": (0, 5)}, "shape"),
         ({"shape": (5,)}, "shape"),
@@ -60,8 +60,8 @@ from snakemap.synthetic.request import ScanRequest, default_rois, shape_from_tex
         ({"baseline": "yes"}, "baseline"),
     ],
 )
-def test_a_request_that_cannot_be_scanned_is_refused_by_the_name_of_its_field(changes, told):
-    with pytest.raises(SettingsError, match=f"^{told}: "):
+def test_a_request_that_cannot_be_scanned_is_refused_by_the_name_of_its_field(changes, named):
+    with pytest.raises(SettingsError, match=f"^{named}: "):
         ScanRequest(**changes)
 
 
