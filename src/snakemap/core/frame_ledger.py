@@ -428,12 +428,12 @@ class FrameLedger:
         rows = np.arange(row_range.index, row_range.index + row_range.count)
         number = self._number[row_range.resource]
         same = self._where[span] == number
-        news = (self._where[span] < number) | (same & (self._index[span] < rows)) | (same & again)
-        self._index[span][news] = rows[news]
-        self._where[span][news] = number
-        self._state[span][news] = ANNOUNCED
+        newer = (self._where[span] < number) | (same & (self._index[span] < rows)) | (same & again)
+        self._index[span][newer] = rows[newer]
+        self._where[span][newer] = number
+        self._state[span][newer] = ANNOUNCED
         self._queue.extend(
-            [row_range] if news.all() else _row_ranges(row_range, news, np.arange(row_range.seq_num, stop))
+            [row_range] if newer.all() else _row_ranges(row_range, newer, np.arange(row_range.seq_num, stop))
         )
 
     def _grow(self, size: int) -> None:

@@ -21,7 +21,7 @@ from snakemap.dashboard.quantities import counted, unit_text
 from snakemap.dashboard.view_state import Choices
 from snakemap.render.cache import RenderCache
 from snakemap.render.dataset_display import limits_refusal
-from snakemap.render.map_image import MapImage
+from snakemap.render.map_image import CellImage
 from snakemap.render.map_view import MapView
 from snakemap.render.pyramid import step_for
 from snakemap.render.stage_path import StagePath
@@ -69,7 +69,7 @@ class ShownMaps:
         version: of the picture.
     """
 
-    picture: MapImage | None = None
+    picture: CellImage | None = None
     epochs: tuple[int, int] = (-1, -1)
     version: int = -1
 
@@ -133,7 +133,7 @@ class Pipeline:
         return f"{self._required().uid} {choices.shape} {choices.exchanged} {choices.source}"
 
     @property
-    def picture(self) -> MapImage:
+    def picture(self) -> CellImage:
         """The picture that is drawn, up to date."""
         return self.levels.picture(self.source, self.view)
 
@@ -147,7 +147,7 @@ class Pipeline:
         """The way of the stage over the picture, as far as it is known."""
         return self.levels.stage_path(self.source, self.view)
 
-    def _is_shown(self, picture: MapImage) -> bool:
+    def _is_shown(self, picture: CellImage) -> bool:
         """Whether the screen shows a picture as it is laid out now."""
         return self.shown.picture is picture and self.shown.epochs == (self._required().epoch, picture.epoch)
 
@@ -348,7 +348,7 @@ class Pipeline:
                 return EMPTY[2], EMPTY[1]
         return (low, high) if high > low else _widened(low)
 
-    def _window(self, picture: MapImage) -> Window:
+    def _window(self, picture: CellImage) -> Window:
         """The level and the cells for what the screen shows, with a margin so that a small pan needs nothing new."""
         rows, columns = picture.raster.rows, picture.raster.columns
         row0, row1, column0, column1 = self._view or (0.0, float(rows), 0.0, float(columns))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from snakemap.core.streams import MapSource
-from snakemap.render.map_image import MapImage, map_image
+from snakemap.render.map_image import CellImage, map_image
 from snakemap.render.map_view import MapView
 from snakemap.render.pyramid import PyramidLevel
 from snakemap.render.stage_path import StagePath, stage_path_of
@@ -22,7 +22,7 @@ VIEWS_KEPT = 8
 class DrawnMap:
     """One image, its pyramid levels by step, and the stage path with the version of the scan path."""
 
-    picture: MapImage
+    picture: CellImage
     levels: dict[int, PyramidLevel]
     stage_path: tuple[int, StagePath | None] | None = None
 
@@ -42,7 +42,7 @@ class RenderCache:
         """Number of cached levels."""
         return sum(len(drawn.levels) for views in self._drawn.values() for drawn in views.values())
 
-    def picture(self, source: MapSource, view: MapView) -> MapImage:
+    def picture(self, source: MapSource, view: MapView) -> CellImage:
         """Return the current image of a source in a view."""
         return self._of(source, view).picture
 

@@ -27,7 +27,7 @@ from snakemap.core.scan_path import ScanPath
 from snakemap.render.map_view import MapView, raster_of_view
 from snakemap.render.scattered import ScatteredImage, box_slices, distinct_owners, is_changed
 
-__all__ = ["DirectImage", "MapImage", "RearrangedImage", "map_image"]
+__all__ = ["CellImage", "DirectImage", "RearrangedImage", "map_image"]
 
 FINE_MAX = 1_000_000
 
@@ -43,7 +43,7 @@ UNEVEN = 0.02
 """Maximum deviation of even coordinates, as a share of a step."""
 
 
-class MapImage(Protocol):
+class CellImage(Protocol):
     """The image of maps.
 
     Attributes:
@@ -85,7 +85,7 @@ class MapImage(Protocol):
         ...
 
 
-def map_image(maps: Maps, view: MapView = MapView()) -> MapImage:  # noqa: B008 - frozen
+def map_image(maps: Maps, view: MapView = MapView()) -> CellImage:  # noqa: B008 - frozen
     """Return the current image of maps in a view.
 
     Raises:

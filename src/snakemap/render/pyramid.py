@@ -14,7 +14,7 @@ import xarray
 
 from snakemap.core.maps import Maps
 from snakemap.render.averages import averaged
-from snakemap.render.map_image import DirectImage, MapImage
+from snakemap.render.map_image import CellImage, DirectImage
 
 __all__ = ["PyramidLevel", "block_means", "step_for", "warm_up"]
 
@@ -90,8 +90,8 @@ class PyramidLevel:
         version: of the image in the grids.
     """
 
-    def __init__(self, picture: MapImage | Maps, step: int) -> None:
-        self.picture: MapImage = DirectImage(picture) if isinstance(picture, Maps) else picture
+    def __init__(self, picture: CellImage | Maps, step: int) -> None:
+        self.picture: CellImage = DirectImage(picture) if isinstance(picture, Maps) else picture
         self.step = step
         self.epoch = self.picture.epoch
         self.version = self.picture.version

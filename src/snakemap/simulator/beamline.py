@@ -293,7 +293,8 @@ def simulate(
         repeat: scan until a signal comes.
         pause_s: seconds between two scans.
         disk_limit_bytes: maximum size of all simulated files.
-        instrument_session: like ``cm12345-1``. on_outcome: called with the outcome of each scan.
+        instrument_session: like ``cm12345-1``.
+        on_outcome: called with the outcome of each scan.
 
     Returns:
         An exit code: 0, or 1 if a scan did not end as requested, or 128 plus the signal's number.

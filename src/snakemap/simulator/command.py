@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from snakemap.files.private import make_private
 from snakemap.settings import Settings
 from snakemap.simulator.beamline import SimulatedBeamline, simulate
@@ -24,13 +27,18 @@ def run(
         settings: of the process.
         request: the scan.
         repeat: scan until a signal comes.
-        disk_limit_bytes: maximum size of all simulated files. rest: port of blueapi's REST API, instead of scanning.
+        disk_limit_bytes: maximum size of all simulated files.
+        rest: port of blueapi's REST API, instead of scanning.
 
     Returns:
         The exit code: 0, or 1 if a scan did not end as requested, or 128 plus the signal's number.
     """
-
-    def scan(sink: Sink) -> int:
+    if settings.data_root is None:
+        make_private(settings.state_dir.expanduser())
+        make_private(settings.root)
+    else:
+        settings.root.mkdir(parents=True, exist_ok=True)
+    with _sink_of(settings) as sink:
         if rest is not None:
             return serve(
                 sink,
@@ -47,16 +55,16 @@ def run(
             instrument_session=settings.instrument_session or "cm12345-1",
         )
 
-    if settings.data_root is None:
-        make_private(settings.state_dir.expanduser())
-        make_private(settings.root)
-    else:
-        settings.root.mkdir(parents=True, exist_ok=True)
+
+@contextmanager
+def _sink_of(settings: Settings) -> Iterator[Sink]:
+    """Open the broker if one is set, else the store, which is a private Redis if none is set."""
     if settings.stomp_url:
         with StompPublisher(settings.stomp_url, destination=settings.stomp_destination) as broker:
-            return scan(broker)
-    if settings.redis_url:
+            yield broker
+    elif settings.redis_url:
         with StoreSink(settings.redis_url) as store:
-            return scan(store)
-    with EmbeddedRedis(settings.state_dir) as url, StoreSink(url) as store:
-        return scan(store)
+            yield store
+    else:
+        with EmbeddedRedis(settings.state_dir) as url, StoreSink(url) as store:
+            yield store

@@ -15,7 +15,7 @@ from snakemap.core.raster import Axis, Raster
 from snakemap.core.scan_path import Lattice, ScanPath
 from snakemap.errors import GeometryError
 from snakemap.render.cell_layout import CELLS_MAX
-from snakemap.render.map_image import DirectImage, MapImage, RearrangedImage, map_image
+from snakemap.render.map_image import CellImage, DirectImage, RearrangedImage, map_image
 from snakemap.render.map_view import MapView
 from snakemap.render.scattered import ScatteredImage
 
@@ -58,7 +58,7 @@ def assign(maps: Maps, seq_nums: npt.ArrayLike, values: npt.ArrayLike) -> None:
     maps.assign(seq_nums, {"red": -values, "total": values})
 
 
-def nearest_points(picture: MapImage, xs: Floats, ys: Floats, *, exchanged: bool = False) -> Floats:
+def nearest_points(picture: CellImage, xs: Floats, ys: Floats, *, exchanged: bool = False) -> Floats:
     """The grids of a scattered picture, cell by cell: the nearest point within reach, of equals the last."""
     assert isinstance(picture, ScatteredImage)
     layout, maps = picture._layout, picture.maps
@@ -84,7 +84,7 @@ def nearest_points(picture: MapImage, xs: Floats, ys: Floats, *, exchanged: bool
 class Mirror:
     """Follows a picture as a tab does: everything when its epoch rises, else only the cells that changed."""
 
-    def __init__(self, picture: MapImage) -> None:
+    def __init__(self, picture: CellImage) -> None:
         self.picture = picture
         self.epoch, self.version, self.grids = picture.epoch, picture.version, picture.grids.copy()
 
@@ -101,7 +101,7 @@ class Mirror:
         np.testing.assert_array_equal(self.grids, self.picture.grids)
 
 
-def check_places(picture: MapImage) -> None:
+def check_places(picture: CellImage) -> None:
     """Every cell of the maps is where the picture says, and nowhere when it says so."""
     rows, columns = picture.raster.rows, picture.raster.columns
     shown = set(picture.points(0, rows, 0, columns).tolist())
