@@ -1,7 +1,7 @@
 """snakemap: live maps of a beamline scan, drawn from Bluesky documents.
 
-For programs and notebooks: :func:`connect` reads what a running ``snakemap api`` knows, :class:`Beamline` draws the
-panes of the dashboard in an application of your own. Either is imported when it is asked for, and nothing before.
+For programs and notebooks: :func:`connect` is a client of a running ``snakemap api``, :class:`Beamline` draws the
+panes of the dashboard in another application. Both are imported on first use.
 """
 
 from __future__ import annotations

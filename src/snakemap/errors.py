@@ -1,44 +1,44 @@
-"""Every error that snakemap raises on purpose: what went wrong, in words a beamline scientist can act on.
+"""All errors that snakemap raises on purpose, with messages that a beamline scientist can act on.
 
-Each class carries the HTTP status and the short code that the API answers with. Messages never say
-whether something outside the data root exists, and never hold a password.
+Each class has the HTTP status and the error code of the API. Messages never say whether something outside the data
+root exists, and never contain a password.
 """
 
 
 class SnakemapError(Exception):
-    """The base of them all; ``status`` is the HTTP status and ``code`` the machine-readable name."""
+    """Base class; ``status`` is the HTTP status and ``code`` the machine-readable name."""
 
     status = 500
     code = "error"
     retry_after_s: int | None = None
-    """After how many seconds another try may have another answer; None where nobody knows."""
+    """Seconds after which a retry may succeed; None when unknown."""
     ready: int | None = None
-    """Of points that were to be read: how many come before the first that cannot be; None where that is not known."""
+    """Number of readable points before the first unreadable one; None when unknown."""
 
 
 class SettingsError(SnakemapError):
-    """A setting cannot be used as it is; the message names it and says how to mend it."""
+    """A setting is invalid; the message names it and the remedy."""
 
     status = 500
     code = "settings"
 
 
 class DocumentError(SnakemapError):
-    """What arrived is not a usable document; it is logged, counted and left out, and nothing else is lost."""
+    """A message is not a valid document; it is logged, counted and ignored."""
 
     status = 422
     code = "document"
 
 
 class CursorError(SnakemapError):
-    """What was given as a cursor is none; a cursor is the id of an entry of the store's stream."""
+    """A value is not a cursor, which is the id of an entry of the stream."""
 
     status = 422
     code = "cursor"
 
 
 class CursorGone(CursorError):
-    """Documents after a cursor have left the store, so that nobody can go on from there without a gap."""
+    """Documents after a cursor have left the store, so a reader cannot continue without a gap."""
 
     status = 410
     code = "cursor_gone"
@@ -73,80 +73,80 @@ class FileRefused(SnakemapError):
 
 
 class FileNotReady(SnakemapError):
-    """Not there yet, locked, or shorter than announced: worth another try for a bounded time."""
+    """A file is missing, locked, or shorter than announced; a retry may help for a bounded time."""
 
     status = 503
     code = "file_not_ready"
 
 
 class FileMissing(FileNotReady):
-    """Nothing of that name is in the data root, yet or any more."""
+    """The data root has no such file (yet)."""
 
     status = 404
     code = "file_missing"
 
 
 class FileBroken(SnakemapError):
-    """Not HDF5, truncated, shrunk, or it crashed or hung the reader: trying again will not help."""
+    """A file is not HDF5, truncated, shrunk, or crashed or blocked the reader; a retry does not help."""
 
     status = 422
     code = "file_broken"
 
 
 class FileReplaced(FileBroken):
-    """A file is not the one any more that was read before: replaced, rewritten, or cut below what was read."""
+    """A file was replaced, rewritten, or truncated after it was read."""
 
     code = "file_replaced"
 
 
 class NotThere(SnakemapError):
-    """Nothing of that name is where it was looked for: in the data root, in a file, or among what is drawn."""
+    """The data root, a file, or a drawing has nothing of that name."""
 
     status = 404
     code = "not_there"
 
 
 class WrongKind(SnakemapError):
-    """A node is of another kind than was asked for, or its values cannot be put into the form that was asked for."""
+    """A node has another kind than requested, or its values do not fit the requested format."""
 
     status = 422
     code = "wrong_kind"
 
 
 class SelectionError(SnakemapError):
-    """A selection is not written as one, or does not fit its dataset."""
+    """A selection is malformed, or does not fit its dataset."""
 
     status = 422
     code = "selection"
 
 
 class TooLarge(SnakemapError):
-    """More was asked for than is answered at one time; a part of it may be had."""
+    """A request exceeds the maximum of one answer; a part can be requested."""
 
     status = 413
     code = "too_large"
 
 
 class TooBusy(SnakemapError):
-    """As many are being served as there is room for."""
+    """Too many requests are being served."""
 
     status = 503
     code = "too_busy"
 
 
 class StoreUnavailable(SnakemapError):
-    """Redis cannot be reached, or refuses us."""
+    """Redis cannot be reached, or refuses the connection."""
 
     status = 503
     code = "store_unavailable"
 
 
 class StoreRefuses(StoreUnavailable):
-    """Redis answers, and can be read, but refuses to store anything: it is full, say, or a replica.
+    """Redis can be read, but refuses writes; for example because it is full, or a replica.
 
     Args:
-        message: the sentence for people.
-        word: the code word that Redis answered with, like ``"OOM"``.
+        message: for users.
+        word: Redis' error code, like ``"OOM"``.
     """
 
     status = 503
@@ -165,108 +165,108 @@ class StoreRewound(StoreUnavailable):
 
 
 class NotTheWorker(StoreUnavailable):
-    """Another worker has the lease of this store, so that nothing of this one is stored."""
+    """Another worker holds the lease of this store, so this one may not write."""
 
     status = 503
     code = "not_the_worker"
 
 
 class BrokerUnavailable(SnakemapError):
-    """The message broker cannot be reached, or refuses us."""
+    """The message broker cannot be reached, or refuses the connection."""
 
     status = 503
     code = "broker_unavailable"
 
 
 class SessionRefused(SnakemapError):
-    """A browser came with a session id that this server has not given it."""
+    """A browser sent a session id that this server has not issued."""
 
     status = 403
     code = "session_refused"
 
 
 class OriginRefused(SnakemapError):
-    """A web page that is not ours wants to read along."""
+    """A web page of another site tries to read or change data."""
 
     status = 403
     code = "origin_refused"
 
 
 class HostRefused(SnakemapError):
-    """A request names a host that is no name of this server."""
+    """A request names a host that is not a name of this server."""
 
     status = 421
     code = "host_refused"
 
 
 class RunNotFound(SnakemapError):
-    """No run of that uid is in the store; it may have expired."""
+    """The store has no run of this uid; it may have expired."""
 
     status = 404
     code = "run_not_found"
 
 
 class BlueapiUnavailable(SnakemapError):
-    """blueapi cannot be reached, does not answer in time, or no address of it is set."""
+    """blueapi cannot be reached, does not answer in time, or is not set."""
 
     status = 503
     code = "blueapi_unavailable"
 
 
 class NoSimulatedBeamline(SnakemapError):
-    """A demonstration was asked for where the beamline is a real one."""
+    """A demonstration was requested at a real beamline."""
 
     status = 503
     code = "no_simulated_beamline"
 
 
 class BlueapiFailed(SnakemapError):
-    """blueapi answered with an error of its own, or with something that is no answer."""
+    """blueapi answered with an error of its own, or with an invalid answer."""
 
     status = 502
     code = "blueapi_failed"
 
 
 class BlueapiForbids(SnakemapError):
-    """blueapi wants a token, or the one it was given does not allow this."""
+    """blueapi requires a token, or the token does not allow this."""
 
     status = 403
     code = "blueapi_forbids"
 
 
 class WorkerBusy(SnakemapError):
-    """blueapi's worker is not idle, or another request to start something is on its way."""
+    """blueapi's worker is not idle, or another start is in progress."""
 
     status = 409
     code = "worker_busy"
 
 
 class TransitionRefused(SnakemapError):
-    """blueapi's worker cannot go from the state it is in to the one that was asked for."""
+    """blueapi's worker cannot change to the requested state."""
 
     status = 409
     code = "transition_refused"
 
 
 class PlanNotFound(SnakemapError):
-    """blueapi knows no such plan, or no such task (any more)."""
+    """blueapi has no such plan, or no such task (any more)."""
 
     status = 404
     code = "plan_not_found"
 
 
 class NothingToRepeat(SnakemapError):
-    """Nobody knows what a run was started with: neither blueapi, nor the run, nor what was kept at the time."""
+    """The plan and parameters of a run are unknown."""
 
     status = 409
     code = "nothing_to_repeat"
 
 
 class ParamsRefused(SnakemapError):
-    """Parameters of a plan that cannot be used.
+    """Parameters of a plan are invalid.
 
     Args:
-        faults: what is wrong, by the name of the parameter; the empty name is the whole.
+        faults: errors by parameter; the empty name stands for all.
     """
 
     status = 422
@@ -278,7 +278,7 @@ class ParamsRefused(SnakemapError):
 
 
 class ReadOnly(SnakemapError):
-    """This snakemap is set to look, not to touch."""
+    """Changes are not allowed (``SNAKEMAP_READ_ONLY``)."""
 
     status = 403
     code = "read_only"
@@ -292,7 +292,7 @@ class ControlHeld(SnakemapError):
 
 
 class TooOften(SnakemapError):
-    """More requests than one may make in a minute."""
+    """More requests in a minute than allowed."""
 
     status = 429
     code = "too_often"
@@ -307,49 +307,49 @@ class ApiUnavailable(SnakemapError):
 
 
 class ApiFailed(SnakemapError):
-    """What answers is not snakemap's API, or not one of this version."""
+    """The server is not snakemap's API, or another version of it."""
 
     status = 502
     code = "api_failed"
 
 
 class StillRunning(SnakemapError, TimeoutError):
-    """A run has not ended within the time that was waited for it."""
+    """A run has not ended within a time limit."""
 
     status = 504
     code = "still_running"
 
 
 class BeamlineClosed(SnakemapError):
-    """A beamline that was closed shows nothing any more, or its runs are followed by another event loop."""
+    """A beamline was closed, or its runs are followed in another event loop."""
 
     status = 409
     code = "beamline_closed"
 
 
 class RequestRefused(SnakemapError):
-    """A request to the API that cannot be used as it is."""
+    """A request to the API is invalid."""
 
     status = 422
     code = "invalid_request"
 
 
 class BodyTooLarge(SnakemapError):
-    """A request whose body has more bytes than are read."""
+    """A request body is too large."""
 
     status = 413
     code = "body_too_large"
 
 
 class BodyTooSlow(SnakemapError):
-    """A request whose body does not come."""
+    """A request body did not arrive in time."""
 
     status = 408
     code = "body_too_slow"
 
 
 class TooManyClients(SnakemapError):
-    """One address has more connections open than it may."""
+    """One address has too many open connections."""
 
     status = 429
     code = "too_many_clients"
@@ -357,7 +357,7 @@ class TooManyClients(SnakemapError):
 
 
 class TooManySessions(SnakemapError):
-    """One address has more sessions of the API than it may."""
+    """One address has too many sessions of the API."""
 
     status = 429
     code = "too_many_sessions"
@@ -365,7 +365,7 @@ class TooManySessions(SnakemapError):
 
 
 class Busy(SnakemapError):
-    """All that there is to give has been given; later there may be some again."""
+    """A limit of the server is reached; a later request may succeed."""
 
     status = 503
     code = "busy"
@@ -373,19 +373,19 @@ class Busy(SnakemapError):
 
 
 class SessionNotFound(SnakemapError):
-    """The API has no session of that id (any more)."""
+    """The API has no session of this id (any more)."""
 
     status = 404
     code = "session_not_found"
 
 
 class FrameNotFound(SnakemapError):
-    """A run has no frame that could be shown (any more)."""
+    """A run has no preview frame (any more)."""
 
     status = 404
     code = "frame_not_found"
 
 
 def kinds(of: type[SnakemapError] = SnakemapError) -> list[type[SnakemapError]]:
-    """Return every class of errors, itself among them."""
+    """Return a class of errors and all its subclasses."""
     return [of, *(kind for direct in of.__subclasses__() for kind in kinds(direct))]

@@ -1,4 +1,4 @@
-"""Log lines that hold one event each, whatever names and messages hold: control characters are written as escapes."""
+"""Log lines with one event each: control characters are escaped."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["Formatter", "Record", "escaped", "install"]
 
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-"""Control characters except the tab, line separators, and what turns the direction of a text."""
+"""Control characters except the tab, line separators, and controls of the text direction."""
 
 INDENT = "    "
 
@@ -32,10 +32,10 @@ class Record(logging.LogRecord):
 
 
 class Formatter(logging.Formatter):
-    """Indents every line of a traceback, so that none can be taken for the beginning of another event."""
+    """Formatter that indents tracebacks, so that no line looks like the begin of another event."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the event; the text of its exception is made here, whatever another handler has made of it."""
+        """Return the event, with the text of its exception made here, not by an earlier handler."""
         if record.exc_info:
             record.exc_text = None
         return super().format(record)
@@ -57,6 +57,6 @@ def install() -> None:
     """Make every log line of this process one event; handlers of the root logger keep their formats."""
     logging.setLogRecordFactory(Record)
     for handler in logging.getLogger().handlers:
-        ours = handler.formatter
-        if type(ours) is logging.Formatter:
-            handler.setFormatter(Formatter(ours._fmt, ours.datefmt))
+        formatter = handler.formatter
+        if type(formatter) is logging.Formatter:
+            handler.setFormatter(Formatter(formatter._fmt, formatter.datefmt))

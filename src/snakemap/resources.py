@@ -1,4 +1,4 @@
-"""Where the pages and the pictures are: beside the package in a checkout, inside it when installed."""
+"""Directories of pages and images: beside the package in a checkout, inside it when installed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ CHECKOUT = PACKAGE.parent.parent
 
 
 def app_dir() -> Path:
-    """Return the directory of the pages that ``panel serve`` is given."""
+    """Return the directory of the pages for ``panel serve``."""
     return _found("app")
 
 
 def assets_dir() -> Path:
-    """Return the directory of logo and pictures."""
+    """Return the directory of logo and images."""
     return _found("assets")
 
 
 def asset(name: str) -> str:
-    """Return the text of one of our own assets, like the logo."""
+    """Return the text of an asset, like the logo."""
     return (assets_dir() / name).read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The settings of a process, read once at a door from ``SNAKEMAP_*`` and passed down."""
+"""Settings of a process, read once from ``SNAKEMAP_*`` and passed down."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ ROOT_PATH_PATTERN = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
 
 def _state_home() -> Path:
-    """Return where a program keeps its state, by the XDG convention."""
+    """Return the default state directory, by the XDG convention."""
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "snakemap"
 
 
 def grid_from_text(text: str) -> tuple[int, int, bool]:
-    """Read a shape: rows (slow), columns (fast), and whether every second row runs back.
+    """Parse a shape: rows (slow), columns (fast), and whether every second row is reversed.
 
     Raises:
-        ValueError: when the text is none.
+        ValueError: when the text is not a shape.
 
     >>> grid_from_text("7x9"), grid_from_text("7 x 9:raster")
     ((7, 9, True), (7, 9, False))
@@ -40,13 +40,13 @@ def grid_from_text(text: str) -> tuple[int, int, bool]:
 
 
 class Settings(BaseSettings):
-    """Every setting, each read from ``SNAKEMAP_`` and its name in capitals.
+    """All settings, each read from ``SNAKEMAP_`` and its name in capitals.
 
     Raises:
-        SettingsError: from :func:`load`, naming each setting that cannot be used.
+        SettingsError: from :func:`load`, with each invalid setting.
     """
 
-    # a variable that is set to nothing counts as not set; an empty path would be the working directory
+    # an empty variable counts as unset; an empty path would be the working directory
     model_config = SettingsConfigDict(env_prefix="SNAKEMAP_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     data_root: Path | None = Field(
@@ -198,7 +198,7 @@ class Settings(BaseSettings):
             url = urlsplit(value)
             usable = url.scheme in ("stomp", "stomp+ssl", "tcp") and url.hostname and url.port != 0
         except ValueError:
-            usable = False  # its message would hold part of the password, when that has a / in it
+            usable = False  # the original message may contain a part of the password
         if value and not usable:
             raise ValueError("it is not stomp://user:password@host:61613 (a / in the password is written %2F)")
         return value
@@ -210,10 +210,10 @@ class Settings(BaseSettings):
 
 
 def load(**overrides: Any) -> Settings:
-    """Settings from the environment, with what a command line says on top (None: not said).
+    """Return the settings from the environment, with overrides from a command line (None is ignored).
 
     Raises:
-        SettingsError: naming each setting that cannot be used, and why; never its value where that is a secret.
+        SettingsError: with each invalid setting and the reason; never with the value of a secret.
     """
     try:
         return Settings(**{name: value for name, value in overrides.items() if value is not None})

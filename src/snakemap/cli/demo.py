@@ -1,8 +1,8 @@
-"""Everything on one machine, as one supervised tree of processes: Redis, worker, API, pages, simulated beamline.
+"""Run everything on one machine as a supervised tree of processes: Redis, worker, API, pages, simulated beamline.
 
-Nothing is left behind: processes are ended in order when the demo is. Should the demo itself be killed, the kernel
-tells its processes to end, and a keeper (:mod:`snakemap.cli.demo_cleanup`) sees to those that do not, and to the files.
-The state directory is a temporary one unless ``SNAKEMAP_STATE_DIR`` names another.
+The processes are ended in order with the demo. If the demo itself is killed, the kernel signals its processes, and a
+cleanup process (:mod:`snakemap.cli.demo_cleanup`) ends the remaining ones and removes the files. The state directory is
+a temporary one unless ``SNAKEMAP_STATE_DIR`` is set.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ RESTART_DELAY_S, RESTART_DELAY_MAX_S = 0.5, 8.0
 
 
 SOUND_S = 60.0
-"""A part that has lived that long died by an accident, and not of what it is."""
+"""A process that ran longer did not die because of its start."""
 
 
 FAILURES_MAX = 20
@@ -77,23 +77,23 @@ PROGRAM = (sys.executable, "-m", "snakemap")
 
 
 class DemoFailed(SnakemapError):
-    """A part of the demo keeps dying, or does not come up; the message ends with its last lines."""
+    """A process of the demo keeps dying, or does not start; the message ends with its last lines."""
 
     code = "demo_failed"
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the demo shall show.
+    """Options of the demo.
 
     Attributes:
         shape: of a scan, slow by fast, like ``"60x60"``.
         rate_hz: points a second; 0 is as fast as possible.
         mode: ``"step"``, ``"fly"``, or ``"both"`` in turn.
         frame_shape: of the camera, rows by columns.
-        once: one scan, and then its maps stay.
-        port: of the page; None for the setting's, or a free one when that is taken.
-        log_level: how much its parts say.
+        once: only one scan, whose maps stay.
+        port: of the page; None for the setting's, or a free one when that is in use.
+        log_level: of the processes.
     """
 
     shape: str = "60x60"
@@ -105,41 +105,41 @@ class DemoOptions:
     log_level: str = "warning"
 
     def check(self) -> None:
-        """Look whether there can be such scans.
+        """Check the options.
 
         Raises:
-            SettingsError: when not.
+            SettingsError: when such scans are impossible.
         """
         shape, frame_shape = shape_from_text(self.shape), shape_from_text(self.frame_shape)
         ScanRequest(shape=shape, frame_shape=frame_shape, rate_hz=self.rate_hz)
 
 
 class Demo:
-    """The tree and its life.
+    """The demo's tree of processes.
 
     Args:
         settings: of the process.
-        wishes: what to show.
-        program: the command that is ``snakemap``.
+        options: options.
+        program: the ``snakemap`` command.
 
     Raises:
-        SettingsError: when a wish cannot be granted.
+        SettingsError: when an option is invalid.
     """
 
-    def __init__(self, settings: Settings, wishes: DemoOptions, *, program: Sequence[str] = PROGRAM) -> None:
-        wishes.check()
+    def __init__(self, settings: Settings, options: DemoOptions, *, program: Sequence[str] = PROGRAM) -> None:
+        options.check()
         self.settings = settings
-        self.wishes = wishes
+        self.options = options
         self.program = program
-        self.port = _page_port(settings, wishes.port)
+        self.port = _page_port(settings, options.port)
         self.api_port = free_port(settings.host, settings.api_port, setting="SNAKEMAP_API_PORT", besides=self.port)
         self.rest_port = free_port("127.0.0.1", 0, setting="the simulated beamline", besides=self.port)
         self._parts: list[DemoProcess] = []
         self._environment: dict[str, str] = {}
-        self._keeper: CleanupProcess | None = None
+        self._cleanup: CleanupProcess | None = None
         self._stop = asyncio.Event()
         self._signals = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # which is how nohup is told
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
             self._signals.append(signal.SIGHUP)
 
     def run(self) -> int:
@@ -159,13 +159,13 @@ class Demo:
         return 0
 
     def _run_within(self, stack: ExitStack) -> None:
-        """Everything, cleaned up by a stack: Redis first, then files."""
+        """Run with a stack for the cleanup: Redis first, then files."""
         settings, state_dir = self.settings, self.settings.state_dir.expanduser()
         temporary = "state_dir" not in settings.model_fields_set
         if temporary:
             state_dir = Path(tempfile.mkdtemp(prefix="snakemap-demo-"))
             stack.callback(shutil.rmtree, state_dir, ignore_errors=True)
-        self._keeper = stack.enter_context(CleanupProcess(state_dir, temporary=temporary))
+        self._cleanup = stack.enter_context(CleanupProcess(state_dir, temporary=temporary))
         url = settings.redis_url or stack.enter_context(EmbeddedRedis(state_dir))
         self._environment = self._environment_of(state_dir, url)
         asyncio.run(self._live())
@@ -230,10 +230,10 @@ class Demo:
             await self._pause(delay_s)
 
     async def _scan(self) -> None:
-        """Wait for the page, says where it is, and has scans made until somebody else starts or ends one.
+        """Wait for the page, print its address, and start scans until another client starts or ends one.
 
         Raises:
-            DemoFailed: when the page does not answer, or scans fail one after the other.
+            DemoFailed: when the page does not answer, or scans keep failing.
         """
         host = "localhost" if self.settings.host in ("0.0.0.0", "127.0.0.1", "::", "::1") else self.settings.host
         page = f"http://{authority(host, self.port)}/dashboard"
@@ -243,7 +243,7 @@ class Demo:
             f"\n  snakemap is ready:  {page}\n  its API:            http://{authority(host, self.api_port)}/docs\n"
             f"  simulated blueapi:  {self._environment['SNAKEMAP_BLUEAPI_URL']}/api/v1"
         )
-        typer.echo("  Ctrl-C ends it and leaves nothing behind.\n")
+        typer.echo("  Ctrl-C ends it and removes everything.\n")
         blueapi = BlueapiClient(self._environment["SNAKEMAP_BLUEAPI_URL"])
         try:
             await self._scan_again_and_again(blueapi)
@@ -252,12 +252,12 @@ class Demo:
         await self._stop.wait()
 
     async def _scan_again_and_again(self, blueapi: BlueapiClient) -> None:
-        """Scan after scan; ends when it is interrupted, or when somebody has taken over.
+        """Start scan after scan until interrupted, or until another client has taken over.
 
-        A scan that fails is made again before the next one. A scan whose beamline answers too late goes on.
+        A failed scan is repeated before the next one. A scan continues while its beamline does not answer.
 
         Raises:
-            DemoFailed: when scans fail one after the other, or the beamline stays silent.
+            DemoFailed: when scans keep failing, or the beamline does not answer.
         """
         failures, mine, under_way = 0, "", False
         silent_since: float | None = time.monotonic()
@@ -286,10 +286,10 @@ class Demo:
                 typer.echo(TAKEN_OVER, err=True)
                 return
             except BlueapiUnavailable as trouble:
-                # a beamline that starts again is not a scan that fails; its supervisor reports one that keeps dying
+                # a restarting beamline is no failed scan; its supervisor reports a process that keeps dying
                 if silent_since is None:
                     silent_since = time.monotonic()
-                    typer.echo(f"{trouble}; the demo goes on when it answers", err=True)
+                    typer.echo(f"{trouble}; the demo continues when it answers", err=True)
                 if time.monotonic() - silent_since > READY_TIMEOUT_S:
                     raise DemoFailed(f"scans fail: {trouble}{self._last_words('simulate')}") from trouble
             except SnakemapError as trouble:
@@ -300,25 +300,25 @@ class Demo:
                 return
 
     async def _until_done(self, blueapi: BlueapiClient, task_id: str) -> bool:
-        """Return whether a task came to its end before the demo was told to stop."""
+        """Return whether a task ended before the demo was stopped."""
         while not (await blueapi.task(task_id)).complete:
             if await self._pause(LOOK_S):
                 return False
         return True
 
     async def _is_left_alone(self, blueapi: BlueapiClient, mine: str) -> bool:
-        """Return whether nobody has started a scan since ours, nor ended ours early."""
+        """Return whether no other client has started a scan since, or ended this one."""
         return await blueapi.active_task() == mine and not (await blueapi.task(mine)).errors
 
     def _modes(self) -> Iterator[str]:
-        modes = ["step", "fly"] if self.wishes.mode == "both" else [self.wishes.mode]
-        return iter(modes[:1]) if self.wishes.once else itertools.cycle(modes)
+        modes = ["step", "fly"] if self.options.mode == "both" else [self.options.mode]
+        return iter(modes[:1]) if self.options.once else itertools.cycle(modes)
 
     def _scan_params(self, *, seed: int) -> dict[str, Any]:
-        """Of the simulated beamline's plans."""
-        (rows, columns), frame_shape = shape_from_text(self.wishes.shape), shape_from_text(self.wishes.frame_shape)
+        """Return the parameters of the simulated plans."""
+        (rows, columns), frame_shape = shape_from_text(self.options.shape), shape_from_text(self.options.frame_shape)
         return {
-            **{"rows": rows, "columns": columns, "rate_hz": self.wishes.rate_hz, "frame_shape": list(frame_shape)},
+            **{"rows": rows, "columns": columns, "rate_hz": self.options.rate_hz, "frame_shape": list(frame_shape)},
             **{"x_start": -2.0, "x_stop": round(-2.0 + STEP_MM * max(1, columns - 1), 6)},
             **{"y_start": 1.0, "y_stop": round(1.0 + STEP_MM * max(1, rows - 1), 6), "seed": seed},
         }
@@ -329,7 +329,7 @@ class Demo:
         return ["simulate", "--rest", str(self.rest_port), "--disk-limit-gb", f"{limit_gb:.3f}"]
 
     async def _until_answer(self, page: str) -> bool:
-        """Return whether the page answered before the demo was told to stop.
+        """Return whether the page answered before the demo was stopped.
 
         Raises:
             DemoFailed: when it takes too long.
@@ -345,11 +345,11 @@ class Demo:
         raise DemoFailed(f"the page does not answer at {page}:{self._last_words('serve')}")
 
     def _last_words(self, name: str) -> str:
-        """Return the last lines that a part printed, to be put below a message."""
+        """Return the last lines of a process, to follow a message."""
         return next((part.last_words() for part in self._parts if part.name == name), "")
 
     async def _run(self, part: DemoProcess) -> int:
-        """Run a part to its end, which comes soon when the demo ends.
+        """Run a process to its end, which comes soon when the demo ends.
 
         Returns:
             Its exit code.
@@ -357,7 +357,7 @@ class Demo:
         self._parts.append(part)
         part.lines.clear()
         part.process = await asyncio.create_subprocess_exec(
-            *(*self.program, "--log-level", self.wishes.log_level, *part.arguments),
+            *(*self.program, "--log-level", self.options.log_level, *part.arguments),
             env=self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
@@ -367,22 +367,22 @@ class Demo:
             preexec_fn=die_with_parent(),
         )
         pid = part.process.pid
-        if self._keeper is not None:
-            self._keeper.began(pid)
+        if self._cleanup is not None:
+            self._cleanup.began(pid)
         if self._stop.is_set():
             part.signal(signal.SIGTERM)
         listening = asyncio.create_task(self._listen(part), name=f"lines of {part.name}")
         code = await part.process.wait()
-        await asyncio.wait((listening,), timeout=1.0)  # a process that it has started may hold its output open
+        await asyncio.wait((listening,), timeout=1.0)  # a grandchild may hold the output open
         listening.cancel()
         part.signal(signal.SIGKILL)
-        if self._keeper is not None:
-            self._keeper.ended(pid)
+        if self._cleanup is not None:
+            self._cleanup.ended(pid)
         self._parts.remove(part)
         return code
 
     async def _listen(self, part: DemoProcess) -> None:
-        """Pass on what a part says."""
+        """Print the output of a process."""
         output = part.process.stdout if part.process else None
         while output is not None and not output.at_eof():
             try:
@@ -391,18 +391,18 @@ class Demo:
                 line = f"(a line of more than {LINE_BYTES_MAX:,} bytes)"
             if line:
                 part.lines.append(line)
-                if not self._stop.is_set():  # or all would say that they are ending
+                if not self._stop.is_set():  # otherwise every process would report its end
                     typer.echo(f"{part.name:<8} | {line}", err=True)
 
     async def _pause(self, seconds: float) -> bool:
-        """Wait; whether the demo was told to stop meanwhile."""
+        """Wait; return whether the demo was stopped meanwhile."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stop.wait()
         return self._stop.is_set()
 
     async def _end(self, tasks: Sequence[asyncio.Task[None]]) -> None:
-        """End all parts, the beamline first; what does not end in time is killed."""
+        """End all processes, the beamline first; kill those that do not end in time."""
         for names in (("scan", "simulate"), ("ingest", "api", "serve")):
             ending = [part for part in self._parts if part.name in names]
             for part in ending:
@@ -413,15 +413,15 @@ class Demo:
             part.signal(signal.SIGKILL)
         await asyncio.wait(tasks, timeout=END_TIMEOUT_S / 2)
         for task in tasks:
-            task.cancel()  # it waits for the page, and for nothing that we have started
+            task.cancel()  # it waits for the page only
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _page_port(settings: Settings, wanted: int | None) -> int:
-    """Return the port of the page: the wanted one and no other, or else one that is free.
+    """Return the port of the page: the given one, else a free one.
 
     Raises:
-        SettingsError: when nothing can listen there.
+        SettingsError: when the port cannot be used.
     """
     if wanted is None:
         return free_port(settings.host, settings.port, setting="SNAKEMAP_PORT")

@@ -1,8 +1,8 @@
-"""Sees to it that a demo leaves nothing behind, however it has ended: the demo's own child, in a session of its own.
+"""Clean up after a demo, however it has ended: a child of the demo in a session of its own.
 
-Run by its path, with nothing but the standard library, so that it starts at once and is small. It is told on its
-standard input which process groups have begun (``+123``) and ended (``-123``). When that input ends, so has the demo:
-groups that are left are ended, the private Redis stops when they have, and a temporary state directory goes.
+It is run by path and uses only the standard library, so it starts fast and is small. Its standard input lists process
+groups that have begun (``+123``) and ended (``-123``). At the end of the input, when the demo has ended, it ends the
+remaining groups, waits for the embedded Redis to stop, and removes a temporary state directory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOOK_S = 0.05
 
 
 def groups_left(lines: Iterable[str]) -> set[int]:
-    """Return the groups that have begun and not ended, when there is nothing more to hear.
+    """Return the groups that have begun and not ended, at the end of the input.
 
     >>> groups_left(["+12", "+13", "-12"])
     {13}
@@ -42,7 +42,7 @@ def groups_left(lines: Iterable[str]) -> set[int]:
 
 
 def clean_up(groups: set[int], state_dir: Path, *, temporary: bool) -> None:
-    """End process groups, lets the private Redis stop, and removes the state directory if it is temporary."""
+    """End process groups, let the embedded Redis stop, and remove the state directory if it is temporary."""
     with _redis_held(state_dir / "redis" / "users"):
         for group in groups:
             _signal(group, signal.SIGTERM)
@@ -57,7 +57,7 @@ def clean_up(groups: set[int], state_dir: Path, *, temporary: bool) -> None:
 
 @contextmanager
 def _redis_held(users: Path) -> Iterator[None]:
-    """Keeps the private Redis for those who want to say a last word, by being one of its users."""
+    """Keep the embedded Redis running, as one of its users, while processes that use it end."""
     try:
         descriptor = os.open(users, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -90,7 +90,7 @@ def _lives(group: int) -> bool:
 
 
 def _is_locked(path: Path) -> bool:
-    """Return whether somebody holds a lock on a file; there the guardian of the Redis is told from."""
+    """Return whether a process holds a lock on a file, as the supervisor of the Redis does."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -112,7 +112,7 @@ def _wait(happens: Callable[[], bool], timeout_s: float) -> None:
 
 def _main(state_dir: str, fate: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # they are meant for the demo, whose end will tell
+        signal.signal(number, signal.SIG_IGN)  # they are meant for the demo, whose end closes the input
     clean_up(groups_left(sys.stdin), Path(state_dir), temporary=fate == TEMPORARY)
 
 

@@ -1,4 +1,4 @@
-"""The stream on a terminal."""
+"""Print the document stream."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ RETRY_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class ListenRequest:
-    """Which entries are printed.
+    """Selection of entries.
 
     Attributes:
-        events: names of documents, and the uid of the only run, or ``"latest"`` for the newest one.
-        after: cursor to begin after; None for what comes from now on, or, of one run or once, from the beginning.
-        count: entries after which it ends; None: never.
-        once: whether it ends when all has been printed that is there.
+        events: names of documents, and the uid of one run, or ``"latest"``.
+        after: cursor to begin after; None for now, or for the beginning with a run or ``once``.
+        count: number of entries; None for no limit.
+        once: whether to end at the last stored entry.
     """
 
     events: EventFilter = field(default_factory=EventFilter)
@@ -43,18 +43,18 @@ class ListenRequest:
 
 
 def listen(settings: Settings, wanted: ListenRequest, *, as_json: bool) -> int:
-    """Print entries as they come, until interrupted or as many as are wanted.
+    """Print entries as they arrive, until interrupted or the selection ends.
 
     Args:
-        settings: which store.
-        wanted: which entries.
+        settings: with the store.
+        wanted: selection of entries.
         as_json: one object a line with ``cursor``, ``name``, ``run``, ``doc``.
 
     Returns:
         The exit code, 0.
 
     Raises:
-        SettingsError: when ``after`` is no cursor.
+        SettingsError: when ``after`` is not a cursor.
         RunNotFound: when the store has no such run.
         StoreUnavailable: when Redis cannot be reached at the start.
     """
@@ -83,13 +83,13 @@ async def _print(store: Store, wanted: ListenRequest, *, as_json: bool) -> None:
 
 
 async def _entries(store: Store, wanted: ListenRequest) -> AsyncGenerator[Entry]:
-    """Yield what is wanted, as it comes; a store that goes away is waited for."""
+    """Yield the selected entries as they arrive; retry while Redis cannot be reached."""
     latest = await store.latest()
     events = wanted.events
     if events.run:
         events = replace(events, run=await find_uid(store, events.run))
     cursor = wanted.after or ("0" if wanted.once or events.run else latest)
-    await store.read(cursor, count=1)  # who cannot even begin is told so, instead of being kept waiting
+    await store.read(cursor, count=1)  # a first failure is reported instead of retried
     if events.run:
         async for entries in store.run_entries(events.run, after=cursor):
             for entry in entries:
@@ -115,7 +115,7 @@ async def _entries(store: Store, wanted: ListenRequest) -> AsyncGenerator[Entry]
 
 
 async def _batches(store: Store, after: str, *, until: str | None) -> AsyncGenerator[list[Entry]]:
-    """Yield what comes after a cursor: for ever, or until another cursor."""
+    """Yield the entries after a cursor: without end, or until another cursor."""
     if until is None:
         async with aclosing(store.follow(after)) as batches:
             async for entries in batches:
@@ -126,7 +126,7 @@ async def _batches(store: Store, after: str, *, until: str | None) -> AsyncGener
 
 
 def line(entry: Entry, *, as_json: bool) -> str:
-    """Return one entry as one line; control characters of a document cannot reach the terminal.
+    """Return one entry as one line, without control characters.
 
     >>> line(Entry("1795461238076-0", "stop", "r", None, {"exit_status": "success"}), as_json=True)
     '{"cursor":"1795461238076-0","name":"stop","run":"r","doc":{"exit_status":"success"}}'

@@ -1,4 +1,4 @@
-"""The command line: the door at which settings are read and programs are put together."""
+"""The command line, where settings are read and programs are started."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class LogLevel(enum.StrEnum):
 
 
 QUIET = {"demo": LogLevel.WARNING, "listen": LogLevel.WARNING, "doctor": LogLevel.ERROR}
-"""Commands that somebody watches, who has come for something else than the log."""
+"""Log levels of commands with other output on the terminal."""
 
 
 class Mode(enum.StrEnum):
-    """Which scans the demo runs."""
+    """Scans of the demo."""
 
     STEP = "step"
     FLY = "fly"
@@ -51,14 +51,14 @@ class Mode(enum.StrEnum):
 
 
 class ScanMode(enum.StrEnum):
-    """How one scan moves."""
+    """Motion of one scan."""
 
     STEP = "step"
     FLY = "fly"
 
 
 class Ending(enum.StrEnum):
-    """How a simulated scan ends."""
+    """End of a simulated scan."""
 
     COMPLETE = "complete"
     ABORT = "abort"
@@ -67,16 +67,16 @@ class Ending(enum.StrEnum):
     LOSE = "lose"
 
 
-class ScanPath(enum.StrEnum):
-    """How the beam of a simulated scan visits the sample."""
+class PathKind(enum.StrEnum):
+    """Path of a simulated scan."""
 
     GRID = "grid"
     SPIRAL = "spiral"
     ELLIPSE = "ellipse"
 
 
-class Tells(enum.StrEnum):
-    """What the start document of a simulated scan says of its geometry."""
+class GeometryFormat(enum.StrEnum):
+    """Format of the geometry in the start document of a simulated scan."""
 
     SCANSPEC = "scanspec"
     SHAPE = "shape"
@@ -135,7 +135,7 @@ def demo(
     """Run everything on this machine: Redis, a simulated beamline, the worker, the API and the dashboard."""
     from snakemap.cli.demo import Demo, DemoOptions
 
-    wishes = DemoOptions(
+    options = DemoOptions(
         shape=shape,
         rate_hz=rate,
         mode=mode.value,
@@ -144,7 +144,7 @@ def demo(
         port=port,
         log_level=context.obj.value,
     )
-    _exit(lambda: Demo(load(), wishes).run())
+    _exit(lambda: Demo(load(), options).run())
 
 
 @app.command()
@@ -189,27 +189,27 @@ def simulate(
     gzip: Annotated[int, typer.Option(min=0, max=9, help="Compression of the file; 0 is none.")] = 1,
     snake: Annotated[bool, typer.Option(help="Whether every second row runs back.")] = True,
     path: Annotated[
-        ScanPath, typer.Option(help="Of the beam; a spiral or ellipse fills the shape's rectangle.")
-    ] = ScanPath.GRID,
+        PathKind, typer.Option(help="Path of the scan; a spiral or ellipse fills the shape's rectangle.")
+    ] = PathKind.GRID,
     tells: Annotated[
-        Tells, typer.Option(help="What the start document says of the geometry, and in whose words.")
-    ] = Tells.SCANSPEC,
+        GeometryFormat, typer.Option(help="Format of the geometry in the start document.")
+    ] = GeometryFormat.SCANSPEC,
     readbacks: Annotated[bool, typer.Option(help="Whether events hold the stage's positions.")] = True,
     cameras: Annotated[int, typer.Option(min=1, max=2, help="The second sees the sample mirrored.")] = 1,
-    color: Annotated[bool, typer.Option("--color", help="Frames of three colors.")] = False,
+    color: Annotated[bool, typer.Option("--color", help="Color frames.")] = False,
     positions_file: Annotated[
-        bool, typer.Option("--positions-file", help="Positions of a fly scan come in a second file.")
+        bool, typer.Option("--positions-file", help="Write the positions of a fly scan to a second file.")
     ] = False,
     baseline: Annotated[bool, typer.Option("--baseline", help="A baseline stream around the scan.")] = False,
     ending: Annotated[Ending, typer.Option(help="How the scan ends.")] = Ending.COMPLETE,
     after: Annotated[int | None, typer.Option(help="Points before it ends early. Default: half.")] = None,
-    seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     repeat: Annotated[bool, typer.Option("--repeat", help="Scan after scan, until interrupted.")] = False,
     rest: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Scan when asked: offer blueapi's REST on this port."),
+        typer.Option(min=0, max=65535, help="Serve blueapi's REST API on this port, and scan on request."),
     ] = None,
-    disk_limit_gb: Annotated[float, typer.Option(help="Oldest simulated files go beyond this.")] = 4.0,
+    disk_limit_gb: Annotated[float, typer.Option(help="Limit of simulated files; the oldest are removed.")] = 4.0,
 ) -> None:
     """Run a simulated beamline: a real RunEngine, a real growing HDF5 file, blueapi's messages."""
     from snakemap.simulator.command import run
@@ -244,15 +244,15 @@ def simulate(
 def replay(
     file: Annotated[
         list[Path],
-        typer.Argument(help="Recordings, one received message a line. A part of a run of the worker's log means all."),
+        typer.Argument(help="Recordings, one received message a line. One part of an event log file stands for all."),
     ],
     speed: Annotated[str, typer.Option(help="real, max, or how many times faster, like 10.")] = Speed.REAL.value,
     new_uid: Annotated[
         bool,
-        typer.Option("--new-uid", help="As new runs of today, beside the old ones: fresh uids and times, and no task."),
+        typer.Option("--new-uid", help="Replay as new runs, with new uids and times, and without a task."),
     ] = False,
 ) -> None:
-    """Send a recording into the broker, or straight into the store where there is none."""
+    """Send a recording to the broker, or to the store where there is no broker."""
     from snakemap.cli.replay import replay as run
 
     _exit(lambda: run(load(), file, speed=_speed(speed), new_uid=new_uid))
@@ -265,14 +265,14 @@ def listen(
         str | None,
         typer.Option(help="Cursor to begin after; 0 is everything. Default: now, or 0 with --run or --once."),
     ] = None,
-    run: Annotated[str, typer.Option(metavar="UID|latest", help="Of this run alone.")] = "",
+    run: Annotated[str, typer.Option(metavar="UID|latest", help="Only this run.")] = "",
     name: Annotated[
-        list[str] | None, typer.Option(help="Of these documents alone, like start; may be given several times.")
+        list[str] | None, typer.Option(help="Only these documents, like start; may be given several times.")
     ] = None,
-    count: Annotated[int | None, typer.Option(min=1, help="End after so many.")] = None,
-    once: Annotated[bool, typer.Option("--once", help="End when all has been printed that is there.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="End after this number of entries.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="End after the last stored entry.")] = False,
 ) -> None:
-    """Print what comes into the store, as it comes."""
+    """Print entries of the store as they arrive."""
     from snakemap.cli.listen import ListenRequest
     from snakemap.cli.listen import listen as work
     from snakemap.live.event_filter import EventFilter
@@ -285,14 +285,14 @@ def listen(
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
 ) -> None:
-    """Check every setting and everything snakemap needs, and say how to mend what is wrong."""
+    """Check every setting and everything snakemap needs, and say how to correct it."""
     from snakemap.doctor import doctor as run
 
     _exit(lambda: run(as_program=json))
 
 
 def _speed(text: str) -> float:
-    """Return how many times faster than it was recorded; infinite for "max".
+    """Return the speed of a replay, 1 for the original one; infinite for "max".
 
     Raises:
         SettingsError: when it is neither a name nor a number above 0.
@@ -311,7 +311,7 @@ def _speed(text: str) -> float:
 
 
 def _exit(work: Callable[[], Any]) -> None:
-    """End the process with the exit code of some work; errors of ours are one line and no traceback."""
+    """Exit with the code of a function; errors of snakemap are printed in one line."""
     try:
         code = work()
     except SettingsError as error:

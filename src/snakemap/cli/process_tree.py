@@ -33,8 +33,8 @@ class DemoProcess:
         name: of the subcommand.
         arguments: of ``snakemap``.
         process: while it runs.
-        lines: the last that it said.
-        deaths: when it died lately, in seconds of the monotonic clock.
+        lines: its last lines of output.
+        deaths: times of recent deaths, in monotonic seconds.
     """
 
     name: str
@@ -44,7 +44,7 @@ class DemoProcess:
     deaths: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS_MAX))
 
     def signal(self, number: signal.Signals) -> None:
-        """Tells it something; SIGKILL is told to all that it has started, too."""
+        """Send a signal; SIGKILL goes to the whole process group."""
         if self.process is None:
             return
         with suppress(ProcessLookupError):
@@ -54,16 +54,16 @@ class DemoProcess:
                 self.process.send_signal(number)
 
     def last_words(self) -> str:
-        """Return what it said last, to be put below a message."""
+        """Return the last lines of output, to follow a message."""
         return "".join(f"\n  {line}" for line in self.lines)
 
 
 class CleanupProcess:
-    """The process that cleans up after this one, should this one be killed.
+    """Process that cleans up if this one is killed.
 
     Args:
         state_dir: of the demo.
-        temporary: whether it goes at the end.
+        temporary: whether to remove it at the end.
     """
 
     def __init__(self, state_dir: Path, *, temporary: bool) -> None:
@@ -88,27 +88,27 @@ class CleanupProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Return when everything is clean."""
+        """Wait until it has cleaned up."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         self._process.wait()
 
     def began(self, pid: int) -> None:
-        """A process group is to be ended with us."""
-        self._tell(f"+{pid}\n")
+        """Report a new process group."""
+        self._send(f"+{pid}\n")
 
     def ended(self, pid: int) -> None:
-        """A process group is no more."""
-        self._tell(f"-{pid}\n")
+        """Report the end of a process group."""
+        self._send(f"-{pid}\n")
 
-    def _tell(self, line: str) -> None:
-        with suppress(BrokenPipeError):  # somebody has killed it; then it cannot help
+    def _send(self, line: str) -> None:
+        with suppress(BrokenPipeError):  # it was killed
             if self._process.stdin is not None:
                 self._process.stdin.write(line.encode())
 
 
 def die_with_parent() -> Callable[[], None] | None:
-    """Return what a new process runs first so that the kernel ends it with its parent; None except on Linux."""
+    """Return a function for a new process that makes the kernel end it with its parent; None except on Linux."""
     if sys.platform != "linux":
         return None
     prctl, parent = ctypes.CDLL(None).prctl, os.getpid()

@@ -1,4 +1,4 @@
-"""A recording sent again: into the broker, or into the store as the worker would have put it there."""
+"""Replay a recording to the broker, or to the store as the worker would."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ LOGGED_PERIOD_S = 30.0
 
 
 def replay(settings: Settings, files: Iterable[Path], *, speed: float, new_uid: bool = False) -> int:
-    """Send every message of some recordings, one recording after the other.
+    """Send every message of recordings, one recording after the other.
 
     Args:
-        settings: where to: the broker if one is set, else the store.
+        settings: with the broker, else the store.
         files: recordings, or any part of each.
-        speed: how many times faster than it was recorded; infinite sends without a pause.
-        new_uid: whether the runs get fresh uids and times; see :class:`RunRewriter`.
+        speed: 1 for the original speed; infinite sends without a pause.
+        new_uid: whether the runs get new uids and times; see :class:`RunRewriter`.
 
     Returns:
         The exit code: 0, or 130 when it was interrupted.
@@ -70,7 +70,7 @@ def _play(settings: Settings, recording: Recording, *, speed: float, new_uid: bo
             sink.publish(message.body, message.correlation_id)
             progress.sent += 1
     progress.clear()
-    bad = f", {recording.bad} lines were no messages" if recording.bad else ""
+    bad = f", {recording.bad} invalid lines" if recording.bad else ""
     log.info("%s: %d messages sent in %.1f s%s", file, progress.sent - before, time.monotonic() - began, bad)
     for old, new in (renewal.runs if renewal else {}).items():
         log.info("run %s was played as run %s", old, new)
@@ -89,7 +89,7 @@ def _chosen(recording: Recording, renewal: RunRewriter | None) -> Iterator[Recor
 def _paced(
     first: Recorded, rest: Iterator[Recorded], *, speed: float, progress: _Progress, recording: Recording
 ) -> Iterator[Recorded]:
-    """Give every message out when its time has come; of those without a time, at once."""
+    """Yield every message when it is due; those without a time at once."""
     began, begun_at = time.monotonic(), first.at
     yield first
     for message in rest:
@@ -104,7 +104,7 @@ def _paced(
 
 
 class _Progress:
-    """How far a replay is: one line of a terminal that is written over, else a line of the log now and then."""
+    """Progress of a replay: one line on a terminal, else log messages."""
 
     def __init__(self, terminal: bool) -> None:
         self.terminal = terminal

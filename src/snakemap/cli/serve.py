@@ -1,4 +1,4 @@
-"""The dashboard as a program: ``panel serve`` with what a beamline network asks for."""
+"""Start the dashboard: ``panel serve`` with the options for a beamline network."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from snakemap.web.ports import authority, listen
 __all__ = ["command", "environment", "serve"]
 
 UNUSED_SESSION_MS, CHECK_SESSIONS_MS = 60_000, 5_000
-"""How long a page may take to connect; many that open at the same moment wait for each other."""
+"""Time limit for a page to connect; pages that open at the same moment wait for each other."""
 
 MESSAGE_BYTES_MAX = 1_000_000
-"""What a browser may send at once: choices and mouse events, nothing large."""
+"""Maximum of one message of a browser; choices and mouse events are small."""
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1", "0.0.0.0", "::")
 
 
 def serve(settings: Settings, *, dev: bool = False, log_level: str = "info") -> int:
-    """Become ``panel serve``; does not return.
+    """Replace this process by ``panel serve``.
 
     Args:
         settings: of the process.
-        dev: whether pages are loaded anew when their code changes.
-        log_level: how much is said.
+        dev: whether pages are reloaded when their code changes.
+        log_level: of the server.
 
     Raises:
-        SettingsError: when there are no pages, nothing can listen, or there is no key to sign sessions with.
+        SettingsError: when there are no pages, the port cannot be used, or there is no key to sign sessions.
     """
     listen(settings.host, settings.port, setting="SNAKEMAP_PORT").close()
     arguments = command(settings, dev=dev, log_level=log_level)
@@ -41,7 +41,7 @@ def serve(settings: Settings, *, dev: bool = False, log_level: str = "info") -> 
 
 
 def command(settings: Settings, *, dev: bool = False, log_level: str = "info") -> list[str]:
-    """Return the command line: every page of ``app``, sessions signed, origins named.
+    """Return the command line: all pages of ``app``, signed sessions, allowed origins.
 
     Raises:
         SettingsError: when there are no pages.
@@ -56,7 +56,7 @@ def command(settings: Settings, *, dev: bool = False, log_level: str = "info") -
         *(part for origin in origins(settings) for part in ("--allow-websocket-origin", origin)),
         *(("--use-xheaders",) if settings.proxied else ()),
         *("--session-ids", "signed"),
-        # the token in a page holds what is named here of the browser's request: no cookies, no tokens of a proxy
+        # the token in a page contains the request headers named here: no cookies, no tokens of a proxy
         *("--include-headers", "User-Agent", "--include-cookies", "none"),
         *("--unused-session-lifetime", str(UNUSED_SESSION_MS), "--check-unused-sessions", str(CHECK_SESSIONS_MS)),
         *("--websocket-max-message-size", str(MESSAGE_BYTES_MAX)),
@@ -76,7 +76,7 @@ def origins(settings: Settings) -> list[str]:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """Return the environment of the server: ours, and the key that signs session ids."""
+    """Return the environment of the server, with the key that signs session ids."""
     return {**os.environ, "BOKEH_SECRET_KEY": settings.secret_key or _kept_key(settings.state_dir)}
 
 
@@ -101,7 +101,7 @@ def _kept_key(state_dir: Path) -> str:
 
 
 def _name(new: Path, path: Path) -> None:
-    """Give a new file its name, unless somebody else was quicker."""
+    """Rename a new file, unless the name exists already."""
     try:
         path.hardlink_to(new)
     except FileExistsError:

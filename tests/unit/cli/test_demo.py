@@ -133,7 +133,7 @@ def test_a_beamline_that_answers_late_is_waited_for_and_scans_go_on(tmp_path: Pa
     with demo(tmp_path, simulate="slow") as tree:
         tree.until(lambda: "simulated_fly_scan" in tree.said)
         assert tree.end(signal.SIGINT) == 0
-    assert "does not answer in time; the demo goes on when it answers" in tree.said
+    assert "does not answer in time; the demo continues when it answers" in tree.said
     assert tree.said.partition("simulated_fly_scan")[0].count("scanning simulated_step_scan") == 1
 
 
