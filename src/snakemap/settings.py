@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "",
         repr=False,
-        description="`redis://host:6379/0` or `unix:///run/redis.sock`. Empty: a private Redis of our own.",
+        description="`redis://host:6379/0` or `unix:///run/redis.sock`. Empty: the embedded Redis.",
     )
     stomp_url: str = Field(
         "", repr=False, description="`stomp://user:password@host:61613`. Empty: no broker, store only."
@@ -72,39 +72,41 @@ class Settings(BaseSettings):
     )
     blueapi_token_header: str = Field(
         "",
-        description="Header in which a proxy hands us each user's token, like `X-Forwarded-Access-Token`.",
+        description="Header in which a proxy sends each user's token, like `X-Forwarded-Access-Token`.",
         pattern=r"^[A-Za-z0-9-]*$",
     )
-    instrument_session: str = Field("", description="The visit, like `cm12345-1`, that new scans belong to.")
+    instrument_session: str = Field("", description="The instrument session of new scans, like `cm12345-1`.")
     baton: bool = Field(True, description="Whether only the tab that holds control may start and stop scans.")
     pausing: bool = Field(False, description="Offer pause and resume, which blueapi 1.21 cannot always undo.")
     actions_per_minute: int = Field(
         30, ge=1, description="Requests to start or stop something that one address may make in a minute."
     )
     path_map: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
-        (), description="`/writer/prefix=/local/prefix`, several with commas: the writer's mount is not ours."
+        (), description="`/writer/prefix=/local/prefix`, several with commas, where the writer's mount differs."
     )
     grid: Annotated[tuple[int, int, bool] | None, NoDecode] = Field(
-        None, description="`7x9`, slow by fast, for runs that tell no shape; snaked unless `7x9:raster`."
+        None, description="`7x9`, slow by fast, for runs without a shape; snaked unless `7x9:raster`."
     )
-    snake: bool = Field(True, description="Whether a run that tells its shape and nothing else is taken as snaked.")
+    snake: bool = Field(True, description="Whether a run with only a shape is taken as snaked.")
     rois: dict[str, tuple[int, int, int, int]] | None = Field(
         None, description='Detector rectangles, JSON `{"red": [y0, y1, x0, x1], ...}`. Default: three equal bands.'
     )
     read_only: bool = Field(False, description="No one may start, stop or change anything from the page or the API.")
-    log_dir: Path | None = Field(None, description="Where the worker keeps its log of all events. Empty: none.")
+    log_dir: Path | None = Field(None, description="Directory of the worker's event log. Empty: none.")
     log_rows: int = Field(
-        200_000, ge=1000, description="Newest events that a process keeps at hand for the page of the log."
+        200_000, ge=1000, description="Newest events that a process keeps in memory for the event log page."
     )
-    log_max_gb: float = Field(50.0, gt=0, description="Gigabytes of that log; beyond, the oldest files go.")
+    log_max_gb: float = Field(
+        50.0, gt=0, description="Maximum of the event log in gigabytes; the oldest files are removed."
+    )
     state_dir: Path = Field(
-        default_factory=_state_home, description="The private Redis, the session key and simulated data live here."
+        default_factory=_state_home, description="Directory of the embedded Redis, the session key and simulated data."
     )
     host: str = Field("127.0.0.1", description="Address that pages and API listen on; `0.0.0.0` for the network.")
     port: int = Field(5006, ge=0, le=65535, description="Port of the pages.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the API.")
     api_requests_per_minute: int = Field(
-        1200, ge=1, description="Requests to the API that one address may make in a minute; more are told to wait."
+        1200, ge=1, description="Requests to the API that one address may make in a minute; more are refused."
     )
     api_root_path: str = Field(
         "", description="Path that a proxy strips before the API, like `/snakemap-api`. Empty: none."
@@ -116,26 +118,26 @@ class Settings(BaseSettings):
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Host names (`dashboard.beamline:5006`, several with commas) that pages and API answer to, and "
-        "whose web pages may show ours.",
+        "whose web pages may embed the panes.",
     )
     secret_key: str = Field(
         "", repr=False, description="Signs session ids. Default: made once, in the state directory."
     )
-    max_sessions: int = Field(200, ge=1, description="Tabs open at one time in one process; more are told to wait.")
+    max_sessions: int = Field(200, ge=1, description="Tabs open at one time in one process; more are refused.")
     download_max_mb: int = Field(
-        2_000, ge=0, description="Largest file, in MB, that can be taken along from the page as a whole; 0: none."
+        2_000, ge=0, description="Largest file, in MB, that can be downloaded from the page; 0: none."
     )
     documents_max: int = Field(
-        2_000_000, ge=1000, description="Documents kept in the store; beyond, whole runs go, the oldest first."
+        2_000_000, ge=1000, description="Maximum of documents in the store; the oldest runs are removed."
     )
-    keep_days: float = Field(7.0, gt=0, description="Days that a finished run stays in the store.")
+    keep_days: float = Field(7.0, gt=0, description="Days before a finished run is removed from the store.")
     silence_s: float = Field(
-        900.0, gt=0, description="Seconds without any word after which an open run counts as lost."
+        900.0, gt=0, description="Seconds without a document after which an open run counts as lost."
     )
     file_timeout_s: float = Field(10.0, gt=0, description="Seconds to wait for a frame that was announced.")
     dask: str = Field(
         "",
-        description="`tcp://scheduler:8786` of a Dask cluster that reads finished files. Empty: processes of our own.",
+        description="`tcp://scheduler:8786` of a Dask cluster that reads finished files. Empty: local processes.",
     )
     file_locking: bool = Field(
         False, description="Take HDF5's file lock when reading. Off, or a reader can keep the writer from its own file."

@@ -2,7 +2,7 @@
 
 The control lock, the audit log, parameters of tasks, idempotency keys and rate limits::
 
-    snakemap:baton        the control lock: its holder, and who requests it
+    snakemap:baton        the control lock: its holder, and the tab that requests it
     snakemap:audit        stream of requests and their results
     snakemap:press:<key>  result of the request with an idempotency key; expiring
     snakemap:pressing     a start is in progress; expiring
@@ -254,9 +254,9 @@ class ControlStore:
         else:
             await self._scripts["delete"]([f"snakemap:press:{key}"])
 
-    async def allow(self, who: str, *, per_minute: int) -> bool:
+    async def allow(self, client: str, *, per_minute: int) -> bool:
         """Count a request; return whether the client is below its rate limit for this minute."""
-        count = await self._scripts["count"]([f"snakemap:rate:{who}:{int(time.time() // 60)}"])
+        count = await self._scripts["count"]([f"snakemap:rate:{client}:{int(time.time() // 60)}"])
         return int(count) <= per_minute
 
     async def keep_task(self, task_id: str, fields: dict[str, Any]) -> None:

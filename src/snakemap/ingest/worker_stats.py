@@ -40,7 +40,7 @@ class WorkerStats:
         work: amount of work done.
         worker_state: latest state of blueapi's worker, like ``"RUNNING"``; empty before the first.
         task_id: its task, or None.
-        heard: time of the latest sign of life of each task, in seconds since 1970, by task id.
+        last_seen: time of the latest sign of life of each task, in seconds since 1970, by task id.
         ended: time of the last event of each task, in seconds since 1970, by task id.
     """
 

@@ -189,7 +189,7 @@ class RunFollower:
         self._subscribers.notify()
 
     def _known(self, entry: Entry) -> bool:
-        """Return whether an entry has been folded already; coalesced entries cannot be told apart later."""
+        """Return whether an entry has been folded already; coalesced entries are not distinct later."""
         run = self.runs.get(entry.run)
         return run is not None and cursor_numbers(entry.cursor) <= cursor_numbers(run.cursor)
 

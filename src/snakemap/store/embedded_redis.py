@@ -4,7 +4,7 @@ Each process that uses a state directory joins. The first one starts a superviso
 ``redis-server`` on a Unix socket that only this user can open (there is no TCP port). File locks count the users, so a
 killed process needs no cleanup::
 
-    users     shared by every user; who gets it exclusively is alone
+    users     shared by every user; an exclusive lock means that there is no other
     door      held while joining, leaving and stopping
     guardian  held by the supervisor; contains its process id
 
