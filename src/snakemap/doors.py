@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from snakemap.dashboard.app import ROUTES, page
+from snakemap.dashboard.layout import Dashboard
 
-__all__ = ["ROUTES", "page"]
+__all__ = ["ROUTES", "Dashboard", "page"]

@@ -122,3 +122,25 @@ def test_the_notebook_runs_and_its_maps_grow(
             for source in code[2:]:
                 notebook.run(source)
             shown.wait(lambda: shows(shown.page, *run.expected(47).values()))
+
+
+def test_a_beamline_leaves_a_part_of_the_dashboard_out_and_adds_its_own(
+    pages: Stack, chromium: Browser, run: MadeUpRun, tmp_path: Path
+) -> None:
+    own = (EXAMPLES.parent / "app" / "dashboard.py").read_text(encoding="utf-8")
+    own = own.replace('"Files": dashboard.files,', "").replace("dashboard.frame,", 'pn.pane.Markdown("Ring current"),')
+    (tmp_path / "dashboard.py").write_text("import panel as pn\n" + own)
+    port = free_port()
+    url = f"http://localhost:{port}/dashboard"
+    arguments = ["serve", str(tmp_path / "dashboard.py"), "--plugins", "snakemap.doors", "--port", str(port)]
+    with Program(arguments, environment=pages.pages.environment, log=tmp_path / "log", module="panel"):
+        assert eventually(lambda: answers(url), timeout_s=60, every_s=0.2), (tmp_path / "log").read_text()[-2000:]
+        with opened(chromium, url) as shown:
+            shown.wait(lambda: np.array_equal(shown.image("total"), run.expected(33)["total"], equal_nan=True))
+            page = shown.page
+            page.get_by_text("Ring current").wait_for()
+            assert page.locator(".left .bk-tab").all_inner_texts() == ["Runs", "Tree", "Actions"]
+            assert page.evaluate("() => sm.view('frame')") is None
+            assert page.evaluate("() => sm.view('histogram') !== null")
+            page.locator(".left .bk-tab").get_by_text("Tree").click()
+            shown.wait(lambda: page.evaluate("() => location.search") == "?left=tree")

@@ -68,7 +68,7 @@ def test_no_control_of_the_toolbar_is_cut_off(
     run = MadeUpRun(redis_url, scalars={"diode": diode})
     run.add(1, 80)
     tab = open_page(chromium, f"{pages.url}/dashboard", width=size[0], height=size[1])
-    tab.wait(lambda: tab.page.locator(".center select:visible").count() == 5)  # the source is one of them
+    tab.wait(lambda: tab.page.locator(".center select:visible").count() == 6)  # the source is one of them
     pane: Any = tab.page.locator(".center:visible").first.bounding_box()
     controls = tab.page.locator(".center select:visible, .center input:visible, .center button:visible").all()
     assert len(controls) >= 9

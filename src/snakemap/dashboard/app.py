@@ -207,28 +207,31 @@ session_owner.install()
 page_server.install(_hosts)
 
 
-def page(name: str) -> None:
-    """Makes the page of the session that is being made: the dashboard, or one pane for other pages to embed.
+def page(name: str, arranged: Callable[[Dashboard], None] | None = None) -> None:
+    """Make the page of a new session: the dashboard, or one pane for other pages to embed.
 
     Args:
         name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"``, ``"summary"`` or ``"log"``.
+        arranged: puts the parts of the dashboard in their places; None: the usual places.
     """
     request = getattr(curdoc().session_context, "request", None)
     if request is not None and not hasattr(request, "uri"):
         return  # `panel serve --dev` runs each page once before it serves, to see what it imports
     curdoc().template = TEMPLATE
     host = server_of(request)
-    _show(name, title="snakemap" if name == "dashboard" else f"snakemap {name}", base=f"{host}/" if host else "")
+    title = "snakemap" if name == "dashboard" else f"snakemap {name}"
+    _show(name, title=title, base=f"{host}/" if host else "", arranged=arranged)
     style_from_here(curdoc())
 
 
-def _show(name: str, *, title: str, base: str) -> None:
+def _show(name: str, *, title: str, base: str, arranged: Callable[[Dashboard], None] | None) -> None:
     """Fill the document of the session.
 
     Args:
         name: as :func:`page` has it.
         title: of a page of ours.
         base: our address, as the browser knows it, when a page of others embeds this one; else empty.
+        arranged: as :func:`page` has it.
     """
     place, notes = parse(_query())
     release_with_session(curdoc())
@@ -262,12 +265,12 @@ def _show(name: str, *, title: str, base: str) -> None:
         made.pictures = not base
         dashboard = Dashboard(
             made, room=shared.room, watch=shared.watch, caller=caller, session=told.instrument_session, place=place,
-            notes=notes,
+            notes=notes, arranged=arranged,
         )  # fmt: skip
         if base:
             UrlArrival(made).go(place, notes)
-            if dashboard.visit is not None:
-                dashboard.visit.tree.component.base = base
+            if dashboard.tree is not None:
+                dashboard.tree.base = base
         _serve(dashboard, title=title, base=base, place=place, name=name, tab=made)
         return
     UrlArrival(made).go(place, notes)

@@ -67,7 +67,7 @@ class UrlSync:
         self.tab = tab
         self.center = center
         self.lists = lists
-        self._names = ["", *(name if name in LEFT else "" for name in names[1:])]
+        self._names = [name if name in LEFT else "" for name in names]
         self.bar = AddressBar(width=104, height=40, margin=0)
         self.arrival = UrlArrival(tab)
         self._opening: ViewPlace | None = None

@@ -295,7 +295,7 @@ async def test_a_run_with_other_channels_gets_maps_of_its_own_with_the_choices_o
     assert tab.page.brush == (1, 0.0, 0.5)
     assert {type(mapper).__name__ for mapper in tab.maps.mappers} == {"LogColorMapper"}
     scripts = tab.page.js_property_callbacks
-    assert [len(scripts[name]) for name in ("change:news", "change:place")] == [1, 1]
+    assert [len(scripts[name]) for name in ("change:news", "change:place")] == [1, 2]
 
 
 class BusyConnection:

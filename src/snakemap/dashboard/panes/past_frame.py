@@ -45,7 +45,7 @@ class PastFrameReader:
         if asked == self._asked and self.tab.frame.shown in (number, None):
             return
         self._asked = asked
-        place = source.ledger.place_of(number)
+        place = source.ledger.location_of(number)
         if place is None:
             self.tab.frame.blank("no frame yet" if not number else f"location of frame {number:,} unknown")
             return
@@ -67,8 +67,8 @@ async def frame_at(room: FileServices, resource: Resource, row: int) -> npt.NDAr
     Args:
         room: of the process.
         resource: where the frames are.
-        row: of the point, as :meth:`~snakemap.core.frame_ledger.FrameLedger.place_of` tells; of several frames it is
-            the last.
+        row: of the point, as :meth:`~snakemap.core.frame_ledger.FrameLedger.location_of` has it; of several frames
+            it is the last.
 
     Raises:
         FrameError: when it is not there, or is no frame.

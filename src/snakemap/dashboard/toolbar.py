@@ -1,0 +1,224 @@
+"""The choices over the maps and over the histogram."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+from typing import Any
+
+import panel as pn
+
+from snakemap.core.run import Run
+from snakemap.dashboard.callbacks import on_click
+from snakemap.dashboard.notifications import warn
+from snakemap.dashboard.permalink import shape_text
+from snakemap.dashboard.session import Session
+from snakemap.dashboard.view_state import ASPECTS, LIMITS, SCALES
+from snakemap.dashboard.widgets import SaveMenu, stylesheet
+from snakemap.errors import GeometryError
+from snakemap.render.map_view import MapView
+from snakemap.render.palettes import COLORS
+from snakemap.settings import grid_from_text
+
+__all__ = ["FAINT", "NARROW", "Toolbar"]
+
+NARROW = ":host { min-width: 0 !important; }"
+CUT = {"flex": "0 1 auto", "overflow": "hidden", "white-space": "nowrap", "text-overflow": "ellipsis"}
+FAINT = {"color": "var(--sm-faint)", "font-size": "12px"}
+
+
+class Toolbar:
+    """Widgets of the :class:`~snakemap.dashboard.view_state.Choices` of a tab.
+
+    Args:
+        tab: with the choices.
+        stop_reading: called when the user ends the reading of a file.
+    """
+
+    def __init__(self, tab: Session, *, stop_reading: Callable[[], None]) -> None:
+        self._tab = tab
+        self._stop_reading = stop_reading
+
+    def bar(self) -> pn.viewable.Viewable:
+        """Return one line of choices: source, limits, scale, aspect, colors, shape, axes, path; and *Save*."""
+        choices = self._tab.choices
+        selects = [
+            pn.widgets.Select.from_param(
+                parameter, options=options, width=width, stylesheets=_shrinking(least), margin=0, name="",
+                description=None,
+            )
+            for parameter, options, width, least in (
+                (choices.param.limits, LIMITS, 160, 54),
+                (choices.param.scale, SCALES, 78, 50),
+                (choices.param.aspect, ASPECTS, 124, 54),
+                (choices.param.colors, COLORS, 116, 50),
+            )
+        ]  # fmt: skip
+        layout = [self._source_choice(), *selects, self._shape_field(), *self._switches(), self._stop_button()]
+        layout += [self._save_menu()]
+        return pn.Row(
+            *layout, sizing_mode="stretch_width", height=28, margin=0, styles={"gap": "5px"}, stylesheets=[NARROW]
+        )
+
+    def _stop_button(self) -> pn.viewable.Viewable:
+        """Return the button that ends the reading of a file; visible only while one is read."""
+        button = pn.widgets.Button(
+            label="Stop reading", width=100, stylesheets=[stylesheet("widgets")], margin=0, visible=False
+        )
+        on_click(button, self._tab.document, self._stop_reading)
+
+        def show(run: Run | None) -> None:
+            visible = run is not None and run.opened and run.stop is None
+            if button.visible != visible:
+                button.visible = visible
+
+        self._tab.on_words(show)
+        return button
+
+    def _save_menu(self) -> pn.viewable.Viewable:
+        """Return the menu that saves the maps."""
+        tab, menu = self._tab, SaveMenu(margin=0, align="center")
+
+        def show(_: Run | None) -> None:
+            drawn = tab.pipeline.run
+            state = {"run": drawn.uid, "source": tab.choices.source, "base": tab.topbar.base} if drawn else {}
+            if menu.state != state:
+                menu.state = state
+
+        tab.on_words(show)
+        return menu
+
+    def color_limits(self) -> pn.viewable.Viewable:
+        """Return the fields of the lowest and highest color; visible only while limits are set by hand."""
+        choices, tab, css = self._tab.choices, self._tab, [stylesheet("widgets")]
+        fields = [
+            pn.widgets.FloatInput.from_param(parameter, width=130, stylesheets=css, margin=0, name="", description=None)
+            for parameter in (choices.param.low, choices.param.high)
+        ]
+        said = pn.pane.HTML("", styles=FAINT, margin=(6, 0))
+        line = pn.Row(*fields, said, height=28, margin=0, styles={"gap": "8px"}, visible=False)
+
+        def show_bounds(event: Any) -> None:
+            if event.new == "by hand" and tab.pipeline.run is not None and tab.shown_limits:
+                low, high = tab.shown_limits[tab.pipeline.channel]
+                choices.param.update(low=low, high=high)
+            line.visible = event.new == "by hand"
+
+        def say(*_: Any) -> None:
+            refusal = tab.pipeline.refusal
+            unit = tab.pipeline.unit if tab.pipeline.run is not None else ""
+            ends = f"from {choices.low:,.10g} to {choices.high:,.10g} {unit or 'counts'}"
+            words = f"{choices.channel[:40]}: colors {ends}"
+            said.object = html.escape(f"⚠ not used: {refusal}" if refusal else words)
+            for field in fields:
+                field.css_classes = ["invalid"] if refusal else []
+
+        choices.param.watch(show_bounds, "limits")
+        choices.param.watch(say, ["limits", "low", "high", "scale", "channel"])
+        return line
+
+    def _source_choice(self) -> pn.viewable.Viewable:
+        """Return the choice of the source: cameras, spectra, scalars; hidden while there is only one."""
+        choices = self._tab.choices
+        select = pn.widgets.Select(
+            options={"": ""}, value="", width=130, stylesheets=_shrinking(48), margin=0, visible=False
+        )
+
+        def offer(names: list[str]) -> None:
+            options = {name: ("" if number == 0 else name) for number, name in enumerate(names)}
+            chosen = choices.source if choices.source in options.values() else ""
+            select.param.update(options=options, value=chosen, visible=len(names) > 1)
+
+        def choose(event: Any) -> None:
+            choices.source = event.new or ""
+
+        def show(event: Any) -> None:
+            if event.new in select.options.values():  # else it comes with the names of the sources
+                select.value = event.new
+
+        select.param.watch(choose, "value")
+        choices.param.watch(show, "source")
+        self._tab.on_sources(offer)
+        return select
+
+    def _shape_field(self) -> pn.viewable.Viewable:
+        """Return the field for the shape of a run without one; it applies to this tab only."""
+        choices = self._tab.choices
+        field = pn.widgets.TextInput(placeholder="shape", width=84, stylesheets=_shrinking(40), margin=0, max_length=40)
+
+        reading = False
+
+        def read(event: Any) -> None:
+            nonlocal reading
+            field.css_classes, reading = [], True
+            try:
+                shape = grid_from_text(event.new) if event.new.strip() else None
+                choices.shape = MapView(shape=shape).shape  # refuses what cannot be drawn
+            except (ValueError, GeometryError) as error:
+                choices.shape = None
+                field.css_classes = ["invalid"]
+                warn(str(error))
+            finally:
+                reading = False
+
+        def show(event: Any) -> None:
+            if not reading:  # it was chosen elsewhere, as by the address
+                field.value = shape_text(event.new) if event.new else ""
+
+        field.param.watch(read, "value")
+        choices.param.watch(show, "shape")
+        return field
+
+    def _switches(self) -> list[pn.viewable.Viewable]:
+        choices, css = self._tab.choices, [stylesheet("widgets")]
+        return [
+            pn.widgets.Toggle.from_param(parameter, label=label, width=width, stylesheets=css, margin=0)
+            for parameter, label, width in (
+                (choices.param.exchanged, "x ⇄ y", 54),
+                (choices.param.trail, "path", 44),
+            )
+        ]
+
+    def brush_line(self) -> pn.viewable.Viewable:
+        """Return the choice of the channel, and the button that clears brush and box."""
+        choices = self._tab.choices
+        clear = pn.widgets.Button(label="Clear", stylesheets=[stylesheet("widgets")], margin=0, visible=False)
+
+        def show(*_: Any) -> None:
+            clear.visible = choices.brush is not None or choices.box is not None
+            hint.visible = not clear.visible
+
+        on_click(clear, self._tab.document, self._tab.clear_selections)
+        choices.param.watch(show, ["brush", "box"])
+        channel = self._channel_choice()
+        hint = pn.pane.HTML("drag to brush", styles={**FAINT, **CUT}, margin=(6, 8), stylesheets=[NARROW])
+        return pn.Row(channel, hint, pn.HSpacer(), clear, sizing_mode="stretch_width", height=28, margin=0)
+
+    def _channel_choice(self) -> pn.viewable.Viewable:
+        """Return the choice of the channel of histogram and brush; options and value change in one step."""
+        choices, channels = self._tab.choices, list(self._tab.maps.channels)
+        group = pn.widgets.RadioButtonGroup(
+            options=channels, value=choices.channel, stylesheets=[stylesheet("widgets")], margin=0
+        )
+
+        def offer(channels: tuple[str, ...]) -> None:
+            chosen = choices.channel if choices.channel in channels else channels[-1]
+            group.param.update(options=list(channels), value=chosen)
+
+        def choose(event: Any) -> None:
+            if event.new in group.options:
+                choices.channel = event.new
+
+        def show(event: Any) -> None:
+            if event.new in group.options:
+                group.value = event.new
+
+        group.param.watch(choose, "value")
+        choices.param.watch(show, "channel")
+        self._tab.on_channels(offer)
+        return group
+
+
+def _shrinking(least: int) -> list[str]:
+    """The toolbar is one line on every screen: its fields may shrink to so many pixels, its buttons may not."""
+    return [stylesheet("widgets"), f":host {{ flex: 0 1 auto !important; min-width: {least}px !important; }}"]
