@@ -38,7 +38,7 @@ class Service:
         self.store = store
         self.settings = settings
         self.control = control_of(settings, store)
-        self.run_cache = RunCache(store, habits=ScanDefaults(settings.grid, snake=settings.snake))
+        self.run_cache = RunCache(store, defaults=ScanDefaults(settings.grid, snake=settings.snake))
         self.directories = DirectoryCache(settings.root)
         self.streams = DocumentStreams(store, origins=settings.origins)
         self.sessions = ApiSessions(store)

@@ -146,7 +146,7 @@ def process() -> ServerProcess:
     )
     chronicle = EventIndex(store, rows_max=told.log_rows)
     defaults = ScanDefaults(told.grid, snake=told.snake)
-    live, saved = RunFollower(store, habits=defaults), RunCache(store, habits=defaults)
+    live, saved = RunFollower(store, defaults=defaults), RunCache(store, defaults=defaults)
     return ServerProcess(told, live, RenderCache(), room, StatusPoller(control_of(told, store)), chronicle, saved)
 
 
@@ -154,7 +154,7 @@ def process() -> ServerProcess:
 def reporter() -> HeartbeatReporter:
     """Tells the other processes of this one; the first call makes it."""
     shared = process()
-    return HeartbeatReporter(shared.live.store, "pages", port=shared.settings.port, tell=shared.tell)
+    return HeartbeatReporter(shared.live.store, "pages", port=shared.settings.port, fields=shared.tell)
 
 
 def _begin() -> None:

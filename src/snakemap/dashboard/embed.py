@@ -167,7 +167,7 @@ class Beamline:
         self.close()
 
     def _new_live(self) -> RunFollower:
-        return RunFollower(Store(self.url), habits=self._habits)
+        return RunFollower(Store(self.url), defaults=self._habits)
 
     def _tab_of(self, of: BeamlineTab, document: Document, comm: Any) -> Session:
         """The tab that a document shows the panes of.

@@ -72,12 +72,12 @@ class RunCache:
 
     Args:
         store: the document store.
-        habits: geometry of runs whose documents have none.
+        defaults: geometry of runs whose documents have none.
     """
 
-    def __init__(self, store: Store, *, habits: ScanDefaults) -> None:
+    def __init__(self, store: Store, *, defaults: ScanDefaults) -> None:
         self._store = store
-        self._loader = RunLoader(store, defaults=habits)
+        self._loader = RunLoader(store, defaults=defaults)
         self._runs: OrderedDict[str, CachedRun] = OrderedDict()
 
     async def run(self, uid: str) -> Run:

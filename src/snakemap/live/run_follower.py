@@ -52,7 +52,7 @@ class RunFollower:
 
     Args:
         store: the document store.
-        habits: geometry of runs whose documents have none.
+        defaults: geometry of runs whose documents have none.
         period_s: shortest time between two calls of a subscriber.
 
     Attributes:
@@ -66,9 +66,9 @@ class RunFollower:
         condition: whether Redis accepts writes; read with the reports.
     """
 
-    def __init__(self, store: Store, *, habits: ScanDefaults | None = None, period_s: float = 0.1) -> None:
+    def __init__(self, store: Store, *, defaults: ScanDefaults | None = None, period_s: float = 0.1) -> None:
         self.store = store
-        self.defaults = habits or ScanDefaults()
+        self.defaults = defaults or ScanDefaults()
         self._loader = RunLoader(store, defaults=self.defaults)
         self.past = RunHistory(store, defaults=self.defaults)
         self.runs: dict[str, Run] = {}

@@ -129,7 +129,7 @@ class HeartbeatReporter:
         store: for the reports.
         kind: of process, ``"pages"`` or ``"api"``.
         port: on which it listens; host and port are its name in the metrics.
-        tell: returns the fields to report, as JSON.
+        fields: returns the fields to report, as JSON.
         period_s: between two reports.
 
     Attributes:
@@ -142,14 +142,14 @@ class HeartbeatReporter:
         kind: str,
         *,
         port: int,
-        tell: Callable[[], dict[str, Any]],
+        fields: Callable[[], dict[str, Any]],
         period_s: float = PERIOD_S,
     ) -> None:
         host = socket.gethostname()
         self.part = f"{kind}:{host}:{os.getpid()}"
         self._store = store
         self._name = f"{host}:{port}"
-        self._fields = tell
+        self._fields = fields
         self._period_s = period_s
         self._task: asyncio.Task[None] | None = None
 

@@ -204,7 +204,7 @@ async def test_the_api_folds_what_the_store_has_now(server: OwnRedis, store: Sto
     await store.append(scans.documents(Scan("run"), points=2))
     backup = saved(server, tmp_path)
     await store.append(scans.documents(Scan("run"), points=6)[-4:])
-    folds = RunCache(store, habits=ScanDefaults())
+    folds = RunCache(store, defaults=ScanDefaults())
     assert (await folds.run("run")).points == 6
     written = await folds.maps("run", MapFormat.JSON)
     await lose(server, store, backup, tmp_path)

@@ -393,7 +393,7 @@ async def test_two_applications_in_one_process_share_nothing(store: MetricsStore
 async def test_a_process_reports_itself_until_it_ends_whatever_the_store_does() -> None:
     clock = FakeClock()
     store = FakeStore(clock)
-    reporter = HeartbeatReporter(store, "pages", port=5006, tell=lambda: {"tabs": 4}, period_s=0.001)
+    reporter = HeartbeatReporter(store, "pages", port=5006, fields=lambda: {"tabs": 4}, period_s=0.001)
     store.down = True
     reporter.start()
     reporter.start()

@@ -116,7 +116,7 @@ class Metrics(Collector):
     ) -> None:
         self.requests = RequestMetrics()
         self.clients: dict[str, Callable[[], int]] = {}
-        self.reporter = HeartbeatReporter(store, "api", port=settings.api_port, tell=self._report)
+        self.reporter = HeartbeatReporter(store, "api", port=settings.api_port, fields=self._report)
         self._store = store
         self._settings = settings
         self._ask_blueapi = ask_blueapi
