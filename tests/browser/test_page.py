@@ -413,7 +413,7 @@ def test_the_maps_are_saved_as_they_are_and_drawn_in_other_colors(tab: Shown, ru
         return page.evaluate("() => sm.view('map-total').model.right[0].color_mapper.palette.slice(-1)[0]")
 
     assert first_color() == palette("total")[-1]
-    page.get_by_role("combobox").filter(has_text="channel colors").select_option("gray inverted")
+    page.get_by_role("combobox").filter(has_text="by channel").select_option("gray inverted")
     tab.wait(lambda: page.evaluate("() => location.search") == "?colors=gray-inverted")
     tab.wait(lambda: first_color() == palette("total", 3, "gray")[0])
     page.get_by_role("combobox").filter(has_text="linear").first.select_option("log")

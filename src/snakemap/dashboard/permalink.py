@@ -50,7 +50,7 @@ LIMITS = {"0-max": "0 to maximum", "min-max": "minimum to maximum", "locked": "l
 """Limits of the colors as an address calls them; those set by hand are two numbers."""
 
 BY_HAND = "by hand"
-PALETTES = {colors.replace("channel colors", "channel").replace(" ", "-"): colors for colors in COLORS}
+PALETTES = {colors.replace(BY_CHANNEL, "channel").replace(" ", "-"): colors for colors in COLORS}
 SCALES = {"linear": "linear", "log": "log"}
 ASPECTS = {"square": "square pixels", "distances": "true distances", "fill": "fill"}
 DISPLAYS = {"line": "line", "image": "image", "color": "color image", "table": "table"}

@@ -48,10 +48,10 @@ class Toolbar:
                 description=None,
             )
             for parameter, options, width, least in (
-                (choices.param.limits, LIMITS, 160, 54),
-                (choices.param.scale, SCALES, 78, 50),
+                (choices.param.limits, LIMITS, 150, 54),
+                (choices.param.scale, SCALES, 84, 50),
                 (choices.param.aspect, ASPECTS, 124, 54),
-                (choices.param.colors, COLORS, 116, 50),
+                (choices.param.colors, COLORS, 112, 50),
             )
         ]  # fmt: skip
         layout = [self._source_choice(), *selects, self._shape_field(), *self._switches(), self._stop_button()]
@@ -121,7 +121,7 @@ class Toolbar:
         """Return the choice of the source: cameras, spectra, scalars; hidden while there is only one."""
         choices = self._tab.choices
         select = pn.widgets.Select(
-            options={"": ""}, value="", width=130, stylesheets=_shrinking(48), margin=0, visible=False
+            options={"": ""}, value="", width=104, stylesheets=_shrinking(48), margin=0, visible=False
         )
 
         def offer(names: list[str]) -> None:
@@ -144,7 +144,7 @@ class Toolbar:
     def _shape_field(self) -> pn.viewable.Viewable:
         """Return the field for the shape of a run without one; it applies to this tab only."""
         choices = self._tab.choices
-        field = pn.widgets.TextInput(placeholder="shape", width=84, stylesheets=_shrinking(40), margin=0, max_length=40)
+        field = pn.widgets.TextInput(placeholder="shape", width=72, stylesheets=_shrinking(40), margin=0, max_length=40)
 
         reading = False
 

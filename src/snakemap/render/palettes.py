@@ -10,7 +10,7 @@ from snakemap.core.channels import palette_name
 
 __all__ = ["BY_CHANNEL", "COLORS", "palette"]
 
-BY_CHANNEL = "channel colors"
+BY_CHANNEL = "by channel"
 INVERTED = " inverted"
 PALETTES = {
     "gray": "CET_L1",
