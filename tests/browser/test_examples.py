@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from playwright.sync_api import Browser, Page
 from tests.support.browser import SCRIPT, Shown
+from tests.support.documented import block
 from tests.support.http_requests import answers
 from tests.support.made_up import MadeUpRun
 from tests.support.notebook import Notebook
@@ -127,9 +128,7 @@ def test_the_notebook_runs_and_its_maps_grow(
 def test_a_beamline_leaves_a_part_of_the_dashboard_out_and_adds_its_own(
     pages: Stack, chromium: Browser, run: MadeUpRun, tmp_path: Path
 ) -> None:
-    own = (EXAMPLES.parent / "app" / "dashboard.py").read_text(encoding="utf-8")
-    own = own.replace('"Files": dashboard.files,', "").replace("dashboard.frame,", 'pn.pane.Markdown("Ring current"),')
-    (tmp_path / "dashboard.py").write_text("import panel as pn\n" + own)
+    (tmp_path / "dashboard.py").write_text(block("extending.md", "python", "# page"))
     port = free_port()
     url = f"http://localhost:{port}/dashboard"
     arguments = ["serve", str(tmp_path / "dashboard.py"), "--plugins", "snakemap.doors", "--port", str(port)]
@@ -138,9 +137,7 @@ def test_a_beamline_leaves_a_part_of_the_dashboard_out_and_adds_its_own(
         with opened(chromium, url) as shown:
             shown.wait(lambda: np.array_equal(shown.image("total"), run.expected(33)["total"], equal_nan=True))
             page = shown.page
-            page.get_by_text("Ring current").wait_for()
-            assert page.locator(".left .bk-tab").all_inner_texts() == ["Runs", "Tree", "Actions"]
+            page.get_by_text("301 mA").wait_for()
+            assert page.locator(".left .bk-tab").all_inner_texts() == ["Runs"]
             assert page.evaluate("() => sm.view('frame')") is None
             assert page.evaluate("() => sm.view('histogram') !== null")
-            page.locator(".left .bk-tab").get_by_text("Tree").click()
-            shown.wait(lambda: page.evaluate("() => location.search") == "?left=tree")
