@@ -191,7 +191,7 @@ class Toolbar:
         on_click(clear, self._tab.document, self._tab.clear_selections)
         choices.param.watch(show, ["brush", "box"])
         channel = self._channel_choice()
-        hint = pn.pane.HTML("drag to brush", styles={**FAINT, **CUT}, margin=(6, 8), stylesheets=[NARROW])
+        hint = pn.pane.HTML("drag to brush", styles={**FAINT, **CUT}, margin=(6, 0, 6, 4), stylesheets=[NARROW])
         return pn.Row(channel, hint, pn.HSpacer(), clear, sizing_mode="stretch_width", height=28, margin=0)
 
     def _channel_choice(self) -> pn.viewable.Viewable:

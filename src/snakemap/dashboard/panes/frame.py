@@ -35,6 +35,9 @@ __all__ = ["FrameView"]
 TOOLBAR = ":host(.bk-inner) { background-color: var(--sm-panel); }"
 
 NOTHING = np.zeros((1, 1), np.uint8)
+OUTLINE = ("left", "right", "top", "bottom", "color", "name", "name_x", "name_align", "name_offset")
+LATE = 0.75
+"""Share of the width of a frame from which on names of regions end, instead of begin, at their region."""
 AXES = ("detector column (px)", "detector row (px)")
 
 GREYS = [f"#{level:02x}{level:02x}{level:02x}" for level in range(256)]
@@ -54,7 +57,7 @@ class FrameView(pn.viewable.Viewer):
             ColumnDataSource({"image": [np.zeros((1, 1), kind)], "x": [0], "y": [0], "dw": [1], "dh": [1]})
             for kind in (np.uint8, np.uint32)
         )
-        self.outlines = ColumnDataSource({key: [] for key in ("left", "right", "top", "bottom", "color", "name")})
+        self.outlines = ColumnDataSource({key: [] for key in OUTLINE})
         self.mapper = LinearColorMapper(palette=GREYS, low=0, high=255)
         self.figure = self._figure()
         self.page = fitted(self.figure)
@@ -118,7 +121,12 @@ class FrameView(pn.viewable.Viewer):
         boxes = list(rois.values())
         # outlines on a picture are read against dark pixels, by day too
         colors = [channel_color(name, _ON_PICTURE, channels=list(rois)) for name in rois]
+        # a name near the right edge ends at its region, or it would be cut off
+        late = [box[2] > LATE * width for box in boxes]
         self.outlines.data = {
+            "name_x": [box[3] if at_end else box[2] for box, at_end in zip(boxes, late, strict=True)],
+            "name_align": ["right" if at_end else "left" for at_end in late],
+            "name_offset": [-3 if at_end else 3 for at_end in late],
             "left": [box[2] for box in boxes],
             "right": [box[3] for box in boxes],
             "top": [box[0] for box in boxes],
@@ -157,9 +165,10 @@ class FrameView(pn.viewable.Viewer):
         sides = {side: side for side in ("left", "right", "top", "bottom")}
         plot.add_glyph(self.outlines, Quad(**sides, fill_color=None, line_color="color", line_width=2))
         labels = LabelSet(
-            x="left", y="top", text="name", text_color="color", source=self.outlines, text_font_size="12px",
+            x="name_x", y="top", text="name", text_color="color", source=self.outlines, text_font_size="12px",
             text_font_style="bold", background_fill_color="black", background_fill_alpha=0.7,
-            text_baseline="top", x_offset=3, y_offset=-3,  # inside: above the first row there is no room
+            text_baseline="top", text_align="name_align", x_offset="name_offset",
+            y_offset=-3,  # inside: above the first row there is no room
         )  # fmt: skip
         self.bar = ColorBar(color_mapper=self.mapper, width=9, padding=4, label_standoff=5)
         self.bar.formatter = counts_formatter()
