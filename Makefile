@@ -40,7 +40,7 @@ lint: $(READY)  ## style, types and layers; all four run
 	done; \
 	[ -z "$$failed" ] || { echo "lint: failed:$$failed"; exit 1; }
 
-test-unit: $(READY)  ## two at a time, like the other two
+test-unit: $(READY)  ## one worker a core; the other two wait more than they compute, and have more workers
 	$(BIN)/pytest -n 2 --dist loadfile tests/unit
 
 test-integration: $(READY) $(BLUEAPI)/.ready
