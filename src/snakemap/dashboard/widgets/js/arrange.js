@@ -3,7 +3,7 @@
 const TOOLBAR = 30, WORTH = 1.15
 
 export default ({page, grid, figures, sizes}, _object, _data, {index}) => {
-  const place = page.place, view = index.get_one(grid), count = figures.length
+  const place = page.place, view = index.find_one(grid), count = figures.length
   if (!place || !view || count < 2) return
   const width = view.el.clientWidth - TOOLBAR, height = view.el.clientHeight
   if (width <= 0 || height <= 0) return
