@@ -132,22 +132,22 @@ def process() -> ServerProcess:
     keep_defaults()
     if not pn.config.autoreload:  # which developers use: validation finds their mistakes, and takes 0.1 s for each page
         settings.perform_document_validation.set_value(False)
-    told = load()
-    url = told.redis_url
+    config = load()
+    url = config.redis_url
     if not url:
-        redis = EmbeddedRedis(told.state_dir)
+        redis = EmbeddedRedis(config.state_dir)
         url = redis.join()
         atexit.register(redis.leave)
-    store = Store(url, documents_max=told.documents_max, keep_days=told.keep_days, read_only=told.read_only)
+    store = Store(url, documents_max=config.documents_max, keep_days=config.keep_days, read_only=config.read_only)
     threading.Thread(target=_warm_up, name="warm up", daemon=True).start()
-    looker = FileInspector(told.root, path_map=told.path_map)
+    looker = FileInspector(config.root, path_map=config.path_map)
     room = FileServices(
-        DirectoryCache(told.root), looker, tuple(told.path_map), told.rois, told.download_max_mb * 1_000_000
+        DirectoryCache(config.root), looker, tuple(config.path_map), config.rois, config.download_max_mb * 1_000_000
     )
-    chronicle = EventIndex(store, rows_max=told.log_rows)
-    defaults = ScanDefaults(told.grid, snake=told.snake)
+    chronicle = EventIndex(store, rows_max=config.log_rows)
+    defaults = ScanDefaults(config.grid, snake=config.snake)
     live, saved = RunFollower(store, defaults=defaults), RunCache(store, defaults=defaults)
-    return ServerProcess(told, live, RenderCache(), room, StatusPoller(control_of(told, store)), chronicle, saved)
+    return ServerProcess(config, live, RenderCache(), room, StatusPoller(control_of(config, store)), chronicle, saved)
 
 
 @cache

@@ -85,6 +85,8 @@ class Dashboard(pn.viewable.Viewer):
         self.address: UrlSync | None = None
         self._place, self._notes = place or ViewPlace(), notes
         self._form: pn.viewable.Viewable | None = None
+        self._seen: pn.viewable.Viewable | None = None
+        self._opened: pn.viewable.Viewable | None = None
         self._moves = 0
         self._layout: pn.viewable.Viewable | None = None
         self._build_files(room)
@@ -96,7 +98,8 @@ class Dashboard(pn.viewable.Viewer):
         (arranged or Dashboard.arrange)(self)
 
     def __panel__(self) -> pn.viewable.Viewable:
-        assert self._layout is not None, "arrange() was not called"
+        if self._layout is None:
+            raise RuntimeError("the parts of the dashboard have no places: call Dashboard.arrange")
         return self._layout
 
     def arrange(
@@ -202,7 +205,8 @@ class Dashboard(pn.viewable.Viewer):
         return [pn.Column(*column, sizing_mode="stretch_both", margin=0, stylesheets=[RIGHT_COLUMN])]
 
     def _show_form(self, visible: bool) -> None:
-        self._opened.visible, self._seen.visible = visible, not visible
+        if self._opened is not None and self._seen is not None:
+            self._opened.visible, self._seen.visible = visible, not visible
 
     def _lists(self, parts: Mapping[str, Part]) -> pn.Tabs:
         """Return the lists as tabs."""

@@ -571,9 +571,9 @@ async def test_a_wrong_password_is_told_as_such(redis_url: str) -> None:
         client.config_set("requirepass", "right")
         store = Store(f"{redis_url}?password=wrong")
         try:
-            with pytest.raises(StoreUnavailable, match="refuses the user or password") as told:
+            with pytest.raises(StoreUnavailable, match="refuses the user or password") as refused:
                 await store.ping()
-            assert "wrong" not in str(told.value)
+            assert "wrong" not in str(refused.value)
         finally:
             client.config_set("requirepass", "")
             await store.close()

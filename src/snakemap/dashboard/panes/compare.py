@@ -191,25 +191,25 @@ class CompareView(pn.viewable.Viewer):
         for part, plot in zip(PARTS, self.figures.values(), strict=True):
             plot.title.text = names[part]
         try:
-            told = compare_maps(first.maps, second.maps, self.channel.value)
+            compared = compare_maps(first.maps, second.maps, self.channel.value)
         except SnakemapError as error:
             self.note.object = f"⚠ {html.escape(str(error))}"
             for source in self.sources.values():
                 source.data = dict(NO_IMAGE)
             return
         units = [unit_text(run.main.units.get(self.channel.value)) for run in (first, second)]
-        self.note.object = html.escape("; ".join(filter(None, (told.note, _unlike(*units)))))
-        self._place(told)
-        self._color(told)
+        self.note.object = html.escape("; ".join(filter(None, (compared.note, _unlike(*units)))))
+        self._place(compared)
+        self._color(compared)
         for part in PARTS:
-            (bottom, top), (left, right) = told.extents
-            image = _short(getattr(told, part))
+            (bottom, top), (left, right) = compared.extents
+            image = _short(getattr(compared, part))
             box = left, bottom, right - left, top - bottom
-            self.pictures[part].show(picture(image, box, (*told.labels[::-1], part)))
+            self.pictures[part].show(picture(image, box, (*compared.labels[::-1], part)))
         for part, plot, unit in zip(PARTS, self.figures.values(), (*units, _common(*units), ""), strict=True):
             self._set_unit(part, plot, unit)
             plot.title.text = f"{names[part]} ({unit})" if unit else names[part]
-            plot.yaxis.axis_label, plot.xaxis.axis_label = told.labels
+            plot.yaxis.axis_label, plot.xaxis.axis_label = compared.labels
 
     def restyle(self, theme: Theme) -> None:
         """Wears the colors of a theme."""

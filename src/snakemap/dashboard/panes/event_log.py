@@ -271,8 +271,8 @@ class LogView(pn.viewable.Viewer):
                 return None, "", True
             return raw, *await asyncio.to_thread(pretty_text, raw.doc)
 
-        def show(told: tuple[RawEntry | None, str, bool]) -> None:
-            raw, text, whole = told
+        def show(found: tuple[RawEntry | None, str, bool]) -> None:
+            raw, text, whole = found
             known = {"cursor": cursor, "text": text, "whole": whole}
             if raw is None:
                 self.component.chosen = {**known, "trouble": "This event is no longer in the store."}
