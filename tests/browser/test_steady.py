@@ -168,3 +168,29 @@ def test_a_square_map_is_250_pixels_on_a_laptop_and_grows_when_the_table_is_fold
     expect(tab.page.locator(".sheet tbody").first).to_be_hidden()  # this browser keeps it
     tab.page.get_by_role("button", name="Show the summary table").click()
     expect(tab.page.locator(".sheet tbody").first).to_be_visible()
+
+
+ADD_AND_CHANGE = """
+() => {
+  const shown = Bokeh.documents[0]
+  const column = sm.models().find((model) => model.css_classes?.includes('left'))
+  const change = (id, attr, value) => ({kind: 'ModelChanged', model: {id}, attr, new: value})
+  const patch = (...events) => shown.apply_json_patch({events}, new Map())
+  const attributes = {start: 0, end: 10, step: 1, value: 1}
+  const slider = {type: 'object', name: 'Slider', id: 'added-by-the-test', attributes}
+  patch(change(column.id, 'children', [...column.children.map(({id}) => ({id})), slider]))
+  patch(change(slider.id, 'end', 20), change(slider.id, 'title', 'changed'))
+  patch(change(slider.id, 'value', 15))
+}
+"""
+
+
+def test_a_change_that_comes_while_its_view_is_made_is_applied_when_it_is_drawn(
+    pages: Stack, chromium: Browser
+) -> None:
+    tab = open_page(chromium, f"{pages.url}/dashboard")
+    tab.page.evaluate(ADD_AND_CHANGE)
+    tab.wait(lambda: tab.page.get_by_text("changed: 15").count() == 1)
+    assert tab.page.evaluate("() => sm.models().find((model) => model.id === 'added-by-the-test').end") == 20
+    assert tab.errors == []
+    tab.page.close()

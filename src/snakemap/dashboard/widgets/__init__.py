@@ -87,7 +87,7 @@ class ConnectionLine(_Connected):
     """One line above panes without a top bar, there only while the page is cut off from its server."""
 
     written = ("left",)
-    _esm = script_of("sheets", "connection", "line")
+    _esm = script_of("sheets", "patches", "connection", "line")
     _stylesheets = [stylesheet("line")]  # noqa: RUF012 - Panel reads it from the class
 
 
@@ -100,7 +100,7 @@ class TopBar(_Connected):
     base = param.String(default="", doc="Where links lead from; empty on our own page, which they are relative to.")
 
     written = ("theme", "left")
-    _esm = script_of("text", "sheets", "connection", "notice", "topbar")
+    _esm = script_of("text", "sheets", "patches", "connection", "notice", "topbar")
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class
 
 

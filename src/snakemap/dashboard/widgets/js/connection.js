@@ -24,6 +24,7 @@ const replaced = (globalThis[Symbol.for("snakemap.replaced")] ??= new Map())
 
 function followConnection({model, view, el, show}) {
   const shown = view.model.document
+  applyWhenDrawn(shown)
   const own = !model.guest && !model.embedded
   const root = own ? document.documentElement : outermost(model, view, el)
   const ends = new AbortController()
