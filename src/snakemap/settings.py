@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     stomp_url: str = Field(
         "", repr=False, description="`stomp://user:password@host:61613`. Empty: no broker, store only."
     )
+    source_url: str = Field(
+        "",
+        repr=False,
+        description="Document source instead of a broker: `lines:///path/of/documents.jsonl`, a file of JSON lines "
+        "that grows. Empty: the broker of `SNAKEMAP_STOMP_URL`.",
+    )
     stomp_destination: str = Field(
         "/topic/public.worker.event", description="Where blueapi publishes worker events and documents."
     )
@@ -204,6 +210,11 @@ class Settings(BaseSettings):
         if value and not usable:
             raise ValueError("it is not stomp://user:password@host:61613 (a / in the password is written %2F)")
         return value
+
+    @property
+    def documents_url(self) -> str:
+        """Address of the document source; empty when documents come from other writers to the store."""
+        return self.source_url or self.stomp_url
 
     @property
     def root(self) -> Path:

@@ -23,6 +23,7 @@ from snakemap.core.documents import WORKER, Document, Entry, Message, WorkerEven
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.roi import Roi, sum_frames
 from snakemap.core.run import Run
+from snakemap.core.source_status import SourceState, SourceStatus
 from snakemap.errors import (
     FileBroken,
     FileNotReady,
@@ -42,7 +43,7 @@ from snakemap.ingest.timing import Clock, Timeouts
 from snakemap.ingest.worker import Worker
 from snakemap.ingest.worker_stats import WorkerStats
 from snakemap.store.store import StreamPosition
-from snakemap.transport.inbox import Delivery
+from snakemap.transport.document_source import Delivery
 
 __all__ = [
     "Beamline",
@@ -379,32 +380,39 @@ class FakeBroker:
     """A durable queue: what is not acknowledged comes again to the next who asks.
 
     Attributes:
-        unacknowledged: frames that were not acknowledged yet, oldest first.
+        unacknowledged: messages that were not acknowledged yet, oldest first.
         consumers: subscriptions that are open.
     """
 
+    queued, oversized, held_s, subscription = 0, 0, 0.0, "test"
+
     def __init__(self) -> None:
-        self.state, self.since, self.queued, self.oversized = "connected", 0.0, 0, 0
-        self.held, self.held_s, self.consumers, self.subscription = 0, 0.0, 0, "test"
+        self.status = SourceStatus(SourceState.CONNECTED, 0.0)
+        self.consumers = 0
         self.unacknowledged: dict[str, Delivery] = {}
+        self._delivered: set[str] = set()
         self._numbers = itertools.count()
         self._news = asyncio.Event()
+
+    @property
+    def held(self) -> int:
+        return len(self._delivered)
 
     def publish(self, body: dict[str, Any] | bytes, *, correlation_id: str | None = None, arrived: float = 0.0) -> None:
         """Takes one message, which is said to have arrived then."""
         text = body if isinstance(body, bytes) else orjson.dumps(body)
         number = str(next(self._numbers))
         headers = {"correlation-id": correlation_id} if correlation_id else {}
-        self.unacknowledged[number] = Delivery(text, headers, number, arrived=arrived)
+        self.unacknowledged[number] = Delivery(text, number, headers, arrived=arrived)
         self._news.set()
 
-    async def frames(self) -> AsyncGenerator[list[Delivery]]:
+    async def batches(self) -> AsyncGenerator[list[Delivery]]:
         self.consumers += 1
-        delivered: set[str] = set()
+        self._delivered.clear()
         while True:
-            batch = [frame for frame in self.unacknowledged.values() if frame.ack_id not in delivered][:20]
+            batch = [one for one in self.unacknowledged.values() if one.ack_id not in self._delivered][:20]
             if batch:
-                delivered.update(frame.ack_id for frame in batch)
+                self._delivered.update(one.ack_id for one in batch)
                 yield batch
             else:
                 self._news.clear()
@@ -412,10 +420,15 @@ class FakeBroker:
 
     async def leave(self) -> None:
         self.consumers -= 1
+        self._delivered.clear()
 
-    def ack(self, frames: Iterable[Delivery]) -> None:
-        for frame in frames:
-            self.unacknowledged.pop(frame.ack_id, None)
+    async def close(self) -> None:
+        return
+
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
+        for one in deliveries:
+            self.unacknowledged.pop(one.ack_id, None)
+            self._delivered.discard(one.ack_id)
 
 
 @dataclass
@@ -565,7 +578,7 @@ class Beamline:
             defaults=self.defaults,
             rois=self.rois,
             stats=self.stats,
-            listening_since=lambda: self.broker.since if self.broker.state == "connected" else None,
+            listening_since=lambda: self.broker.status.connected_since,
             on_evicted=listener.forget,
         )
         self.worker = Worker(
@@ -573,7 +586,6 @@ class Beamline:
             reducer,
             stats=self.stats,
             listener=listener,
-            broker=self.broker,
             event_log=event_log,
             holder="here:1",
         )

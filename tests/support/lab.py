@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,11 +24,12 @@ from tests.support.stack import die_with_parent
 
 from snakemap.core.documents import Document
 from snakemap.core.run import Run
+from snakemap.core.source_status import SourceState
 from snakemap.errors import RunNotFound
 from snakemap.ingest import ingest
 from snakemap.settings import Settings
 from snakemap.store.store import Store
-from snakemap.transport.stomp_publisher import StompPublisher
+from snakemap.transport.sources import open_publisher
 
 __all__ = ["ColumnsWriter", "Lab", "WorkerProcess", "maps_of_frames", "write_frames"]
 
@@ -41,6 +42,7 @@ class Lab:
     Args:
         redis_url: the store.
         stomp_url: the broker; empty for none.
+        source_url: a document source instead of a broker.
         root: the data root; documents call it ``/data``.
         settings: more settings of the worker.
 
@@ -49,11 +51,15 @@ class Lab:
         store: to look into.
     """
 
-    def __init__(self, redis_url: str, *, root: Path, stomp_url: str = "", **settings: Any) -> None:
+    def __init__(
+        self, redis_url: str, *, root: Path, stomp_url: str = "", source_url: str = "", **settings: Any
+    ) -> None:
         self.destination = f"/topic/{uuid.uuid4()}"
         self.environment = {
             "redis_url": redis_url,
             "stomp_url": stomp_url,
+            "source_url": source_url,
+            "state_dir": str(root / ".state"),
             "stomp_destination": self.destination,
             "stomp_subscription": f"test-{self.destination[7:]}",
             "data_root": str(root),
@@ -63,22 +69,22 @@ class Lab:
         }
         self.root = root
         self.store = Store(redis_url)
-        self.publisher = StompPublisher(stomp_url, destination=self.destination) if stomp_url else None
+        self._stack = ExitStack()
+        publisher = open_publisher(self._settings())
+        self.publisher = None if publisher is None else self._stack.enter_context(publisher)
 
     async def __aenter__(self) -> Lab:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        if self.publisher is not None:
-            self.publisher.close()
+        self._stack.close()
         await self.store.close()
 
     @asynccontextmanager
     async def worker(self, *, listening: bool = True) -> AsyncIterator[None]:
         """A worker in this process, from when it listens (or just began) to when it has ended in good order."""
         stop = asyncio.Event()
-        settings = Settings(**self.environment)  # pyright: ignore[reportArgumentType]
-        working = asyncio.create_task(ingest(settings, stop=stop))
+        working = asyncio.create_task(ingest(self._settings(), stop=stop))
         try:
             if listening:
                 await self.until_listening(lambda: not working.done())
@@ -90,7 +96,7 @@ class Lab:
     async def until_listening(self, alive: Callable[[], bool] = lambda: True, *, pid: int | None = None) -> None:
         """Returns when a worker says that it has its broker."""
         pid = pid or os.getpid()
-        wanted = "connected" if self.publisher else "none"
+        wanted = SourceState.CONNECTED if self.publisher else SourceState.NONE
 
         async def listening() -> bool:
             assert alive(), "the worker has ended"
@@ -104,6 +110,9 @@ class Lab:
         assert self.publisher is not None
         for number, body in enumerate(bodies):
             self.publisher.send(body, confirm=number == len(bodies) - 1)
+
+    def _settings(self) -> Settings:
+        return Settings(**self.environment)  # pyright: ignore[reportArgumentType]
 
     async def append(self, *bodies: dict[str, Any], run: str) -> None:
         """Puts documents into the store, past the broker."""

@@ -1,4 +1,4 @@
-"""Replay a recording to the broker, or to the store as the worker would."""
+"""Replay a recording to the document source, or to the store as the worker would."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from snakemap.store.embedded_redis import EmbeddedRedis
 from snakemap.store.sink import StoreSink
 from snakemap.transport.recording import Recorded, Recording, recordings
 from snakemap.transport.rewrite import RunRewriter
-from snakemap.transport.stomp_publisher import StompPublisher
+from snakemap.transport.sources import DocumentPublisher, open_publisher
 
 __all__ = ["replay"]
 
@@ -34,7 +34,7 @@ def replay(settings: Settings, files: Iterable[Path], *, speed: float, new_uid: 
     """Send every message of recordings, one recording after the other.
 
     Args:
-        settings: with the broker, else the store.
+        settings: with the document source, else the store.
         files: recordings, or any part of each.
         speed: 1 for the original speed; infinite sends without a pause.
         new_uid: whether the runs get new uids and times; see :class:`RunRewriter`.
@@ -139,8 +139,9 @@ class _Progress:
         self._width = len(text)
 
 
-def _sink(settings: Settings, stack: ExitStack) -> StompPublisher | StoreSink:
-    if settings.stomp_url:
-        return stack.enter_context(StompPublisher(settings.stomp_url, destination=settings.stomp_destination))
+def _sink(settings: Settings, stack: ExitStack) -> DocumentPublisher | StoreSink:
+    publisher = open_publisher(settings)
+    if publisher is not None:
+        return stack.enter_context(publisher)
     url = settings.redis_url or stack.enter_context(EmbeddedRedis(settings.state_dir))
     return stack.enter_context(StoreSink(url))

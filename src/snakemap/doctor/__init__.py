@@ -36,6 +36,7 @@ CHECKS = (
     Check(STORE, "retention", ("keep_days",), redis_checks.keep_days),
     Check(STORE, "silence", ("silence_s",), redis_checks.silence),
     Check(STORE, "worker", (), redis_checks.worker),
+    Check(BROKER, "source", ("source_url",), broker_checks.source),
     Check(BROKER, "broker", ("stomp_url",), broker_checks.broker),
     Check(BROKER, "destination", ("stomp_destination",), broker_checks.destination),
     Check(BROKER, "queue", ("stomp_subscription",), broker_checks.subscription),

@@ -1,18 +1,37 @@
-"""Checks of the broker: connection, destination and queue."""
+"""Checks of the document source: connection; destination and queue of the broker."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from snakemap.doctor.finding import CheckContext, Found, Note, Wrong
-from snakemap.errors import BrokerUnavailable
+from snakemap.errors import BrokerUnavailable, SnakemapError
+from snakemap.transport.sources import probe_source, source_name
 from snakemap.transport.stomp_source import probe
 
-__all__ = ["broker", "destination", "subscription"]
+__all__ = ["broker", "destination", "source", "subscription"]
 
 NONE = "none is set; documents come from other writers to Redis"
 NAME_BYTES_MAX = 255
 BROADCAST = ("/topic/", "/exchange/", "/amq/")
+
+
+def source(context: CheckContext) -> Iterator[Found]:
+    """Yield whether documents can be received from the source that is set instead of a broker."""
+    settings = context.settings
+    if not settings.source_url:
+        yield "the broker" if settings.stomp_url else NONE
+        return
+    name = source_name(settings.source_url)
+    try:
+        probe_source(settings)
+    except (SnakemapError, OSError) as trouble:
+        reason = trouble.strerror if isinstance(trouble, OSError) and trouble.strerror else trouble
+        yield Wrong(f"{name}: {reason}; correct it, start what writes to it, or unset it for the broker")
+    else:
+        yield f"documents come from {name}"
+    if settings.stomp_url:
+        yield Note("SNAKEMAP_STOMP_URL is set, too, and not used; unset one of them")
 
 
 def broker(context: CheckContext) -> Iterator[Found]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from packaging.version import InvalidVersion, Version
 
 from snakemap import __version__
+from snakemap.core.source_status import SourceState
 from snakemap.doctor.finding import CheckContext, Found, Note, StoreState, Wrong
 from snakemap.errors import SnakemapError
 from snakemap.store.readiness import broker_of
@@ -137,6 +138,10 @@ def worker(context: CheckContext) -> Iterator[Found]:
         return
     broker, version = broker_of(report), report.get("version")
     where = f"running on {report.get('host')}, process {report.get('pid')}; its broker: {broker}"
-    yield where if broker in ("connected", "none") else Wrong(f"{where}; see the finding about the broker")
+    yield (
+        where
+        if broker in (SourceState.CONNECTED, SourceState.NONE)
+        else Wrong(f"{where}; see the finding about the broker")
+    )
     if version not in (None, __version__):
         yield Note(f"it is version {version} and this is {__version__}; restart it")

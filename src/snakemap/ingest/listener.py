@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Protocol
 
 from snakemap.core.causal_order import CausalOrder
 from snakemap.core.documents import Document, Message, decode, progress_of
@@ -14,7 +13,7 @@ from snakemap.errors import DocumentError, StoreUnavailable
 from snakemap.ingest.event_log_writer import EventLogWriter
 from snakemap.ingest.worker_stats import WorkerStats
 from snakemap.store.interfaces import WorkerStore
-from snakemap.transport.inbox import Delivery
+from snakemap.transport.document_source import Delivery, DocumentSource
 
 __all__ = ["Listener"]
 
@@ -31,22 +30,14 @@ ORPHANS_KEPT_S = 60.0
 ORPHANS_MAX = 10_000
 
 
-class DocumentSource(Protocol):
-    """The part of :class:`snakemap.transport.stomp_source.StompSource` that the listener uses."""
-
-    def frames(self) -> AsyncGenerator[list[Delivery]]: ...
-    def ack(self, frames: Sequence[Delivery]) -> None: ...
-    async def leave(self) -> None: ...
-
-
 class Listener:
-    """Stores what the broker delivers, in batches.
+    """Stores what the source delivers, in batches.
 
-    While Redis cannot be reached, the same batch is tried again and nothing is acknowledged; the broker keeps the rest.
+    While Redis cannot be reached, the same batch is tried again and nothing is acknowledged; the source keeps the rest.
     Redelivery may store a document twice, which every fold ignores.
 
     Args:
-        broker: source of messages.
+        source: of messages.
         store: for documents and worker events.
         stats: clock and error counts.
         event_log: event log, also of messages that are not stored; None for no log.
@@ -56,9 +47,9 @@ class Listener:
     """
 
     def __init__(
-        self, broker: DocumentSource, store: WorkerStore, *, stats: WorkerStats, event_log: EventLogWriter | None = None
+        self, source: DocumentSource, store: WorkerStore, *, stats: WorkerStats, event_log: EventLogWriter | None = None
     ) -> None:
-        self.broker = broker
+        self.source = source
         self.store = store
         self.stats = stats
         self.event_log = event_log
@@ -72,7 +63,7 @@ class Listener:
     async def listen(self) -> None:
         """Listen until cancelled; connect at the beginning, and disconnect at the end.
 
-        A worker that does not listen holds no subscription: the broker would deliver messages that it does not store.
+        A worker that does not listen holds no subscription: the source would deliver messages that it does not store.
         Documents that wait for others were acknowledged, so they are kept for the next call.
         """
         self._late += self._order.learn(await self.stats.retry(self.store.owners))
@@ -80,17 +71,17 @@ class Listener:
             await self.stats.retry(lambda: self._append(list(self._late)))
             self._late.clear()
         try:
-            async with aclosing(self.broker.frames()) as batches:
-                async for frames in batches:
-                    await self._take(frames)
+            async with aclosing(self.source.batches()) as batches:
+                async for batch in batches:
+                    await self._take(batch)
         finally:
-            await self.broker.leave()
+            await self.source.leave()
 
     @property
     def orphans(self) -> int:
         """Number of documents of the last minute that wait for a parent for more than 10 s.
 
-        The broker delivers in order and keeps what is not acknowledged, so the parents went to another program, or were
+        The source delivers in order and keeps what is not acknowledged, so the parents went to another program, or were
         sent before the queue existed.
         """
         now = self.stats.clock.now()
@@ -99,53 +90,53 @@ class Listener:
         old = (number for came, number in self._early if now - came > ORPHAN_S)
         return sum(self._order.waits(number) for number in old)
 
-    async def _take(self, frames: Sequence[Delivery]) -> None:
+    async def _take(self, batch: Sequence[Delivery]) -> None:
         """Store a batch, then acknowledge it."""
-        messages, unread = self._read(frames)
+        messages, unread = self._read(batch)
         if unread and self.event_log is not None:
             await self.event_log.keep_unread(unread)
         if messages:
             stored = await self.stats.retry(lambda: self._append(messages))
             self._late.clear()
-            self._time(frames)
+            self._time(batch)
             if stored and self.event_log is not None:
                 await self.event_log.reached(stored)
         await self._save_progress()
-        self.broker.ack(frames)
+        self.source.ack(batch)
 
     def forget(self, run: str) -> None:
         """Forget the documents of a run that has left the store."""
         self._order.forget(run)
 
-    def _read(self, frames: Sequence[Delivery]) -> tuple[list[Message], list[tuple[Delivery, str]]]:
+    def _read(self, batch: Sequence[Delivery]) -> tuple[list[Message], list[tuple[Delivery, str]]]:
         """Return the messages of a batch in order, and count those that are not stored, with the reason."""
         messages: list[Message] = []
         unread: list[tuple[Delivery, str]] = []
-        for frame in frames:
+        for delivery in batch:
             self.received += 1
             try:
-                message = decode(frame.body)
+                message = decode(delivery.body)
                 if message is None:
-                    self.stats.note_task(frame.headers.get("correlation-id"))
-                    self._progress = frame.body
+                    self.stats.note_task(delivery.headers.get("correlation-id"))
+                    self._progress = delivery.body
                     continue
                 ready = self._order.accept(message) if isinstance(message, Document) else [message]
                 if not ready:
-                    unread.append((frame, "its parent document has not arrived; it waits"))
+                    unread.append((delivery, "its parent document has not arrived; it waits"))
                     self._early.append((self.stats.clock.now(), self._order.newest_waiting))
                 messages += ready
                 self._late += [one for one in ready[1:] if isinstance(one, Document)]
             except DocumentError as trouble:
                 self.stats.trouble(trouble, about="a message was left out")
-                unread.append((frame, str(trouble)))
+                unread.append((delivery, str(trouble)))
         return messages, unread
 
-    def _time(self, frames: Sequence[Delivery]) -> None:
+    def _time(self, batch: Sequence[Delivery]) -> None:
         """Count the latency of stored messages."""
         now = self.stats.clock.now()
-        for frame in frames:
-            if frame.arrived:
-                self.stats.work.store_lag.observe(now - frame.arrived)
+        for delivery in batch:
+            if delivery.arrived:
+                self.stats.work.store_lag.observe(now - delivery.arrived)
 
     async def _save_progress(self) -> None:
         """Save the latest progress event, at most four times a second; all others are dropped."""

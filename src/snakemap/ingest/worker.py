@@ -8,11 +8,12 @@ import os
 import signal
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from snakemap import __version__
 from snakemap.core.geometry import ScanDefaults
+from snakemap.core.source_status import SourceState
 from snakemap.errors import SettingsError, SnakemapError, StoreUnavailable
 from snakemap.hdf5.frame_reader import FrameReader
 from snakemap.ingest.dask_reader import AT_ONCE, DaskCluster, DaskReader
@@ -28,7 +29,8 @@ from snakemap.store.embedded_redis import EmbeddedRedis
 from snakemap.store.interfaces import SharedState
 from snakemap.store.store import Store
 from snakemap.store.tasks import cancel_tasks, end_if_cancelled
-from snakemap.transport.stomp_source import StompSource
+from snakemap.transport.document_source import DocumentSource
+from snakemap.transport.sources import open_source
 
 __all__ = ["Worker", "ingest", "run"]
 
@@ -42,25 +44,6 @@ BACKGROUND_NICE = 15
 """Niceness of readers of finished files, 0 to 19."""
 
 
-class BrokerState(Protocol):
-    """State of the broker connection, for the heartbeat."""
-
-    @property
-    def state(self) -> str: ...
-    @property
-    def since(self) -> float: ...
-    @property
-    def queued(self) -> int: ...
-    @property
-    def oversized(self) -> int: ...
-    @property
-    def held(self) -> int: ...
-    @property
-    def held_s(self) -> float: ...
-    @property
-    def subscription(self) -> str: ...
-
-
 class LeaseLost(Exception):
     """Another worker has taken the lease."""
 
@@ -72,8 +55,7 @@ class Worker:
         store: for lease and heartbeat.
         reducer: second half.
         stats: clock and counts.
-        listener: first half; None without a broker.
-        broker: of the listener, for the heartbeat.
+        listener: first half; None without a document source.
         event_log: writer of the event log; None for no log.
         holder: name of this worker, ``"host:pid"``.
     """
@@ -85,7 +67,6 @@ class Worker:
         *,
         stats: WorkerStats,
         listener: Listener | None = None,
-        broker: BrokerState | None = None,
         event_log: EventLogWriter | None = None,
         holder: str = "",
     ) -> None:
@@ -93,7 +74,6 @@ class Worker:
         self.reducer = reducer
         self.stats = stats
         self.listener = listener
-        self.broker = broker
         self.event_log = event_log
         self.holder = holder or own_name()
         self._leads_until = float("-inf")
@@ -201,15 +181,7 @@ class Worker:
     def report(self) -> dict[str, Any]:
         """Return the heartbeat as JSON."""
         return {
-            "broker": self.broker.state if self.broker else "none",
-            "broker_since": self.broker.since if self.broker else None,
-            "queue": self.broker.queued if self.broker else 0,
-            "received": self.listener.received if self.listener else 0,
-            "oversized": self.broker.oversized if self.broker else 0,
-            "held": self.broker.held if self.broker else 0,
-            "held_s": round(self.broker.held_s, 1) if self.broker else 0.0,
-            "orphans": self.listener.orphans if self.listener else 0,
-            "subscription": self.broker.subscription if self.broker else "",
+            **_source_report(self.listener),
             "refused": self.stats.refused,
             "worker_state": self.stats.worker_state,
             "task_id": self.stats.task_id,
@@ -229,20 +201,30 @@ def own_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def _listening_since(broker: StompSource | None) -> Callable[[], float | None]:
-    if broker is None:
-        return lambda: 0.0
-    return lambda: broker.since if broker.state == "connected" else None
+def _source_report(listener: Listener | None) -> dict[str, Any]:
+    """Return the part of the heartbeat about the document source."""
+    source = listener.source if listener else None
+    return {
+        "broker": str(source.status) if source else str(SourceState.NONE),
+        "broker_since": source.status.since if source else None,
+        "queue": source.queued if source else 0,
+        "received": listener.received if listener else 0,
+        "oversized": source.oversized if source else 0,
+        "held": source.held if source else 0,
+        "held_s": round(source.held_s, 1) if source else 0.0,
+        "orphans": listener.orphans if listener else 0,
+        "subscription": source.subscription if source else "",
+    }
 
 
-def _broker(settings: Settings) -> StompSource | None:
-    if not settings.stomp_url:
-        return None
-    return StompSource(
-        settings.stomp_url,
-        destination=settings.stomp_destination,
-        subscription=settings.stomp_subscription or _subscription(settings.redis_url.rpartition("@")[2]),
-    )
+def _listening_since(source: DocumentSource | None) -> Callable[[], float | None]:
+    return (lambda: 0.0) if source is None else (lambda: source.status.connected_since)
+
+
+def _with_subscription(settings: Settings, place: str) -> Settings:
+    """Return settings with a name of the queue; its default is stable for this host and a store."""
+    name = settings.stomp_subscription or f"snakemap-{socket.gethostname()}-{uuid5(NAMESPACE_URL, place).hex[:12]}"
+    return settings.model_copy(update={"stomp_subscription": name})
 
 
 def _event_log(settings: Settings, store: Store, stats: WorkerStats) -> EventLogWriter | None:
@@ -269,11 +251,6 @@ def _cluster_reader(settings: Settings, cluster: DaskCluster) -> DaskReader:
     return DaskReader(cluster, own.config, make=lambda: own)
 
 
-def _subscription(place: str) -> str:
-    """Return a stable queue name for this host and a store."""
-    return f"snakemap-{socket.gethostname()}-{uuid5(NAMESPACE_URL, place).hex[:12]}"
-
-
 async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     """Run the worker until ``stop`` is set.
 
@@ -290,7 +267,7 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     stats = WorkerStats(clock, timeouts)
     name = own_name()
     store = Store(settings.redis_url, documents_max=settings.documents_max, keep_days=settings.keep_days, worker=name)
-    broker = _broker(settings)
+    source = open_source(_with_subscription(settings, settings.redis_url.rpartition("@")[2]))
     readers = ReaderPool(lambda: _reader(settings))
     # finished files have reader processes of their own, with lower priority than those of current scans; at least two,
     # because one waits for the worker while the other reads
@@ -301,25 +278,25 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         at_once = AT_ONCE
         background = ReaderPool(lambda: _cluster_reader(settings, cluster), at_most=at_once)
     event_log = _event_log(settings, store, stats)
-    listener = Listener(broker, store, stats=stats, event_log=event_log) if broker else None
+    listener = Listener(source, store, stats=stats, event_log=event_log) if source else None
     reducer = Reducer(
         store,
         readers,
         defaults=ScanDefaults(settings.grid, snake=settings.snake),
         rois=settings.rois,
         stats=stats,
-        listening_since=_listening_since(broker),
+        listening_since=_listening_since(source),
         on_evicted=listener.forget if listener else lambda uid: None,
         background=background,
         at_once=at_once,
     )
-    worker = Worker(store, reducer, stats=stats, listener=listener, broker=broker, event_log=event_log, holder=name)
+    worker = Worker(store, reducer, stats=stats, listener=listener, event_log=event_log, holder=name)
     try:
         await _start(readers)
         await _until(stop, worker.work())
     finally:
-        if broker is not None:
-            await broker.close()
+        if source is not None:
+            await source.close()
         await readers.close()
         await background.close()
         if cluster is not None:
@@ -363,9 +340,9 @@ def run(settings: Settings) -> int:
         asyncio.run(_with_signals(settings))
         return 0
     # the address of the embedded Redis may change between starts, the name of the queue must not
-    name = settings.stomp_subscription or _subscription(str(settings.state_dir))
+    settings = _with_subscription(settings, str(settings.state_dir))
     with EmbeddedRedis(settings.state_dir) as url:
-        asyncio.run(_with_signals(settings.model_copy(update={"redis_url": url, "stomp_subscription": name})))
+        asyncio.run(_with_signals(settings.model_copy(update={"redis_url": url})))
     return 0
 
 

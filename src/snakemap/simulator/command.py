@@ -1,4 +1,4 @@
-"""The simulated beamline as a program; it publishes to the broker if one is set, else into the store."""
+"""The simulated beamline as a program; it publishes to the document source if one is set, else into the store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from snakemap.simulator.blueapi_rest import serve
 from snakemap.store.embedded_redis import EmbeddedRedis
 from snakemap.store.sink import StoreSink
 from snakemap.synthetic.request import ScanRequest
-from snakemap.transport.stomp_publisher import StompPublisher
+from snakemap.transport.sources import open_publisher
 
 __all__ = ["run"]
 
@@ -58,10 +58,10 @@ def run(
 
 @contextmanager
 def _sink_of(settings: Settings) -> Iterator[Sink]:
-    """Open the broker if one is set, else the store, which is a private Redis if none is set."""
-    if settings.stomp_url:
-        with StompPublisher(settings.stomp_url, destination=settings.stomp_destination) as broker:
-            yield broker
+    """Open the document source if one is set, else the store, which is a private Redis if none is set."""
+    if (publisher := open_publisher(settings)) is not None:
+        with publisher as source:
+            yield source
     elif settings.redis_url:
         with StoreSink(settings.redis_url) as store:
             yield store

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from snakemap.core.source_status import SourceState
 from snakemap.errors import StoreUnavailable
 from snakemap.store.redis_info import RedisCondition, read_condition
 from snakemap.store.refusals import WRITES, message_of
@@ -68,7 +69,9 @@ def refuses_of(reports: Mapping[str, Mapping[str, Any]], redis: RedisCondition) 
 
 def _others(worker: Mapping[str, Any]) -> dict[str, str]:
     broker = broker_of(worker)
-    return {"worker": OK} if broker == "none" else {"worker": OK, "broker": OK if broker == "connected" else broker}
+    if broker == SourceState.NONE:
+        return {"worker": OK}
+    return {"worker": OK, "broker": OK if broker == SourceState.CONNECTED else broker}
 
 
 def broker_of(worker: Mapping[str, Any]) -> str:
@@ -81,8 +84,8 @@ def broker_of(worker: Mapping[str, Any]) -> str:
     >>> broker_of({"broker": "connected", "orphans": 7, "subscription": "maps"}).partition(":")[0]
     '7 documents refer to others that never came'
     """
-    state, held, held_s = str(worker.get("broker", "none")), worker.get("held"), worker.get("held_s")
-    if state != "connected":
+    state, held, held_s = str(worker.get("broker", SourceState.NONE)), worker.get("held"), worker.get("held_s")
+    if SourceState.of(state) is not SourceState.CONNECTED:
         return state
     if not isinstance(held, int) or not isinstance(held_s, int | float):
         return _missing(worker) or state

@@ -1,1 +1,1 @@
-"""Document sources and publishers: STOMP and recordings."""
+"""Document sources and publishers: STOMP, JSON lines, recordings."""

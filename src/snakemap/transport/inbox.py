@@ -5,28 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
-__all__ = ["Delivery", "Inbox"]
+from snakemap.transport.document_source import Delivery
 
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One message as it arrived.
-
-    Attributes:
-        body: UTF-8 JSON, not parsed.
-        headers: like ``{"destination": "/topic/public.worker.event", "redelivered": "false", ...}``.
-        ack_id: for the acknowledgement.
-        connection: number of the connection, from 1; only that one can acknowledge it.
-        arrived: seconds since 1970; 0 when unknown.
-    """
-
-    body: bytes
-    headers: dict[str, str]
-    ack_id: str
-    connection: int = 0
-    arrived: float = 0.0
+__all__ = ["Inbox"]
 
 
 class Inbox:

@@ -21,7 +21,7 @@ from snakemap.core.cursor import cursor_ms
 from snakemap.core.documents import WORKER
 from snakemap.errors import SettingsError
 
-__all__ = ["Recorded", "Recording", "recordings"]
+__all__ = ["Recorded", "Recording", "recorded_message", "recordings"]
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Recording:
                 return
             note()
             try:
-                yield _recorded(line)
+                yield recorded_message(line)
             except (KeyError, TypeError, ValueError) as error:
                 self._log_bad(f"{file}, line {number} is not a message: {error}")
 
@@ -155,7 +155,12 @@ def _lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
         yield b"?"
 
 
-def _recorded(line: bytes) -> Recorded:
+def recorded_message(line: bytes) -> Recorded:
+    """Return the message in one line.
+
+    Raises:
+        KeyError, TypeError, ValueError: when the line is no message, with the reason.
+    """
     content = orjson.loads(line)
     if not isinstance(content, dict):
         raise TypeError(f"it is a {type(content).__name__}")

@@ -21,8 +21,10 @@ from contextlib import suppress
 from typing import Any
 
 from snakemap.core.documents import BODY_BYTES_MAX
+from snakemap.core.source_status import SourceState, SourceStatus
 from snakemap.errors import BrokerUnavailable
-from snakemap.transport.inbox import Delivery, Inbox
+from snakemap.transport.document_source import Delivery
+from snakemap.transport.inbox import Inbox
 from snakemap.transport.stomp_address import StompAddress
 from snakemap.transport.stomp_connection import StompConnection, StompRefused
 from snakemap.transport.stomp_publisher import CONNECT_TIMEOUT_S, HEARTBEAT_MS
@@ -106,7 +108,7 @@ class StompSource:
 
     def _reset(self) -> None:
         """Create the state of one period of use."""
-        self._state = ("connecting", time.time())
+        self._status = SourceStatus(SourceState.CONNECTING, time.time())
         self._inbox = Inbox(self.queue_size, self._queue_bytes, on_arrival=lambda: self._set(self._arrived))
         self._outbox: queue.SimpleQueue[tuple[Delivery, ...] | None] = queue.SimpleQueue()
         self._closing = threading.Event()
@@ -115,14 +117,9 @@ class StompSource:
         self._gone = asyncio.Event()
 
     @property
-    def state(self) -> str:
-        """``"connecting"`` (before the first connection), ``"connected"``, or ``"lost: "`` with the reason."""
-        return self._state[0]
-
-    @property
-    def since(self) -> float:
-        """Begin of this state, in seconds since 1970."""
-        return self._state[1]
+    def status(self) -> SourceStatus:
+        """State of the connection."""
+        return self._status
 
     @property
     def queued(self) -> int:
@@ -141,7 +138,7 @@ class StompSource:
             arrived = next(iter(self._held.values()), None)
         return 0.0 if arrived is None else time.monotonic() - arrived
 
-    async def frames(self) -> AsyncGenerator[list[Delivery]]:
+    async def batches(self) -> AsyncGenerator[list[Delivery]]:
         """Yield batches of the messages that have arrived, in order, 1 to 500 each; ends with :meth:`close`.
 
         The first call connects. A message that is not acknowledged when a connection breaks is delivered again.
@@ -168,12 +165,12 @@ class StompSource:
         finally:
             self._reading = False
 
-    def ack(self, frames: Iterable[Delivery]) -> None:
+    def ack(self, deliveries: Iterable[Delivery]) -> None:
         """Acknowledge messages; those of an earlier connection are ignored."""
-        self._outbox.put(tuple(frames))
+        self._outbox.put(tuple(deliveries))
 
     async def leave(self) -> None:
-        """Disconnect as :meth:`close` does; the next :meth:`frames` connects again.
+        """Disconnect as :meth:`close` does; the next :meth:`batches` connects again.
 
         Messages that were not acknowledged are delivered again, to the next consumer of the queue.
         """
@@ -223,7 +220,8 @@ class StompSource:
                 reason = str(error)
             if self._closing.is_set():
                 break
-            if self.state == "connected" and time.time() - self.since > SOUND_S:
+            since = self._status.connected_since
+            if since is not None and time.time() - since > SOUND_S:
                 delay_s = pause_s = self.retry_s[0]
             self._lost(reason)
             delay_s = min(2 * delay_s, self.retry_s[1])
@@ -243,7 +241,7 @@ class StompSource:
         try:
             link.subscribe(self.destination, name=self.subscription, prefetch=self.queue_size)
             self.connections = number
-            self._state = ("connected", time.time())
+            self._status = SourceStatus(SourceState.CONNECTED, time.time())
             log.info("Listening to %s of the broker at %s", self.destination, self._address)
             self._acknowledge(link, number)
         finally:
@@ -267,7 +265,7 @@ class StompSource:
     def _receive(self, link: StompConnection, message: Any, number: int) -> None:
         """Handle a message in stomp.py's thread, which waits here while the inbox is full."""
         ack_id, now = message.headers.get("ack", ""), time.time()
-        frame = Delivery(message.body or b"", message.headers, ack_id, connection=number, arrived=now)
+        frame = Delivery(message.body or b"", ack_id, message.headers, connection=number, arrived=now)
         with self._held_lock:
             if not link.ended.is_set():
                 self._held[ack_id] = time.monotonic()
@@ -280,11 +278,11 @@ class StompSource:
             log.warning("A message of %d bytes was dropped; %d so far", len(frame.body), self.oversized)
 
     def _lost(self, reason: str) -> None:
-        state, since = self._state
-        text = f"lost: {reason}"
-        if text != state:
+        status = self._status
+        if reason != status.reason:
             log.warning("The broker is lost; reconnecting: %s", reason)
-        self._state = (text, since if state.startswith("lost") else time.time())
+        since = status.since if status.state is SourceState.LOST else time.time()
+        self._status = SourceStatus(SourceState.LOST, since, reason)
 
 
 def probe(url: str, destination: str = "", *, timeout_s: float = CONNECT_TIMEOUT_S) -> None:

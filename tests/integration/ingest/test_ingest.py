@@ -437,3 +437,29 @@ class Follower:
             while self.points < points:
                 self.news.clear()
                 await self.news.wait()
+
+
+# documents from a file
+
+
+async def test_documents_of_a_file_of_json_lines_fill_a_run_also_after_a_restart(
+    redis_url: str, tmp_path: Path
+) -> None:
+    scan = scan_of()
+    write_frames(tmp_path / "run.h5", scan.frames)
+    whole = scan.whole()
+    lines = tmp_path / "documents.jsonl"
+    lines.touch()
+    lab = Lab(redis_url, root=tmp_path, source_url=f"lines://{lines}")
+    async with lab:
+        async with lab.worker():
+            lab.publish(*whole[:40])
+            await lab.until_points("run", 10)
+        lab.publish(*whole[40:70])
+        async with lab.worker():
+            lab.publish(*whole[70:])
+            await lab.until_settled("run")
+        run = await lab.run("run")
+        entries = [entry async for page in lab.store.run_entries("run") for entry in page]
+    assert_maps(run, scan.frames, points=100)
+    assert len([entry for entry in entries if entry.name == "stream_datum"]) == 100  # none was stored twice

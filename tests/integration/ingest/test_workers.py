@@ -16,11 +16,12 @@ from tests.support.own_redis import OwnRedis
 from tests.support.rabbitmq import RabbitMQ
 
 from snakemap.core.documents import Document
+from snakemap.core.source_status import SourceState
 from snakemap.errors import NotTheWorker, StoreUnavailable
 from snakemap.ingest import listener
 from snakemap.store.readiness import checks
 from snakemap.store.store import Store
-from snakemap.transport.inbox import Delivery
+from snakemap.transport.document_source import Delivery
 from snakemap.transport.stomp_source import StompSource
 
 TAKEOVER_S = 60.0
@@ -173,7 +174,7 @@ async def test_another_program_that_reads_the_queue_is_noticed(
     other, taken = StompSource(rabbitmq.stomp_url, destination=lab.destination, subscription=queue), list[Delivery]()
 
     async def take() -> None:
-        async for frames in other.frames():
+        async for frames in other.batches():
             taken.extend(frames)
             other.ack(frames)
 
@@ -190,7 +191,7 @@ async def test_another_program_that_reads_the_queue_is_noticed(
         assert await ready()
         taking = asyncio.create_task(take())
         try:
-            await lab.until(lambda: asyncio.sleep(0, other.state == "connected"))
+            await lab.until(lambda: asyncio.sleep(0, other.status.state is SourceState.CONNECTED))
             lab.publish(*Scan("shared", shape=(10, 10), frames=scan.frames).whole())
             await lab.until(told)
             assert taken

@@ -17,8 +17,9 @@ import pytest
 from tests.support.patience import PATIENCE, patiently
 from tests.support.rabbitmq import RabbitMQ, free_port
 
+from snakemap.core.source_status import SourceState
 from snakemap.errors import BrokerUnavailable, SettingsError
-from snakemap.transport.inbox import Delivery
+from snakemap.transport.document_source import Delivery
 from snakemap.transport.stomp_publisher import StompPublisher
 from snakemap.transport.stomp_source import StompSource
 
@@ -43,7 +44,7 @@ async def listening(
         acknowledges=acknowledges,
     )
     try:
-        await listener.until(lambda: listener.broker.state == "connected")
+        await listener.until(lambda: listener.broker.status.state is SourceState.CONNECTED)
         yield listener
     finally:
         await listener.close()
@@ -87,7 +88,7 @@ class Listener:
             await self._task
 
     async def _listen(self) -> None:
-        async for batch in self.broker.frames():
+        async for batch in self.broker.batches():
             self.frames += batch
             if self.acknowledges:
                 self.broker.ack(batch)
@@ -167,27 +168,27 @@ async def test_acknowledgements_of_a_connection_that_has_ended_are_ignored(
         await first.has(1)
     async with listening(rabbitmq, destination, acknowledges=False) as second:
         await second.has(1)
-        stale = Delivery(b"", {}, first.frames[0].ack_id, connection=0)
+        stale = Delivery(b"", first.frames[0].ack_id, connection=0)
         second.broker.ack([stale])  # would make RabbitMQ end the connection
         second.broker.ack(second.frames)
         publish(rabbitmq, destination, ["b"])
         await second.has(2)
         assert second.broker.connections == 1
-        assert second.broker.state == "connected"
+        assert second.broker.status.state is SourceState.CONNECTED
 
 
 async def test_a_broker_that_restarts_in_mid_stream_is_found_again(rabbitmq: RabbitMQ, destination: str) -> None:
     async with listening(rabbitmq, destination) as listener:
         publish(rabbitmq, destination, ["before"])
         await listener.has(1)
-        connected_since = listener.broker.since
+        connected_since = listener.broker.status.since
         rabbitmq.stop()
-        await listener.until(lambda: listener.broker.state.startswith("lost: "))
-        lost_since = listener.broker.since
+        await listener.until(lambda: listener.broker.status.state is SourceState.LOST)
+        lost_since = listener.broker.status.since
         assert lost_since >= connected_since
         await asyncio.to_thread(rabbitmq.start)
-        await listener.until(lambda: listener.broker.state == "connected")
-        assert listener.broker.since > lost_since
+        await listener.until(lambda: listener.broker.status.state is SourceState.CONNECTED)
+        assert listener.broker.status.since > lost_since
         publish(rabbitmq, destination, ["after"])
         await listener.has(2)
     assert listener.bodies == ["before", "after"]
@@ -212,13 +213,13 @@ async def test_what_had_reached_us_is_ours_even_if_the_broker_is_killed(rabbitmq
         publish(rabbitmq, destination, list(range(50)))
         await listener.until(lambda: len(listener.frames) + listener.broker.queued == 50)
         rabbitmq.kill()
-        await listener.until(lambda: listener.broker.state.startswith("lost: "))
+        await listener.until(lambda: listener.broker.status.state is SourceState.LOST)
         # not persistent, so gone from the broker's queue; but what had reached us is still here
         listener.may_go_on.set()
         await listener.has(50)
         assert listener.bodies[:50] == list(range(50))
         await asyncio.to_thread(rabbitmq.start)
-        await listener.until(lambda: listener.broker.state == "connected")
+        await listener.until(lambda: listener.broker.status.state is SourceState.CONNECTED)
         await asyncio.to_thread(publish, rabbitmq, destination, ["after"])
         await listener.until(lambda: "after" in listener.bodies)
 
@@ -228,9 +229,9 @@ async def test_a_broker_that_falls_silent_is_lost_although_its_connection_is_ope
 ) -> None:
     async with listening(rabbitmq, destination, heartbeat_ms=1000) as listener:
         rabbitmq.pause()
-        await listener.until(lambda: "was silent for" in listener.broker.state)
+        await listener.until(lambda: "was silent for" in listener.broker.status.reason)
         await asyncio.to_thread(rabbitmq.start)
-        await listener.until(lambda: listener.broker.state == "connected")
+        await listener.until(lambda: listener.broker.status.state is SourceState.CONNECTED)
         assert listener.broker.connections == 2
 
 
@@ -324,7 +325,7 @@ async def test_a_reader_that_leaves_gives_everything_back_and_can_come_again(
         await listener.until(lambda: broker.held == 20)
         await broker.leave()
         await listener.until(listener.has_ended)
-        assert (broker.held, broker.queued, broker.state) == (0, 0, "connecting")
+        assert (broker.held, broker.queued, broker.status.state) == (0, 0, SourceState.CONNECTING)
         assert our_threads() == []
         async with listening(rabbitmq, destination) as other:
             await other.has(29)
@@ -338,14 +339,14 @@ async def test_a_reader_that_leaves_gives_everything_back_and_can_come_again(
 
 async def test_a_broker_that_was_never_used_can_be_closed(rabbitmq: RabbitMQ) -> None:
     broker = StompSource(rabbitmq.stomp_url, destination="/topic/x", subscription="never")
-    assert broker.state == "connecting"
+    assert broker.status.state is SourceState.CONNECTING
     await broker.close()
 
 
 async def test_two_readers_of_one_broker_are_refused(rabbitmq: RabbitMQ, destination: str) -> None:
     async with listening(rabbitmq, destination) as listener:
         with pytest.raises(RuntimeError, match="one reader"):
-            await anext(listener.broker.frames())
+            await anext(listener.broker.batches())
 
 
 async def state_of(url: str, **options: Any) -> str:
@@ -353,8 +354,8 @@ async def state_of(url: str, **options: Any) -> str:
     broker = StompSource(url, destination="/topic/x", subscription="x", retry_s=(0.01, 0.02), **options)
     listener = Listener(broker)
     try:
-        await listener.until(lambda: broker.state.startswith("lost: "))
-        return broker.state
+        await listener.until(lambda: broker.status.state is SourceState.LOST)
+        return broker.status.reason
     finally:
         await listener.close()
 
@@ -377,12 +378,12 @@ async def test_a_port_on_which_nothing_listens_is_told_once_however_often_it_is_
     port = free_port()
     broker = StompSource(f"stomp://127.0.0.1:{port}", destination="/topic/x", subscription="x", retry_s=(0.01, 0.02))
     listener = Listener(broker)
-    await listener.until(lambda: broker.state.startswith("lost: "))
-    since = broker.since
+    await listener.until(lambda: broker.status.state is SourceState.LOST)
+    status = broker.status
     several_attempts_later = time.monotonic() + 0.3
     await listener.until(lambda: time.monotonic() > several_attempts_later)
-    assert broker.state == f"lost: The broker at 127.0.0.1:{port} cannot be reached: Connection refused"
-    assert broker.since == since
+    assert str(broker.status) == f"lost: The broker at 127.0.0.1:{port} cannot be reached: Connection refused"
+    assert broker.status == status
     assert caplog.text.count("Connection refused") == 1
     await listener.close()
 
@@ -399,7 +400,7 @@ async def test_a_destination_that_the_broker_does_not_know_is_told(rabbitmq: Rab
     async with patiently(DEADLINE_S):
         broker = StompSource(rabbitmq.stomp_url, destination="/nonsense/x", subscription="x")
         listener = Listener(broker)
-        await listener.until(lambda: "refuses us: Unknown destination" in broker.state)
+        await listener.until(lambda: "refuses us: Unknown destination" in broker.status.reason)
         await listener.close()
 
 

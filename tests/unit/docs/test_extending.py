@@ -14,8 +14,7 @@ from snakemap.core.documents import Document, decode
 from snakemap.core.maps import Maps
 from snakemap.core.raster import Raster
 from snakemap.dashboard import embed_pane
-from snakemap.ingest.listener import DocumentSource
-from snakemap.ingest.worker import BrokerState
+from snakemap.transport.document_source import DocumentSource
 
 ROOT = Path(__file__).resolve().parents[3]
 GUIDE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -51,21 +50,18 @@ def test_an_example_runs(begins: str) -> None:
     assert run(begins)
 
 
-async def test_the_example_of_a_source_delivers_documents_in_order(tmp_path: Path) -> None:
-    bodies = [b'{"name": "start", "doc": {"uid": "a", "time": 1}}', b'{"name": "stop", "doc": {"run_start": "a"}}']
-    (tmp_path / "lines").write_bytes(b"\n".join(bodies))
-    source = run("# source")["LinesSource"](tmp_path / "lines")
-    batches = [batch async for batch in source.frames()]
-    assert [delivery.body for batch in batches for delivery in batch] == bodies
-    assert isinstance(decode(batches[0][0].body), Document)
-    source.ack(batches[0])
-    assert source.acknowledged == 1
+async def test_the_example_of_a_source_delivers_what_is_not_acknowledged() -> None:
+    source = run("# source")["source"]
+    (batch,) = [batch async for batch in source.batches()]
+    assert isinstance(decode(batch[0].body), Document)
+    assert source.held == 1
+    source.ack(batch)
+    assert [batch async for batch in source.batches()] == []
 
 
 def test_the_example_of_a_source_has_all_that_the_worker_asks_for() -> None:
-    source = run("# source")["LinesSource"](Path("lines"))
-    wanted = {name for protocol in (DocumentSource, BrokerState) for name in vars(protocol) if name[0] != "_"}
-    assert {name for name in wanted if not hasattr(source, name)} == set()
+    source = run("# source")["source"]
+    assert {name for name in vars(DocumentSource) if name[0] != "_" and not hasattr(source, name)} == set()
 
 
 def test_the_example_of_a_pane_draws_rows() -> None:

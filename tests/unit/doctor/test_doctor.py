@@ -121,6 +121,7 @@ BLUEAPI = {"/healthz": (200, {}), "/api/v1/plans": (200, PLANS), "/openapi.json"
 
 BAD: dict[str, tuple[dict[str, str], Mark, str]] = {
     "data_root": ({"DATA_ROOT": "/nowhere"}, Mark.WRONG, "make it, or set SNAKEMAP_DATA_ROOT"),
+    "source_url": ({"SOURCE_URL": "lines:///nowhere/a.jsonl"}, Mark.WRONG, "No such file or directory; correct it"),
     "stomp_url": ({"STOMP_URL": "stomp://127.0.0.1:1"}, Mark.WRONG, "are user, password and virtual host right"),
     "stomp_destination": ({"STOMP_DESTINATION": "/queue/a"}, Mark.WRONG, "blueapi publishes to /topic/NAME"),
     "stomp_subscription": ({"STOMP_SUBSCRIPTION": "amq.mine"}, Mark.WRONG, "does not begin with amq."),

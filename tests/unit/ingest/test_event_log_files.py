@@ -18,7 +18,7 @@ from tests.support.beamline import Beamline, Scan, worker_event
 from snakemap.core.cursor import cursor_numbers
 from snakemap.core.documents import WORKER, Entry
 from snakemap.ingest.event_log_files import OPEN_MAX, EventLogFiles
-from snakemap.transport.inbox import Delivery
+from snakemap.transport.document_source import Delivery
 
 NOW = 1_795_461_238.0
 
@@ -198,7 +198,7 @@ def test_a_message_that_nobody_can_read_is_kept_with_the_reason_and_is_bounded(
     log.write([entry(1)], now=NOW)
     headers = {"destination": "/topic/x", **{f"h{number}": "v" * 9000 for number in range(100)}}
     log.write_unread(
-        [(Delivery(b"\xff{", headers, "1"), "not JSON"), (Delivery(b"z" * 5_000_000, {}, "2"), "long")], now=NOW
+        [(Delivery(b"\xff{", "1", headers), "not JSON"), (Delivery(b"z" * 5_000_000, "2"), "long")], now=NOW
     )
     first, second = lines_of(tmp_path, "*._no-run.*")
     assert (first["body"], first["trouble"], first["after"]) == ("\ufffd{", "not JSON", entry(1).cursor)
@@ -296,7 +296,7 @@ async def test_the_log_holds_what_the_store_holds_whoever_put_it_there_also_afte
         for body in other.whole():
             assert beamline.worker is not None
             assert beamline.worker.listener is not None
-            messages, _ = beamline.worker.listener._read([Delivery(orjson.dumps(body), {}, "1")])
+            messages, _ = beamline.worker.listener._read([Delivery(orjson.dumps(body), "1")])
             await beamline.store.append(messages)
         await beamline.until_settled("other")
         await beamline.until(lambda: len(logged(tmp_path)) == len(beamline.store.entries))

@@ -35,6 +35,7 @@ from tests.support.properties import examples
 from snakemap.core.documents import Document, envelope
 from snakemap.core.roi import Roi, default_rois
 from snakemap.core.run import Run
+from snakemap.core.source_status import SourceState, SourceStatus
 from snakemap.errors import DocumentError, FileBroken, FileRefused, FrameError, SettingsError, StoreRefuses
 from snakemap.ingest import ingest
 from snakemap.ingest.derived_writer import still_wanted
@@ -1130,10 +1131,10 @@ async def test_silence_means_nothing_while_the_broker_is_away() -> None:
         beamline.files.frames[scan.uri] = scan.frames
         beamline.publish(*scan.whole()[:5])
         await beamline.until(lambda: beamline.points() == 2)
-        beamline.broker.state = "lost: gone"
+        beamline.broker.status = SourceStatus(SourceState.LOST, 0.0, "gone")
         await beamline.clock.advance(200)
         assert beamline.summary()["status"] == "running"
-        beamline.broker.state, beamline.broker.since = "connected", beamline.clock.now()
+        beamline.broker.status = SourceStatus(SourceState.CONNECTED, beamline.clock.now())
         await beamline.clock.advance(80)
         assert beamline.summary()["status"] == "running"
         await beamline.clock.advance(20)

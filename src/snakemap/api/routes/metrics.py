@@ -28,6 +28,7 @@ from snakemap import __version__
 from snakemap.api.middleware.request_metrics import RequestMetrics
 from snakemap.api.models import Tag
 from snakemap.core.documents import SETTLED, WORKER
+from snakemap.core.source_status import SourceState
 from snakemap.errors import BlueapiForbids, SnakemapError, StoreUnavailable, kinds
 from snakemap.settings import Settings
 from snakemap.store.heartbeat import HeartbeatReporter, Histogram
@@ -264,10 +265,10 @@ def _of_worker(report: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _of_broker(report: Mapping[str, Any]) -> Iterator[Metric]:
     """Yield the metrics of the worker's broker; none where it has no broker."""
-    state = report.get("broker")
-    if state in (None, "none"):
+    state = SourceState.of(report.get("broker"))
+    if state is SourceState.NONE:
         return
-    yield _gauge("broker_connected", "1 while the worker is connected to its broker.", state == "connected")
+    yield _gauge("broker_connected", "1 while the worker is connected to its broker.", state is SourceState.CONNECTED)
     text = "Messages that wait in the worker's inbox."
     yield from _number(GaugeMetricFamily, "broker_queue_messages", text, report.get("queue"))
     text = "Messages delivered to the worker, not yet stored and acknowledged."
