@@ -13,8 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from scanspec.specs import Spec
-
 __all__ = ["Estimate", "PreviousRun", "estimate"]
 
 FACTORS_MAX = 4
@@ -83,6 +81,8 @@ def _points(params: Mapping[str, Any], old: PreviousRun) -> int | None:
 
 
 def _points_of_spec(spec: Mapping[str, Any]) -> int | None:
+    from scanspec.specs import Spec  # its import takes a tenth of a start
+
     try:
         return math.prod(Spec.deserialize(spec).shape())
     except Exception:  # noqa: BLE001 - scanspec may raise anything for user input

@@ -7,14 +7,16 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scanspec.core import Dimension
 
 from snakemap.core.raster import Axis, Raster
 from snakemap.core.scan_path import ScanPath as PointPath
+
+if TYPE_CHECKING:
+    from scanspec.core import Dimension
 
 __all__ = [
     "POSITION_MAX",

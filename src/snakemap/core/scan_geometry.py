@@ -34,7 +34,6 @@ from snakemap.core.raster import AXES_MAX, CELLS_MAX, Axis, Raster
 from snakemap.core.region_geometry import shortened
 from snakemap.core.scan_path import Lattice
 from snakemap.core.scan_path import ScanPath as PointPath
-from snakemap.core.scanspec_geometry import spec_geometry
 from snakemap.errors import GeometryError
 
 __all__ = ["geometry_of", "is_stationary", "motors_of", "raster_of"]
@@ -118,16 +117,21 @@ def is_stationary(start: Mapping[str, Any]) -> bool:
 
 def _from_scanspec(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:
     found = start.get("scanspec")
-    if found is None:
-        return None
-    return spec_geometry(found, start, source="scanspec")
+    return None if found is None else _spec_geometry(found, start, source="scanspec")
 
 
 def _from_plan_args(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:
     plan_args = start.get("plan_args")
     spec = plan_args.get("spec") if isinstance(plan_args, Mapping) else None
     found = _parsed(spec) if isinstance(spec, str) and len(spec) <= REPR_LENGTH_MAX else spec
-    return spec_geometry(found, start, source="plan_args.spec") if isinstance(found, Mapping) else None
+    return _spec_geometry(found, start, source="plan_args.spec") if isinstance(found, Mapping) else None
+
+
+def _spec_geometry(found: Any, start: Mapping[str, Any], *, source: str) -> Geometry:
+    # loaded with the first spec: scanspec builds the schemas of all its specs when it is imported, a tenth of a start
+    from snakemap.core.scanspec_geometry import spec_geometry
+
+    return spec_geometry(found, start, source=source)
 
 
 def _from_unordered(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:

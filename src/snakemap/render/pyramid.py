@@ -6,11 +6,9 @@ one block of each level, and every zoom is a window of one of a few levels.
 
 from __future__ import annotations
 
-import datashader
 import numba
 import numpy as np
 import numpy.typing as npt
-import xarray
 
 from snakemap.core.maps import Maps
 from snakemap.render.averages import averaged
@@ -53,18 +51,10 @@ def block_means(grids: npt.NDArray[np.float64], step: int) -> npt.NDArray[np.flo
     height, width = -(-rows // step), -(-columns // step)
     padded = np.full((channels, height * step, width * step), np.nan)
     padded[:, :rows, :columns] = grids
-    canvas = datashader.Canvas(
-        plot_width=width, plot_height=height, x_range=(0, width * step), y_range=(0, height * step)
-    )
-    coordinates = {
-        "channel": np.arange(channels),
-        "y": np.arange(height * step) + 0.5,
-        "x": np.arange(width * step) + 0.5,
-    }
     # strips are small: starting other cores costs more than the work
     numba.set_num_threads(1)
-    cells = xarray.DataArray(padded, dims=("channel", "y", "x"), coords=coordinates)
-    return np.asarray(averaged(canvas, cells, agg="mean", interpolate="nearest").data, dtype=np.float64)
+    means = averaged(padded, width=width, height=height, agg="mean", interpolate="nearest")
+    return means.astype(np.float64, copy=False)
 
 
 def warm_up() -> None:

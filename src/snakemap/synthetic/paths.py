@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from scanspec.core import Path
-from scanspec.specs import Ellipse, Linspace, Product, Snake, Spec, Spiral
+if TYPE_CHECKING:
+    from scanspec.specs import Spec
 
 __all__ = ["FAST", "SLOW", "PathKind", "Route", "points_of", "spec_of"]
 
@@ -26,10 +26,13 @@ def spec_of(route: Route, *, axes: tuple[Any, Any] = (SLOW, FAST)) -> Spec[Any]:
 
     >>> spec_of(("spiral", (5, 5), (0.5, 0.5), (0.0, 0.0), True)).serialize()["x_diameter"]
     2.0
+    >>> from scanspec.core import Path
     >>> path = Path(spec_of(("ellipse", (5, 5), (0.5, 0.5), (1.0, -2.0), True)).calculate()).consume()
     >>> path.midpoints["stage-x"].tolist()
     [-1.0, -0.5, -1.0, -1.5, -2.0, -1.5, -1.0, -0.5, 0.0, -0.5, -1.0, -1.5, -1.0]
     """
+    from scanspec.specs import Ellipse, Linspace, Product, Snake, Spiral  # its import takes a tenth of a start
+
     way, shape, (slow_step, step), (y, x), snake = route
     slow, fast = axes
     height, width = (shape[0] - 1) * slow_step, (shape[1] - 1) * step
@@ -50,5 +53,8 @@ def points_of(route: Route) -> int:
     20
     """
     way, shape, *_ = route
-    # calculated only if it does not follow from the shape
-    return shape[0] * shape[1] if way == "grid" else len(Path(spec_of(route).calculate()))
+    if way == "grid":
+        return shape[0] * shape[1]
+    from scanspec.core import Path
+
+    return len(Path(spec_of(route).calculate()))

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scanspec.core import Path
-from scanspec.specs import Spec
 
 from snakemap.synthetic.paths import FAST, SLOW, spec_of
 from snakemap.synthetic.patterns import PICTURES
 from snakemap.synthetic.request import ScanRequest
+
+if TYPE_CHECKING:
+    from scanspec.specs import Spec
 
 __all__ = ["FAST", "SLOW", "Sample", "scan_spec"]
 
@@ -34,6 +35,7 @@ NOISE_STREAM = 0x5AFE
 def scan_spec(request: ScanRequest) -> Spec[str]:
     """Return the path of a scan: rows along stage-x, in sequence along stage-y, snaked or not; or another path.
 
+    >>> from scanspec.core import Path
     >>> spec = scan_spec(ScanRequest(shape=(2, 3), step_mm=0.5))
     >>> Path(spec.calculate()).consume().midpoints["stage-x"].tolist()
     [-2.0, -1.5, -1.0, -1.0, -1.5, -2.0]
@@ -73,6 +75,8 @@ class Sample:
 
     def positions(self, start: int, stop: int) -> Floats:
         """Return stage-y and stage-x in mm of points, `(stop - start, 2)`."""
+        from scanspec.core import Path
+
         midpoints = Path(self._stack, start=start, num=stop - start).consume().midpoints
         return np.stack([midpoints[SLOW], midpoints[FAST]], axis=1)
 

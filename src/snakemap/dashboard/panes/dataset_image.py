@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import datashader
 import numpy as np
 import numpy.typing as npt
 import panel as pn
-import xarray
 from bokeh.document import Document
 from bokeh.models import (
     ColorBar,
@@ -279,8 +277,5 @@ def warm_up() -> None:
 
 def _averaged(values: npt.NDArray[Any], *, width: int, height: int) -> npt.NDArray[np.float32]:
     """An image as the means over the pixels of a screen, by Datashader; what is NaN does not count."""
-    rows, columns = values.shape
-    canvas = datashader.Canvas(plot_width=width, plot_height=height, x_range=(0, columns), y_range=(0, rows))
-    centers = [("y", np.arange(rows) + 0.5), ("x", np.arange(columns) + 0.5)]
-    image = xarray.DataArray(values.astype(np.float32), coords=centers)
-    return np.asarray(averaged(canvas, image, downsample_method="mean").values, np.float32)
+    means = averaged(values.astype(np.float32), width=width, height=height, downsample_method="mean")
+    return means.astype(np.float32, copy=False)
