@@ -8,8 +8,9 @@ export function render({model, el}) {
   const now = make("div", "now", box)
   const trouble = make("div", "trouble", now)
   const bars = make("div", "bars", now)
-  const buttons = make("div", "buttons", box)
-  const why = make("div", "why", box)
+  const starts = make("div", "buttons", box)
+  // at either end of its row, so that one is not pressed for the other
+  const ends = make("div", "buttons ends", box)
   const baton = make("div", "baton", box)
   const holder = make("span", "holder", baton)
   const actions = make("span", "actions", baton)
@@ -17,8 +18,8 @@ export function render({model, el}) {
   let count = 0
   const ask = (what, more = {}) => { count += 1; model.ask = {number: count, what, ...more} }
 
-  const button = (name, label, press) => {
-    const node = make("button", name, buttons)
+  const button = (row, name, label, press) => {
+    const node = make("button", name, row)
     node.type = "button"
     node.textContent = label
     node.addEventListener("click", press)
@@ -47,13 +48,14 @@ export function render({model, el}) {
     ;(reasoned ? reason : no).focus()
   }
   const all = {
-    again: button("again", "Run again…", () => ask("again")),
-    new: button("new", "New scan…", () => ask("new")),
-    stop: button("stop", "Stop", confirm("stop", "Stop the scan?", "The scan ends early; data so far are kept, the run is marked incomplete if points are missing.", true)),
-    abort: button("abort", "Abort", confirm("abort", "Abort the scan?", "The scan ends at once; data so far are kept, the run is marked aborted.", true)),
-    pause: button("pause", "Pause", confirm("pause", "Pause the scan?", "blueapi 1.21 may not be able to resume or abort a paused scan. The status of the run stays running until it ends.", false)),
-    resume: button("resume", "Resume", () => ask("resume")),
+    again: button(starts, "again", "Run again…", () => ask("again")),
+    new: button(starts, "new", "New scan…", () => ask("new")),
+    pause: button(starts, "pause", "Pause", confirm("pause", "Pause the scan?", "blueapi 1.21 may not be able to resume or abort a paused scan. The status of the run stays running until it ends.", false)),
+    resume: button(starts, "resume", "Resume", () => ask("resume")),
+    stop: button(ends, "stop", "Stop", confirm("stop", "Stop the scan?", "The scan ends early; data so far are kept, the run is marked incomplete if points are missing.", true)),
   }
+  const why = make("div", "why", ends)
+  all.abort = button(ends, "abort", "Abort", confirm("abort", "Abort the scan?", "The scan ends at once; data so far are kept, the run is marked aborted.", true))
   const clock = new Intl.DateTimeFormat(undefined, {hour: "2-digit", minute: "2-digit", hour12: false})
   const number = (value) => typeof value === "number" ? Number(value.toPrecision(5)).toString() : "?"
 
