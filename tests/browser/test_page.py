@@ -148,18 +148,31 @@ def test_a_box_drawn_on_a_map_makes_the_histogram_that_of_the_box(tab: Shown, re
     assert tab.bars() == np.histogram(part, bins=64, range=(0, 1))[0].tolist()
 
 
-def test_cells_are_square_on_the_screen_and_the_readout_says_where_the_pointer_is(tab: Shown, redis_url: str) -> None:
+def test_distances_are_true_on_the_screen_or_cells_square_and_the_readout_says_where_the_pointer_is(
+    tab: Shown, redis_url: str
+) -> None:
     run = MadeUpRun(redis_url)
     run.add(1, 80)
     tab.wait(lambda: shows(tab, run, 80))
-    box = tab.frame("map-blue")
-    (x0, x1), (y0, y1) = tab.page.evaluate(
-        "() => { const m = sm.named('map-blue'); return [m.x_range, m.y_range].map((r) => [r.start, r.end]) }"
-    )
     (low_y, high_y), (low_x, high_x) = run.run.raster.extents
-    cell_width = (high_x - low_x) / 10 / (x1 - x0) * box["width"]
-    cell_height = (high_y - low_y) / 8 / (y1 - y0) * box["height"]
-    assert cell_width == pytest.approx(cell_height, rel=0.01)
+
+    def elongation() -> float:
+        """Width of the cells by their height, in pixels."""
+        (x0, x1), (y0, y1) = ranges()
+        box = tab.frame("map-blue")
+        return (high_x - low_x) / 10 / (x1 - x0) * box["width"] / ((high_y - low_y) / 8 / (y1 - y0) * box["height"])
+
+    def ranges() -> list[list[float]]:
+        return tab.page.evaluate(
+            "() => { const m = sm.named('map-blue'); return [m.x_range, m.y_range].map((r) => [r.start, r.end]) }"
+        )
+
+    tab.wait(lambda: elongation() == pytest.approx((high_x - low_x) / 10 / ((high_y - low_y) / 8), rel=0.01))
+    tab.page.get_by_role("combobox").filter(has_text="square pixels").select_option("square pixels")
+    tab.wait(lambda: elongation() == pytest.approx(1, rel=0.01))
+    tab.wait(lambda: "stage-y is stretched by 1.56" in tab.text(".idle"))
+    (x0, x1), (y0, y1) = ranges()
+    box = tab.frame("map-blue")
     x, y = low_x + 3.5 * (high_x - low_x) / 10, low_y + 2.5 * (high_y - low_y) / 8
     tab.page.mouse.move(box["x"] + (x - x0) / (x1 - x0) * box["width"], box["y"] + (y1 - y) / (y1 - y0) * box["height"])
     tab.wait(lambda: "row 2" in " ".join(tab.text(".readout").split()))
@@ -450,6 +463,7 @@ def test_maps_stand_where_their_cells_get_the_most_pixels(
     tab = open_page(chromium, f"{pages.url}/dashboard", width=1280, height=800)
     try:
         tab.wait(lambda: shows(tab, first, 80))
+        tab.page.get_by_role("combobox").filter(has_text="square pixels").select_option("square pixels")
         run = MadeUpRun(redis_url, shape=shape)
         run.add(1, max(1, run.points // 2))
 

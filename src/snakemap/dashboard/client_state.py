@@ -29,7 +29,8 @@ class ClientState(DataModel):
     where the maps lie; ``brush`` (channel, low, high) which pixels stand out; ``trail`` the way of the stage; ``idle``
     what stands under the maps while nothing is pointed at; ``missed`` rises when a difference did not fit. ``zoom`` is
     the part of the maps that is in view, told by either side: ``ranges`` (left, right, bottom, top) and ``of``, what
-    their coordinates mean; None for all of it.
+    their coordinates mean; None for all of it. ``enlarged`` is the channel whose map has the room of all, set by either
+    side; empty for all maps.
     """
 
     news: Any = AnyProperty(default=None)
@@ -40,6 +41,7 @@ class ClientState(DataModel):
     idle = String(default="")
     missed = Int(default=0)
     zoom: Any = AnyProperty(default=None)
+    enlarged: Any = String(default="")
 
 
 class ValueRange(DataModel):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
+from snakemap.dashboard.view_state import AUTOMATIC
 from snakemap.errors import GeometryError
 from snakemap.render.map_view import MapView
 from snakemap.render.palettes import BY_CHANNEL, COLORS
@@ -52,7 +53,7 @@ LIMITS = {"0-max": "0 to maximum", "min-max": "minimum to maximum", "locked": "l
 BY_HAND = "by hand"
 PALETTES = {colors.replace(BY_CHANNEL, "channel").replace(" ", "-"): colors for colors in COLORS}
 SCALES = {"linear": "linear", "log": "log"}
-ASPECTS = {"square": "square pixels", "distances": "true distances", "fill": "fill"}
+ASPECTS = {"auto": AUTOMATIC, "distances": "true distances", "square": "square pixels", "fill": "fill"}
 DISPLAYS = {"line": "line", "image": "image", "color": "color image", "table": "table"}
 LEFT = ("files", "tree", "actions")
 THEMES = ("dark", "light")
@@ -80,6 +81,7 @@ class ViewPlace:
         exchanged: whether the fast axis is drawn upwards.
         shape: rows, columns and whether they are snaked, as typed; None for what the run tells.
         trail: whether the way of the stage is drawn.
+        enlarged: the channel whose map has the room of all; empty for all maps.
         zoom: left, right, bottom and top of the maps in units of their axes; None for all of them.
         box: the same of the box whose histogram is shown; None without one.
         brush: range of the channel that stands out, relative to its maximum; None without one.
@@ -100,11 +102,12 @@ class ViewPlace:
     limits: str = LIMITS["0-max"]
     by_hand: Pair | None = None
     scale: str = SCALES["linear"]
-    aspect: str = ASPECTS["square"]
+    aspect: str = ASPECTS["auto"]
     colors: str = BY_CHANNEL
     exchanged: bool = False
     shape: tuple[int, int, bool] | None = None
     trail: bool = False
+    enlarged: str = ""
     zoom: Rectangle | None = None
     box: Rectangle | None = None
     brush: Pair | None = None
@@ -212,6 +215,7 @@ def _texts(place: ViewPlace) -> Iterable[tuple[str, str]]:
     yield "exchanged", "1" if place.exchanged else ""
     yield "shape", shape_text(place.shape) if place.shape else ""
     yield "path", "1" if place.trail else ""
+    yield "map", place.enlarged
     yield "zoom", _numbers(place.zoom)
     yield "box", _numbers(place.box)
     yield "brush", _numbers(place.brush)
@@ -384,6 +388,7 @@ READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "exchanged": _switch("exchanged"),
     "shape": _shape,
     "path": _switch("trail"),
+    "map": _name("enlarged"),
     "zoom": _rectangle("zoom"),
     "box": _rectangle("box"),
     "brush": _brush,

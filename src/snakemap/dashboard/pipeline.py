@@ -17,6 +17,7 @@ from snakemap.core.maps import ChannelSummary, Maps, histogram, summarize, value
 from snakemap.core.raster import Raster
 from snakemap.core.run import Run
 from snakemap.core.streams import MapSource
+from snakemap.dashboard.proportions import drawn_aspect
 from snakemap.dashboard.quantities import counted, unit_text
 from snakemap.dashboard.view_state import Choices
 from snakemap.render.cache import RenderCache
@@ -136,6 +137,11 @@ class Pipeline:
     def picture(self) -> CellImage:
         """The picture that is drawn, up to date."""
         return self.levels.picture(self.source, self.view)
+
+    @property
+    def aspect(self) -> str:
+        """How the cells of the picture are drawn."""
+        return drawn_aspect(self.choices.aspect, self.picture.raster)
 
     @property
     def indexed(self) -> bool:

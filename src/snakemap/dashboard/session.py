@@ -29,6 +29,7 @@ from snakemap.dashboard.panes.maps import MapsView
 from snakemap.dashboard.panes.status_text import RUNS_SHOWN, RateEstimate, history, lights, progress, sought, table
 from snakemap.dashboard.pipeline import Pipeline
 from snakemap.dashboard.playback import Playback
+from snakemap.dashboard.proportions import stretch
 from snakemap.dashboard.quantities import unit_text
 from snakemap.dashboard.theme import THEMES
 from snakemap.dashboard.view_state import Choices
@@ -297,7 +298,11 @@ class Session:
         """A note that is no warning: how a path was drawn, and what a log scale cannot show."""
         raster = self._drawn_raster()
         path = raster.note.strip() if self.pipeline.maps.raster.path is not None else ""
-        return " ".join(filter(None, (path, self._log_remark())))
+        return " ".join(filter(None, (path, self._stretch_remark(), self._log_remark())))
+
+    def _stretch_remark(self) -> str:
+        """Which axis is stretched although distances could be true."""
+        return stretch(self.choices.aspect, self.pipeline.picture.raster)
 
     def _log_remark(self) -> str:
         """Which pixels have no color of a log scale."""
@@ -316,6 +321,7 @@ class Session:
         maps = self.pipeline.maps
         notes = [
             self._drawn_raster().note,
+            self._stretch_remark(),
             self._log_remark(),
             self._limits_note(),
             run.reason if run.status != "complete" or run.filled else "",
@@ -476,6 +482,7 @@ class Session:
         self.choices.param.watch(self._on_limits, ["limits", "low", "high"])
         self.choices.param.watch(self._on_aspect, "aspect")
         self.choices.param.watch(lambda event: self.maps.set_colors(event.new), "colors")
+        self.choices.param.watch(lambda event: self.maps.enlarge(event.new), "enlarged")
         self.choices.param.watch(self._on_layout, ["source", "shape", "exchanged"])
         self.choices.param.watch(self._on_trail, "trail")
         self.choices.param.watch(self._on_box_choice, "box")
@@ -495,6 +502,7 @@ class Session:
         self.page.js_on_change("news", self._update)
         on_change(self.page, "missed", tell=self._on_missed)
         on_change(self.page, "zoom", tell=self._on_zoom)
+        on_change(self.page, "enlarged", tell=self._on_enlarged)
         for axis in (self.maps.x_range, self.maps.y_range):
             on_change(axis, "start", "end", tell=self._on_view)
 
@@ -551,8 +559,8 @@ class Session:
         self._soon()
 
     def _on_aspect(self, _: Any) -> None:
-        if self.page.place:
-            self.page.place = {**self.page.place, "aspect": self.choices.aspect}
+        if self.page.place and self.pipeline.run is not None:
+            self.page.place = {**self.page.place, "aspect": self.pipeline.aspect}
 
     def _on_layout(self, *_: Any) -> None:
         """Another source, or the same one drawn otherwise."""
@@ -582,13 +590,19 @@ class Session:
         self._held = True
         later(self.document, self._look_closer, SETTLE_MS)
 
+    def _on_enlarged(self, attribute: str, old: str, new: str) -> None:
+        """Keep which map has the room of all; more of its cells may be needed."""
+        if new or self.choices.enlarged in self.maps.channels:  # else it waits for a run that has it
+            self.choices.enlarged = new if new in self.maps.channels else ""
+        self._on_view(attribute, old, new)
+
     def _on_zoom(self, attribute: str, old: Any, new: Any) -> None:
         for tell in self._tell_zoom:
             tell()
 
     def _look_closer(self) -> None:
         self._held = False
-        run, plot = self.pipeline.run, self.maps.figures[0]
+        run, plot = self.pipeline.run, self.maps.seen
         x, y = self.maps.x_range, self.maps.y_range
         width, height = inner_size(plot, (0, 0))
         if run is None or not width or not height:

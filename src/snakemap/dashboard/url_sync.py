@@ -151,6 +151,7 @@ class UrlSync:
             exchanged=choices.exchanged,
             shape=choices.shape,
             trail=choices.trail,
+            enlarged=choices.enlarged,
             zoom=tab.maps.zoom,
             box=tab.maps.box,
             brush=choices.brush,
@@ -294,7 +295,8 @@ class UrlArrival:
         late = ("source", "channel", "exchanged", "shape", "by_hand", "brush", "zoom", "box", "at")
         self.waiting = {name: wanted for name in late if (wanted := getattr(place, name)) != getattr(usual, name)}
         self._run, self._notes = place.run, list(notes)
-        at_once: dict[str, Any] = {name: getattr(place, name) for name in ("scale", "aspect", "colors", "trail")}
+        as_named = ("scale", "aspect", "colors", "trail", "enlarged")
+        at_once: dict[str, Any] = {name: getattr(place, name) for name in as_named}
         if place.limits != BY_HAND:
             at_once["limits"] = place.limits
         # the usual needs no run

@@ -6,9 +6,10 @@ import param
 
 from snakemap.render.palettes import BY_CHANNEL, COLORS
 
-__all__ = ["Choices"]
+__all__ = ["ASPECTS", "AUTOMATIC", "LIMITS", "SCALES", "Choices"]
 
-ASPECTS = ["square pixels", "true distances", "fill"]
+AUTOMATIC = "auto aspect"
+ASPECTS = [AUTOMATIC, "true distances", "square pixels", "fill"]
 
 
 LIMITS = ["0 to maximum", "minimum to maximum", "locked", "by hand"]
@@ -44,7 +45,8 @@ class Choices(param.Parameterized):
         default=False, doc="Whether the fast axis is drawn upwards and the slow one to the right."
     )
     trail = param.Boolean(default=False, doc="Whether the way of the stage is drawn over the maps.")
-    aspect = param.Selector(default=ASPECTS[0], objects=ASPECTS, doc="What a pixel of a map looks like.")
+    enlarged = param.String(default="", doc="The channel whose map has the room of all; empty for all maps.")
+    aspect = param.Selector(default=ASPECTS[0], objects=ASPECTS, doc="The proportions of the maps.")
     brush = param.Tuple(
         default=None,
         length=2,

@@ -65,6 +65,7 @@ def places(draw: st.DrawFn) -> ViewPlace:
         exchanged=draw(st.booleans()),
         shape=draw(st.none() | shapes),
         trail=draw(st.booleans()),
+        enlarged=draw(printed),
         zoom=draw(st.none() | rectangles),
         box=draw(st.none() | rectangles),
         brush=draw(st.none() | ranges(0, 1)),

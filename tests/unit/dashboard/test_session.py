@@ -343,6 +343,27 @@ async def test_a_tick_waits_for_messages_that_it_would_overtake(monkeypatch: pyt
     assert (tab.ticks, tab.pipeline.run) == (1, tab.live.runs["a"])
 
 
+async def test_a_map_is_enlarged_by_the_browser_or_by_a_choice_that_waits_for_a_run_that_has_it() -> None:
+    live = RunsInMemory(run_of("a"))
+    tab = tab_of(live)
+    tab.choices.enlarged = "iron"
+    await settle(tab)
+    assert tab.page.enlarged == ""
+    assert tab.maps.seen is tab.maps.figures[0]
+    assert tab.choices.enlarged == "iron"
+    live.runs["b"], live.newest = run_of("b", channels=("carbon", "iron")), "b"
+    tab.wake()
+    await settle(tab)
+    assert tab.page.enlarged == "iron"
+    assert tab.maps.seen is tab.maps.figures[1]
+    tab.page.enlarged = "no channel"  # what a browser says is not believed
+    assert tab.choices.enlarged == tab.page.enlarged == ""
+    assert tab.maps.seen is tab.maps.figures[0]
+    tab.page.enlarged = "total"
+    assert tab.choices.enlarged == "total"
+    assert tab.maps.seen is tab.maps.figures[2]
+
+
 async def test_a_box_on_the_map_is_a_box_of_pixels_and_one_beside_it_is_none() -> None:
     tab = tab_of(RunsInMemory(run_of("a")))
     await settle(tab)

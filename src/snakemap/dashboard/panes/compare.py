@@ -32,6 +32,7 @@ from snakemap.dashboard.client_state import fitted, resettable
 from snakemap.dashboard.figure_theme import apply_theme, tooltip, value_formatter, value_hover
 from snakemap.dashboard.panes.dataset import complain
 from snakemap.dashboard.panes.picture_plot import Picture, picture
+from snakemap.dashboard.proportions import drawn_aspect
 from snakemap.dashboard.quantities import unit_text
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.theme import THEMES, Theme
@@ -199,7 +200,7 @@ class CompareView(pn.viewable.Viewer):
             return
         units = [unit_text(run.main.units.get(self.channel.value)) for run in (first, second)]
         self.note.object = html.escape("; ".join(filter(None, (compared.note, _unlike(*units)))))
-        self._place(compared)
+        self._place(compared, aspect=drawn_aspect(self.tab.choices.aspect, first.maps.raster))
         self._color(compared)
         for part in PARTS:
             (bottom, top), (left, right) = compared.extents
@@ -218,12 +219,12 @@ class CompareView(pn.viewable.Viewer):
             for bar in plot.right:
                 bar.update(background_fill_color=None, major_label_text_color=theme.faint)
 
-    def _place(self, told: Comparison) -> None:
+    def _place(self, told: Comparison, *, aspect: str) -> None:
         (bottom, top), (left, right) = told.extents
         rows, columns = told.first.shape
         place = {
             **{"left": left, "right": right, "bottom": bottom, "top": top, "rows": rows, "columns": columns},
-            **{"dx": (right - left) / columns, "dy": (top - bottom) / rows, "aspect": self.tab.choices.aspect},
+            **{"dx": (right - left) / columns, "dy": (top - bottom) / rows, "aspect": aspect},
         }
         if place != self.page.place:
             self.page.place = place

@@ -11,7 +11,7 @@ import holoviews as hv
 import numpy as np
 import numpy.typing as npt
 import panel as pn
-from bokeh.events import MouseLeave, MouseMove, Reset, SelectionGeometry
+from bokeh.events import DoubleTap, MouseEnter, MouseLeave, MouseMove, Reset, SelectionGeometry
 from bokeh.layouts import gridplot
 from bokeh.models import (
     BasicTicker,
@@ -44,7 +44,7 @@ from holoviews.streams import Stream
 from snakemap.core.raster import Raster
 from snakemap.core.run import Run
 from snakemap.dashboard.callbacks import on_events
-from snakemap.dashboard.client_state import ClientState, resettable, script
+from snakemap.dashboard.client_state import ClientState, script
 from snakemap.dashboard.figure_theme import FONT, apply_theme, save_tool, value_formatter
 from snakemap.dashboard.panes.map_plot import MapImage, Shown, map_plot
 from snakemap.dashboard.permalink import NUMBER_MAX, rounded
@@ -94,8 +94,9 @@ class MapsView(pn.viewable.Viewer):
     ) -> None:
         super().__init__(**params)
         self.pipeline = pipeline
-        self.page = ClientState()
         self.channels = tuple(channels)
+        self.page = ClientState()
+        self.enlarge(pipeline.choices.enlarged)
         self.theme = THEMES[pipeline.choices.theme]
         numbers, blank = range(len(self.channels)), np.full((1, 1), np.nan)
         veil = {"veil": [np.zeros((1, 1), dtype=np.uint8)]}
@@ -210,7 +211,7 @@ class MapsView(pn.viewable.Viewer):
         x, y, width, height = self.pipeline.frame()
         rows, columns = self.pipeline.window.shape
         place = {
-            **{"left": left, "right": right, "bottom": bottom, "top": top, "aspect": self.pipeline.choices.aspect},
+            **{"left": left, "right": right, "bottom": bottom, "top": top, "aspect": self.pipeline.aspect},
             **{"rows": raster.rows, "columns": raster.columns, "step": self.pipeline.window.step},
             "dx": (right - left) / raster.columns,
             "dy": (top - bottom) / raster.rows,
@@ -359,6 +360,16 @@ class MapsView(pn.viewable.Viewer):
         box: Any = self.boxes[0]
         return (box.left, box.right, box.bottom, box.top) if box.visible else None
 
+    def enlarge(self, channel: str) -> None:
+        """Give the map of a channel the room of all; a name that is none of them shows all maps."""
+        self.page.enlarged = channel if channel in self.channels else ""
+
+    @property
+    def seen(self) -> Any:
+        """A figure that is on the screen: the one that is enlarged, or the first."""
+        enlarged = self.page.enlarged
+        return self.figures[self.channels.index(enlarged) if enlarged in self.channels else 0]
+
     @property
     def zoom(self) -> Corners | None:
         """The part of the maps that is in view, as the browser tells it; None for all of it."""
@@ -448,23 +459,26 @@ class MapsView(pn.viewable.Viewer):
         cross = CrosshairTool(overlay=self._cross)
         plot.add_tools(pan, wheel, box, zoom, cross, ResetTool(), save_tool("maps"))
         plot.toolbar.active_scroll = wheel
-        resettable(plot)
         plot.toolbar.active_drag = pan
 
     def _connect(self, on_box: Callable[[Corners | None], None]) -> None:
         names = list(self.channels)
         readout = script("readout", page=self.page, cells=self.cells, readout=self.readout, names=names)
-        fit = script("fit", page=self.page, figure=self.figures[0], x_range=self.x_range, y_range=self.y_range)
-        for plot in self.figures:
+        ranges: dict[str, Any] = {"x_range": self.x_range, "y_range": self.y_range}
+        self.fit = fit = script("fit", page=self.page, figure=self.figures[0], **ranges)
+        for name, plot in zip(self.channels, self.figures, strict=True):
+            enlarge = script("enlarge", page=self.page, channel=name, figure=plot, **ranges)
+            for event in (DoubleTap, MouseEnter, MouseLeave):
+                plot.js_on_event(event, enlarge)
             plot.js_on_event(MouseMove, readout)
             plot.js_on_event(MouseLeave, readout)
             on_events(plot, SelectionGeometry, tell=lambda event: _drawn(event, on_box))
             on_events(plot, Reset, tell=lambda _: on_box(None))
-        for name in ("inner_width", "inner_height"):
-            self.figures[0].js_on_change(name, fit)
+            for side in ("inner_width", "inner_height"):
+                plot.js_on_change(side, fit)
         for name in ("place", "zoom"):
             self.page.js_on_change(name, fit)
-        zoom = script("zoom", page=self.page, x_range=self.x_range, y_range=self.y_range)
+        zoom = script("zoom", page=self.page, **ranges)
         for axis in (self.x_range, self.y_range):
             for name in ("start", "end"):
                 axis.js_on_change(name, zoom)
@@ -497,10 +511,13 @@ class MapsView(pn.viewable.Viewer):
         grid.rows = [_share(rows, X_AXIS - EDGE, first=number == rows - 1) for number in range(rows)]
         grid.stylesheets = [GRID]
         sizes = {"y_axis": Y_AXIS, "x_axis": X_AXIS, "edge": EDGE, "bar": BAR_WIDTH}
-        arrange = script("arrange", page=self.page, grid=grid, figures=self.figures, sizes=sizes)
-        self.page.js_on_change("place", arrange)
-        for name in ("inner_width", "inner_height"):
-            self.figures[0].js_on_change(name, arrange)
+        parts = {"grid": grid, "figures": self.figures, "names": list(self.channels)}
+        arrange = script("arrange", page=self.page, sizes=sizes, fit=self.fit, **parts)
+        for name in ("place", "enlarged"):
+            self.page.js_on_change(name, arrange)
+        for plot in self.figures:
+            for side in ("inner_width", "inner_height"):
+                plot.js_on_change(side, arrange)
         self.saves = [tool for tool in grid.toolbar.tools if isinstance(tool, SaveTool)]
         for tool in self.saves:  # the tool of all maps is one that Bokeh has made
             tool.filename = "snakemap-maps"

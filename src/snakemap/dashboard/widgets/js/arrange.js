@@ -1,12 +1,14 @@
-// Puts the maps side by side, one over the other, or both, whichever gives their cells the most pixels. The shape of a
-// map stays while its run grows, so maps are moved only when another run, another shape or another window needs it.
+// Puts the maps side by side, one over the other, or both, whichever gives their cells the most pixels; one that is enlarged
+// has the room of all. The shape of a map stays while its run grows, so maps are moved only when another run, another
+// shape or another window needs it.
 const TOOLBAR = 30, WORTH = 1.15
 
-export default ({page, grid, figures, sizes}, _object, _data, {index}) => {
+export default ({page, grid, figures, names, sizes, fit}, _object, _data, {index}) => {
   const place = page.place, view = index.find_one(grid), count = figures.length
   if (!place || !view || count < 2) return
   const width = view.el.clientWidth - TOOLBAR, height = view.el.clientHeight
   if (width <= 0 || height <= 0) return
+  const enlarged = names.indexOf(page.enlarged)
   const {y_axis, x_axis, edge, bar} = sizes
   const inside = (columns) => {
     const rows = Math.ceil(count / columns)
@@ -31,21 +33,41 @@ export default ({page, grid, figures, sizes}, _object, _data, {index}) => {
   for (const columns of new Set([usual, 1, count])) {
     if (covered(columns) > covered(best) * (columns === usual ? 1 : WORTH)) best = columns
   }
-  if (best === (grid._columns ?? usual)) return
+  const key = enlarged < 0 ? best : `only ${enlarged}`
+  if (key === (grid._arranged ?? usual)) return
   grid._columns = best
+  grid._arranged = key
+  page._enlarged = figures[enlarged]
+  listen(page)
   const rows = Math.ceil(count / best)
   const share = (parts, labels, first) => `calc((100% - ${labels}px) / ${parts}${first ? ` + ${labels}px` : ""})`
   const here = {sync: false}
   figures.forEach((figure, number) => {
-    const left = number % best === 0, below = number + best >= count
-    figure.setv({min_border_left: left ? y_axis : edge, min_border_bottom: below ? x_axis : edge}, here)
+    const left = number % best === 0 || number === enlarged, below = number + best >= count || number === enlarged
+    const visible = enlarged < 0 || number === enlarged
+    figure.setv({min_border_left: left ? y_axis : edge, min_border_bottom: below ? x_axis : edge, visible}, here)
     for (const [axes, visible] of [[figure.left, left], [figure.below, below]]) {
       for (const axis of axes) axis.setv({visible}, here)
     }
   })
+  const alone = enlarged >= 0
   grid.setv({
-    children: figures.map((figure, number) => [figure, Math.floor(number / best), number % best]),
-    cols: Array.from({length: best}, (_, number) => share(best, y_axis - edge, number === 0)),
-    rows: Array.from({length: rows}, (_, number) => share(rows, x_axis - edge, number === rows - 1)),
+    children: figures.map((figure, number) => [figure, alone ? 0 : Math.floor(number / best), alone ? 0 : number % best]),
+    cols: alone ? ["100%"] : Array.from({length: best}, (_, number) => share(best, y_axis - edge, number === 0)),
+    rows: alone ? ["100%"] : Array.from({length: rows}, (_, number) => share(rows, x_axis - edge, number === rows - 1)),
   }, here)
+  fit.execute(page)
+}
+
+// Escape gives all maps their room back, wherever the pointer is.
+const listen = (page) => {
+  page._escape?.abort()
+  if (!page._enlarged) return
+  page._escape = new AbortController()
+  document.addEventListener("keydown", (pressed) => {
+    const typing = pressed.composedPath()[0]?.matches?.("input, select, textarea, dialog, dialog *")
+    if (pressed.key !== "Escape" || typing || pressed.defaultPrevented) return
+    pressed.preventDefault()  // the same key takes a zoom back
+    page.enlarged = ""
+  }, {signal: page._escape.signal})
 }

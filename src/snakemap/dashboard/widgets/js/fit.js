@@ -1,7 +1,7 @@
 // Gives the ranges of a figure the proportions that were asked for, whatever the size of the screen: around all that
 // there is, or around the zoom that was asked for. What was zoomed or panned by hand stays in view.
-export default ({page, figure, x_range, y_range}) => {
-  const place = page.place
+export default ({page, figure: usual, x_range, y_range}) => {
+  const place = page.place, figure = page._enlarged ?? usual
   // a figure that is not on the page, or not yet, has no size
   if (!place || figure.properties.inner_width.is_unset) return
   const [width, height] = [figure.inner_width, figure.inner_height]

@@ -1,6 +1,6 @@
 // Draws the way of the stage over the maps: what is done, what is to come, where it is now and where it goes.
-export default ({page, figure, done, ahead, arrows, here}) => {
-  const trail = page.trail
+export default ({page, figure: usual, done, ahead, arrows, here}) => {
+  const trail = page.trail, figure = page._enlarged ?? usual
   const quietly = (source, data) => { source.setv({data}, {sync: false}) }
   if (!trail || !trail.xs.length || figure.properties.inner_width.is_unset) {
     for (const source of [done, ahead]) quietly(source, {x: [], y: []})
