@@ -24,7 +24,7 @@ from tests.browser.test_embedding import files_at, pane_script, program_at
 from tests.support.browser import CHANNELS, LOOK_EVERY_S, SCRIPT, Shown, open_page
 from tests.support.documented import block
 from tests.support.made_up import MadeUpRun
-from tests.support.patience import eventually
+from tests.support.patience import PATIENCE, eventually
 from tests.support.proxy import Proxy
 from tests.support.rabbitmq import RabbitMQ, free_port
 from tests.support.stack import Program, Stack
@@ -35,7 +35,7 @@ PANES = ("maps", "histogram", "frame", "summary", "log")
 BACK_S = 30.0
 """A page is opened again by a busy machine in that time."""
 
-SILENCE_S, SLACK_S = 3.0, 1.0
+SILENCE_S, SLACK_S = 3.0, 1.0 * PATIENCE
 WATCH = """
 window.cutAt = window.beatAt = 0
 const seen = new MutationObserver(() => { if (!cutAt && document.title.startsWith('⚠')) cutAt = performance.now() })

@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import bokeh
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page
+from bokeh.embed import file_html
+from bokeh.plotting import figure
+from bokeh.resources import INLINE
+from playwright.sync_api import Browser, Page, expect
 from tests.support.browser import SCRIPT, Shown, open_page
 from tests.support.documented import block
 from tests.support.http_requests import answers
@@ -137,6 +141,38 @@ def test_a_page_of_plain_html_holds_live_maps(
     with files_at(tmp_path, ports["html"]), opened(chromium, f"http://localhost:{ports['html']}/") as shown:
         grows(shown, run)
         assert shown.frame("map-total")["width"] > 200
+
+
+def test_a_static_page_with_a_bokeh_of_its_own_keeps_its_figure_beside_live_maps(
+    served: Stack, ports: dict[str, int], chromium: Browser, run: MadeUpRun, tmp_path: Path
+) -> None:
+    plot = figure(name="own", width=300, height=200, tools="pan")
+    plot.line([1, 2, 3], [4, 6, 5])
+    own = file_html(plot, INLINE, title="Overview")
+    assert own.count("</body>") == 1
+    (tmp_path / "index.html").write_text(own.replace("</body>", f"{pane_script(served.url, 'maps')}</body>"))
+    ranges = "() => { const {x_range, y_range} = sm.view('own').model; return [x_range.start, y_range.end] }"
+    with files_at(tmp_path, ports["html"]), opened(chromium, f"http://localhost:{ports['html']}/") as shown:
+        grows(shown, run)
+        start, end = shown.page.evaluate(ranges)
+        shown.drag("own", (0.2, 0.5), (0.6, 0.5))
+        shown.wait(lambda: shown.page.evaluate(ranges)[0] < start)
+        assert shown.page.evaluate(ranges)[1] == end
+        assert shown.page.title() == "Overview"
+
+
+def test_a_page_with_another_version_of_bokeh_says_so_in_the_place_of_the_pane(
+    served: Stack, ports: dict[str, int], chromium: Browser, tmp_path: Path
+) -> None:
+    own = '<!doctype html><script>window.Bokeh = {__bokeh__: true, version: "3.1.0", documents: []}</script>'
+    (tmp_path / "index.html").write_text(f"{own}<h1>Overview</h1>{pane_script(served.url, 'maps')}<p>after</p>")
+    with files_at(tmp_path, ports["html"]):
+        page = chromium.new_page()
+        page.goto(f"http://localhost:{ports['html']}/")
+        said = page.locator("[role=alert]")
+        expect(said).to_contain_text(f"This pane needs Bokeh {bokeh.__version__}, but the page has loaded Bokeh 3.1.0")
+        assert page.locator("p").all_inner_texts()[1:] == ["after"]
+        page.close()
 
 
 def test_a_page_that_nobody_named_shows_nothing_and_the_log_says_whom_to_name(

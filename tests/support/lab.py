@@ -64,7 +64,7 @@ class Lab:
             "stomp_subscription": f"test-{self.destination[7:]}",
             "data_root": str(root),
             "path_map": f"/data={root}",
-            "file_timeout_s": "2",
+            "file_timeout_s": str(PATIENCE),
             **{name: str(value) for name, value in settings.items()},
         }
         self.root = root

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import html
+import importlib
 import logging
 import threading
 from collections import Counter
@@ -175,7 +176,8 @@ def _caller(document: Document, settings: Settings) -> Caller:
 
 
 def _warm_up() -> None:
-    """Compiles, once a process, what tabs are going to need."""
+    """Load and compile, once a process, what tabs are going to need."""
+    importlib.import_module("snakemap.core.scanspec_geometry")
     pyramid.warm_up()
     dataset_image.warm_up()
 

@@ -31,6 +31,7 @@ from bokeh.util.token import check_token_signature, get_session_id
 from panel.io.server import AutoloadJsHandler, DocHandler, WSHandler
 from tornado.web import HTTPError, RequestHandler
 
+from snakemap.dashboard.host_bokeh import with_bokeh_of_page
 from snakemap.errors import SessionRefused
 
 __all__ = ["COOKIE", "SessionOwner", "install", "owner_of", "refuse_adoption"]
@@ -126,6 +127,12 @@ class PaneHandler(AutoloadJsHandler):
         else:  # a program; or a page that hides, which must not act with the user's tokens
             owner = SessionOwner(frozenset(), once=True)
         return await _made(self, super().get_session, owner)
+
+    def write(self, chunk: str | bytes | dict[str, Any]) -> None:
+        """Write the script of the pane, for a page that may have a Bokeh of its own."""
+        if isinstance(chunk, str) and self.get_status() == 200:
+            chunk = with_bokeh_of_page(chunk, self.get_argument("bokeh-autoload-element"))
+        super().write(chunk)
 
 
 class SocketHandler(WSHandler):

@@ -15,9 +15,11 @@ import redis
 from tests.integration.api.test_api import Api, serving
 from tests.support import scans
 from tests.support.beamline import Scan
-from tests.support.patience import patiently
+from tests.support.patience import PATIENCE, patiently
 
 from snakemap.api import session_store
+
+TIMEOUT_S = 20.0 * PATIENCE
 
 ROIS = {"spot": [0, 4, 0, 4], "edge": [1, 3, 0, 8], "beyond": [0, 9, 0, 8]}
 
@@ -30,7 +32,7 @@ async def api(redis_url: str) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def client(api: Api) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=f"http://{api.authority}/api", trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=f"http://{api.authority}/api", trust_env=False, timeout=TIMEOUT_S) as client:
         yield client
 
 

@@ -294,16 +294,16 @@ async def test_one_address_cannot_take_all_places(api: Api, monkeypatch: pytest.
 async def test_clients_that_disconnect_may_connect_again_at_once(
     api: Api, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr(api.service.streams, "places", ConnectionSlots(most=40, each=40))
+    monkeypatch.setattr(api.service.streams, "places", ConnectionSlots(most=12, each=12))
     await api.store.append(scans.documents(Scan("run"), points=1))
 
     async def visit() -> None:
         async with api.socket(path) as socket:
             await heard(socket, 2)
 
-    for _ in range(3):
+    for _ in range(6):
         async with asyncio.TaskGroup() as group:
-            for _ in range(40):
+            for _ in range(12):
                 group.create_task(visit())
 
 

@@ -334,7 +334,7 @@ async def test_a_reader_that_leaves_gives_everything_back_and_can_come_again(
         listener.listen_again()
         await listener.has(22)
         assert json.loads(listener.frames[-1].body) == "new"
-        assert broker.connections == 2
+        await listener.until(lambda: broker.connections == 2)
 
 
 async def test_a_broker_that_was_never_used_can_be_closed(rabbitmq: RabbitMQ) -> None:
