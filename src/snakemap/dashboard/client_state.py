@@ -31,6 +31,7 @@ class ClientState(DataModel):
     the part of the maps that is in view, told by either side: ``ranges`` (left, right, bottom, top) and ``of``, what
     their coordinates mean; None for all of it. ``enlarged`` is the channel whose map has the room of all, set by either
     side; empty for all maps.
+    ``walk`` is the last press of an arrow key over a map: ``number``, which grows, and ``key``.
     """
 
     news: Any = AnyProperty(default=None)
@@ -42,6 +43,7 @@ class ClientState(DataModel):
     missed = Int(default=0)
     zoom: Any = AnyProperty(default=None)
     enlarged: Any = String(default="")
+    walk: Any = AnyProperty(default=None)
 
 
 class ValueRange(DataModel):

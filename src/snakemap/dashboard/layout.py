@@ -14,6 +14,7 @@ from snakemap.dashboard.figure_theme import STALE
 from snakemap.dashboard.panes.compare import CompareView
 from snakemap.dashboard.panes.file_workspace import FileServices, FileWorkspace
 from snakemap.dashboard.panes.past_frame import PastFrameReader
+from snakemap.dashboard.panes.point_choice import PointChoice
 from snakemap.dashboard.panes.scan_control import ScanControlPane
 from snakemap.dashboard.panes.time_bar import TimeBarPane
 from snakemap.dashboard.permalink import ViewPlace
@@ -82,6 +83,7 @@ class Dashboard(pn.viewable.Viewer):
         super().__init__(**params)
         self.tab = tab
         self.workspace: FileWorkspace | None = None
+        self._point: PointChoice | None = None
         self.address: UrlSync | None = None
         self._place, self._notes = place or ViewPlace(), notes
         self._form: pn.viewable.Viewable | None = None
@@ -93,7 +95,8 @@ class Dashboard(pn.viewable.Viewer):
         self._build_maps()
         self._build_controls(watch, caller, session)
         self.runs: Part = pn.Column(tab.run_list, scroll=True, sizing_mode="stretch_both", margin=0)
-        self.frame: Part = _pane(tab.frame, classes=["frame-pane"])
+        frame = [tab.frame] if self._point is None else [tab.frame, self._point.bar]
+        self.frame: Part = _pane(*frame, classes=["frame-pane"])
         self.summary: Part = tab.summary
         (arranged or Dashboard.arrange)(self)
 
@@ -150,7 +153,7 @@ class Dashboard(pn.viewable.Viewer):
         self.files: Part = None
         self.tree: Part = None
         if room is not None:
-            PastFrameReader(self.tab, room)
+            self._point = PointChoice(self.tab, PastFrameReader(self.tab, room))
             self.workspace = FileWorkspace(room, self.tab, on_dataset=self._show_dataset)
             self.files, self.tree = self.workspace.files.component, self.workspace.tree.component
 

@@ -60,6 +60,7 @@ THEMES = ("dark", "light")
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,31}(?:\.[0-9]{0,31})?|\.[0-9]{1,31})(?:e[+-]?[0-9]{1,3})?", re.ASCII | re.I)
 MOMENT = re.compile(r"[0-9]{1,15}", re.ASCII)
+POINT = re.compile(r"[1-9][0-9]{0,7}", re.ASCII)
 
 Pair = tuple[float, float]
 Rectangle = tuple[float, float, float, float]
@@ -94,6 +95,7 @@ class ViewPlace:
         compared: the channel that is compared; empty is the last one.
         theme: ``"dark"`` or ``"light"``; empty is whatever the reader likes.
         at: the moment of the run that is shown, in milliseconds since 1970; 0 is now.
+        point: seq_num of the point whose frame is shown; 0 is the newest.
     """
 
     run: str = ""
@@ -120,6 +122,7 @@ class ViewPlace:
     compared: str = ""
     theme: str = ""
     at: int = 0
+    point: int = 0
 
     @property
     def key(self) -> tuple[str, str, str, tuple[str, ...]]:
@@ -230,6 +233,7 @@ def _texts(place: ViewPlace) -> Iterable[tuple[str, str]]:
         yield "of", place.compared
     yield "theme", place.theme
     yield "at", str(place.at or "")
+    yield "point", str(place.point or "")
 
 
 def _word(value: str, words: dict[str, str], *, usual: str | None = None) -> str:
@@ -377,6 +381,12 @@ def _at(text: str) -> dict[str, Any]:
     return {"at": int(text)}
 
 
+def _point(text: str) -> dict[str, Any]:
+    if not POINT.fullmatch(text):
+        raise ValueError("no number of a point")
+    return {"point": int(text)}
+
+
 READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "run": _name("run"),
     "source": _name("source"),
@@ -401,4 +411,5 @@ READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "of": _name("compared"),
     "theme": _choice("theme", THEMES),
     "at": _at,
+    "point": _point,
 }

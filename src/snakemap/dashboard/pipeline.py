@@ -323,6 +323,64 @@ class Pipeline:
             columns = [raster.columns - columns[1], raster.columns - columns[0]]
         return rows[0], rows[1], columns[0], columns[1]
 
+    @property
+    def points(self) -> int:
+        """The number of the last point of the run that is drawn, measured or not."""
+        raster = self.maps.raster
+        return raster.size if raster.certain else max(self.maps.highest, 1)
+
+    def point_at(self, x: float, y: float) -> int:
+        """Return the point, as its seq_num, whose pixel is at a place on the map; 0 where there is none."""
+        row0, _, column0, _ = self.cells_in(x, x, y, y)
+        return self._point_in(math.floor(row0), math.floor(column0))
+
+    def place_of(self, point: int) -> tuple[float, float] | None:
+        """Return where a point is drawn, in the units of the axes; None if it is not drawn (yet)."""
+        cells, _ = self.maps.raster.cells([point])
+        picture = self.picture
+        place = picture.position_of(int(cells[0])) if len(cells) else None
+        if place is None:
+            return None
+        raster, (row, column) = picture.raster, place
+        (low_y, high_y), (low_x, high_x) = raster.extents
+        up, right = _directions(raster)
+        rows, columns = (row + 0.5, column + 0.5)
+        x = (columns if right > 0 else raster.columns - columns) * (high_x - low_x) / raster.columns
+        y = (rows if up > 0 else raster.rows - rows) * (high_y - low_y) / raster.rows
+        return low_x + x, low_y + y
+
+    def neighbor(self, point: int, *, right: int, up: int) -> int:
+        """Return the next point in a direction of the map, as its seq_num; the point itself where there is none.
+
+        Args:
+            point: from which to go.
+            right: 1 to the right, -1 to the left, else 0.
+            up: 1 upwards, -1 downwards, else 0.
+        """
+        cells, _ = self.maps.raster.cells([point])
+        picture = self.picture
+        place = picture.position_of(int(cells[0])) if len(cells) else None
+        if place is None:
+            return point
+        along_rows, along_columns = _directions(picture.raster)
+        (row, column), steps = place, (up * along_rows, right * along_columns)
+        # of several cells that show one point, and of blank ones between points, all are passed
+        while 0 <= (row := row + steps[0]) < picture.raster.rows and (
+            0 <= (column := column + steps[1]) < picture.raster.columns
+        ):
+            found = self._point_in(row, column)
+            if found and found != point:
+                return found
+        return point
+
+    def _point_in(self, row: int, column: int) -> int:
+        """Return the point, as its seq_num, that a cell of the picture shows; 0 if none."""
+        raster = self.picture.raster
+        if not (0 <= row < raster.rows and 0 <= column < raster.columns):
+            return 0
+        cells = self.picture.points(row, row + 1, column, column + 1)
+        return int(self.maps.raster.seq_nums(cells[:1])[0]) if len(cells) else 0
+
     def _drawn(
         self, raster: Raster, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:

@@ -105,6 +105,9 @@ class Session:
         self._tell_run: list[Callable[[Run | None], None]] = []
         self._tell_zoom: list[Callable[[], None]] = []
         self._tell_box: list[Callable[[tuple[float, float, float, float]], None]] = []
+        self._tell_tap: list[Callable[[float, float], None]] = []
+        self._tell_double_tap: list[Callable[[], None]] = []
+        self._tell_walk: list[Callable[[Any], None]] = []
         self.worker: Callable[[], WorkerStatus | None] = lambda: None
         self.show_past_frame: Callable[[Run, MapSource], None] = lambda run, source: self.frame.blank(NO_FRAME)
         self.source_names: list[str] = []
@@ -341,7 +344,7 @@ class Session:
         source = self.pipeline.source
         if source.kind != "frames":
             source = run.main
-        if self.playback.moment is not None:
+        if self.playback.moment is not None or self.choices.point:
             self.show_past_frame(run, source)
             return
         frame, number = self.live.frame(run.uid, _frames_of(run, source))
@@ -365,7 +368,7 @@ class Session:
         self.frame.clear()
         self._words_at = 0.0
         self._forget_shown()
-        self.choices.box = None
+        self.choices.param.update(box=None, point=0)
         if run is not None:
             self._keep_what_fits(run)
         self._show_frames()
@@ -394,7 +397,13 @@ class Session:
         self.live.show_frames_of(self, run.uid, "" if source.kind != "frames" else _frames_of(run, source))
 
     def _new_maps(self, channels: tuple[str, ...]) -> MapsView:
-        return MapsView(self.pipeline, channels=channels, on_box=self.show_box)
+        return MapsView(
+            self.pipeline,
+            channels=channels,
+            on_box=self.show_box,
+            on_tap=self._on_tap,
+            on_double_tap=self._on_double_tap,
+        )
 
     def on_channels(self, tell: Callable[[tuple[str, ...]], None]) -> None:
         """Calls back when a run has other channels than the one before."""
@@ -423,6 +432,15 @@ class Session:
     def on_box(self, tell: Callable[[tuple[float, float, float, float]], None]) -> None:
         """Calls back with every box that is drawn on a map: left, right, bottom and top in its coordinates."""
         self._tell_box.append(tell)
+
+    def on_tap(self, tell: Callable[[float, float], None], *, double: Callable[[], None]) -> None:
+        """Call back with the place of every click on a map, in its coordinates; and when it became a double click."""
+        self._tell_tap.append(tell)
+        self._tell_double_tap.append(double)
+
+    def on_walk(self, tell: Callable[[Any], None]) -> None:
+        """Call back with what the browser sends for an arrow key that was pressed over a map."""
+        self._tell_walk.append(tell)
 
     def on_close(self, tell: Callable[[], None]) -> None:
         """Calls back when the tab is gone."""
@@ -483,7 +501,9 @@ class Session:
         self.choices.param.watch(self._on_aspect, "aspect")
         self.choices.param.watch(lambda event: self.maps.set_colors(event.new), "colors")
         self.choices.param.watch(lambda event: self.maps.enlarge(event.new), "enlarged")
+        self.choices.param.watch(self._on_source, "source")
         self.choices.param.watch(self._on_layout, ["source", "shape", "exchanged"])
+        self.choices.param.watch(self._on_point, "point")
         self.choices.param.watch(self._on_trail, "trail")
         self.choices.param.watch(self._on_box_choice, "box")
         self.choices.param.watch(self._on_theme, "theme")
@@ -503,6 +523,7 @@ class Session:
         on_change(self.page, "missed", tell=self._on_missed)
         on_change(self.page, "zoom", tell=self._on_zoom)
         on_change(self.page, "enlarged", tell=self._on_enlarged)
+        on_change(self.page, "walk", tell=self._on_walk)
         for axis in (self.maps.x_range, self.maps.y_range):
             on_change(axis, "start", "end", tell=self._on_view)
 
@@ -561,6 +582,26 @@ class Session:
     def _on_aspect(self, _: Any) -> None:
         if self.page.place and self.pipeline.run is not None:
             self.page.place = {**self.page.place, "aspect": self.pipeline.aspect}
+
+    def _on_source(self, _: Any) -> None:
+        """Show the newest frame: another source may count other points."""
+        self.choices.point = 0
+
+    def _on_point(self, _: Any) -> None:
+        self._frame_at = 0.0
+        self._soon()
+
+    def _on_tap(self, x: float, y: float) -> None:
+        for tell in self._tell_tap:
+            tell(x, y)
+
+    def _on_double_tap(self) -> None:
+        for tell in self._tell_double_tap:
+            tell()
+
+    def _on_walk(self, attribute: str, old: Any, new: Any) -> None:
+        for tell in self._tell_walk:
+            tell(new)
 
     def _on_layout(self, *_: Any) -> None:
         """Another source, or the same one drawn otherwise."""

@@ -59,4 +59,7 @@ class Choices(param.Parameterized):
         allow_None=True,
         doc="Cells of the picture (row0, row1, column0, column1), half open, whose histogram is shown; None for all.",
     )
+    point = param.Integer(
+        default=0, bounds=(0, None), doc="The point whose frame is shown, as its seq_num; 0 is the newest one."
+    )
     theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page.")

@@ -72,6 +72,7 @@ def places(draw: st.DrawFn) -> ViewPlace:
         left=draw(st.sampled_from(["", "files", "tree", "actions"])),
         theme=draw(st.sampled_from(["", "dark", "light"])),
         at=draw(st.sampled_from([0, 1, 1_790_000_000_123])) if run else 0,
+        point=draw(st.integers(0, 10_000_000)),
         **some,
     )
 
@@ -164,6 +165,12 @@ def test_an_address_can_be_read_by_people() -> None:
         "run=a&at=" + "1" * 16,
         "run=a&at=1790000000000-0",
         "at=1790000000000",
+        "point=0",
+        "point=-1",
+        "point=1.5",
+        "point=last",
+        "point=٣",
+        "point=" + "9" * 9,
     ],
 )
 def test_what_cannot_be_used_is_told_and_left_out_and_nothing_else_is(text: str) -> None:

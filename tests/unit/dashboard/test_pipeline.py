@@ -20,6 +20,7 @@ from snakemap.core.documents import Document
 from snakemap.core.maps import BINS, Maps
 from snakemap.core.raster import Axis, Raster
 from snakemap.core.run import Run
+from snakemap.core.scan_path import ScanPath
 from snakemap.dashboard.pipeline import Pipeline
 from snakemap.dashboard.view_state import LIMITS, Choices
 from snakemap.render.cache import RenderCache
@@ -251,6 +252,52 @@ def test_a_rectangle_around_a_pixel_is_that_pixel(falls: tuple[bool, bool], row:
     x, y = run.raster.fast.coordinates[column], run.raster.slow.coordinates[row]
     rectangle = pipeline_of(run).cells_in(x - 0.125, x + 0.125, y - 0.125, y + 0.125)
     assert rectangle == pytest.approx((row, row + 1, column, column + 1))
+
+
+@pytest.mark.parametrize("exchanged", [False, True])
+@pytest.mark.parametrize("falls", [(False, False), (True, False), (False, True), (True, True)])
+def test_the_point_at_a_place_is_the_one_that_is_drawn_there(falls: tuple[bool, bool], exchanged: bool) -> None:
+    run = run_of(falls=falls)
+    pipeline = pipeline_of(run)
+    pipeline.choices.exchanged = exchanged
+    raster = run.main.maps.raster
+    assert pipeline.points == 42
+    for point in (1, 7, 8, 23, 42):
+        (row,), (column,), _ = raster.pixel([point])
+        x, y = float(raster.fast.coordinates[column]), float(raster.slow.coordinates[row])
+        place = (y, x) if exchanged else (x, y)
+        assert pipeline.place_of(point) == pytest.approx(place)
+        assert pipeline.point_at(*place) == point
+        assert pipeline.point_at(place[0] + 0.11, place[1] - 0.11) == point
+    assert pipeline.point_at(2.0, 3.5) == pipeline.point_at(3.5, 99.0) == 0
+    assert pipeline.place_of(43) is None
+
+
+def test_arrow_keys_go_where_they_point_and_stay_at_the_edge() -> None:
+    #  1  2 ...  7
+    # 14 13 ...  8, with rising coordinates drawn upwards
+    pipeline = pipeline_of(run_of())
+    assert [pipeline.neighbor(2, right=right, up=0) for right in (1, -1)] == [3, 1]
+    assert [pipeline.neighbor(2, right=0, up=up) for up in (1, -1)] == [13, 2]
+    assert pipeline.neighbor(7, right=1, up=0) == 7
+    fallen = pipeline_of(run_of(falls=(True, True)))
+    assert [fallen.neighbor(2, right=right, up=0) for right in (1, -1)] == [1, 3]
+    assert [fallen.neighbor(2, right=0, up=up) for up in (1, -1)] == [2, 13]
+
+
+def test_on_a_spiral_arrow_keys_pass_cells_of_one_point_and_blank_ones() -> None:
+    xs, ys = [0.0, 1.0, 2.03, 0.07, 1.11, 2.0, 9.0], [0.0, 0.11, 0.02, 1.0, 1.05, 1.13, 0.0]
+    run = Run({"uid": "run", "time": 1.0})
+    path = ScanPath(("x", "mm"), ("y", "mm"), positions=(xs, ys))
+    run.main.maps = Maps(replace(Raster.of_shape((7,), snake=False, source="test"), path=path), CHANNELS)
+    assign(run, [(point, 1.0, 1.0) for point in range(1, 8)])
+    pipeline = pipeline_of(run)
+    for point, place in enumerate(zip(xs, ys, strict=True), 1):
+        assert pipeline.point_at(*place) == point
+        assert pipeline.place_of(point) == pytest.approx(place, abs=0.4)
+    assert pipeline.point_at(6.0, 0.0) == 0
+    assert [pipeline.neighbor(1, right=right, up=up) for right, up in ((1, 0), (0, 1), (-1, 0))] == [2, 4, 1]
+    assert pipeline.neighbor(3, right=1, up=0) == 7
 
 
 def test_a_pipeline_without_a_run_says_so() -> None:

@@ -11,7 +11,7 @@ import holoviews as hv
 import numpy as np
 import numpy.typing as npt
 import panel as pn
-from bokeh.events import DoubleTap, MouseEnter, MouseLeave, MouseMove, Reset, SelectionGeometry
+from bokeh.events import DoubleTap, MouseEnter, MouseLeave, MouseMove, Reset, SelectionGeometry, Tap
 from bokeh.layouts import gridplot
 from bokeh.models import (
     BasicTicker,
@@ -82,6 +82,8 @@ class MapsView(pn.viewable.Viewer):
         pipeline: of the tab.
         channels: names, like ``("red", "green", "blue", "total")``; a run with others needs another view.
         on_box: called with ``(left, right, bottom, top)`` in axis units when a box was drawn, or None when cleared.
+        on_tap: called with x and y in axis units after a click.
+        on_double_tap: called when a second click made it a double click.
     """
 
     def __init__(
@@ -90,6 +92,8 @@ class MapsView(pn.viewable.Viewer):
         *,
         channels: Sequence[str],
         on_box: Callable[[Corners | None], None],
+        on_tap: Callable[[float, float], None] = lambda x, y: None,
+        on_double_tap: Callable[[], None] = lambda: None,
         **params: Any,
     ) -> None:
         super().__init__(**params)
@@ -126,11 +130,14 @@ class MapsView(pn.viewable.Viewer):
         self.way = {name: ColumnDataSource({"x": [], "y": []}) for name in ("done", "ahead")}
         self.way |= {name: ColumnDataSource({"x": [], "y": [], "angle": []}) for name in ("arrows", "here")}
         self._trails: list[tuple[Any, Any]] = []
+        self.point = ColumnDataSource({"x": [], "y": []})
+        self._rings = False
         self.edges = [_box(handles, level="underlay") for _ in channels]
         self.images: list[Any] = []
         self.titles = [_title(name) for name in self.channels]
         self.figures = [self._figure(number) for number in range(len(self.channels))]
         self._connect(on_box)
+        self._connect_taps(on_tap, on_double_tap)
         self.restyle(self.theme)
         self._layout = self._laid_out()
 
@@ -345,6 +352,22 @@ class MapsView(pn.viewable.Viewer):
             corners = {"xs": trail.xs, "ys": trail.ys, "ns": trail.seq_nums}
             self.page.trail = {**{name: values.tolist() for name, values in corners.items()}, "arrows": trail.arrows}
 
+    def show_point(self, place: tuple[float, float] | None) -> None:
+        """Draw a ring around a point on every map, or take it away.
+
+        Args:
+            place: x and y in the units of the axes.
+        """
+        if place is not None and not self._rings:
+            self._rings = True
+            for plot in self.figures:
+                for color, width in (("black", 4), ("white", 2)):  # seen on dark and bright pixels
+                    ring: dict[str, Any] = {"fill_color": None, "line_color": color, "line_width": width}
+                    plot.add_glyph(self.point, Scatter(marker="circle", size=15, **ring))
+        data = {"x": [], "y": []} if place is None else {"x": [place[0]], "y": [place[1]]}
+        if data != self.point.data:
+            self.point.data = data
+
     def show_box(self, corners: Corners | None) -> None:
         """Draws the box whose histogram is shown on every map, or takes it away."""
         for box in self.boxes:
@@ -486,6 +509,14 @@ class MapsView(pn.viewable.Viewer):
         self.trail_script = script("trail", page=self.page, figure=self.figures[0], **self.way)
         self.page.js_on_change("trail", self.trail_script)
 
+    def _connect_taps(self, on_tap: Callable[[float, float], None], on_double_tap: Callable[[], None]) -> None:
+        walk = script("walk", page=self.page)
+        for plot in self.figures:
+            on_events(plot, Tap, tell=lambda event: _tapped(event, on_tap))
+            on_events(plot, DoubleTap, tell=lambda _: on_double_tap())
+            plot.js_on_event(MouseEnter, walk)
+            plot.js_on_event(MouseLeave, walk)
+
     @property
     def _columns(self) -> int:
         return {1: 1}.get(len(self.channels), 2 if len(self.channels) <= 4 else 3)
@@ -552,6 +583,12 @@ def _share(count: int, labels: int, *, first: bool) -> str:
 def _box(handles: Any, **options: Any) -> BoxAnnotation:
     """Return a hidden box; all boxes of a view share their handles, which nobody can grip."""
     return BoxAnnotation(left=0, right=1, bottom=0, top=1, visible=False, handles=handles, **options)
+
+
+def _tapped(event: Tap, on_tap: Callable[[float, float], None]) -> None:
+    x, y = event.x, event.y
+    if isinstance(x, int | float) and isinstance(y, int | float) and max(abs(x), abs(y)) <= NUMBER_MAX:
+        on_tap(float(x), float(y))
 
 
 def _drawn(event: SelectionGeometry, on_box: Callable[[Corners | None], None]) -> None:

@@ -1,4 +1,4 @@
-"""The frames of a run as it was: only the newest is in the store, so that they are read from their file."""
+"""Earlier frames of a run: only the newest is in the store, so that they are read from their file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from snakemap.dashboard.panes.file_workspace import FileServices
 from snakemap.dashboard.session import Session
 from snakemap.errors import FrameError, SnakemapError
 
-__all__ = ["PastFrameReader", "frame_at"]
+__all__ = ["PastFrameReader", "frame_at", "frames_beside"]
 
 PIXELS_MAX = 64_000_000
 
 
 class PastFrameReader:
-    """Shows a tab that looks back the frame of the last point it sees.
+    """Shows a tab the frame of the point that was chosen, or, while it looks back, of the last point it sees.
 
     Args:
         tab: whose frame it is.
@@ -34,31 +34,72 @@ class PastFrameReader:
         self.tab = tab
         self.room = room
         self.errands = BackgroundTasks(tab.document)
-        self._asked: tuple[str, str, int] | None = None
+        self._asked: tuple[str, str, int, bool] | None = None
         tab.show_past_frame = self.show
+        tab.choices.param.watch(self._forget, "point")
         tab.on_close(self.errands.close)
 
     def show(self, run: Run, source: MapSource) -> None:
-        """Has the frame of the last point of a run as it was read and drawn, unless it is there already."""
-        number = source.maps.highest
-        asked = run.uid, run.name_of(source), number
+        """Read and draw the frame of the chosen point, or of the last point of a run as it was.
+
+        A frame that is shown already is not read again.
+        """
+        point = self.tab.choices.point
+        if point:
+            beside = frames_beside(run, self.tab.pipeline.source)
+            if beside is None:
+                self._asked = None
+                self.tab.frame.blank("no camera has the points of this source")
+                return
+            source = beside
+        number = point or source.maps.highest
+        place = source.ledger.location_of(number)
+        asked = run.uid, run.name_of(source), number, place is not None
         if asked == self._asked and self.tab.frame.shown in (number, None):
             return
         self._asked = asked
-        place = source.ledger.location_of(number)
         if place is None:
-            self.tab.frame.blank("no frame yet" if not number else f"location of frame {number:,} unknown")
+            self.tab.frame.blank(_no_place(source, number, chosen=bool(point)))
             return
 
         def draw(frame: npt.NDArray[Any]) -> None:
-            if self._asked == asked and self.tab.playback.moment is not None:
+            if self._is_wanted(asked):
                 self.tab.frame.draw(source, frame, number=number)
 
         def blank(_: SnakemapError) -> None:
-            if self._asked == asked and self.tab.playback.moment is not None:
+            if self._is_wanted(asked):
                 self.tab.frame.blank(f"frame of point {number:,} cannot be read")
 
         self.errands.run("frame", lambda: frame_at(self.room, *place), draw, failed=blank)
+
+    def _is_wanted(self, asked: tuple[str, str, int, bool]) -> bool:
+        return self._asked == asked and (self.tab.playback.moment is not None or bool(self.tab.choices.point))
+
+    def _forget(self, _: Any) -> None:
+        """Read again what is chosen again: its file may be readable by now."""
+        self._asked = None
+
+
+def frames_beside(run: Run, source: MapSource) -> MapSource | None:
+    """Return the camera whose points are those of a source: itself, or one of the same stream; None if there is none.
+
+    Args:
+        run: of the source.
+        source: whose points are counted.
+    """
+    if source.kind == "frames":
+        return source
+    cameras = (one for one in run.sources.values() if one.kind == "frames" and one.stream == source.stream)
+    return next(cameras, None)
+
+
+def _no_place(source: MapSource, number: int, *, chosen: bool) -> str:
+    """Return the title of a frame that is in no known file."""
+    if not number:
+        return "no frame yet"
+    if chosen and not source.maps.seen(number):
+        return f"point {number:,} is not measured yet"
+    return f"location of frame {number:,} unknown"
 
 
 async def frame_at(room: FileServices, resource: Resource, row: int) -> npt.NDArray[Any]:

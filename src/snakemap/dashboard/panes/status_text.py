@@ -19,7 +19,7 @@ from snakemap.store.readiness import NO_WORKER, broker_of
 from snakemap.store.redis_info import RedisCondition
 from snakemap.store.refusals import LIGHTS
 
-__all__ = ["RUNS_SHOWN", "RateEstimate", "duration", "history", "lights", "progress", "sought", "table"]
+__all__ = ["RUNS_SHOWN", "RateEstimate", "duration", "history", "lights", "progress", "sought", "table", "whereabouts"]
 
 STALE_AFTER_S = 5.0
 PACE_WINDOW_S = 20.0
@@ -224,7 +224,7 @@ def table(
                 **{key: _finite(getattr(summary, key)) for key in ("minimum", "maximum", "mean")},
                 "total": summary.total if found else None,
                 "points": summary.points,
-                **(_peak(pipeline, summary) if found else {"at": None, "position": None}),
+                **(whereabouts(pipeline, summary.row, summary.column) if found else {"at": None, "position": None}),
             }
         )
     caption = ""
@@ -241,22 +241,31 @@ def _range_words(pipeline: Pipeline, low: float, high: float) -> str:
     return f"from {quantity(value_at(low, *span), unit)} to {quantity(value_at(high, *span), unit)}"
 
 
-def _peak(pipeline: Pipeline, summary: ChannelSummary) -> dict[str, str | None]:
-    """Where the maximum lies: row and column of the scan, or its number on a path, and its coordinates."""
+def whereabouts(pipeline: Pipeline, row: int, column: int) -> dict[str, str | None]:
+    """Where a cell of the maps lies.
+
+    Args:
+        pipeline: of the tab.
+        row: of the cell.
+        column: of the cell.
+
+    Returns:
+        ``at``, row and column of the scan, or its number on a path; ``position``, its coordinates. None where unknown.
+    """
     raster = pipeline.maps.raster
-    cell = summary.row * raster.columns + summary.column
-    at: str | None = f"{summary.row}, {summary.column}"
+    cell = row * raster.columns + column
+    at: str | None = f"{row}, {column}"
     if not pipeline.indexed:
-        at = f"point {summary.column + 1:,}"
+        at = f"point {column + 1:,}"
     elif pipeline.choices.shape is not None:
         place = pipeline.picture.position_of(cell)
         at = f"{place[0]}, {place[1]}" if place else None
     if raster.path is not None:
-        (x,), (y,) = raster.path.at([summary.column + 1])
+        (x,), (y,) = raster.path.at([column + 1])
         names = (raster.path.x_name, x, raster.path.x_unit), (raster.path.y_name, y, raster.path.y_unit)
         parts = [f"{name} {value:.4g} {unit}".strip() for name, value, unit in names if value == value]
         return {"at": at, "position": ", ".join(parts) or None}
-    return {"at": at, "position": _position(raster.slow, raster.fast, summary.row, summary.column)}
+    return {"at": at, "position": _position(raster.slow, raster.fast, row, column)}
 
 
 def _position(slow: Axis, fast: Axis, row: int, column: int) -> str | None:

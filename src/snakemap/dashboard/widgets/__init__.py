@@ -16,6 +16,7 @@ __all__ = [
     "Controls",
     "Part",
     "PlanForm",
+    "PointBar",
     "RunList",
     "SaveMenu",
     "SummaryTable",
@@ -143,6 +144,17 @@ class TimeBar(Part):
     written = ("ask",)
     _esm = list_script("timebar")
     _stylesheets = [stylesheet("timebar")]  # noqa: RUF012
+
+
+class PointBar(Part):
+    """The point whose frame is shown: its number, its place, its counts, its file, and the ways to other points."""
+
+    state = param.Dict(default={}, doc="What to show; see `pointbar.js` for its keys.")
+    ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, `what` and `value`.")
+
+    written = ("ask",)
+    _esm = script_of("text", "quantity", "pointbar")
+    _stylesheets = [stylesheet("pointbar")]  # noqa: RUF012
 
 
 class RunList(Part):

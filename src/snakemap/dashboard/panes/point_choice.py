@@ -1,0 +1,150 @@
+"""The point whose frame is shown: chosen by a click on a map, by arrow keys, or by its number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from panel.io.state import set_curdoc
+
+from snakemap.core.run import Run
+from snakemap.dashboard.panes.past_frame import PastFrameReader, frames_beside
+from snakemap.dashboard.panes.status_text import whereabouts
+from snakemap.dashboard.quantities import unit_text
+from snakemap.dashboard.session import Session
+from snakemap.dashboard.widgets import PointBar
+from snakemap.files.data_root import shown
+
+__all__ = ["PointChoice"]
+
+STEPS = {"Shift+ArrowLeft": -1, "Shift+ArrowRight": 1, "Shift+ArrowDown": -1, "Shift+ArrowUp": 1}
+"""Keys that go along the scan, and by how many points."""
+
+DIRECTIONS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowDown": (0, -1), "ArrowUp": (0, 1)}
+"""Keys that go over the map: to the right, and upwards."""
+
+
+class PointChoice:
+    """Chooses the point whose frame a tab shows, and says what is known of it.
+
+    Args:
+        tab: whose maps and frame they are.
+        reader: of its frames.
+    """
+
+    def __init__(self, tab: Session, reader: PastFrameReader) -> None:
+        self.tab = tab
+        self.reader = reader
+        self.bar = PointBar(sizing_mode="stretch_width", margin=0, visible=False)
+        self._before = 0
+        self._marked: tuple[Any, ...] | None = None
+        self.bar.param.watch(self._on_ask, "ask")
+        tab.choices.param.watch(lambda _: self._show(), "point")
+        tab.on_tap(self.tap, double=self._untap)
+        tab.on_walk(self._on_walk)
+        tab.on_tick(self._mark)
+        tab.on_words(lambda _: self._show())
+
+    def tap(self, x: float, y: float) -> None:
+        """Choose the point that is drawn at a place on the maps; where there is none, nothing changes."""
+        if self.tab.pipeline.run is None:
+            return
+        self._before = self.tab.choices.point
+        if point := self.tab.pipeline.point_at(x, y):
+            self.choose(point)
+
+    def choose(self, point: int) -> None:
+        """Choose a point by its number; 0 is the newest frame. Numbers that the run does not have are limited."""
+        if self.tab.pipeline.run is None:
+            return
+        with set_curdoc(self.tab.document):
+            self.tab.choices.point = max(0, min(point, self.tab.pipeline.points))
+
+    def _untap(self) -> None:
+        """Choose what was chosen before a double click, which is for the map."""
+        self.choose(self._before)
+
+    def _on_walk(self, asked: Any) -> None:
+        """Go on by a key; the value comes from a browser."""
+        key, point = asked.get("key") if isinstance(asked, dict) else None, self.tab.choices.point
+        if not isinstance(key, str) or not point or self.tab.pipeline.run is None:
+            return
+        if key in STEPS:
+            self.choose(max(1, point + STEPS[key]))
+        elif key in DIRECTIONS:
+            right, up = DIRECTIONS[key]
+            self.choose(self.tab.pipeline.neighbor(point, right=right, up=up))
+
+    def _on_ask(self, event: Any) -> None:
+        """Do what the user wants; the value comes from a browser."""
+        asked = event.new if isinstance(event.new, dict) else {}
+        what, value, point = asked.get("what"), asked.get("value"), self.tab.choices.point
+        if what == "newest":
+            self.choose(0)
+        elif isinstance(value, int) and abs(value) < 2**53:
+            if what == "step" and point:
+                self.choose(max(1, point + (1 if value > 0 else -1)))
+            elif what == "go":
+                self.choose(max(1, value))
+        self._show()
+
+    def _mark(self) -> None:
+        """Keep the ring on the maps where the point is drawn now."""
+        tab, point = self.tab, self.tab.choices.point
+        if tab.pipeline.run is None or (not point and self._marked is None):
+            return
+        place = tab.pipeline.place_of(point) if point else None
+        marked = (tab.maps, place) if point else None
+        if marked != self._marked:
+            self._marked = marked
+            tab.maps.show_point(place)
+
+    def _show(self) -> None:
+        run, point = self.tab.pipeline.run, self.tab.choices.point
+        visible = bool(point) and run is not None
+        with set_curdoc(self.tab.document):
+            if visible and run is not None:
+                state = self._state(run, point)
+                if state != self.bar.state:
+                    self.bar.state = state
+            if self.bar.visible != visible:
+                self.bar.visible = visible
+
+    def _state(self, run: Run, point: int) -> dict[str, Any]:
+        """Return what there is to say of a point."""
+        pipeline, source = self.tab.pipeline, self.tab.pipeline.source
+        maps = source.maps
+        rows, columns, _ = maps.raster.pixel([point])
+        place, counts = "", []
+        if len(rows):
+            found = whereabouts(pipeline, int(rows[0]), int(columns[0]))
+            row, _, column = (found["at"] or "").partition(", ")
+            at = f"row {row}, column {column}" if pipeline.indexed and column else ""
+            place = " · ".join(filter(None, (found["position"], at)))
+            cell = rows * maps.raster.columns + columns
+            for number, name in enumerate(maps.channels):
+                value = float(maps.values(number, cell)[0])
+                unit = unit_text(source.units.get(name))
+                counts.append({"name": name, "value": value if value == value else None, "unit": unit})
+        trouble = "" if maps.seen(point) else "not measured yet"
+        return {
+            **{"point": point, "last": pipeline.points, "place": place, "counts": counts, "trouble": trouble},
+            **self._file(run, point),
+        }
+
+    def _file(self, run: Run, point: int) -> dict[str, str]:
+        """Return the file that holds the frame of a point, and its row in the dataset, counted from 0."""
+        camera = frames_beside(run, self.tab.pipeline.source)
+        if camera is None:
+            return {"trouble": "no camera has the points of this source"}
+        found = camera.ledger.location_of(point)
+        if found is None:
+            return {}
+        resource, row = found
+        last = resource.frames_per_point * (row + 1) - 1
+        path = self.reader.room.place_of(resource.uri_of(last)) or resource.uri_of(last)
+        words = f"row {last:,}" if resource.frames_per_point == 1 else f"rows up to {last:,}"
+        if resource.columns:
+            words = "row {:,}, column {:,}".format(*divmod(row, resource.columns))
+        elif resource.template:
+            words = ""
+        return {"file": shown(path.rpartition("/")[2]), "path": shown(f"{path} {resource.dataset}"), "row": words}

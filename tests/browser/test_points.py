@@ -1,0 +1,85 @@
+"""From the map to the frame in Chromium: a click, arrow keys and a link show the frame of a point, during a scan."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import h5py
+import numpy as np
+from playwright.sync_api import Browser
+from tests.support.browser import Shown, open_page
+from tests.support.made_up import MadeUpRun
+from tests.support.stack import Stack
+
+POINTS = 80
+
+
+def seen(shown: Shown) -> tuple[str, set[int]]:
+    """The title of the frame, and the values of its pixels."""
+    title, values = shown.page.evaluate(
+        """() => [sm.named('frame').title.text, Array.from(sm.named('frame').renderers.find((one) =>
+                  one.glyph.type === 'Image').data_source.data.image[0])]"""
+    )
+    return title, set(values)
+
+
+def shows(shown: Shown, point: int) -> bool:
+    return seen(shown) == (f"frame of point {point}", {point - 1})
+
+
+def click(shown: Shown, column: int, row: int, *, times: int = 1) -> None:
+    """Click the middle of a pixel of the total map, counted from the left and from below."""
+    box = shown.frame("map-total")
+    place = shown.page.evaluate("() => sm.models().find((model) => model.place?.uid).place")
+    start, end, bottom, top = shown.page.evaluate(
+        "() => { const {x_range: x, y_range: y} = sm.view('map-total').model; return [x.start, x.end, y.start, y.end] }"
+    )
+    x, y = place["left"] + (column + 0.5) * place["dx"], place["bottom"] + (row + 0.5) * place["dy"]
+    at = box["x"] + (x - start) / (end - start) * box["width"], box["y"] + (top - y) / (top - bottom) * box["height"]
+    shown.page.mouse.click(*at, click_count=times)
+
+
+def test_a_click_on_a_pixel_shows_its_frame_and_keys_and_a_link_go_on(
+    pages: Stack, chromium: Browser, tab: Shown, redis_url: str
+) -> None:
+    frames = np.arange(POINTS, dtype=np.uint8)[:, None, None] + np.zeros((1, 24, 8), np.uint8)
+    with h5py.File(pages.data_root / "frames.h5", "w") as file:
+        file["data"] = frames
+    run = MadeUpRun(redis_url, file=(pages.data_root / "frames.h5").as_uri())
+    run.add(1, 40)
+    tab.wait(lambda: np.isfinite(tab.image("total")).sum() == 40)
+    click(tab, 2, 0)
+    tab.wait(lambda: shows(tab, 3))
+    tab.wait(lambda: "row 2" in tab.text(".pointbar .source"))
+    assert tab.text(".pointbar .source").startswith("frames.h5")
+    assert f"total {int(run.value('total', 3)):,}" in tab.text(".pointbar .counts")
+    assert "stage-x" in tab.text(".pointbar .place")
+    tab.page.keyboard.press("ArrowUp")  # the row above runs back
+    tab.wait(lambda: shows(tab, 18))
+    tab.page.keyboard.press("ArrowRight")
+    tab.wait(lambda: shows(tab, 17))
+    tab.page.keyboard.press("Shift+ArrowRight")
+    tab.wait(lambda: shows(tab, 18))
+    run.add(41, 50)  # the scan goes on, the frame stays
+    tab.wait(lambda: np.isfinite(tab.image("total")).sum() == 50)
+    assert shows(tab, 18)
+    click(tab, 5, 0, times=2)
+    tab.wait(lambda: shows(tab, 18))
+    tab.wait(lambda: "point=18" in tab.page.evaluate("location.href"))
+    link = tab.page.evaluate("() => sm.models().find((model) => model.data?.state?.link)?.data.state.link")
+    assert parse_qs(urlsplit(f"?{link}").query) == {"run": [run.uid], "point": ["18"]}
+    other = open_page(chromium, f"{pages.url}/dashboard?{link}")
+    other.wait(lambda: shows(other, 18))
+    other.page.locator(".pointbar .point").fill("60")
+    other.page.locator(".pointbar .point").press("Enter")
+    other.wait(lambda: seen(other)[0] == "point 60 is not measured yet")
+    run.add(51, 60)
+    other.wait(lambda: shows(other, 60))
+    other.page.locator(".pointbar .newest").click()
+    other.page.locator(".pointbar").wait_for(state="hidden")
+    other.wait(lambda: "point=" not in other.page.evaluate("location.href"))
+    (pages.data_root / "frames.h5").unlink()
+    click(other, 0, 0)
+    other.wait(lambda: seen(other)[0] == "frame of point 1 cannot be read")
+    other.page.close()
+    assert other.errors == []
