@@ -83,6 +83,7 @@ def create_app(settings: Settings, store: Store) -> FastAPI:
         yield
         await app.state.metrics.reporter.close()
         await app.state.service.control.close()
+        await app.state.service.regions.close()
         await store.close()
 
     app = FastAPIOffline(

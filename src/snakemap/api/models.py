@@ -18,6 +18,7 @@ __all__ = [
     "Pair",
     "PositionsModel",
     "Readiness",
+    "RegionModel",
     "RunModel",
     "Tag",
 ]
@@ -77,6 +78,16 @@ class PositionsModel(BaseModel):
     values: list[float | None] = Field(examples=[[0.0, 0.4, None]])
 
 
+class RegionModel(BaseModel):
+    """The state of one requested region."""
+
+    bounds: Bounds = Field(description="`y0, y1, x0, x1`, half open.", examples=[[610, 760, 95, 245]])
+    read: int = Field(description="Points whose frames were summed; each value is exact.", examples=[6000])
+    measured: int = Field(description="Points whose frames can be read.", examples=[10_000])
+    complete: bool = Field(description="Whether all of them were; if not, ask again.", examples=[False])
+    trouble: str = Field(description="Why some frames cannot be read; empty when they can.", examples=[""])
+
+
 class MapsModel(BaseModel):
     """The maps of a run: rows are the slow axis, columns the fast one; null where not measured.
 
@@ -107,6 +118,11 @@ class MapsModel(BaseModel):
     geometry: str = Field(description="Shape, and its origin.", examples=["7 x 9, snaked, from scanspec"])
     source: str = Field(description="The source of the maps.", examples=["camera"])
     sources: list[str] = Field(description="All sources of the run.", examples=[["camera", "scalars"]])
+    regions: dict[str, RegionModel] | None = Field(
+        default=None,
+        description="Of the channels that were requested with `roi`; absent without.",
+        examples=[{"spot": {"bounds": [0, 8, 0, 4], "read": 6, "measured": 6, "complete": True, "trouble": ""}}],
+    )
     channels: dict[str, list[list[float | None]]] = Field(
         description="Counts, by channel, as rows of columns.",
         examples=[{"red": [[1.0, 2.0, 3.0], [None, None, 4.0]], "total": [[9.0, 8.0, 9.0], [None, None, 7.0]]}],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Any
 
 from snakemap.api.models import ErrorDetail, Readiness
@@ -12,6 +12,7 @@ from snakemap.api.streaming import DocumentStreams, lines
 from snakemap.blueapi.scan_control import control_of
 from snakemap.core.geometry import ScanDefaults
 from snakemap.files.directory_listing import DirectoryCache
+from snakemap.live.region_maps import RegionMaps, maps_with_regions
 from snakemap.live.run_cache import RunCache, WrittenBytes
 from snakemap.render.export import MapFormat
 from snakemap.settings import Settings
@@ -39,6 +40,7 @@ class Service:
         self.settings = settings
         self.control = control_of(settings, store)
         self.run_cache = RunCache(store, defaults=ScanDefaults(settings.grid, snake=settings.snake))
+        self.regions = RegionMaps.of(settings)
         self.directories = DirectoryCache(settings.root)
         self.streams = DocumentStreams(store, origins=settings.origins)
         self.sessions = ApiSessions(store)
@@ -49,15 +51,23 @@ class Service:
         """Return the entry of a run in the list of runs; see :meth:`maps` for ``asked``."""
         return await self.store.summary(await find_uid(self.store, asked))
 
-    async def maps(self, asked: str, form: MapFormat, *, source: str = "", known: Collection[str] = ()) -> WrittenBytes:
+    async def maps(
+        self, asked: str, form: MapFormat, *, source: str = "", rois: Sequence[str] = (), known: Collection[str] = ()
+    ) -> WrittenBytes:
         """Return the maps of a run; without a body when the client has the current version.
 
         Args:
             asked: uid, or ``latest``.
             form: JSON or an archive.
             source: source of the maps; empty for the main one.
+            rois: rectangles whose maps are read from the frames, as text.
             known: cursors of maps that the client has, or ``*``.
         """
+        if rois:
+            uid = await find_uid(self.store, asked)
+            return await maps_with_regions(
+                self.run_cache, self.regions, uid, form, rois=rois, source=source, known=known
+            )
         return await self.run_cache.maps(await find_uid(self.store, asked), form, source=source, known=known)
 
     async def documents(self, asked: str, *, after: str = "0") -> AsyncGenerator[bytes]:

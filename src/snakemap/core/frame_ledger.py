@@ -31,6 +31,10 @@ INDEX_MAX = 2 * SEQ_NUM_MAX
 FRAME_SIDE_MAX = 2**31
 
 
+PLACES_MAX = 2**32
+"""More than the rows of a dataset."""
+
+
 RESOURCES_MAX = 10_000
 
 
@@ -237,6 +241,31 @@ class FrameLedger:
             return None
         resource = list(self.resources.values())[self._where[seq_num]]
         return resource, int(self._index[seq_num])
+
+    def places(self, seq_nums: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return a number for the place of each point's frame (n,); another place has another one; -1 if unknown."""
+        places = np.full(len(seq_nums), -1, np.int64)
+        inside = (seq_nums > 0) & (seq_nums < len(self._where))
+        where = self._where[seq_nums[inside]].astype(np.int64)
+        places[inside] = np.where(where >= 0, where * PLACES_MAX + self._index[seq_nums[inside]], -1)
+        return places
+
+    def row_ranges(self, seq_nums: npt.NDArray[np.int64]) -> list[RowRange]:
+        """Return where points (n,), in rising order, are, as the fewest row ranges; those announced nowhere are absent.
+
+        >>> ledger = FrameLedger()
+        >>> ledger.row_ranges(np.array([1, 2]))
+        []
+        """
+        known = seq_nums[(seq_nums > 0) & (seq_nums < len(self._where))]
+        known = known[self._where[known] >= 0]
+        where, rows = self._where[known], self._index[known]
+        breaks = np.flatnonzero((np.diff(rows) != 1) | (np.diff(known) != 1) | (np.diff(where) != 0)) + 1
+        names = list(self.resources)
+        stretches = [part for part in np.split(np.arange(len(known)), breaks) if len(part)]
+        return [
+            RowRange(names[where[part[0]]], int(rows[part[0]]), int(known[part[0]]), len(part)) for part in stretches
+        ]
 
     def pending(self, *, limit: int = 64) -> RowRange | None:
         """Remove the next row range from the queue, oldest first, and return it; None if the queue is empty.

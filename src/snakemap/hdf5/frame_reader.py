@@ -36,7 +36,7 @@ from snakemap.hdf5.frame_layout import COLORS
 from snakemap.hdf5.protocol import FrameRequest
 from snakemap.hdf5.reader_process import ReaderProcess
 
-__all__ = ["FileFingerprint", "FrameBatch", "FrameReader", "FrameSums"]
+__all__ = ["FileFingerprint", "FrameBatch", "FrameReader", "FrameSums", "recorded_fingerprints"]
 
 SUMS_DTYPES = frozenset(("<u8", "<i8", "<f8"))
 FRAME_DTYPES = frozenset(("|b1", "|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f4", "<f8"))
@@ -99,6 +99,22 @@ class FileFingerprint:
         """Return whether it may be the same file."""
         same = self.address == other.address and (self.inode == other.inode or 0 in (self.inode, other.inode))
         return same and (not self.checksum or not other.checksum or self.checksum == other.checksum)
+
+
+def recorded_fingerprints(files: Sequence[tuple[str, str, int, int, int]], resource: str) -> dict[str, FileFingerprint]:
+    """Return the fingerprints of the files of a resource in a derived descriptor, by name.
+
+    With a checksum, the inode may differ: files are moved and restored.
+
+    Args:
+        files: of :class:`~snakemap.core.derived_documents.DerivedDescriptor`.
+        resource: uid of the stream_resource.
+    """
+    return {
+        name: FileFingerprint(name, 0 if checksum else inode, address, checksum)
+        for of, name, inode, address, checksum in files
+        if of == resource
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from snakemap.core.stream_resources import Resource, is_spectrum
 from snakemap.core.streams import MapSource, Stream
 from snakemap.errors import FileBroken, FileNotReady
 from snakemap.hdf5.frame_layout import FrameLayout, layout_of, scalar_rows, spectra_layout
-from snakemap.hdf5.frame_reader import FileFingerprint, FrameBatch, FrameSums
+from snakemap.hdf5.frame_reader import FileFingerprint, FrameBatch, FrameSums, recorded_fingerprints
 from snakemap.ingest.reader_pool import FrameReading
 from snakemap.ingest.roi_selection import RoiSelection, select_rois
 
@@ -419,15 +419,7 @@ def _files_of(summed: SummedData) -> list[tuple[str, str, int, int, int]]:
 
 
 def _recorded(descriptor: DerivedDescriptor | None, resource: str) -> dict[str, FileFingerprint]:
-    """Return the fingerprints of the files of a resource in a derived descriptor, by name.
-
-    With a checksum, the inode may differ: files are moved and restored.
-    """
-    return {
-        name: FileFingerprint(name, 0 if checksum else inode, address, checksum)
-        for of, name, inode, address, checksum in (descriptor.files if descriptor else ())
-        if of == resource
-    }
+    return recorded_fingerprints(descriptor.files if descriptor else (), resource)
 
 
 def _of(resource: Resource, rows: range) -> RowRange:

@@ -13,13 +13,14 @@ from typing import TypeVar
 from snakemap.core.cursor import BEGINNING
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
+from snakemap.core.streams import MapSource
 from snakemap.errors import RunNotFound, StoreRewound
 from snakemap.live.run_loader import RunLoader
 from snakemap.live.written_maps import write_maps
 from snakemap.render.export import MapFormat
 from snakemap.store.store import Store, StreamPosition
 
-__all__ = ["RunCache", "WrittenBytes"]
+__all__ = ["RunCache", "WrittenBytes", "source_of"]
 
 T = TypeVar("T")
 
@@ -29,6 +30,17 @@ RUNS_KEPT = 16
 BYTES_KEPT = 256 * 1024 * 1024
 ENTRIES_AT_ONCE = 200
 """Entries that are folded in one go, about 10 ms, during which no other request is answered."""
+
+
+def source_of(run: Run, name: str) -> MapSource:
+    """Return a source of a run; the main one for an empty name.
+
+    Raises:
+        RunNotFound: when it has no such source.
+    """
+    if name and name not in run.sources:
+        raise RunNotFound(f"run {run.uid[:100]!r} has no {name[:100]!r}; it has {', '.join(run.sources)}")
+    return run.source(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +123,7 @@ class RunCache:
         self._runs.move_to_end(uid)
         async with cached.lock:
             run = await self._catch_up(uid, cached)
-            if source and source not in run.sources:
-                raise RunNotFound(f"run {uid[:100]!r} has no {source[:100]!r}; it has {', '.join(run.sources)}")
+            source_of(run, source)
             if run.cursor in known or "*" in known:
                 return WrittenBytes(run.cursor, None)
             latest = cached.written.get((form, source))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from snakemap.core.maps import Maps
 from snakemap.core.raster import Raster
 from snakemap.core.run import Run, axes_summary
 from snakemap.core.streams import MapSource
 from snakemap.render.map_image import map_image
 
-__all__ = ["ExportedMaps", "MapFormat", "file_stem", "written", "written_values"]
+__all__ = ["ExportedMaps", "MapFormat", "MoreMaps", "file_stem", "written", "written_values"]
 
 CELLS_AT_ONCE = 20_000
 """Cells encoded as JSON at once, in about a millisecond, which blocks other threads."""
@@ -51,7 +52,20 @@ MEDIA_TYPES = {
 }
 
 
-def written(run: Run, form: MapFormat, *, source: str = "") -> bytes:
+@dataclass(frozen=True, slots=True)
+class MoreMaps:
+    """Further channels beside those of a source.
+
+    Attributes:
+        maps: over the raster of the source.
+        about: what there is to say of each channel, by its name, as JSON has it.
+    """
+
+    maps: Maps
+    about: Mapping[str, Any]
+
+
+def written(run: Run, form: MapFormat, *, source: str = "", more: MoreMaps | None = None) -> bytes:
     """Return the maps of a run as they are now; meant for a thread.
 
     JSON is what :class:`~snakemap.api.models.MapsModel` describes. An archive holds one array (rows, columns) a
@@ -64,11 +78,12 @@ def written(run: Run, form: MapFormat, *, source: str = "") -> bytes:
         run: with the maps.
         form: other than NeXus.
         source: which of its sources, as :attr:`Run.sources` names them; empty for the main one.
+        more: further channels.
 
     Raises:
         ValueError: for NeXus.
     """
-    drawn = ExportedMaps.of(run, run.source(source))
+    drawn = ExportedMaps.of(run, run.source(source), more)
     if form is MapFormat.JSON:
         return b"".join(_json(run, drawn))
     if form is MapFormat.CSV:
@@ -117,6 +132,7 @@ class ExportedMaps:
         channels: their names.
         grids: float64 (channels, rows, columns).
         positions: name, unit and values (points,) along both axes of a path; None of a grid.
+        regions: what there is to say of further channels, by name; None if there are none.
     """
 
     source: str
@@ -124,12 +140,21 @@ class ExportedMaps:
     channels: tuple[str, ...]
     grids: npt.NDArray[np.float64]
     positions: dict[str, dict[str, Any]] | None
+    regions: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, run: Run, source: MapSource) -> ExportedMaps:
-        """Return the maps of a source of a run."""
-        maps, name = source.maps, run.name_of(source)
-        path = maps.raster.path
+    def of(cls, run: Run, source: MapSource, more: MoreMaps | None = None) -> ExportedMaps:
+        """Return the maps of a source of a run, and further channels behind them."""
+        own = cls._of(run, source, source.maps)
+        if more is None:
+            return own
+        further = cls._of(run, source, more.maps)
+        channels, grids = (*own.channels, *further.channels), np.concatenate([own.grids, further.grids])
+        return replace(own, channels=channels, grids=grids, regions=more.about)
+
+    @classmethod
+    def _of(cls, run: Run, source: MapSource, maps: Maps) -> ExportedMaps:
+        name, path = run.name_of(source), maps.raster.path
         if path is None:
             return cls(name, maps.raster, maps.channels, maps.grids, None)
         if path.lattice is not None:
@@ -156,6 +181,7 @@ def _json(run: Run, drawn: ExportedMaps) -> Iterator[bytes]:
         "geometry": run.raster.described,
         "source": drawn.source,
         "sources": list(run.sources),
+        **({} if drawn.regions is None else {"regions": drawn.regions}),
     }
     yield orjson.dumps(about, option=orjson.OPT_SERIALIZE_NUMPY)[:-1] + b',"channels":{'
     for number, (channel, grid) in enumerate(zip(drawn.channels, drawn.grids, strict=True)):
@@ -250,6 +276,7 @@ def _about(run: Run, drawn: ExportedMaps, members: dict[str, str]) -> dict[str, 
         and {side: {"name": axis["name"], "unit": axis["unit"]} for side, axis in drawn.positions.items()},
         "channels": members,
         "units": run.source(drawn.source).units,
+        **({} if drawn.regions is None else {"regions": drawn.regions}),
     }
 
 

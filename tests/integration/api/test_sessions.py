@@ -168,6 +168,8 @@ async def test_a_session_shows_the_maps_of_what_it_follows(api: Api, client: htt
         await client.patch(path, json={"follow": follow})
         answer = await client.get(f"{path}/maps")
         assert answer.json() == (await client.get(f"/runs/{uid}/maps")).json()
+        refused = await client.get(f"{path}/maps?roi=1,1,0,1")
+        assert error_of(refused)[0] == 422
         known = {"If-None-Match": answer.headers["etag"]}
         assert (await client.get(f"{path}/maps", headers=known)).status_code == 304
     await client.patch(path, json={"follow": "latest"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import orjson
@@ -14,7 +15,19 @@ from snakemap.api.error_responses import Refusals, Responses, refusals
 from snakemap.api.middleware.etags import content_hash, parse_etags
 from snakemap.api.models import Health, MapsModel, Readiness, RunModel, Tag
 from snakemap.api.service import Service
-from snakemap.errors import RequestRefused, RunNotFound, StoreUnavailable
+from snakemap.errors import (
+    FileBroken,
+    FileNotReady,
+    FileRefused,
+    FileReplaced,
+    FrameError,
+    RequestRefused,
+    RoiError,
+    RunNotFound,
+    StoreUnavailable,
+    TooBusy,
+    TooLarge,
+)
 from snakemap.live.run_cache import WrittenBytes
 from snakemap.render.export import MapFormat
 
@@ -23,10 +36,12 @@ __all__ = [
     "NOT_MODIFIED",
     "NO_RUN",
     "UID_MAX",
+    "UNREADABLE",
     "UNUSABLE",
     "As",
     "IfNoneMatch",
     "Of",
+    "Rois",
     "ServiceDep",
     "Uid",
     "meta",
@@ -39,6 +54,19 @@ RUNS_MAX = 10_000
 
 UNUSABLE: Refusals = {RequestRefused: "A parameter is invalid.", StoreUnavailable: "Redis cannot be reached."}
 NO_RUN: Refusals = {RunNotFound: "No such run is in the store, or the run has no such source."}
+UNREADABLE: Refusals = {
+    **UNUSABLE,
+    **NO_RUN,
+    RoiError: "A region is no rectangle of four whole numbers, is empty, reaches beyond the frame, has the name of "
+    "another channel, or there are too many.",
+    FrameError: "The source has no frames in files.",
+    FileBroken: "The file cannot be read.",
+    FileReplaced: "The file is not the one that the maps were made of.",
+    FileRefused: "The file is not in the data root.",
+    FileNotReady: "The file is not there (any more).",
+    TooLarge: "The run has too many points.",
+    TooBusy: "Too many requests wait for frames.",
+}
 NOT_MODIFIED: Responses = {304: {"description": "Unchanged since the ETag in If-None-Match."}}
 MAPS: Responses = {
     200: {
@@ -70,6 +98,14 @@ As = Annotated[
     MapFormat, Query(alias="format", description="`npz` is an archive of NumPy arrays, `nexus` an HDF5 file.")
 ]
 Of = Annotated[str, Query(description="One of the answer's `sources`; empty is the main one.", max_length=500)]
+Rois = Annotated[
+    Sequence[str],
+    Query(
+        description="A rectangle `y0,y1,x0,x1` of detector pixels, half open, whose map becomes a further channel; "
+        "several times, 8 at most. A name and a colon may come before the numbers.",
+        examples=[["spot:610,760,95,245"]],
+    ),
+]
 IfNoneMatch = Annotated[str | None, Header(description="An earlier ETag, or several.", max_length=2000)]
 
 RUNS = TypeAdapter(list[RunModel])
@@ -99,13 +135,23 @@ async def run(uid: Uid, service: ServiceDep) -> Any:
     summary="Maps of a run",
     tags=[Tag.MAPS],
     response_model=MapsModel,
-    responses={**refusals(NO_RUN), **MAPS},
+    responses={**refusals(UNREADABLE), **MAPS},
 )
 async def run_maps(
-    uid: Uid, service: ServiceDep, form: As = MapFormat.JSON, source: Of = "", if_none_match: IfNoneMatch = None
+    uid: Uid,
+    service: ServiceDep,
+    form: As = MapFormat.JSON,
+    source: Of = "",
+    roi: Rois = (),
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """The maps of a run as they are now; the cursor is their version."""
-    return versioned(await service.maps(uid, form, source=source, known=parse_etags(if_none_match)), form)
+    """The maps of a run as they are now; the cursor is their version.
+
+    With `roi`, the frames are read from the files of the run, for at most 10 s. What is not read by then is null, and
+    `regions` says so; the next request goes on.
+    """
+    known = parse_etags(if_none_match)
+    return versioned(await service.maps(uid, form, source=source, rois=roi, known=known), form)
 
 
 @meta.get("/healthz", summary="Liveness", response_model=Health)

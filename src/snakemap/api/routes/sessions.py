@@ -15,7 +15,19 @@ from snakemap.api.middleware.etags import content_hash, parse_etags
 from snakemap.api.middleware.rate_limit import address_of
 from snakemap.api.models import Bounds, MapsModel, Pair, Tag
 from snakemap.api.roi_preview import Preview
-from snakemap.api.routes.runs import MAPS, NO_RUN, UID_MAX, UNUSABLE, As, IfNoneMatch, ServiceDep, service_of, versioned
+from snakemap.api.routes.runs import (
+    MAPS,
+    NO_RUN,
+    UID_MAX,
+    UNREADABLE,
+    UNUSABLE,
+    As,
+    IfNoneMatch,
+    Rois,
+    ServiceDep,
+    service_of,
+    versioned,
+)
 from snakemap.api.session_store import KEPT_S, ApiSession
 from snakemap.core.channels import TOTAL
 from snakemap.core.roi import Roi
@@ -211,12 +223,16 @@ async def end(token: Token, service: ServiceDep) -> None:
     "/sessions/{id}/maps",
     summary="Maps of a session's run",
     response_model=MapsModel,
-    responses={**refusals({**NO_SESSION, **NO_RUN}), **MAPS},
+    responses={**refusals({**NO_SESSION, **UNREADABLE}), **MAPS},
 )
 async def session_maps(
-    token: Token, service: ServiceDep, form: As = MapFormat.JSON, if_none_match: IfNoneMatch = None
+    token: Token,
+    service: ServiceDep,
+    form: As = MapFormat.JSON,
+    roi: Rois = (),
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """The maps of the run that a session follows, as they are now."""
+    """The maps of the run that a session follows, as they are now; `roi` is that of the maps of a run."""
     session = await service.sessions.use(token)
     uid = await find_uid(service.store, session.follow)
     # the followed run may change, so a cursor alone is no version here
@@ -224,7 +240,7 @@ async def session_maps(
     known = [
         tag.removesuffix(f"-{salt}") for tag in parse_etags(if_none_match) if tag == "*" or tag.endswith(f"-{salt}")
     ]
-    found = await service.run_cache.maps(uid, form, source=session.source, known=known)
+    found = await service.maps(uid, form, source=session.source, rois=roi, known=known)
     return versioned(WrittenBytes(f"{found.cursor}-{salt}", found.body), form)
 
 

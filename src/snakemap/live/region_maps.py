@@ -1,0 +1,428 @@
+"""Exact maps of any rectangle of the detector: the frames of a run are summed again, in reader processes.
+
+::
+
+    request: run, source, rectangles
+       -> points that the worker has read, and that are not summed yet over one of the rectangles
+       -> their rows, in portions of half a second -> a reader process sums them
+       -> sums are kept for each point; the answer has what is there when the time is up
+
+Sums belong to a row of a file. A point that is announced again with another row is summed again, and nothing else is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from snakemap.core.frame_ledger import RowRange
+from snakemap.core.maps import Maps
+from snakemap.core.roi import Roi, add_up
+from snakemap.core.roi_text import rois_from_text
+from snakemap.core.run import Run
+from snakemap.core.stream_resources import Resource
+from snakemap.core.streams import MapSource
+from snakemap.errors import FileReplaced, FrameError, SnakemapError, TooBusy, TooLarge
+from snakemap.hdf5.frame_reader import FileFingerprint, FrameBatch, FrameReader, recorded_fingerprints
+from snakemap.live.run_cache import RunCache, WrittenBytes, source_of
+from snakemap.live.written_maps import write_maps
+from snakemap.render.export import MapFormat, MoreMaps
+from snakemap.settings import Settings
+
+__all__ = ["POINTS_MAX", "TIME_LIMIT_S", "RegionMaps", "maps_with_regions"]
+
+TIME_LIMIT_S = 10.0
+"""Seconds that one request reads; what is not read by then is blank, and read by the next request."""
+
+PORTION_S = 0.5
+"""Seconds for which one request keeps a reader process, so that several requests take turns."""
+
+POINTS_MAX = 1_000_000
+BYTES_KEPT = 128 << 20
+READERS = 2
+WAITING_MAX = 16
+SOURCES_KEPT = 64
+NICE = 5
+"""Niceness of the reader processes: those of the worker come first."""
+
+Bounds = tuple[int, int, int, int]
+Key = tuple[str, str, str]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class _Sums:
+    """The sums of one rectangle.
+
+    Attributes:
+        values: (capacity,) by seq_num.
+        places: (capacity,) the place of the frame that was summed, as :meth:`FrameLedger.places` has it; -1: none.
+    """
+
+    values: npt.NDArray[np.float64] = field(default_factory=lambda: np.full(1024, np.nan))
+    places: Ints = field(default_factory=lambda: np.full(1024, -1, np.int64))
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the arrays."""
+        return self.values.nbytes + self.places.nbytes
+
+    def grow(self, size: int) -> None:
+        """Make room for seq_nums below a size."""
+        more = max(size, 2 * len(self.values)) - len(self.values) if size > len(self.values) else 0
+        if more:
+            self.values = np.concatenate([self.values, np.full(more, np.nan)])
+            self.places = np.concatenate([self.places, np.full(more, -1, np.int64)])
+
+
+@dataclass(slots=True)
+class _Source:
+    """What is shared by the requests for one source of a run.
+
+    Attributes:
+        lock: held by the request that reads.
+        marks: fingerprints of the files that were read, by resource and name.
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    marks: dict[str, dict[str, FileFingerprint]] = field(default_factory=dict)
+
+
+class RegionMaps:
+    """Sums the frames of runs over rectangles, and keeps the sums that were asked for last.
+
+    Args:
+        make: makes a reader, which starts with its first request.
+        bytes_kept: maximum memory of the sums.
+    """
+
+    def __init__(self, make: Callable[[], FrameReader], *, bytes_kept: int = BYTES_KEPT) -> None:
+        self._make = make
+        self._bytes_kept = bytes_kept
+        self._free: list[FrameReader] = []
+        self._all: list[FrameReader] = []
+        self._slots = asyncio.Semaphore(READERS)
+        self._waiting = 0
+        self._sums: OrderedDict[tuple[Key, Bounds], _Sums] = OrderedDict()
+        self._sources: OrderedDict[Key, _Source] = OrderedDict()
+        self._point_s = 0.01
+        self.frames_read = 0
+
+    @classmethod
+    def of(cls, settings: Settings) -> RegionMaps:
+        """Return one for the files of the data root."""
+        return cls(
+            functools.partial(
+                FrameReader,
+                settings.root,
+                path_map=settings.path_map,
+                locking=settings.file_locking,
+                time_limit_s=settings.file_timeout_s,
+                nice=NICE,
+            )
+        )
+
+    async def close(self) -> None:
+        """End the reader processes; another request starts them again."""
+        for reader in self._all:
+            await reader.close()
+
+    async def read(self, run: Run, source: MapSource, rois: Sequence[Roi], *, limit_s: float = TIME_LIMIT_S) -> str:
+        """Sum the frames of all points that are not summed yet, as many as the time allows.
+
+        Args:
+            run: folded by this event loop.
+            source: one of its cameras.
+            rois: the rectangles.
+            limit_s: seconds; at least one portion is read, unless another request reads the same source meanwhile.
+
+        Returns:
+            Why some frames cannot be read, a sentence for the user; empty when they can.
+
+        Raises:
+            FrameError: the source has no frames in files.
+            RoiError: a rectangle reaches beyond the frame.
+            TooLarge: the run has too many points.
+            TooBusy: too many requests wait.
+            SnakemapError: no frame can be read, with the reason.
+        """
+        check_readable(run, source, rois)
+        if self._waiting >= WAITING_MAX:
+            raise TooBusy("too many requests wait for the frames of runs; try again in a moment")
+        until = time.monotonic() + limit_s
+        shared = self._shared(_key(run, source))
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(limit_s):
+                await shared.lock.acquire()
+        except TimeoutError:
+            return ""  # the other request has read for as long
+        finally:
+            self._waiting -= 1
+        try:
+            return await self._read(run, source, rois, shared, until=until)
+        finally:
+            shared.lock.release()
+
+    def maps(self, run: Run, source: MapSource, rois: Sequence[Roi], *, trouble: str = "") -> MoreMaps:
+        """Return the maps of rectangles with all sums that are known now; the run must not change meanwhile.
+
+        Args:
+            run: of the source.
+            source: one of its cameras.
+            rois: the rectangles.
+            trouble: why some frames cannot be read.
+        """
+        seq_nums, places = _measured(source)
+        maps = Maps(source.maps.raster, [roi.name for roi in rois])
+        about: dict[str, Any] = {}
+        for roi in rois:
+            sums = self._sums.get((_key(run, source), _bounds(roi)), _Sums())
+            values, found = sums.values, sums.places
+            inside = seq_nums < min(len(found), len(values))
+            known = np.zeros(len(seq_nums), bool)
+            known[inside] = found[seq_nums[inside]] == places[inside]
+            if known.any():
+                maps.assign(seq_nums[known], {roi.name: values[seq_nums[known]]})
+            read = int(np.count_nonzero(known))
+            about[roi.name] = {
+                "bounds": [*_bounds(roi)],
+                "read": read,
+                "measured": len(seq_nums),
+                "complete": read == len(seq_nums),
+                "trouble": trouble if read < len(seq_nums) else "",
+            }
+        return MoreMaps(maps, about)
+
+    async def _read(self, run: Run, source: MapSource, rois: Sequence[Roi], shared: _Source, *, until: float) -> str:
+        seq_nums, places = _measured(source)
+        columns = [self._column(_key(run, source), _bounds(roi), int(seq_nums.max(initial=0)) + 1) for roi in rois]
+        lacking = np.zeros(len(seq_nums), bool)
+        for sums in columns:
+            lacking |= sums.places[seq_nums] != places
+        resources, frame_shape = dict(source.ledger.resources), source.frame_shape
+        descriptor = source.derived_descriptor
+        files = descriptor.files if descriptor is not None else ()
+        trouble = ""
+        place_of = np.full(int(seq_nums.max(initial=0)) + 1, -1, np.int64)
+        place_of[seq_nums] = places
+        try:
+            for portion in self._portions(source.ledger.row_ranges(seq_nums[lacking])):
+                resource = resources[portion.resource]
+                known = shared.marks.setdefault(resource.uid, recorded_fingerprints(files, resource.uid))
+                summed = await self._sum(resource, portion, rois, frame_shape, known)
+                points = np.arange(portion.seq_num, portion.seq_num + portion.count)
+                for number, sums in enumerate(columns):
+                    sums.values[points] = summed[:, number]
+                    sums.places[points] = place_of[points]
+                if time.monotonic() > until:
+                    break
+        except SnakemapError as error:
+            if not any((sums.places[seq_nums] == places).any() for sums in columns):
+                raise
+            trouble = str(error)
+        finally:
+            self._forget(columns)
+        return trouble
+
+    def _portions(self, row_ranges: Sequence[RowRange]) -> Iterator[RowRange]:
+        """Yield rows in portions that take about :data:`PORTION_S`, by the time that the last ones took."""
+        for row_range in row_ranges:
+            at = 0
+            while at < row_range.count:
+                count = min(max(int(PORTION_S / self._point_s), 1), row_range.count - at)
+                began = time.monotonic()
+                yield row_range.part(at, count)
+                self._point_s += 0.5 * (max((time.monotonic() - began) / count, 1e-5) - self._point_s)
+                at += count
+
+    async def _sum(
+        self,
+        resource: Resource,
+        portion: RowRange,
+        rois: Sequence[Roi],
+        frame_shape: tuple[int, int] | None,
+        known: dict[str, FileFingerprint],
+    ) -> npt.NDArray[Any]:
+        """Return the sums (points, ROIs + 1) of a portion.
+
+        Raises:
+            FileReplaced: the file is not the one whose frames are on the maps.
+            SnakemapError: from the reader.
+        """
+        batch = FrameBatch(
+            resource.uri,
+            resource.dataset,
+            portion.index,
+            portion.index + portion.count,
+            frames_per_point=resource.frames_per_point,
+            rois=tuple(_bounds(roi) for roi in rois),
+            frame_shape=frame_shape,
+            point_shape=resource.point_shape,
+            columns=resource.columns,
+        )
+        async with self._reader() as reader:
+            if not resource.template:
+                summed = (await reader.reduce(batch)).sums
+                _recognize(reader.marks, known)
+            else:
+                rows = range(portion.index, portion.index + portion.count)
+                summed = np.stack([await _sum_files(reader, resource, row, batch) for row in rows])
+        self.frames_read += portion.count * resource.frames_per_point
+        return summed
+
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[FrameReader]:
+        async with self._slots:
+            if not self._free:
+                self._free.append(self._make())
+                self._all.append(self._free[-1])
+            reader = self._free.pop()
+            try:
+                yield reader
+            finally:
+                self._free.append(reader)
+
+    def _shared(self, key: Key) -> _Source:
+        shared = self._sources.setdefault(key, _Source())
+        self._sources.move_to_end(key)
+        while len(self._sources) > SOURCES_KEPT:
+            oldest = next(iter(self._sources))
+            if self._sources[oldest].lock.locked():
+                break
+            del self._sources[oldest]
+        return shared
+
+    def _column(self, key: Key, bounds: Bounds, size: int) -> _Sums:
+        sums = self._sums.setdefault((key, bounds), _Sums())
+        self._sums.move_to_end((key, bounds))
+        sums.grow(size)
+        return sums
+
+    def _forget(self, used: Sequence[_Sums]) -> None:
+        """Drop the sums that were asked for longest ago; those in use stay."""
+        kept_bytes = sum(sums.size_bytes for sums in self._sums.values())
+        for name in list(self._sums):
+            if kept_bytes <= self._bytes_kept:
+                return
+            if not any(self._sums[name] is one for one in used):
+                kept_bytes -= self._sums.pop(name).size_bytes
+
+
+def check_readable(run: Run, source: MapSource, rois: Sequence[Roi]) -> None:
+    """Check that maps of rectangles can be read at all.
+
+    Raises:
+        FrameError: the source has no frames in files.
+        RoiError: a rectangle reaches beyond the frame.
+        TooLarge: the run has too many points.
+    """
+    name = run.name_of(source)
+    if source.kind != "frames":
+        raise FrameError(f"{name!r} has {source.kind} and no frames; regions need a camera")
+    if not source.ledger.resources:
+        raise FrameError(source.unread_reason or f"no file with frames of {name!r} is known (yet)")
+    if source.frame_shape is None:
+        raise FrameError(source.unread_reason or f"no frame of {name!r} has been read yet")
+    for roi in rois:
+        roi.check(source.frame_shape)
+    if source.maps.raster.size > POINTS_MAX:
+        raise TooLarge(f"the run has {source.maps.raster.size:,} points; regions of at most {POINTS_MAX:,} are read")
+
+
+async def maps_with_regions(
+    runs: RunCache,
+    regions: RegionMaps,
+    uid: str,
+    form: MapFormat,
+    *,
+    rois: Sequence[str],
+    source: str = "",
+    known: Collection[str] = (),
+) -> WrittenBytes:
+    """Return the maps of a run with those of rectangles as further channels, encoded.
+
+    Args:
+        runs: cache of runs.
+        regions: reads the frames.
+        uid: of the run.
+        form: format of the maps.
+        rois: rectangles as text, see :func:`~snakemap.core.roi_text.roi_from_text`.
+        source: name in :attr:`Run.sources`; empty for the main one.
+        known: versions of these maps that the client has, or ``*`` for any; then the body is None.
+
+    Raises:
+        RunNotFound: there is no such run or source.
+        RoiError: a rectangle is none, or reaches beyond the frame.
+        SnakemapError: as :meth:`RegionMaps.read`.
+    """
+    run = await runs.run(uid)
+    found = source_of(run, source)
+    wanted = rois_from_text(rois, taken=found.maps.channels)
+    trouble = await regions.read(run, found, wanted)
+
+    def write(run: Run) -> WrittenBytes:
+        of = source_of(run, source)
+        rois_from_text(rois, taken=of.maps.channels)
+        more = regions.maps(run, of, wanted, trouble=trouble)
+        version = f"{run.cursor}-{zlib.crc32(orjson.dumps(more.about)):08x}"
+        if version in known or "*" in known:
+            return WrittenBytes(version, None)
+        return WrittenBytes(version, write_maps(run, form, source=source, more=more))
+
+    return await runs.compute(uid, write)
+
+
+async def _sum_files(reader: FrameReader, resource: Resource, row: int, batch: FrameBatch) -> npt.NDArray[Any]:
+    """Return the sums (ROIs + 1,) of one point whose frames have a file each."""
+    parts = []
+    for number in range(row * resource.frames_per_point, (row + 1) * resource.frames_per_point):
+        uri = resource.uri_of(number)
+        size = await reader.size(uri, resource.dataset)
+        frames = size[0] if len(size) != 2 else 1
+        point_shape = size if len(size) == 2 else ()
+        one = FrameBatch(uri, resource.dataset, 0, 1, frames, batch.rois, batch.frame_shape, False, point_shape)
+        parts.append((await reader.reduce(one)).sums)
+    together: Any = np.concatenate(parts)
+    return add_up(together, np.zeros(len(parts), np.intp))[0]
+
+
+def _recognize(marks: Sequence[FileFingerprint], known: dict[str, FileFingerprint]) -> None:
+    """Check that each file is the one that was read before; record new ones.
+
+    Raises:
+        FileReplaced: when one was replaced or changed.
+    """
+    for mark in marks:
+        before = known.get(mark.name)
+        if before is not None and not mark.fits(before):
+            raise FileReplaced(f"{mark.name} was replaced or changed after the maps were made of it")
+        if before is None or not before.checksum or not before.inode:
+            known[mark.name] = mark
+
+
+def _measured(source: MapSource) -> tuple[Ints, Ints]:
+    """Return the points (n,) that the worker has read, in rising order, and the places (n,) of their frames."""
+    maps = source.maps
+    seq_nums = np.sort(maps.raster.seq_nums(np.flatnonzero(maps.visited_cells())))
+    places = source.ledger.places(seq_nums)
+    return seq_nums[places >= 0], places[places >= 0]
+
+
+def _key(run: Run, source: MapSource) -> Key:
+    return run.uid, source.stream, source.key
+
+
+def _bounds(roi: Roi) -> Bounds:
+    return roi.y0, roi.y1, roi.x0, roi.x1
