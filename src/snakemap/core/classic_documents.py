@@ -18,6 +18,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from snakemap.core.json_values import is_list, is_mapping
 from snakemap.core.stream_resources import Resource
 from snakemap.errors import DocumentError
 
@@ -62,8 +63,8 @@ def resource_of(doc: Mapping[str, Any]) -> Resource:
     ('file://localhost/data/a%20b.h5', '/entry/data/data', 1)
     """
     uid, root, path = doc["uid"], doc.get("root") or "", doc.get("resource_path")
-    options = doc.get("resource_kwargs")
-    options = options if isinstance(options, Mapping) else {}
+    kwargs = doc.get("resource_kwargs")
+    options = kwargs if is_mapping(kwargs) else dict[str, Any]()
     if not isinstance(path, str) or not path or not isinstance(root, str) or "\0" in root + path:
         raise DocumentError(f"resource {uid} does not name its file")
     frames = options.get("frame_per_point", 1)
@@ -112,12 +113,12 @@ class ClassicResources:
 
 def _points_of(name: str, doc: Mapping[str, Any]) -> list[tuple[Any, int]]:
     """Return id and point number of each datum; -1 if it has no number."""
-    options = doc.get("datum_kwargs")
-    options = options if isinstance(options, Mapping) else {}
+    kwargs = doc.get("datum_kwargs")
+    options = kwargs if is_mapping(kwargs) else dict[str, Any]()
     if name == "datum":
         return [(doc["datum_id"], _number(options.get("point_number")))]
     ids, numbers = doc["datum_id"], options.get("point_number", [None] * len(doc["datum_id"]))
-    if not isinstance(numbers, list) or len(numbers) != len(ids):
+    if not is_list(numbers) or len(numbers) != len(ids):
         raise DocumentError(f"a datum_page of {len(ids)} ids with other arguments")
     return [(uid, _number(number)) for uid, number in zip(ids, numbers, strict=True)]
 

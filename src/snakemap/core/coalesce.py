@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from snakemap.core.documents import Entry
+from snakemap.core.json_values import is_dict, is_list
 
 __all__ = ["coalesce"]
 
@@ -61,13 +62,13 @@ def _announce(announced: list[Entry], entry: Entry) -> None:
 def _columns_of(entry: Entry) -> tuple[str, tuple[str, ...]] | None:
     """Return descriptor and keys of an event or a page that can be merged with similar ones; None for all else."""
     data = entry.doc.get("data")
-    if entry.name not in ("event", "event_page") or not isinstance(data, dict):
+    if entry.name not in ("event", "event_page") or not is_dict(data):
         return None
     if entry.name == "event":
         columns, points = [[value] for value in data.values()], 1
     else:
         columns, points = list(data.values()), len(entry.doc["seq_num"])
-    if any(not isinstance(column, list) or len(column) != points for column in columns):
+    if any(not is_list(column) or len(column) != points for column in columns):
         return None
     if not all({int, float, type(None)}.issuperset(map(type, column)) for column in columns):
         return None  # kept separate: an invalid value must not affect its neighbors

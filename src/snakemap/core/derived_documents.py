@@ -16,6 +16,7 @@ import orjson
 
 from snakemap.core.channels import TOTAL
 from snakemap.core.documents import DERIVED
+from snakemap.core.json_values import is_list, is_mapping
 from snakemap.errors import DocumentError
 
 __all__ = [
@@ -148,8 +149,8 @@ def derived_descriptor(
     """
     source = source or run.main
     rois_json = orjson.dumps({name: list(rectangle) for name, rectangle in rois.items()}).decode()
-    key = {"source": DERIVED, "dtype": "number", "shape": [], "dtype_numpy": dtype, "units": "counts"}
-    index = {"source": DERIVED, "dtype": "integer", "shape": [], "dtype_numpy": "<i8"}
+    key: dict[str, Any] = {"source": DERIVED, "dtype": "number", "shape": [], "dtype_numpy": dtype, "units": "counts"}
+    index: dict[str, Any] = {"source": DERIVED, "dtype": "integer", "shape": [], "dtype_numpy": "<i8"}
     configuration = {
         "data_key": source.key or None,
         "source": source.descriptor,
@@ -183,7 +184,7 @@ def scalar_descriptor(
         time: now, in seconds since 1970.
         files: that were read first, as for :func:`derived_descriptor`.
     """
-    key = {"source": DERIVED, "dtype": "number", "shape": [], "dtype_numpy": "<f8"}
+    key: dict[str, Any] = {"source": DERIVED, "dtype": "number", "shape": [], "dtype_numpy": "<f8"}
     configuration = {
         "kind": "scalar",
         "data_key": data_key,
@@ -324,8 +325,8 @@ def _descriptor(
     described = {
         name: {
             "source": DERIVED,
-            "dtype": "array" if isinstance(value, list) else "string",
-            "shape": [len(value)] if isinstance(value, list) else [],
+            "dtype": "array" if is_list(value) else "string",
+            "shape": [len(value)] if is_list(value) else [],
         }
         for name, value in configuration.items()
     }
@@ -351,7 +352,7 @@ def _files(data: Mapping[str, Any]) -> tuple[tuple[str, str, int, int, int], ...
 
 
 def _rectangles(rois: Any) -> dict[str, Rectangle]:
-    if not isinstance(rois, Mapping):
+    if not is_mapping(rois):
         raise TypeError(f"a {type(rois).__name__} is no set of rectangles by name")
     if len(rois) > ROIS_MAX or TOTAL in rois or FRAME_INDEX in rois:
         raise ValueError(f"at most {ROIS_MAX} rectangles, none of them called {TOTAL} or {FRAME_INDEX}")

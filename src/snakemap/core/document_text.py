@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from snakemap.core.documents import SETTLED, WORKER
+from snakemap.core.json_values import is_array, is_dict, is_list
 
 __all__ = ["SUMMARY_MAX", "pretty_text", "summary_line"]
 
@@ -78,13 +79,13 @@ class _PrettyPrinter:
                 self.whole, short = False, "…"
             yield f"{indent}{key}{short}"
             return
-        opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
+        opening, closing = ("{", "}") if is_dict(value) else ("[", "]")
         yield f"{indent}{key}{opening}"
         yield from self._members(value, depth + 1)
         yield f"{indent}{closing}"
 
     def _members(self, value: Any, depth: int) -> Iterator[str]:
-        if isinstance(value, dict):
+        if is_dict(value):
             members = [(f"{self._text(key)}: ", one) for key, one in list(value.items())[:KEYS_MAX]]
             left, tail = len(value) - len(members), []
         elif len(value) > ITEMS_MAX + TAIL:
@@ -112,16 +113,16 @@ class _PrettyPrinter:
         """Return a value in one line if it is simple and fits, else None."""
         if isinstance(value, str):
             return self._text(value)
-        if not isinstance(value, (dict, list)):
+        if not (is_dict(value) or is_list(value)):
             return orjson.dumps(value).decode()
         if not value:
-            return "{}" if isinstance(value, dict) else "[]"
+            return "{}" if is_dict(value) else "[]"
         if len(value) > ITEMS_MAX:
-            return self._numbers(value) if isinstance(value, list) else None
-        members = value.values() if isinstance(value, dict) else value
+            return self._numbers(value) if is_list(value) else None
+        members = value.values() if is_dict(value) else value
         if any(isinstance(one, (dict, list)) or (isinstance(one, str) and len(one) > width) for one in members):
             return None
-        if isinstance(value, dict):
+        if is_dict(value):
             text = "{" + ", ".join(f"{self._text(key)}: {self._short(one, width)}" for key, one in value.items()) + "}"
         else:
             text = f"[{', '.join(str(self._short(one, width)) for one in value)}]"
@@ -174,15 +175,15 @@ def _words(name: str, doc: Mapping[str, Any]) -> str:
             return _text(doc.get("datum_id"))
         case "datum_page":
             ids = doc.get("datum_id")
-            return f"{len(ids)} data" if isinstance(ids, list) else ""
+            return f"{len(ids)} data" if is_list(ids) else ""
         case "event":
             return f"seq_num {_text(doc.get('seq_num'))}"
         case "event_page":
             seq_nums = doc.get("seq_num")
-            return f"seq_num {_ends(seq_nums)}" if isinstance(seq_nums, list) else ""
+            return f"seq_num {_ends(seq_nums)}" if is_list(seq_nums) else ""
         case "stream_datum":
             seq_nums = doc.get("seq_nums")
-            span = seq_nums if isinstance(seq_nums, dict) else {}
+            span = seq_nums if is_dict(seq_nums) else {}
             return f"seq_nums {_text(span.get('start'))}..{_text(span.get('stop'))}"
         case "stop":
             return f"{_text(doc.get('exit_status'))} {_text(doc.get('reason'))}"
@@ -198,8 +199,7 @@ def _text(value: Any) -> str:
     """Return a value as text, shortened."""
     if value is None or value == "":
         return ""
-    if isinstance(value, (list, tuple)):
-        value = list(value[:10])
-    elif isinstance(value, dict):
-        value = f"{len(value)} keys"
-    return str(value)[: 2 * SUMMARY_MAX]
+    if is_array(value):
+        return str(list(value[:10]))[: 2 * SUMMARY_MAX]
+    text = f"{len(value)} keys" if is_dict(value) else str(value)
+    return text[: 2 * SUMMARY_MAX]

@@ -17,6 +17,7 @@ from typing import Any, TypeGuard
 
 import orjson
 
+from snakemap.core.json_values import is_dict, is_list
 from snakemap.errors import DocumentError
 
 __all__ = [
@@ -124,11 +125,12 @@ class WorkerEvent:
         Raises:
             DocumentError: if the state is not text or the task's status is not an object.
         """
-        status = body.get("task_status") or {}
-        if not isinstance(body.get("state"), str) or not isinstance(status, dict):
+        status: object = body.get("task_status") or {}
+        if not isinstance(body.get("state"), str) or not is_dict(status):
             raise DocumentError("a worker event whose state is not text or whose task_status is not an object")
-        errors, warnings = body.get("errors") or [], body.get("warnings") or []
-        if not isinstance(errors, list) or not isinstance(warnings, list):
+        errors: object = body.get("errors") or []
+        warnings: object = body.get("warnings") or []
+        if not is_list(errors) or not is_list(warnings):
             raise DocumentError("a worker event whose errors or warnings are not a list")
         return cls(
             state=body["state"],
@@ -193,7 +195,7 @@ def decode(body: bytes | str) -> Message | None:
     if len(body) > BODY_BYTES_MAX:
         raise DocumentError(f"a message of {len(body):,} bytes; at most {BODY_BYTES_MAX:,} are read")
     message = _loads(body)
-    if not isinstance(message, dict):
+    if not is_dict(message):
         raise DocumentError(f"JSON, but a {type(message).__name__} where an object was expected")
     if "statuses" in message:
         return None
@@ -212,8 +214,8 @@ def progress_of(body: bytes | str) -> list[dict[str, Any]]:
     [{'name': 'x', 'unit': 'mm', 'initial': 0, 'current': 1.5, 'target': 3, 'percentage': None}]
     """
     message = _loads(body)
-    statuses = message.get("statuses") if isinstance(message, dict) else None
-    devices = [one for one in statuses.values() if isinstance(one, dict)] if isinstance(statuses, dict) else []
+    statuses = message.get("statuses") if is_dict(message) else None
+    devices = [one for one in statuses.values() if is_dict(one)] if is_dict(statuses) else []
     return [
         {
             "name": str(one.get("display_name") or "")[:60],
@@ -317,7 +319,7 @@ def _loads(body: bytes | str) -> Any:
 def _document(name: Any, doc: Any, task_id: str | None) -> Document:
     if not isinstance(name, str) or name not in REQUIRED:
         raise DocumentError(f"no document is called {shortened(name)}")
-    if not isinstance(doc, dict):
+    if not is_dict(doc):
         raise DocumentError(f"a {name} whose body is a {type(doc).__name__}")
     for key, kind in REQUIRED[name].items():
         if not isinstance(doc.get(key), kind) or isinstance(doc.get(key), bool) or doc.get(key) == "":
@@ -334,7 +336,7 @@ def _document(name: Any, doc: Any, task_id: str | None) -> Document:
 def _datum_page(doc: dict[str, Any]) -> dict[str, Any]:
     """Return a bulk_datum as datum_page: the same arguments, one column each."""
     ids, rows = doc["datum_ids"], doc["datum_kwarg_list"]
-    if len(ids) != len(rows) or not all(isinstance(row, dict) for row in rows):
+    if len(ids) != len(rows) or not all(is_dict(row) for row in rows):
         raise DocumentError(f"a bulk_datum of {len(ids)} ids with {len(rows)} sets of arguments")
     keys = dict.fromkeys(key for row in rows for key in row)
     return {

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.core.derived_documents import FRAME_INDEX
+from snakemap.core.json_values import is_list, is_mapping
 from snakemap.errors import DocumentError
 
 __all__ = ["event_columns", "event_rows"]
@@ -19,12 +20,12 @@ def event_columns(
 ) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
     """Return seq_nums (n,) of an event or a page, and every data key with one number for each point (n,)."""
     data = doc.get("data")
-    if not isinstance(data, Mapping):
+    if not is_mapping(data):
         raise DocumentError(f"an {name} without data")
     seq_nums = doc["seq_num"] if name == "event_page" else [doc["seq_num"]]
     if any(not 0 < seq_num < 2**53 for seq_num in seq_nums):
         raise DocumentError(f"an {name} whose seq_num is none: {str(seq_nums)[:100]}")
-    columns = {}
+    columns = dict[str, npt.NDArray[np.float64]]()
     for key, column in data.items():
         values = _numbers(column if name == "event_page" else [column])
         if values is not None and len(values) == len(seq_nums):
@@ -34,7 +35,7 @@ def event_columns(
 
 def _numbers(values: Any) -> npt.NDArray[np.float64] | None:
     """Return a column (n,) of numbers with NaN for null, or None if it holds anything else."""
-    if not isinstance(values, list) or not {int, float, type(None)}.issuperset(map(type, values)):
+    if not is_list(values) or not {int, float, type(None)}.issuperset(map(type, values)):
         return None
     try:
         return np.array(values, dtype=np.float64)
@@ -45,7 +46,7 @@ def _numbers(values: Any) -> npt.NDArray[np.float64] | None:
 def event_rows(doc: Mapping[str, Any], count: int) -> npt.NDArray[np.int64] | None:
     """Return the rows (n,) of the dataset that a derived page was read from, if it has them."""
     data = doc.get("data")
-    rows = data.get(FRAME_INDEX) if isinstance(data, Mapping) else None
-    if not isinstance(rows, list) or len(rows) != count or not all(type(row) is int for row in rows):
+    rows = data.get(FRAME_INDEX) if is_mapping(data) else None
+    if not is_list(rows) or len(rows) != count or not all(type(row) is int for row in rows):
         return None
     return np.array(rows, dtype=np.int64)

@@ -239,7 +239,7 @@ class FrameLedger:
         """Return the resource of a point and its row there, in points; None if no document announced it."""
         if not 0 < seq_num < len(self._where) or self._where[seq_num] < 0:
             return None
-        resource = list(self.resources.values())[self._where[seq_num]]
+        resource = list(self.resources.values())[int(self._where[seq_num])]
         return resource, int(self._index[seq_num])
 
     def places(self, seq_nums: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -427,7 +427,7 @@ class FrameLedger:
 
     def _take_early(self) -> None:
         early, self._early = self._early, []
-        problems = []
+        problems = list[str]()
         for resource in early:
             try:
                 self.add_resource(resource)

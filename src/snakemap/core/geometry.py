@@ -16,7 +16,7 @@ from snakemap.core.raster import Axis, Raster
 from snakemap.core.scan_path import ScanPath as PointPath
 
 if TYPE_CHECKING:
-    from scanspec.core import Dimension
+    from scanspec.core import Dimension  # pyright: ignore[reportMissingTypeStubs]
 
 __all__ = [
     "POSITION_MAX",

@@ -331,7 +331,9 @@ def _least_above_zero(values: npt.NDArray[np.float64]) -> float:
 
 
 @numba.njit(cache=True, nogil=True)
-def _count(values, low, high, counts):  # pragma: no cover - compiled
+def _count(
+    values: npt.NDArray[np.float64], low: float, high: float, counts: npt.NDArray[np.int64]
+) -> None:  # pragma: no cover - compiled
     bins = len(counts)
     # a width beyond the largest float is halved, and the values with it
     part = 1.0 if high - low < np.inf else 0.5

@@ -51,7 +51,7 @@ def unravel(
     ['00', '01', '02', '03', '13', '12', '11', '10', '20', '21', '22', '23']
     """
     index = np.asarray(seq_nums, dtype=np.int64) - 1
-    indices = []
+    indices = list[npt.NDArray[np.int64]]()
     below = math.prod(shape)
     for size, runs_back in zip(shape, snaking, strict=True):
         sweep = index // below

@@ -205,7 +205,12 @@ def sum_colors(frames: npt.NDArray[Any], rois: Sequence[Roi], *, last: bool) -> 
         return sum_frames(frames.reshape(count, height, width * colors), wide)
     count, colors, height, width = frames.shape
     sums = sum_frames(frames.reshape(count * colors, height, width), rois).reshape(count, colors, -1)
-    return add_up(sums, np.zeros(colors, np.intp), axis=1)[:, 0]
+    return add_up(sums, np.zeros(int(colors), np.intp), axis=1)[:, 0]
+
+
+def _edges(size: int, step: int) -> npt.NDArray[np.int64]:
+    """Return the edges of bands of ``step`` pixels; the last band may be narrower."""
+    return np.append(np.arange(0, size, step), size)
 
 
 def add_up(sums: Sums, owners: npt.NDArray[np.intp], *, axis: int = 0) -> Sums:
@@ -257,7 +262,8 @@ def shrink(frame: npt.NDArray[Any], *, longest: int = 512) -> npt.NDArray[Any]:
     step = math.ceil(max(frame.shape) / longest)
     if step <= 1:
         return np.array(frame, dtype=native)
-    rows, columns = (np.append(np.arange(0, size, step), size) for size in frame.shape)
+    height, width = frame.shape
+    rows, columns = _edges(height, step), _edges(width, step)
     if _may_overflow(frame[np.newaxis]):
         ends = np.iinfo(native)
         means = shrink(frame.astype(np.float64), longest=longest)

@@ -20,6 +20,7 @@ from snakemap.core.event_columns import event_columns, event_rows
 from snakemap.core.file_uri import path_of
 from snakemap.core.frame_ledger import FrameLedger
 from snakemap.core.geometry import ScanDefaults
+from snakemap.core.json_values import is_list, is_mapping
 from snakemap.core.maps import Maps
 from snakemap.core.raster import Axis, Raster
 from snakemap.core.stream_geometry import StreamGeometry
@@ -240,7 +241,7 @@ class Run:
         if self.stop is None:
             return "running"
         derived = self.stop.get(DERIVED)
-        if isinstance(derived, Mapping) and derived.get("status") == "lost":
+        if is_mapping(derived) and derived.get("status") == "lost":
             return "lost"
         if self.stop["exit_status"] in ENDINGS:
             return ENDINGS[self.stop["exit_status"]]
@@ -287,7 +288,7 @@ class Run:
                 f"No frame of {self.name_of(self._blank)} could be read; the maps show {self.name_of(self.main)}."
             )
         opened = self.start.get(OPENED)
-        missing = opened.get("missing") if isinstance(opened, Mapping) else None
+        missing = opened.get("missing") if is_mapping(opened) else None
         if isinstance(missing, str) and missing:
             parts.append(missing[:MISSING_MAX])
         for source in self.sources.values():
@@ -297,7 +298,7 @@ class Run:
     @property
     def unused(self) -> list[str]:
         """A sentence for each data key that is not drawn because its files cannot be read."""
-        sentences = []
+        sentences = list[str]()
         for stream in self.streams.values():
             before = "" if stream.name == self.main.stream else f"{stream.name}: "
             for ledger in stream.ledgers():
@@ -322,7 +323,7 @@ class Run:
     @property
     def opened(self) -> bool:
         """Whether it is a finished file opened by a user, not a scan."""
-        return isinstance(self.start.get(OPENED), Mapping)
+        return is_mapping(self.start.get(OPENED))
 
     @property
     def cancelled(self) -> bool:
@@ -400,7 +401,7 @@ class Run:
         streams = sorted(self.streams.values(), key=lambda stream: stream.name != self.scanned)
         sources = [source for stream in streams for source in stream.sources]
         named = self.start.get("detectors")
-        order = [name for name in named if isinstance(name, str)] if isinstance(named, list) else []
+        order = [name for name in named if isinstance(name, str)] if is_list(named) else []
 
         def place(source: MapSource) -> tuple[Any, ...]:
             first = source.stream == sources[0].stream
@@ -443,7 +444,7 @@ class Run:
 
     def _add_early_resources(self, stream: Stream) -> None:
         """Add the resources that came before their descriptor; raise for unusable ones at the end."""
-        troubles = []
+        troubles = list[str]()
         for doc in self._resources.values():
             ledger = stream.ledger(doc["data_key"])
             others = [other for other in self.streams.values() if other.ledger(doc["data_key"])]
@@ -521,7 +522,7 @@ class Run:
         for key in stream.datum_keys & doc["data"].keys():
             ledger = stream.ledger(key)
             ids = doc["data"][key] if name == "event_page" else [doc["data"][key]]
-            if ledger is None or not isinstance(ids, list) or len(ids) != len(seq_nums):
+            if ledger is None or not is_list(ids) or len(ids) != len(seq_nums):
                 continue
             for seq_num, uid in zip(seq_nums, ids, strict=True):
                 pointer = self._data.find(uid, (ledger, seq_num)) if isinstance(uid, str) else None
@@ -576,8 +577,8 @@ class Run:
             self.main.set_raster(stream.geometry.raster)
 
     def _stop(self, doc: Mapping[str, Any]) -> None:
-        derived = isinstance(doc.get(DERIVED), Mapping)
-        if self.stop is None or (not derived and isinstance(self.stop.get(DERIVED), Mapping)):
+        derived = is_mapping(doc.get(DERIVED))
+        if self.stop is None or (not derived and is_mapping(self.stop.get(DERIVED))):
             # a real stop replaces the derived one of a lost run
             self.stop = dict(doc)
         self._end()
@@ -597,7 +598,7 @@ class Run:
     def _stop_events(self, stream: str) -> int | None:
         """Return the number of events of a stream in the stop document."""
         counts = (self.stop or {}).get("num_events")
-        number = counts.get(stream) if isinstance(counts, Mapping) else None
+        number = counts.get(stream) if is_mapping(counts) else None
         return number if type(number) is int and 0 < number < SEQ_NUM_MAX else None
 
 
@@ -613,9 +614,9 @@ def axes_summary(raster: Raster) -> dict[str, dict[str, Any]]:
 def _scanned_stream(start: Mapping[str, Any]) -> str:
     """Return the name of the scanned stream: the one in ``hints.dimensions``, else ``primary``."""
     hints = start.get("hints")
-    dimensions = hints.get("dimensions") if isinstance(hints, Mapping) else None
-    first = dimensions[0] if isinstance(dimensions, list) and dimensions else None
-    name = first[1] if isinstance(first, list) and len(first) == 2 else None
+    dimensions = hints.get("dimensions") if is_mapping(hints) else None
+    first = dimensions[0] if is_list(dimensions) and dimensions else None
+    name = first[1] if is_list(first) and len(first) == 2 else None
     return name if isinstance(name, str) and name not in NO_MAPS else PRIMARY
 
 
@@ -624,7 +625,7 @@ def _sums_of(
 ) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.float64]]]:
     """Return seq_nums (n,) and sums (n,) by channel of a derived page; null is NaN."""
     data = doc.get("data")
-    if not isinstance(data, Mapping):
+    if not is_mapping(data):
         raise DocumentError("a page of sums without data")
     try:
         seq_nums = np.atleast_1d(np.array(doc["seq_num"], dtype=np.int64))

@@ -30,6 +30,7 @@ from snakemap.core.geometry import (
     outer_axis,
     path_raster,
 )
+from snakemap.core.json_values import is_array, is_mapping, is_sequence
 from snakemap.core.raster import AXES_MAX, CELLS_MAX, Axis, Raster
 from snakemap.core.region_geometry import shortened
 from snakemap.core.scan_path import Lattice
@@ -44,10 +45,10 @@ ROW_MIN = 100
 REPR_LENGTH_MAX = 10_000
 
 
-SPEC_TYPES = {"Concat", "ConstantDuration", "Ellipse", "Fly", "Line", "Linspace", "Polygon", "Product"}
-
-
-SPEC_TYPES |= {"Range", "Snake", "Spiral", "Squash", "Static", "Zip"}
+SPEC_TYPES = {
+    *("Concat", "ConstantDuration", "Ellipse", "Fly", "Line", "Linspace", "Polygon", "Product"),
+    *("Range", "Snake", "Spiral", "Squash", "Static", "Zip"),
+}
 
 
 UNKNOWN_NOTE = "Shape unknown: enter rows x columns, like 7x9."
@@ -101,7 +102,7 @@ def motors_of(start: Mapping[str, Any]) -> tuple[str, ...]:
     """
     found = [name for dimension in _hinted_dimensions(start) for name in _fields(dimension)]
     motors = start.get("motors")
-    found += motors if isinstance(motors, list | tuple) else []
+    found += motors if is_array(motors) else []
     names: dict[str, str] = {}
     for name in found:
         if isinstance(name, str) and name and name != "time":
@@ -122,9 +123,9 @@ def _from_scanspec(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry
 
 def _from_plan_args(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:
     plan_args = start.get("plan_args")
-    spec = plan_args.get("spec") if isinstance(plan_args, Mapping) else None
+    spec = plan_args.get("spec") if is_mapping(plan_args) else None
     found = _parsed(spec) if isinstance(spec, str) and len(spec) <= REPR_LENGTH_MAX else spec
-    return _spec_geometry(found, start, source="plan_args.spec") if isinstance(found, Mapping) else None
+    return _spec_geometry(found, start, source="plan_args.spec") if is_mapping(found) else None
 
 
 def _spec_geometry(found: Any, start: Mapping[str, Any], *, source: str) -> Geometry:
@@ -137,7 +138,7 @@ def _spec_geometry(found: Any, start: Mapping[str, Any], *, source: str) -> Geom
 def _from_unordered(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:
     """Return a grid whose points come in any order; their positions show where each lies."""
     hints = start.get("hints")
-    if not isinstance(hints, Mapping) or hints.get("gridding") != "rectilinear_nonsequential":
+    if not is_mapping(hints) or hints.get("gridding") != "rectilinear_nonsequential":
         return None
     if start.get("shape") is None:
         return None
@@ -172,7 +173,7 @@ def _is_relative(start: Mapping[str, Any]) -> bool:
 
 def _from_grid_scan(start: Mapping[str, Any], defaults: ScanDefaults) -> Geometry | None:
     snaking = start.get("snaking")
-    if not isinstance(snaking, Sequence) or isinstance(snaking, str):
+    if not is_sequence(snaking):
         return None
     shape = _shape(start.get("shape"))
     if len(snaking) != len(shape) or not all(isinstance(flag, bool) for flag in snaking):
@@ -214,7 +215,7 @@ def _snake_axes(start: Mapping[str, Any], shape: Sequence[int]) -> tuple[bool, .
         flags = _listed(flags)
     if axes is None and isinstance(flags, bool):
         axes = list(range(len(shape))) if flags else []
-    if axes is None and isinstance(flags, list | tuple):
+    if axes is None and is_array(flags):
         axes = [_axis_number(name, start, len(shape)) for name in flags]
     if axes is None or None in axes:
         return None
@@ -248,7 +249,8 @@ def _listed(text: str) -> Any:
                 return [_plain(part) for part in parts]
             case ast.Call(func=ast.Name(id="frozenset" | "set"), args=[], keywords=[]):
                 return []
-        return _plain(node)
+            case _:
+                return _plain(node)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
         return None
 
@@ -261,7 +263,7 @@ def _axis_number(name: Any, start: Mapping[str, Any], count: int) -> int | None:
         inside = _listed(name)
         name = inside if isinstance(inside, str) else name
     motors = start.get("motors")
-    for names in (motors if isinstance(motors, list | tuple) and len(motors) == count else (), _names(start, count)):
+    for names in (motors if is_array(motors) and len(motors) == count else (), _names(start, count)):
         plain = [READBACK.sub("", axis) if isinstance(axis, str) else None for axis in names]
         for wanted, among in ((name, list(names)), (READBACK.sub("", name), plain)):
             if wanted in among:
@@ -272,8 +274,8 @@ def _axis_number(name: Any, start: Mapping[str, Any], count: int) -> int | None:
 def _pattern_args(start: Mapping[str, Any]) -> Sequence[Any]:
     """Return the arguments of a scan's pattern: repr of motor, positions, and so on."""
     found = start.get("plan_pattern_args")
-    args = found.get("args") if isinstance(found, Mapping) else None
-    return args if isinstance(args, list | tuple) else ()
+    args = found.get("args") if is_mapping(found) else None
+    return args if is_array(args) else ()
 
 
 def _listed_coordinates(start: Mapping[str, Any], shape: Sequence[int]) -> list[npt.NDArray[np.float64]] | None:
@@ -281,7 +283,7 @@ def _listed_coordinates(start: Mapping[str, Any], shape: Sequence[int]) -> list[
     if start.get("plan_pattern") != "outer_list_product":
         return None
     lists = _pattern_args(start)[1::2]
-    if [len(positions) if isinstance(positions, list | tuple) else -1 for positions in lists] != list(shape):
+    if [len(positions) if is_array(positions) else -1 for positions in lists] != list(shape):
         return None
     if not all(
         type(position) in (int, float) and abs(position) < POSITION_MAX for positions in lists for position in positions
@@ -372,11 +374,13 @@ def _plain(node: ast.expr) -> Any:
             names = [keyword.value for keyword in keywords if keyword.arg == "name"]
             if len(names) == 1 and isinstance(names[0], ast.Constant):
                 return names[0].value
+        case _:
+            pass
     raise ValueError(f"a {type(node).__name__} has no place in a spec")
 
 
 def _shape(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, Sequence) or isinstance(value, str) or not 1 <= len(value) <= AXES_MAX:
+    if not is_sequence(value) or not 1 <= len(value) <= AXES_MAX:
         raise GeometryError(f"shape {shortened(value)} is not a list of 1 to {AXES_MAX} numbers")
     if not all(_whole(size) and size > 0 for size in value):
         raise GeometryError(f"shape {shortened(value)} is not a list of whole numbers from 1 on")
@@ -393,7 +397,7 @@ def _names(start: Mapping[str, Any], count: int) -> list[str | None]:
         if all(names):
             return names
     motors = start.get("motors")
-    if isinstance(motors, list | tuple) and len(motors) == count and all(isinstance(motor, str) for motor in motors):
+    if is_array(motors) and len(motors) == count and all(isinstance(motor, str) for motor in motors):
         return list(motors)
     return [None] * count
 
@@ -406,14 +410,14 @@ def _first_name(dimension: Any) -> str | None:
 
 def _hinted_dimensions(start: Mapping[str, Any]) -> Sequence[Any]:
     hints = start.get("hints")
-    dimensions = hints.get("dimensions") if isinstance(hints, Mapping) else None
-    return dimensions if isinstance(dimensions, list | tuple) else ()
+    dimensions = hints.get("dimensions") if is_mapping(hints) else None
+    return dimensions if is_array(dimensions) else ()
 
 
 def _fields(dimension: Any) -> Sequence[Any]:
     """Return the fields in ``[["stage-x"], "primary"]``."""
-    fields = dimension[0] if isinstance(dimension, list | tuple) and dimension else None
-    return fields if isinstance(fields, list | tuple) else ()
+    fields = dimension[0] if is_array(dimension) and dimension else None
+    return fields if is_array(fields) else ()
 
 
 def _extents(value: Any, count: int) -> list[tuple[float, float] | None]:

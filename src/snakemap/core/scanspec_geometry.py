@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
-from scanspec.core import Dimension, SnakedDimension
-from scanspec.specs import (
+from scanspec.core import Dimension, SnakedDimension  # pyright: ignore[reportMissingTypeStubs]
+from scanspec.specs import (  # pyright: ignore[reportMissingTypeStubs]
     Concat,
     ConstantDuration,
     Ellipse,
@@ -37,6 +37,7 @@ from snakemap.core.geometry import (
     outer_axis,
     path_raster,
 )
+from snakemap.core.json_values import is_list, is_mapping
 from snakemap.core.raster import CELLS_MAX, Axis, Raster, unravel
 from snakemap.core.region_geometry import EDGES_MAX, SPEC_DEPTH_MAX, Region, inside
 from snakemap.core.scan_path import Lattice
@@ -60,7 +61,7 @@ def spec_geometry(found: Any, start: Mapping[str, Any], *, source: str) -> Geome
     if math.prod(len(dimension) for dimension in dimensions) > CELLS_MAX:
         raise GeometryError(f"scanspec has more than {CELLS_MAX:,} points")
     named = start.get("units")
-    units = {name: unit for name, unit in named.items() if isinstance(unit, str)} if isinstance(named, Mapping) else {}
+    units = {name: unit for name, unit in named.items() if isinstance(unit, str)} if is_mapping(named) else {}
     order = [str(axis) for axis in spec.axes()]
     if regions:
         raster = _masked_raster(dimensions, order, units, regions, source=source)
@@ -162,7 +163,7 @@ def _reader() -> TypeAdapter[Spec[Any]]:
 
 
 def _dimensions(found: Any) -> tuple[Spec[Any], list[Dimension[Any]], list[Region]]:
-    if not isinstance(found, Mapping):
+    if not is_mapping(found):
         raise GeometryError(f"scanspec is a {type(found).__name__}, not an object")
     regions: list[Region] = []
     modern = _modern(_unmasked(found, regions))
@@ -181,7 +182,7 @@ def _modern(spec: Any, depth: int = 0) -> Any:
     """Return the spec in the form of scanspec 1.0: ``Line``, ``Repeat`` and the older ``Spiral`` are translated."""
     if depth > SPEC_DEPTH_MAX:
         raise GeometryError(f"scanspec is nested more than {SPEC_DEPTH_MAX} deep")
-    if isinstance(spec, Mapping):
+    if is_mapping(spec):
         changed = {key: _modern(value, depth + 1) for key, value in spec.items()}
         match changed.get("type"):
             case "Line":
@@ -190,8 +191,9 @@ def _modern(spec: Any, depth: int = 0) -> Any:
                 return changed.get("num")
             case "Spiral" if "x_range" in changed:
                 return _modern_spiral(changed)
-        return changed
-    return [_modern(part, depth + 1) for part in spec] if isinstance(spec, list) else spec
+            case _:
+                return changed
+    return [_modern(part, depth + 1) for part in spec] if is_list(spec) else spec
 
 
 def _modern_spiral(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -222,9 +224,9 @@ def _unmasked(spec: Any, regions: list[Region], depth: int = 0) -> Any:
 
     A mask leaves points out and changes no order, at any level in products of specs that are not snaked.
     """
-    if not isinstance(spec, Mapping) or depth > SPEC_DEPTH_MAX:
+    if not is_mapping(spec) or depth > SPEC_DEPTH_MAX:
         return spec
-    if spec.get("type") == "Mask" and isinstance(spec.get("region"), Mapping):
+    if spec.get("type") == "Mask" and is_mapping(spec.get("region")):
         regions.append(spec["region"])
         return _unmasked(spec.get("spec"), regions, depth + 1)
     inner = {"Product": ("outer", "inner"), "Fly": ("spec",), "ConstantDuration": ("spec",)}.get(str(spec.get("type")))
@@ -277,7 +279,8 @@ def _points_of_area(spec: Spec[Any]) -> float:
         case Polygon() if 0 < len(spec.vertices) <= EDGES_MAX:
             width, height = (max(side) - min(side) for side in zip(*spec.vertices, strict=True))
             return _steps(width, spec.x_step) * _steps(height, spec.y_step)
-    raise GeometryError(f"scanspec is a {type(spec).__name__} that cannot be drawn")
+        case _:
+            raise GeometryError(f"scanspec is a {type(spec).__name__} that cannot be drawn")
 
 
 def _steps(distance: float, step: float) -> float:

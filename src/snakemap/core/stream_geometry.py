@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.core.geometry import READBACK, Geometry, GeometryConfidence, ScanDefaults, is_x, path_raster
+from snakemap.core.json_values import is_array, is_mapping
 from snakemap.core.position_fit import STILL, Positions, fill_gaps, find_snaking, fit_axis, guess_axes, is_irregular
 from snakemap.core.raster import Axis, Raster, unravel
 from snakemap.core.scan_geometry import geometry_of, is_stationary
@@ -75,7 +76,7 @@ class StreamGeometry:
 
     def descriptor(self, doc: Mapping[str, Any]) -> None:
         """Find the data keys of positions and the units of motors in a descriptor of the stream."""
-        keys = {str(name): key for name, key in doc["data_keys"].items() if isinstance(key, Mapping)}
+        keys = {str(name): key for name, key in doc["data_keys"].items() if is_mapping(key)}
         units = {name: key["units"] for name, key in keys.items() if isinstance(key.get("units"), str) and key["units"]}
         numbers = {name: key for name, key in keys.items() if _is_number(key)}
         found = _motor_keys(self._from_start.motors, numbers)
@@ -373,7 +374,7 @@ def _path_label(raster: Raster) -> tuple[str, ...]:
 def _is_number(key: Mapping[str, Any]) -> bool:
     """Return whether a data key is one number for each point."""
     shape, external = key.get("shape"), bool(key.get("external"))
-    lone = shape in ([], ()) or (external and isinstance(shape, list | tuple) and len(shape) == 1)
+    lone = shape in ([], ()) or (external and is_array(shape) and len(shape) == 1)
     return lone and (key.get("dtype") in ("number", "integer") or (external and key.get("dtype") == "array"))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from snakemap.core.file_uri import readings
+from snakemap.core.json_values import is_mapping, is_sequence
 
 __all__ = ["Resource", "image_data_key", "image_data_keys", "is_spectrum", "kind_of_file"]
 
@@ -64,10 +65,10 @@ def image_data_keys(descriptor: Mapping[str, Any]) -> list[str]:
     ...                                "d": {"external": "STREAM:", "shape": [1, 128, 96]}}})
     ['d']
     """
-    found = []
+    found = list[str]()
     for name, data_key in descriptor["data_keys"].items():
-        shape = data_key.get("shape") if isinstance(data_key, Mapping) and data_key.get("external") else None
-        if isinstance(shape, Sequence) and not isinstance(shape, str) and len(shape) >= 2:
+        shape = data_key.get("shape") if is_mapping(data_key) and data_key.get("external") else None
+        if is_sequence(shape) and len(shape) >= 2:
             found.append(name)
     return found
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from snakemap.core.channels import DEFAULT_CHANNELS, TOTAL
 from snakemap.core.derived_documents import DerivedDescriptor, Rectangle
 from snakemap.core.frame_ledger import FrameLedger
+from snakemap.core.json_values import is_list, is_mapping
 from snakemap.core.maps import Maps
 from snakemap.core.raster import Raster
 from snakemap.core.stream_geometry import StreamGeometry
@@ -331,7 +332,7 @@ def cross_checks(source: MapSource, scalars: MapSource | None) -> list[CrossChec
     """
     if scalars is None or source.kind == "scalars":
         return []
-    found = []
+    found = list[CrossCheck]()
     for channel in source.maps.channels:
         key = _sum_of(channel, source.key, scalars.maps.channels)
         if key is not None:
@@ -359,13 +360,13 @@ def _plain(name: str) -> str:
 
 def _holds_datum_ids(key: Any) -> bool:
     """Return whether events hold datum ids for a data key, as before ophyd-async."""
-    external = key.get("external") if isinstance(key, Mapping) else None
+    external = key.get("external") if is_mapping(key) else None
     return isinstance(external, str) and not external.startswith("STREAM")
 
 
 def _comes_with_events(key: Any) -> bool:
     """Return whether values or datum ids of a data key are in events."""
-    external = key.get("external") if isinstance(key, Mapping) else None
+    external = key.get("external") if is_mapping(key) else None
     return not (isinstance(external, str) and external.startswith("STREAM"))
 
 
@@ -373,10 +374,10 @@ def _scalar_keys(doc: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
     """Return, for every data key with one number for each point, its unit and whether it is in a file."""
     found: dict[str, tuple[str, bool]] = {}
     for name, key in doc["data_keys"].items():
-        if not isinstance(key, Mapping) or not isinstance(name, str):
+        if not is_mapping(key) or not isinstance(name, str):
             continue
         shape, external = key.get("shape"), bool(key.get("external"))
-        lone = shape in ([], ()) or (external and isinstance(shape, list) and len(shape) == 1)
+        lone = shape in ([], ()) or (external and is_list(shape) and len(shape) == 1)
         number = key.get("dtype") in ("number", "integer") or (external and key.get("dtype") == "array")
         if lone and number:
             units = key.get("units")

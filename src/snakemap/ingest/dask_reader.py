@@ -44,7 +44,7 @@ class DaskCluster:
 
     def __init__(self, address: str) -> None:
         try:
-            import distributed  # noqa: F401 - only where a setting asks for it
+            import distributed  # noqa: F401  # pyright: ignore[reportUnusedImport] - only where a setting asks for it
         except ImportError as error:
             raise SettingsError("SNAKEMAP_DASK: install snakemap[dask] to use a Dask cluster") from error
         self.address = address

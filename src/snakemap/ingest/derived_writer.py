@@ -11,6 +11,7 @@ from snakemap.core.cursor import cursor_ms
 from snakemap.core.derived_documents import derived_page
 from snakemap.core.documents import Document
 from snakemap.core.frame_ledger import FrameLedger, RowRange
+from snakemap.core.json_values import is_list
 from snakemap.core.run import Run
 from snakemap.ingest.file_data import SummedData
 from snakemap.ingest.latency import LatencyTracker
@@ -139,7 +140,7 @@ class DerivedWriter:
 def _mark(page: Mapping[str, Any]) -> tuple[Any, Any]:
     """Return what identifies a page of a run: its points, and when it was made."""
     uids, times = page.get("uid"), page.get("time")
-    return (str(uids[0]) + str(uids[-1]) if isinstance(uids, list) and uids else None), str(times)[:40]
+    return (str(uids[0]) + str(uids[-1]) if is_list(uids) and uids else None), str(times)[:40]
 
 
 def _by_file_data(together: Sequence[SummedData]) -> list[list[SummedData]]:

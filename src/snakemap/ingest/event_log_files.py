@@ -91,7 +91,7 @@ class _File:
     last: tuple[int, int] = (0, 0)
     fd: int | None = None
     dirty: bool = False
-    pending: list[bytes] = field(default_factory=list)
+    pending: list[bytes] = field(default_factory=list[bytes])
     waiting: int = 0
     beyond: tuple[int, int] = (0, 0)
 
@@ -184,7 +184,7 @@ class EventLogFiles:
     def sweep(self, *, now: float) -> int:
         """Remove files that are too old, and the oldest beyond the limits; return how many."""
         with self._lock:
-            found = []
+            found = list[tuple[float, int, str]]()
             for entry in os.scandir(self.directory):
                 if NAME.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
@@ -280,7 +280,7 @@ class EventLogFiles:
 
     def _found(self, uid: str, began: str) -> _File | None:
         """Return the newest part of an existing file; a torn last line is removed."""
-        key, parts = name_part(uid), []
+        key, parts = name_part(uid), list[tuple[str, int, str]]()
         for path in self.directory.iterdir():
             name = path.name
             match = NAME.fullmatch(name)

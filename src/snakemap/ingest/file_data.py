@@ -427,10 +427,13 @@ def _of(resource: Resource, rows: range) -> RowRange:
 
 
 def _batch(resource: Resource, row_range: RowRange, **options: Any) -> FrameBatch:
-    layout = {
+    fields: dict[str, Any] = {
+        "uri": resource.uri,
+        "dataset": resource.dataset,
+        "start": row_range.index,
+        "stop": row_range.index + row_range.count,
         "frames_per_point": resource.frames_per_point,
         "point_shape": resource.point_shape,
         "columns": resource.columns,
     }
-    span = {"start": row_range.index, "stop": row_range.index + row_range.count}
-    return FrameBatch(uri=resource.uri, dataset=resource.dataset, **{**span, **layout, **options})
+    return FrameBatch(**fields | options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 __all__ = ["PriorityLock"]
@@ -24,7 +24,7 @@ class PriorityLock:
         self._numbers = itertools.count()
 
     @asynccontextmanager
-    async def take(self, rank: int) -> AsyncIterator[None]:
+    async def take(self, rank: int) -> AsyncGenerator[None]:
         """Hold the lock; wait until it is free.
 
         Args:

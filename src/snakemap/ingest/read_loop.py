@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import numpy as np
 
 from snakemap.core.frame_ledger import RowRange
+from snakemap.core.json_values import is_dict
 from snakemap.core.run import Run
 from snakemap.core.stream_resources import Resource
 from snakemap.errors import FileBroken, FileNotReady, FileRefused, FileReplaced, FrameError, SnakemapError
@@ -132,7 +133,7 @@ class ReadLoop:
         stream's cameras.
         """
         counts = (self.run.stop or {}).get("num_events")
-        number = counts.get(self.file_data.stream) if isinstance(counts, dict) else None
+        number = counts.get(self.file_data.stream) if is_dict(counts) else None
         expected = number if type(number) is int and number > 0 else None
         if self.file_data.stream == self.run.main.stream:
             expected = self.run.expected

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -65,7 +65,7 @@ class ReaderPool:
         return sum(max(reader.launches - 1, 0) for reader in self._all)
 
     @asynccontextmanager
-    async def borrow(self, run: str) -> AsyncIterator[FrameReading]:
+    async def borrow(self, run: str) -> AsyncGenerator[FrameReading]:
         """Lend a reader to a run; wait while all are in use."""
         async with self._slots:
             reader = self._take(run)

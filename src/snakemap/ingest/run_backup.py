@@ -10,6 +10,7 @@ from typing import Any
 
 from snakemap.core.documents import Document, Span
 from snakemap.core.frame_ledger import RowRange
+from snakemap.core.json_values import is_list, is_mapping
 
 __all__ = ["RunBackup"]
 
@@ -44,7 +45,7 @@ class RunBackup:
         elif name == "datum_page":
             point_numbers, (ids, numbers) = _point_number(doc), self._data.setdefault(doc["resource"], ([], []))
             ids += doc["datum_id"]
-            numbers += point_numbers if isinstance(point_numbers, list) else [None] * len(doc["datum_id"])
+            numbers += point_numbers if is_list(point_numbers) else [None] * len(doc["datum_id"])
         elif name == "event":
             columns = {key: [value] for key, value in _data(doc).items()}
             self._columns(doc["descriptor"], [doc["seq_num"]], columns)
@@ -81,7 +82,7 @@ class RunBackup:
         numbers = {
             key: column
             for key, column in data.items()
-            if isinstance(column, list)
+            if is_list(column)
             and len(column) == len(seq_nums)
             and {int, float, type(None)}.issuperset(map(type, column))
         }
@@ -101,7 +102,7 @@ class RunBackup:
         """Keep the datum ids of events."""
         for key, column in data.items():
             if (
-                isinstance(column, list)
+                is_list(column)
                 and len(column) == len(seq_nums)
                 and all(isinstance(uid, str) and len(uid) <= TEXT_MAX for uid in column)
             ):
@@ -153,9 +154,9 @@ def _page(descriptor: str, seq_nums: list[int], data: dict[str, Any]) -> dict[st
 
 def _point_number(doc: Mapping[str, Any]) -> Any:
     kwargs = doc.get("datum_kwargs")
-    return kwargs.get("point_number") if isinstance(kwargs, Mapping) else None
+    return kwargs.get("point_number") if is_mapping(kwargs) else None
 
 
 def _data(doc: Mapping[str, Any]) -> Mapping[str, Any]:
     data = doc.get("data")
-    return data if isinstance(data, Mapping) else {}
+    return data if is_mapping(data) else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from snakemap.core.documents import WorkerEvent
 from snakemap.errors import SnakemapError, StoreRefuses, StoreUnavailable
@@ -145,7 +145,7 @@ class WorkerStats:
             self._store_lost_since = None
 
 
-def _keep(kept: OrderedDict, key: str, value: object) -> None:
+def _keep(kept: OrderedDict[str, Any], key: str, value: object) -> None:
     """Add an item as the newest; drop the oldest beyond ``TASKS_KEPT``."""
     kept[key] = value
     kept.move_to_end(key)

@@ -73,12 +73,12 @@ class Histogram:
         return {"bounds": list(self.bounds), "counts": list(self.counts), "sum": self.sum}
 
     @classmethod
-    def read(cls, report: object) -> Self | None:
+    def read(cls, report: Any) -> Self | None:
         """Return a histogram from :meth:`to_json`; None for anything else, which another version may report."""
         try:
-            read = cls([float(bound) for bound in report["bounds"]])  # pyright: ignore[reportIndexIssue]
-            counts = [int(count) for count in report["counts"]]  # pyright: ignore[reportIndexIssue]
-            read.sum = float(report["sum"])  # pyright: ignore[reportIndexIssue]
+            read = cls([float(bound) for bound in report["bounds"]])
+            counts = [int(count) for count in report["counts"]]
+            read.sum = float(report["sum"])
         except (KeyError, TypeError, ValueError):
             return None
         if len(counts) != len(read.counts) or min(counts) < 0 or list(read.bounds) != sorted(set(read.bounds)):

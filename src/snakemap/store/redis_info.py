@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from snakemap.core.json_values import is_array, is_dict
 from snakemap.store.keys import STREAM
 from snakemap.store.refusals import message_of
 from snakemap.store.store import Store
@@ -95,7 +96,7 @@ async def read_redis_info(store: Store) -> RedisInfo:
 
 async def _info(store: Store) -> dict[str, Any]:
     info = await store.command("INFO")
-    return {key: value for key, value in info.items() if isinstance(key, str)} if isinstance(info, dict) else {}
+    return {key: value for key, value in info.items() if isinstance(key, str)} if isinstance(info, dict) else {}  # pyright: ignore[reportUnknownVariableType]
 
 
 async def _condition(store: Store, info: Mapping[str, Any]) -> RedisCondition:
@@ -132,12 +133,12 @@ async def _refused(store: Store, info: Mapping[str, Any]) -> str:
 
 async def _configured(store: Store, name: str) -> str | None:
     answer = await store.command("CONFIG GET", name)
-    return _text(answer.get(name)) if isinstance(answer, dict) else None
+    return _text(answer.get(name)) if is_dict(answer) else None
 
 
 async def _saves(store: Store) -> bool | None:
     answer = await store.command("CONFIG GET", "save")
-    return None if not isinstance(answer, dict) or "save" not in answer else bool(answer["save"])
+    return None if not is_dict(answer) or "save" not in answer else bool(answer["save"])
 
 
 async def _ahead_s(store: Store) -> float | None:
@@ -145,7 +146,7 @@ async def _ahead_s(store: Store) -> float | None:
     before = time.time()
     answer = await store.command("TIME")
     after = time.time()
-    if not isinstance(answer, tuple | list) or len(answer) != 2:
+    if not is_array(answer) or len(answer) != 2:
         return None
     theirs = float(answer[0]) + float(answer[1]) / 1e6
     return theirs - after if theirs > after else min(theirs - before, 0.0)

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -284,7 +284,7 @@ class Store:
                     pipeline.eval(STATE, 2, STREAM, LIFE, place.cursor)
                     answer, state = _answers(await pipeline.execute(raise_on_error=False))
                 self._compare(place, state, resumed=False)
-                rows = answer[0][1] if answer else []
+                rows: list[tuple[bytes, dict[bytes, bytes]]] = answer[0][1] if answer else []
                 if rows:
                     place.cursor, place.read = rows[-1][0].decode(), True
                 yield rows
@@ -346,7 +346,8 @@ class Store:
         The newest run is the one that was stored last, so a recording that is replayed today is of today.
         """
         async with self._translated():
-            uids = await self._client.zrevrange(RUNS, 0, -1 if count is None else count - 1) if count != 0 else []
+            last = -1 if count is None else count - 1
+            uids: list[bytes] = await self._client.zrevrange(RUNS, 0, last) if count != 0 else []
             texts = [row[0] for row in await self._fields(uids, "summary")]
         return [orjson.loads(text) for text in texts if text is not None]
 
@@ -441,7 +442,9 @@ class Store:
         """Return the states of the processes that have reported lately, by name."""
         async with self._translated():
             parts = sorted(part.decode() for part in await self._client.smembers(PARTS))
-            texts = await self._client.mget([f"snakemap:report:{part}" for part in parts]) if parts else []
+            texts: list[bytes | None] = (
+                await self._client.mget([f"snakemap:report:{part}" for part in parts]) if parts else []
+            )
         return {part: orjson.loads(text) for part, text in zip(parts, texts, strict=True) if text is not None}
 
     async def lease(self, name: str, holder: str, ttl_s: float, *, instead_of: str | None = None) -> bool:
@@ -487,7 +490,7 @@ class Store:
             aged = [run for run in runs if run.silent_s(now_s) > self.keep_s]
             runs = await self._drop(runs, aged, now_s)
             over = await self._client.xlen(STREAM) - self.documents_max
-            excess = []
+            excess = list[RunSpan]()
             for run in runs:
                 if over > 0 and not run.is_running(now_s):
                     excess.append(run)
@@ -541,7 +544,7 @@ class Store:
 
     def _connect(self, *, timeout_s: float, connections_max: int = 1) -> Any:  # redis-py has no type for raw bytes
         try:
-            pool = BlockingConnectionPool.from_url(
+            pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType]
                 self._url,
                 max_connections=connections_max,
                 timeout=ANSWER_TIMEOUT_S,
@@ -556,7 +559,7 @@ class Store:
             raise SettingsError(f"SNAKEMAP_REDIS_URL: {error}") from None
 
     @asynccontextmanager
-    async def _translated(self, client: Any = None) -> AsyncIterator[None]:
+    async def _translated(self, client: Any = None) -> AsyncGenerator[None]:
         """Translate exceptions of Redis and its client to StoreUnavailable, by type."""
         try:
             yield
@@ -580,7 +583,7 @@ class Store:
     async def _index(self) -> list[RunSpan]:
         """Return the index of all runs, the oldest first."""
         uids = [uid.decode() for uid in await self._client.zrange(RUNS, 0, -1)]
-        scores = await self._client.zmscore(RUNS, uids) if uids else []
+        scores: list[float | None] = await self._client.zmscore(RUNS, uids) if uids else []
         rows = await self._fields(uids, "first", "last", "entries", "summary")
         return [span_of_run(uid, int(score or 0), row) for uid, score, row in zip(uids, scores, rows, strict=True)]
 
