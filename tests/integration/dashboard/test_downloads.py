@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -20,8 +21,11 @@ from tornado.web import Application
 
 from snakemap.dashboard import large_response
 from snakemap.dashboard.page_server import PageServer
-from snakemap.dashboard.routes.events import PLACES, EventsHandler
+from snakemap.dashboard.routes.events import EventsHandler
 from snakemap.dashboard.routes.files import FileHandler
+from snakemap.dashboard.routes.maps import MapsHandler
+from snakemap.errors import RunNotFound
+from snakemap.render.export import MapFormat
 from snakemap.store.entries import RawEntry
 from snakemap.web.connection_limits import ConnectionLimit
 from snakemap.web.hosts import HostNames
@@ -44,11 +48,24 @@ class Endless:
         return [RawEntry(f"{number}-0", "event", "r", doc)] if number < 9 else []
 
 
+class OneRun:
+    """The runs of a store that has one run, with maps of a few bytes."""
+
+    async def maps(self, uid: str, form: MapFormat, *, source: str = "") -> Any:
+        if uid != "there":
+            raise RunNotFound(f"there is no run {uid}")
+        return SimpleNamespace(body=f"{form} {source}".encode())
+
+    async def run(self, uid: str) -> Any:
+        return SimpleNamespace(start={"uid": uid, "time": 0.0, "scan_id": 7})
+
+
 @asynccontextmanager
 async def routes(root: Path) -> AsyncIterator[str]:
     routes: Any = [
         ("/file", FileHandler, {"allowed": lambda: (root, LARGE)}),
         ("/events", EventsHandler, {"store": Endless}),
+        ("/export", MapsHandler, {"runs": OneRun}),
     ]
     server = PageServer(Application(routes), hosts=HostNames("127.0.0.1"), connections=ConnectionLimit())
     sockets = bind_sockets(0, "127.0.0.1")
@@ -150,8 +167,8 @@ async def test_a_client_that_takes_nothing_is_let_wait_so_long_and_no_longer(
         with unread(url, path) as client:
             server_side = asyncio.get_running_loop().time()
             if path == "/events":
-                await until(lambda: PLACES.taken == 1)
-                await until(lambda: PLACES.taken == 0)
+                await until(lambda: EventsHandler.slots.taken == 1)
+                await until(lambda: EventsHandler.slots.taken == 0)
             else:
                 await until(lambda: asyncio.get_running_loop().time() > server_side + 1)
             assert await rest_of(client) < LARGE
@@ -162,11 +179,32 @@ async def test_a_client_that_takes_nothing_is_let_wait_so_long_and_no_longer(
 async def test_one_address_downloads_events_twice_at_one_time(tmp_path: Path) -> None:
     async with routes(tmp_path) as url:
         with unread(url, "/events"), unread(url, "/events"):
-            await until(lambda: PLACES.taken == 2)
+            await until(lambda: EventsHandler.slots.taken == 2)
             async with httpx.AsyncClient(trust_env=False, timeout=PATIENCE * TIMEOUT_S) as client:
                 refused = await client.get(f"{url}/events")
                 assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
-            free = PLACES.take("10.0.0.7")
+            free = EventsHandler.slots.take("10.0.0.7")
             free()
-        await until(lambda: PLACES.taken == 0)
+        await until(lambda: EventsHandler.slots.taken == 0)
         assert (await asked(f"{url}/events"))[0] == 200
+
+
+async def test_maps_are_saved_or_refused_in_a_word_and_their_slots_are_given_back(tmp_path: Path) -> None:
+    async with routes(tmp_path) as url, httpx.AsyncClient(trust_env=False, timeout=PATIENCE * TIMEOUT_S) as client:
+        found = await client.get(f"{url}/export?run=there&format=csv&source=camera")
+        assert (found.status_code, found.content) == (200, b"csv camera")
+        assert found.headers["content-type"] == MapFormat.CSV.media_type
+        assert found.headers["content-disposition"].startswith('attachment; filename="')
+        assert found.headers["cache-control"] == "no-store"
+        assert (await client.get(f"{url}/export?run=gone&format=csv")).status_code == 404
+        refused = await client.get(f"{url}/export?run=there&format=gif")
+        assert (refused.status_code, "csv" in refused.reason_phrase) == (400, True)
+        assert MapsHandler.slots.taken == 0
+        slots = [MapsHandler.slots.take("127.0.0.1") for _ in range(2)]
+        try:
+            full = await client.get(f"{url}/export?run=there&format=csv")
+        finally:
+            for give_back in slots:
+                give_back()
+        assert (full.status_code, full.text) == (429, "Too many downloads of maps; try again later.\n")
+        assert int(full.headers["retry-after"]) > 0

@@ -1,60 +1,38 @@
-"""Events to take along: JSON lines, filtered like the page of the log, sent piece by piece."""
+"""Events as a file: JSON lines, filtered like the page of the event log, sent piece by piece."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 
 from tornado.iostream import StreamClosedError
-from tornado.web import HTTPError, RequestHandler
+from tornado.web import HTTPError
 
 from snakemap.core.cursor import cursor_before
 from snakemap.dashboard.large_response import taken
 from snakemap.dashboard.panes.event_log import filter_from
-from snakemap.errors import RunNotFound, SnakemapError
+from snakemap.dashboard.routes.download import DownloadHandler
+from snakemap.errors import RunNotFound
 from snakemap.live.event_filter import NO_RUN, EventFilter
 from snakemap.live.event_index import CHUNK_FIRST, next_size
 from snakemap.store.store import Store
-from snakemap.web.connection_limits import ConnectionSlots, block_of
+from snakemap.web.connection_limits import ConnectionSlots
 
 __all__ = ["EventsHandler"]
 
-log = logging.getLogger(__name__)
 
-PLACES = ConnectionSlots(most=4, each=2)
-"""Downloads of one process at one time, and of one address."""
-
-
-class EventsHandler(RequestHandler):
+class EventsHandler(DownloadHandler):
     """Answers ``GET events?run=&name=&name=&text=&until=`` with JSON lines, and ``?cursor=`` with one of them."""
 
+    content = "events"
+    slots = ConnectionSlots(most=4, each=2)
+
     def initialize(self, store: Callable[[], Store]) -> None:
-        """Is told the store when somebody asks."""
+        """Take what gives the store at the time of a request."""
         self.store = store
 
-    async def get(self) -> None:
-        """Sends what is there now, no faster than it is taken."""
-        try:
-            give_back = PLACES.take(block_of(self.request.remote_ip or ""))
-        except SnakemapError as full:
-            self.set_status(full.status)
-            self.set_header("Retry-After", str(full.retry_after_s))
-            self.finish("Too many downloads of events; try again later.\n")
-            return
-        try:
-            await self._answer()
-        except StreamClosedError:
-            log.info("a client disconnected during a download of events, or took nothing for too long")
-        except SnakemapError as trouble:
-            if self._headers_written:
-                log.warning("events were not sent to their end: %s", trouble)
-                raise
-            raise HTTPError(trouble.status, reason=type(trouble).__name__) from trouble
-        finally:
-            give_back()
-
-    async def _answer(self) -> None:
+    async def send_file(self) -> None:
+        """Send the events that are in the store now."""
         cursor = self.get_query_argument("cursor", "")[:50]
         wanted = filter_from(
             self.get_query_argument("run", ""), self.get_query_arguments("name"), self.get_query_argument("text", "")
@@ -66,19 +44,19 @@ class EventsHandler(RequestHandler):
             found = [raw for raw in await store.raw(until=cursor, count=1, newest_first=True) if raw.cursor == cursor]
             if not found:
                 raise HTTPError(404, reason="This event is no longer in the store")
-            self._begin(name)
+            self.begin(name, "application/x-ndjson")
             self.write(found[0].json_line + b"\n")
             return
-        # the last cursor is fixed before anything is sent: who takes events along does not follow them
+        # the last cursor is fixed before anything is sent: a download does not follow new events
         until = until if until != "+" else await store.latest()
-        self._begin(name)
+        self.begin(name, "application/x-ndjson")
         await self._send(store, wanted, after, until)
 
     async def _range(self, store: Store, wanted: EventFilter) -> tuple[str, str]:
-        """Between which cursors what is wanted lies."""
+        """Return the cursors between which the wanted events are."""
         until = self.get_query_argument("until", "")[:50] or "+"
         if until != "+":
-            await store.raw(until=until, count=1)  # who gives what is no cursor is told so
+            await store.raw(until=until, count=1)  # refuses a text that is no cursor
         if not wanted.run or wanted.run == NO_RUN:
             return "", until
         try:
@@ -86,13 +64,6 @@ class EventsHandler(RequestHandler):
         except RunNotFound:
             return "", until
         return cursor_before(first), last if until == "+" else until
-
-    def _begin(self, name: str) -> None:
-        self.set_header("Content-Type", "application/x-ndjson")
-        self.set_header("Content-Disposition", f'attachment; filename="{name}"')
-        self.set_header("X-Content-Type-Options", "nosniff")
-        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.set_header("Cache-Control", "no-store")
 
     async def _send(self, store: Store, wanted: EventFilter, after: str, until: str) -> None:
         size = CHUNK_FIRST
