@@ -7,6 +7,7 @@ server keeps no copy of what the screen shows.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from bokeh.core.properties import Any as AnyProperty
@@ -19,22 +20,22 @@ from bokeh.models import CustomJS
 
 from snakemap.dashboard.widgets import script_of
 
-__all__ = ["ClientState", "ValueRange", "fitted", "inner_size", "resettable", "script"]
+__all__ = ["ClientState", "ValueRange", "fitted", "inner_size", "news_text", "resettable", "script"]
 
 
 class ClientState(DataModel):
     """What a tab's scripts need to know.
 
-    ``news`` is the difference to what is shown; ``base`` says what the images were filled with as a whole; ``place``
-    where the maps lie; ``brush`` (channel, low, high) which pixels stand out; ``trail`` the way of the stage; ``idle``
-    what stands under the maps while nothing is pointed at; ``missed`` rises when a difference did not fit. ``zoom`` is
-    the part of the maps that is in view, told by either side: ``ranges`` (left, right, bottom, top) and ``of``, what
-    their coordinates mean; None for all of it. ``enlarged`` is the channel whose map has the room of all, set by either
-    side; empty for all maps. ``walk`` is the last press of an arrow key over a map: ``number``, which grows, and
-    ``key``.
+    ``news`` is the difference to what is shown, by :func:`news_text`; ``base`` says what the images were filled
+    with as a whole; ``place`` where the maps lie; ``brush`` (channel, low, high) which pixels stand out; ``trail``
+    the way of the stage; ``idle`` what stands under the maps while nothing is pointed at; ``missed`` rises when a
+    difference did not fit. ``zoom`` is the part of the maps that is in view, told by either side: ``ranges`` (left,
+    right, bottom, top) and ``of``, what their coordinates mean; None for all of it. ``enlarged`` is the channel
+    whose map has the room of all, set by either side; empty for all maps. ``walk`` is the last press of an arrow
+    key over a map: ``number``, which grows, and ``key``.
     """
 
-    news: Any = AnyProperty(default=None)
+    news = String(default="")
     base: Any = AnyProperty(default=None)
     place: Any = AnyProperty(default=None)
     brush = Nullable(Tuple(Int, FloatProperty, FloatProperty))
@@ -44,6 +45,17 @@ class ClientState(DataModel):
     zoom: Any = AnyProperty(default=None)
     enlarged: Any = String(default="")
     walk: Any = AnyProperty(default=None)
+
+
+def news_text(news: dict[str, Any]) -> str:
+    """Return numbers as JSON. Infinite ones are too large a number, which JavaScript reads as infinite; NaN is null.
+
+    A property of text is sent as it is. Of lists and dicts, Bokeh looks at each element three times for every tab.
+
+    >>> news_text({"limits": [(0.5, float("inf"))], "at": 3})
+    '{"limits":[[0.5,1e999]],"at":3}'
+    """
+    return json.dumps(news, separators=(",", ":")).replace("Infinity", "1e999").replace("NaN", "null")
 
 
 class ValueRange(DataModel):

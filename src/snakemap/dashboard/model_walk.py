@@ -1,16 +1,24 @@
-"""Walk the models of a page only after its structure changed.
+"""Walk the models of a page only after its structure changed, for its document and for each message.
 
 Bokeh finds the models of a document by walking every property of every model from the roots down: 60 to 90 ms for the
 dashboard. It does so after each `freeze()`, whether or not a reference to a model changed meanwhile, and Panel freezes
 often. Without this module a tab that is brought up to date ten times a second takes most of a processor core.
+
+For each message, Bokeh makes a table of the references of all models that the browser has: a third of an update of a
+tab, whose message refers to one or two. The table of a document of ours is kept until its models change.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import importlib
+from collections import ChainMap
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
+from bokeh.core.serialization import Ref, Serializer
+from bokeh.core.types import ID
 from bokeh.document import Document
 from bokeh.document.models import DocumentModelManager
 from bokeh.model import Model
@@ -30,6 +38,8 @@ def walk_after_changes(document: Document) -> None:
     if document.roots:
         raise ValueError("the document holds models already")
     document.models = _LazyModels(document)
+    # the package has a class of the name of the module
+    vars(importlib.import_module("bokeh.protocol.messages.patch_doc"))["Serializer"] = _PatchSerializer
 
 
 def walked_once(document: Document) -> AbstractContextManager[None]:
@@ -42,6 +52,22 @@ def walked_once(document: Document) -> AbstractContextManager[None]:
     return models.freeze() if isinstance(models, _LazyModels) else contextlib.nullcontext()
 
 
+class _SyncedModels(set[Model]):
+    """Models that the browser has, with a reference to each by the identity of the model."""
+
+    references: dict[Any, Ref]
+
+
+class _PatchSerializer(Serializer):
+    """The serializer of messages; it copies no references of a document of ours."""
+
+    def __init__(self, *, references: set[Model] | None = None, **options: Any) -> None:
+        kept = isinstance(references, _SyncedModels)
+        super().__init__(references=set() if kept or references is None else references, **options)
+        if kept:
+            self._references = ChainMap({}, references.references)  # type: ignore[assignment]
+
+
 class _LazyModels(DocumentModelManager):
     """The models of a document. Bokeh calls :meth:`invalidate` for each change of a reference to a model."""
 
@@ -49,6 +75,26 @@ class _LazyModels(DocumentModelManager):
         super().__init__(document)
         self._stale = False
         self._walked: list[Model] = []
+        self._synced: _SyncedModels | None = None
+
+    @property
+    def synced_references(self) -> set[Model]:
+        """The models that the browser has; made again after they changed."""
+        if self._synced is None:
+            self._synced = _SyncedModels(super().synced_references)
+            self._synced.references = {id(model): model.ref for model in self._synced}  # type: ignore[misc]
+        return self._synced
+
+    def __setitem__(self, id: ID, model: Model) -> None:
+        """Add a model that the browser has made."""
+        self._synced = None
+        super().__setitem__(id, model)
+
+    def flush_synced(self, is_still_new: Callable[[Model], bool] | None = None) -> None:
+        """Take new models as known to the browser."""
+        if self._new_models:
+            self._synced = None
+        super().flush_synced(is_still_new)
 
     @contextlib.contextmanager
     def freeze(self) -> Iterator[None]:
@@ -67,6 +113,7 @@ class _LazyModels(DocumentModelManager):
     def recompute(self) -> None:
         """Walk the models from the roots down."""
         self._stale = False
+        self._synced = None
         document = self._document()
         self._walked = document.roots if document is not None else []
         super().recompute()

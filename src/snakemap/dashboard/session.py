@@ -20,7 +20,7 @@ from snakemap.core.raster import Raster
 from snakemap.core.run import Run
 from snakemap.core.streams import MapSource
 from snakemap.dashboard.callbacks import UNSENT_MS, later, on_change, soon, unsent
-from snakemap.dashboard.client_state import ClientState, inner_size, script
+from snakemap.dashboard.client_state import ClientState, inner_size, news_text, script
 from snakemap.dashboard.model_walk import walked_once
 from snakemap.dashboard.notifications import warn
 from snakemap.dashboard.panes.frame import FrameView
@@ -174,7 +174,7 @@ class Session:
                     tell()
                 if self._news:
                     self._told += 1
-                    self.page.news, self._news = {**self._news, "number": self._told}, {}
+                    self.page.news, self._news = news_text({**self._news, "number": self._told}), {}
         finally:
             self.document.unhold()
 

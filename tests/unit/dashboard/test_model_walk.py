@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 from unittest.mock import patch
 
 import pytest
+from bokeh.core.serialization import Serializer
 from bokeh.document import Document
+from bokeh.document.events import ModelChangedEvent
 from bokeh.document.models import DocumentModelManager
 from bokeh.model import Model
 from bokeh.models import Column, Div, Range1d, Row
+from bokeh.protocol import Protocol
+from hypothesis import given
+from hypothesis import strategies as st
 
 from snakemap.dashboard.model_walk import walk_after_changes, walked_once
 
@@ -141,3 +147,51 @@ def test_a_document_with_models_is_refused() -> None:
     document.add_root(Div())
     with pytest.raises(ValueError, match="holds models already"):
         walk_after_changes(document)
+
+
+def message(document: Document, *events: ModelChangedEvent) -> tuple[Any, Any]:
+    """The content of a message of changes, and what Bokeh's own serializer makes of the same changes."""
+    models = document.models
+    synced = set(models) - models._new_models
+    own = Serializer(references=synced).encode(list(events))
+    return Protocol().create("PATCH-DOC", list(events)).content["events"], own
+
+
+@given(st.lists(st.sampled_from(["text", "add", "add again", "take away", "point to", "other text"]), max_size=12))
+def test_messages_are_those_of_bokeh_itself(steps: list[str]) -> None:
+    document, page, said = a_document()
+    document.models.flush_synced()
+    kept = Div(text="kept")
+    for number, step in enumerate(steps):
+        match step:
+            case "text" | "other text":
+                model: Model = said if step == "text" else page.children[-1]
+                changed = ModelChangedEvent(document, model, "name", f"{number}")
+                model.name = f"{number}"
+            case "add" | "add again" | "take away":
+                added = {"add": [Row(children=[Div(text=f"{number}")])], "add again": [kept], "take away": []}[step]
+                page.children = [said, *added]
+                changed = ModelChangedEvent(document, page, "children", page.children)
+            case _:
+                said.tags = [page.children[-1], Range1d()]
+                changed = ModelChangedEvent(document, said, "tags", said.tags)
+        sent, own = message(document, changed)
+        assert sent == own, step
+
+
+def test_the_references_of_a_document_are_made_once_for_many_messages() -> None:
+    document, _, said = a_document()
+    document.models.flush_synced()
+    before = document.models.synced_references
+    for text in ("second", "third"):
+        assert message(document, ModelChangedEvent(document, said, "text", text))[0][0]["model"] == {"id": said.id}
+    assert document.models.synced_references is before
+
+
+def test_documents_of_others_are_serialized_as_before() -> None:
+    _, (other, said) = a_document(), (Document(), Div(text="first"))
+    other.add_root(said)
+    other.models.flush_synced()
+    sent, own = message(other, ModelChangedEvent(other, said, "text", "second"))
+    assert sent == own
+    assert other.models.synced_references is not other.models.synced_references

@@ -11,7 +11,7 @@ import pytest
 from tests.support.beamline import FakeClock, FakeStore, Scan
 from tests.support.patience import patiently
 from tests.support.scans import documents, stop
-from tests.unit.dashboard.test_session import RunsInMemory, destroy, settle, tab_of
+from tests.unit.dashboard.test_session import RunsInMemory, destroy, news_of, settle, tab_of
 
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run
@@ -115,11 +115,11 @@ async def test_going_on_a_little_is_told_as_a_difference_and_going_back_as_a_who
     base = tab.page.base["drawing"]
     tab.playback.go(beamline.moment_of(9))
     await until(lambda: drawn(tab) == 9, tab)
-    assert (tab.page.base["drawing"], len(tab.page.news["cells"])) == (base, 2)
+    assert (tab.page.base["drawing"], len(news_of(tab)["cells"])) == (base, 2)
     tab.playback.go(beamline.moment_of(8))
     await until(lambda: drawn(tab) == 8, tab)
     assert tab.page.base["drawing"] == base + 1
-    assert tab.page.news["veil"] is True
+    assert news_of(tab)["veil"] is True
 
 
 async def test_what_was_chosen_stays_when_one_looks_back(beamline: Beamline, tab: Session) -> None:

@@ -1,7 +1,7 @@
 // Puts what has come from the server into the page. Nothing here is sent back, but for one word when something was missed.
 export default ({page, cells, bars, mappers, count_range, value_range, names, trail}) => {
-  const told = page.news
-  if (!told) return
+  if (!page.news) return
+  const told = JSON.parse(page.news)
   const state = (page._shown ??= {number: 0})
   // a script runs a moment after its message, and the first time after it was compiled: a second message may overtake
   if (told.number === state.number) return
