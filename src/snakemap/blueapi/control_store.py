@@ -5,7 +5,6 @@ The control lock, the audit log, parameters of tasks, idempotency keys and rate 
     snakemap:baton        the control lock: its holder, and the tab that requests it
     snakemap:audit        stream of requests and their results
     snakemap:press:<key>  result of the request with an idempotency key; expiring
-    snakemap:pressing     a start is in progress; expiring
     snakemap:rate:<who>   requests of a client in this minute; expiring
     snakemap:task:<id>    plan and parameters of a task, which blueapi forgets; expiring
 """
@@ -147,7 +146,7 @@ class ControlStore:
         store: the document store.
     """
 
-    BATON, AUDIT, PRESSING = "snakemap:baton", "snakemap:audit", "snakemap:pressing"
+    BATON, AUDIT = "snakemap:baton", "snakemap:audit"
 
     def __init__(self, store: Store) -> None:
         self.store = store

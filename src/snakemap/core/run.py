@@ -161,11 +161,6 @@ class Run:
         return self.main.frame_shape
 
     @property
-    def derived_uid(self) -> str | None:
-        """Uid of the derived descriptor of the main source, or None."""
-        return self.main.derived_descriptor.uid if self.main.derived_descriptor else None
-
-    @property
     def derived_uids(self) -> Collection[str]:
         """Uids of the derived descriptors."""
         return self._derived.keys()

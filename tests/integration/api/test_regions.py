@@ -76,7 +76,9 @@ class Beamline:
         datum = {"uid": f"{uid}/r/{first}/{row}", "stream_resource": f"{uid}/r", "descriptor": f"{uid}/d"}
         datum |= {"indices": {"start": row, "stop": row + count}, "seq_nums": {"start": first, "stop": last + 1}}
         sums = {name: [1.0] * count for name in ("red", "total")}
-        page = derived_page(str(self.run.derived_uid), seq_nums, sums, time=1.0, indices=range(row, row + count))
+        page = derived_page(
+            next(iter(self.run.derived_uids)), seq_nums, sums, time=1.0, indices=range(row, row + count)
+        )
         await self._append(Document("stream_datum", datum, run=uid), Document("event_page", page, run=uid))
 
     async def _append(self, *documents: Document) -> None:

@@ -23,6 +23,7 @@ from bluesky.run_engine import get_bluesky_event_loop
 from event_model import DocumentNames, schema_validators
 from scanspec.core import Path as ScanPath
 from scanspec.specs import Spec
+from tests.support.list_sink import ListSink
 from tests.support.patience import PATIENCE, patiently
 from typer.testing import CliRunner
 
@@ -33,7 +34,7 @@ from snakemap.core.geometry import ScanDefaults
 from snakemap.core.scan_geometry import raster_of
 from snakemap.errors import BrokerUnavailable, SettingsError
 from snakemap.simulator.beamline import SimulatedBeamline, simulate
-from snakemap.simulator.blueapi_messages import FileSink, ListSink
+from snakemap.simulator.blueapi_messages import FileSink
 from snakemap.simulator.devices import _Shutter
 from snakemap.simulator.plans import FAIL_REASON
 from snakemap.simulator.writer import ATTRIBUTES_PATH, DATA_PATH, SUM_PATH, WRONG_BY

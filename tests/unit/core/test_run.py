@@ -446,7 +446,7 @@ def test_a_page_that_holds_no_numbers_is_refused_and_leaves_the_run_as_it_was(ch
     run = run_of(shape=[2, 3])
     sums(run, [1, 2])
     before, version = state(run), run.version
-    page = derived_page(str(run.derived_uid), [3], {name: [1.0] for name in CHANNELS}, time=1.0)
+    page = derived_page(next(iter(run.derived_uids)), [3], {name: [1.0] for name in CHANNELS}, time=1.0)
     with pytest.raises(DocumentError):
         apply(run, "event_page", {**page, **changed})
     assert (state(run), run.version) == (before, version)

@@ -72,7 +72,7 @@ def run_of(uid: str, *, points: int = 5, channels: tuple[str, ...] = ("red", "gr
 
 def more(run: Run, *seq_nums: int) -> None:
     sums = {name: [float(seq_num) for seq_num in seq_nums] for name in run.maps.channels}
-    page = derived_page(str(run.derived_uid), list(seq_nums), sums, time=1.0)
+    page = derived_page(next(iter(run.derived_uids)), list(seq_nums), sums, time=1.0)
     run.apply(BlueskyDocument("event_page", page, run=run.uid))
 
 

@@ -3,9 +3,10 @@ import math
 import numpy as np
 import orjson
 import pytest
+from tests.support.list_sink import ListSink
 
 from snakemap.core.documents import Document, WorkerEvent, decode
-from snakemap.simulator.blueapi_messages import FileSink, ListSink, WorkerPublisher
+from snakemap.simulator.blueapi_messages import FileSink, WorkerPublisher
 
 START = {"uid": "run-1", "time": 1.0}
 
