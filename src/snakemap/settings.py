@@ -18,6 +18,9 @@ __all__ = ["Settings", "grid_from_text", "load"]
 GRID_PATTERN = re.compile(r"^\s*(\d+)\s*[xX]\s*(\d+)\s*(?::\s*(snake|raster))?\s*$")
 ROOT_PATH_PATTERN = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
+GROUPED_FROM = 10_000
+"""Numbers from here on are written with commas."""
+
 
 def _state_home() -> Path:
     """Return the default state directory, by the XDG convention."""
@@ -55,98 +58,140 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "",
         repr=False,
-        description="`redis://host:6379/0` or `unix:///run/redis.sock`. Empty: the embedded Redis.",
+        description="`redis://host:6379/0` or `unix:///run/redis.sock`. Empty: a private Redis.",
     )
     stomp_url: str = Field(
-        "", repr=False, description="`stomp://user:password@host:61613`. Empty: no broker, store only."
+        "",
+        repr=False,
+        description=(
+            "`stomp://user:password@host:61613`. Empty: no broker; documents come from programs that "
+            "write to the store."
+        ),
     )
     source_url: str = Field(
         "",
         repr=False,
-        description="Document source instead of a broker: `lines:///path/of/documents.jsonl`, a file of JSON lines "
-        "that grows. Empty: the broker of `SNAKEMAP_STOMP_URL`.",
+        description=(
+            "Document source instead of a broker: `lines:///path/of/documents.jsonl`, a file of JSON "
+            "lines that grows. Empty: the broker of `SNAKEMAP_STOMP_URL`."
+        ),
     )
-    stomp_destination: str = Field(
-        "/topic/public.worker.event", description="Where blueapi publishes worker events and documents."
-    )
+    stomp_destination: str = Field("/topic/public.worker.event", description="Destination to which blueapi publishes.")
     stomp_subscription: str = Field(
-        "", description="Name of the durable queue. Default: made from this host and the store, so two never share."
+        "", description="Name of the durable queue. Default: made from this host and the store."
     )
     blueapi_url: str = Field("", description="`http://host:8000`. Empty: nothing can be started from the page.")
     blueapi_token: str = Field(
-        "", repr=False, description="Bearer token for a blueapi that asks for one. Empty: none, or that of the header."
+        "", repr=False, description="Bearer token for a blueapi that requires one. Empty: none, or that of the header."
     )
     blueapi_token_header: str = Field(
         "",
-        description="Header in which a proxy sends each user's token, like `X-Forwarded-Access-Token`.",
+        description="Header in which a proxy passes the token of each user, like `X-Forwarded-Access-Token`.",
         pattern=r"^[A-Za-z0-9-]*$",
     )
-    instrument_session: str = Field("", description="The instrument session of new scans, like `cm12345-1`.")
-    baton: bool = Field(True, description="Whether only the tab that holds control may start and stop scans.")
+    instrument_session: str = Field(
+        "", description="The visit that new scans belong to, like `cm12345-1`. Empty: each tab asks for it once."
+    )
+    baton: bool = Field(True, description="Whether only the tab that has control may start and stop scans.")
     pausing: bool = Field(False, description="Offer pause and resume, which blueapi 1.21 cannot always undo.")
     actions_per_minute: int = Field(
         30, ge=1, description="Requests to start or stop something that one address may make in a minute."
     )
     path_map: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
-        (), description="`/writer/prefix=/local/prefix`, several with commas, where the writer's mount differs."
+        (), description="`/writer/prefix=/local/prefix`, several with commas."
     )
     grid: Annotated[tuple[int, int, bool] | None, NoDecode] = Field(
         None, description="`7x9`, slow by fast, for runs without a shape; snaked unless `7x9:raster`."
     )
-    snake: bool = Field(True, description="Whether a run with only a shape is taken as snaked.")
+    snake: bool = Field(True, description="Whether a run with a shape and no other geometry is taken as snaked.")
     rois: dict[str, tuple[int, int, int, int]] | None = Field(
-        None, description='Detector rectangles, JSON `{"red": [y0, y1, x0, x1], ...}`. Default: three equal bands.'
+        None,
+        description=(
+            'Detector rectangles, half open, for runs without regions: `{"red": [y0, y1, x0, x1], ...}`. '
+            "Default: three bands of rows."
+        ),
     )
-    read_only: bool = Field(False, description="No one may start, stop or change anything from the page or the API.")
-    log_dir: Path | None = Field(None, description="Directory of the worker's event log. Empty: none.")
+    read_only: bool = Field(
+        False,
+        description=(
+            '`true`: nothing can be started, stopped or changed from the page or the API, "Open as maps" '
+            "and taking control included."
+        ),
+    )
+    log_dir: Path | None = Field(
+        None,
+        description=(
+            "Directory of the event log of the worker: JSON lines, one file per run; one directory per "
+            "store. Empty: none."
+        ),
+    )
     log_rows: int = Field(
-        200_000, ge=1000, description="Newest events that a process keeps in memory for the event log page."
+        200_000,
+        ge=1000,
+        description="Newest events that a process keeps in memory for the log page, about 500 bytes each.",
     )
     log_max_gb: float = Field(
-        50.0, gt=0, description="Maximum of the event log in gigabytes; the oldest files are removed."
+        50.0,
+        gt=0,
+        description="Gigabytes of that log; beyond, and after `SNAKEMAP_KEEP_DAYS`, the oldest files are removed.",
     )
     state_dir: Path = Field(
-        default_factory=_state_home, description="Directory of the embedded Redis, the session key and simulated data."
+        default_factory=_state_home,
+        description="The private Redis, the session key and simulated data. Default: `~/.local/state/snakemap`.",
     )
-    host: str = Field("127.0.0.1", description="Address that pages and API listen on; `0.0.0.0` for the network.")
+    host: str = Field("127.0.0.1", description="Address on which pages and API listen.")
     port: int = Field(5006, ge=0, le=65535, description="Port of the pages.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the API.")
     api_requests_per_minute: int = Field(
-        1200, ge=1, description="Requests to the API that one address may make in a minute; more are refused."
+        1200, ge=1, description="Requests to the API that one address may make in a minute."
     )
     api_root_path: str = Field(
-        "", description="Path that a proxy strips before the API, like `/snakemap-api`. Empty: none."
+        "",
+        description=(
+            "Path that a proxy strips before the API, like `/snakemap-api`; see the page on operating. Empty: none."
+        ),
     )
     proxied: bool = Field(
         False,
-        description="Pages take addresses and scheme from the headers of a proxy, which alone may reach their port.",
+        description=(
+            "`true`: the pages take addresses and scheme from the headers of a proxy, which alone may reach their port."
+        ),
     )
     origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Host names (`dashboard.beamline:5006`, several with commas) that pages and API answer to, and "
-        "whose web pages may embed the panes.",
+        description=(
+            "Hosts that pages and API answer to, and whose web pages may embed the panes, like "
+            "`dashboard.beamline:5006`, several with commas."
+        ),
     )
     secret_key: str = Field(
         "", repr=False, description="Signs session ids. Default: made once, in the state directory."
     )
-    max_sessions: int = Field(200, ge=1, description="Tabs open at one time in one process; more are refused.")
+    max_sessions: int = Field(200, ge=1, description="Tabs open at one time in one process.")
     download_max_mb: int = Field(
-        2_000, ge=0, description="Largest file, in MB, that can be downloaded from the page; 0: none."
+        2_000, ge=0, description="Largest file, in MB, that can be downloaded from the page as a whole; 0: none."
     )
     documents_max: int = Field(
-        2_000_000, ge=1000, description="Maximum of documents in the store; the oldest runs are removed."
+        2_000_000, ge=1000, description="Documents kept in the store; beyond, whole runs are removed, the oldest first."
     )
-    keep_days: float = Field(7.0, gt=0, description="Days before a finished run is removed from the store.")
+    keep_days: float = Field(7.0, gt=0, description="Days for which a finished run is kept.")
     silence_s: float = Field(
         900.0, gt=0, description="Seconds without a document after which an open run counts as lost."
     )
     file_timeout_s: float = Field(10.0, gt=0, description="Seconds to wait for a frame that was announced.")
     dask: str = Field(
         "",
-        description="`tcp://scheduler:8786` of a Dask cluster that reads finished files. Empty: local processes.",
+        description=(
+            "`tcp://scheduler:8786` of a Dask cluster that reads finished files (`pip install "
+            '"snakemap[dask]"`; its workers need snakemap and the same files). Empty: reader processes of '
+            "the worker."
+        ),
     )
     file_locking: bool = Field(
-        False, description="Take HDF5's file lock when reading. Off, or a reader can keep the writer from its own file."
+        False,
+        description=(
+            "Take the file lock of HDF5 when reading; a reader with the lock can keep the writer from its own file."
+        ),
     )
 
     @field_validator("path_map", mode="before")
@@ -210,6 +255,23 @@ class Settings(BaseSettings):
         if value and not usable:
             raise ValueError("it is not stomp://user:password@host:61613 (a / in the password is written %2F)")
         return value
+
+    @classmethod
+    def meaning(cls, name: str) -> str:
+        """Return what a setting means, with its default, as the documentation has it.
+
+        >>> Settings.meaning("port")
+        'Port of the pages. Default: 5006.'
+        """
+        field = cls.model_fields[name]
+        default = field.default
+        if isinstance(default, bool):
+            shown = str(default).lower()
+        elif isinstance(default, int | float):
+            shown = f"{default:g}" if default < GROUPED_FROM else f"{default:,.0f}"
+        else:
+            shown = f"`{default}`" if default and isinstance(default, str) else ""
+        return f"{field.description}{f' Default: {shown}.' if shown else ''}"
 
     @property
     def documents_url(self) -> str:

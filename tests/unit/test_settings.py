@@ -55,6 +55,22 @@ def test_every_setting_is_described_for_the_reader_of_the_documentation() -> Non
         assert field.description.rstrip().endswith((".", "`")), name
 
 
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        ("documents_max", "2,000,000."),
+        ("api_requests_per_minute", "1200."),
+        ("keep_days", "7."),
+        ("baton", "true."),
+        ("host", "`127.0.0.1`."),
+        ("data_root", "`data` in the state directory."),
+        ("origins", ""),
+    ],
+)
+def test_the_meaning_of_a_setting_ends_with_its_default(name: str, default: str) -> None:
+    assert Settings.meaning(name).partition(" Default: ")[2] == default
+
+
 def test_a_variable_that_is_set_to_nothing_counts_as_not_set(environment: Callable[..., Settings]) -> None:
     empty = environment(**{name.upper(): "" for name in Settings.model_fields})
     assert empty == load()

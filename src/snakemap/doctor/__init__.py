@@ -6,24 +6,24 @@ import difflib
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import typer
 
 from snakemap.doctor import blueapi_checks, broker_checks, file_checks, machine_checks, network_checks, redis_checks
-from snakemap.doctor.finding import Check, CheckContext, Finding, Mark
+from snakemap.doctor.finding import Check, CheckContext, Finding, Found, Mark
 from snakemap.doctor.report import as_json, columns, summary
 from snakemap.errors import SettingsError
 from snakemap.settings import Settings, load
 
-__all__ = ["CHECKS", "Finding", "Mark", "doctor", "findings"]
+__all__ = ["CHECKS", "OWN_CHECKS", "Finding", "Mark", "doctor", "findings", "with_all_settings"]
 
 PREFIX = "SNAKEMAP_"
 MACHINE, SETTINGS, STORE, BROKER = "This machine", "Settings", "Redis and the worker", "Broker"
 FILES, BEAMLINE, SERVING = "Files", "blueapi and maps", "Pages and API"
 PROBLEM = re.compile(r"; (?=SNAKEMAP_[A-Z_]+: )")
 
-CHECKS = (
+OWN_CHECKS = (
     Check(MACHINE, "Python", (), machine_checks.python),
     Check(MACHINE, "packages", (), machine_checks.packages),
     Check(MACHINE, "pages", (), machine_checks.pages),
@@ -62,7 +62,29 @@ CHECKS = (
     Check(SERVING, "API requests", ("api_requests_per_minute",), network_checks.api_requests),
     Check(SERVING, "key", ("secret_key",), network_checks.secret_key),
 )
-"""All checks, in the order of the report."""
+"""Checks of what a value refers to."""
+
+
+def _as_set(name: str) -> Callable[[CheckContext], Iterator[Found]]:
+    """Return a check that shows the value of a setting; of a secret, whether it is set."""
+
+    def look(context: CheckContext) -> Iterator[Found]:
+        value = getattr(context.settings, name)
+        shown = str(value) if Settings.model_fields[name].repr else "set"
+        yield shown if value not in (None, "", ()) else "not set"
+
+    return look
+
+
+def with_all_settings(checks: Sequence[Check], names: Iterable[str]) -> tuple[Check, ...]:
+    """Return checks, and one for each setting that none of them covers: it has been read, and is shown."""
+    covered = {name for check in checks for name in check.settings}
+    rest = [Check(SETTINGS, name.replace("_", " "), (name,), _as_set(name)) for name in names if name not in covered]
+    return (*checks, *rest)
+
+
+CHECKS = with_all_settings(OWN_CHECKS, Settings.model_fields)
+"""All checks, in the order of the report; each setting has one."""
 
 NAME_WIDTH = max(len(check.name) for check in CHECKS)
 

@@ -45,7 +45,7 @@ def test_what_a_row_names_is_in_its_files(row: str) -> None:
     assert [name for name in names if old and name.rpartition(".")[2] not in text] == []
 
 
-@pytest.mark.parametrize("begins", ["# channel", "# export", "# view setting"])
+@pytest.mark.parametrize("begins", ["# channel", "# export", "# view setting", "# setting"])
 def test_an_example_runs(begins: str) -> None:
     assert run(begins)
 
