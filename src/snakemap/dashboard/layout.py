@@ -97,6 +97,9 @@ class Dashboard(pn.viewable.Viewer):
         self.runs: Part = pn.Column(tab.run_list, scroll=True, sizing_mode="stretch_both", margin=0)
         frame = [tab.frame] if self._point is None else [tab.frame, self._point.bar]
         self.frame: Part = _pane(*frame, classes=["frame-pane"])
+        if self._point is not None:
+            tab.choices.param.watch(lambda _: self._size_frame(), "point")
+            self._size_frame()
         self.summary: Part = tab.summary
         (arranged or Dashboard.arrange)(self)
 
@@ -206,6 +209,10 @@ class Dashboard(pn.viewable.Viewer):
             )
             column += [self._opened, self.run_again]
         return [pn.Column(*column, sizing_mode="stretch_both", margin=0, stylesheets=[RIGHT_COLUMN])]
+
+    def _size_frame(self) -> None:
+        """Give the pane of the frame more height while the lines of a chosen point stand under it."""
+        self.frame.styles = {**self.frame.styles, "flex": "1.7 1 0" if self.tab.choices.point else "1 1 0"}
 
     def _show_form(self, visible: bool) -> None:
         if self._opened is not None and self._seen is not None:

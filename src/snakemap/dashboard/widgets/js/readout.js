@@ -37,7 +37,7 @@ export default ({page, cells, readout, names}, event) => {
   if (place.slow.known) where.push(item(place.slow.name, digits(center_y, place.dy), place.slow.unit))
   const block = place.step > 1 ? item("mean of", `${place.step} × ${place.step}`) : ""
   if (place.exchanged) [row, column] = [column, row]
-  const cell = place.indexed ? item("row", row) + item("column", column) : ""
+  const cell = place.indexed ? item("row", row, "", "cell") + item("column", column, "", "cell") : ""
   const text = `<div class="readout">${where.join("")}${cell}${counts.join("")}${block}</div>`
   readout.setv({text}, {sync: false})
 }
