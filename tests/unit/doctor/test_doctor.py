@@ -174,7 +174,7 @@ def test_every_setting_has_a_check_and_every_check_is_of_settings_that_there_are
 
 
 def test_a_setting_without_a_check_of_its_own_is_shown_and_a_secret_is_not() -> None:
-    context = FakeContext(Settings(port=7000, secret_key="swordfish"), store_state())
+    context = FakeContext(load(port=7000, secret_key="swordfish"), store_state())
     checks = with_all_settings((), ["port", "secret_key", "blueapi_token", "origins"])
     shown = [(one.mark, one.name, one.text) for check in checks for one in check.findings(context)]
     assert shown == [
