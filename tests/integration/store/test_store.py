@@ -27,7 +27,7 @@ from snakemap.errors import (
     StoreRefuses,
     StoreUnavailable,
 )
-from snakemap.store import store as store_module
+from snakemap.store import redis_connection, redis_stream
 from snakemap.store.embedded_redis import EmbeddedRedis
 from snakemap.store.store import Store
 
@@ -122,8 +122,8 @@ async def test_an_empty_batch_is_nothing(store: Store) -> None:
 
 
 async def test_a_large_batch_is_cut_up_and_stays_in_order(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "BATCH_ENTRIES", 7)
-    monkeypatch.setattr(store_module, "BATCH_BYTES", 500)
+    monkeypatch.setattr(redis_stream, "BATCH_ENTRIES", 7)
+    monkeypatch.setattr(redis_stream, "BATCH_BYTES", 500)
     large = Document("event", {"uid": "large", "text": "x" * 2000}, run="a")
     sent = [*run_of("a", 100), large, *run_of("b", 20)]
     cursors = await store.append(sent)
@@ -558,7 +558,7 @@ async def test_a_store_whose_redis_is_not_there_says_so_promptly_and_without_the
 
 
 async def test_a_redis_that_is_silent_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(redis_connection, "ANSWER_TIMEOUT_S", 0.1)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never a word from them
         store = Store(f"redis://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(StoreUnavailable, match="does not answer in time"):
