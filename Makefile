@@ -25,10 +25,13 @@ $(BLUEAPI)/.ready: tests/support/blueapi/requirements.txt
 	$(BLUEAPI)/bin/python -m pip install --quiet -r $<
 	touch $@
 
+# lint computes on one core, so it runs beside the unit tests
 test: $(READY) $(BLUEAPI)/.ready system  ## every check there is; all parts run, and the last line names those that failed
-	@failed=; \
-	for part in $(PARTS); do \
+	@failed=; said=$$(mktemp); \
+	$(MAKE) --no-print-directory lint >$$said 2>&1 & lint=$$!; \
+	for part in $(filter-out lint,$(PARTS)); do \
 	  $(MAKE) --no-print-directory $$part || failed="$$failed $$part"; \
+	  [ $$part != test-unit ] || { wait $$lint || failed="$$failed lint"; cat $$said; rm -f $$said; }; \
 	done; \
 	if [ -n "$$failed" ]; then echo "make test: failed:$$failed"; exit 1; fi; \
 	echo "make test: passed: $(PARTS)"
