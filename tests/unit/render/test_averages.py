@@ -5,20 +5,18 @@ from pathlib import Path
 import datashader
 import numpy as np
 import pytest
-import xarray
 from numba.core.caching import FunctionCache, NullCache
 from numba.core.dispatcher import Dispatcher
 
 from snakemap.render import averages
-from snakemap.render.averages import COMPILED, averaged
+from snakemap.render.averages import averaged
 
+COMPILED = averages._compiled()
 MEANS = [[2.5, 4.5], [10.5, 12.5]]
 
 
 def means() -> list[list[float]]:
-    canvas = datashader.Canvas(plot_width=2, plot_height=2, x_range=(0, 4), y_range=(0, 4))
-    centers = [("y", np.arange(4) + 0.5), ("x", np.arange(4) + 0.5)]
-    return averaged(canvas, xarray.DataArray(np.arange(16.0).reshape(4, 4), coords=centers), agg="mean").values.tolist()
+    return averaged(np.arange(16.0).reshape(4, 4), width=2, height=2, agg="mean").tolist()
 
 
 @pytest.fixture(autouse=True)
