@@ -16,7 +16,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["INSTRUMENT_FRAME", "INSTRUMENT_ROIS", "PICTURES", "Picture", "Rect", "grains", "snake", "up"]
+from snakemap.core.channels import REGIONS
+
+__all__ = ["INSTRUMENT_FRAME", "INSTRUMENT_ROIS", "PICTURES", "Picture", "Rect", "grains", "patterns_of", "snake", "up"]
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Picture: TypeAlias = Callable[[Floats, Floats], Floats]
@@ -120,12 +122,30 @@ def up(x: Floats, y: Floats) -> Floats:
 INSTRUMENT_FRAME = (1216, 1936)
 """Rows and columns of a frame of the real instrument."""
 
-PATTERNS: dict[str, tuple[Picture, Rect]] = {
+OWN_PATTERNS: dict[str, tuple[Picture, Rect]] = {
     "red": (snake, (610, 760, 95, 245)),
     "green": (grains, (605, 755, 880, 1030)),
     "blue": (up, (600, 750, 1665, 1815)),
 }
-"""The pattern of each region of the detector, and its rectangle `(y0, y1, x0, x1)` in the instrument's frame."""
+"""Patterns of regions of the detector, and their rectangles `(y0, y1, x0, x1)` in the instrument's frame."""
+
+
+def patterns_of(regions: Sequence[str]) -> dict[str, tuple[Picture, Rect]]:
+    """Return a pattern and a rectangle for each region; one without its own sees the pattern of another, below it.
+
+    >>> [rectangle for _, rectangle in patterns_of(["red", "spot", "edge"]).values()]
+    [(610, 760, 95, 245), (900, 1050, 95, 245), (900, 1050, 295, 445)]
+    """
+    pictures = [picture for picture, _ in OWN_PATTERNS.values()]
+    found = dict[str, tuple[Picture, Rect]]()
+    for name in regions:
+        number = len(found.keys() - OWN_PATTERNS.keys())
+        left = 95 + 200 * number
+        found[name] = OWN_PATTERNS.get(name) or (pictures[number % len(pictures)], (900, 1050, left, left + 150))
+    return found
+
+
+PATTERNS = patterns_of(REGIONS)
 
 PICTURES = {name: picture for name, (picture, _) in PATTERNS.items()}
 INSTRUMENT_ROIS = {name: rectangle for name, (_, rectangle) in PATTERNS.items()}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from snakemap.synthetic.patterns import PICTURES, grains, snake, up
+from snakemap.synthetic.patterns import INSTRUMENT_FRAME, PICTURES, grains, patterns_of, snake, up
 
 
 def seen(name, side):
@@ -58,3 +58,12 @@ def test_the_arrow_points_up():
     barb_above, barb_below = up(np.array([0.76, 0.76]), np.array([0.66, 0.30]))
     assert barb_above > 0.8
     assert barb_below < 0.2
+
+
+def test_a_region_without_a_pattern_of_its_own_has_one_and_a_rectangle_that_no_other_has() -> None:
+    regions = ["red", "green", "blue", *(f"region {number}" for number in range(8))]
+    patterns = patterns_of(regions)
+    assert list(patterns) == regions
+    assert len({rectangle for _, rectangle in patterns.values()}) == len(regions)
+    assert all(y1 <= INSTRUMENT_FRAME[0] and x1 <= INSTRUMENT_FRAME[1] for _, (_, y1, _, x1) in patterns.values())
+    assert {picture for picture, _ in patterns.values()} == {snake, grains, up}
