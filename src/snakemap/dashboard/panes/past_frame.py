@@ -36,7 +36,7 @@ class PastFrameReader:
         self.errands = BackgroundTasks(tab.document)
         self._asked: tuple[str, str, int, bool] | None = None
         tab.show_past_frame = self.show
-        tab.choices.param.watch(self._forget, "point")
+        tab.choices.param.watch(self._forget, ["point", "source", "shape", "exchanged"])
         tab.on_close(self.errands.close)
 
     def show(self, run: Run, source: MapSource) -> None:
