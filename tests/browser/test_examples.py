@@ -138,6 +138,6 @@ def test_a_beamline_leaves_a_part_of_the_dashboard_out_and_adds_its_own(
             shown.wait(lambda: np.array_equal(shown.image("total"), run.expected(33)["total"], equal_nan=True))
             page = shown.page
             page.get_by_text("301 mA").wait_for()
-            assert page.locator(".left .bk-tab").all_inner_texts() == ["Runs"]
+            assert page.get_by_role("tab").all_inner_texts() == ["Runs"]
             assert page.evaluate("() => sm.view('frame')") is None
             assert page.evaluate("() => sm.view('histogram') !== null")

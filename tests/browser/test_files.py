@@ -314,7 +314,7 @@ def busy(pages: Stack) -> Iterator[None]:
 
 def list_shown(tab: Shown) -> str:
     """Title of the list that is shown in the left pane."""
-    return tab.page.locator(".left .bk-tab.bk-active").inner_text()
+    return tab.page.get_by_role("tab", selected=True).inner_text()
 
 
 def details(tab: Shown) -> str:

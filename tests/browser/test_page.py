@@ -475,6 +475,11 @@ def test_maps_stand_where_their_cells_get_the_most_pixels(
 
         tab.wait(lambda: seen() == (columns, 4 // columns, True))
         tab.wait(lambda: shows(tab, run, max(1, run.points // 2)))
+        if (shape[0] == 1) != (shape[1] == 1):
+            along = "y" if shape[0] == 1 else "x"
+            line = "sm.view('map-total').model.renderers.find(({glyph}) => glyph.type === 'Line').data_source"
+            drawn = np.array(tab.page.evaluate(f"() => Array.from({line}.data.{along}, (v) => v)"), dtype=float)
+            np.testing.assert_array_equal(drawn, run.expected(run.points // 2)["total"].ravel())
         axes = "(name) => { const {left, below} = sm.view(name).model; return [left[0].visible, below[0].visible] }"
         labels = [tab.page.evaluate(axes, f"map-{channel}") for channel in CHANNELS]
         assert labels == [[number % columns == 0, number + columns >= 4] for number in range(4)]

@@ -1,4 +1,7 @@
-"""Every text of every page can be read, by day and by night: its contrast is measured on the screen."""
+"""Every text of every page can be read, by day and by night: its contrast is measured on the screen.
+
+The same states of the page have a name for each control, for those who cannot see it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from playwright.sync_api import Browser, expect
 from tests.support.beamline_rest import end, simulated
 from tests.support.browser import Shown, open_page
 from tests.support.contrast import faint
+from tests.support.names import nameless
 from tests.support.patience import eventually
 from tests.support.stack import Stack
 
@@ -30,6 +34,7 @@ class Reader:
         seen, found = faint(shown)
         assert seen >= least, f"{state}: only {seen} texts are on the page"
         self.found += [f"{state}: {text.contrast} {text.words!r} in {text.where}" for text in found]
+        self.found += [f"{state}: {fault}" for fault in nameless(shown)]
 
 
 def dressed(browser: Browser, url: str, theme: str) -> Shown:
@@ -66,6 +71,7 @@ def test_texts_of_runs_forms_and_confirmations_can_be_read(
     simulated(url, "simulated_fly_scan", rows=3, seed=5)
     reader, tab = Reader(), dressed(chromium, stack.url, theme)
     tab.wait(lambda: tab.text(".status") == "complete" and tab.page.locator("li.run").count() >= 2)
+    tab.page.get_by_role("tab", name="Runs").click()  # the lists are closed on a screen of this width
     reader.read(tab, "runs", least=60)
     tab.page.locator("li.run .tick").first.click()
     expect(tab.page.locator(".compare button")).to_be_disabled()

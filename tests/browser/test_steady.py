@@ -95,6 +95,7 @@ def take_control(tab: Shown) -> None:
 def test_focus_and_selection_stay(running: tuple[Shown, Stack]) -> None:
     tab, _ = running
     take_control(tab)
+    tab.page.get_by_role("tab", name="Runs").click()
     search = tab.page.locator(".history .search")
     search.fill("simulated")
     search.select_text()
@@ -159,6 +160,16 @@ def test_a_square_map_is_250_pixels_on_a_laptop_and_grows_when_the_table_is_fold
     tab, _ = running
     tab.wait(lambda: min(sizes(tab)) >= 250)
     before = sizes(tab)
+    runs = tab.page.get_by_role("tab", name="Runs")
+    expect(tab.page.locator(".history").first).to_be_hidden()  # on a screen of this width the maps have the room
+    runs.click()
+    expect(tab.page.locator(".history").first).to_be_visible()
+    runs.press("ArrowDown")
+    expect(tab.page.get_by_role("tab", name="Files")).to_be_focused()
+    expect(tab.page.get_by_role("tab", selected=True)).to_have_text("Files")
+    tab.page.keyboard.press("Enter")
+    expect(tab.page.get_by_role("tab", selected=True)).to_have_count(0)
+    tab.wait(lambda: sizes(tab) == before)
     fold = tab.page.get_by_role("button", name="Fold the summary table")
     fold.click()
     expect(tab.page.locator(".sheet tbody").first).to_be_hidden()
@@ -173,7 +184,7 @@ def test_a_square_map_is_250_pixels_on_a_laptop_and_grows_when_the_table_is_fold
 ADD_AND_CHANGE = """
 () => {
   const shown = Bokeh.documents[0]
-  const column = sm.models().find((model) => model.css_classes?.includes('left'))
+  const column = sm.models().find((model) => model.css_classes?.includes('right'))
   const change = (id, attr, value) => ({kind: 'ModelChanged', model: {id}, attr, new: value})
   const patch = (...events) => shown.apply_json_patch({events}, new Map())
   const attributes = {start: 0, end: 10, step: 1, value: 1}

@@ -299,7 +299,7 @@ def _tab(document: Document, place: ViewPlace, *, theme: str) -> Session:
         SettingsError: when a setting cannot be used.
     """
     shared = _admitted(document)
-    made = Session(shared.live, shared.levels, document=document, pinned=place.run, theme=theme)
+    made = Session(shared.live, shared.levels, document=document, pinned=place.run, theme=theme, wall=place.wall)
     made.start_when_ready()
     _free_when_left(document, made.end)
     return made

@@ -20,7 +20,8 @@ from snakemap.dashboard.panes.time_bar import TimeBarPane
 from snakemap.dashboard.permalink import ViewPlace
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.toolbar import NARROW, Toolbar
-from snakemap.dashboard.url_sync import CenterPane, UrlSync
+from snakemap.dashboard.url_sync import CenterPane, UrlArrival, UrlSync
+from snakemap.dashboard.widgets import Rail
 
 __all__ = ["Dashboard"]
 
@@ -34,12 +35,12 @@ class Dashboard(pn.viewable.Viewer):
     ::
 
         top bar
-        left      center                          right
-        ┌───────┐ ┌─────────────────────────────┐ ┌─────────────┐
-        │ lists │ │ toolbar, maps, time bar     │ │ frame       │
-        │       │ │ (or a dataset, or two runs) │ │ histogram   │
-        │       │ │                             │ │ run again   │
-        └───────┘ └─────────────────────────────┘ └─────────────┘
+        left           center                          right
+        ┌─┐ ┌────────┐ ┌─────────────────────────────┐ ┌─────────────┐
+        │ │ │ a list │ │ toolbar, maps, time bar     │ │ frame       │
+        │ │ │        │ │ (or a dataset, or two runs) │ │ histogram   │
+        │ │ │        │ │                             │ │ run again   │
+        └─┘ └────────┘ └─────────────────────────────┘ └─────────────┘
         bottom: summary
 
     Args:
@@ -48,7 +49,7 @@ class Dashboard(pn.viewable.Viewer):
         watch: the state of blueapi; None: nothing can be started from the page.
         caller: identity of the tab towards blueapi.
         session: instrument session of new scans.
-        place: the view that the address of the page describes.
+        place: the view that the address of the page describes; that of a wall has a place for the maps only.
         notes: what of the address could not be used.
         arranged: calls :meth:`arrange`; None: every part in its usual place.
 
@@ -119,7 +120,7 @@ class Dashboard(pn.viewable.Viewer):
         """Put parts on the page; by default each in its usual place. Parts that are None are left out.
 
         Args:
-            left: lists, by the title of their tab.
+            left: lists, by their title; one at a time is open, or none, and the others get its room.
             center: shown while maps are shown; a chosen dataset and two compared runs take their place.
             right: while the form of a plan is open, it takes the place of all but :attr:`run_again`.
             bottom: over the whole width.
@@ -131,16 +132,19 @@ class Dashboard(pn.viewable.Viewer):
         if right is None:
             right = [self.frame, self.histogram, self.run_again]
         bottom = [self.summary] if bottom is None else bottom
+        if self._place.wall:
+            self._layout = self._wall()
+            return
         panes = self._center([part for part in center if part is not None])
-        lists = self._lists({title: part for title, part in left.items() if part is not None})
-        columns = [_pane(lists, classes=["left"], styles={"flex": LEFT, "max-width": "none"})] if len(lists) else []
+        lists, drawer = self._lists({title: part for title, part in left.items() if part is not None})
+        columns = [lists, drawer] if lists.titles else []
         columns += [*panes, *self._right([part for part in right if part is not None])]
         middle = pn.Row(
             *columns,
             sizing_mode="stretch_both",
             margin=0,
             styles={"min-height": "0", "flex": "1 1 0", "gap": "6px", "padding": "6px"},
-            stylesheets=[NARROW],
+            stylesheets=[NARROW, STACKED],
         )
         self._layout = pn.Column(
             pn.Row(*self._top(lists), sizing_mode="stretch_width", margin=0, stylesheets=[NARROW]),
@@ -149,8 +153,18 @@ class Dashboard(pn.viewable.Viewer):
             sizing_mode="stretch_both",
             margin=0,
             styles=PAGE,
-            stylesheets=[NARROW],
+            stylesheets=[NARROW, SCROLLED],
         )
+        for number, part in enumerate(drawer):  # from here on in the browser
+            part.visible = number == lists.active
+
+    def _wall(self) -> pn.viewable.Viewable:
+        """Return the page for a screen on the wall: maps, status and progress in large letters, nothing to press."""
+        self.tab.topbar.param.update(wall=True, height=None)
+        if not self.tab.topbar.base:
+            UrlArrival(self.tab).go(self._place, self._notes)
+        maps = _pane(self.maps, classes=["center"], styles={"border": "none", "padding": "1vmin"})
+        return pn.Column(self.tab.topbar, maps, sizing_mode="stretch_both", margin=0, styles=PAGE, stylesheets=[NARROW])
 
     def _build_files(self, room: FileServices | None) -> None:
         self.files: Part = None
@@ -178,7 +192,7 @@ class Dashboard(pn.viewable.Viewer):
             self.run_again = _pane(control.controls, classes=["controls-pane"], styles={"flex": "0 0 auto"})
             self.run_again.sizing_mode = "stretch_width"
 
-    def _top(self, lists: pn.Tabs) -> list[Any]:
+    def _top(self, lists: Rail) -> list[Any]:
         """Return the top bar, and the bar of the address on a page of our own."""
         topbar = self.tab.topbar
         if topbar.guest or topbar.base:  # the address belongs to the page around this one
@@ -200,7 +214,7 @@ class Dashboard(pn.viewable.Viewer):
             sizing_mode="stretch_both",
             css_classes=["right"],
             margin=0,
-            stylesheets=[RIGHT],
+            stylesheets=[RIGHT, RIGHT_STACKED],
         )
         column: list[Any] = [self._seen]
         if len(shown) < len(parts):
@@ -208,7 +222,7 @@ class Dashboard(pn.viewable.Viewer):
                 self._form, sizing_mode="stretch_both", margin=0, stylesheets=[RIGHT], visible=False
             )
             column += [self._opened, self.run_again]
-        return [pn.Column(*column, sizing_mode="stretch_both", margin=0, stylesheets=[RIGHT_COLUMN])]
+        return [pn.Column(*column, sizing_mode="stretch_both", margin=0, stylesheets=[RIGHT_COLUMN, STACKED])]
 
     def _size_frame(self) -> None:
         """Give the pane of the frame more height while the lines of a chosen point stand under it."""
@@ -218,19 +232,25 @@ class Dashboard(pn.viewable.Viewer):
         if self._opened is not None and self._seen is not None:
             self._opened.visible, self._seen.visible = visible, not visible
 
-    def _lists(self, parts: Mapping[str, Part]) -> pn.Tabs:
-        """Return the lists as tabs."""
+    def _lists(self, parts: Mapping[str, Part]) -> tuple[Rail, pn.viewable.Viewable]:
+        """Return the buttons of the lists, and the pane in which one of them is open."""
         self._list_names = [title.lower() for title in parts] or ["runs"]
-        tabs = pn.Tabs(*parts.items(), sizing_mode="stretch_both", margin=0, stylesheets=[TABS])
+        rail = Rail(titles=list(parts), width=RAIL_WIDTH, sizing_mode="stretch_height", margin=0)
+        lists = [
+            pn.Column(part, sizing_mode="stretch_both", margin=0, visible=not k)
+            for k, part in enumerate(parts.values())
+        ]
+        styles = {"flex": LEFT, "max-width": "none"}
+        drawer = _pane(*lists, classes=["left"], styles=styles, stylesheets=[OVER_THE_MAPS])
         workspace = self.workspace
         if workspace is not None:
             of_files = [place for place, part in enumerate(parts.values()) if _is_one(part, self.files, self.tree)]
-            tabs.param.watch(lambda event: workspace.start() if event.new in of_files else None, "active")
+            rail.param.watch(lambda event: workspace.start() if event.new in of_files else None, "active")
         place = next((place for place, part in enumerate(parts.values()) if part is self.tree), None)
         if self.tree is not None and place is not None:
             # in the browser, at the click: the user may be at another list when the server has opened the file
-            self.files.jslink(tabs, code={"chosen": f"target.active = {place}"})
-        return tabs
+            self.files.jslink(rail, code={"chosen": f"target.data.setv({{active: {place}, open: true}})"})
+        return rail, drawer
 
     def _center(self, parts: Sequence[Part]) -> list[pn.viewable.Viewable]:
         """Return what takes turns in the center: the maps, two runs, a dataset."""
@@ -239,11 +259,11 @@ class Dashboard(pn.viewable.Viewer):
             lambda: CompareView(self.tab, on_back=self._show_maps, on_channel=self._on_compared_channel),
         )
         self._centers = {
-            "maps": _pane(*parts, classes=["center"]),
-            "comparison": _pane(self._compare.place, classes=["center"]),
+            "maps": _pane(*parts, classes=["center"], stylesheets=[TALL]),
+            "comparison": _pane(self._compare.place, classes=["center"], stylesheets=[TALL]),
         }
         if self.workspace is not None:
-            self._centers["dataset"] = _pane(self.workspace.dataset.place, classes=["center"])
+            self._centers["dataset"] = _pane(self.workspace.dataset.place, classes=["center"], stylesheets=[TALL])
         self.center = CenterPane(
             "maps", self._show_maps, lambda: self._show("comparison"), self._compare, self.workspace
         )
@@ -301,9 +321,12 @@ def _is_one(part: Part, *parts: Part) -> bool:
     return any(part is one for one in parts)
 
 
-def _pane(*objects: Any, classes: list[str], styles: dict[str, str] | None = None) -> pn.viewable.Viewable:
+def _pane(
+    *objects: Any, classes: list[str], styles: dict[str, str] | None = None, stylesheets: Sequence[str] = ()
+) -> pn.viewable.Viewable:
     return pn.Column(
         *objects,
+        stylesheets=list(stylesheets),
         sizing_mode="stretch_both",
         margin=0,
         css_classes=["pane", *classes],
@@ -330,9 +353,20 @@ PAGE = {
 LEFT = "0 0 clamp(204px, 16vw, 380px)"
 RIGHT = ":host { gap: 6px; min-width: 0; min-height: 0; }"
 RIGHT_COLUMN = ":host { flex: 0 1 clamp(300px, 24vw, 760px) !important; gap: 6px; min-width: 0; min-height: 0; }"
-TABS = """
-.bk-header { border-bottom: 1px solid var(--sm-line) !important; }
-.bk-tab { color: var(--sm-faint); font-family: var(--sm-font); font-size: 12px; padding: 4px 9px;
-  border: none !important; background: none !important; }
-.bk-tab.bk-active { color: var(--sm-text); border-bottom: 2px solid var(--sm-accent) !important; }
+RAIL_WIDTH = 54
+
+# screens of tablets: an open list lies over the maps; of phones: everything below one another, and the page scrolls
+PHONE = "@media (max-width: 699px)"
+OVER_THE_MAPS = f"""
+@media (min-width: 700px) and (max-width: 1199px) {{
+  :host {{ position: absolute !important; z-index: 20; left: {RAIL_WIDTH + 12}px; top: 6px; bottom: 6px;
+    width: 300px !important; height: auto !important; box-shadow: 0 6px 24px rgb(0 0 0 / 0.4); }}
+}}
+{PHONE} {{ :host {{ flex: none !important; width: 100% !important; height: 60vh !important; }} }}
 """
+SCROLLED = f"{PHONE} {{ :host {{ height: auto !important; overflow: visible !important; }} }}"
+STACKED = f"""{PHONE} {{
+  :host {{ flex: none !important; flex-direction: column !important; width: 100% !important; height: auto !important; }}
+}}"""
+TALL = f"{PHONE} {{ :host {{ flex: none !important; width: 100% !important; height: 1240px !important; }} }}"
+RIGHT_STACKED = f"{PHONE} {{ :host {{ flex: none !important; width: 100% !important; height: 660px !important; }} }}"

@@ -94,6 +94,7 @@ class ViewPlace:
         compare: uids of the two runs that are compared; empty for none.
         compared: the channel that is compared; empty is the last one.
         theme: ``"dark"`` or ``"light"``; empty is whatever the reader likes.
+        wall: whether the page is for a screen on the wall: maps, status and progress, without controls.
         at: the moment of the run that is shown, in milliseconds since 1970; 0 is now.
         point: seq_num of the point whose frame is shown; 0 is the newest.
     """
@@ -121,6 +122,7 @@ class ViewPlace:
     compare: tuple[str, ...] = ()
     compared: str = ""
     theme: str = ""
+    wall: bool = False
     at: int = 0
     point: int = 0
 
@@ -232,6 +234,7 @@ def _texts(place: ViewPlace) -> Iterable[tuple[str, str]]:
         yield from (("compare", uid) for uid in place.compare)
         yield "of", place.compared
     yield "theme", place.theme
+    yield "wall", "1" if place.wall else ""
     yield "at", str(place.at or "")
     yield "point", str(place.point or "")
 
@@ -410,6 +413,7 @@ READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "compare": _compare,
     "of": _name("compared"),
     "theme": _choice("theme", THEMES),
+    "wall": _switch("wall"),
     "at": _at,
     "point": _point,
 }

@@ -144,6 +144,14 @@ class Pipeline:
         return drawn_aspect(self.choices.aspect, self.picture.raster)
 
     @property
+    def profile(self) -> str:
+        """``"row"`` or ``"column"`` where the picture is one of these, which is drawn as a line; else empty."""
+        raster = self.picture.raster
+        if (raster.rows == 1) == (raster.columns == 1):
+            return ""
+        return "row" if raster.rows == 1 else "column"
+
+    @property
     def indexed(self) -> bool:
         """Whether rows and columns of the picture are the scan's own, and not those of a fine lattice over a path."""
         return self.view.shape is not None or self.maps.raster.path is None

@@ -25,7 +25,7 @@ from snakemap.dashboard.model_walk import walked_once
 from snakemap.dashboard.notifications import warn
 from snakemap.dashboard.panes.frame import FrameView
 from snakemap.dashboard.panes.histogram import HistogramView
-from snakemap.dashboard.panes.maps import MapsView
+from snakemap.dashboard.panes.maps import MapsView, map_kind
 from snakemap.dashboard.panes.status_text import RUNS_SHOWN, RateEstimate, history, lights, progress, sought, table
 from snakemap.dashboard.pipeline import Pipeline
 from snakemap.dashboard.playback import Playback
@@ -62,15 +62,24 @@ class Session:
         live: the runs of this process.
         levels: the coarse maps of this process.
         document: Bokeh's, of this session.
-        channels: of the maps, until a run tells others.
+        pinned: uid of the run to stay with; empty follows the newest.
+        theme: colors of the page.
+        wall: whether the page is read from afar.
     """
 
     def __init__(
-        self, live: RunFollower, levels: RenderCache, *, document: Document, pinned: str = "", theme: str = "dark"
+        self,
+        live: RunFollower,
+        levels: RenderCache,
+        *,
+        document: Document,
+        pinned: str = "",
+        theme: str = "dark",
+        wall: bool = False,
     ) -> None:
         self.live = live
         self.document = document
-        self.choices = Choices(pinned=pinned, theme=theme)
+        self.choices = Choices(pinned=pinned, theme=theme, wall=wall)
         self.playback = Playback(live.past, on_change=self._soon, on_trouble=self._warn)
         self.pipeline = Pipeline(self.choices, levels)
         colors = THEMES[theme]
@@ -157,7 +166,7 @@ class Session:
             self._switch(run)
         for tell_run in self._tell_run:
             tell_run(run)
-        if run is not None and self.pipeline.maps.channels != self.maps.channels:
+        if run is not None and self._wanted_kind() != self.maps.kind:
             self._replace_maps(self.pipeline.maps.channels)
             self.wake()  # the browser must have the new figures before it is told what is in them
             return
@@ -177,6 +186,10 @@ class Session:
                     self.page.news, self._news = news_text({**self._news, "number": self._told}), {}
         finally:
             self.document.unhold()
+
+    def _wanted_kind(self) -> tuple[Any, ...]:
+        """Return the kind of the figures of the run that is drawn."""
+        return map_kind(self.pipeline, self.pipeline.maps.channels, self.pipeline.profile)
 
     def _draw(self, run: Run) -> None:
         """Maps, colors and histogram: only what differs from what is shown."""
@@ -397,9 +410,11 @@ class Session:
         self.live.show_frames_of(self, run.uid, "" if source.kind != "frames" else _frames_of(run, source))
 
     def _new_maps(self, channels: tuple[str, ...]) -> MapsView:
+        profile = self.pipeline.profile if self.pipeline.run is not None else ""
         return MapsView(
             self.pipeline,
             channels=channels,
+            profile=profile,
             on_box=self.show_box,
             on_tap=self._on_tap,
             on_double_tap=self._on_double_tap,
@@ -570,7 +585,8 @@ class Session:
 
     def _on_scale(self, _: Any) -> None:
         run = self.pipeline.run
-        if run is not None and self.pipeline.maps.channels != self.maps.channels:
+        if run is not None and self._wanted_kind() != self.maps.kind:
+            self._soon()
             return  # the next tick brings other maps
         self.shown_limits = self.pipeline.limits() if run else [(0.1, 1.0)] * len(self.maps.channels)
         self.maps.set_scale(self.choices.scale, self.shown_limits)

@@ -14,7 +14,7 @@ from snakemap.dashboard.notifications import warn
 from snakemap.dashboard.permalink import shape_text
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.view_state import ASPECTS, LIMITS, SCALES
-from snakemap.dashboard.widgets import SaveMenu, stylesheet
+from snakemap.dashboard.widgets import UNSEEN_LABEL, SaveMenu, stylesheet
 from snakemap.errors import GeometryError
 from snakemap.render.map_view import MapView
 from snakemap.render.palettes import COLORS
@@ -23,6 +23,7 @@ from snakemap.settings import grid_from_text
 __all__ = ["FAINT", "NARROW", "Toolbar"]
 
 NARROW = ":host { min-width: 0 !important; }"
+WRAPPED = "@media (max-width: 699px) { :host { flex-wrap: wrap; flex: none !important; height: auto !important; } }"
 CUT = {"flex": "0 1 auto", "overflow": "hidden", "white-space": "nowrap", "text-overflow": "ellipsis"}
 FAINT = {"color": "var(--sm-faint)", "font-size": "12px"}
 
@@ -44,20 +45,25 @@ class Toolbar:
         choices = self._tab.choices
         selects = [
             pn.widgets.Select.from_param(
-                parameter, options=options, width=width, stylesheets=_shrinking(least), margin=0, name="",
+                parameter, options=options, width=width, stylesheets=_shrinking(least), margin=0, label=name,
                 description=None,
             )
-            for parameter, options, width, least in (
-                (choices.param.limits, LIMITS, 150, 54),
-                (choices.param.scale, SCALES, 84, 50),
-                (choices.param.aspect, ASPECTS, 124, 54),
-                (choices.param.colors, COLORS, 112, 50),
+            for parameter, options, width, least, name in (
+                (choices.param.limits, LIMITS, 150, 54, "limits of the colors"),
+                (choices.param.scale, SCALES, 84, 50, "scale of the colors"),
+                (choices.param.aspect, ASPECTS, 124, 54, "proportions of the maps"),
+                (choices.param.colors, COLORS, 112, 50, "palette of the maps"),
             )
         ]  # fmt: skip
         layout = [self._source_choice(), *selects, self._shape_field(), *self._switches(), self._stop_button()]
         layout += [self._save_menu()]
         return pn.Row(
-            *layout, sizing_mode="stretch_width", height=28, margin=0, styles={"gap": "5px"}, stylesheets=[NARROW]
+            *layout,
+            sizing_mode="stretch_width",
+            height=28,
+            margin=0,
+            styles={"gap": "5px"},
+            stylesheets=[NARROW, WRAPPED],
         )
 
     def _stop_button(self) -> pn.viewable.Viewable:
@@ -90,10 +96,12 @@ class Toolbar:
 
     def color_limits(self) -> pn.viewable.Viewable:
         """Return the fields of the lowest and highest color; visible only while limits are set by hand."""
-        choices, tab, css = self._tab.choices, self._tab, [stylesheet("widgets")]
+        choices, tab, css = self._tab.choices, self._tab, [stylesheet("widgets"), UNSEEN_LABEL]
         fields = [
-            pn.widgets.FloatInput.from_param(parameter, width=130, stylesheets=css, margin=0, name="", description=None)
-            for parameter in (choices.param.low, choices.param.high)
+            pn.widgets.FloatInput.from_param(
+                parameter, width=130, stylesheets=css, margin=0, label=name, description=None
+            )
+            for parameter, name in ((choices.param.low, "lowest color"), (choices.param.high, "highest color"))
         ]
         said = pn.pane.HTML("", styles=FAINT, margin=(6, 0))
         line = pn.Row(*fields, said, height=28, margin=0, styles={"gap": "8px"}, visible=False)
@@ -121,7 +129,7 @@ class Toolbar:
         """Return the choice of the source: cameras, spectra, scalars; hidden while there is only one."""
         choices = self._tab.choices
         select = pn.widgets.Select(
-            options={"": ""}, value="", width=104, stylesheets=_shrinking(48), margin=0, visible=False
+            label="source", options={"": ""}, value="", width=104, stylesheets=_shrinking(48), margin=0, visible=False
         )
 
         def offer(names: list[str]) -> None:
@@ -221,4 +229,8 @@ class Toolbar:
 
 def _shrinking(least: int) -> list[str]:
     """The toolbar is one line on every screen: its fields may shrink to so many pixels, its buttons may not."""
-    return [stylesheet("widgets"), f":host {{ flex: 0 1 auto !important; min-width: {least}px !important; }}"]
+    return [
+        stylesheet("widgets"),
+        UNSEEN_LABEL,
+        f":host {{ flex: 0 1 auto !important; min-width: {least}px !important; }}",
+    ]

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import panel as pn
 from panel.io.state import set_curdoc
 
 from snakemap.core.run import Run
@@ -17,7 +16,7 @@ from snakemap.dashboard.panes.compare import CompareView
 from snakemap.dashboard.panes.file_workspace import FileWorkspace
 from snakemap.dashboard.permalink import BY_HAND, LEFT, QUERY_MAX, ViewPlace, parse, query
 from snakemap.dashboard.session import Session
-from snakemap.dashboard.widgets import AddressBar
+from snakemap.dashboard.widgets import AddressBar, Rail
 from snakemap.render.dataset_display import displays_of
 
 __all__ = ["CenterPane", "UrlArrival", "UrlSync", "say"]
@@ -63,7 +62,7 @@ class UrlSync:
         names: of these lists, as in an address; those that it does not know are like the first one.
     """
 
-    def __init__(self, tab: Session, center: CenterPane, lists: pn.Tabs, *, names: Sequence[str]) -> None:
+    def __init__(self, tab: Session, center: CenterPane, lists: Rail, *, names: Sequence[str]) -> None:
         self.tab = tab
         self.center = center
         self.lists = lists
@@ -102,6 +101,8 @@ class UrlSync:
         self._theme_told = self._theme_told or bool(place.theme)
         self.arrival.go(place, notes)
         self.lists.active = self._names.index(place.left) if place.left in self._names else 0
+        if place.left:
+            self.lists.open = True
         self._opening, self._opened = None, False
         if place.file or place.compare:
             self._opening = place

@@ -62,4 +62,7 @@ class Choices(param.Parameterized):
     point = param.Integer(
         default=0, bounds=(0, None), doc="The point whose frame is shown, as its seq_num; 0 is the newest one."
     )
+    wall = param.Boolean(
+        default=False, constant=True, doc="Whether the page is read from afar: large letters, no tools."
+    )
     theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page.")

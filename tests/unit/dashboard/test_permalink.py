@@ -71,6 +71,7 @@ def places(draw: st.DrawFn) -> ViewPlace:
         brush=draw(st.none() | ranges(0, 1)),
         left=draw(st.sampled_from(["", "files", "tree", "actions"])),
         theme=draw(st.sampled_from(["", "dark", "light"])),
+        wall=draw(st.booleans()),
         at=draw(st.sampled_from([0, 1, 1_790_000_000_123])) if run else 0,
         point=draw(st.integers(0, 10_000_000)),
         **some,

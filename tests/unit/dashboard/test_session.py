@@ -9,6 +9,7 @@ import json
 import logging
 import threading
 import weakref
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -28,7 +29,9 @@ from snakemap.core.derived_documents import derived_descriptor, derived_page
 from snakemap.core.documents import Document as BlueskyDocument
 from snakemap.core.run import Run
 from snakemap.dashboard.layout import Dashboard
+from snakemap.dashboard.permalink import ViewPlace
 from snakemap.dashboard.session import Session
+from snakemap.dashboard.widgets import Rail, SummaryTable, TopBar
 from snakemap.errors import RunNotFound, StoreUnavailable
 from snakemap.live.run_follower import RunFollower
 from snakemap.render.cache import RenderCache
@@ -62,8 +65,10 @@ class RunsInMemory(RunFollower):
         return self._users
 
 
-def run_of(uid: str, *, points: int = 5, channels: tuple[str, ...] = ("red", "green", "blue")) -> Run:
-    run = Run({"uid": uid, "time": 1.0, "shape": [4, 4]})
+def run_of(
+    uid: str, *, points: int = 5, channels: tuple[str, ...] = ("red", "green", "blue"), shape: Sequence[int] = (4, 4)
+) -> Run:
+    run = Run({"uid": uid, "time": 1.0, "shape": list(shape)})
     told = derived_descriptor(run, dict.fromkeys(channels, (0, 1, 0, 1)), frame_shape=(2, 2), time=1.0)
     run.apply(BlueskyDocument("descriptor", told, run=uid))
     more(run, *range(1, points + 1))
@@ -302,6 +307,52 @@ async def test_a_run_with_other_channels_gets_maps_of_its_own_with_the_choices_o
     assert {type(mapper).__name__ for mapper in tab.maps.mappers} == {"LogColorMapper"}
     scripts = tab.page.js_property_callbacks
     assert [len(scripts[name]) for name in ("change:news", "change:place")] == [1, 2]
+
+
+@pytest.mark.parametrize(("shape", "profile"), [([1, 6], "row"), ([6, 1], "column")])
+async def test_a_map_of_one_row_or_column_is_a_line_on_an_axis_with_the_scale_of_the_colors(
+    shape: list[int], profile: str
+) -> None:
+    live = RunsInMemory(run_of("a"))
+    tab = tab_of(live)
+    await settle(tab)
+    assert (tab.maps.profile, tab.maps.lines) == ("", [])
+    live.runs["b"], live.newest = run_of("b", shape=shape), "b"
+    tab.wake()
+    await settle(tab)
+    assert tab.maps.profile == profile
+    plot = tab.maps.figures[0]
+    scales = plot.extra_y_scales if profile == "row" else plot.extra_x_scales
+    assert type(scales["values"]).__name__ == "LinearScale"
+    kinds = [type(one.glyph).__name__ for one in plot.renderers]
+    assert kinds == ["Image", "Line", "Scatter", "Image"]
+    assert [one.visible for one in plot.renderers] == [False, True, True, True]
+    assert not any(bar.visible for bar in tab.maps.bars)
+    tab.choices.scale = "log"
+    await settle(tab)
+    plot = tab.maps.figures[0]
+    scales = plot.extra_y_scales if profile == "row" else plot.extra_x_scales
+    assert type(scales["values"]).__name__ == "LogScale"
+    assert {type(mapper).__name__ for mapper in tab.maps.mappers} == {"LogColorMapper"}
+    live.newest = "a"
+    tab.wake()
+    await settle(tab)
+    assert (tab.maps.profile, tab.maps.bars[0].visible) == ("", True)
+
+
+async def test_a_page_for_the_wall_has_maps_and_status_and_nothing_to_press() -> None:
+    tab = Session(RunsInMemory(run_of("a")), RenderCache(), document=Document(), wall=True)
+    dashboard = Dashboard(tab, place=ViewPlace(wall=True, enlarged="red", scale="log"))
+    tab.start()
+    await settle(tab)
+    shown: Any = dashboard.__panel__()
+    assert shown.select(TopBar) == [tab.topbar]
+    assert tab.topbar.wall
+    assert tab.maps.__panel__() in shown.select(pn.Column)
+    assert [one for one in shown.select(pn.widgets.WidgetBase) if not isinstance(one, TopBar)] == []
+    assert shown.select(Rail) == shown.select(SummaryTable) == []
+    assert (tab.choices.enlarged, tab.choices.scale, tab.page.enlarged) == ("red", "log", "red")
+    assert [plot.toolbar.tools for plot in tab.maps.figures] == [[]] * 4
 
 
 class BusyConnection:

@@ -21,7 +21,7 @@ from snakemap.dashboard.panes.dataset_image import ImagePane
 from snakemap.dashboard.panes.dataset_line import LinePane
 from snakemap.dashboard.panes.dataset_state import AxisRead, ShownDataset, ValueTable
 from snakemap.dashboard.theme import Theme
-from snakemap.dashboard.widgets import stylesheet
+from snakemap.dashboard.widgets import UNSEEN_LABEL, stylesheet
 from snakemap.errors import FileNotReady, SnakemapError
 from snakemap.hdf5.inspector import Block, FileInspector
 from snakemap.render.axis_edges import Scale, edges_of
@@ -164,6 +164,7 @@ class DatasetView(pn.viewable.Viewer):
     def _make_tools(self, on_back: Callable[[], None], on_maps: Callable[[str, dict[str, Any]], None]) -> None:
         """The tools over a picture; those that do not suit it are out of the way."""
         css: dict[str, Any] = {"stylesheets": [stylesheet("widgets")], "margin": 0}
+        unseen = {**css, "stylesheets": [stylesheet("widgets"), UNSEEN_LABEL]}
         self.back = pn.widgets.Button(label="‹ Maps", width=70, **{**css, "margin": (4, 0)})
         on_click(self.back, self.document, on_back)
         self.as_maps = pn.widgets.Button(label="Open as maps", width=108, visible=False, **{**css, "margin": (4, 4)})
@@ -171,16 +172,16 @@ class DatasetView(pn.viewable.Viewer):
             self.as_maps, self.document, lambda: on_maps(shown.file, shown.about) if (shown := self.shown) else None
         )
         self.display = pn.widgets.RadioButtonGroup(options=["image"], **css)
-        self.signal = pn.widgets.Select(options=[], width=76, visible=False, **css)
-        self.part = pn.widgets.Select(options=list(COMPLEX_PARTS), width=130, **css)
-        self.limits = pn.widgets.Select(options=list(LIMITS), width=110, **css)
-        self.low = pn.widgets.FloatInput(value=0, width=90, **css)
-        self.high = pn.widgets.FloatInput(value=1, width=90, **css)
+        self.signal = pn.widgets.Select(label="signal", options=[], width=76, visible=False, **unseen)
+        self.part = pn.widgets.Select(label="part of complex values", options=list(COMPLEX_PARTS), width=130, **unseen)
+        self.limits = pn.widgets.Select(label="limits of the colors", options=list(LIMITS), width=110, **unseen)
+        self.low = pn.widgets.FloatInput(label="lowest color", value=0, width=90, **unseen)
+        self.high = pn.widgets.FloatInput(label="highest color", value=1, width=90, **unseen)
         self.log = pn.widgets.Toggle(label="log", width=44, **css)
         self.flip = pn.widgets.Toggle(label="flip", width=46, **css)
         self.play = pn.widgets.Toggle(label="play", width=50, **css)
         self.follow = pn.widgets.Toggle(label="newest", width=64, **css)
-        self.form = pn.widgets.Select(options=list(FORMATS), width=70, **css)
+        self.form = pn.widgets.Select(label="format of the download", options=list(FORMATS), width=70, **unseen)
         self.download = pn.widgets.FileDownload(
             callback=self._download, filename="slice.npy", label="Download", width=100, **css
         )
@@ -253,7 +254,10 @@ class DatasetView(pn.viewable.Viewer):
             name=_dimension(number, size), start=0, end=max(1, size - 1), value=0, disabled=size < 2,
             sizing_mode="stretch_width", margin=(0, 12, 0, 8), **css,
         )  # fmt: skip
-        field = pn.widgets.IntInput(value=0, start=0, end=max(1, size - 1), width=76, margin=(8, 4), **css)
+        css = {"stylesheets": [stylesheet("widgets"), UNSEEN_LABEL]}
+        field = pn.widgets.IntInput(
+            label=_dimension(number, size), value=0, start=0, end=max(1, size - 1), width=76, margin=(8, 4), **css
+        )
         field.param.watch(lambda event: slider.param.update(value=event.new or 0), "value")
         slider.param.watch(lambda event: field.param.update(value=event.new), "value")
         self._fields.append((slider, field))

@@ -96,7 +96,10 @@ class MapImagePlot(_Live, LiveImagePlot):
             source.data.update(data)
 
     def _update_plot(self, key: Any, plot: Any, element: Any = None) -> None:
-        plot.xaxis.axis_label, plot.yaxis.axis_label = (dimension.label for dimension in element.kdims)
+        for axes, dimension in zip((plot.xaxis, plot.yaxis), element.kdims, strict=True):
+            for axis in axes:
+                if "values" not in (axis.x_range_name, axis.y_range_name):
+                    axis.axis_label = dimension.label
 
     def recolor(self, mapper: Any) -> GlyphRenderer:
         """Draw by another color mapper, with an image of its own: a browser draws one by its first mapper."""

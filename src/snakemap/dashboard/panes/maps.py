@@ -26,8 +26,12 @@ from bokeh.models import (
     Image,
     Label,
     Line,
+    LinearAxis,
     LinearColorMapper,
+    LinearScale,
+    LogAxis,
     LogColorMapper,
+    LogScale,
     LogTicker,
     Node,
     PanTool,
@@ -57,7 +61,7 @@ from snakemap.render.export import file_stem
 from snakemap.render.palettes import palette
 from snakemap.render.stage_path import StagePath
 
-__all__ = ["MapsView"]
+__all__ = ["MapsView", "map_kind"]
 
 CLEAR = "rgba(0, 0, 0, 0)"
 GRID = ":host { background-color: var(--sm-panel); }"
@@ -68,6 +72,19 @@ BAR_WIDTH, BAR_WIDTH_WITH_UNIT = 56, 71
 
 Y_AXIS, X_AXIS, EDGE = 52, 39, 3
 """Pixels for the labels of an axis, and where a map has none because the one beside or below it has them."""
+
+LINE_EDGE = 24
+"""Pixels beside a line, which has no color bar, for one half of the last label of its axis."""
+
+WALL_LETTERS = 2
+"""How much larger letters are on a wall."""
+
+WALL_READOUT = ".readout, .idle { font-size: clamp(20px, 1.25vw, 36px); line-height: 1.5; }"
+
+SWIPED = "@media (max-width: 699px) and (pointer: coarse) { :host { pointer-events: none; } }"
+"""On a phone, a swipe over the maps scrolls the page."""
+
+NO_TOOLS = "@media (max-width: 699px) and (pointer: coarse) { :host { display: none; } }"
 
 READOUT = 19
 """Pixels of the line under the maps."""
@@ -81,6 +98,7 @@ class MapsView(pn.viewable.Viewer):
     Args:
         pipeline: of the tab.
         channels: names, like ``("red", "green", "blue", "total")``; a run with others needs another view.
+        profile: ``"row"`` or ``"column"`` where the maps are one of these and are drawn as lines; else empty.
         on_box: called with ``(left, right, bottom, top)`` in axis units when a box was drawn, or None when cleared.
         on_tap: called with x and y in axis units after a click.
         on_double_tap: called when a second click made it a double click.
@@ -91,6 +109,7 @@ class MapsView(pn.viewable.Viewer):
         pipeline: Pipeline,
         *,
         channels: Sequence[str],
+        profile: str = "",
         on_box: Callable[[Corners | None], None],
         on_tap: Callable[[float, float], None] = lambda x, y: None,
         on_double_tap: Callable[[], None] = lambda: None,
@@ -99,9 +118,18 @@ class MapsView(pn.viewable.Viewer):
         super().__init__(**params)
         self.pipeline = pipeline
         self.channels = tuple(channels)
+        self.profile = profile
+        self.kind = map_kind(pipeline, channels, profile)
+        self._log = pipeline.choices.scale == "log"
         self.page = ClientState()
         self.enlarge(pipeline.choices.enlarged)
         self.theme = THEMES[pipeline.choices.theme]
+        self._wall = pipeline.choices.wall
+        grown = WALL_LETTERS if self._wall else 1
+        self._y_axis, self._x_axis, self._bar_width = (
+            round(grown * side) for side in (Y_AXIS, X_AXIS, LINE_EDGE if profile else BAR_WIDTH)
+        )
+        self._letters = f"{round(grown * 11)}px"
         numbers, blank = range(len(self.channels)), np.full((1, 1), np.nan)
         veil = {"veil": [np.zeros((1, 1), dtype=np.uint8)]}
         self.cells = ColumnDataSource({**{name: [blank] for name in self.channels}, **veil})
@@ -112,6 +140,10 @@ class MapsView(pn.viewable.Viewer):
         self._values: list[Any] = []
         self._new: dict[int, Any] = {}
         self.plots: list[Any] = []
+        self.lines = [ColumnDataSource({"x": [], "y": []}) for _ in channels] if profile else []
+        self.value_ranges = [Range1d(start=0, end=1) for _ in self.lines]
+        self._lined: list[Any] = []
+        self._draw_lines: Any = None
         self.x_range, self.y_range = Range1d(start=0, end=1), Range1d(start=0, end=1)
         self.readout = Div(
             text="&nbsp;", sizing_mode="stretch_width", css_classes=["readout-line"], height=READOUT, margin=0
@@ -134,7 +166,7 @@ class MapsView(pn.viewable.Viewer):
         self._rings = False
         self.edges = [_box(handles, level="underlay") for _ in channels]
         self.images: list[Any] = []
-        self.titles = [_title(name) for name in self.channels]
+        self.titles = [_title(name, letters=28 if self._wall else 12) for name in self.channels]
         self.figures = [self._figure(number) for number in range(len(self.channels))]
         self._connect(on_box)
         self._connect_taps(on_tap, on_double_tap)
@@ -251,7 +283,11 @@ class MapsView(pn.viewable.Viewer):
             return
         self.units = tuple(units)
         for unit, plot in zip(self.units, self.figures, strict=True):
-            plot.min_border_right = BAR_WIDTH_WITH_UNIT if takes_prefix(unit) else BAR_WIDTH
+            if self.profile:
+                _value_axis(plot, self.profile).formatter = self._formatter(unit)
+                continue
+            more = BAR_WIDTH_WITH_UNIT / BAR_WIDTH if takes_prefix(unit) else 1
+            plot.min_border_right = round(more * self._bar_width)
         self._renew_bars()
 
     def _formatter(self, unit: str) -> Any:
@@ -271,11 +307,14 @@ class MapsView(pn.viewable.Viewer):
         before, self._below = self._below, []
         for number, (mapper, plot) in enumerate(zip(self.mappers, self.figures, strict=True)):
             self.images[2 * number] = self.plots[number].recolor(mapper)
+            self.images[2 * number].visible = not self.profile
             over = [one for one in plot.renderers[1:] if one not in before]
-            if scale == "log":
+            if scale == "log" and not self.profile:
                 self._below.append(self._under(number))
             plot.renderers = [self.images[2 * number], *self._below[number:], *over]
         self._renew_bars()
+        if self._draw_lines is not None:
+            self._draw_lines.args = {**self._draw_lines.args, "mappers": self.mappers}
 
     def set_colors(self, _: str) -> None:
         """Draw in the palettes that the tab has chosen."""
@@ -305,12 +344,13 @@ class MapsView(pn.viewable.Viewer):
         ticker = LogTicker if isinstance(mapper, LogColorMapper) else BasicTicker
         return ColorBar(
             color_mapper=mapper,
+            visible=not self.profile,
             ticker=ticker(desired_num_ticks=4),
             formatter=self._formatter(self.units[number]),
-            width=9,
+            width=18 if self._wall else 9,
             padding=4,
             label_standoff=5,
-            major_label_text_font_size="11px",
+            major_label_text_font_size=self._letters,
         )
 
     def _color_bars(self) -> None:
@@ -420,10 +460,16 @@ class MapsView(pn.viewable.Viewer):
         for number, plot in enumerate(self.figures):
             color = channel_color(self.channels[number], theme, channels=self.channels)
             apply_theme(plot, theme)
+            for axis in plot.axis:
+                axis.update(major_label_text_font_size=self._letters, axis_label_text_font_size=self._letters)
             plot.background_fill_color = theme.panel
             self.titles[number].update(text_color=color, background_fill_color=theme.panel)
             plot.outline_line_color = color
             self.edges[number].update(fill_color=theme.plot, fill_alpha=1.0, line_color=theme.line, line_width=1)
+            for line in self._lined[2 * number : 2 * number + 2]:
+                line.update(line_color=color)
+            if self.profile:
+                self._lined[2 * number + 1].fill_color = color
             self.boxes[number].update(line_color=theme.accent, fill_color=None, line_width=2, line_dash="dashed")
         self._color_bars()
         for span in self._cross:
@@ -444,10 +490,10 @@ class MapsView(pn.viewable.Viewer):
             sizing_mode="stretch_both",
             min_height=120,
             min_width=160,
-            min_border_left=Y_AXIS if self._has_y_axis(number) else EDGE,
-            min_border_bottom=X_AXIS if self._has_x_axis(number) else EDGE,
+            min_border_left=self._y_axis if self._has_y_axis(number) else EDGE,
+            min_border_bottom=self._x_axis if self._has_x_axis(number) else EDGE,
             min_border_top=EDGE,
-            min_border_right=BAR_WIDTH,
+            min_border_right=self._bar_width,
             toolbar_location=None,
             name=f"map-{name}",
             lod_threshold=None,
@@ -456,14 +502,36 @@ class MapsView(pn.viewable.Viewer):
             axis.update(major_tick_out=4, minor_tick_out=0)
         plot.yaxis.visible, plot.xaxis.visible = self._has_y_axis(number), self._has_x_axis(number)
         self.plots.append(map_plot(self.elements[number], figure=plot, source=self.cells, mapper=self.mappers[number]))
+        if self.profile:  # below the veil, which dims what is not brushed
+            self._add_line(plot, number)
         veil = Image(image="veil", color_mapper=self.veil, x=0, y=0, dw=1, dh=1)
         self.images += [self.plots[number].handles["glyph_renderer"], plot.add_glyph(self.cells, veil)]
+        self.images[2 * number].visible = not self.profile
         plot.add_layout(self.bars[number], "right")
         plot.add_layout(self.edges[number])
         plot.add_layout(self.boxes[number])
         plot.add_layout(self.titles[number])
-        self._add_tools(plot)
+        if not self._wall:
+            self._add_tools(plot)
         return plot
+
+    def _add_line(self, plot: Any, number: int) -> None:
+        """Add the values of a map of one row or column as a line, with an axis of their own."""
+        scale, axis = (LogScale(), LogAxis) if self._log else (LinearScale(), LinearAxis)
+        made = axis(**{f"{'y' if self.profile == 'row' else 'x'}_range_name": "values"}, formatter=self._formatter(""))
+        if self.profile == "row":
+            plot.update(extra_y_ranges={"values": self.value_ranges[number]}, extra_y_scales={"values": scale})
+            plot.left = [made]
+            on = {"y_range_name": "values"}
+        else:
+            plot.update(extra_x_ranges={"values": self.value_ranges[number]}, extra_x_scales={"values": scale})
+            plot.below = [made]
+            on = {"x_range_name": "values"}
+        made.ticker.desired_num_ticks = 4
+        self._lined += [
+            plot.add_glyph(self.lines[number], Line(line_width=2), **on).glyph,
+            plot.add_glyph(self.lines[number], Scatter(size=4), **on).glyph,
+        ]
 
     def _way_over(self, plot: Any) -> tuple[Any, Any]:
         """Add the path of the stage to a map, made when it is first shown; it is visible on dark and bright pixels."""
@@ -476,9 +544,10 @@ class MapsView(pn.viewable.Viewer):
         return ahead, plot.add_glyph(self.way["here"], dot)
 
     def _add_tools(self, plot: Any) -> None:
-        wheel, pan = WheelZoomTool(zoom_on_axis=False), PanTool()
+        along: Any = {"row": "width", "column": "height"}.get(self.profile, "both")
+        wheel, pan = WheelZoomTool(zoom_on_axis=False, dimensions=along), PanTool(dimensions=along)
         box = BoxSelectTool(renderers=[], description="Histogram of a box")
-        zoom = BoxZoomTool(match_aspect=True)
+        zoom = BoxZoomTool(match_aspect=not self.profile, dimensions=along)
         cross = CrosshairTool(overlay=self._cross)
         plot.add_tools(pan, wheel, box, zoom, cross, ResetTool(), save_tool("maps"))
         plot.toolbar.active_scroll = wheel
@@ -505,6 +574,12 @@ class MapsView(pn.viewable.Viewer):
         for axis in (self.x_range, self.y_range):
             for name in ("start", "end"):
                 axis.js_on_change(name, zoom)
+        if self.profile:
+            parts = {"page": self.page, "cells": self.cells, "mappers": self.mappers, "names": names}
+            parts |= {"sources": self.lines, "ranges": self.value_ranges, "along": self.profile, "log": self._log}
+            self._draw_lines = script("profile", **parts)
+            self.cells.js_on_change("change", self._draw_lines)
+            self.page.js_on_change("place", self._draw_lines)
         self.page.js_on_change("idle", readout)
         self.trail_script = script("trail", page=self.page, figure=self.figures[0], **self.way)
         self.page.js_on_change("trail", self.trail_script)
@@ -522,10 +597,10 @@ class MapsView(pn.viewable.Viewer):
         return {1: 1}.get(len(self.channels), 2 if len(self.channels) <= 4 else 3)
 
     def _has_y_axis(self, number: int) -> bool:
-        return number % self._columns == 0
+        return number % self._columns == 0 or self.profile == "row"
 
     def _has_x_axis(self, number: int) -> bool:
-        return number + self._columns >= len(self.channels)
+        return number + self._columns >= len(self.channels) or self.profile == "column"
 
     def _laid_out(self) -> pn.viewable.Viewable:
         columns = self._columns
@@ -533,15 +608,20 @@ class MapsView(pn.viewable.Viewer):
             self.figures,  # pyright: ignore[reportArgumentType]
             ncols=columns,
             sizing_mode="stretch_both",
-            toolbar_location="right",
+            toolbar_location=None if self._wall else "right",
             toolbar_options={"logo": None, "autohide": False},
         )
         # maps are as large as each other: those with labels beside or below them get that much more
         rows = -(-len(self.figures) // columns)
-        grid.cols = [_share(columns, Y_AXIS - EDGE, first=number == 0) for number in range(columns)]
-        grid.rows = [_share(rows, X_AXIS - EDGE, first=number == rows - 1) for number in range(rows)]
+        beside = 0 if self.profile == "row" else self._y_axis - EDGE
+        below = 0 if self.profile == "column" else self._x_axis - EDGE
+        grid.cols = [_share(columns, beside, first=number == 0) for number in range(columns)]
+        grid.rows = [_share(rows, below, first=number == rows - 1) for number in range(rows)]
         grid.stylesheets = [GRID]
-        sizes = {"y_axis": Y_AXIS, "x_axis": X_AXIS, "edge": EDGE, "bar": BAR_WIDTH}
+        sizes = {"y_axis": self._y_axis, "x_axis": self._x_axis, "edge": EDGE, "along": self.profile}
+        sizes["bar"] = self._bar_width
+        sizes["wall"] = self._wall
+        sizes["tools"] = 0 if self._wall else 30
         parts = {"grid": grid, "figures": self.figures, "names": list(self.channels)}
         arrange = script("arrange", page=self.page, sizes=sizes, fit=self.fit, **parts)
         for name in ("place", "enlarged"):
@@ -552,13 +632,35 @@ class MapsView(pn.viewable.Viewer):
         self.saves = [tool for tool in grid.toolbar.tools if isinstance(tool, SaveTool)]
         for tool in self.saves:  # the tool of all maps is one that Bokeh has made
             tool.filename = "snakemap-maps"
-        self.readout.stylesheets = [stylesheet("readout")]
+        grid.toolbar.stylesheets = [NO_TOOLS]
+        self.readout.stylesheets = [stylesheet("readout"), *([WALL_READOUT] if self._wall else [])]
+        if self._wall:
+            self.readout.height = READOUT * 3
         return pn.Column(
-            pn.pane.Bokeh(grid, sizing_mode="stretch_both", css_classes=["maps"], margin=0, autodispatch=False),
-            pn.pane.Bokeh(self.readout, sizing_mode="stretch_width", height=READOUT, margin=(0, 8), autodispatch=False),
+            pn.pane.Bokeh(
+                grid,
+                sizing_mode="stretch_both",
+                css_classes=["maps"],
+                margin=0,
+                autodispatch=False,
+                stylesheets=[SWIPED],
+            ),
+            pn.pane.Bokeh(
+                self.readout, sizing_mode="stretch_width", height=self.readout.height, margin=(0, 8), autodispatch=False
+            ),
             sizing_mode="stretch_both",
             margin=0,
         )
+
+
+def map_kind(pipeline: Pipeline, channels: Sequence[str], profile: str) -> tuple[Any, ...]:
+    """Return what figures are made for: those of another kind are other figures."""
+    return tuple(channels), profile, pipeline.choices.scale if profile else ""
+
+
+def _value_axis(plot: Any, profile: str) -> Any:
+    """Return the axis of the values of a map that is drawn as a line."""
+    return plot.left[0] if profile == "row" else plot.below[0]
 
 
 def _dynamic(elements: Sequence[MapImage], number: int, streams: list[Stream]) -> hv.DynamicMap:
@@ -566,11 +668,11 @@ def _dynamic(elements: Sequence[MapImage], number: int, streams: list[Stream]) -
     return hv.DynamicMap(lambda drawing: elements[number], streams=streams, cache_size=1)
 
 
-def _title(name: str) -> Label:
+def _title(name: str, *, letters: int) -> Label:
     """Return the name of a map, inside it: above it, each line would cost all maps of a row their height."""
     return Label(
         x=Node.frame.left, y=Node.frame.top, x_offset=5, y_offset=-4, text=name, text_baseline="top",
-        text_font=FONT, text_font_size="12px", text_font_style="bold",
+        text_font=FONT, text_font_size=f"{letters}px", text_font_style="bold",
         background_fill_alpha=0.72, padding=2, border_radius=3,
     )  # fmt: skip
 

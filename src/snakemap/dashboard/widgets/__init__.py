@@ -10,6 +10,7 @@ import param
 from panel.custom import JSComponent
 
 __all__ = [
+    "UNSEEN_LABEL",
     "AddressBar",
     "AuditLog",
     "ConnectionLine",
@@ -17,6 +18,7 @@ __all__ = [
     "Part",
     "PlanForm",
     "PointBar",
+    "Rail",
     "RunList",
     "SaveMenu",
     "SummaryTable",
@@ -27,6 +29,11 @@ __all__ = [
     "script_of",
     "stylesheet",
 ]
+
+UNSEEN_LABEL = """
+.bk-input-group > label { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
+"""
+"""Style of the name of a field that shows what it is by its value: it is for those who cannot see the page."""
 
 JS = Path(__file__).parent / "js"
 CSS = Path(__file__).parent / "css"
@@ -99,6 +106,7 @@ class TopBar(_Connected):
     theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page; the button sets it.")
     logo = param.String(default="", doc="The logo, as SVG of our own.")
     base = param.String(default="", doc="Where links lead from; empty on our own page, which they are relative to.")
+    wall = param.Boolean(default=False, doc="Whether it is read from afar: large letters, nothing to press.")
 
     written = ("theme", "left")
     _esm = script_of("text", "sheets", "patches", "connection", "notice", "topbar")
@@ -114,6 +122,20 @@ class AddressBar(Part):
     written = ("asked",)
     _esm = JS / "address.js"
     _stylesheets = [stylesheet("address")]  # noqa: RUF012
+
+
+class Rail(Part):
+    """Buttons at the edge of the page, one a list; the pane after it, in the same row, holds the lists."""
+
+    titles = param.List(default=[], item_type=str, doc="Of the lists.")
+    active = param.Integer(default=0, bounds=(0, None), doc="Which list was opened last.")
+    open = param.Boolean(
+        default=None, allow_None=True, doc="Whether it is open; None: as this browser had it last, or as wide as it is."
+    )
+
+    written = ("active", "open")
+    _esm = list_script("rail")
+    _stylesheets = [stylesheet("rail")]  # noqa: RUF012
 
 
 class SummaryTable(Part):

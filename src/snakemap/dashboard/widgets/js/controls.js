@@ -30,6 +30,7 @@ export function render({model, el}) {
     const form = make("form", "", dialog)
     form.method = "dialog"
     make("h3", "", form).textContent = title
+    dialog.setAttribute("aria-label", title)
     make("p", "", form).textContent = detail
     const reason = make("input", "reason", form)
     reason.placeholder = "reason (optional)"

@@ -10,6 +10,7 @@ export function render({model, el}) {
   search.maxLength = 80
   const line = make("div", "line", tools)
   const status = make("select", "", line)
+  status.setAttribute("aria-label", "status of the runs")
   for (const name of ["any status", "running", "complete", "incomplete", "aborted", "failed", "lost"]) {
     const option = make("option", "", status)
     option.value = name === "any status" ? "" : name

@@ -4,6 +4,7 @@ const WRONG = ["bad", "warn"]
 
 export function render({model, view, el}) {
   const bar = document.createElement("header")
+  bar.classList.toggle("wall", model.wall)
   const brand = make("div", "brand", bar)
   brand.innerHTML = model.logo
   make("span", "name", bar).textContent = "snakemap"
@@ -17,7 +18,7 @@ export function render({model, view, el}) {
   track.setAttribute("aria-label", "points of the run")
   const done = make("div", "done", track)
   const figures = make("div", "figures", progress)
-  const left = make("span", "remaining", figures), rest = make("span", "rest", figures)
+  const percent = make("span", "percent", figures), left = make("span", "remaining", figures), rest = make("span", "rest", figures)
   const lamp = connectionLamp(bar)
   const events = make("a", "events", bar)
   events.textContent = "Log"
@@ -35,6 +36,7 @@ export function render({model, view, el}) {
     write(plan, state.plan ?? "")
     write(status, state.status ?? "")
     setData(status, "status", state.status ?? "")
+    setData(bar, "status", state.status ?? "")
     tip(status, state.reason ?? "")
     write(geometry, state.geometry ?? "")
     tip(geometry, state.geometry ?? "")
@@ -43,6 +45,7 @@ export function render({model, view, el}) {
     done.style.width = `${100 * (share ?? 1)}%`
     track.setAttribute("aria-valuenow", String(Math.round(100 * (share ?? 0))))
     // the remaining time is never cut off, and what follows it is
+    write(percent, model.wall && share !== null && state.points ? `${Math.floor(100 * share)} %` : "")
     const text = cut?.text ?? state.figures ?? "", end = cut ? -1 : text.indexOf(" left · ")
     write(left, end < 0 ? "" : text.slice(0, end + " left".length))
     write(rest, end < 0 ? text : text.slice(end + " left".length))

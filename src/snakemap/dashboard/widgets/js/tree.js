@@ -15,6 +15,7 @@ export function render({model, el}) {
   const note = make("div", "note", root)
   const list = make("div", "rows", root)
   list.setAttribute("role", "tree")
+  list.setAttribute("aria-label", "contents of the file")
   const details = make("div", "details", root)
   const title = make("div", "title", details)
   const body = make("tbody", "", make("table", "facts", details))

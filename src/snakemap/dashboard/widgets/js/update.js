@@ -44,7 +44,7 @@ export default ({page, cells, bars, mappers, count_range, value_range, names, tr
   }
   if (all) veil(null)
   if (told.limits) told.limits.forEach(([low, high], k) => quietly(mappers[k], {low, high}))
-  if (all || told.cells?.length) cells.change.emit()
+  if (all || told.cells?.length || told.limits) cells.change.emit()
   if (told.at !== undefined) {
     page._at = told.at
     if (page.trail) trail.execute(page)
