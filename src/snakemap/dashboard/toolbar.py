@@ -212,6 +212,7 @@ class Toolbar:
         def offer(channels: tuple[str, ...]) -> None:
             chosen = choices.channel if choices.channel in channels else channels[-1]
             group.param.update(options=list(channels), value=chosen)
+            group.param.trigger("value")  # the same name may be at another place: Panel sends the place of a new value
 
         def choose(event: Any) -> None:
             if event.new in group.options:

@@ -9,8 +9,9 @@ export default ({page, cells, bars, mappers, count_range, value_range, names, tr
   state.number = told.number
   if (state.base !== page.base) {
     state.base = page.base
-    state.version = page.base.version
-    state.spans = page.base.spans
+    // before the first drawing there are colors and a histogram, and no cells
+    state.version = page.base?.version ?? -1
+    state.spans = page.base?.spans ?? []
   }
   const quietly = (model, changes) => model.setv(changes, {sync: false})
 
