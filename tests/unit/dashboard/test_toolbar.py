@@ -1,0 +1,20 @@
+"""The choices over the maps and the histogram."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.unit.dashboard.test_session import RunsInMemory, run_of, settle, tab_of
+
+from snakemap.dashboard.toolbar import Toolbar
+
+
+async def test_the_chosen_channel_stays_marked_when_a_run_with_more_channels_comes() -> None:
+    tab = tab_of(RunsInMemory(run_of("a"), run_of("b", channels=("red", "green", "blue", "spot"))))
+    await settle(tab)
+    buttons: Any = Toolbar(tab, stop_reading=lambda: None)._channel_choice().get_root()
+    for run, channels in (("b", ["red", "green", "blue", "spot", "total"]), ("a", ["red", "green", "blue", "total"])):
+        tab.choices.pinned = run
+        await settle(tab)
+        assert buttons.labels == channels
+        assert buttons.labels[buttons.active] == tab.choices.channel == "total"
