@@ -35,7 +35,7 @@ class ClientState(DataModel):
     key over a map: ``number``, which grows, and ``key``.
     """
 
-    news = String(default="")
+    news: Any = String(default="")
     base: Any = AnyProperty(default=None)
     place: Any = AnyProperty(default=None)
     brush = Nullable(Tuple(Int, FloatProperty, FloatProperty))
