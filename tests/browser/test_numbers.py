@@ -245,7 +245,7 @@ def test_decades_have_a_color_each_and_limits_by_hand_are_kept_or_refused_with_a
     type_limits("-2e-3", "-1e-3")
     choices.nth(1).select_option("linear")
     tab.wait(lambda: limits(tab, "map-diode") == [-2e-3, -1e-3])
-    assert tab.page.get_by_text("not used").count() == 0
+    tab.wait(lambda: tab.page.get_by_text("not used").count() == 0)
     tab.page.close()
 
 
