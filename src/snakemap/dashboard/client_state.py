@@ -29,7 +29,7 @@ class ClientState(DataModel):
     ``news`` is the difference to what is shown, by :func:`news_text`; ``base`` says what the images were filled
     with as a whole; ``place`` where the maps lie; ``brush`` (channel, low, high) which pixels stand out; ``trail``
     the way of the stage; ``idle`` what stands under the maps while nothing is pointed at; ``missed`` rises when a
-    difference did not fit. ``zoom`` is the part of the maps that is in view, told by either side: ``ranges`` (left,
+    difference did not fit. ``zoom`` is the part of the maps that is in view, set by either side: ``ranges`` (left,
     right, bottom, top) and ``of``, what their coordinates mean; None for all of it. ``enlarged`` is the channel
     whose map has the room of all, set by either side; empty for all maps. ``walk`` is the last press of an arrow
     key over a map: ``number``, which grows, and ``key``.

@@ -219,9 +219,9 @@ class CompareView(pn.viewable.Viewer):
             for bar in plot.right:
                 bar.update(background_fill_color=None, major_label_text_color=theme.faint)
 
-    def _place(self, told: Comparison, *, aspect: str) -> None:
-        (bottom, top), (left, right) = told.extents
-        rows, columns = told.first.shape
+    def _place(self, comparison: Comparison, *, aspect: str) -> None:
+        (bottom, top), (left, right) = comparison.extents
+        rows, columns = comparison.first.shape
         place = {
             **{"left": left, "right": right, "bottom": bottom, "top": top, "rows": rows, "columns": columns},
             **{"dx": (right - left) / columns, "dy": (top - bottom) / rows, "aspect": aspect},

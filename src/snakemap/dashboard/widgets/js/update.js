@@ -1,12 +1,12 @@
 // Puts what has come from the server into the page. Nothing here is sent back, but for one word when something was missed.
 export default ({page, cells, bars, mappers, count_range, value_range, names, trail}) => {
   if (!page.news) return
-  const told = JSON.parse(page.news)
+  const news = JSON.parse(page.news)
   const state = (page._shown ??= {number: 0})
   // a script runs a moment after its message, and the first time after it was compiled: a second message may overtake
-  if (told.number === state.number) return
-  if (told.number !== state.number + 1) page.missed += 1
-  state.number = told.number
+  if (news.number === state.number) return
+  if (news.number !== state.number + 1) page.missed += 1
+  state.number = news.number
   if (state.base !== page.base) {
     state.base = page.base
     // before the first drawing there are colors and a histogram, and no cells
@@ -28,37 +28,37 @@ export default ({page, cells, bars, mappers, count_range, value_range, names, tr
     else for (let i = 0; i < veiled.length; i++) one(i)
   }
 
-  let all = Boolean(told.veil)
-  if (told.spans) {
-    all ||= page.brush !== null && String(told.spans) !== String(state.spans)
-    state.spans = told.spans
+  let all = Boolean(news.veil)
+  if (news.spans) {
+    all ||= page.brush !== null && String(news.spans) !== String(state.spans)
+    state.spans = news.spans
   }
-  if (told.cells) {
+  if (news.cells) {
     // values are absolute: what overlaps does no harm, what leaves a gap is asked for again as a whole
-    if (told.from > state.version) { page.missed += 1; return }
-    state.version = Math.max(state.version, told.to)
+    if (news.from > state.version) { page.missed += 1; return }
+    state.version = Math.max(state.version, news.to)
     names.forEach((name, k) => {
       const image = cells.data[name][0]
-      told.cells.forEach((cell, i) => { const v = told.values[k][i]; image[cell] = v === null ? NaN : v })
+      news.cells.forEach((cell, i) => { const v = news.values[k][i]; image[cell] = v === null ? NaN : v })
     })
-    if (page.brush && !all) veil(told.cells)
+    if (page.brush && !all) veil(news.cells)
   }
   if (all) veil(null)
-  if (told.limits) told.limits.forEach(([low, high], k) => quietly(mappers[k], {low, high}))
-  if (all || told.cells?.length || told.limits) cells.change.emit()
-  if (told.at !== undefined) {
-    page._at = told.at
+  if (news.limits) news.limits.forEach(([low, high], k) => quietly(mappers[k], {low, high}))
+  if (all || news.cells?.length || news.limits) cells.change.emit()
+  if (news.at !== undefined) {
+    page._at = news.at
     if (page.trail) trail.execute(page)
   }
-  if (told.range && value_range) {
-    const [low, high] = told.range
+  if (news.range && value_range) {
+    const [low, high] = news.range
     quietly(value_range, {low, high})
-    if (!told.bars) bars.change.emit()
+    if (!news.bars) bars.change.emit()
   }
-  if (told.bars && bars) {
+  if (news.bars && bars) {
     const top = bars.data.top
-    told.bars.forEach((count, i) => { top[i] = count })
-    const most = Math.max(1, ...told.bars)
+    news.bars.forEach((count, i) => { top[i] = count })
+    const most = Math.max(1, ...news.bars)
     const unit = 10 ** Math.floor(Math.log10(most))
     const end = [1, 2, 5, 10].find((step) => step * unit >= most) * unit * 1.04
     if (count_range.end !== end) quietly(count_range, {end})
