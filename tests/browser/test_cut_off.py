@@ -21,7 +21,7 @@ from bokeh.util.token import generate_jwt_token, get_session_id
 from playwright.sync_api import Browser, Error, Page, Route, WebSocket
 from tests.browser.test_chain import maps_of_file, scan
 from tests.browser.test_embedding import files_at, pane_script, program_at
-from tests.support.browser import CHANNELS, LOOK_EVERY_S, SCRIPT, Shown, open_page
+from tests.support.browser import CHANNELS, LOOK_EVERY_S, SCRIPT, Shown, open_page, said_where
 from tests.support.documented import block
 from tests.support.made_up import MadeUpRun
 from tests.support.patience import PATIENCE, eventually
@@ -233,7 +233,7 @@ def opened_any(chromium: Browser, url: str) -> Iterator[Shown]:
     page = context.new_page()
     shown = Shown(page)
     page.on("pageerror", lambda error: shown.errors.append(str(error)))
-    page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: shown.errors.append(said_where(message)) if message.type == "error" else None)
     page.add_init_script(SCRIPT)
     page.goto(url)
     page.wait_for_function("() => 'opened' in document.documentElement.dataset")

@@ -22,7 +22,7 @@ from bokeh.embed import file_html
 from bokeh.plotting import figure
 from bokeh.resources import INLINE
 from playwright.sync_api import Browser, Page, expect
-from tests.support.browser import SCRIPT, Shown, open_page
+from tests.support.browser import SCRIPT, Shown, open_page, said_where
 from tests.support.documented import block
 from tests.support.http_requests import answers
 from tests.support.made_up import MadeUpRun
@@ -241,7 +241,7 @@ def test_a_notebook_shows_live_maps_while_other_cells_run(
     page = chromium.new_page(viewport={"width": 1280, "height": 800})
     shown = Shown(page)
     page.on("pageerror", lambda error: shown.errors.append(str(error)))
-    page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: shown.errors.append(said_where(message)) if message.type == "error" else None)
     page.route("https://cdn.holoviz.org/**", lambda route: route.fulfill(status=200))  # Panel's style, in a notebook
     page.route("**/notebook", lambda route: route.fulfill(content_type="text/html", body="<!doctype html><body>"))
     page.goto(f"{served.url}/notebook")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from playwright.sync_api import Browser, Page
-from tests.support.browser import SCRIPT, Shown
+from tests.support.browser import SCRIPT, Shown, said_where
 from tests.support.documented import block
 from tests.support.http_requests import answers
 from tests.support.made_up import MadeUpRun
@@ -43,7 +43,7 @@ def opened(chromium: Browser, url: str) -> Iterator[Shown]:
     page.route("**/favicon.ico", lambda route: route.fulfill(status=204))
     shown = Shown(page)
     page.on("pageerror", lambda error: shown.errors.append(str(error)))
-    page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: shown.errors.append(said_where(message)) if message.type == "error" else None)
     page.add_init_script(SCRIPT)
     page.goto(url)
     yield shown

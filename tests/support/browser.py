@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 from tests.support.patience import PATIENCE, eventually
 
 __all__ = ["ARGUMENTS", "CHANNELS", "LOOK_EVERY_S", "SCRIPT", "Shown", "open_page", "patient"]
@@ -150,6 +150,12 @@ def patient(make: Callable[P, T]) -> Callable[P, T]:
     return made
 
 
+def said_where(message: ConsoleMessage) -> str:
+    """What a console says, with the address that it is about: "404" alone does not say what was not found."""
+    where = message.location.get("url")
+    return f"{message.text} [{where}]" if where else message.text
+
+
 def open_page(
     browser: Browser | BrowserContext, url: str, *, width: int = 1440, height: int = 900, silent_s: float = 60.0
 ) -> Shown:
@@ -171,7 +177,7 @@ def open_page(
     page.set_default_timeout(TIMEOUT_MS)
     shown = Shown(page)
     page.on("pageerror", lambda error: shown.errors.append(str(error)))
-    page.on("console", lambda message: shown.errors.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: shown.errors.append(said_where(message)) if message.type == "error" else None)
     if silent_s:
         page.add_init_script(f"window.snakemapSilentMs = {1000 * silent_s}")
     page.add_init_script(SCRIPT)  # it is there again when the page is opened again
