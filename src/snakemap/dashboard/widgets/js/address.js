@@ -1,4 +1,4 @@
-// The address of the page: what the server tells it to hold, back and forward, and a link for others.
+// The address of the page, as the server sets it; back and forward; a button that copies a link.
 export function render({model, el}) {
   const root = document.createElement("div")
   root.className = "address"
@@ -26,7 +26,7 @@ export function render({model, el}) {
     url.search = query
     return url.href
   }
-  // what was told before the server knew of the last back or forward belongs to another entry of the history
+  // a state from before the server's answer to the last back or forward belongs to another entry of the history
   let asked = 0
   const keep = () => {
     const {query, push, answers} = model.state

@@ -1,4 +1,4 @@
-// Who asked for what, when, and what came of it; newest first.
+// The audit log: each action with its user, time and result, newest first.
 export function render({model, el}) {
   const list = make("ol", "audit")
   const clock = new Intl.DateTimeFormat(undefined, {month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false})
@@ -15,10 +15,10 @@ export function render({model, el}) {
     }, (item, entry) => {
       item.className = entry.none ? "none" : entry.level
       if (entry.none) { write(item, entry.none); return }
-      const [top, who, detail, came] = item.children
+      const [top, user, detail, came] = item.children
       write(top.children[0], readable(entry.what, 80))
       write(top.children[1], clock.format(new Date(1000 * entry.time)))
-      write(who, readable(entry.who, 80))
+      write(user, readable(entry.who, 80))
       write(detail, readable(entry.detail, 300))
       tip(detail, readable(entry.detail, 2000))
       write(came, readable(entry.came || "…", 400))

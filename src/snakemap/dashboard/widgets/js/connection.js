@@ -82,7 +82,7 @@ function followConnection({model, view, el, show}) {
       const address = model.embedded ? new URL("../healthz", model.embedded) : new URL("healthz", location.href)
       const options = {cache: "no-store", redirect: "manual", signal: AbortSignal.timeout(ANSWER_MS)}
       const answer = await fetch(address, options)
-      // who must sign in again does so on the page
+      // the page itself asks for a new sign-in
       if (own && (answer.type === "opaqueredirect" || answer.status === 401)) return true
       return answer.ok && (await answer.json()).status === "ok"
     } catch { return false }

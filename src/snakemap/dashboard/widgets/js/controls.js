@@ -1,4 +1,4 @@
-// What blueapi's worker does, the buttons that change it, and who holds control. A button that is off says why.
+// The state of blueapi's worker, the buttons that change it, and the holder of control. A disabled button says why.
 export function render({model, el}) {
   const box = make("div", "controls")
   const head = make("div", "head", box)
@@ -87,21 +87,21 @@ export function render({model, el}) {
     fillBars(state.progress ?? [])
     let said = ""
     for (const [name, node] of Object.entries(all)) {
-      const told = (state.buttons ?? {})[name] ?? {}
-      node.hidden = !told.shown
-      node.disabled = !!told.why
-      tip(node, told.why ?? "")
-      if (told.why && (name === "again" || (name === "new" && !said))) said = told.why
+      const given = (state.buttons ?? {})[name] ?? {}
+      node.hidden = !given.shown
+      node.disabled = !!given.why
+      tip(node, given.why ?? "")
+      if (given.why && (name === "again" || (name === "new" && !said))) said = given.why
     }
     write(why, readable(said, 200))
     tip(why, readable(said, 1000))
     fillBaton(state.baton ?? {})
   }
-  const fillBaton = (told) => {
-    const words = told.shown ? readable(told.words, 120) : ""
+  const fillBaton = (lock) => {
+    const words = lock.shown ? readable(lock.words, 120) : ""
     write(holder, words)
     tip(holder, words)
-    keyed(actions, told.shown ? told.actions ?? [] : [], ([what]) => what, ([what]) => {
+    keyed(actions, lock.shown ? lock.actions ?? [] : [], ([what]) => what, ([what]) => {
       const node = make("button", "link")
       node.type = "button"
       node.addEventListener("click", () => ask(what))
@@ -109,8 +109,7 @@ export function render({model, el}) {
     }, (node, [, label]) => write(node, label))
   }
   model.on("state", fill)
-  // who holds control answers for as long as its page is there; nothing here waits for a clock, which a browser slows
-  // down in tabs that are not in view
+  // the holder of control answers while its page is open; without timers, which browsers slow down in hidden tabs
   model.on("beat", () => { model.answer = model.beat })
   // A tab keeps its control over a reload: its key is in sessionStorage from the end of one page to the beginning of the
   // next. While the page is open it is not there, because window.open and "duplicate tab" copy what is.

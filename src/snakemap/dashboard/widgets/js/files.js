@@ -48,7 +48,7 @@ export function render({model, el}) {
 
   let at = -1
   let timer = 0
-  let told = null
+  let requested = null
   search.addEventListener("input", () => {
     clearTimeout(timer)
     timer = setTimeout(() => ask("search", {text: search.value}), 150)
@@ -64,7 +64,7 @@ export function render({model, el}) {
     const {offset = 0, rows = [], found = 0} = model.state
     if (first >= offset && Math.min(last, found) <= offset + rows.length) return
     const start = Math.max(0, first - 40)
-    if (start !== told) { told = start; ask("page", {offset: start}) }
+    if (start !== requested) { requested = start; ask("page", {offset: start}) }
   }
   view.addEventListener("scroll", () => { clearTimeout(wanted.timer); wanted.timer = setTimeout(wanted, 30) })
   const go = (k) => {
@@ -133,7 +133,7 @@ export function render({model, el}) {
       at = at < 0 ? -1 : at + offset
       requestAnimationFrame(() => { view.scrollTop = at < 0 ? offset * HEIGHT : Math.max(0, at * HEIGHT - view.clientHeight / 2) })
     }
-    told = null
+    requested = null
     space.style.height = `${(state.found ?? 0) * HEIGHT}px`
     keyed(space, rows, (row) => row.name, create, (line, row, i) => update(line, row, offset + i))
     const parts = ["data", ...(state.crumbs ?? [])]

@@ -25,15 +25,15 @@ export default ({page, figure: usual, x_range, y_range}) => {
     Math.abs(end - seen[k]) < 1e-6 * Math.abs(ranges[k < 2 ? 1 : 3] - ranges[k < 2 ? 0 : 2]))
   // other cells may be sent, and a path may grow: it is the same place as long as its coordinates mean the same
   const of = JSON.stringify([place.of ?? [left, right, bottom, top], aspect])
-  const told = JSON.stringify(page.zoom ?? null)
-  const reported = of === state.of && told === state.reported
-  if (of !== state.of || told !== state.told) {
+  const zoom = JSON.stringify(page.zoom ?? null)
+  const reported = of === state.of && zoom === state.reported
+  if (of !== state.of || zoom !== state.zoom) {
     // the zoom of another run may still be on its way
     state.target = page.zoom && page.zoom.of === place.of ? page.zoom.ranges : null
     state.ranges = reported ? seen : null
   } else if (near(state.home)) state.target = null
   const untouched = !state.ranges || (!reported && (near(state.ranges) || near(state.home)))
-  Object.assign(state, {of, told, place, reported: undefined, home: around([left, right, bottom, top])})
+  Object.assign(state, {of, zoom, place, reported: undefined, home: around([left, right, bottom, top])})
   const [x0, x1, y0, y1] = state.home
   x_range.setv({reset_start: x0, reset_end: x1}, {sync: false})
   y_range.setv({reset_start: y0, reset_end: y1}, {sync: false})

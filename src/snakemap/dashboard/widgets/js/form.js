@@ -38,43 +38,43 @@ export function render({model, el}) {
   const everything = () => ({values: values(), session: session.value.trim()})
   const later = () => { clearTimeout(timer); timer = setTimeout(() => ask("change", everything()), 250) }
 
-  const make_field = (told) => {
+  const makeField = (field) => {
     const line = make("label", "field", fields)
-    line.dataset.kind = told.kind
+    line.dataset.kind = field.kind
     const name = make("span", "name", line)
-    name.textContent = readable(told.name, 60) + (told.required ? " *" : "")
-    name.title = readable(told.help, 1000)
+    name.textContent = readable(field.name, 60) + (field.required ? " *" : "")
+    name.title = readable(field.help, 1000)
     let input
-    if (told.kind === "choice") {
+    if (field.kind === "choice") {
       input = make("select", "", line)
-      for (const choice of told.required ? told.choices : ["", ...told.choices]) {
+      for (const choice of field.required ? field.choices : ["", ...field.choices]) {
         const option = make("option", "", input)
         option.value = choice
         option.textContent = readable(choice, 80)
       }
-    } else if (told.kind === "json" && told.value.length > 40) {
+    } else if (field.kind === "json" && field.value.length > 40) {
       input = make("textarea", "", line)
       input.rows = 4
     } else {
       input = make("input", "", line)
-      if (told.kind === "switch") input.type = "checkbox"
-      if (told.kind === "number" || told.kind === "integer") input.inputMode = "decimal"
-      if (told.kind === "device" && told.choices.length) {
+      if (field.kind === "switch") input.type = "checkbox"
+      if (field.kind === "number" || field.kind === "integer") input.inputMode = "decimal"
+      if (field.kind === "device" && field.choices.length) {
         const list = make("datalist", "", line)
-        list.id = `choices-${told.name}`
-        for (const choice of told.choices) make("option", "", list).value = choice
+        list.id = `choices-${field.name}`
+        for (const choice of field.choices) make("option", "", list).value = choice
         input.setAttribute("list", list.id)
       }
     }
-    input.name = told.name
+    input.name = field.name
     input.autocomplete = "off"
     input.spellcheck = false
     const unit = make("span", "help", line)
-    unit.textContent = readable(told.help, 90)
-    unit.title = readable(told.help, 1000)
+    unit.textContent = readable(field.help, 90)
+    unit.title = readable(field.help, 1000)
     const fault = make("span", "fault", line)
     input.addEventListener("input", later)
-    inputs.set(told.name, {input, fault})
+    inputs.set(field.name, {input, fault})
   }
   const put = (input, text) => { if (input.type === "checkbox") input.checked = text === "true"; else input.value = text }
 
@@ -95,7 +95,7 @@ export function render({model, el}) {
       shown = state.key
       inputs.clear()
       fields.replaceChildren()
-      for (const told of state.fields ?? []) make_field(told)
+      for (const field of state.fields ?? []) makeField(field)
       session.value = sessionStorage.getItem("snakemap-session") || state.session || ""
       filled = -1
     }

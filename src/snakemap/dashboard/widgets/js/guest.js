@@ -1,8 +1,7 @@
-// The box around panes in somebody else's page. Bokeh lays out figures by walking down from the page's own layout, and
-// does not come by where a box without figures of its own lies more than two boxes with some deep. This box has none, and
-// sees to what is in it, however deep it lies itself.
+// The box around panes that are embedded in a foreign page. Bokeh lays out figures by walking down from the page's own
+// layout, and misses those in a box without figures more than two levels down. So this box lays out its content itself.
 export function render({model, view}) {
-  // a page of ours fills the element that its script is in; where that has no height, it has one of its own
+  // an embedded page fills the element of its script; where that has no height, it sets its own
   const fill = () => {
     const mount = view.el.parentElement
     if (!model.alone || !mount || mount.style.height) return

@@ -11,7 +11,7 @@ export function render({model, el}) {
   const day = (date) => `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`
   const clock = (date) => `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${two(date.getMilliseconds(), 3)}`
   let number = 0
-  // of two changes of a property that come close together the server may see the second alone: so the last few are told
+  // of two changes of a property in close succession the server may see only the second: so the last few are sent
   let asked = []
   const ask = (what, more) => {
     asked = [...asked.filter((one) => one.what !== "window" && one.number > number - 8), {number: ++number, what, ...more}]
@@ -87,7 +87,7 @@ export function render({model, el}) {
   // what there is, and which of it is here
   let epoch = -1, start = 0, stop = 0, fresh = 0, searched = 1, gone = 0
   let cache = new Map(), nodes = new Map(), drawn = null
-  let follow = true, picked = "", told = ""
+  let follow = true, picked = "", requested = ""
   const old = () => model.state.old
   const from = () => old() ? 0 : start
   const count = () => old() ? old().rows.length : stop - start
@@ -103,8 +103,8 @@ export function render({model, el}) {
     let missing = false
     for (let place = first; place < last && !missing; place++) missing = !cache.has(place)
     const key = `${epoch} ${first} ${last} ${follow} ${start}`
-    if ((missing || told.split(" ")[3] !== String(follow)) && key !== told) {
-      told = key
+    if ((missing || requested.split(" ")[3] !== String(follow)) && key !== requested) {
+      requested = key
       ask("window", {start: first - AROUND, stop: last + AROUND, tail: follow})
     }
   }
@@ -178,7 +178,7 @@ export function render({model, el}) {
     paintSoon()
     wantSoon()
   })
-  const toEnd = () => { follow = true; told = ""; ask("live"); paintSoon() }
+  const toEnd = () => { follow = true; requested = ""; ask("live"); paintSoon() }
   const show = (place) => {
     follow = false
     scrollTo(Math.max(0, (place - from()) * HEIGHT - view.clientHeight / 3))
@@ -280,13 +280,13 @@ export function render({model, el}) {
   }
 
   const fillPast = () => {
-    const told = old()
-    past.hidden = !told
-    if (!told) return
-    write(pastWords, told.rows.length
-      ? `${plural(told.rows.length, "event")} older than the list, from ${day(moment(told.rows[0][0]))} ${clock(moment(told.rows[0][0]))} on`
+    const found = old()
+    past.hidden = !found
+    if (!found) return
+    write(pastWords, found.rows.length
+      ? `${plural(found.rows.length, "event")} older than the list, from ${day(moment(found.rows[0][0]))} ${clock(moment(found.rows[0][0]))} on`
       : "no matching events among the older events that were searched")
-    earlier.disabled = !told.before
+    earlier.disabled = !found.before
   }
 
   const say = () => {
@@ -329,7 +329,7 @@ export function render({model, el}) {
     const now = old() ? old().begins : null
     if (now !== wasOld) {
       wasOld = now
-      told = ""
+      requested = ""
       if (now !== null) { follow = false; requestAnimationFrame(() => scrollTo(0)) }
     }
     paintSoon()
@@ -338,7 +338,7 @@ export function render({model, el}) {
     const news = model.news
     if (news.epoch === undefined) return
     noticeScroll()
-    if (news.epoch !== epoch) { epoch = news.epoch; cache = new Map(); follow = !old(); told = ""; start = news.start }
+    if (news.epoch !== epoch) { epoch = news.epoch; cache = new Map(); follow = !old(); requested = ""; start = news.start }
     const moved = start - news.start
     ;({start, stop, fresh, searched} = news)
     news.rows.forEach((row, k) => cache.set(news.from + k, row))
@@ -359,11 +359,11 @@ export function render({model, el}) {
   // one event
   const close = () => { picked = ""; detail.hidden = true; for (const node of nodes.values()) mark(node); paintSoon() }
   const fillDetail = () => {
-    const told = model.chosen
-    if (!told.cursor || told.cursor !== picked) return
+    const chosen = model.chosen
+    if (!chosen.cursor || chosen.cursor !== picked) return
     detail.hidden = false
-    const head = make("div", "head"), date = moment(told.cursor)
-    make("span", "name", head).textContent = readable(told.name, 60) || "?"
+    const head = make("div", "head"), date = moment(chosen.cursor)
+    make("span", "name", head).textContent = readable(chosen.name, 60) || "?"
     make("span", "gap", head)
     const act = (tag, text, title) => {
       const made = make(tag, "", head)
@@ -372,26 +372,26 @@ export function render({model, el}) {
       if (tag === "button") made.type = "button"
       return made
     }
-    if (!told.trouble) {
+    if (!chosen.trouble) {
       const copy = act("button", "Copy", "copy this text")
-      copy.addEventListener("click", () => navigator.clipboard?.writeText(told.text).then(() => { copy.textContent = "Copied" }, () => {}))
+      copy.addEventListener("click", () => navigator.clipboard?.writeText(chosen.text).then(() => { copy.textContent = "Copied" }, () => {}))
       const link = act("a", "Download", "download the whole document")
-      link.href = `${model.base}events?cursor=${encodeURIComponent(told.cursor)}`
-      link.setAttribute("download", `snakemap-${told.cursor}.jsonl`)
+      link.href = `${model.base}events?cursor=${encodeURIComponent(chosen.cursor)}`
+      link.setAttribute("download", `snakemap-${chosen.cursor}.jsonl`)
     }
     act("button", "✕", "close").addEventListener("click", close)
     const facts = make("div", "facts")
-    if (told.run) {
+    if (chosen.run) {
       const only = make("button", "only", facts)
       only.type = "button"
-      only.textContent = `run ${readable(told.run, 80)}`
+      only.textContent = `run ${readable(chosen.run, 80)}`
       only.title = "list only this run"
-      only.addEventListener("click", () => filter({run: told.run}))
+      only.addEventListener("click", () => filter({run: chosen.run}))
     }
-    make("span", "faint", facts).textContent = [`${day(date)} ${clock(date)}`, told.cursor, told.size !== undefined && bytes(told.size), !told.whole && "shortened"].filter(Boolean).join(" · ")
+    make("span", "faint", facts).textContent = [`${day(date)} ${clock(date)}`, chosen.cursor, chosen.size !== undefined && bytes(chosen.size), !chosen.whole && "shortened"].filter(Boolean).join(" · ")
     const text = make("pre", "text")
     text.tabIndex = 0
-    text.textContent = told.trouble ?? told.text.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd")
+    text.textContent = chosen.trouble ?? chosen.text.replace(/[\u202a-\u202e\u2066-\u2069]/g, "\ufffd")
     detail.replaceChildren(head, facts, text)
     paintSoon()
   }

@@ -57,10 +57,10 @@ const trimmed = (text) => text.includes(".") ? text.replace(/\.?0+(?=$|e| )/, ""
 const lone = (value, parts) => {
   if (value === 0) return "0"
   const sign = value < 0 ? "-" : "", size = Math.abs(value), [digits, power] = digitsOf(size)
-  const told = parts ? prefixed(size, parts) : power >= 3 && power < 18 ? prefixed(size, {base: "", power: 0, largest: 15}) : power >= -3 && power < 3 ? pointed(digits, power + 1) : null
-  return sign + trimmed(told ?? scientific(digits, power)).replace(parts ? "" : " ", "")
+  const text = parts ? prefixed(size, parts) : power >= 3 && power < 18 ? prefixed(size, {base: "", power: 0, largest: 15}) : power >= -3 && power < 3 ? pointed(digits, power + 1) : null
+  return sign + trimmed(text ?? scientific(digits, power)).replace(parts ? "" : " ", "")
 }
-// Labels of the ticks of an axis: one prefix for all, and as many digits as tell them apart. Where they span decades,
+// Labels of the ticks of an axis: one prefix for all, and as many digits as make them differ. Where they span decades,
 // each has its own prefix. Units that take no prefix stand in the title and not at every tick.
 const tickLabels = (ticks, unit = "") => {
   const parts = unitParts(unitText(unit)), sizes = ticks.map(Math.abs).filter((size) => size > 0 && size < Infinity)

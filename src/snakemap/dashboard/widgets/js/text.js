@@ -17,7 +17,7 @@ const tip = (node, text) => { if (node.title !== text) node.title = text }
 const setData = (node, name, value) => { if (node.dataset[name] !== String(value)) node.dataset[name] = value }
 // Makes the children of `parent` stand for `items`. The node of an item stays as long as its key is there, so that a press
 // of the mouse, focus, selection and scroll position outlast any number of updates.
-//   key(item, place)            what identifies an item; items with the same key are told apart by their order
+//   key(item, place)            what identifies an item; items with the same key are counted in their order
 //   create(item, place)         makes the node of a new item
 //   update(node, item, place)   writes into the node what differs
 const keyed = (parent, items, key, create, update) => {

@@ -1,6 +1,6 @@
 // From the first document of a run to the last. While the hand is held, the server says nothing of where it is.
 export function render({model, el}) {
-  const TOLD_MS = 100
+  const SEEK_MS = 100
   const bar = make("div", "timebar")
   const play = make("button", "play", bar)
   play.type = "button"
@@ -18,12 +18,12 @@ export function render({model, el}) {
 
   let number = 0
   let held = false
-  let told = 0
+  let asked = 0
   let waiting = null
   const ask = (what, value = null) => { model.ask = {number: ++number, what, value} }
   const go = () => {
     clearTimeout(waiting)
-    told = Date.now()
+    asked = Date.now()
     ask("go", Math.round(Number(hand.value)))
   }
   hand.addEventListener("pointerdown", () => { held = true })
@@ -31,7 +31,7 @@ export function render({model, el}) {
     bar.dataset.at = "then"
     draw()
     clearTimeout(waiting)
-    waiting = setTimeout(go, Math.max(0, told + TOLD_MS - Date.now()))
+    waiting = setTimeout(go, Math.max(0, asked + SEEK_MS - Date.now()))
   })
   hand.addEventListener("change", () => { held = false; go() })
   hand.addEventListener("pointercancel", () => { held = false })

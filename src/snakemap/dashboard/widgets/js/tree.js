@@ -1,4 +1,4 @@
-// The tree of a file and what is told of the chosen node. Names come from files: they only ever go in as text.
+// The tree of a file and the details of the chosen node. Names come from files: they only go in as text.
 export function render({model, el}) {
   let number = 0
   const ask = (what, more) => { model.ask = {number: ++number, what, ...more} }
@@ -69,10 +69,10 @@ export function render({model, el}) {
   }
   const update = (line, row, i) => {
     line.tabIndex = i === at ? 0 : -1
-    const told = JSON.stringify(row)
+    const written = JSON.stringify(row)
     line.row = row
-    if (line.told === told) return
-    line.told = told
+    if (line.written === written) return
+    line.written = written
     line.setAttribute("aria-level", row.depth + 1)
     line.setAttribute("aria-selected", String(row.chosen))
     if (row.kind === "group") line.setAttribute("aria-expanded", String(row.open))

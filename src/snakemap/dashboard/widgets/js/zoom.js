@@ -1,4 +1,4 @@
-// Tells the server where the maps were zoomed to by hand, once that has come to rest: for the address of the page.
+// Sends the server the ranges of a zoom by hand once they rest: for the address of the page.
 export default ({page, x_range, y_range}) => {
   clearTimeout(page._resting)
   page._resting = setTimeout(() => {
