@@ -1,4 +1,4 @@
-"""What a tab waits for without keeping anybody waiting: files are read meanwhile, and the page stays alive."""
+"""Background tasks of a tab: files are read while the page stays responsive."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 
 class BackgroundTasks:
-    """The errands of one tab: one of a kind at a time, of those that wait only the newest, and only its result counts.
+    """Background tasks of one tab: one of each kind runs at a time; only the newest one's result is used.
 
     Args:
-        document: Bokeh's, of the tab; results are put into it in a tick of its own.
+        document: of the tab; results change it in a tick of its own.
     """
 
     def __init__(self, document: Document) -> None:
@@ -44,14 +44,14 @@ class BackgroundTasks:
         failed: Callable[[SnakemapError], None],
         unused: Callable[[T], None] = lambda result: None,
     ) -> None:
-        """Does something on the event loop, and tells the page of it.
+        """Run work on the event loop, and pass its result to the page.
 
         Args:
-            kind: a newer errand of the same kind makes the result of this one worthless.
-            work: what is to be done.
-            then: what becomes of the result; it may change the page.
-            failed: what becomes of an error.
-            unused: frees a result that comes too late to be of use.
+            kind: the result of an older task of the same kind is dropped.
+            work: returns what to await.
+            then: called with the result; it may change the page.
+            failed: called with an error.
+            unused: called with a result that is dropped, to free it.
         """
         if self._gone:
             return
@@ -60,11 +60,11 @@ class BackgroundTasks:
             self._tasks[kind] = asyncio.ensure_future(self._go(kind))
 
     def forget(self, kind: str) -> None:
-        """Nobody waits for this any more; what is on its way ends by itself."""
+        """Drop the result of the tasks of a kind."""
         self._waiting[kind] = _nothing, _ignore, _ignore, _ignore
 
     def close(self) -> None:
-        """Nothing comes of any of them any more."""
+        """Drop the results of all tasks."""
         self._gone = True
         self._waiting.clear()
 
@@ -79,7 +79,7 @@ class BackgroundTasks:
                 except SnakemapError as error:
                     show = functools.partial(failed, error)
                 except Exception:
-                    log.exception("an errand of a tab (%s) failed", kind)
+                    log.exception("a background task of a tab (%s) failed", kind)
                     show = functools.partial(failed, SnakemapError("internal error; see the log of the server"))
                 if kind in self._waiting or self._gone:
                     free()
@@ -89,7 +89,7 @@ class BackgroundTasks:
             del self._tasks[kind]
 
     def _deliver(self, show: Callable[[], None], free: Callable[[], None]) -> None:
-        """Tell the page, once the browser has all models that it may be about."""
+        """Pass a result to the page, once the browser has all models that it may change."""
         if self._gone:
             free()
             return
@@ -105,4 +105,4 @@ def _ignore(_: Any) -> None:
 
 
 async def _nothing() -> None:
-    """An errand that is over at once."""
+    """Return at once."""

@@ -47,7 +47,7 @@ class Deferred(Generic[View]):
             self._put(self.made)
 
     def _put(self, view: View) -> None:
-        """Send the view at once: what Panel sends by itself may come later than what Bokeh tells of it."""
+        """Send the view at once: Panel may send it later than Bokeh sends changes of it."""
         self._document.hold("combine")
         try:
             children: list[Any] = [view]

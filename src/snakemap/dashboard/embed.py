@@ -43,9 +43,9 @@ class Beamline:
 
     Args:
         url: of the store, like ``"redis://host:6379/0"``.
-        theme: ``"dark"`` or ``"light"``, for panes that are told nothing else.
-        grid: like ``"7x9"`` or ``"7x9:raster"``, for runs that tell no shape.
-        snake: whether a run that tells its shape and nothing else is taken as snaked.
+        theme: ``"dark"`` or ``"light"``: the default of the panes.
+        grid: like ``"7x9"`` or ``"7x9:raster"``, for runs without a shape.
+        snake: whether a run with a shape and no snaking is taken as snaked.
         tabs_max: how many documents may show its panes at one time.
 
     Raises:
@@ -80,7 +80,7 @@ class Beamline:
         return BeamlineTab(self, run="" if run == LATEST else run, theme=_checked(theme or self.theme))
 
     def maps(self, *, run: str = LATEST, theme: str = "", **layout: Any) -> EmbeddedPane:
-        """The maps, in a tab of their own.
+        """Return the maps, in a tab of their own.
 
         Args:
             run: uid of the run to stay with; ``latest`` follows the newest.
@@ -90,23 +90,23 @@ class Beamline:
         return self.tab(run=run, theme=theme).pane("maps", **layout)
 
     def histogram(self, *, run: str = LATEST, theme: str = "", **layout: Any) -> EmbeddedPane:
-        """The histogram, in a tab of its own; see :meth:`maps`."""
+        """Return the histogram, in a tab of its own; see :meth:`maps`."""
         return self.tab(run=run, theme=theme).pane("histogram", **layout)
 
     def frame(self, *, run: str = LATEST, theme: str = "", **layout: Any) -> EmbeddedPane:
-        """The raw frame, in a tab of its own; see :meth:`maps`."""
+        """Return the raw frame, in a tab of its own; see :meth:`maps`."""
         return self.tab(run=run, theme=theme).pane("frame", **layout)
 
     def summary(self, *, run: str = LATEST, theme: str = "", **layout: Any) -> EmbeddedPane:
-        """The summary table, in a tab of its own; see :meth:`maps`."""
+        """Return the summary table, in a tab of its own; see :meth:`maps`."""
         return self.tab(run=run, theme=theme).pane("summary", **layout)
 
     def dashboard(self, *, run: str = LATEST, theme: str = "", **layout: Any) -> EmbeddedPane:
-        """The whole page but files and the control of scans, which belong to ``snakemap serve``; see :meth:`maps`."""
+        """Return the whole page without files and scan control, which need ``snakemap serve``; see :meth:`maps`."""
         return self.tab(run=run, theme=theme).pane("dashboard", **layout)
 
     def elements(self, channel: str = TOTAL, *, run: str = LATEST) -> hv.DynamicMap:
-        """A map as a HoloViews element that grows; compose it with yours: ``elements("total") * hv.Points(...)``.
+        """Return a map as a growing HoloViews element; compose it with yours: ``elements("total") * hv.Points(...)``.
 
         It needs a running event loop, that of a server or of a notebook's kernel, and follows the runs while some plot
         shows it. Until the run has such a channel the element is blank.
@@ -152,7 +152,7 @@ class Beamline:
         return self._live
 
     def close(self) -> None:
-        """Ends it for good: what is shown stays as it is. From any thread."""
+        """End it; panes keep what they show. Safe to call from any thread."""
         self._closed = True
         loop = self._live.loop if self._live is not None else None
         if loop is None or _runs_here(loop):
@@ -170,7 +170,7 @@ class Beamline:
         return RunFollower(Store(self.url), defaults=self._habits)
 
     def _tab_of(self, of: BeamlineTab, document: Document, comm: Any) -> Session:
-        """The tab that a document shows the panes of.
+        """Return the tab that a document shows the panes of.
 
         Raises:
             BeamlineClosed: when it was closed, or another event loop follows the runs.
@@ -197,7 +197,7 @@ class Beamline:
         return tab
 
     def _left(self, of: BeamlineTab, document: Document) -> None:
-        """A tab has gone; with the last one ends the following, so that nothing is left behind."""
+        """Release a tab that has gone; the last one ends the following of runs."""
         self._seats.pop((of, document), None)
         of.forget(document)
         self._end_when_idle()
@@ -278,11 +278,11 @@ class BeamlineTab:
         return tab, lambda: self._gone(document, comm, tab)
 
     def forget(self, document: Document) -> None:
-        """A document shows none of them any more."""
+        """Forget a document that shows none of the panes any more."""
         self._shown.pop(document, None)
 
     def _gone(self, document: Document, comm: Any, tab: Session) -> None:
-        """One pane has gone from a document; with the last one goes the tab."""
+        """Release a pane that has gone from a document; the last one ends the tab."""
         if document not in self._shown:
             return
         self._shown[document] -= 1

@@ -16,7 +16,7 @@ LOADER = "/autoload.js"
 
 
 def style_from_here(document: Document) -> None:
-    """Has the style sheets of an embedded page loaded from where its script came from.
+    """Load the style sheets of an embedded page from the server of its script.
 
     Panel sees to it when it writes a page of its own. What is embedded has no such page, and would ask a server that a
     beamline's network may not reach.
@@ -29,7 +29,7 @@ def style_from_here(document: Document) -> None:
 
 
 def server_of(request: Any) -> str:
-    """Where a page of others found us, as its browser knows it; empty when it is no such page.
+    """Return the address of this server as the browser of an embedding page knows it; empty for our own pages.
 
     Args:
         request: of the session, with ``uri``, ``host``, ``protocol`` and ``arguments``; None where there is none.
@@ -39,17 +39,17 @@ def server_of(request: Any) -> str:
     path = urlsplit(request.uri).path
     if not path.endswith(LOADER):
         return ""
-    told = (request.arguments.get("bokeh-absolute-url") or [b""])[-1].decode("ascii", "replace")
+    address = (request.arguments.get("bokeh-absolute-url") or [b""])[-1].decode("ascii", "replace")
     # behind a proxy with TLS only the browser knows the scheme; nothing else of what it says is believed
-    known = next((one for one in ("http", "https") if told.startswith(f"{one}://{request.host}/")), request.protocol)
+    known = next((one for one in ("http", "https") if address.startswith(f"{one}://{request.host}/")), request.protocol)
     return f"{known}://{request.host}{path.removesuffix(LOADER).rpartition('/')[0]}"
 
 
 def script_address(document: Document) -> str:
-    """Address of the script that embeds a document in a page of others, without the session that it named; empty when
-    the page is ours.
+    """Return the address of the script that embeds a document in a foreign page, without the session that it named;
+    empty for our own pages.
 
-    Who asks for it again gets a new session with the same arguments.
+    A request for it makes a new session with the same arguments.
     """
     request = getattr(document.session_context, "request", None)
     server = server_of(request) if request is not None else ""

@@ -1,4 +1,4 @@
-"""Panes in somebody else's page: made anew for every document that shows them, in colors that reach no further."""
+"""Panes in a foreign page: one tree for each document, with colors that stay inside the pane."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class EmbeddedPane(pn.viewable.Viewable):
         return shown
 
     def select(self, selector: Any = None) -> list[Any]:
-        """What is in it, wherever it is shown; themes and designs ask for that."""
+        """Return what is in it, wherever it is shown; themes and designs ask for that."""
         return [*super().select(selector), *(one for tree, _ in self._trees.values() for one in tree.select(selector))]
 
     def _get_model(self, doc: Document, root: Any = None, parent: Any = None, comm: Any = None) -> Any:

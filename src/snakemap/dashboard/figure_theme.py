@@ -1,4 +1,4 @@
-"""How figures and widgets wear a theme."""
+"""Colors, fonts and formatters of figures."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ TICK_LABEL = "\nreturn (this.labels ??= tickLabels(ticks, unit))[index]"
 
 
 def value_formatter(unit: str = "") -> CustomJSTickFormatter:
-    """Labels of values in a unit, with one SI prefix for all of an axis: 250k, 1.5 nA."""
+    """Return the formatter of labels of values in a unit, with one SI prefix for all of an axis: 250k, 1.5 nA."""
     return CustomJSTickFormatter(code=script_of("quantity") + TICK_LABEL, args={"unit": unit})
 
 
 def counts_formatter() -> CustomJSTickFormatter:
-    """Labels of counts with SI prefixes: 250k, 500k."""
+    """Return the formatter of labels of counts with SI prefixes: 250k, 500k."""
     return value_formatter()
 
 
 def value_hover(unit: str = "") -> CustomJSHover:
-    """A value with its unit beside the pointer: the formatter of a ``{custom}`` field of a :func:`tooltip`.
+    """Return a value with its unit beside the pointer: the formatter of a ``{custom}`` field of a :func:`tooltip`.
 
     Units come from documents; Bokeh writes what a formatter returns as text.
     """
@@ -69,7 +69,7 @@ def tooltip(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def apply_theme(plot: Any, theme: Theme) -> None:
-    """Gives a figure the colors and the type of the page."""
+    """Apply a theme and the font of the page to a figure."""
     plot.update(
         background_fill_color=theme.plot,
         border_fill_color=theme.panel,

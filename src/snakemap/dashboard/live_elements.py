@@ -2,7 +2,7 @@
 
 ::
 
-    RunFollower -> wake -> MapOfRun -> Changed or Drawing -> DynamicMap of LiveImage -> the plots of all who show it
+    RunFollower -> wake -> MapOfRun -> Changed or Drawing -> DynamicMap of LiveImage -> all plots that show it
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What a session is to a document on a server, for a document in a notebook.
+"""Session callbacks for a document shown in a notebook.
 
 On a server a session runs a document's callbacks and sends its changes. In a notebook there is only a comm: Panel sends
-what its own widgets change in a cell, and nobody runs callbacks. A :class:`NotebookSession` does both on the kernel's
-event loop, from the moment at which the browser has the output; before, nothing could be heard.
+what its own widgets change in a cell, and no callbacks run. A :class:`NotebookSession` does both on the kernel's event
+loop, from the moment at which the browser has the output; it cannot receive messages before.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 
 
 class NotebookSession:
-    """Between one document and its output in a notebook.
+    """The session of one document and its output in a notebook.
 
     Args:
         document: of the output.
-        comm: Panel's, over which the browser hears.
+        comm: Panel's, which sends messages to the browser.
     """
 
     def __init__(self, document: Document, comm: Any) -> None:
@@ -42,23 +42,23 @@ class NotebookSession:
         self._closed = False
         document.callbacks.on_change_dispatch_to(self)
         self._opened_before, comm._on_open = comm._on_open, self._on_open
-        comm.wire = self
+        comm.session_of_output = self
 
     @classmethod
     def of(cls, document: Document, comm: Any) -> NotebookSession:
-        """The wire of an output; all that is shown in one output shares it."""
-        found = getattr(comm, "wire", None)
+        """Return the session of an output, which all its panes share."""
+        found = getattr(comm, "session_of_output", None)
         return found if isinstance(found, NotebookSession) else cls(document, comm)
 
     def when_ready(self, begin: Callable[[], None]) -> None:
-        """Calls back when the browser has the output; what is shown again in it is there already."""
+        """Call when the browser has the output, or at once if it has it already."""
         if self._callbacks is not None:
             begin()
         else:
             self._begin.append(begin)
 
     def close(self) -> None:
-        """Ends it: the output has gone."""
+        """End the session of an output that is gone."""
         if self._closed:
             return
         self._closed = True
@@ -67,11 +67,11 @@ class NotebookSession:
             self._callbacks.remove_all_callbacks()
         self.document.callbacks.remove_on_change(self)
 
-    def _on_open(self, told: Any) -> None:
-        """The browser has drawn the output, and asks for a comm."""
+    def _on_open(self, message: Any) -> None:
+        """Open the session: the browser has drawn the output and asks for a comm."""
         if self._opened_before is not None:
-            self._opened_before(told)
-        # the message that told so is still being handled
+            self._opened_before(message)
+        # Panel is still handling the message
         asyncio.get_running_loop().call_soon(self._opened)
 
     def _opened(self) -> None:
@@ -92,7 +92,7 @@ class NotebookSession:
             asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
-        """Everything that one turn of the loop has changed, as one message."""
+        """Send all changes of one turn of the loop as one message."""
         self._soon = False
         events, self._events = self._events, []
         if events and not self._closed:

@@ -26,32 +26,32 @@ DESIGN = {
 """Variables that Panel's style sheets look up before their own colors, and which of our colors each is."""
 
 
-def page_css(worn: str = "dark") -> str:
-    """The style sheet of a page: every color as a variable that reaches into all panes, by day and by night.
+def page_css(theme: str = "dark") -> str:
+    """Return the style sheet of a page: every color of both themes as a variable, for all panes.
 
     Args:
-        worn: the theme of a page on which nothing can be pressed to change it.
+        theme: of a page without a button to change it.
     """
     blocks = []
     for name in THEMES:
-        selector = f':root[data-theme="{name}"]' + (", :root" if name == worn else "")
+        selector = f':root[data-theme="{name}"]' + (", :root" if name == theme else "")
         blocks.append(f"{selector} {{ {_variables(name)} }}")
-    # the one that is worn comes first, so that what was chosen since goes before it
+    # the theme of the page comes first, so that a later choice overrides it
     blocks.sort(key=lambda block: not block.partition("{")[0].strip().endswith(", :root"))
     return "\n".join([*blocks, page_stylesheet()])
 
 
-def guest_css(worn: str) -> str:
-    """The same for one element in a page of somebody else's: what is around it keeps its own style.
+def guest_css(theme: str) -> str:
+    """Return the style sheet of one element in a foreign page, which keeps its own style.
 
     Args:
-        worn: ``"dark"`` or ``"light"``.
+        theme: ``"dark"`` or ``"light"``.
     """
-    return f":host {{ {_variables(worn)} --sm-font: {FONT}; font-family: var(--sm-font); color: var(--sm-text); }}"
+    return f":host {{ {_variables(theme)} --sm-font: {FONT}; font-family: var(--sm-font); color: var(--sm-text); }}"
 
 
 def _variables(name: str) -> str:
-    """The colors of a theme, for our own style sheets and for those of Panel, which apply after ours in every pane."""
+    """Return the colors of a theme, for our style sheets and those of Panel, which apply later in every pane."""
     colors = {key: value for key, value in asdict(THEMES[name]).items() if key != "name"} | STATUS_COLORS[name]
     colors |= {f"channel-{key}": value for key, value in HUES[name].items()}
     parts = [f"--sm-{key}: {value};" for key, value in colors.items()]

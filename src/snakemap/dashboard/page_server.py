@@ -51,7 +51,7 @@ class PageServer(HTTPServer):
         self, request_callback: Any, *, hosts: HostNames | None = None, connections: ConnectionLimit | None = None,
         **options: Any,
     ) -> None:  # fmt: skip
-        """Takes what :class:`HTTPServer` takes, with limits where it has none."""
+        """Take what :class:`HTTPServer` takes, with limits where it has none."""
         limits = {
             "idle_connection_timeout": HEADER_TIMEOUT_S,
             "body_timeout": BODY_TIMEOUT_S,
@@ -65,7 +65,7 @@ class PageServer(HTTPServer):
         end_in_time()
 
     def add_sockets(self, sockets: Any) -> None:
-        """Accepts connections on sockets that listen already."""
+        """Accept connections on sockets that listen already."""
         for one in sockets:
             self._sockets[one.fileno()] = one
             self._handlers[one.fileno()] = _accept(one, self._take, self.exhausted)
@@ -76,20 +76,20 @@ class PageServer(HTTPServer):
         self._handle_connection(connection, address)
 
     def handle_stream(self, stream: IOStream, address: Any) -> None:  # pyright: ignore
-        """Serves a connection, unless its address has too many."""
+        """Serve a connection, unless its address has too many."""
         if not self.open.opened(stream, str(address[0]) if address else "", stream.close):
             stream.close()
             return
         super().handle_stream(stream, address)
 
     def start_request(self, server_conn: Any, request_conn: HTTPConnection) -> HTTPMessageDelegate:
-        """A connection waits for its next request."""
+        """Start the time limit of the next request of a connection."""
         stream: IOStream = server_conn.stream
         self.open.waits(stream, stream.close)
         return _Checked(self, stream, request_conn, super().start_request(server_conn, request_conn))
 
     def on_close(self, server_conn: Any) -> None:
-        """A connection has ended, or is a WebSocket from now on."""
+        """Release a connection that has ended or has become a WebSocket."""
         self.open.closed(server_conn.stream)
         super().on_close(server_conn)
 
@@ -131,14 +131,14 @@ class _Checked(HTTPMessageDelegate):
 
     def _refuse(self) -> None:
         body = f"{REFUSAL}\n".encode()
-        told = {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body)), "Connection": "close"}
+        headers = {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body)), "Connection": "close"}
         line = ResponseStartLine("HTTP/1.1", 421, "Misdirected Request")
-        self._connection.write_headers(line, HTTPHeaders(told), body)
+        self._connection.write_headers(line, HTTPHeaders(headers), body)
         self._connection.finish()
 
 
 def install(hosts: Callable[[], HostNames]) -> None:
-    """Has every Bokeh server that is made in this process from now on listen with this one.
+    """Make every Bokeh server of this process listen with this one from now on.
 
     Args:
         hosts: the names of the server, asked for when it is made.
@@ -150,7 +150,7 @@ def install(hosts: Callable[[], HostNames]) -> None:
 def _accept(
     listening: socket.socket, take: Callable[[socket.socket, Any], None], exhausted: OutOfDescriptors
 ) -> Callable[[], None]:
-    """Accepts connections; Tornado's own loop tries again at once, for ever, when there are no descriptors.
+    """Accept connections; Tornado's own loop tries again at once, for ever, when there are no descriptors.
 
     Returns:
         What ends it.

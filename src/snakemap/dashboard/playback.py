@@ -1,4 +1,4 @@
-"""Which moment of its run a tab shows: now, or one that somebody went back to, or that is just being played."""
+"""The time of its run that a tab shows: live, an earlier time, or a replay."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ STEP_S = 0.1
 
 
 class Playback:
-    """Takes one tab back in its run, and forward again until it is live.
+    """Playback of one tab: earlier times of its run, up to live.
 
-    The run as it was is folded in the background; while that lasts the tab shows the moment before, and of all moments
-    that are asked for meanwhile only the last one counts. Nobody else notices.
+    The run as it was is folded in the background. Meanwhile the tab shows the previous moment; of several requests only
+    the last one is served. Other tabs are not affected.
 
     Args:
         past: of the process.
         on_change: called when another moment can be drawn, or is live again.
-        on_trouble: called with what there is to say when a moment cannot be shown; then it is live again.
+        on_trouble: called with a message when a moment cannot be shown; then it is live again.
 
     Attributes:
         moment: milliseconds since 1970 that are shown or on their way; None is live.
@@ -49,7 +49,7 @@ class Playback:
         self._asked = asyncio.Event()
 
     def drawn_of(self, run: Run | None) -> Run | None:
-        """What is drawn of the run that a tab shows: the run itself, or that run as it was; another run is live."""
+        """Return what is drawn of the run of a tab: the run itself, or the run as it was; another run is live."""
         if run is None or self._live is None or run.uid != self._live.uid:
             self.end()
         elif run is not self._live:  # folded again, from a store that is not the same any more
@@ -72,7 +72,7 @@ class Playback:
         return self._live is not None and self._live.status == "running"
 
     def go(self, moment: int) -> None:
-        """Goes to a moment, in milliseconds since 1970; at or beyond the last document is live."""
+        """Go to a moment, in milliseconds since 1970; at or beyond the last document is live."""
         span = self.span
         if span is None or moment >= span[1]:
             self.live()
@@ -81,7 +81,7 @@ class Playback:
         self._work()
 
     def play(self) -> None:
-        """Lets time go on from the moment that is shown; from the beginning when that is live."""
+        """Play from the moment that is shown, or from the beginning if that is live."""
         span = self.span
         if span is None:
             return
@@ -90,17 +90,17 @@ class Playback:
         self._work()
 
     def pause(self) -> None:
-        """Stays at the moment that is shown."""
+        """Stay at the moment that is shown."""
         self.playing = False
         self._on_change()
 
     def live(self) -> None:
-        """Shows the run as it is now."""
+        """Show the run as it is now."""
         self.end()
         self._on_change()
 
     def end(self) -> None:
-        """Forgets the past without a word."""
+        """Return to live without notifying."""
         self.moment, self.playing, self._then = None, False, None
         if self._working is not None:
             self._working.cancel()
@@ -113,7 +113,7 @@ class Playback:
         self._on_change()
 
     async def _follow(self) -> None:
-        """Folds the moment that is wanted, and then the next one; ends when it is live."""
+        """Fold the moment that is wanted, and then the next one; end when it is live."""
         try:
             while self.moment is not None and self._live is not None:
                 self._asked.clear()
@@ -121,7 +121,7 @@ class Playback:
                 moment, live = self.moment, self._live
                 then = await self._past.run_at(self._live.uid, moment, onward=self._then)
                 if self._working is not asyncio.current_task():
-                    return  # ended, by somebody whose word was lost on the way
+                    return  # ended: the cancellation was swallowed
                 if self._live is not live:
                     continue
                 self._then = then

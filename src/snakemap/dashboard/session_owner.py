@@ -64,7 +64,7 @@ class SessionOwner:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def admits(self, keys: frozenset[bytes]) -> bool:
-        """Whether a WebSocket with these cookies may join; the right to join without one is used up by that."""
+        """Return whether a WebSocket with these cookies may join; the right to join without one is used up by that."""
         if self.keys & keys:
             self.once = False
             return True
@@ -78,12 +78,12 @@ _owners: WeakKeyDictionary[ServerSession, SessionOwner] = WeakKeyDictionary()
 
 
 def owner_of(request: Any) -> SessionOwner | None:
-    """The browser that a session is being made for; None when no page was asked for."""
+    """Return the browser that a session is being made for; None when no page was asked for."""
     return getattr(request, "session_owner", None)
 
 
 def install() -> None:
-    """Has every server that is made in this process from now on use these handlers."""
+    """Make every server of this process use these handlers from now on."""
     ours: dict[type[RequestHandler], type[RequestHandler]]
     ours = {DocHandler: PageHandler, AutoloadJsHandler: PaneHandler, WSHandler: SocketHandler}
     for number, (pattern, handler, *more) in enumerate(per_app_patterns):
@@ -91,7 +91,7 @@ def install() -> None:
 
 
 def refuse_adoption(request: Any) -> None:
-    """Refuses a session that a WebSocket would make: its own ended in the moment between the check and the opening.
+    """Refuse a session that a WebSocket would make: its own ended in the moment between the check and the opening.
 
     Raises:
         SessionRefused: when no page was asked for.
@@ -104,7 +104,7 @@ class PageHandler(DocHandler):
     """Answers with a page, and binds its session to the browser's cookie."""
 
     async def get_session(self) -> ServerSession:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Makes a session."""
+        """Make a session."""
         refuse_chosen(self)
         keys, headers = _keys(self), _headers(self)
         owner = SessionOwner(keys, headers=headers)
@@ -117,7 +117,7 @@ class PaneHandler(AutoloadJsHandler):
     """Answers with the script of a pane in another page. It sends no cookies, or those that it has."""
 
     async def get_session(self) -> ServerSession:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Makes a session; one for a page that no setting names can be joined by nothing."""
+        """Make a session; one for a page that no setting names can be joined by nothing."""
         refuse_chosen(self)
         keys, headers = _keys(self), _headers(self)
         if _is_named(headers, self.application.websocket_origins):
@@ -139,7 +139,7 @@ class SocketHandler(WSHandler):
     """Opens a WebSocket for the browser that the session belongs to."""
 
     def select_subprotocol(self, subprotocols: list[str]) -> str | None:
-        """Reads the token, after the origin was checked and before the handshake is answered.
+        """Read the token, after the origin was checked and before the handshake is answered.
 
         Raises:
             HTTPError: when this browser may not join the session.
@@ -184,7 +184,7 @@ async def _made(handler: Any, make: Any, owner: SessionOwner) -> ServerSession:
 
 
 def refuse_chosen(handler: RequestHandler) -> None:
-    """Refuses a request that brings a session.
+    """Refuse a request that brings a session.
 
     Raises:
         HTTPError: when it does.
@@ -199,9 +199,9 @@ def _headers(handler: RequestHandler) -> dict[str, str]:
 
 
 def _keys(handler: RequestHandler) -> frozenset[bytes]:
-    """Digests of our cookies in a request."""
-    told = [one.value for name, one in handler.request.cookies.items() if name.startswith(COOKIE)]
-    return frozenset(_digest(value) for value in told[:COOKIES_MAX] if VALUE.fullmatch(value))
+    """Return digests of our cookies in a request."""
+    values = [one.value for name, one in handler.request.cookies.items() if name.startswith(COOKIE)]
+    return frozenset(_digest(value) for value in values[:COOKIES_MAX] if VALUE.fullmatch(value))
 
 
 def _digest(value: str) -> bytes:
@@ -209,7 +209,7 @@ def _digest(value: str) -> bytes:
 
 
 def _set_cookie(handler: RequestHandler) -> bytes:
-    """Gives a browser its cookie; returns its digest."""
+    """Give a browser its cookie; return its digest."""
     name, value = f"{COOKIE}{secrets.token_hex(4)}", secrets.token_urlsafe(32)
     proxied = handler.request.headers.get("X-Forwarded-Proto", "").strip().lower()
     secure = "https" in (handler.request.protocol, proxied)
@@ -218,16 +218,16 @@ def _set_cookie(handler: RequestHandler) -> bytes:
 
 
 def _in_a_foreign_frame(headers: Mapping[str, str]) -> bool:
-    """Whether a page is opened where the browser keeps no cookie for it: in a frame of another site."""
+    """Return whether a page is opened where the browser keeps no cookie for it: in a frame of another site."""
     if "sec-fetch-dest" in headers:
         return headers["sec-fetch-dest"] in FRAMES and headers.get("sec-fetch-site") == "cross-site"
-    # a browser tells that over TLS only
+    # a browser sends that over TLS only
     page = _host(headers.get("referer", ""))
     return page not in ("", headers.get("host", ""))
 
 
 def _is_named(headers: Mapping[str, str], allowed: Collection[str]) -> bool:
-    """Whether a request comes from a page that may show panes."""
+    """Return whether a request comes from a page that may show panes."""
     page = _host(headers.get("origin") or headers.get("referer", ""))
     return page != "" and check_allowlist(page, allowed)
 

@@ -87,7 +87,7 @@ async def page(redis_url: str, run: MadeUpRun) -> AsyncIterator[tuple[Page, Serv
     await store.close()
 
 
-ACTIONS = ("again", "new", "stop", "abort", "pause", "resume", "take", "ask", "let go", "deny", "back")
+ACTIONS = ("again", "new", "stop", "abort", "pause", "resume", "take", "ask", "release", "deny", "back")
 
 
 async def test_no_action_of_the_page_changes_anything(redis_url: str, page: tuple[Page, Server]) -> None:
@@ -95,7 +95,7 @@ async def test_no_action_of_the_page_changes_anything(redis_url: str, page: tupl
     before = everything(redis_url)
     for action in ACTIONS:
         shown.press(action, key="a" * 32, reason="")
-        await shown.until(lambda: not shown.steering.errands._tasks)
+        await shown.until(lambda: not shown.steering.background._tasks)
         await shown.look()
     assert everything(redis_url) == before
     assert (server.tasks, server.state) == ([], "IDLE")

@@ -114,7 +114,7 @@ class Page:
                 await asyncio.sleep(0.01)
 
     async def look(self) -> None:
-        await self.steering.watch.poll()
+        await self.steering.poller.poll()
         self.steering._write()
 
     def press(self, what: str, **more: Any) -> None:
@@ -237,7 +237,7 @@ async def test_stopping_needs_control_and_is_logged_with_its_reason(make: Make, 
     await second.look()
     assert second.why("abort") == "tab a has control"
     second.press("abort", reason="no")
-    await second.until(lambda: "take" not in second.steering.errands._tasks)
+    await second.until(lambda: "take" not in second.steering.background._tasks)
     assert server.state == "RUNNING"
     first.press("abort", reason="wrong sample")
     await first.until(lambda: server.state == "IDLE")

@@ -22,7 +22,7 @@ class Ticks:
 
 
 @pytest.fixture
-def errands(monkeypatch: pytest.MonkeyPatch) -> BackgroundTasks:
+def background(monkeypatch: pytest.MonkeyPatch) -> BackgroundTasks:
     document = Document()
     monkeypatch.setattr(document, "add_next_tick_callback", Ticks().add_next_tick_callback)
     return BackgroundTasks(document)
@@ -37,7 +37,7 @@ def fail(error: SnakemapError) -> None:
     raise AssertionError(error)
 
 
-async def test_a_newer_errand_of_a_kind_makes_the_older_ones_worthless(errands: BackgroundTasks) -> None:
+async def test_a_newer_errand_of_a_kind_makes_the_older_ones_worthless(background: BackgroundTasks) -> None:
     told: list[int] = []
     asked: list[int] = []
     gate = asyncio.Event()
@@ -48,9 +48,9 @@ async def test_a_newer_errand_of_a_kind_makes_the_older_ones_worthless(errands: 
         return number
 
     for number in range(5):
-        errands.run("read", lambda number=number: work(number), told.append, failed=fail)
+        background.run("read", lambda number=number: work(number), told.append, failed=fail)
         await rest()
-    errands.run("other", lambda: work(9), told.append, failed=fail)
+    background.run("other", lambda: work(9), told.append, failed=fail)
     gate.set()
     await rest()
     assert asked == [0, 9, 4]
@@ -58,26 +58,26 @@ async def test_a_newer_errand_of_a_kind_makes_the_older_ones_worthless(errands: 
 
 
 async def test_errors_are_told_and_the_next_errand_is_done(
-    errands: BackgroundTasks, caplog: pytest.LogCaptureFixture
+    background: BackgroundTasks, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[Any] = []
 
     async def broken(error: Exception) -> None:
         raise error
 
-    errands.run("read", lambda: broken(FileBroken("it is broken")), told.append, failed=told.append)
+    background.run("read", lambda: broken(FileBroken("it is broken")), told.append, failed=told.append)
     await rest()
-    errands.run("read", lambda: broken(ZeroDivisionError()), told.append, failed=told.append)
+    background.run("read", lambda: broken(ZeroDivisionError()), told.append, failed=told.append)
     await rest()
     assert isinstance(told[0], FileBroken)
     assert "see the log" in str(told[1])
     assert "ZeroDivisionError" in caplog.text
-    errands.run("read", lambda: cast(Any, asyncio.sleep(0, "fine")), told.append, failed=fail)
+    background.run("read", lambda: cast(Any, asyncio.sleep(0, "fine")), told.append, failed=fail)
     await rest()
     assert told[2] == "fine"
 
 
-async def test_nothing_comes_of_it_when_it_is_forgotten_or_the_tab_is_gone(errands: BackgroundTasks) -> None:
+async def test_nothing_comes_of_it_when_it_is_forgotten_or_the_tab_is_gone(background: BackgroundTasks) -> None:
     told: list[int] = []
     gate = asyncio.Event()
 
@@ -85,19 +85,19 @@ async def test_nothing_comes_of_it_when_it_is_forgotten_or_the_tab_is_gone(erran
         await gate.wait()
         return number
 
-    errands.run("read", lambda: work(1), told.append, failed=fail)
-    errands.run("find", lambda: work(2), told.append, failed=fail)
+    background.run("read", lambda: work(1), told.append, failed=fail)
+    background.run("find", lambda: work(2), told.append, failed=fail)
     await rest()
-    errands.forget("find")
-    errands.close()
+    background.forget("find")
+    background.close()
     gate.set()
     await rest()
-    errands.run("read", lambda: work(3), told.append, failed=fail)
+    background.run("read", lambda: work(3), told.append, failed=fail)
     await rest()
     assert told == []
 
 
-async def test_a_result_that_comes_too_late_is_freed(errands: BackgroundTasks) -> None:
+async def test_a_result_that_comes_too_late_is_freed(background: BackgroundTasks) -> None:
     shown: list[int] = []
     freed: list[int] = []
     gate = asyncio.Event()
@@ -107,15 +107,15 @@ async def test_a_result_that_comes_too_late_is_freed(errands: BackgroundTasks) -
         return number
 
     for number in (1, 2):
-        errands.run("open", lambda number=number: work(number), shown.append, failed=fail, unused=freed.append)
+        background.run("open", lambda number=number: work(number), shown.append, failed=fail, unused=freed.append)
         await rest()
     gate.set()
     await rest()
     assert (shown, freed) == ([2], [1])
     gate.clear()
-    errands.run("open", lambda: work(3), shown.append, failed=fail, unused=freed.append)
+    background.run("open", lambda: work(3), shown.append, failed=fail, unused=freed.append)
     await rest()
-    errands.close()
+    background.close()
     gate.set()
     await rest()
     assert (shown, freed) == ([2], [1, 3])

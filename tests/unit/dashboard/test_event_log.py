@@ -74,7 +74,7 @@ async def test_whatever_a_browser_asks_the_page_stays_well(page: Page) -> None:
     page.ask("filter", run="", names=[], text="")
     page.ask("window", start=-10, stop=10**9)
     assert len(page.news["rows"]) <= WINDOW_MAX
-    assert page.news["rows"][-1][0] == page.view.chronicle.row(page.view.chronicle.stop - 1).cursor
+    assert page.news["rows"][-1][0] == page.view.event_index.row(page.view.event_index.stop - 1).cursor
     assert page.state["filter"] == {"run": "", "names": [], "text": ""}
 
 

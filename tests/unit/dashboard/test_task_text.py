@@ -9,7 +9,7 @@ import pytest
 from snakemap.blueapi.client import Task
 from snakemap.blueapi.status_poller import WorkerStatus
 from snakemap.dashboard.panes.scan_control_text import last_error
-from snakemap.dashboard.task_text import ENDED, failure_words
+from snakemap.dashboard.task_text import ENDED, failure_text
 
 PAUSE_MSG = """
 Your RunEngine is entering a paused state. These are your options for changing
@@ -44,7 +44,7 @@ RE.abort()     Perform cleanup, then kill plan. Mark exit_stats='aborted'.
     ],
 )
 def test_errors_are_told_in_words(message: str, kind: str, words: str) -> None:
-    assert failure_words(message, kind) == words
+    assert failure_text(message, kind) == words
     assert not re.search(r"0x[0-9a-f]+|Error\(|<\w", words)
 
 

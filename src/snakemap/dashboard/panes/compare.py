@@ -69,7 +69,7 @@ class CompareView(pn.viewable.Viewer):
     ) -> None:
         super().__init__(**params)
         self.tab = tab
-        self.errands = BackgroundTasks(tab.document)
+        self.background = BackgroundTasks(tab.document)
         self.runs: tuple[Run, Run] | None = None
         self._shown: tuple[Any, ...] = ()
         css: dict[str, Any] = {"stylesheets": [stylesheet("widgets")], "margin": 0}
@@ -119,14 +119,14 @@ class CompareView(pn.viewable.Viewer):
         then: Callable[[], None],
         failed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Shows two runs.
+        """Show two runs.
 
         Args:
             first: uid of the one.
             second: uid of the other.
             channel: that is compared; empty for the last one.
             then: called when they are there.
-            failed: called when they cannot be, which is told.
+            failed: called when they cannot be shown, after a notification.
         """
 
         async def open_both() -> tuple[Run, Run]:
@@ -143,21 +143,21 @@ class CompareView(pn.viewable.Viewer):
             channels = [name for name in runs[0].maps.channels if name in runs[1].maps.channels]
             if channels and channels != self.channel.options:
                 self.channel.param.update(options=channels, value=channels[0])
-                self.channel.value = channels[-1]  # neither holds without the other, and only a change is told
+                self.channel.value = channels[-1]  # the buttons need both, and only a change notifies
             if channel in channels:
                 self.channel.value = channel
             then()
-            # the browser must have the figures before it is told what is in them
+            # the browser must have the figures before their content
             soon(self.tab.document, self._draw_first)
 
         def refuse(error: SnakemapError) -> None:
             complain(error)
             failed()
 
-        self.errands.run("compare", open_both, show, failed=refuse, unused=self._release)
+        self.background.run("compare", open_both, show, failed=refuse, unused=self._release)
 
     def let_go(self) -> None:
-        """Ends the comparison."""
+        """End the comparison."""
         runs, self.runs = self.runs, None
         self._release(runs or ())
 
@@ -166,8 +166,8 @@ class CompareView(pn.viewable.Viewer):
             self.tab.live.release(run.uid)
 
     def close(self) -> None:
-        """Lets go of everything."""
-        self.errands.close()
+        """Release all resources."""
+        self.background.close()
         self.let_go()
 
     def _draw_first(self) -> None:
@@ -175,7 +175,7 @@ class CompareView(pn.viewable.Viewer):
             self.draw()
 
     def draw(self) -> None:
-        """Draws what has changed; a run may still grow."""
+        """Draw the runs if they have changed."""
         if self.runs is None:
             return
         first, second = self.runs
@@ -213,7 +213,7 @@ class CompareView(pn.viewable.Viewer):
             plot.yaxis.axis_label, plot.xaxis.axis_label = compared.labels
 
     def restyle(self, theme: Theme) -> None:
-        """Wears the colors of a theme."""
+        """Apply a theme."""
         for plot in self.figures.values():
             apply_theme(plot, theme)
             for bar in plot.right:
@@ -231,16 +231,16 @@ class CompareView(pn.viewable.Viewer):
             self.x_range.update(start=left, end=right)
             self.y_range.update(start=bottom, end=top)
 
-    def _color(self, told: Comparison) -> None:
-        """The same limits for both; differences and ratios around 0 and 1, as far on either side."""
+    def _color(self, compared: Comparison) -> None:
+        """Set the limits of the colors: the same for both runs, symmetric for differences and ratios."""
         number = list(self.channel.options).index(self.channel.value)
         for part in ("first", "second"):
-            low, high = told.limits
+            low, high = compared.limits
             self.mappers[part].update(palette=palette(self.channel.value, number), low=low, high=high)
-        finite = np.abs(told.difference[np.isfinite(told.difference)])
+        finite = np.abs(compared.difference[np.isfinite(compared.difference)])
         far = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
         self.mappers["difference"].update(low=-far, high=far)
-        ratios = told.ratio[np.isfinite(told.ratio) & (told.ratio > 0)]
+        ratios = compared.ratio[np.isfinite(compared.ratio) & (compared.ratio > 0)]
         far = float(np.percentile(np.maximum(ratios, 1 / ratios), 99)) if ratios.size else 2.0
         far = min(max(far, 1.01), RATIO_MAX)
         self.mappers["ratio"].update(low=1 / far, high=far)
@@ -268,7 +268,7 @@ class CompareView(pn.viewable.Viewer):
         return plot
 
     def _set_unit(self, part: str, plot: Any, unit: str) -> None:
-        """Writes the values of a figure in a unit."""
+        """Write the values of a figure in a unit."""
         if self._units.get(part) == unit:
             return
         self._units[part] = unit
@@ -288,12 +288,12 @@ def _short(grid: npt.NDArray[np.float64]) -> npt.NDArray[np.floating]:
 
 
 def _common(unit: str, other: str) -> str:
-    """The unit of a difference; none where two runs have different ones."""
+    """Return the unit of a difference; none where two runs have different ones."""
     return unit if unit == other else ""
 
 
 def _unlike(unit: str, other: str) -> str:
-    """A word about units that differ."""
+    """Return a note on units that differ."""
     if unit == other:
         return ""
     first, second = unit or "no unit", other or "no unit"

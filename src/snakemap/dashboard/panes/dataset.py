@@ -1,4 +1,4 @@
-"""The dataset that was chosen, drawn as its shape asks for: never more of it is read than the screen can show."""
+"""The chosen dataset, drawn by its shape; no more of it is read than the screen can show."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ NO_AXIS = AxisRead()
 
 
 class DatasetView(pn.viewable.Viewer):
-    """A dataset with all that is needed to look at it.
+    """A dataset with its tools and sliders.
 
     Args:
-        looker: of the process.
+        inspector: reads the files; shared by all tabs.
         document: Bokeh's, of the tab.
         theme: the colors of the page.
         on_back: called when the user wants to see the maps again.
@@ -69,7 +69,7 @@ class DatasetView(pn.viewable.Viewer):
 
     def __init__(
         self,
-        looker: FileInspector,
+        inspector: FileInspector,
         *,
         document: Document,
         theme: Theme,
@@ -79,10 +79,10 @@ class DatasetView(pn.viewable.Viewer):
         **params: Any,
     ) -> None:
         super().__init__(**params)
-        self.looker = looker
+        self.inspector = inspector
         self.on_shown = on_shown
         self.document = document
-        self.errands = BackgroundTasks(document)
+        self.background = BackgroundTasks(document)
         self.shown: ShownDataset | None = None
         self._timers: dict[str, Any] = {}
         self._fields: list[tuple[pn.widgets.IntSlider, pn.widgets.IntInput]] = []
@@ -132,11 +132,11 @@ class DatasetView(pn.viewable.Viewer):
         display: str = "",
         index: Sequence[int] = (),
     ) -> None:
-        """Shows a dataset.
+        """Show a dataset.
 
         Args:
             file: in the data root.
-            about: what :meth:`snakemap.hdf5.inspector.FileInspector.about` told of it.
+            about: description by :meth:`snakemap.hdf5.inspector.FileInspector.about`.
             stack: whether maps can be made of it.
             display: one of those that suit it; empty for the best one.
             index: number to begin with in each leading dimension; the last one where there are fewer.
@@ -148,21 +148,21 @@ class DatasetView(pn.viewable.Viewer):
         self._lay_out(displays, index)
         self._write_head()
         if about["live"]:
-            self._keep_looking()
+            self._keep_reading()
         self._load()
 
     def restyle(self, theme: Theme) -> None:
-        """Wears the colors of a theme."""
+        """Apply a theme."""
         self.image.restyle(theme)
         self.line.restyle(theme)
 
     def close(self) -> None:
-        """Lets go of everything."""
+        """Release all resources."""
         self._stop()
-        self.errands.close()
+        self.background.close()
 
     def _make_tools(self, on_back: Callable[[], None], on_maps: Callable[[str, dict[str, Any]], None]) -> None:
-        """The tools over a picture; those that do not suit it are out of the way."""
+        """Make the tools above the plot; those that do not suit it are hidden."""
         css: dict[str, Any] = {"stylesheets": [stylesheet("widgets")], "margin": 0}
         unseen = {**css, "stylesheets": [stylesheet("widgets"), UNSEEN_LABEL]}
         self.back = pn.widgets.Button(label="‹ Maps", width=70, **{**css, "margin": (4, 0)})
@@ -203,7 +203,7 @@ class DatasetView(pn.viewable.Viewer):
         self.form.param.watch(lambda _: self._name_download(), "value")
 
     def _lay_out(self, displays: tuple[str, ...], index: Sequence[int] = ()) -> None:
-        """Puts tools and sliders into place for a dataset, or for another display of it."""
+        """Put tools and sliders into place for a dataset, or for another display of it."""
         shown = self._must()
         self._filling = True
         try:
@@ -224,7 +224,7 @@ class DatasetView(pn.viewable.Viewer):
             self._filling = False
 
     def _suit(self) -> None:
-        """Shows the tools that suit what is shown."""
+        """Show the tools that suit what is shown."""
         shown = self._must()
         drawn, image = shown.display in ("image", "line", "color image"), shown.display == "image"
         growing = bool(shown.index) and (shown.about["maxshape"] or [0])[0] is None
@@ -248,7 +248,7 @@ class DatasetView(pn.viewable.Viewer):
         self._name_download()
 
     def _slider(self, number: int, size: int) -> pn.viewable.Viewable:
-        """Slider and number field of one leading dimension; the slider has the say."""
+        """Return slider and number field of one leading dimension; the slider holds the value."""
         css: dict[str, Any] = {"stylesheets": [stylesheet("widgets")]}
         slider = pn.widgets.IntSlider(
             name=_dimension(number, size), start=0, end=max(1, size - 1), value=0, disabled=size < 2,
@@ -281,7 +281,7 @@ class DatasetView(pn.viewable.Viewer):
         return self.shown
 
     def _load(self) -> None:
-        """Reads what is to be shown, and draws it; what was asked for before does not matter any more."""
+        """Read what is to be shown, and draw it; earlier requests are dropped."""
         shown = self.shown
         if shown is None:
             return
@@ -298,19 +298,19 @@ class DatasetView(pn.viewable.Viewer):
             "line": (self._read_line, self._draw_line),
         }.get(shown.display, (self._read_image, self._draw_image))
 
-        def tell(told: Any) -> None:
+        def draw(result: Any) -> None:
             self._reading = False
             self.status.object = ""
-            then(shown, told)
+            then(shown, result)
 
-        self.errands.run("read", functools.partial(work, shown), tell, failed=self._fail)
+        self.background.run("read", functools.partial(work, shown), draw, failed=self._fail)
 
     def _say_busy(self, number: int) -> None:
         if self._reading and self._asked == number:
             self.status.object = '<div class="status">reading…</div>'
 
     def _fail(self, error: SnakemapError) -> None:
-        """Says what is wrong; a frame that is not there yet leaves the one before it on the screen."""
+        """Show an error; a frame that is not written yet leaves the previous one on the screen."""
         self._reading = False
         shown = self.shown
         if isinstance(error, FileNotReady) and shown is not None and shown.values is not None:
@@ -325,27 +325,27 @@ class DatasetView(pn.viewable.Viewer):
         self._only(self.text)
 
     def _only(self, body: Any) -> None:
-        """One body is in view."""
+        """Show one body and hide the others."""
         for one in (self.image.pane, self.line.pane, self.table, self.text):
             one.visible = one is body
 
     # what is read
 
     async def _read_scalar(self, shown: ShownDataset) -> Block:
-        return await self.looker.read(shown.file, shown.node)
+        return await self.inspector.read(shown.file, shown.node)
 
     async def _read_table(self, shown: ShownDataset) -> Block:
         window = table_window(shown.shape[len(shown.index) :], *shown.row, rows=ROWS, columns=COLUMNS)
-        return await self.looker.read(shown.file, shown.node, [*shown.index, *window])
+        return await self.inspector.read(shown.file, shown.node, [*shown.index, *window])
 
     async def _read_line(self, shown: ShownDataset) -> tuple[Block, Block | None, int]:
         length = shown.shape[-1]
         selection = [*shown.index, [0, length, line_step(length)]]
-        block = await self.looker.read(shown.file, shown.node, selection)
+        block = await self.inspector.read(shown.file, shown.node, selection)
         errors, path = None, shown.about["nexus"]["errors"]
         if path is not None:
             try:
-                errors = await self.looker.read(shown.file, path, selection)
+                errors = await self.inspector.read(shown.file, path, selection)
             except SnakemapError:
                 errors = None  # errors of another shape are no errors of this
         await self._read_axes(shown, 1)
@@ -354,7 +354,7 @@ class DatasetView(pn.viewable.Viewer):
     async def _read_image(self, shown: ShownDataset) -> tuple[Block, list[int], list[int]]:
         count = len(shown.index)
         rows, columns = image_window((shown.shape[count], shown.shape[count + 1]), shown.view)
-        block = await self.looker.read(shown.file, shown.node, [*shown.index, rows, columns], most=4_000_000)
+        block = await self.inspector.read(shown.file, shown.node, [*shown.index, rows, columns], most=4_000_000)
         await self._read_axes(shown, 2)
         return block, rows, columns
 
@@ -366,12 +366,12 @@ class DatasetView(pn.viewable.Viewer):
                 continue
             shown.axes[path] = NO_AXIS
             try:
-                about = await self.looker.about(shown.file, path)
+                about = await self.inspector.about(shown.file, path)
                 values, size = None, shown.shape[number]
                 if about["shape"] in ([size], [size + 1]) and about["values"] == "number":
                     step = line_step(size) if count == 1 else 1
                     length = about["shape"][0] if step == 1 else size
-                    read = await self.looker.read(shown.file, path, [[0, length, step]], most=4_000_000)
+                    read = await self.inspector.read(shown.file, path, [[0, length, step]], most=4_000_000)
                     values = np.asarray(read.values, np.float64)
                 name = about["long_name"] or PurePosixPath(path).name
                 shown.axes[path] = AxisRead(values, name, about["units"])
@@ -410,7 +410,7 @@ class DatasetView(pn.viewable.Viewer):
         self.table.state = {
             "heads": heads
             or ([shown.about["units"] or "value"] if flat else list(range(shown.row[1], shown.row[1] + width))),
-            "rows": [[_told(value) for value in row] for row in rows],
+            "rows": [[_cell_value(value) for value in row] for row in rows],
             "row": shown.row[0],
             "column": shown.row[1],
             "of_rows": shown.shape[len(shown.index)],
@@ -420,8 +420,8 @@ class DatasetView(pn.viewable.Viewer):
         }
         self._only(self.table)
 
-    def _draw_line(self, shown: ShownDataset, told: tuple[Block, Block | None, int]) -> None:
-        block, errors, step = told
+    def _draw_line(self, shown: ShownDataset, result: tuple[Block, Block | None, int]) -> None:
+        block, errors, step = result
         shown.values = block.values
         y = np.asarray(part_of(block.values, self.part.value), np.float64)
         axis = shown.about["nexus"]["axes"][len(shown.shape) - 1 : len(shown.shape)]
@@ -444,8 +444,8 @@ class DatasetView(pn.viewable.Viewer):
         )  # fmt: skip
         self._only(self.line.pane)
 
-    def _draw_image(self, shown: ShownDataset, told: tuple[Block, list[int], list[int]]) -> None:
-        block, rows, columns = told
+    def _draw_image(self, shown: ShownDataset, result: tuple[Block, list[int], list[int]]) -> None:
+        block, rows, columns = result
         shown.values = block.values
         count = len(shown.index)
         values = block.values if shown.display == "color image" else part_of(block.values, self.part.value)
@@ -459,7 +459,7 @@ class DatasetView(pn.viewable.Viewer):
         self._only(self.image.pane)
 
     def _scale(self, shown: ShownDataset, number: int, plain: str) -> Scale:
-        """Where the rows or columns of an image lie: at the values of their axis, or at their numbers."""
+        """Return where the rows or columns of an image lie: at the values of their axis, or at their numbers."""
         path = (shown.about["nexus"]["axes"][number : number + 1] or [None])[0]
         read, count = shown.axes.get(path or "", NO_AXIS), shown.shape[number]
         edges = edges_of(read.values, count) if read.values is not None else None
@@ -468,7 +468,7 @@ class DatasetView(pn.viewable.Viewer):
         return Scale(edges, read.title, read.name, read.unit)
 
     def _redraw(self) -> None:
-        """Another part of complex numbers."""
+        """Draw another part of complex numbers."""
         if not self._filling:
             self._load()
 
@@ -482,18 +482,18 @@ class DatasetView(pn.viewable.Viewer):
         self._load()
 
     def _on_signal(self, event: Any) -> None:
-        """Another signal of the same plot."""
+        """Show another signal of the same plot."""
         shown = self.shown
         if self._filling or shown is None or not event.new or event.new == shown.node:
             return
         display, index = shown.display, tuple(shown.index)
 
-        def tell(about: dict[str, Any]) -> None:
+        def show(about: dict[str, Any]) -> None:
             if self.shown is shown:
                 self.look_at(shown.file, about, stack=self.as_maps.visible, display=display, index=index)
 
-        work = functools.partial(self.looker.about, shown.file, event.new)
-        self.errands.run("signal", work, tell, failed=self._fail)
+        work = functools.partial(self.inspector.about, shown.file, event.new)
+        self.background.run("signal", work, show, failed=self._fail)
 
     def _on_colors(self, _: Any) -> None:
         hand = self.limits.value == "by hand"
@@ -509,7 +509,7 @@ class DatasetView(pn.viewable.Viewer):
         self.line.set_log(self.log.value)
 
     def _on_view(self, view: tuple[float, float, float, float]) -> None:
-        """A large image is read anew where it is looked at closer, when that brings finer pixels."""
+        """Read a large image again where the user zooms in, if that gives finer pixels."""
         shown = self.shown
         if shown is None or shown.display not in ("image", "color image"):
             return
@@ -536,23 +536,23 @@ class DatasetView(pn.viewable.Viewer):
             self._timers["play"] = every(self.document, self._next, PLAY_MS)
 
     def _next(self) -> None:
-        """The next frame, and after the last one the first again; none is left out when reading takes longer."""
+        """Show the next frame, after the last one the first; slow reading skips none."""
         shown = self.shown
         if shown is not None and shown.index and not self._reading:
             self._fields[0][0].value = (shown.index[0] + 1) % shown.shape[0]
 
     def _on_follow(self, event: Any) -> None:
-        """The newest frame, and every one that comes, however long a scan may rest."""
+        """Follow the newest frame, even through pauses of the scan."""
         if event.new:
-            self._keep_looking()
+            self._keep_reading()
             self._to_last()
 
-    def _keep_looking(self) -> None:
+    def _keep_reading(self) -> None:
         if "live" not in self._timers:
-            self._timers["live"] = every(self.document, self._look_again, FOLLOW_MS)
+            self._timers["live"] = every(self.document, self._read_again, FOLLOW_MS)
 
-    def _cannot_look(self, error: SnakemapError) -> None:
-        if not isinstance(error, FileNotReady):  # what is not ready may be so the next time
+    def _cannot_read(self, error: SnakemapError) -> None:
+        if not isinstance(error, FileNotReady):  # a file that is not ready may be so the next time
             self._end("live")
 
     def _to_last(self) -> None:
@@ -560,13 +560,13 @@ class DatasetView(pn.viewable.Viewer):
         if shown is not None and shown.index and self._fields[0][0].value != shown.shape[0] - 1:
             self._fields[0][0].value = shown.shape[0] - 1
 
-    def _look_again(self) -> None:
-        """While somebody writes to the file: how large the dataset is now."""
+    def _read_again(self) -> None:
+        """Read how large the dataset is now, while a program writes to the file."""
         shown = self.shown
         if shown is None:
             return
-        work = functools.partial(self.looker.about, shown.file, shown.node)
-        self.errands.run("again", work, functools.partial(self._grow, shown), failed=self._cannot_look)
+        work = functools.partial(self.inspector.about, shown.file, shown.node)
+        self.background.run("again", work, functools.partial(self._grow, shown), failed=self._cannot_read)
 
     def _grow(self, shown: ShownDataset, about: dict[str, Any]) -> None:
         if shown is not self.shown:
@@ -608,12 +608,12 @@ class DatasetView(pn.viewable.Viewer):
         facts += [bytes_text(about["bytes"])] if shown.shape else []
         facts += ["live"] if about["live"] else []
         facts += [about["missing"]] if about["missing"] else []
-        told = " · ".join(html.escape(fact) for fact in facts if fact)
+        text = " · ".join(html.escape(fact) for fact in facts if fact)
         name = html.escape(_printable(shown.node))
         place = html.escape(_printable(shown.file))
         self.head.object = (
             f'<div class="head"><div class="node" title="{name}">{name}</div>'
-            f'<div class="facts" title="{place}">{told} · {place}</div></div>'
+            f'<div class="facts" title="{place}">{text} · {place}</div></div>'
         )
 
     def _name_download(self) -> None:
@@ -622,7 +622,7 @@ class DatasetView(pn.viewable.Viewer):
             self.download.filename = f"{stem or 'slice'}.{self.form.value}"
 
     def _download(self) -> io.BytesIO:
-        """What is on the screen, as a file."""
+        """Return what is on the screen as a file."""
         shown = self._must()
         heads = [one["name"] for one in shown.about["fields"]]
         values = shown.values
@@ -636,7 +636,7 @@ class DatasetView(pn.viewable.Viewer):
 
 
 def complain(error: SnakemapError) -> None:
-    """Says what went wrong, without taking away what is shown."""
+    """Show an error as a notification; the pane keeps what it shows."""
     warn(str(error))
 
 
@@ -644,8 +644,8 @@ def _dimension(number: int, size: int) -> str:
     return f"dimension {number}, 0 to {max(0, size - 1):,}"
 
 
-def _told(value: Any) -> Any:
-    """A value as a table shows it: floats short, whole numbers that JavaScript cannot hold as text."""
+def _cell_value(value: Any) -> Any:
+    """Return a value as a table shows it: floats short, whole numbers beyond JavaScript's range as text."""
     if isinstance(value, float):
         return f"{value:.7g}"
     if isinstance(value, complex):
@@ -653,7 +653,7 @@ def _told(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 2**53:
         return str(value)
     if isinstance(value, list):
-        return [_told(one) for one in value]
+        return [_cell_value(one) for one in value]
     return value
 
 

@@ -1,4 +1,4 @@
-"""An image of a dataset: as many pixels as the screen has, finer ones where it is looked at closer."""
+"""An image of a dataset, with as many pixels as the screen has; a zoom brings finer ones."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["ImagePane", "warm_up"]
 
 SETTLE_MS = 200
 PIXELS = (640, 480)
-"""Columns and rows that are drawn before the browser has told the size of its figure."""
+"""Columns and rows that are drawn before the browser has sent the size of its figure."""
 
 NOTHING = {"image": [np.zeros((1, 1), np.uint8)], "x": [0], "y": [0], "dw": [1], "dh": [1]}
 UNIT = (0.0, 0.0, 1.0, 1.0)
@@ -50,7 +50,7 @@ class ImagePane:
     Args:
         document: Bokeh's, of the tab.
         theme: the colors of the page.
-        on_view: is told rows and columns that came into view, when finer ones than there are could be shown.
+        on_view: called with the rows and columns in view after a zoom or pan.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class ImagePane:
         self, values: npt.NDArray[Any], *, origin: tuple[int, int], step: int, shape: tuple[int, int], title: str = "",
         scales: tuple[Scale, Scale] | None = None, unit: str = "",
     ) -> None:  # fmt: skip
-        """Draws an image, or a part of one.
+        """Draw an image, or a part of one.
 
         Args:
             values: (rows, columns), or (rows, columns, 3 or 4) in color.
@@ -96,20 +96,20 @@ class ImagePane:
         self._name_axes(unit)
         self.figure.title.text = title
         self._place()
-        self._render(anew=True)
+        self._render(rescaled=True)
 
     def restyle(self, theme: Theme) -> None:
-        """Wears the colors of a theme."""
+        """Apply a theme."""
         apply_theme(self.figure, theme)
         for bar in self.bars.values():
             bar.update(background_fill_color=None, major_label_text_color=theme.faint)
 
     def rescale(self, *, limits: str, by_hand: tuple[float | None, float | None], log: bool, flipped: bool) -> None:
-        """Draws what there is in other colors, or upside down."""
+        """Draw what there is in other colors, or upside down."""
         self.limits, self.by_hand, self.log, self.flipped = limits, by_hand, log, flipped
         if self._values is not None:
             self._place()
-            self._render(anew=True)
+            self._render(rescaled=True)
 
     @property
     def refusal(self) -> str:
@@ -121,11 +121,11 @@ class ImagePane:
         y, x = self._scales
         self.figure.xaxis.axis_label, self.figure.yaxis.axis_label = x.title, y.title
         fields = [(one.name, f"{at}{{custom}}" if one.valued else f"{at}{{0,0}}") for at, one in (("$x", x), ("$y", y))]
-        told = tooltip([*fields, ("value", "@image{custom}")])
-        if told != self.hover.tooltips or self._units != (x.unit, y.unit, unit):
+        fields_text = tooltip([*fields, ("value", "@image{custom}")])
+        if fields_text != self.hover.tooltips or self._units != (x.unit, y.unit, unit):
             self._units = x.unit, y.unit, unit
             formatters = {"$x": value_hover(x.unit), "$y": value_hover(y.unit), "@image": value_hover(unit)}
-            self.hover.update(tooltips=told, formatters=formatters)
+            self.hover.update(tooltips=fields_text, formatters=formatters)
 
     def _place(self) -> None:
         (first, last), (left, right) = ((float(one.edges[0]), float(one.edges[-1])) for one in self._scales)
@@ -140,24 +140,24 @@ class ImagePane:
             self.figure.x_range.update(start=left, end=right)
             self.figure.y_range.update(start=bottom, end=top)
 
-    def _render(self, *, anew: bool) -> None:
-        """Brings pixels to the browser: those of the screen, or those of the image where they are fewer."""
+    def _render(self, *, rescaled: bool) -> None:
+        """Send pixels to the browser: those of the screen, or those of the image where they are fewer."""
         values = self._values
         if values is None:
             return
-        rows, columns, told = self._seen(values)
-        told, y, dh = self._laid(told, rows, 0)
-        told, x, dw = self._laid(told, columns, 1)
+        rows, columns, pixels = self._seen(values)
+        pixels, y, dh = self._laid(pixels, rows, 0)
+        pixels, x, dw = self._laid(pixels, columns, 1)
         box, names = (x, y, dw, dh), (self._scales[1].title, self._scales[0].title)
         colored = values.ndim == 3
         if colored:
-            self.in_color.show(in_color(color_levels(told), box, names))
+            self.in_color.show(in_color(color_levels(pixels), box, names))
         else:
-            if anew:
+            if rescaled:
                 by_hand = self.limits == "by hand" and not self.refusal
                 low, high = self.by_hand if by_hand else color_limits(values, self.limits, log=self.log)
                 self.mappers[self.log].update(low=low, high=high)
-            self.in_scale.show(picture(told, box, (*names, "value")))
+            self.in_scale.show(picture(pixels, box, (*names, "value")))
         for log, glyph in self.glyphs.items():
             glyph.visible = self.bars[log].visible = not colored and log == self.log
         self.colors.visible = colored
@@ -173,12 +173,12 @@ class ImagePane:
             return "fill"
         return "true distances" if same else "square pixels"
 
-    def _laid(self, told: npt.NDArray[Any], cells: range, axis: int) -> tuple[npt.NDArray[Any], float, float]:
-        """An image whose pixels are equally wide along an axis, where its first pixel begins, and how far all reach.
+    def _laid(self, pixels: npt.NDArray[Any], cells: range, axis: int) -> tuple[npt.NDArray[Any], float, float]:
+        """Return an image with pixels of equal width along an axis, with its start and its length.
 
         Uneven cells are put on the pixels of the screen.
         """
-        scale, count = self._scales[axis], told.shape[axis]
+        scale, count = self._scales[axis], pixels.shape[axis]
         start = self._origin[axis] + cells.start * self._step
         stop = (
             min(start + len(cells) * self._step, len(scale.edges) - 1)
@@ -187,16 +187,16 @@ class ImagePane:
         )
         edges = scale.at(np.linspace(start, stop, count + 1)) if scale.valued else np.array([start, stop], np.float64)
         if scale.falling:
-            told, edges = np.flip(told, axis), edges[::-1]
+            pixels, edges = np.flip(pixels, axis), edges[::-1]
         if not scale.valued or scale.even:
-            return told, float(edges[0]), float(edges[-1] - edges[0])
+            return pixels, float(edges[0]), float(edges[-1] - edges[0])
         seen = (self.figure.y_range, self.figure.x_range)[axis]
         low, high = sorted((float(seen.start), float(seen.end)))
         numbers, low, high = resampled(edges, low, high, self._pixels()[1 - axis])
-        return np.take(told, numbers, axis), low, high - low
+        return np.take(pixels, numbers, axis), low, high - low
 
     def _seen(self, values: npt.NDArray[Any]) -> tuple[range, range, npt.NDArray[Any]]:
-        """The part that is on the screen, averaged over what falls on one of its pixels."""
+        """Return the part that is on the screen, averaged over what falls on one of its pixels."""
         rows, columns = (range(size) for size in values.shape[:2])
         width, height = self._pixels()
         if len(rows) * len(columns) > 2 * width * height:
@@ -209,7 +209,7 @@ class ImagePane:
         return rows, columns, _averaged(part, width=min(width, len(columns)), height=min(height, len(rows)))
 
     def _pixels(self) -> tuple[int, int]:
-        """Columns and rows of the figure on the screen."""
+        """Return columns and rows of the figure on the screen."""
         width, height = inner_size(self.figure, PIXELS)
         return max(32, min(4000, int(width))), max(32, min(4000, int(height)))
 
@@ -223,7 +223,7 @@ class ImagePane:
         return sides[0], sides[1]
 
     def _numbers(self, axis: Any, scale: Scale) -> tuple[float, float]:
-        """The first and the last cell number that are in view."""
+        """Return the first and the last cell number that are in view."""
         ends = float(axis.start), float(axis.end)
         low, high = sorted((scale.number(end) for end in ends) if scale.valued else ends)
         return low, high
@@ -238,7 +238,7 @@ class ImagePane:
         if self._values is None or not self.pane.visible:
             return
         y, x = self._scales
-        self._render(anew=False)
+        self._render(rescaled=False)
         self.on_view((*self._numbers(self.figure.y_range, y), *self._numbers(self.figure.x_range, x)))
 
     def _figure(self) -> Any:
@@ -270,12 +270,12 @@ class ImagePane:
 
 
 def warm_up() -> None:
-    """Has Datashader compile what it needs, which takes a second that no tab should wait for."""
+    """Make Datashader compile its functions, so that no tab waits a second for it."""
     for side in (1, 4):
         _averaged(np.zeros((side * 8, side * 8), np.float32), width=8, height=8)
 
 
 def _averaged(values: npt.NDArray[Any], *, width: int, height: int) -> npt.NDArray[np.float32]:
-    """An image as the means over the pixels of a screen, by Datashader; what is NaN does not count."""
+    """Return an image as the means over the pixels of a screen, by Datashader; what is NaN does not count."""
     means = averaged(values.astype(np.float32), width=width, height=height, downsample_method="mean")
     return means.astype(np.float32, copy=False)

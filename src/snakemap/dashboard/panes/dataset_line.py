@@ -67,7 +67,7 @@ class LinePane:
         self, x: Numbers, y: Numbers, *, errors: Numbers | None, titles: tuple[str, str, str], key: object,
         units: tuple[str, str] = ("", ""),
     ) -> None:  # fmt: skip
-        """Draws a line.
+        """Draw a line.
 
         Args:
             x: (points,) along the axis, drawn in rising order; or (points + 1,), the edges of bins.
@@ -108,13 +108,13 @@ class LinePane:
         self._units = units
 
     def set_log(self, log: bool) -> None:
-        """Draws the values on a logarithmic axis, or on a linear one."""
+        """Draw the values on a logarithmic axis, or on a linear one."""
         if self.picture.object is not self.figures[log]:
             self.picture.object = self.figures[log]
             self._whole()
 
     def restyle(self, theme: Theme) -> None:
-        """Wears the colors of a theme."""
+        """Apply a theme."""
         self.theme = theme
         for plot in self.figures.values():
             apply_theme(plot, theme)
@@ -125,7 +125,7 @@ class LinePane:
             band.glyph.update(fill_color=theme.accent, fill_alpha=0.22)
 
     def _whole(self) -> None:
-        """Has all of the line in view."""
+        """Show all of the line."""
         x, y = self._x[np.isfinite(self._x)], self._y[np.isfinite(self._y)]
         edges = (float(x.min()), float(x.max())) if len(x) else (0.0, 1.0)
         wide = (edges[1] - edges[0]) or 1.0

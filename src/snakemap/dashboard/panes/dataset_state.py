@@ -57,7 +57,7 @@ class ShownDataset:
         row: first row of a table, and its first column.
         view: rows and columns of a large image that are in view; None: all of them.
         axes: paths of axes, with what was read of them.
-        values: what is on the screen, for who wants to download it.
+        values: what is on the screen, for the download.
     """
 
     file: str
@@ -76,5 +76,5 @@ class ShownDataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its shape, as last heard of."""
+        """Its shape when it was last read."""
         return tuple(self.about["shape"] or ())

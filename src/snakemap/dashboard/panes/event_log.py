@@ -1,4 +1,4 @@
-"""The log: all events, as they come and as far back as the store goes, to filter, to stop, and to look into."""
+"""The event log: all events of the store, live, with filters, a pause and the text of each document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from snakemap.dashboard.callbacks import soon
 from snakemap.dashboard.widgets import Part, list_script, stylesheet
 from snakemap.errors import CursorError, SnakemapError
 from snakemap.live.event_filter import EventFilter, EventRow
-from snakemap.live.event_index import NAMES_TOLD, TEXT_MAX, EventIndex
+from snakemap.live.event_index import NAMES_LISTED, TEXT_MAX, EventIndex
 from snakemap.live.event_selection import EventSelection, SearchResult
 from snakemap.store.entries import RawEntry
 
@@ -33,7 +33,7 @@ OLD_COUNT = 300
 """Rows of a page of events that are older than what is kept."""
 
 UID_MAX, NAMES_MAX, NAME_MAX = 200, 40, 60
-RUNS_TOLD = 100
+RUNS_LISTED = 100
 TIME_MAX_MS = 2**62
 
 
@@ -56,7 +56,7 @@ class LogView(pn.viewable.Viewer):
     """The page of one tab.
 
     Args:
-        chronicle: of the process.
+        event_index: index of the newest events, shared by all tabs.
         document: Bokeh's, of the tab.
         wanted: what is listed at first.
         theme: colors that were asked for; empty for those used last.
@@ -64,7 +64,7 @@ class LogView(pn.viewable.Viewer):
 
     def __init__(
         self,
-        chronicle: EventIndex,
+        event_index: EventIndex,
         *,
         document: Document,
         wanted: EventFilter | None = None,
@@ -72,22 +72,22 @@ class LogView(pn.viewable.Viewer):
         **params: Any,
     ) -> None:
         super().__init__(**params)
-        self.chronicle = chronicle
+        self.event_index = event_index
         self.document = document
         self.wanted = wanted or EventFilter()
         self.component = EventList(sizing_mode="stretch_both", margin=0, theme=theme)
         self.component.param.watch(self._on_ask, "ask")
-        self.errands = BackgroundTasks(document)
+        self.background = BackgroundTasks(document)
         self.selection: EventSelection | None = None
         self._epoch = 0
-        self._lives = chronicle.lives
+        self._lives = event_index.lives
         self._frozen: int | None = None
         self._old: SearchResult | None = None
         self._tail = True
         self._sent = 0
         self._go: dict[str, Any] = {}
         self._goes = 0
-        self._heard = 0
+        self._last_asked = 0
         self._trouble = ""
         self._waiting = self._gone = False
 
@@ -96,13 +96,13 @@ class LogView(pn.viewable.Viewer):
         return pn.Column(self.component, sizing_mode="stretch_both", margin=0, styles=styles)
 
     def start(self) -> None:
-        """Begins to look; called when the browser has the page."""
+        """Begin to follow the events; called when the browser has the page."""
         self.document.on_session_destroyed(self._on_destroyed)
-        self.chronicle.watch(self, self.wake)
+        self.event_index.watch(self, self.wake)
         self._choose(self.wanted)
 
     def start_when_ready(self) -> None:
-        """Starts when the browser has the page: what is sent while it still fetches it would miss it."""
+        """Start when the browser has the page; it misses what is sent earlier."""
 
         async def begin() -> None:
             self.start()
@@ -110,35 +110,35 @@ class LogView(pn.viewable.Viewer):
         self.document.on_event(DocumentReady, lambda _: self.document.add_next_tick_callback(begin))
 
     def close(self) -> None:
-        """Lets go of everything."""
+        """Release all resources."""
         self._gone = True
-        self.errands.close()
+        self.background.close()
         if self.selection is not None:
-            self.chronicle.release(self.selection)
+            self.event_index.release(self.selection)
             self.selection = None
-        self.chronicle.unwatch(self)
+        self.event_index.unwatch(self)
 
     def wake(self) -> None:
-        """Asks for one tick; a tab that is still busy with the last one skips."""
+        """Schedule one tick, unless one is pending."""
         if not self._waiting and not self._gone:
             self._waiting = True
             soon(self.document, self.tick)
 
     def tick(self) -> None:
-        """Tells what is new."""
+        """Send what is new."""
         self._waiting = False
         if self._gone:
             return
         with set_curdoc(self.document):
             if not self._choose_again():
-                self._tell_state()
-                self._tell_news()
+                self._send_state()
+                self._send_news()
 
     def _choose_again(self) -> bool:
-        """Lists the same again after the store was emptied or restored, which makes every place another one."""
-        if self._lives == self.chronicle.lives:
+        """Apply the filter again after the store was emptied or restored: all places have changed."""
+        if self._lives == self.event_index.lives:
             return False
-        self._lives, self._old, self._frozen = self.chronicle.lives, None, None
+        self._lives, self._old, self._frozen = self.event_index.lives, None, None
         self._choose(self.wanted)
         return True
 
@@ -146,12 +146,12 @@ class LogView(pn.viewable.Viewer):
         self.close()
 
     def _on_ask(self, event: Any) -> None:
-        """What has not been heard yet; what a browser asks is not believed."""
-        told = event.new.get("asked") if isinstance(event.new, dict) else None
-        for asked in told[-ASKED_MAX:] if isinstance(told, list) else ():
+        """Handle the requests that are new; input from the browser is checked."""
+        recent = event.new.get("asked") if isinstance(event.new, dict) else None
+        for asked in recent[-ASKED_MAX:] if isinstance(recent, list) else ():
             number = asked.get("number") if isinstance(asked, dict) else None
-            if isinstance(number, int) and number > self._heard:
-                self._heard = number
+            if isinstance(number, int) and number > self._last_asked:
+                self._last_asked = number
                 self._do(asked)
 
     def _do(self, asked: Mapping[str, Any]) -> None:
@@ -169,15 +169,15 @@ class LogView(pn.viewable.Viewer):
             does(asked)
 
     def _choose(self, wanted: EventFilter) -> None:
-        """Lists what a filter takes."""
+        """List the events that a filter matches."""
         try:
-            selection = self.chronicle.select(wanted)
+            selection = self.event_index.select(wanted)
         except SnakemapError as trouble:
             self._trouble = str(trouble)
             self.tick()
             return
         if self.selection is not None:
-            self.chronicle.release(self.selection)
+            self.event_index.release(self.selection)
         self.selection, self.wanted = selection, wanted
         self._epoch += 1
         self._sent, self._tail, self._trouble = selection.start, True, ""
@@ -193,11 +193,11 @@ class LogView(pn.viewable.Viewer):
 
     def _pause(self, asked: Mapping[str, Any]) -> None:
         on = asked.get("on") is True
-        self._frozen = self.chronicle.stop if on else None
+        self._frozen = self.event_index.stop if on else None
         self.tick()
 
     def _stop(self) -> int:
-        """The place behind the last row that is shown: while it is paused, those that came since are not."""
+        """Return the place behind the last row that is shown; a paused list shows no newer rows."""
         selection = self.selection
         if selection is None:
             return 0
@@ -208,10 +208,10 @@ class LogView(pn.viewable.Viewer):
         if not isinstance(start, int) or not isinstance(stop, int):
             return
         self._tail = asked.get("tail") is True
-        self._tell_news(start=start, stop=min(stop, start + WINDOW_MAX))
+        self._send_news(start=start, stop=min(stop, start + WINDOW_MAX))
 
-    def _tell_news(self, *, start: int | None = None, stop: int | None = None) -> None:
-        """How many rows there are, and those that were asked for, or, at the end of the list, those that are new."""
+    def _send_news(self, *, start: int | None = None, stop: int | None = None) -> None:
+        """Send the number of rows, and the rows that were requested or, at the end of the list, are new."""
         selection = self.selection
         if selection is None:
             return
@@ -222,7 +222,7 @@ class LogView(pn.viewable.Viewer):
         if self._tail:
             self._sent = last
         start, stop = max(start, selection.start), min(stop, last)
-        rows = [_told(row) for row in self.chronicle.rows(selection, start, stop)] if stop > start else []
+        rows = [_row_values(row) for row in self.event_index.rows(selection, start, stop)] if stop > start else []
         news = {
             "epoch": self._epoch,
             "start": selection.start,
@@ -230,43 +230,43 @@ class LogView(pn.viewable.Viewer):
             "fresh": selection.stop - last,
             "from": start,
             "rows": rows,
-            "searched": round(self.chronicle.searched(selection), 3),
+            "searched": round(self.event_index.searched(selection), 3),
             "go": self._go,
         }
         if news != self.component.news or rows:
             self.component.news = news
 
-    def _tell_state(self) -> None:
-        chronicle, old = self.chronicle, self._old
-        names = [name for name, _ in chronicle.names.most_common(NAMES_TOLD)]
+    def _send_state(self) -> None:
+        event_index, old = self.event_index, self._old
+        names = [name for name, _ in event_index.names.most_common(NAMES_LISTED)]
         state = {
             "filter": {"run": self.wanted.run, "names": sorted(self.wanted.names), "text": self.wanted.text},
             "names": sorted(set(names) | self.wanted.names),
-            "runs": [[uid, words] for uid, words in list(chronicle.runs.items())[: -RUNS_TOLD - 1 : -1]],
+            "runs": [[uid, words] for uid, words in list(event_index.runs.items())[: -RUNS_LISTED - 1 : -1]],
             "paused": self._frozen is not None,
             "frozen": self._frozen_cursor(),
-            "loaded": chronicle.loaded,
-            "older": chronicle.older,
-            "kept": chronicle.stop - chronicle.start,
-            "trouble": self._trouble or chronicle.trouble,
-            "old": _told_old(old) if old else None,
+            "loaded": event_index.loaded,
+            "older": event_index.older,
+            "kept": event_index.stop - event_index.start,
+            "trouble": self._trouble or event_index.trouble,
+            "old": _search_values(old) if old else None,
         }
         changed = {key: value for key, value in state.items() if value != self.component.state.get(key)}
         if changed:
             self.component.state = state
 
     def _frozen_cursor(self) -> str:
-        """The cursor of the last event before the list was stopped."""
-        if self._frozen is None or self._frozen <= self.chronicle.start:
+        """Return the cursor of the last event before the list was stopped."""
+        if self._frozen is None or self._frozen <= self.event_index.start:
             return ""
-        return self.chronicle.row(self._frozen - 1).cursor
+        return self.event_index.row(self._frozen - 1).cursor
 
     def _open(self, asked: Mapping[str, Any]) -> None:
-        """Shows a document, as much of it as can be read by a person."""
+        """Show the start of a document as readable text."""
         cursor = str(asked.get("cursor") or "")[:50]
 
         async def look() -> tuple[RawEntry | None, str, bool]:
-            raw = await self.chronicle.event(cursor)
+            raw = await self.event_index.event(cursor)
             if raw is None:
                 return None, "", True
             return raw, *await asyncio.to_thread(pretty_text, raw.doc)
@@ -280,33 +280,33 @@ class LogView(pn.viewable.Viewer):
                 size = len(raw.doc)
                 self.component.chosen = {**known, "name": raw.name[:NAME_MAX], "run": raw.run[:UID_MAX], "size": size}
 
-        self.errands.run("open", look, show, failed=self._complain)
+        self.background.run("open", look, show, failed=self._complain)
 
     def _go_to(self, asked: Mapping[str, Any]) -> None:
-        """To a moment, in ms since 1970; 0 is the beginning of the store."""
+        """Show the events from a time on, in ms since 1970; 0 is the beginning of the store."""
         ms, selection = asked.get("ms"), self.selection
         if not isinstance(ms, int) or not 0 <= ms < TIME_MAX_MS or selection is None:
             return
-        chronicle = self.chronicle
-        kept = chronicle.stop > chronicle.start and ms >= cursor_ms(chronicle.first)
-        if kept or (chronicle.loaded and not chronicle.older):
+        event_index = self.event_index
+        kept = event_index.stop > event_index.start and ms >= cursor_ms(event_index.first)
+        if kept or (event_index.loaded and not event_index.older):
             self._old = None
             self._goes += 1
-            self._go = {"number": self._goes, "place": chronicle.place_at(selection, f"{ms}-0")}
+            self._go = {"number": self._goes, "place": event_index.place_at(selection, f"{ms}-0")}
             self._tail = False
             self.tick()
         else:
             self._look_later(cursor_before(f"{ms}-0"))
 
     def _earlier(self, _: Mapping[str, Any]) -> None:
-        until = self._old.begins if self._old else self.chronicle.first
+        until = self._old.begins if self._old else self.event_index.first
         wanted = self.wanted
 
         async def look() -> SearchResult:
-            found = await self.chronicle.earlier(wanted, until=until, count=OLD_COUNT)
+            found = await self.event_index.earlier(wanted, until=until, count=OLD_COUNT)
             return found
 
-        self.errands.run("old", look, self._show_old, failed=self._complain)
+        self.background.run("old", look, self._show_old, failed=self._complain)
 
     def _later(self, _: Mapping[str, Any]) -> None:
         if self._old is None:
@@ -314,7 +314,7 @@ class LogView(pn.viewable.Viewer):
         if self._old.after:
             self._look_later(self._old.ends)
         else:
-            self._go_to({"ms": cursor_ms(self.chronicle.first)} if self.chronicle.first != "+" else {})
+            self._go_to({"ms": cursor_ms(self.event_index.first)} if self.event_index.first != "+" else {})
 
     def _live(self, _: Mapping[str, Any]) -> None:
         self._old, self._tail = None, True
@@ -322,28 +322,28 @@ class LogView(pn.viewable.Viewer):
 
     def _look_later(self, after: str) -> None:
         wanted = self.wanted
-        self.errands.run(
+        self.background.run(
             "old",
-            lambda: self.chronicle.later(wanted, after=after, count=OLD_COUNT),
+            lambda: self.event_index.later(wanted, after=after, count=OLD_COUNT),
             self._show_old,
             failed=self._complain,
         )
 
     def _show_old(self, found: SearchResult) -> None:
         self._old, self._trouble = found, ""
-        self._tell_state()
+        self._send_state()
 
     def _complain(self, error: SnakemapError) -> None:
         if isinstance(error, CursorError):
-            return  # nobody who uses the page can ask for that
+            return  # only a forged request holds such a cursor
         self._trouble = str(error)
-        self._tell_state()
+        self._send_state()
 
 
 def filter_from(run: Any, names: Any, text: Any) -> EventFilter:
-    """A filter from what a browser, or an address, says."""
-    told = names if isinstance(names, (list, tuple)) else []
-    chosen = frozenset(name[:NAME_MAX] for name in told[:NAMES_MAX] if isinstance(name, str) and name)
+    """Return the filter that a browser or an address asks for, within bounds."""
+    given = names if isinstance(names, (list, tuple)) else []
+    chosen = frozenset(name[:NAME_MAX] for name in given[:NAMES_MAX] if isinstance(name, str) and name)
     return EventFilter(
         run=run[:UID_MAX] if isinstance(run, str) else "",
         names=chosen,
@@ -351,13 +351,13 @@ def filter_from(run: Any, names: Any, text: Any) -> EventFilter:
     )
 
 
-def _told(row: EventRow) -> list[Any]:
+def _row_values(row: EventRow) -> list[Any]:
     return [row.cursor, row.name, row.run[:UID_MAX], row.summary, row.size]
 
 
-def _told_old(old: SearchResult) -> dict[str, Any]:
+def _search_values(old: SearchResult) -> dict[str, Any]:
     return {
-        "rows": [_told(row) for row in old.rows],
+        "rows": [_row_values(row) for row in old.rows],
         "begins": old.begins,
         "ends": old.ends,
         "before": old.before,

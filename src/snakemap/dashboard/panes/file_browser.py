@@ -1,4 +1,4 @@
-"""The files of the visit: one directory at a time, as it is now."""
+"""The file browser: one directory of the data root, live."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Files:
     Args:
         directories: of the process.
         document: Bokeh's, of the tab.
-        on_file: is told the path, in the data root, of a file that was chosen.
-        on_run: is told the uid of the run that is to be shown.
+        on_file: called with the path, in the data root, of a chosen file.
+        on_run: called with the uid of the run to show.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Files:
         self.on_run = on_run
         self.component = FileList(sizing_mode="stretch_both", margin=0)
         self.component.param.watch(self._on_ask, "ask")
-        self.errands = BackgroundTasks(document)
+        self.background = BackgroundTasks(document)
         self.path = ""
         self.chosen = ""
         self.order: Order = "newest"
@@ -71,16 +71,16 @@ class Files:
         self._run_of_chosen = ""
 
     def start(self) -> None:
-        """Begins with the data root."""
+        """Show the data root."""
         self.enter("")
 
     def close(self) -> None:
-        """Lets go of everything."""
+        """Release all resources."""
         self.directories.unwatch(self)
-        self.errands.close()
+        self.background.close()
 
     def enter(self, path: str, *, around: str = "") -> None:
-        """Shows a directory.
+        """Show a directory.
 
         Args:
             path: in the data root.
@@ -91,36 +91,36 @@ class Files:
         self._load(around=around)
 
     def reveal(self, path: str) -> None:
-        """Chooses a file, and shows where it lies."""
+        """Choose a file, and show where it lies."""
         self.choose(path)
         self.mark(path)
 
     def choose(self, path: str) -> None:
-        """Chooses a file."""
+        """Choose a file."""
         self.chosen = path
         self.on_file(path)
         self._fill()
 
     def mark(self, path: str) -> None:
-        """Shows where a file lies that has been opened from elsewhere."""
+        """Show the directory of a file that was opened from elsewhere."""
         place = PurePosixPath(path)
         self.chosen = path
         self.enter("" if place.parent == PurePosixPath() else str(place.parent), around=place.name)
 
     def set_run_file(self, path: str) -> None:
-        """Tells the file of the run that is shown; empty when it has none here."""
+        """Set the file of the run that is shown; empty when it has none here."""
         if path != self._run_file:
             self._run_file = path
             self._fill()
 
     def set_run_of_chosen(self, uid: str) -> None:
-        """Tells the run that wrote the chosen file; empty when nobody knows."""
+        """Set the run that wrote the chosen file; empty when it is unknown."""
         if uid != self._run_of_chosen:
             self._run_of_chosen = uid
             self._fill()
 
     def _refresh(self) -> None:
-        """The directory has changed."""
+        """Read the directory, which has changed."""
         self._load()
 
     def _load(self, *, around: str = "") -> None:
@@ -131,19 +131,19 @@ class Files:
                 path, order=order, search=search, offset=offset, count=COUNT, around=around
             )
 
-        self.errands.run("page", look, self._tell, failed=self._fail)
+        self.background.run("page", look, self._show_page, failed=self._fail)
 
-    def _tell(self, page: DirectoryPage) -> None:
+    def _show_page(self, page: DirectoryPage) -> None:
         self._page, self._offset, self._trouble = page, page.offset, ""
         self._fill()
 
     def _fail(self, error: SnakemapError) -> None:
-        """Says what is wrong; once the directory is there again, it is shown again."""
+        """Show an error; the directory is shown again once it can be read."""
         self._page, self._trouble = None, str(error)
         self._fill()
 
     def _on_ask(self, event: Any) -> None:
-        """What a browser asks is not believed: only what is in the list can be opened."""
+        """Handle a request of the browser, which is checked: only entries of the list can be opened."""
         asked = event.new if isinstance(event.new, dict) else {}
         what, number, text, offset = (asked.get(key) for key in ("what", "id", "text", "offset"))
         if what == "open" and isinstance(number, int):
@@ -186,7 +186,7 @@ class Files:
             self.choose(place)
 
     def _fill(self) -> None:
-        """Sends what is shown, when it differs."""
+        """Send the state, if it differs from what is shown."""
         page = self._page
         state = {
             "crumbs": list(PurePosixPath(self.path).parts),

@@ -1,4 +1,4 @@
-"""The files of the visit beside the maps: file browser, tree, and whatever dataset was chosen, in one tab."""
+"""File browser, HDF5 tree and chosen dataset of one tab, beside its maps."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ __all__ = ["FileServices", "FileWorkspace"]
 
 @dataclass(frozen=True, slots=True)
 class FileServices:
-    """What all tabs of a process share to look at files.
+    """What all tabs of a process share to read files.
 
     Attributes:
         directories: of the data root.
         looker: into its files.
         path_map: pairs of the writer's prefix and ours.
         rois: the instrument's ROIs, by name; None where there are none.
-        download_max: bytes of the largest file that may be taken along.
+        download_max: bytes of the largest file that may be downloaded.
     """
 
     directories: DirectoryCache
@@ -47,9 +47,9 @@ class FileServices:
     download_max: int = 0
 
     def place_of(self, file: str | None) -> str:
-        """Where in the data root a file is that a document names; empty when it is not there by its name.
+        """Return where in the data root a file is that a document names; empty when it is not there by its name.
 
-        A URI that has two readings is looked up in the data root.
+        A URI with two readings means the path that exists.
         """
         places = _places(file or "", str(self.looker.root), self.path_map)
         there = (place for place in places if len(places) > 1 and (self.looker.root / place).exists())
@@ -60,22 +60,24 @@ class FileWorkspace:
     """Files, tree and dataset of one tab.
 
     Args:
-        room: of the process.
+        services: shared by all tabs.
         tab: whose they are.
         on_dataset: called when a dataset is to be seen instead of the maps, and with False when the maps are.
     """
 
-    def __init__(self, room: FileServices, tab: Session, *, on_dataset: Callable[[bool], None]) -> None:
-        self.room = room
+    def __init__(self, services: FileServices, tab: Session, *, on_dataset: Callable[[bool], None]) -> None:
+        self.services = services
         self.tab = tab
         self.on_dataset = on_dataset
         document = tab.document
-        self.files = Files(room.directories, document=document, on_file=self._on_file, on_run=self._on_run)
-        self.tree = Hdf5Tree(room.looker, document=document, on_node=self._on_node, download_max=room.download_max)
+        self.files = Files(services.directories, document=document, on_file=self._on_file, on_run=self._on_run)
+        self.tree = Hdf5Tree(
+            services.looker, document=document, on_node=self._on_node, download_max=services.download_max
+        )
         self.dataset = Deferred(document, self._make_dataset)
         self.on_shown: Callable[[], None] = lambda: None
         self._wanted: tuple[str, str, Sequence[int]] | None = None
-        self.errands = BackgroundTasks(document)
+        self.background = BackgroundTasks(document)
         self._started = False
         self._left = 0
         tab.choices.param.watch(self._on_theme, "theme")
@@ -90,7 +92,7 @@ class FileWorkspace:
 
     def _make_dataset(self) -> DatasetView:
         return DatasetView(
-            self.room.looker,
+            self.services.looker,
             document=self.tab.document,
             theme=THEMES[self.tab.choices.theme],
             on_back=lambda: self.on_dataset(False),
@@ -103,7 +105,7 @@ class FileWorkspace:
             self.dataset.made.restyle(THEMES[event.new])
 
     def start(self) -> None:
-        """Lists the data root, when somebody looks at the files for the first time."""
+        """List the data root, when the files are first opened."""
         if not self._started:
             self._started = True
             self.files.start()
@@ -111,7 +113,7 @@ class FileWorkspace:
     def open(
         self, file: str, node: str, *, display: str = "", index: Sequence[int] = (), then: Callable[[], None]
     ) -> None:
-        """Shows a dataset as if it had been clicked on: through the same gate, or it is told why not.
+        """Show a dataset as a click on it does, with the same checks, or notify why not.
 
         Args:
             file: in the data root.
@@ -122,17 +124,17 @@ class FileWorkspace:
         """
         self._wanted = file, display, index
 
-        def told(trouble: SnakemapError | None) -> None:
+        def chosen(trouble: SnakemapError | None) -> None:
             self._wanted = None
             if trouble is None and not self.tree.wanted:
-                then()  # something else is seen by now
+                then()  # the user shows something else by now
             elif trouble is None:
-                self.dataset.use(lambda view: tell(view.shown))
+                self.dataset.use(lambda view: show(view.shown))
             else:
                 complain(trouble)
                 then()
 
-        def tell(shown: ShownDataset | None) -> None:
+        def show(shown: ShownDataset | None) -> None:
             if shown is not None and shown.file == file:
                 self._started = True
                 self.files.mark(file)
@@ -141,18 +143,18 @@ class FileWorkspace:
                 complain(FrameError(f"{node or file} has no data that can be drawn"))
             then()
 
-        self.tree.show(file, node=node, then=told)
+        self.tree.show(file, node=node, then=chosen)
 
     def close(self) -> None:
-        """Lets go of everything."""
+        """Release all resources."""
         self.files.close()
         self.tree.close()
         if self.dataset.made is not None:
             self.dataset.made.close()
-        self.errands.close()
+        self.background.close()
 
     def leave(self) -> None:
-        """Show nothing in the middle that was asked for until now: something else is seen there."""
+        """Drop earlier requests for the center pane: it shows something else now."""
         self._left += 1
         self.tree.leave()
 
@@ -167,21 +169,21 @@ class FileWorkspace:
         self.on_dataset(True)
 
     def _open_as_maps(self, file: str, about: dict[str, Any]) -> None:
-        """Has a stack of frames drawn as maps: as the run that wrote it, or as one that begins now."""
-        room, store = self.room, self.tab.live.store
+        """Show a stack of frames as maps: as the run that wrote it, or as a new run."""
+        services, store = self.services, self.tab.live.store
         there = {file, about["file"]}
         taken = [
-            told["uid"]
-            for told in self.tab.live.summaries
-            if not told.get("opened") and room.place_of(told.get("file")) in there
+            run["uid"]
+            for run in self.tab.live.summaries
+            if not run.get("opened") and services.place_of(run.get("file")) in there
         ]
 
         async def open_it() -> str:
             for uid in taken:
                 if await self._has_made(uid, file, about):
                     return uid
-            stack = await stack_of(room.looker, file, about, path_map=room.path_map)
-            return await open_stack(store, stack, rois=room.rois)
+            stack = await stack_of(services.looker, file, about, path_map=services.path_map)
+            return await open_stack(store, stack, rois=services.rois)
 
         left = self._left
 
@@ -189,43 +191,43 @@ class FileWorkspace:
             if self._left == left:  # else the user has gone on, and finds the run in the list
                 self._on_run(uid)
 
-        self.errands.run("maps", open_it, show, failed=complain)
+        self.background.run("maps", open_it, show, failed=complain)
 
     async def _has_made(self, uid: str, file: str, about: dict[str, Any]) -> bool:
-        """Whether a dataset holds the frames of a run: its file may hold others, too."""
+        """Return whether a dataset holds the frames of a run: its file may hold others, too."""
         run = await self.tab.live.open(uid)
         try:
-            told = [resource for ledger in run.ledgers() for resource in ledger.resources.values()]
+            resources = [resource for ledger in run.ledgers() for resource in ledger.resources.values()]
         finally:
             self.tab.live.release(uid)
         nodes = {(file, about["node"].strip("/")), (about["file"], about["place"].strip("/"))}
-        return any((self.room.place_of(one.uri), one.dataset.strip("/")) in nodes for one in told)
+        return any((self.services.place_of(one.uri), one.dataset.strip("/")) in nodes for one in resources)
 
     def call_off(self) -> None:
-        """Ends the reading of the file that is shown as maps."""
+        """Cancel the reading of the file that is shown as maps."""
         run = self.tab.pipeline.run
         if run is not None and run.opened and run.stop is None:
             uid, store = run.uid, self.tab.live.store
-            self.errands.run("call off", lambda: cancel_reading(store, uid), lambda _: None, failed=complain)
+            self.background.run("cancel", lambda: cancel_reading(store, uid), lambda _: None, failed=complain)
 
     def _on_run(self, uid: str) -> None:
         self.tab.choices.pinned = uid
         self.on_dataset(False)
 
     def _on_words(self, run: Run | None) -> None:
-        """Once a second: which file belongs to the run, and which run to the file."""
+        """Update which file belongs to the run, and which run to the file, once a second."""
         if self._started:
-            self.files.set_run_file(self.room.place_of(run.file) if run is not None else "")
+            self.files.set_run_file(self.services.place_of(run.file) if run is not None else "")
             self._name_run(self.files.chosen)
 
     def _name_run(self, path: str) -> None:
-        of_file = (told["uid"] for told in self.tab.live.summaries if self.room.place_of(told.get("file")) == path)
+        of_file = (run["uid"] for run in self.tab.live.summaries if self.services.place_of(run.get("file")) == path)
         self.files.set_run_of_chosen(next(of_file, "") if path else "")
 
 
 @lru_cache(maxsize=10_000)
 def _places(file: str, root: str, path_map: Sequence[tuple[str, str]]) -> tuple[str, ...]:
-    """Paths in the data root that a path or URI may mean, in the order in which they are tried."""
+    """Return paths in the data root that a path or URI may mean, in the order in which they are tried."""
     try:
         paths = local_paths(file, path_map)
     except FileRefused:

@@ -1,4 +1,4 @@
-"""The tree of an HDF5 file, opened group by group, and what is told of the node that was chosen."""
+"""The tree of an HDF5 file, opened group by group, and the details of the chosen node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from snakemap.hdf5.inspector import FileInspector
 __all__ = ["Hdf5Tree", "TreeList"]
 
 PAGE = 100
-"""Members of a group that are told at one time."""
+"""Members of a group that are listed at one time."""
 
 ROWS_MAX = 3_000
 REFRESH_MS = 2_000
@@ -42,8 +42,8 @@ class Branch:
     """A group that is open.
 
     Attributes:
-        members: told so far.
-        total: all there are.
+        members: those listed so far.
+        total: number of all members.
         trouble: why they cannot be listed.
     """
 
@@ -56,10 +56,10 @@ class Hdf5Tree:
     """The tree of one tab.
 
     Args:
-        looker: of the process.
+        inspector: reads the files; shared by all tabs.
         document: Bokeh's, of the tab.
-        on_node: is told the file and what is known of the node that was chosen.
-        download_max: bytes of the largest file that may be taken along.
+        on_node: called with the file and the description of the chosen node.
+        download_max: bytes of the largest file that may be downloaded.
 
     Attributes:
         wanted: whether the node that was chosen last is to be drawn.
@@ -67,19 +67,19 @@ class Hdf5Tree:
 
     def __init__(
         self,
-        looker: FileInspector,
+        inspector: FileInspector,
         *,
         document: Document,
         on_node: Callable[[str, dict[str, Any]], None],
         download_max: int = 0,
     ) -> None:
-        self.looker = looker
+        self.inspector = inspector
         self.document = document
         self.on_node = on_node
         self.download_max = download_max
         self.component = TreeList(sizing_mode="stretch_both", margin=0)
         self.component.param.watch(self._on_ask, "ask")
-        self.errands = BackgroundTasks(document)
+        self.background = BackgroundTasks(document)
         self.file = ""
         self._branches: dict[str, Branch] = {}
         self._paths: list[tuple[str, dict[str, Any]]] = []
@@ -93,12 +93,12 @@ class Hdf5Tree:
         self._timer: Any = None
 
     def show(self, file: str, *, node: str = "", then: Callable[[SnakemapError | None], None] = lambda _: None) -> None:
-        """Shows the tree of a file, its root opened, and chooses a node, or what the file itself wants drawn.
+        """Show the tree of a file, its root opened, and choose a node or the default plot of the file.
 
         Args:
             file: in the data root.
             node: its path in the file.
-            then: called when the node was told, with what was wrong, if anything.
+            then: called when the node is described, with the error, if any.
         """
         self.file, self._branches, self._chosen, self._about = file, {}, "", {}
         self._trouble, self._search, self._found, self._live = "", "", None, False
@@ -107,34 +107,34 @@ class Hdf5Tree:
         self._fill()
 
     def choose(self, node: str, *, then: Callable[[SnakemapError | None], None] = lambda _: None) -> None:
-        """Tells all that is known of a node."""
+        """Show all that is known of a node."""
         self._chosen, file, self.wanted = node, self.file, True
 
         async def look() -> tuple[dict[str, Any], dict[str, Any] | None]:
-            about = await self.looker.about(file, node)
+            about = await self.inspector.about(file, node)
             signal = about["nexus"]["signal"] if about["kind"] == "group" else None
-            return about, await self.looker.about(file, signal) if signal else None
+            return about, await self.inspector.about(file, signal) if signal else None
 
-        def tell(told: tuple[dict[str, Any], dict[str, Any] | None]) -> None:
-            self._tell(file, *told)
+        def show(found: tuple[dict[str, Any], dict[str, Any] | None]) -> None:
+            self._show_about(file, *found)
             then(None)
 
         def failed(error: SnakemapError) -> None:
             self._no_about(error)
             then(error)
 
-        self.errands.run("about", look, tell, failed=failed)
+        self.background.run("about", look, show, failed=failed)
 
     def leave(self) -> None:
-        """Draw nothing of what was chosen and is not there yet."""
+        """Do not draw the chosen node if it is still being read."""
         self.wanted = False
 
     def close(self) -> None:
-        """Lets go of everything."""
-        self.errands.close()
+        """Release all resources."""
+        self.background.close()
         self._rest()
 
-    def _tell(self, file: str, about: dict[str, Any], signal: dict[str, Any] | None) -> None:
+    def _show_about(self, file: str, about: dict[str, Any], signal: dict[str, Any] | None) -> None:
         self._about, self._trouble = about, ""
         self._fill()
         drawable = signal is not None or about["kind"] == "dataset" or about["values"] == "number"
@@ -146,11 +146,11 @@ class Hdf5Tree:
         self._fill()
 
     def _open(self, node: str, *, more: bool = False) -> None:
-        """Asks for the members of a group, the next ones when some are told."""
+        """Request the members of a group, or the next page of them."""
         branch = self._branches.setdefault(node, Branch())
         offset, file = (len(branch.members) if more else 0), self.file
 
-        def told(listing: dict[str, Any]) -> None:
+        def show(listing: dict[str, Any]) -> None:
             branch.members[offset:] = listing["members"]
             branch.total, branch.trouble = listing["total"], ""
             self._live = self._live or listing["live"]
@@ -161,12 +161,12 @@ class Hdf5Tree:
             branch.trouble = str(error)
             self._fill()
 
-        self.errands.run(
-            f"open {node}", lambda: self.looker.members(file, node, offset=offset, count=PAGE), told, failed=failed
+        self.background.run(
+            f"open {node}", lambda: self.inspector.members(file, node, offset=offset, count=PAGE), show, failed=failed
         )
 
     def _keep_fresh(self) -> None:
-        """While somebody writes to the file, its shapes are asked for again and again."""
+        """Refresh the shapes periodically while a program writes to the file."""
         if self._live and self._timer is None:
             self._timer = every(self.document, self._refresh, REFRESH_MS)
 
@@ -179,9 +179,9 @@ class Hdf5Tree:
         file, nodes = self.file, list(self._branches)
 
         async def look() -> dict[str, dict[str, Any]]:
-            return {node: await self.looker.members(file, node, count=PAGE) for node in nodes[:8]}
+            return {node: await self.inspector.members(file, node, count=PAGE) for node in nodes[:8]}
 
-        def told(listings: dict[str, dict[str, Any]]) -> None:
+        def show(listings: dict[str, dict[str, Any]]) -> None:
             if file != self.file:
                 return
             for node, listing in listings.items():
@@ -196,14 +196,14 @@ class Hdf5Tree:
 
         def failed(error: SnakemapError) -> None:
             self._trouble = str(error)
-            if not isinstance(error, FileNotReady):  # what is not ready may be so the next time
+            if not isinstance(error, FileNotReady):  # a file that is not ready may be so the next time
                 self._rest()
             self._fill()
 
-        self.errands.run("refresh", look, told, failed=failed)
+        self.background.run("refresh", look, show, failed=failed)
 
     def _on_ask(self, event: Any) -> None:
-        """What a browser asks is not believed: rows are named by their numbers, texts are cut."""
+        """Handle a request of the browser, which is checked: rows are named by their numbers, texts are cut."""
         asked = event.new if isinstance(event.new, dict) else {}
         what, number, text = asked.get("what"), asked.get("id"), asked.get("text")
         if what == "search" and isinstance(text, str):
@@ -230,18 +230,18 @@ class Hdf5Tree:
     def _look_for(self, text: str) -> None:
         self._search, self._found, file = text, None, self.file
         if not text or not file:
-            self.errands.forget("find")
+            self.background.forget("find")
             self._fill()
             return
 
-        def told(found: dict[str, Any]) -> None:
+        def show(found: dict[str, Any]) -> None:
             self._found = found
             self._fill()
 
-        self.errands.run("find", lambda: self.looker.find(file, text), told, failed=self._no_about)
+        self.background.run("find", lambda: self.inspector.find(file, text), show, failed=self._no_about)
 
     def _fill(self) -> None:
-        """Sends the rows as they are now, when they differ from what is shown."""
+        """Send the rows as they are now, if they differ from what is shown."""
         self._paths = []
         rows: list[dict[str, Any]] = []
         if self._found is not None:
@@ -310,7 +310,7 @@ class Hdf5Tree:
 
 
 def _facts(about: dict[str, Any]) -> list[tuple[str, str]]:
-    """What is told of a node beside its attributes, as names and texts."""
+    """Return the properties of a node beside its attributes, as names and texts."""
     facts = [("file", about["file"]), ("class", about["nx"])]
     if about["kind"] == "group":
         facts += [("members", f"{about['members'] or 0:,}"), ("default plot", about["nexus"]["default"] or "")]

@@ -88,31 +88,31 @@ class HistogramView(pn.viewable.Viewer):
         self._sent = self._cells.values[cells].astype(np.int64).tolist()
 
     def name_it(self, channel: str, *, of_box: bool, channels: Sequence[str] = ()) -> None:
-        """Says whose histogram it is, of all channels that there are."""
+        """Name the channel of the histogram, one of all channels."""
         self.channel, self.channels = channel, tuple(channels) or self.channels
         self.figure.title.text = f"{channel}{', pixels in the box' if of_box else ', all pixels'}"
         self._label()
         self._color()
 
     def show_unit(self, unit: str, *, in_shares: bool) -> None:
-        """Labels the axis with values in a unit, or with shares of the maximum."""
+        """Label the axis with values in a unit, or with shares of the maximum."""
         self.value_range.update(unit=unit, in_shares=in_shares)
         self._label()
 
     def _label(self) -> None:
         unit = self.value_range.unit
-        told = f"{self.channel} ({unit})" if unit and not takes_prefix(unit) else self.channel
-        self.figure.xaxis.axis_label = f"{self.channel}, % of current maximum" if self.value_range.in_shares else told
+        title = f"{self.channel} ({unit})" if unit and not takes_prefix(unit) else self.channel
+        self.figure.xaxis.axis_label = f"{self.channel}, % of current maximum" if self.value_range.in_shares else title
 
     def show_brush(self, brush: Brush | None) -> None:
-        """Marks the brushed range, or takes the mark away."""
+        """Mark the brushed range, or remove the mark."""
         if brush is None:
             self.brushed.visible = False
         else:
             self.brushed.update(left=brush[0], right=brush[1], visible=True)
 
     def restyle(self, theme: Theme) -> None:
-        """Wears the colors of a theme."""
+        """Apply a theme."""
         self.theme = theme
         apply_theme(self.figure, theme)
         self.figure.ygrid.grid_line_color = theme.line

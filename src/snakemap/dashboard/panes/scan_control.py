@@ -1,4 +1,4 @@
-"""What a tab does to the beamline: the buttons, the form, who holds control, and the log of what was asked for."""
+"""Scan control of a tab: the buttons, the plan form, the control lock and the audit log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from snakemap.core.run import Run
 from snakemap.dashboard.background import BackgroundTasks
 from snakemap.dashboard.notifications import warn
 from snakemap.dashboard.panes.dataset import complain
-from snakemap.dashboard.panes.scan_control_text import estimate_text, last_error, worker_words
+from snakemap.dashboard.panes.scan_control_text import estimate_text, last_error, worker_text
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.widgets import AuditLog, Controls, PlanForm
 from snakemap.errors import NothingToRepeat, ParamsRefused, PlanNotFound, SnakemapError, StoreRefuses
@@ -46,10 +46,10 @@ class FormFilling:
         old: what is known of the run that is repeated.
         known: what it was started with.
         of: its uid; empty for a new scan.
-        values: what stands in the fields.
-        session: what stands in the field of the instrument session.
-        key: of this form, so that a press and its repetitions make one task.
-        params: what was checked and waits for the confirmation.
+        values: texts of the fields.
+        session: text of the field of the instrument session.
+        key: of this form, so that repeated presses make one task.
+        params: checked parameters that wait for the confirmation.
     """
 
     plan: Plan
@@ -68,8 +68,8 @@ class ScanControlPane:
 
     Args:
         tab: whose it is.
-        watch: of the process.
-        caller: who the tab is, for the log and for blueapi.
+        poller: state of blueapi and of the control lock, shared by all tabs.
+        caller: identity of the tab, for the audit log and for blueapi.
         session: instrument session to begin with; empty when none is set.
         on_form: called with whether the form is to be seen.
     """
@@ -77,18 +77,18 @@ class ScanControlPane:
     def __init__(
         self,
         tab: Session,
-        watch: StatusPoller,
+        poller: StatusPoller,
         *,
         caller: Caller,
         session: str = "",
         on_form: Callable[[bool], None] = lambda _: None,
     ) -> None:
         self.tab = tab
-        self.watch = watch
+        self.poller = poller
         self.caller = caller
         self.session = session
         self.on_form = on_form
-        self.errands = BackgroundTasks(tab.document)
+        self.background = BackgroundTasks(tab.document)
         self.key = uuid4().hex
         self.controls = Controls(sizing_mode="stretch_width", key=self.key, margin=0)
         self.form = PlanForm(sizing_mode="stretch_both")
@@ -103,7 +103,7 @@ class ScanControlPane:
         self.controls.param.watch(self._on_controls, "ask")
         self.controls.param.watch(self._on_beat, "answer")
         self.form.param.watch(self._on_form, "ask")
-        tab.worker = lambda: watch.worker if self.control.connected else None
+        tab.worker = lambda: poller.worker if self.control.connected else None
         tab.on_words(lambda _: self._write())
         tab.on_tick(self._show_progress)
         tab.on_box(self._on_box)
@@ -112,43 +112,43 @@ class ScanControlPane:
     @property
     def control(self) -> ScanControl:
         """Of the beamline."""
-        return self.watch.control
+        return self.poller.control
 
     def close(self) -> None:
-        """Lets go of everything; control stays with the tab for a few seconds, in case it is only loaded anew."""
-        self.watch.leave(self)
-        self.errands.close()
+        """Release all resources; control stays with the tab for a few seconds, in case the page only reloads."""
+        self.poller.leave(self)
+        self.background.close()
 
     # what is shown
 
     def _write(self) -> None:
-        """Once a second: state, buttons, baton, log."""
-        self.watch.join(self, token=self.caller.token)
+        """Update state, buttons, control lock and log, once a second."""
+        self.poller.join(self, token=self.caller.token)
         self._set(self.controls, state=self._state())
-        self._set(self.audit, entries=[_entry(one) for one in self.watch.audit])
-        held = self.watch.lock
+        self._set(self.audit, entries=[_entry(one) for one in self.poller.audit])
+        held = self.poller.lock
         if held is not None and held.tab == self.caller.tab and time.time() - self._asked_at > SEEN_PERIOD_S:
             self._asked_at = time.time()
             self.controls.beat += 1
 
     def _on_beat(self, _: Any) -> None:
         """Keep control with this tab: its browser has answered. A tab that is closed or cut off answers no more."""
-        self.errands.run(
+        self.background.run(
             "seen", lambda: self.control.control_store.seen(self.caller.tab), lambda _: None, failed=_quiet
         )
 
     def _show_progress(self) -> None:
-        """As progress comes in."""
+        """Show progress as it comes in."""
         progress = self._progress()
         if self.controls.state and progress != self.controls.state.get("progress"):
             self.controls.state = {**self.controls.state, "progress": progress}
 
     def _progress(self) -> list[dict[str, Any]]:
-        return self.tab.live.progress if self.watch.worker.state not in ("", "IDLE") else []
+        return self.tab.live.progress if self.poller.worker.state not in ("", "IDLE") else []
 
     def _state(self) -> dict[str, Any]:
-        worker = self.watch.worker
-        words, level = worker_words(worker, connected=self.control.connected)
+        worker = self.poller.worker
+        words, level = worker_text(worker, connected=self.control.connected)
         return {
             "words": words,
             "level": level,
@@ -156,17 +156,17 @@ class ScanControlPane:
             "trouble": worker.trouble or last_error(worker),
             "progress": self._progress(),
             "buttons": self._buttons(worker),
-            "baton": self._baton(),
+            "baton": self._lock_state(),
         }
 
     def _since(self, worker: WorkerStatus) -> float:
-        """Since when the worker does what it does: the beginning of its run, where there is one. Seconds since 1970."""
+        """Return when the worker entered its state, or its run began; seconds since 1970."""
         if not worker.state:
             return 0.0
         if worker.task is not None and not worker.idle:
-            for told in self.tab.live.summaries[:10]:
-                if told.get("task_id") == worker.task.task_id:
-                    return float(told["started"])
+            for run in self.tab.live.summaries[:10]:
+                if run.get("task_id") == worker.task.task_id:
+                    return float(run["started"])
         return worker.since
 
     def _buttons(self, worker: WorkerStatus) -> dict[str, dict[str, Any]]:
@@ -186,7 +186,7 @@ class ScanControlPane:
         }
 
     def _off(self) -> str:
-        """Why nothing can be changed from here at all."""
+        """Return why this tab can change nothing; empty if it can."""
         if self.control.read_only:
             return "This dashboard is read-only."
         if not self.control.connected:
@@ -202,16 +202,16 @@ class ScanControlPane:
             return ""
         if worker.state in BUSY:
             return f"A scan is {worker.state.lower()}; the next can start when it ends"
-        return f"{worker_words(worker)[0]}; a scan can start when it is idle"
+        return f"{worker_text(worker)[0]}; a scan can start when it is idle"
 
     def _held_by_another(self) -> str:
-        held = self.watch.lock
+        held = self.poller.lock
         if not self.control.exclusive or held is None or held.gone or held.tab == self.caller.tab:
             return ""
         return f"{held.name} has control"
 
-    def _baton(self) -> dict[str, Any]:
-        held = self.watch.lock
+    def _lock_state(self) -> dict[str, Any]:
+        held = self.poller.lock
         if not self.control.exclusive or self._off():
             return {"shown": False}
         if held is None or (held.gone and held.tab != self.caller.tab):
@@ -219,17 +219,18 @@ class ScanControlPane:
         since = time.strftime("%H:%M", time.localtime(held.since))
         if held.tab == self.caller.tab:
             if held.asking:
-                actions = [["let go", "Hand over"], ["deny", "Keep"]]
+                actions = [["release", "Hand over"], ["deny", "Keep"]]
                 return {"shown": True, "words": f"{held.asking_name} requests control", "actions": actions}
             return {
                 "shown": True,
                 "words": f"You have control (since {since})",
-                "actions": [["let go", "Release control"]],
+                "actions": [["release", "Release control"]],
             }
-        who = f"{held.name}{f' at {held.address}' if held.address else ''}"
+        holder = f"{held.name}{f' at {held.address}' if held.address else ''}"
+        words = f"{holder} has control (since {since})"
         if held.asking == self.caller.tab:
-            return {"shown": True, "words": f"{who} has control (since {since}); request sent", "actions": []}
-        return {"shown": True, "words": f"{who} has control (since {since})", "actions": [["ask", "Request control"]]}
+            return {"shown": True, "words": f"{words}; request sent", "actions": []}
+        return {"shown": True, "words": words, "actions": [["ask", "Request control"]]}
 
     # what the user does
 
@@ -242,11 +243,11 @@ class ScanControlPane:
             self._with_control(self._open_again if what == "again" else self._open_new)
         elif what in ("stop", "abort", "pause", "resume"):
             self._with_control(lambda: self._change(what, reason if isinstance(reason, str) else ""), safe=what in SAFE)
-        elif what in ("take", "ask", "let go", "deny"):
-            self._pass_baton(what)
+        elif what in ("take", "ask", "release", "deny"):
+            self._change_lock(what)
 
     def _come_back(self, key: Any) -> None:
-        """A tab that was loaded anew has what it had."""
+        """Give a tab its control back after a reload."""
         if (
             not isinstance(key, str)
             or len(key) != KEY_LETTERS
@@ -271,17 +272,17 @@ class ScanControlPane:
         async def take() -> bool:
             known = sha256(self.key.encode()).hexdigest()
             held = await store.take(caller.tab, key=known, name=caller.name, address=caller.address, back=back)
-            await self.watch.poll_control()
+            await self.poller.poll_control()
             return held
 
-        self.errands.run("take", take, then, failed=failed)
+        self.background.run("take", take, then, failed=failed)
 
     def _with_control(self, work: Callable[[], None], *, safe: bool = False) -> None:
-        """Does something with control, which is taken where nobody has it.
+        """Call with control, which is taken if no tab has it.
 
         Args:
-            work: what is done.
-            safe: whether it is tried also when Redis refuses to store who has control.
+            work: called once this tab has control.
+            safe: whether to call also when Redis refuses to store the control lock.
         """
         if not self.control.exclusive:
             work()
@@ -302,31 +303,31 @@ class ScanControlPane:
 
         self._take(then=go_on, failed=go_on_without)
 
-    def _pass_baton(self, what: str) -> None:
+    def _change_lock(self, what: str) -> None:
         caller, store = self.caller, self.control.control_store
         if what == "take":
             self._take(then=lambda held: self._write() if held else warn("Another tab took control first."))
             return
 
-        async def pass_it() -> None:
+        async def change() -> None:
             if what == "ask":
                 known = sha256(self.key.encode()).hexdigest()
                 await store.ask(caller.tab, key=known, name=caller.name, address=caller.address)
-            elif what == "let go":
+            elif what == "release":
                 await store.release(caller.tab)
             else:
                 await store.deny(caller.tab)
-            await self.watch.poll_control()
+            await self.poller.poll_control()
 
-        self.errands.run("baton", pass_it, lambda _: self._write(), failed=complain)
+        self.background.run("lock", change, lambda _: self._write(), failed=complain)
 
     def _change(self, action: Any, reason: str) -> None:
         async def change() -> str:
             state = await self.control.change(action, reason=reason, caller=self.caller)
-            await self.watch.poll(token=self.caller.token)
+            await self.poller.poll(token=self.caller.token)
             return state
 
-        self.errands.run("change", change, lambda _: self._write(), failed=self._failed)
+        self.background.run("change", change, lambda _: self._write(), failed=self._failed)
 
     def _failed(self, error: SnakemapError) -> None:
         complain(error)
@@ -335,7 +336,7 @@ class ScanControlPane:
     # the form
 
     def _open_again(self) -> None:
-        """The form of the run that is shown, with its old values."""
+        """Open the form of the run that is shown, with its values."""
         run = self.tab.pipeline.run
         if run is None:
             return
@@ -346,14 +347,14 @@ class ScanControlPane:
             plans = [plan.name for plan in await self.control.blueapi.plans(token=self.caller.token)]
             return known, await self.control.plan(known.name, token=self.caller.token), plans
 
-        def show(told: tuple[PlanCall, Plan, list[str]]) -> None:
-            known, plan, self._plans = told
+        def show(found: tuple[PlanCall, Plan, list[str]]) -> None:
+            known, plan, self._plans = found
             self._fill(plan, known, replace(old, params=known.params), of=uid)
 
-        self.errands.run("form", look, show, failed=complain)
+        self.background.run("form", look, show, failed=complain)
 
     def _open_new(self, name: str = "") -> None:
-        """The form of a plan with its defaults."""
+        """Open the form of a plan with its defaults."""
 
         async def look() -> tuple[Plan, list[str]]:
             plans = await self.control.blueapi.plans(token=self.caller.token)
@@ -364,11 +365,11 @@ class ScanControlPane:
                 raise PlanNotFound(f"blueapi has no plan {name[:100]!r} (any more)")
             return wanted or plans[0], [plan.name for plan in plans]
 
-        def show(told: tuple[Plan, list[str]]) -> None:
-            plan, self._plans = told
+        def show(found: tuple[Plan, list[str]]) -> None:
+            plan, self._plans = found
             self._fill(plan, PlanCall(plan.name, {}, "", ""), OldRun({}), of="")
 
-        self.errands.run("form", look, show, failed=complain)
+        self.background.run("form", look, show, failed=complain)
 
     def _fill(self, plan: Plan, known: PlanCall, old: OldRun, *, of: str) -> None:
         fields = fields_of(plan.schema, known.params)
@@ -377,7 +378,7 @@ class ScanControlPane:
         self._filling, self._busy = filling, False
         self._filled += 1
         self.on_form(True)
-        self._tell_form()
+        self._send_form()
 
     def _close_form(self) -> None:
         self._filling, self._busy = None, False
@@ -395,14 +396,14 @@ class ScanControlPane:
             self._open_new(str(asked.get("plan") or "")[:200])
         elif what == "back":
             filling.params = None
-            self._tell_form()
+            self._send_form()
         elif what == "start":
             self._start(filling)
         elif what in ("change", "check"):
             self._take_values(filling, asked)
             filling.params = self._checked(filling) if what == "check" else None
             self._refused += what == "check" and filling.params is None
-            self._tell_form()
+            self._send_form()
 
     def _take_values(self, filling: FormFilling, asked: Mapping[str, Any]) -> None:
         values, session = asked.get("values"), asked.get("session")
@@ -413,7 +414,7 @@ class ScanControlPane:
         filling.session = session[:100] if isinstance(session, str) else ""
 
     def _checked(self, filling: FormFilling) -> dict[str, Any] | None:
-        """The parameters, when nothing is wrong with them."""
+        """Return the parameters; None if any is invalid."""
         try:
             params = read_params(filling.fields, filling.values, filling.plan.schema)
         except ParamsRefused:
@@ -421,7 +422,7 @@ class ScanControlPane:
         return params if SESSION.fullmatch(filling.session) else None
 
     def _on_box(self, corners: tuple[float, float, float, float]) -> None:
-        """A region drawn on a map goes into the form that is open."""
+        """Write a region that is drawn on a map into the open form."""
         filling = self._filling
         if filling is None or self._busy or filling.params is not None:
             return
@@ -435,10 +436,10 @@ class ScanControlPane:
             if one.name in changed:
                 filling.values[one.name] = replace(one, value=changed[one.name]).text
         self._filled += 1
-        self._tell_form()
+        self._send_form()
 
     def _loose(self, filling: FormFilling) -> dict[str, Any]:
-        """The parameters that can be read already."""
+        """Return the parameters that are valid so far."""
         params = {}
         for one in filling.fields:
             try:
@@ -447,18 +448,18 @@ class ScanControlPane:
                 continue
         return params
 
-    def _tell_form(self, *, faults: Mapping[str, str] | None = None, trouble: str = "") -> None:
+    def _send_form(self, *, faults: Mapping[str, str] | None = None, trouble: str = "") -> None:
         filling = self._filling
         if filling is None:
             return
-        told = dict(faults or {})
-        if not told and not self._busy:
+        shown_faults = dict(faults or {})
+        if not shown_faults and not self._busy:
             try:
                 read_params(filling.fields, filling.values, filling.plan.schema)
             except ParamsRefused as refused:
-                told = dict(refused.faults)
+                shown_faults = dict(refused.faults)
             if not SESSION.fullmatch(filling.session):
-                told["instrument_session"] = (
+                shown_faults["instrument_session"] = (
                     "must be like aa12345-1" if filling.session else "is required, like aa12345-1"
                 )
         words = estimate_text(estimate(self._loose(filling), filling.old))
@@ -472,10 +473,10 @@ class ScanControlPane:
             "plans": self._plans,
             "about": filling.plan.description,
             "session": filling.session,
-            "fields": [_told(one) for one in filling.fields],
+            "fields": [_field_state(one) for one in filling.fields],
             "values": filling.values,
             "filled": self._filled,
-            "faults": told,
+            "faults": shown_faults,
             "refused": self._refused,
             "hint": f"{source} Draw a box on a map to fill in start, stop and center.".strip(),
             "estimate": words,
@@ -485,12 +486,12 @@ class ScanControlPane:
         }
 
     def _start(self, filling: FormFilling) -> None:
-        """Starts what was confirmed; the page follows the new run by itself."""
+        """Start the confirmed scan; the page follows the new run."""
         params = filling.params
         if params is None:
             return
         self._busy = True
-        self._tell_form()
+        self._send_form()
 
         async def start() -> str:
             try:
@@ -499,7 +500,7 @@ class ScanControlPane:
                     key=filling.key, of=filling.of,
                 )  # fmt: skip
             finally:
-                await self.watch.poll(token=self.caller.token)
+                await self.poller.poll(token=self.caller.token)
 
         def began(_: str) -> None:
             self._close_form()
@@ -511,10 +512,10 @@ class ScanControlPane:
             self._busy, filling.params = False, None
             faults = error.faults if isinstance(error, ParamsRefused) else {}
             self._refused += 1
-            self._tell_form(faults=faults, trouble="" if faults else str(error))
+            self._send_form(faults=faults, trouble="" if faults else str(error))
             self._write()
 
-        self.errands.run("start", start, began, failed=refused)
+        self.background.run("start", start, began, failed=refused)
 
     @staticmethod
     def _set(component: Any, **values: Any) -> None:
@@ -524,14 +525,14 @@ class ScanControlPane:
 
 
 def _old_run(run: Run) -> OldRun:
-    """What a run tells of the next one like it."""
+    """Return what the estimate of a similar run needs."""
     elapsed = (run.ended or run.updated) - float(run.start["time"])
     period = elapsed / run.points if run.points > 1 and elapsed > 0 else None
     frames = next((resource.frames_per_point for resource in run.ledger.resources.values()), 1)
     return OldRun({}, run.expected, frames, period)
 
 
-def _told(one: Field) -> dict[str, Any]:
+def _field_state(one: Field) -> dict[str, Any]:
     return {
         "name": one.name,
         "kind": one.kind,
@@ -543,7 +544,7 @@ def _told(one: Field) -> dict[str, Any]:
 
 
 def _entry(one: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry of the log as it is shown."""
+    """Return an entry of the audit log as it is shown."""
     plan, params, reason = one.get("plan"), one.get("params"), one.get("reason")
     values = ", ".join(f"{name} {value}" for name, value in params.items()) if isinstance(params, dict) else ""
     came = str(one.get("came") or "")
@@ -559,4 +560,4 @@ def _entry(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _quiet(_: SnakemapError) -> None:
-    """A sign of life that did not get through; the next one will."""
+    """Ignore a failed heartbeat; the next one follows."""

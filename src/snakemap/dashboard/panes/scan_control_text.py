@@ -5,17 +5,17 @@ from __future__ import annotations
 from snakemap.blueapi.plan_estimate import Estimate
 from snakemap.blueapi.status_poller import WorkerStatus
 from snakemap.dashboard.panes.status_text import duration
-from snakemap.dashboard.task_text import failure_words
+from snakemap.dashboard.task_text import failure_text
 
-__all__ = ["estimate_text", "last_error", "worker_words"]
+__all__ = ["estimate_text", "last_error", "worker_text"]
 
 LEVELS = {"IDLE": "good", "RUNNING": "good", "PANICKED": "bad"}
 
 
-def worker_words(worker: WorkerStatus, *, connected: bool = True) -> tuple[str, str]:
-    """What a worker does in a few words, and the color of its lamp.
+def worker_text(worker: WorkerStatus, *, connected: bool = True) -> tuple[str, str]:
+    """Return the state of the worker as text, and the color of its indicator.
 
-    >>> worker_words(WorkerStatus("IDLE")), worker_words(WorkerStatus(trouble="gone"))
+    >>> worker_text(WorkerStatus("IDLE")), worker_text(WorkerStatus(trouble="gone"))
     (('blueapi is idle', 'good'), ('blueapi unavailable', 'bad'))
     """
     if not connected:
@@ -28,21 +28,21 @@ def worker_words(worker: WorkerStatus, *, connected: bool = True) -> tuple[str, 
     return f"blueapi is {worker.state.lower()}{task}", LEVELS.get(worker.state, "warn")
 
 
-def estimate_text(told: Estimate) -> str:
-    """What a scan will come to, in words.
+def estimate_text(expected: Estimate) -> str:
+    """Return the points, frames and duration of a scan as text.
 
     >>> estimate_text(Estimate(600, 1200, 90.0)), estimate_text(Estimate(600, 600, None))
     ('600 points, 1,200 frames, about 1:30', '600 points, 600 frames')
     """
-    if told.points is None:
+    if expected.points is None:
         return "No estimate possible"
-    time_told = f", about {duration(told.seconds)}" if told.seconds is not None else ""
-    return f"{told.points:,} points, {told.frames:,} frames{time_told}"
+    time_text = f", about {duration(expected.seconds)}" if expected.seconds is not None else ""
+    return f"{expected.points:,} points, {expected.frames:,} frames{time_text}"
 
 
 def last_error(worker: WorkerStatus) -> str:
-    """Return what went wrong with the last task, in words."""
+    """Return what went wrong with the last task, as text."""
     task = worker.task
     if task is None or not task.complete or not task.errors:
         return ""
-    return f"last task, {task.name}: {failure_words(task.errors[-1], task.kind)}"
+    return f"last task, {task.name}: {failure_text(task.errors[-1], task.kind)}"

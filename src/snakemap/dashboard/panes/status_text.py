@@ -1,4 +1,4 @@
-"""What the page says in words and numbers: how far a run is, and whether what is shown is live."""
+"""Progress of a run, health indicators, list of runs and summary table, as text and numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class RateEstimate:
         self._seen: deque[tuple[float, int]] = deque()
 
     def note(self, points: int, *, now: float) -> None:
-        """Takes the number of points at a time, in seconds."""
+        """Note the number of points at a time, in seconds."""
         if self._seen and points < self._seen[-1][1]:
             self._seen.clear()
         self._seen.append((now, points))
@@ -44,7 +44,7 @@ class RateEstimate:
 
     @property
     def per_second(self) -> float | None:
-        """Points a second, or None before there is anything to tell it from."""
+        """Points a second, or None before there are enough points."""
         if len(self._seen) < 2:
             return None
         (begun, before), (ended, after) = self._seen[0], self._seen[-1]
@@ -52,7 +52,7 @@ class RateEstimate:
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds in a steady width.
+    """Return hours, minutes and seconds as text.
 
     >>> [duration(seconds) for seconds in (7, 432, 3_725)]
     ['0:07', '7:12', '1:02:05']
@@ -90,7 +90,7 @@ def lights(
     worker: WorkerStatus | None = None,
     moment_ms: int | None = None,
 ) -> list[dict[str, str]]:
-    """The lamps of the top bar: data first, then whoever must be there for data to come.
+    """Return the health indicators of the top bar: data first, then the processes that data need.
 
     Each has a ``name``, a ``level`` (``good``, ``warn``, ``bad``, ``idle``) and a ``title`` that says more.
 
@@ -124,18 +124,18 @@ def lights(
     return shown
 
 
-def _redis_light(told: RedisCondition) -> dict[str, str]:
-    """The lamp of Redis while it answers: whether it stores what is new, and keeps what it has."""
-    if told.word:
-        return _light(LIGHTS.get(told.word, "Redis refuses"), "bad", told.refuses)
-    if told.evicts:
-        what = f"its policy is {told.evicts}: when its memory is full it removes documents; set it to noeviction"
+def _redis_light(condition: RedisCondition) -> dict[str, str]:
+    """Return the indicator of a Redis that answers: whether it stores new documents and keeps old ones."""
+    if condition.word:
+        return _light(LIGHTS.get(condition.word, "Redis refuses"), "bad", condition.refuses)
+    if condition.evicts:
+        what = f"its policy is {condition.evicts}: when its memory is full it removes documents; set it to noeviction"
         return _light("Redis evicts", "warn", what)
     return _light("Redis", "good", "Redis answers")
 
 
 def _blueapi_light(worker: WorkerStatus | None) -> list[dict[str, str]]:
-    """The lamp of blueapi, where there is one."""
+    """Return the indicator of blueapi, if one is set."""
     if worker is None or not worker.since:
         return []
     if worker.trouble:
@@ -145,7 +145,7 @@ def _blueapi_light(worker: WorkerStatus | None) -> list[dict[str, str]]:
 
 
 def sought(summaries: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The runs that a browser looks for, of all that the store has; what cannot be looked for is left out.
+    """Return the runs that match a search; unusable criteria are ignored.
 
     Args:
         summaries: newest first.
@@ -173,18 +173,18 @@ def _searched(run: Mapping[str, Any]) -> str:
 
 
 def history(summaries: Sequence[Mapping[str, Any]], *, now: float, pictures: bool = True) -> list[dict[str, Any]]:
-    """What the list of runs shows of each, no more of the running ones than changes every ten seconds.
+    """Return the rows of the list of runs; those of running runs change at most every ten seconds.
 
     Args:
         summaries: newest first.
         now: seconds since 1970.
         pictures: whether the page's server has the small pictures.
     """
-    told = []
+    rows = []
     for one in summaries[:RUNS_SHOWN]:
         running, file = one["status"] == "running", str(one.get("file") or "")
         picture = int(one.get("picture") or 0) if pictures else 0
-        told.append(
+        rows.append(
             {
                 **{key: one.get(key) for key in HISTORY},
                 "points": None if running else one.get("points"),
@@ -193,7 +193,7 @@ def history(summaries: Sequence[Mapping[str, Any]], *, now: float, pictures: boo
                 "picture": picture and (int(now // 10) if running else picture),
             }
         )
-    return told
+    return rows
 
 
 def table(
@@ -203,7 +203,7 @@ def table(
     brushed: Mapping[str, Any] | None,
     marks: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The summary table: a row a channel, and a caption that says of which points.
+    """Return the summary table: one row for each channel, and a caption that names the points.
 
     Args:
         pipeline: of the tab.
@@ -229,12 +229,12 @@ def table(
         )
     caption = ""
     if brushed:
-        caption = f"brushed pixels only: {brushed['channel']} {_range_words(pipeline, *brushed['range'])}"
+        caption = f"brushed pixels only: {brushed['channel']} {_range_text(pipeline, *brushed['range'])}"
     return {"rows": rows, "caption": caption}
 
 
-def _range_words(pipeline: Pipeline, low: float, high: float) -> str:
-    """A brushed range: in shares of the maximum for counts, else in values."""
+def _range_text(pipeline: Pipeline, low: float, high: float) -> str:
+    """Return a brushed range as text: shares of the maximum for counts, else values."""
     if pipeline.in_shares:
         return f"from {low:.0%} to {high:.0%} of its maximum"
     unit, span = pipeline.unit, pipeline.span
@@ -242,7 +242,7 @@ def _range_words(pipeline: Pipeline, low: float, high: float) -> str:
 
 
 def whereabouts(pipeline: Pipeline, row: int, column: int) -> dict[str, str | None]:
-    """Where a cell of the maps lies.
+    """Return where a cell of the maps lies.
 
     Args:
         pipeline: of the tab.

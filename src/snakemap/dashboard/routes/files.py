@@ -1,4 +1,4 @@
-"""Whole files to take along: confined like all else, sent piece by piece, not larger than a setting allows."""
+"""Download of whole files of the data root, up to the size that a setting allows."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class FileHandler(RequestHandler):
     """Answers ``GET file?path=`` with a file of the data root."""
 
     def initialize(self, allowed: Callable[[], tuple[Path, int]]) -> None:
-        """Is told the data root and how many bytes a file may have, when somebody asks."""
+        """Take the function that returns the data root and the bytes that a file may have."""
         self.allowed = allowed
 
     async def get(self) -> None:
-        """Sends the file as it is now; one that grows meanwhile is sent as long as it was."""
+        """Send the file in its present length."""
         root, most = self.allowed()
         # get_query_argument takes blanks and control characters out of names, and refuses those that are no text
         path = os.fsdecode(self.request.query_arguments.get("path", [b""])[-1])
@@ -55,7 +55,7 @@ class FileHandler(RequestHandler):
             os.close(fd)
 
     async def _send(self, fd: int, size: int) -> None:
-        """Sends so many bytes, a piece at a time, no faster than they are taken."""
+        """Send so many bytes, a piece at a time, no faster than the client reads them."""
         sent = 0
         while sent < size:
             piece = await asyncio.to_thread(os.pread, fd, min(PIECE_BYTES, size - sent), sent)
@@ -71,5 +71,5 @@ class FileHandler(RequestHandler):
 
 
 def _line(text: str) -> str:
-    """A message as the first line of an answer may hold it."""
+    """Return a message as the first line of an answer may hold it."""
     return text.encode("latin-1", "replace").decode("latin-1").replace("\r", " ").replace("\n", " ")[:200]

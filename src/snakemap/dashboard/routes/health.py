@@ -1,4 +1,4 @@
-"""Whether the pages' process answers, and whether data can come through to it: for those who watch over it."""
+"""Health and readiness of the pages' process, for monitoring."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class HealthHandler(RequestHandler):
     """Answers ``GET healthz``, as the API does."""
 
     def initialize(self, begin: Callable[[], None]) -> None:
-        """Is told what to begin with the first question: the process's own report.
+        """Take what to start with the first request: the report of the process.
 
         Args:
             begin: may be called often.
@@ -30,7 +30,7 @@ class HealthHandler(RequestHandler):
         self.begin = begin
 
     async def get(self) -> None:
-        """Says that the process answers, or which setting keeps it from serving a page."""
+        """Answer that the process runs, or which setting keeps it from serving a page."""
         _allow_embedding(self)
         try:
             self.begin()
@@ -44,18 +44,18 @@ class ReadyHandler(RequestHandler):
     """Answers ``GET readyz``, as the API does."""
 
     def initialize(self, store: Callable[[], Store]) -> None:
-        """Is told the store when somebody asks."""
+        """Take the function that returns the store."""
         self.store = store
 
     async def get(self) -> None:
-        """Says whether data can come through; 503, and what is wrong, when they cannot."""
+        """Answer whether data can reach the pages; 503, and what is wrong, when they cannot."""
         try:
-            told = await checks(self.store())
+            results = await checks(self.store())
         except SnakemapError as trouble:
             _answer(self, {"error": {"code": trouble.code, "message": str(trouble)}}, status=trouble.status)
             return
-        trouble = wrong(told)
-        body: dict[str, Any] = {"ready": not trouble, "checks": told}
+        trouble = wrong(results)
+        body: dict[str, Any] = {"ready": not trouble, "checks": results}
         if trouble:
             body["error"] = {"code": "not_ready", "message": trouble}
         _answer(self, body, status=503 if trouble else 200)

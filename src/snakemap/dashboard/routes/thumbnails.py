@@ -1,4 +1,4 @@
-"""The small pictures of runs, for the list of them."""
+"""Thumbnails of runs, for the list of runs."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class PictureHandler(RequestHandler):
     """Answers ``GET picture?run=`` with PNG, and with nothing where there is none."""
 
     def initialize(self, store: Callable[[], Store]) -> None:
-        """Is told the store when somebody asks."""
+        """Take the function that returns the store."""
         self.store = store
 
     async def get(self) -> None:
-        """Sends the picture as it is now; the address changes when it does."""
+        """Send the picture as it is now; the address changes when it does."""
         try:
             png = await self.store().picture(self.get_query_argument("run", "")[:200])
         except StoreUnavailable as trouble:

@@ -1,4 +1,4 @@
-"""The parts of the page that are words and numbers; their scripts put text in as text, so that no name is markup."""
+"""Components of the page with scripts of their own, which write text as text: no name becomes markup."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 UNSEEN_LABEL = """
 .bk-input-group > label { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
 """
-"""Style of the name of a field that shows what it is by its value: it is for those who cannot see the page."""
+"""Style of the name of a field that shows what it is by its value: it is for screen readers."""
 
 JS = Path(__file__).parent / "js"
 CSS = Path(__file__).parent / "css"
@@ -114,7 +114,7 @@ class TopBar(_Connected):
 
 
 class AddressBar(Part):
-    """Keeps the address of the page to what is shown, hears of back and forward, and copies a link."""
+    """The address of the page, back and forward, and a button that copies a link."""
 
     state = param.Dict(default={}, doc="What the address holds; see `address.js` for its keys.")
     asked = param.Dict(default={}, doc="Where back or forward led: `number`, which grows, and `query`.")
@@ -197,13 +197,13 @@ class RunList(Part):
 
 
 class Controls(Part):
-    """What blueapi's worker does, the buttons that change it, and who holds control."""
+    """State of blueapi's worker, the buttons that change it, and the holder of control."""
 
     state = param.Dict(default={}, doc="What to show; see `controls.js` for its keys.")
     ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, and `what`.")
     beat = param.Integer(default=0, doc="Grows when the browser is to say that it is there.")
     answer = param.Integer(default=0, doc="The last `beat` that the browser has answered.")
-    key = param.String(default="", doc="What the tab knows again after a reload; nobody else is told.")
+    key = param.String(default="", doc="Secret by which a reloaded tab proves that it is the same.")
 
     written = ("ask", "answer")
     _esm = list_script("controls")
@@ -222,7 +222,7 @@ class PlanForm(Part):
 
 
 class AuditLog(Part):
-    """Who asked for what, and what came of it."""
+    """The audit log: each action with its user and result."""
 
     entries = param.List(default=[], item_type=dict, doc="Newest first: `what`, `who`, `time`, `detail`, `came`.")
 
