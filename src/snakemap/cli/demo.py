@@ -224,7 +224,7 @@ class Demo:
             now = time.monotonic()
             part.deaths.append(now)
             if len(part.deaths) == DEATHS_MAX and now - part.deaths[0] < SOUND_S:
-                raise DemoFailed(f"{part.name} keeps dying ({describe_exit(code)}):{part.last_words()}")
+                raise DemoFailed(f"{part.name} keeps dying ({describe_exit(code)}):{part.last_lines()}")
             delay_s = RESTART_DELAY_S if now - began > SOUND_S else min(2 * delay_s, RESTART_DELAY_MAX_S)
             typer.echo(f"{part.name} has died ({describe_exit(code)}) and begins again", err=True)
             await self._pause(delay_s)
@@ -291,11 +291,11 @@ class Demo:
                     silent_since = time.monotonic()
                     typer.echo(f"{trouble}; the demo continues when it answers", err=True)
                 if time.monotonic() - silent_since > READY_TIMEOUT_S:
-                    raise DemoFailed(f"scans fail: {trouble}{self._last_words('simulate')}") from trouble
+                    raise DemoFailed(f"scans fail: {trouble}{self._last_lines_of('simulate')}") from trouble
             except SnakemapError as trouble:
                 failures, mine, under_way = failures + 1, "", False
                 if failures == FAILURES_MAX:
-                    raise DemoFailed(f"scans fail: {trouble}{self._last_words('simulate')}") from trouble
+                    raise DemoFailed(f"scans fail: {trouble}{self._last_lines_of('simulate')}") from trouble
             if await self._pause(PAUSE_S):
                 return
 
@@ -342,11 +342,11 @@ class Demo:
                         return True
                 if await self._pause(0.2):
                     return False
-        raise DemoFailed(f"the page does not answer at {page}:{self._last_words('serve')}")
+        raise DemoFailed(f"the page does not answer at {page}:{self._last_lines_of('serve')}")
 
-    def _last_words(self, name: str) -> str:
+    def _last_lines_of(self, name: str) -> str:
         """Return the last lines of a process, to follow a message."""
-        return next((part.last_words() for part in self._parts if part.name == name), "")
+        return next((part.last_lines() for part in self._parts if part.name == name), "")
 
     async def _run(self, part: DemoProcess) -> int:
         """Run a process to its end, which comes soon when the demo ends.

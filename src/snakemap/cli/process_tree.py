@@ -53,7 +53,7 @@ class DemoProcess:
             elif self.process.returncode is None:
                 self.process.send_signal(number)
 
-    def last_words(self) -> str:
+    def last_lines(self) -> str:
         """Return the last lines of output, to follow a message."""
         return "".join(f"\n  {line}" for line in self.lines)
 

@@ -72,7 +72,7 @@ class ValueRange(DataModel):
 
 
 def fitted(figure: Any) -> ClientState:
-    """A page of its own for a figure, whose ``place`` its ranges are fitted to, whatever the size of the screen."""
+    """Return the client state of a single figure, whose ranges are fitted to its ``place``."""
     page = ClientState()
     fit = script("fit", page=page, figure=figure, x_range=figure.x_range, y_range=figure.y_range)
     page.js_on_change("place", fit)
@@ -82,7 +82,7 @@ def fitted(figure: Any) -> ClientState:
 
 
 def inner_size(figure: Any, default: tuple[int, int]) -> tuple[int, int]:
-    """Columns and rows of the screen inside a figure; the default before the browser has sent them."""
+    """Return columns and rows of the screen inside a figure; the default before the browser has sent them."""
     try:
         return int(figure.inner_width or default[0]), int(figure.inner_height or default[1])
     except UnsetValueError:
@@ -101,5 +101,5 @@ WITH_NUMBERS = ("readout",)
 
 
 def script(name: str, **arguments: Any) -> CustomJS:
-    """A script of ``js/`` as a callback over some models."""
+    """Return a script of ``js/`` as a callback over some models."""
     return CustomJS(args=arguments, code=script_of(*(["quantity"] if name in WITH_NUMBERS else []), name))

@@ -60,11 +60,11 @@ class ConnectionBeat:
 
     @property
     def documents(self) -> int:
-        """How many pages get it."""
+        """Number of pages that get it."""
         return len(self._documents)
 
     def follow(self, document: Document) -> None:
-        """Sends the beat to whatever browser shows a document, until its session is destroyed; from any thread."""
+        """Send the beat to the browser of a document until its session is destroyed; safe to call from any thread."""
         document.on_session_destroyed(lambda session_context: self._documents.discard(document))
         soon(document, partial(self._join, document))
 
@@ -100,13 +100,13 @@ def disconnect(document: Document) -> None:
 
 
 def _connections(document: Document) -> list[Any]:
-    """The connections of a document's session, a copy."""
+    """Return a copy of the connections of a document's session."""
     session = getattr(document.session_context, "session", None)
     return list(session._subscribed_connections) if session is not None else []
 
 
 def _ping(connection: Any, line: _Line) -> None:
-    """Asks whether the browser is there; closes a connection over which it has not said so for three pings."""
+    """Ping the browser; close a connection without an answer to three pings."""
     pong = getattr(connection._socket, "latest_pong", None)
     if pong is None:
         return  # a server that is not Tornado's pings by itself

@@ -8,7 +8,7 @@ __all__ = ["bytes_text", "shape_text"]
 
 
 def shape_text(shape: Sequence[int | None] | None) -> str:
-    """A shape in words.
+    """Return a shape as text.
 
     >>> shape_text([10000, 1216, 1936]), shape_text([]), shape_text(None), shape_text([None, 3])
     ('10,000 × 1,216 × 1,936', 'scalar', 'nothing', '… × 3')
@@ -19,7 +19,7 @@ def shape_text(shape: Sequence[int | None] | None) -> str:
 
 
 def bytes_text(size: int | None) -> str:
-    """A number of bytes in words, in powers of 1000.
+    """Return a number of bytes as text, in powers of 1000.
 
     >>> [bytes_text(size) for size in (None, 0, 999, 1500, 23_540_000_000)]
     ['', '0 B', '999 B', '1.5 kB', '23.5 GB']

@@ -1,4 +1,4 @@
-"""Sending what is long to a client that may be slow."""
+"""Send long responses to slow clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["taken"]
 
 
 async def taken(handler: RequestHandler, *, timeout_s: float | None = None) -> None:
-    """Sends what was written, and returns when the client has taken it.
+    """Send what was written, and return when the client has taken it.
 
     Args:
         handler: of the request.

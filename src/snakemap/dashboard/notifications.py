@@ -9,7 +9,7 @@ import panel as pn
 __all__ = ["MESSAGES_MAX", "warn"]
 
 MESSAGES_MAX = 3
-"""So many have room over the table of numbers; more would lie over buttons."""
+"""So many fit over the summary table; more would cover buttons."""
 
 SHOWN_S = 8
 

@@ -48,7 +48,7 @@ def stretch(chosen: str, raster: Raster) -> str:
 
 
 def _comparable(raster: Raster) -> bool:
-    """Whether the coordinates of both axes are known, in one unit."""
+    """Return whether the coordinates of both axes are known, in one unit."""
     fast, slow = raster.fast, raster.slow
     return fast.known and slow.known and bool(fast.unit) and fast.unit == slow.unit
 

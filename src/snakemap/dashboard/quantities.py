@@ -31,7 +31,7 @@ Parts = tuple[str, int, int]
 
 
 def unit_text(unit: object) -> str:
-    """A unit from a document as text of bounded length, without control characters.
+    """Return a unit from a document as text of bounded length, without control characters.
 
     >>> unit_text(" arb.\\tunit "), unit_text(None), unit_text("x" * 30)
     ('arb. unit', '', 'xxxxxxxxxxxxxxxxxxxxxxx…')
@@ -42,12 +42,12 @@ def unit_text(unit: object) -> str:
 
 
 def counted(unit: str) -> bool:
-    """Whether values in a unit are counts, of which every digit is shown."""
+    """Return whether values in a unit are counts, of which every digit is shown."""
     return unit in COUNTED
 
 
 def takes_prefix(unit: str) -> bool:
-    """Whether a unit takes SI prefixes, or has one.
+    """Return whether a unit takes SI prefixes, or has one.
 
     >>> [takes_prefix(unit) for unit in ("A", "nA", "", "mm/s", "min")]
     [True, True, False, False, False]
@@ -56,7 +56,7 @@ def takes_prefix(unit: str) -> bool:
 
 
 def quantity(value: float | None, unit: str = "") -> str:
-    """A value with its unit: four significant digits, with an SI prefix where the unit takes one.
+    """Return a value with its unit: four significant digits, with an SI prefix where the unit takes one.
 
     Counts, and whole numbers in other units, keep all digits. Only zero is written as 0; None and NaN are a dash.
 
@@ -78,7 +78,7 @@ def quantity(value: float | None, unit: str = "") -> str:
 
 
 def _parts(name: str) -> Parts | None:
-    """Base unit, its power of ten, and the largest one that is used; None for a unit that takes no prefix.
+    """Return the base unit, its power of ten, and the largest one that is used; None for a unit that takes no prefix.
 
     >>> _parts("A"), _parts("um"), _parts("mm/s"), _parts("min")
     (('A', 0, 15), ('m', -6, 3), None, None)
@@ -93,14 +93,14 @@ def _parts(name: str) -> Parts | None:
 
 
 def _digits(size: float) -> tuple[str, int]:
-    """The first four digits of a positive number, and the power of ten of the first."""
+    """Return the first four digits of a positive number, and the power of ten of the first."""
     rounded = FOUR_DIGITS.create_decimal_from_float(size)
     digits = "".join(map(str, rounded.as_tuple().digits))
     return digits.ljust(4, "0")[:4], rounded.adjusted()
 
 
 def _pointed(digits: str, point: int) -> str:
-    """Digits with a decimal point after so many of them."""
+    """Return digits with a decimal point after so many of them."""
     if point <= 0:
         return f"0.{'0' * -point}{digits}"
     return f"{int(digits.ljust(point, '0')):,}" if point >= len(digits) else f"{digits[:point]}.{digits[point:]}"
@@ -111,7 +111,7 @@ def _scientific(digits: str, power: int) -> str:
 
 
 def _prefixed(size: float, parts: Parts) -> str:
-    """A positive number with prefix and unit; empty where no prefix is in use."""
+    """Return a positive number with prefix and unit; empty where no prefix is in use."""
     base, of_unit, largest = parts
     digits, power = _digits(size)
     full = power + of_unit
@@ -122,7 +122,7 @@ def _prefixed(size: float, parts: Parts) -> str:
 
 
 def _unprefixed(size: float, *, whole: bool) -> str:
-    """A positive number whose unit takes no prefix."""
+    """Return a positive number whose unit takes no prefix."""
     if size.is_integer() and size < 1e15:
         return f"{int(size):,}"
     digits, power = _digits(size)

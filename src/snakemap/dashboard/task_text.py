@@ -1,4 +1,4 @@
-"""What went wrong with a task, in words: blueapi gives the text of a Python exception."""
+"""The error of a task as text: blueapi gives the text of a Python exception."""
 
 from __future__ import annotations
 

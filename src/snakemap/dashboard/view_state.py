@@ -1,4 +1,4 @@
-"""What the user of a tab has chosen to see."""
+"""The view state of a tab: what its user has chosen."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCALES = ["linear", "log"]
 
 
 class Choices(param.Parameterized):
-    """What one tab chose; nothing of it is seen by another."""
+    """The choices of one tab."""
 
     pinned = param.String(default="", doc="Uid of the run to stay with; empty follows the newest.")
     source = param.String(
@@ -39,13 +39,13 @@ class Choices(param.Parameterized):
         default=None,
         length=3,
         allow_None=True,
-        doc="Rows, columns and whether they are snaked, typed for a run that does not tell; None for what it tells.",
+        doc="Rows, columns and whether they are snaked, typed for a run without a shape; None for its own.",
     )
     exchanged = param.Boolean(
         default=False, doc="Whether the fast axis is drawn upwards and the slow one to the right."
     )
     trail = param.Boolean(default=False, doc="Whether the way of the stage is drawn over the maps.")
-    enlarged = param.String(default="", doc="The channel whose map has the room of all; empty for all maps.")
+    enlarged = param.String(default="", doc="The channel whose map is enlarged; empty for all maps.")
     aspect = param.Selector(default=ASPECTS[0], objects=ASPECTS, doc="The proportions of the maps.")
     brush = param.Tuple(
         default=None,

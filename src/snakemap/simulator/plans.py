@@ -54,7 +54,7 @@ def step_scan(parts: PlanDevices) -> Plan:
     @_baseline_decorator(parts)
     @bpp.stage_decorator([*parts.detectors, stage])
     @bpp.run_decorator(md=start_document(parts.sample))
-    @_faults_in_words
+    @_with_device_fault
     def inner() -> Plan:
         for axis in (stage.x, stage.y):
             yield from bps.wait_for([lambda axis=axis: axis.set_speed(request.stage_speed_mm_s)])
@@ -77,7 +77,7 @@ def fly_scan(parts: PlanDevices) -> Plan:
     @_baseline_decorator(parts)
     @bpp.stage_decorator([*detectors])
     @bpp.run_decorator(md=start_document(parts.sample))
-    @_faults_in_words
+    @_with_device_fault
     def inner() -> Plan:
         for detector in detectors:
             info = _trigger_info(request, detector, number_of_events=request.points)
@@ -156,7 +156,7 @@ def _end_early(parts: PlanDevices) -> None:
     raise RequestAbort
 
 
-def _faults_in_words(plan: Callable[[], Plan]) -> Callable[[], Plan]:
+def _with_device_fault(plan: Callable[[], Plan]) -> Callable[[], Plan]:
     """Return a plan that raises the fault of a failed device, instead of its failed status."""
 
     def translated() -> Plan:

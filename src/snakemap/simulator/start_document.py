@@ -19,13 +19,13 @@ def start_document(sample: Sample) -> dict[str, Any]:
         "plan_name": request.plan,
         "detectors": detectors(request),
         "rois": {name: list(rect) for name, rect in request.rectangles.items()},
-        "plan_args": request.as_dict() | _words(request),
+        "plan_args": request.as_dict() | _plan_parameters(request),
         "hints": {},
         **_geometry(sample),
     }
 
 
-def _words(request: ScanRequest) -> dict[str, Any]:
+def _plan_parameters(request: ScanRequest) -> dict[str, Any]:
     """Return the request as parameters of the simulated blueapi's plans, so that it can be repeated."""
     (rows, columns), (y, x), (slow, fast) = request.shape, request.origin_mm, request.steps_mm
     ends = {"y_stop": y + slow * max(1, rows - 1), "x_stop": x + fast * max(1, columns - 1)}
@@ -57,7 +57,7 @@ def _geometry(sample: Sample) -> dict[str, Any]:
         }
     if request.tells == "repr":
         spec = spec_of(request.route, axes=(_Motor(SLOW), _Motor(FAST)))
-        return fields | {"plan_args": request.as_dict() | _words(request) | {"spec": repr(spec)}}
+        return fields | {"plan_args": request.as_dict() | _plan_parameters(request) | {"spec": repr(spec)}}
     return fields | {"scanspec": sample.spec.serialize(), "units": {SLOW: "mm", FAST: "mm"}}
 
 

@@ -37,7 +37,7 @@ class FileServices:
         looker: into its files.
         path_map: pairs of the writer's prefix and ours.
         rois: the instrument's ROIs, by name; None where there are none.
-        download_max: bytes of the largest file that may be downloaded.
+        download_max: bytes of the largest file that may be taken along.
     """
 
     directories: DirectoryCache

@@ -177,10 +177,10 @@ class MapsView(pn.viewable.Viewer):
         return self._layout
 
     def draw(self, run: Run) -> None:
-        """Fills the maps as a whole: another run, another window, or a difference that did not fit."""
+        """Draw all cells: for another run, another window, or a difference that is too large."""
         images = self.pipeline.everything()
         picture = self.pipeline.picture
-        # with a number, so that what is drawn anew is told even where all else is as before
+        # numbered, so that a full drawing is sent even if nothing else has changed
         version = self.pipeline.shown.version
         drawing = self.pipeline.counts["everything"]
         labels = picture.raster.fast.label, picture.raster.slow.label
@@ -226,7 +226,7 @@ class MapsView(pn.viewable.Viewer):
         return {**new, "values": sent}
 
     def _element(self, number: int, values: npt.NDArray[Any], labels: tuple[str, str], frame: Corners) -> MapImage:
-        """The element of a channel.
+        """Return the element of a channel.
 
         Args:
             number: of the channel.
@@ -245,7 +245,7 @@ class MapsView(pn.viewable.Viewer):
         self._new[number] = self._values[number] if len(cells) else []
 
     def _set_place(self, run: Run, raster: Raster) -> None:
-        """Tells the scripts where cells lie; a new object is a new place, so it is only set when something differs."""
+        """Send the scripts where cells lie; only if it has changed, as a new object means a new place."""
         (bottom, top), (left, right) = raster.extents
         x, y, width, height = self.pipeline.frame()
         rows, columns = self.pipeline.window.shape
@@ -278,7 +278,7 @@ class MapsView(pn.viewable.Viewer):
             edge.update(left=left, right=right, bottom=bottom, top=top, visible=True)
 
     def _set_units(self, units: Sequence[str]) -> None:
-        """Labels the color bars in the units of the channels."""
+        """Label the color bars in the units of the channels."""
         if self.units == tuple(units):
             return
         self.units = tuple(units)
@@ -291,13 +291,13 @@ class MapsView(pn.viewable.Viewer):
         self._renew_bars()
 
     def _formatter(self, unit: str) -> Any:
-        """One formatter for all channels of a unit: its script is longer than all else of a color bar."""
+        """Return one formatter for all channels of a unit: its script is the longest part of a color bar."""
         return self._formatters.setdefault(unit, value_formatter(unit))
 
     def set_scale(self, scale: str, limits: Sequence[tuple[float, float]]) -> None:
-        """Draws linear or logarithmic; the mappers are new ones, with the limits of now.
+        """Set a linear or logarithmic scale, with new mappers and the present limits.
 
-        So are images and color bars: Bokeh draws those that are there as their first mapper would have it.
+        Images and color bars are new, too: Bokeh draws existing ones with their first mapper.
         """
         kind = LogColorMapper if scale == "log" else LinearColorMapper
         self.mappers = [
@@ -327,19 +327,19 @@ class MapsView(pn.viewable.Viewer):
         return [palette(name, number, chosen) for number, name in enumerate(self.channels)]
 
     def _under(self, number: int) -> GlyphRenderer:
-        """The image of what a log scale cannot show, over the other colors."""
+        """Return the image of what a log scale cannot show, over the other colors."""
         glyph = self.images[2 * number].glyph.clone(color_mapper=self._no_log)
         return GlyphRenderer(data_source=self.cells, glyph=glyph)
 
     def _renew_bars(self) -> None:
-        """Draws the color bars anew: a browser takes neither another mapper nor another formatter of one."""
+        """Replace the color bars: a browser ignores a new mapper or formatter of an existing one."""
         for number, plot in enumerate(self.figures):
             self.bars[number] = self._bar(number)
             plot.right = [self.bars[number]]
         self._color_bars()
 
     def _bar(self, number: int) -> ColorBar:
-        """The color bar beside a map."""
+        """Return the color bar beside a map."""
         mapper = self.mappers[number]
         ticker = LogTicker if isinstance(mapper, LogColorMapper) else BasicTicker
         return ColorBar(
@@ -362,7 +362,7 @@ class MapsView(pn.viewable.Viewer):
             )
 
     def note(self, text: str, *, of: str = "") -> None:
-        """What there is to say of the run: stands under the maps while nothing is pointed at.
+        """Set the note under the maps, which is shown while the pointer is elsewhere.
 
         Args:
             text: all of it.
@@ -375,14 +375,14 @@ class MapsView(pn.viewable.Viewer):
             self.page.idle = idle
 
     def name_channels(self, words: Mapping[str, str]) -> None:
-        """Titles of the maps: the channel's name, and what there is to say of it."""
+        """Set the titles of the maps: the name of the channel, and a remark."""
         for name, label in zip(self.channels, self.titles, strict=True):
             title = f"{name}  {words[name]}" if words.get(name) else name
             if label.text != title:
                 label.text = title
 
     def show_trail(self, trail: StagePath | None) -> None:
-        """Draws the way of the stage over the maps, or takes it away."""
+        """Draw the path of the stage over the maps, or remove it."""
         if trail is None:
             self.page.trail = None
         else:
@@ -393,7 +393,7 @@ class MapsView(pn.viewable.Viewer):
             self.page.trail = {**{name: values.tolist() for name, values in corners.items()}, "arrows": trail.arrows}
 
     def show_point(self, place: tuple[float, float] | None) -> None:
-        """Draw a ring around a point on every map, or take it away.
+        """Draw a ring around a point on every map, or remove it.
 
         Args:
             place: x and y in the units of the axes.
@@ -409,7 +409,7 @@ class MapsView(pn.viewable.Viewer):
             self.point.data = data
 
     def show_box(self, corners: Corners | None) -> None:
-        """Draws the box whose histogram is shown on every map, or takes it away."""
+        """Draw the box whose histogram is shown on every map, or remove it."""
         for box in self.boxes:
             if corners is None:
                 box.visible = False
@@ -424,7 +424,7 @@ class MapsView(pn.viewable.Viewer):
         return (box.left, box.right, box.bottom, box.top) if box.visible else None
 
     def enlarge(self, channel: str) -> None:
-        """Give the map of a channel the room of all; a name that is none of them shows all maps."""
+        """Enlarge the map of a channel to the whole area; any other name shows all maps."""
         self.page.enlarged = channel if channel in self.channels else ""
 
     @property
@@ -435,11 +435,11 @@ class MapsView(pn.viewable.Viewer):
 
     @property
     def zoom(self) -> Corners | None:
-        """The part of the maps that is in view, as the browser tells it; None for all of it."""
-        told, place = self.page.zoom, self.page.place
-        if not isinstance(told, dict) or not place or told.get("of") != place["of"]:
+        """The part of the maps that is in view, as the browser sends it; None for all of it."""
+        zoom, place = self.page.zoom, self.page.place
+        if not isinstance(zoom, dict) or not place or zoom.get("of") != place["of"]:
             return None
-        ranges = told.get("ranges")
+        ranges = zoom.get("ranges")
         if not isinstance(ranges, list) or len(ranges) != 4:
             return None
         if not all(isinstance(end, int | float) and abs(end) <= NUMBER_MAX for end in ranges):
@@ -447,13 +447,13 @@ class MapsView(pn.viewable.Viewer):
         return (*rounded(*ranges[:2]), *rounded(*ranges[2:]))
 
     def show_zoom(self, corners: Corners | None) -> None:
-        """Brings a part of the maps into view, or all of them; once they lie somewhere."""
+        """Zoom to a part of the maps, or show all of them, once their place is known."""
         if self.page.place:
             of = self.page.place["of"]
             self.page.zoom = None if corners is None else {"of": of, "ranges": list(corners)}
 
     def restyle(self, theme: Theme) -> None:
-        """Wears the colors of a theme."""
+        """Apply a theme."""
         self.theme = theme
         self.veil.palette = [CLEAR, theme.veil]
         self._no_log.low_color = NO_LOGARITHM[theme.name]
@@ -683,7 +683,7 @@ def _share(count: int, labels: int, *, first: bool) -> str:
 
 
 def _box(handles: Any, **options: Any) -> BoxAnnotation:
-    """Return a hidden box; all boxes of a view share their handles, which nobody can grip."""
+    """Return a hidden box; all boxes of a view share their handles, which are hidden."""
     return BoxAnnotation(left=0, right=1, bottom=0, top=1, visible=False, handles=handles, **options)
 
 
