@@ -58,6 +58,8 @@ from snakemap.errors import SessionRefused, SettingsError, SnakemapError
 from snakemap.files.directory_listing import DirectoryCache
 from snakemap.hdf5.inspector import FileInspector
 from snakemap.live.event_index import EventIndex
+from snakemap.live.mean_frames import MeanFrames
+from snakemap.live.region_maps import RegionMaps
 from snakemap.live.run_cache import RunCache
 from snakemap.live.run_follower import RunFollower
 from snakemap.render import pyramid
@@ -143,7 +145,12 @@ def process() -> ServerProcess:
     threading.Thread(target=_warm_up, name="warm up", daemon=True).start()
     looker = FileInspector(config.root, path_map=config.path_map)
     room = FileServices(
-        DirectoryCache(config.root), looker, tuple(config.path_map), config.rois, config.download_max_mb * 1_000_000
+        DirectoryCache(config.root),
+        looker,
+        tuple(config.path_map),
+        config.rois,
+        config.download_max_mb * 1_000_000,
+        means=MeanFrames(RegionMaps.of(config).reader),
     )
     chronicle = EventIndex(store, rows_max=config.log_rows)
     defaults = ScanDefaults(config.grid, snake=config.snake)

@@ -16,6 +16,7 @@ from snakemap.dashboard.panes.file_workspace import FileServices, FileWorkspace
 from snakemap.dashboard.panes.past_frame import PastFrameReader
 from snakemap.dashboard.panes.point_choice import PointChoice
 from snakemap.dashboard.panes.scan_control import ScanControlPane
+from snakemap.dashboard.panes.selection_frame import SelectionFrame
 from snakemap.dashboard.panes.time_bar import TimeBarPane
 from snakemap.dashboard.permalink import ViewPlace
 from snakemap.dashboard.session import Session
@@ -99,7 +100,7 @@ class Dashboard(pn.viewable.Viewer):
         frame = [tab.frame] if self._point is None else [tab.frame, self._point.bar]
         self.frame: Part = _pane(*frame, classes=["frame-pane"])
         if self._point is not None:
-            tab.choices.param.watch(lambda _: self._size_frame(), "point")
+            tab.choices.param.watch(lambda *_: self._size_frame(), ["point", "frame_of"])
             self._size_frame()
         self.summary: Part = tab.summary
         (arranged or Dashboard.arrange)(self)
@@ -170,7 +171,8 @@ class Dashboard(pn.viewable.Viewer):
         self.files: Part = None
         self.tree: Part = None
         if room is not None:
-            self._point = PointChoice(self.tab, PastFrameReader(self.tab, room))
+            selection = SelectionFrame(self.tab, room.means) if room.means is not None else None
+            self._point = PointChoice(self.tab, PastFrameReader(self.tab, room), selection)
             self.workspace = FileWorkspace(room, self.tab, on_dataset=self._show_dataset)
             self.files, self.tree = self.workspace.files.component, self.workspace.tree.component
 
@@ -225,8 +227,10 @@ class Dashboard(pn.viewable.Viewer):
         return [pn.Column(*column, sizing_mode="stretch_both", margin=0, stylesheets=[RIGHT_COLUMN, STACKED])]
 
     def _size_frame(self) -> None:
-        """Give the pane of the frame more height while the lines of a chosen point stand under it."""
-        self.frame.styles = {**self.frame.styles, "flex": "1.7 1 0" if self.tab.choices.point else "1 1 0"}
+        """Give the pane of the frame more height while lines of text stand under it."""
+        choices = self.tab.choices
+        large = choices.point or choices.frame_of != "point"
+        self.frame.styles = {**self.frame.styles, "flex": "1.7 1 0" if large else "1 1 0"}
 
     def _show_form(self, visible: bool) -> None:
         if self._opened is not None and self._seen is not None:

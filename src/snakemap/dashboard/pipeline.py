@@ -306,6 +306,16 @@ class Pipeline:
         with np.errstate(invalid="ignore"):
             return (grid >= low) & (grid <= high)
 
+    def selected(self) -> npt.NDArray[np.int64] | None:
+        """Return the points (n,), measured or not, in the box and within the brush; None without either."""
+        chosen, box = self.brushed(), self.choices.box
+        if chosen is None and box is None:
+            return None
+        cells = np.flatnonzero(chosen) if box is None else self.picture.points(*box)
+        if chosen is not None:
+            cells = cells[chosen[cells]]
+        return np.sort(self.maps.raster.seq_nums(cells))
+
     def frame(self) -> tuple[float, float, float, float]:
         """Where the window lies: left, bottom, width and height in the units of the axes."""
         raster, window = self.picture.raster, self.window

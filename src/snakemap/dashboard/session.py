@@ -119,6 +119,7 @@ class Session:
         self._tell_walk: list[Callable[[Any], None]] = []
         self.worker: Callable[[], WorkerStatus | None] = lambda: None
         self.show_past_frame: Callable[[Run, MapSource], None] = lambda run, source: self.frame.blank(NO_FRAME)
+        self.show_mean_frame: Callable[[Run], None] = lambda run: self.frame.blank(NO_FRAME)
         self.source_names: list[str] = []
         self._trail: StagePath | object | None = UNTOLD
         self._trail_at = 0.0
@@ -357,6 +358,9 @@ class Session:
         source = self.pipeline.source
         if source.kind != "frames":
             source = run.main
+        if self.choices.frame_of != "point":
+            self.show_mean_frame(run)
+            return
         if self.playback.moment is not None or self.choices.point:
             self.show_past_frame(run, source)
             return
@@ -381,7 +385,7 @@ class Session:
         self.frame.clear()
         self._words_at = 0.0
         self._forget_shown()
-        self.choices.param.update(box=None, point=0)
+        self.choices.param.update(box=None, point=0, frame_of="point")
         if run is not None:
             self._keep_what_fits(run)
         self._show_frames()
@@ -518,7 +522,7 @@ class Session:
         self.choices.param.watch(lambda event: self.maps.enlarge(event.new), "enlarged")
         self.choices.param.watch(self._on_source, "source")
         self.choices.param.watch(self._on_layout, ["source", "shape", "exchanged"])
-        self.choices.param.watch(self._on_point, "point")
+        self.choices.param.watch(self._on_point, ["point", "frame_of"])
         self.choices.param.watch(self._on_trail, "trail")
         self.choices.param.watch(self._on_box_choice, "box")
         self.choices.param.watch(self._on_theme, "theme")
@@ -601,9 +605,9 @@ class Session:
 
     def _on_source(self, _: Any) -> None:
         """Show the newest frame: another source may count other points."""
-        self.choices.point = 0
+        self.choices.param.update(point=0, frame_of="point")
 
-    def _on_point(self, _: Any) -> None:
+    def _on_point(self, *_: Any) -> None:
         self._frame_at = 0.0
         self._soon()
 

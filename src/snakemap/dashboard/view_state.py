@@ -6,7 +6,7 @@ import param
 
 from snakemap.render.palettes import BY_CHANNEL, COLORS
 
-__all__ = ["ASPECTS", "AUTOMATIC", "LIMITS", "SCALES", "Choices"]
+__all__ = ["ASPECTS", "AUTOMATIC", "FRAME_OF", "LIMITS", "SCALES", "Choices"]
 
 AUTOMATIC = "auto aspect"
 ASPECTS = [AUTOMATIC, "true distances", "square pixels", "fill"]
@@ -16,6 +16,9 @@ LIMITS = ["0 to maximum", "minimum to maximum", "locked", "by hand"]
 
 
 SCALES = ["linear", "log"]
+
+
+FRAME_OF = ["point", "selection"]
 
 
 class Choices(param.Parameterized):
@@ -61,6 +64,11 @@ class Choices(param.Parameterized):
     )
     point = param.Integer(
         default=0, bounds=(0, None), doc="The point whose frame is shown, as its seq_num; 0 is the newest one."
+    )
+    frame_of = param.Selector(
+        default=FRAME_OF[0],
+        objects=FRAME_OF,
+        doc="Which frame is shown: that of the point, or the mean of the points within box and brush.",
     )
     wall = param.Boolean(
         default=False, constant=True, doc="Whether the page is read from afar: large letters, no tools."

@@ -33,13 +33,14 @@ import numpy.typing as npt
 from snakemap.errors import FileBroken, FrameError
 from snakemap.files.data_root import local_paths, shown
 from snakemap.hdf5.frame_layout import COLORS
-from snakemap.hdf5.protocol import FrameRequest
+from snakemap.hdf5.protocol import TOTAL_PAYLOAD_MAX, FrameRequest
 from snakemap.hdf5.reader_process import ReaderProcess
 
-__all__ = ["FileFingerprint", "FrameBatch", "FrameReader", "FrameSums", "recorded_fingerprints"]
+__all__ = ["FileFingerprint", "FrameBatch", "FrameReader", "FrameSums", "FrameTotal", "recorded_fingerprints"]
 
 SUMS_DTYPES = frozenset(("<u8", "<i8", "<f8"))
 FRAME_DTYPES = frozenset(("|b1", "|u1", "<u2", "<u4", "<u8", "|i1", "<i2", "<i4", "<i8", "<f4", "<f8"))
+TOTAL_DTYPES = frozenset(("<u4", "<u8", "<i8", "<f8"))
 FRAME_SIZE_MAX = 512
 MARKS_MAX, NAME_MAX = 200, 1_000
 
@@ -141,6 +142,21 @@ class FrameSums:
     gaps: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class FrameTotal:
+    """The sum of frames.
+
+    Attributes:
+        sums: (rows, columns), or (rows, columns, 3); exact integers, or float64 for floats and integers of 64 bits.
+        points: number of points whose frames are in it: the first ones of those that were requested.
+        frames: number of frames in it.
+    """
+
+    sums: npt.NDArray[Any]
+    points: int
+    frames: int
+
+
 class FrameReader(ReaderProcess):
     """Read frames in another process, one request after the other; several callers may wait.
 
@@ -181,6 +197,28 @@ class FrameReader(ReaderProcess):
         sums = parts[0].sums if len(parts) == 1 else np.concatenate([part.sums for part in parts])
         read, rounded = sum(part.size_bytes for part in parts), any(part.rounded for part in parts)
         return dataclasses.replace(parts[-1], sums=sums, size_bytes=read, rounded=rounded)
+
+    async def add(self, batch: FrameBatch, ranges: Sequence[tuple[int, int]], *, limit_s: float) -> FrameTotal:
+        """Return the sum of the frames of points, pixel by pixel, of as many as can be read in a time.
+
+        An error is raised only if the first point cannot be read; else the points before it are added. ROIs, preview,
+        start and stop of the batch are ignored. Raises as :meth:`reduce` does.
+
+        Args:
+            batch: the dataset.
+            ranges: first point and the one after the last of several ranges.
+            limit_s: seconds; at least one portion is read.
+
+        Raises:
+            TooLarge: a sum of frames is too large.
+        """
+        paths, self.marks = self._paths(batch.uri), ()
+        request = _request("add", batch, paths, batch.start)
+        request["ranges"], request["limit_s"] = [[start, stop] for start, stop in ranges], limit_s
+        points_max = sum(stop - start for start, stop in ranges)
+        read = functools.partial(_added, points_max=points_max, shape=batch.frame_shape)
+        total, self.marks = await self._ask(request, functools.partial(_marked, read), payload_max=TOTAL_PAYLOAD_MAX)
+        return total
 
     async def scalars(self, batch: FrameBatch) -> npt.NDArray[np.float64]:
         """Return scalars (points,) from a dataset with one for each point, or several to be summed.
@@ -275,6 +313,20 @@ def _marks(header: dict[str, Any], payload: bytearray, *, points_max: int) -> np
     if not 1 <= points <= points_max or len(payload) != points:
         raise ValueError(f"{points} points in {len(payload):,} bytes")
     return np.frombuffer(payload, np.uint8, points) != 0
+
+
+def _added(header: dict[str, Any], payload: bytearray, *, points_max: int, shape: tuple[int, int] | None) -> FrameTotal:
+    """Return the sum of frames of an answer, validated; raises as :func:`_reduced`."""
+    dtype, *sizes = header["sums"]
+    sizes = [int(size) for size in sizes]
+    points, frames = int(header["points"]), int(header["frames"])
+    if not 1 <= points <= points_max or frames < points or dtype not in TOTAL_DTYPES:
+        raise ValueError(f"{points} points with {frames} frames of {dtype!r}")
+    if len(sizes) not in (2, 3) or sizes[2:] not in ([], [COLORS]) or (shape and sizes[:2] != [*shape]):
+        raise ValueError(f"a frame {sizes!r}")
+    if len(payload) != math.prod(sizes) * np.dtype(dtype).itemsize or not payload:
+        raise ValueError(f"{len(payload):,} bytes for a frame {sizes!r}")
+    return FrameTotal(np.frombuffer(payload, dtype).reshape(sizes), points, frames)
 
 
 def _values(header: dict[str, Any], payload: bytearray, *, points_max: int) -> npt.NDArray[np.float64]:

@@ -32,6 +32,7 @@ __all__ = [
     "INSPECT_PAYLOAD_MAX",
     "LENGTHS",
     "PAYLOAD_MAX",
+    "TOTAL_PAYLOAD_MAX",
     "FrameRequest",
     "H5groveRequest",
     "InspectRequest",
@@ -45,6 +46,9 @@ PAYLOAD_MAX = 16 * 1024 * 1024
 
 INSPECT_PAYLOAD_MAX = 64 * 1024 * 1024
 """Maximum bytes of values in one answer to an inspector."""
+
+TOTAL_PAYLOAD_MAX = 160 * 1024 * 1024
+"""Maximum bytes of the sum of frames in one answer: 20 million pixels of 64 bits."""
 
 ERRORS: dict[str, type[SnakemapError]] = {
     error.code: error
@@ -89,9 +93,11 @@ class ReaderConfig:
 
 
 class FrameRequest(TypedDict):
-    """A request of a frame reader; ``ask`` is one of five.
+    """A request of a frame reader; ``ask`` is one of six.
 
     - ``"reduce"``: sums of frames;
+    - ``"add"``: the sum of the frames of the points in ``ranges`` (start and stop each), pixel by pixel, of as many as
+      can be read in ``limit_s`` seconds; with ``"add range"`` the reader process asks itself for one range;
     - ``"scalars"``: one number for each point; ROIs and frames are ignored;
     - ``"written"``: for each point whether it is certainly written, as its own chunks show;
     - ``"shape"``: of a stack of frames, by path and dataset alone;
@@ -112,6 +118,8 @@ class FrameRequest(TypedDict):
     point_shape: NotRequired[list[int]]
     columns: NotRequired[int]
     preview: bool
+    ranges: NotRequired[list[list[int]]]
+    limit_s: NotRequired[float]
 
 
 class InspectRequest(TypedDict):

@@ -93,9 +93,12 @@ class ReaderProcess:
             self._abandon()
             await self._reap(patience_s=LAST_S)
 
-    async def _ask(self, request: Mapping[str, Any], read: Callable[[dict[str, Any], bytearray], T]) -> T:
+    async def _ask(
+        self, request: Mapping[str, Any], read: Callable[[dict[str, Any], bytearray], T], *, payload_max: int = 0
+    ) -> T:
         async with self._lock:
             child = await self._running()
+            child.payload_max = payload_max or self.payload_max
             header, answer = await self._exchange(child, request, read)
         self._note(header.get("confined"))
         if isinstance(answer, SnakemapError):
@@ -136,7 +139,6 @@ class ReaderProcess:
         self._abandon()
         await self._reap()
         self._child = child = ReaderChild()
-        child.payload_max = self.payload_max
         self.launches += 1
         answered = False
         try:

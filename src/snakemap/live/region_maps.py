@@ -40,7 +40,7 @@ from snakemap.live.written_maps import write_maps
 from snakemap.render.export import MapFormat, MoreMaps
 from snakemap.settings import Settings
 
-__all__ = ["POINTS_MAX", "TIME_LIMIT_S", "RegionMaps", "maps_with_regions"]
+__all__ = ["POINTS_MAX", "TIME_LIMIT_S", "RegionMaps", "maps_with_regions", "measured", "recognize"]
 
 TIME_LIMIT_S = 10.0
 """Seconds that one request reads; what is not read by then is blank, and read by the next request."""
@@ -184,7 +184,7 @@ class RegionMaps:
             rois: the rectangles.
             trouble: why some frames cannot be read.
         """
-        seq_nums, places = _measured(source)
+        seq_nums, places = measured(source)
         maps = Maps(source.maps.raster, [roi.name for roi in rois])
         about: dict[str, Any] = {}
         for roi in rois:
@@ -206,7 +206,7 @@ class RegionMaps:
         return MoreMaps(maps, about)
 
     async def _read(self, run: Run, source: MapSource, rois: Sequence[Roi], shared: _Source, *, until: float) -> str:
-        seq_nums, places = _measured(source)
+        seq_nums, places = measured(source)
         columns = [self._column(_key(run, source), _bounds(roi), int(seq_nums.max(initial=0)) + 1) for roi in rois]
         lacking = np.zeros(len(seq_nums), bool)
         for sums in columns:
@@ -272,10 +272,10 @@ class RegionMaps:
             point_shape=resource.point_shape,
             columns=resource.columns,
         )
-        async with self._reader() as reader:
+        async with self.reader() as reader:
             if not resource.template:
                 summed = (await reader.reduce(batch)).sums
-                _recognize(reader.marks, known)
+                recognize(reader.marks, known)
             else:
                 rows = range(portion.index, portion.index + portion.count)
                 summed = np.stack([await _sum_files(reader, resource, row, batch) for row in rows])
@@ -283,7 +283,8 @@ class RegionMaps:
         return summed
 
     @asynccontextmanager
-    async def _reader(self) -> AsyncIterator[FrameReader]:
+    async def reader(self) -> AsyncIterator[FrameReader]:
+        """Lend one of the reader processes for one portion; callers take turns."""
         async with self._slots:
             if not self._free:
                 self._free.append(self._make())
@@ -398,7 +399,7 @@ async def _sum_files(reader: FrameReader, resource: Resource, row: int, batch: F
     return add_up(together, np.zeros(len(parts), np.intp))[0]
 
 
-def _recognize(marks: Sequence[FileFingerprint], known: dict[str, FileFingerprint]) -> None:
+def recognize(marks: Sequence[FileFingerprint], known: dict[str, FileFingerprint]) -> None:
     """Check that each file is the one that was read before; record new ones.
 
     Raises:
@@ -412,7 +413,7 @@ def _recognize(marks: Sequence[FileFingerprint], known: dict[str, FileFingerprin
             known[mark.name] = mark
 
 
-def _measured(source: MapSource) -> tuple[Ints, Ints]:
+def measured(source: MapSource) -> tuple[Ints, Ints]:
     """Return the points (n,) that the worker has read, in rising order, and the places (n,) of their frames."""
     maps = source.maps
     seq_nums = np.sort(maps.raster.seq_nums(np.flatnonzero(maps.visited_cells())))

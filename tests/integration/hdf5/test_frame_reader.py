@@ -604,6 +604,91 @@ async def test_a_large_color_frame_is_shown_small_and_in_color(reader, visit):
     assert not frame[..., 0].any()
 
 
+# sums of frames, pixel by pixel
+
+
+@pytest.mark.parametrize(
+    "dtype", ["?", "u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", ">u2", ">i4", ">f8"]
+)
+@pytest.mark.parametrize("layout", ["raw", "gzip", "several frames a chunk", "contiguous"])
+async def test_the_sum_of_frames_is_that_of_numpy_for_every_dtype(reader, visit, dtype, layout):
+    frames = pictures(0, 20, dtype)
+    if frames.dtype.kind == "f":
+        frames /= frames.dtype.type(3)
+    path = write(visit / "scan.h5", frames, **LAYOUTS[layout])
+    total = await reader.add(batch(path, frame_shape=SHAPE), [(1, 4), (7, 8), (9, 20)], limit_s=60)
+    assert (total.points, total.frames) == (15, 15)
+    chosen = frames[[1, 2, 3, 7, *range(9, 20)]]
+    np.testing.assert_array_equal(total.sums / total.frames, chosen.mean(axis=0, dtype=np.float64))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("last", [False, True])
+async def test_the_sum_of_color_frames_is_in_color(reader, visit, dtype, last):
+    frames = color_pictures(6, dtype, last=last)
+    path = write(visit / "scan.h5", np.ascontiguousarray(frames))
+    total = await reader.add(batch(path, frame_shape=SHAPE), [(1, 3), (4, 6)], limit_s=60)
+    by_color = frames if last else np.moveaxis(frames, 1, -1)
+    np.testing.assert_array_equal(total.sums / total.frames, by_color[[1, 2, 4, 5]].mean(axis=0, dtype=np.float64))
+
+
+@pytest.mark.parametrize(
+    ("shape", "promised", "frames"),
+    [
+        ((18, *SHAPE), {"point_shape": (3, *SHAPE), "frames_per_point": 3}, 12),
+        ((6, 4, *SHAPE), {"point_shape": (4, *SHAPE), "frames_per_point": 4}, 16),
+        ((2, 3, *SHAPE), {"columns": 3}, 4),
+    ],
+)
+async def test_the_sum_of_frames_has_all_frames_of_its_points(reader, visit, shape, promised, frames):
+    values = np.random.default_rng(2).integers(0, 200, shape, dtype=np.uint8)
+    path = write(visit / "scan.h5", values)
+    total = await reader.add(batch(path, frame_shape=SHAPE, **promised), [(0, 2), (3, 5)], limit_s=60)
+    assert (total.points, total.frames) == (4, frames)
+    chosen = values.reshape(6, -1, *SHAPE)[[0, 1, 3, 4]]
+    assert total.sums.tolist() == chosen.sum(axis=(0, 1)).tolist()
+
+
+async def test_a_sum_of_frames_ends_when_its_time_is_up_or_before_the_first_unreadable_point(reader, visit):
+    frames = pictures(0, 600)
+    path = write(visit / "scan.h5", frames, **LAYOUTS["gzip"])
+    total = await reader.add(batch(path), [(0, 600)], limit_s=0)
+    assert 1 <= total.points < 600
+    assert total.sums.tolist() == frames[: total.points].sum(axis=0).tolist()
+    with h5py.File(path, "a") as file:
+        dataset = file["d"]
+        assert isinstance(dataset, h5py.Dataset)
+        dataset.id.write_direct_chunk((300, 0, 0), b"no gzip at all")
+    total = await reader.add(batch(path), [(0, 2), (298, 310)], limit_s=60)
+    assert total.points == 2
+    assert total.sums.tolist() == frames[:2].sum(axis=0).tolist()
+    with pytest.raises(FileBroken, match="cannot be read"):
+        await reader.add(batch(path), [(300, 302)], limit_s=60)
+    with pytest.raises(FileNotReady):
+        await reader.add(batch(path), [(599, 601)], limit_s=60)
+    with pytest.raises(FrameError, match="its descriptor promises 32 and 24"):
+        await reader.add(batch(path, frame_shape=(32, 24)), [(0, 1)], limit_s=60)
+    assert (await reader.add(batch(path), [(301, 600)], limit_s=60)).points == 299
+
+
+SUM = {"points": 1, "frames": 1, "sums": ["<u4", 2, 2]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "payload"),
+    [
+        ({"points": 0}, 16), ({"points": 3}, 16), ({"frames": 0}, 16), ({"sums": ["<u2", 2, 2]}, 8),
+        ({"sums": ["<u4", 2, 2, 4]}, 64), ({"sums": ["<u4", 4]}, 16), ({"sums": ["<u4", 0, 2]}, 0), ({}, 15), ({}, 17),
+    ],
+)  # fmt: skip
+async def test_an_invalid_sum_of_frames_of_a_reader_is_an_error(data_root, monkeypatch, changed, payload):
+    monkeypatch.setattr(reader_process, "ReaderChild", lambda: ScriptedChild(({**SUM, **changed}, bytes(payload))))
+    reader = FrameReader(data_root)
+    with pytest.raises(FileBroken, match="invalid answer"):
+        await reader.add(batch(data_root / "scan.h5"), [(0, 2)], limit_s=1)
+    await reader.close()
+
+
 # scalars
 
 

@@ -24,6 +24,7 @@ from snakemap.files.data_root import local_paths
 from snakemap.files.directory_listing import DirectoryCache
 from snakemap.hdf5.inspector import FileInspector
 from snakemap.live.file_runs import cancel_reading, is_stack, open_stack, stack_of
+from snakemap.live.mean_frames import MeanFrames
 
 __all__ = ["FileServices", "FileWorkspace"]
 
@@ -38,6 +39,7 @@ class FileServices:
         path_map: pairs of the writer's prefix and ours.
         rois: the instrument's ROIs, by name; None where there are none.
         download_max: bytes of the largest file that may be taken along.
+        means: mean frames of many points; None: there are none.
     """
 
     directories: DirectoryCache
@@ -45,6 +47,7 @@ class FileServices:
     path_map: tuple[tuple[str, str], ...] = ()
     rois: Mapping[str, Rectangle] | None = None
     download_max: int = 0
+    means: MeanFrames | None = None
 
     def place_of(self, file: str | None) -> str:
         """Return where in the data root a file is that a document names; empty when it is not there by its name.

@@ -40,6 +40,9 @@ LATE = 0.75
 """Share of the width of a frame from which on names of regions end, instead of begin, at their region."""
 AXES = ("detector column (px)", "detector row (px)")
 
+NO_POINT = -1
+"""What is shown while it is no frame of one point."""
+
 GREYS = [f"#{level:02x}{level:02x}{level:02x}" for level in range(256)]
 
 
@@ -80,8 +83,26 @@ class FrameView(pn.viewable.Viewer):
             self._outline(source.rois, source.frame_shape)
         if frame is None or number == self.shown or source.frame_shape is None:
             return
-        height, width = source.frame_shape
         self.shown = number
+        self._show(frame, source.frame_shape)
+        self.figure.title.text = f"frame of point {number:,}" if number is not None else "frame"
+
+    def draw_mean(self, source: MapSource, frame: npt.NDArray[Any], *, title: str) -> None:
+        """Draw the mean of several frames.
+
+        Args:
+            source: whose frames they are.
+            frame: as :meth:`draw` has it.
+            title: of the pane.
+        """
+        self.draw(source, None, number=None)
+        if source.frame_shape is not None:
+            self.shown = NO_POINT
+            self._show(frame, source.frame_shape)
+            self.figure.title.text = title
+
+    def _show(self, frame: npt.NDArray[Any], frame_shape: tuple[int, int]) -> None:
+        height, width = frame_shape
         colored = frame.ndim == 3
         self.picture.visible, self.colors.visible, self.bar.visible = not colored, colored, not colored
         if colored:
@@ -91,7 +112,6 @@ class FrameView(pn.viewable.Viewer):
         finite = frame[np.isfinite(frame)]
         high = float(np.max(finite, initial=0))
         self.mapper.update(low=float(min(np.min(finite, initial=0), 0)), high=high if high > 0 else 1.0)
-        self.figure.title.text = f"frame of point {number:,}" if number is not None else "frame"
 
     def blank(self, title: str) -> None:
         """Shows no frame, but where its ROIs would lie, and a title that says why."""

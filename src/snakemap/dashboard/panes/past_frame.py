@@ -36,7 +36,7 @@ class PastFrameReader:
         self.errands = BackgroundTasks(tab.document)
         self._asked: tuple[str, str, int, bool] | None = None
         tab.show_past_frame = self.show
-        tab.choices.param.watch(self._forget, ["point", "source", "shape", "exchanged"])
+        tab.choices.param.watch(self._forget, ["point", "source", "shape", "exchanged", "frame_of"])
         tab.on_close(self.errands.close)
 
     def show(self, run: Run, source: MapSource) -> None:
@@ -75,7 +75,7 @@ class PastFrameReader:
     def _is_wanted(self, asked: tuple[str, str, int, bool]) -> bool:
         return self._asked == asked and (self.tab.playback.moment is not None or bool(self.tab.choices.point))
 
-    def _forget(self, _: Any) -> None:
+    def _forget(self, *_: Any) -> None:
         """Read again what is chosen again: its file may be readable by now."""
         self._asked = None
 

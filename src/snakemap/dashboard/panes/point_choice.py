@@ -8,9 +8,11 @@ from panel.io.state import set_curdoc
 
 from snakemap.core.run import Run
 from snakemap.dashboard.panes.past_frame import PastFrameReader, frames_beside
+from snakemap.dashboard.panes.selection_frame import SelectionFrame
 from snakemap.dashboard.panes.status_text import whereabouts
 from snakemap.dashboard.quantities import unit_text
 from snakemap.dashboard.session import Session
+from snakemap.dashboard.view_state import FRAME_OF
 from snakemap.dashboard.widgets import PointBar
 from snakemap.files.data_root import shown
 
@@ -24,21 +26,23 @@ DIRECTIONS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowDown": (0, -1), 
 
 
 class PointChoice:
-    """Chooses the point whose frame a tab shows, and says what is known of it.
+    """Chooses the point whose frame a tab shows, or the mean of the selected points, and says what is known of it.
 
     Args:
         tab: whose maps and frame they are.
         reader: of its frames.
+        selection: the mean of the selected points; None: there is none.
     """
 
-    def __init__(self, tab: Session, reader: PastFrameReader) -> None:
+    def __init__(self, tab: Session, reader: PastFrameReader, selection: SelectionFrame | None = None) -> None:
         self.tab = tab
         self.reader = reader
+        self.selection = selection
         self.bar = PointBar(sizing_mode="stretch_width", margin=0, visible=False)
         self._before = 0
         self._marked: tuple[Any, ...] | None = None
         self.bar.param.watch(self._on_ask, "ask")
-        tab.choices.param.watch(lambda _: self._show(), "point")
+        tab.choices.param.watch(lambda *_: self._show(), ["point", "box", "brush", "frame_of"])
         tab.on_tap(self.tap, double=self._untap)
         tab.on_walk(self._on_walk)
         tab.on_tick(self._mark)
@@ -79,13 +83,28 @@ class PointChoice:
         asked = event.new if isinstance(event.new, dict) else {}
         what, value, point = asked.get("what"), asked.get("value"), self.tab.choices.point
         if what == "newest":
+            self._show_frame_of("point")
             self.choose(0)
+        elif what in FRAME_OF:
+            self._show_frame_of(what)
         elif isinstance(value, int) and abs(value) < 2**53:
             if what == "step" and point:
                 self.choose(max(1, point + (1 if value > 0 else -1)))
             elif what == "go":
                 self.choose(max(1, value))
         self._show()
+
+    def _show_frame_of(self, what: str) -> None:
+        """Show the frame of the point, or the mean of the selection if there is one."""
+        choices = self.tab.choices
+        if what == "point" or (self.selection is not None and self._is_selected()):
+            with set_curdoc(self.tab.document):
+                choices.frame_of = what
+
+    def _is_selected(self) -> bool:
+        """Return whether some points are selected."""
+        choices = self.tab.choices
+        return self.tab.pipeline.run is not None and (choices.box is not None or choices.brush is not None)
 
     def _mark(self) -> None:
         """Keep the ring on the maps where the point is drawn now."""
@@ -100,14 +119,24 @@ class PointChoice:
 
     def _show(self) -> None:
         run, point = self.tab.pipeline.run, self.tab.choices.point
-        visible = bool(point) and run is not None
+        selection = self.selection if self._is_selected() else None
+        visible = run is not None and (bool(point) or selection is not None)
         with set_curdoc(self.tab.document):
             if visible and run is not None:
-                state = self._state(run, point)
+                of = self.tab.choices.frame_of if point or selection is None else self._frame_of()
+                state: dict[str, Any] = {"of": of, "selection": selection is not None, "chosen": bool(point)}
+                if of == "point":
+                    state |= self._state(run, point)
+                elif of != "newest" and selection is not None:
+                    state |= {"place": selection.described, "trouble": selection.note}
                 if state != self.bar.state:
                     self.bar.state = state
             if self.bar.visible != visible:
                 self.bar.visible = visible
+
+    def _frame_of(self) -> str:
+        """Return what is shown while no point is chosen."""
+        return "newest" if self.tab.choices.frame_of == "point" else self.tab.choices.frame_of
 
     def _state(self, run: Run, point: int) -> dict[str, Any]:
         """Return what there is to say of a point."""

@@ -30,12 +30,14 @@ from snakemap.hdf5.child.dectris_parts import StackParts, parts_of
 from snakemap.hdf5.child.frame_source import PORTION_BYTES, FrameSource
 from snakemap.hdf5.child.frame_sums import (
     frame_layout_of,
+    grid_frames,
     has_frames,
     rows_per_point,
     sum_grid,
     sum_points,
     sum_scalars,
 )
+from snakemap.hdf5.child.frame_totals import RunningTotal, add_points
 from snakemap.hdf5.child.h5grove_answers import GROVE
 from snakemap.hdf5.child.hdf_file import CHUNK_BYTES_MAX, HDF5_ERRORS, HdfFile, OpenDataset
 from snakemap.hdf5.child.open_files import FileDeleted, OpenFiles
@@ -60,6 +62,10 @@ SCALARS_MAX = 500_000
 
 WRITTEN_MAX = 100_000
 """Points that are checked at once."""
+
+
+ADDED_MAX = 256
+"""Points whose frames are added after one check that they are written."""
 
 
 FILES_OPEN_MAX = 4096
@@ -89,6 +95,7 @@ class FileReader:
         self.root = DataRoot(Path(config.root))
         self.files = OpenFiles(self.root, path_map=config.path_map, locking=config.locking)
         self.confined: bool | None = None if confine else False
+        self._total = RunningTotal(0.0)
 
     def close(self) -> None:
         """Close all files."""
@@ -123,11 +130,11 @@ class FileReader:
             header, payload = answer if isinstance(answer, tuple) else ({"json": True}, json.dumps(answer).encode())
             return {**header, "confined": self.confined}, payload
         answers = {"reduce": self._reduce, "scalars": self._scalars, "shape": self._shape, "size": self._size}
-        answers |= {"written": self._written}
+        answers |= {"written": self._written, "add": self._add, "add range": self._add_range}
         try:
             return answers[request["ask"]](request)
         except FrameError:
-            parts = self._parts(request)
+            parts = self._parts(request) if request["ask"] != "add" else None
             if parts is None:
                 raise
         return self._of_part(request, parts)
@@ -252,34 +259,36 @@ class FileReader:
 
     def _reduce_frame(self, file: HdfFile, found: OpenDataset, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
         """Sum a dataset (height, width) that is the one frame of a point; see :meth:`_reduce`."""
-        height, width = found.dataset.shape
-        if height * width * found.dataset.dtype.itemsize > CHUNK_BYTES_MAX or not height * width:
-            raise FrameError(f"{found} is not a readable frame: its shape is {found.dataset.shape}")
         size = found.file.size
-        audited = self._require(found, points=range(1), rows_per_point=height)
-        rois = _rois(found, request, FrameLayout(1, (height, width)))
-        try:
-            frame = np.asarray(found.dataset[...])
-        except HDF5_ERRORS as error:
-            found.file.forget_handle()
-            raise FileBroken(f"{found} cannot be read: {shown(error)}") from error
+        audited, frame = self._one_frame(found, request)
         if found.file.size < size:
             raise FileBroken(f"{found.file} was cut short while it was being read")
-        sums = sum_frames(frame[np.newaxis], rois)
+        sums = sum_frames(frame[np.newaxis], _rois(found, request, FrameLayout(1, found.dataset.shape)))
         preview = shrink(frame) if request["preview"] else None
         header = {"length": 1, "bytes": frame.nbytes, "marks": self.files.marks(audited)}
         return self._summed(file, found, header, sums, preview)
+
+    def _one_frame(self, found: OpenDataset, request: FrameRequest) -> tuple[dict[str, OpenDataset], npt.NDArray[Any]]:
+        """Return a dataset (height, width) that is the one frame of a point, and the files that it is from."""
+        height, width = found.dataset.shape
+        if height * width * found.dataset.dtype.itemsize > CHUNK_BYTES_MAX or not height * width:
+            raise FrameError(f"{found} is not a readable frame: its shape is {found.dataset.shape}")
+        audited = self._require(found, points=range(1), rows_per_point=height)
+        _rois(found, request, FrameLayout(1, (height, width)))
+        try:
+            return audited, np.asarray(found.dataset[...])
+        except HDF5_ERRORS as error:
+            found.file.forget_handle()
+            raise FileBroken(f"{found} cannot be read: {shown(error)}") from error
 
     def _reduce_grid(
         self, file: HdfFile, found: OpenDataset, request: FrameRequest, until: float
     ) -> tuple[dict[str, Any], bytes]:
         """Sum a dataset (rows, columns, height, width) with a point for each row and column; see :meth:`_reduce`."""
-        columns, shape = request.get("columns", 0), found.dataset.shape
-        if len(shape) != GRID_RANK or shape[1] != columns or not min(shape[2:]):
-            raise FrameError(f"{found} is not a grid of frames with {columns:,} columns: its shape is {shape}")
+        layout, columns, shape = _grid_layout(found, request), request.get("columns", 0), found.dataset.shape
         start, stop, size = request["start"], request["stop"], found.file.size
         audited = self._require_grid(found, range(start, stop), columns)
-        rois = _rois(found, request, FrameLayout(1, (shape[2], shape[3])))
+        rois = _rois(found, request, layout)
         gaps = self.files.gaps(found, FRAME_RANK)
         sums, frame = sum_grid(found, rois, points=range(start, stop), until=until, gaps=gaps)
         if found.file.size < size:
@@ -292,6 +301,78 @@ class FileReader:
             "gaps": _count(gaps),
         }
         return self._summed(file, found, header, sums, preview)
+
+    def _add(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        """Answer with the sum of frames, pixel by pixel; an error counts only if no point could be read before it."""
+        limit_s = min(request.get("limit_s", 0.0), self.config.time_limit_s / 2)
+        total = self._total = RunningTotal(time.monotonic() + limit_s)
+        marks: dict[str, list[Any]] = {}
+        try:
+            for start, stop in request.get("ranges", ()):
+                begin = start
+                while begin < stop and not (total.points and total.late):
+                    of_range: FrameRequest = {**request, "ask": "add range", "start": begin, "stop": stop}
+                    header, _ = self._asked(of_range)
+                    marks |= {mark[0]: mark for mark in header["marks"]}
+                    begin += header["points"]
+        except (FileReplaced, FileDeleted):
+            raise
+        except SnakemapError:
+            if not total.points:
+                raise
+        sums, frames = total.frames()
+        self._total = RunningTotal(0.0)
+        native = np.ascontiguousarray(sums, dtype=sums.dtype.newbyteorder("="))
+        header = {
+            "points": total.points,
+            "frames": frames,
+            "sums": [native.dtype.str, *native.shape],
+            "marks": [*marks.values()],
+            "confined": self.confined,
+        }
+        return header, native.tobytes()
+
+    def _add_range(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
+        """Add the frames of consecutive points to the total."""
+        total, start = self._total, request["start"]
+        stop = min(request["stop"], start + ADDED_MAX)
+        found = self._find(self._open(request), request)
+        size, shape, before = found.file.size, found.dataset.shape, total.points
+        if request.get("columns"):
+            audited = self._add_grid(found, request, range(start, stop))
+        elif len(shape) == FRAME_RANK and list(shape) == request.get("point_shape"):
+            audited = self._add_frame(found, request)
+        else:
+            layout = frame_layout_of(found, request)
+            points, rank = range(start, stop), _frame_rank(found, layout)
+            audited = self._require(found, points=points, rows_per_point=layout.rows_per_point, frame_rank=rank)
+            _rois(found, request, layout)
+            source = FrameSource(found, layout, self.files.gaps(found, rank))
+            add_points(total, source, points=points, rows_per_point=layout.rows_per_point)
+        if found.file.size < size:
+            total.clear()
+            raise FileBroken(f"{found.file} was cut short while it was being read")
+        return {"points": total.points - before, "marks": self.files.marks(audited)}, b""
+
+    def _add_grid(self, found: OpenDataset, request: FrameRequest, points: range) -> dict[str, OpenDataset]:
+        """Add frames of a dataset (rows, columns, height, width); see :meth:`_add_range`."""
+        layout, columns = _grid_layout(found, request), found.dataset.shape[1]
+        audited = self._require_grid(found, points, columns)
+        _rois(found, request, layout)
+        gaps = self.files.gaps(found, FRAME_RANK)
+        self._total.begin(found.dataset.shape[2:], found.dataset.dtype, layout)
+        for frames in grid_frames(found, points=points, gaps=gaps):
+            self._total.add(frames, points=len(frames))
+            if self._total.late:
+                break
+        return audited
+
+    def _add_frame(self, found: OpenDataset, request: FrameRequest) -> dict[str, OpenDataset]:
+        """Add a dataset (height, width) that is the one frame of a point; see :meth:`_add_range`."""
+        audited, frame = self._one_frame(found, request)
+        self._total.begin(frame.shape, frame.dtype, FrameLayout(1, (frame.shape[0], frame.shape[1])))
+        self._total.add(frame[np.newaxis], points=1)
+        return audited
 
     def _written(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
         """Answer which points of a dataset are certainly written."""
@@ -350,6 +431,14 @@ class FileReader:
 def _frame_rank(found: OpenDataset, layout: FrameLayout) -> int:
     """Return the dimensions of a frame, including colors."""
     return len(found.dataset.shape) - 1 if layout.colors in ("first", "last") else FRAME_RANK
+
+
+def _grid_layout(found: OpenDataset, request: FrameRequest) -> FrameLayout:
+    """Return the layout of a dataset (rows, columns, height, width) with a point for each row and column."""
+    columns, shape = request.get("columns", 0), found.dataset.shape
+    if len(shape) != GRID_RANK or shape[1] != columns or not min(shape[2:]):
+        raise FrameError(f"{found} is not a grid of frames with {columns:,} columns: its shape is {shape}")
+    return FrameLayout(1, (shape[2], shape[3]))
 
 
 def _count(gaps: Gaps | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import hdf5plugin  # noqa: F401  registers bitshuffle, blosc and others with HDF5
@@ -19,7 +20,7 @@ from snakemap.hdf5.child.virtual_mapping import Gaps
 from snakemap.hdf5.frame_layout import FrameLayout, layout_of, scalar_rows
 from snakemap.hdf5.protocol import FrameRequest
 
-__all__ = ["frame_layout_of", "has_frames", "rows_per_point", "sum_grid", "sum_points", "sum_scalars"]
+__all__ = ["frame_layout_of", "grid_frames", "has_frames", "rows_per_point", "sum_grid", "sum_points", "sum_scalars"]
 
 
 def frame_layout_of(found: OpenDataset, request: FrameRequest) -> FrameLayout:
@@ -98,15 +99,36 @@ def sum_grid(
         until: when to stop, by :func:`time.monotonic`; at least one portion is read.
         gaps: pixels of a frame that no source has.
     """
+    parts: list[Sums] = []
+    frames = np.empty(0)
+    for frames in grid_frames(found, points=points, gaps=gaps):
+        parts.append(sum_frames(frames, rois))
+        if time.monotonic() > until:
+            break
+    sums: Sums = np.concatenate(parts)  # pyright: ignore[reportAssignmentType]
+    return sums, frames[-1]
+
+
+def grid_frames(found: OpenDataset, *, points: range, gaps: Gaps | None = None) -> Iterator[npt.NDArray[Any]]:
+    """Yield the frames (frames, height, width) of points in rows and columns of a dataset, in portions.
+
+    Args:
+        found: dataset (rows, columns, height, width) whose rows are required already.
+        points: consecutive ones, row by row.
+        gaps: pixels of a frame that no source has.
+
+    Raises:
+        FrameError: a frame is too large.
+        FileBroken: HDF5 cannot read one.
+    """
     dataset, columns = found.dataset, found.dataset.shape[1]
     frame_bytes = math.prod(dataset.shape[2:]) * dataset.dtype.itemsize
     if frame_bytes > CHUNK_BYTES_MAX:
         raise FrameError(f"{found} has frames of {frame_bytes / 1e6:,.0f} MB, too large to read")
     # a chunk with several points is unpacked once
     portion = max(1, PORTION_BYTES // frame_bytes, (dataset.chunks or (1, 1))[1])
-    parts: list[Sums] = []
-    number, frames = points.start, np.empty(0)
-    while number < points.stop and (not parts or time.monotonic() <= until):
+    number = points.start
+    while number < points.stop:
         row, column = divmod(number, columns)
         end = min(points.stop - number, columns - column, portion)
         try:
@@ -115,10 +137,8 @@ def sum_grid(
             found.file.forget_handle()
             place = f"row {row + 1:,}, column {column + 1:,}"
             raise FileBroken(f"{found}: frames from {place} on cannot be read: {shown(error)}") from error
-        parts.append(sum_frames(frames, rois))
+        yield frames
         number += end
-    sums: Sums = np.concatenate(parts)  # pyright: ignore[reportAssignmentType]
-    return sums, frames[-1]
 
 
 def sum_scalars(found: OpenDataset, *, points: range, rows_per_point: int) -> npt.NDArray[np.float64]:

@@ -1,7 +1,11 @@
 // The point whose frame is shown. Names come from files: they only ever go in as text.
-//   state: point, last, place, counts ([{name, value, unit}]), file, row, path, trouble
+//   state: of ("newest", "point", "selection"), chosen, selection (whether there are such), place, trouble,
+//     and of a point: point, last, counts ([{name, value, unit}]), file, row, path
 export function render({model, el}) {
   const bar = make("div", "pointbar")
+  const choice = make("div", "choice", bar)
+  choice.setAttribute("role", "group")
+  choice.setAttribute("aria-label", "which frame is shown")
   const steps = make("div", "steps", bar)
   const button = (kind, text, title, parent) => {
     const node = make("button", kind, parent)
@@ -22,15 +26,28 @@ export function render({model, el}) {
   const newest = button("newest", "Newest", "show the newest frame again", steps)
   const lines = ["place", "counts", "source"].map((kind) => make("div", kind, bar))
 
+  const frames = {
+    newest: button("frame-of", "Newest", "show the newest frame", choice),
+    point: button("frame-of", "Point", "show the frame of the point that is chosen", choice),
+    selection: button("frame-of", "Selection", "show the mean frame of the selected points", choice),
+  }
+
   let number = 0
   const ask = (what, value = null) => { model.ask = {number: ++number, what, value} }
   before.addEventListener("click", () => ask("step", -1))
   after.addEventListener("click", () => ask("step", 1))
   newest.addEventListener("click", () => ask("newest"))
   field.addEventListener("change", () => ask("go", Number(field.value)))
+  for (const [of, node] of Object.entries(frames)) node.addEventListener("click", () => ask(of))
 
   const fill = () => {
     const {point = 0, last = 1, place = "", counts = [], file = "", row = "", path = "", trouble = ""} = model.state
+    const {of: shown = "point", chosen = true, selection = false} = model.state
+    choice.hidden = !selection
+    newest.hidden = selection
+    steps.hidden = shown !== "point"
+    frames.point.hidden = !chosen
+    for (const [name, node] of Object.entries(frames)) node.setAttribute("aria-pressed", String(name === shown))
     field.max = last
     if (el.getRootNode().activeElement !== field || Number(field.value) !== point) field.value = point
     before.disabled = point <= 1
@@ -45,6 +62,7 @@ export function render({model, el}) {
       write(line, texts[k])
       tip(line, k === 2 ? readable(path) : texts[k])
     })
+    for (const line of lines) line.hidden = shown === "newest" || (shown !== "point" && line === lines[2])
     bar.dataset.trouble = trouble ? "yes" : "no"
   }
   model.on("state", fill)
