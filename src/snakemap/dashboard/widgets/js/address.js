@@ -48,7 +48,7 @@ export function render({model, el}) {
     timer = setTimeout(() => { words.textContent = "Copy link" }, 2000)
   }
   const close = () => { sheet.hidden = true }
-  // without https there is no clipboard for scripts: the link is there to be copied, and mostly is by then
+  // scripts have no clipboard without https: the link is shown to copy it by hand
   const offer = (href) => {
     field.value = href
     sheet.hidden = false

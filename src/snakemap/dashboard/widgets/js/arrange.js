@@ -1,6 +1,5 @@
-// Puts the maps side by side, one over the other, or both, whichever gives their cells the most pixels; one that is enlarged
-// has the room of all. The shape of a map stays while its run grows, so maps are moved only when another run, another
-// shape or another window needs it.
+// Arranges the maps in the number of columns that gives their cells the most pixels; an enlarged map fills the whole area.
+// Maps are moved only for another run, shape or window, as the shape of a map stays while its run grows.
 const WORTH = 1.15
 
 export default ({page, grid, figures, names, sizes, fit}, _object, _data, {index}) => {
@@ -76,7 +75,7 @@ const enlargeLetters = (figure, grown, bar) => {
   for (const one of figure.center) if (one.type === "Label") one.setv({text_font_size: `${Math.round(28 * grown)}px`}, here)
 }
 
-// Escape gives all maps their room back, wherever the pointer is.
+// Escape shows all maps again, wherever the pointer is.
 const listen = (page) => {
   page._escape?.abort()
   if (!page._enlarged) return

@@ -1,11 +1,11 @@
 // Whether the page is connected to its server, by the browser's own clock. The server sends a beat every second; after
-// three seconds without one, or as soon as the socket closes, the page is cut off. Before the first beat it waits longer: a
-// slow browser may still be drawing. A page that is cut off says so, takes no input, and asks
-// the server whether it is there, less often as time goes on. When beats come again over the old socket, the page goes
-// on. When the server answers but the old socket stays silent, the page is opened again at the same address.
+// three seconds without one, or as soon as the socket closes, the page is cut off. Before the first beat it waits longer, as
+// a slow browser may still be drawing. A page that is cut off shows so, takes no input, and polls the server at growing
+// intervals. When beats come again over the old socket, the page goes on. When the server answers but the old socket stays
+// silent, the page is loaded again at the same address.
 //
-// An embedded pane whose element is out of the page for half a minute is left: the server closes its connection and frees
-// its session, and its models are removed here. When the element comes back into the page, the pane is loaded again.
+// When the element of an embedded pane is out of the page for half a minute, the server closes its connection and frees its
+// session, and its models are removed here. When the element is back in the page, the pane is loaded again.
 //
 // `show` gets `{text, refused}` while the page is cut off, and null when it is not.
 const BEAT = "snakemap-beat"
@@ -72,7 +72,7 @@ function followConnection({model, view, el, show}) {
     }
     if (!lost && own && now - steady > STEADY_MS) sessionStorage.removeItem(REOPENED)
     if (!armed || lost || now - last <= silent) return
-    // a clock that was held up says nothing yet: beats may be waiting behind it
+    // after a late check beats may still be queued
     if (late) setTimeout(() => { if (performance.now() - last > silent) cut() }, 500)
     else cut()
   }
@@ -94,7 +94,7 @@ function followConnection({model, view, el, show}) {
       wait = Math.min(wait * 1.6, PAUSE_MAX_MS)
       if (!lost || (model.embedded && !root.isConnected) || !(await answers())) continue
       if (!closed) {
-        // packets that were late may come over the old socket yet
+        // late packets may still come over the old socket
         await pause(SETTLE_MS)
         if (!lost || !(await answers())) continue
       }
@@ -114,7 +114,7 @@ function followConnection({model, view, el, show}) {
     await pause(AGAIN_MAX_MS)
     leaving = false
   }
-  // a pane in a page of others: its script is run again beside it, and takes its place when it has drawn
+  // an embedded pane: its script is run again beside it, and the new pane replaces it once drawn
   const embedAgain = async (place) => {
     if (!place.isConnected) return false
     const name = AGAIN + Math.random().toString(36).slice(2)
@@ -140,7 +140,7 @@ function followConnection({model, view, el, show}) {
     if (!done) holder.remove()
     return done
   }
-  // nothing of this document is used any more; a connection that is open is closed by the server, which is asked to
+  // removes this document; the server is asked to close a connection that is open
   const leave = () => {
     if (left) return
     left = true
@@ -161,7 +161,7 @@ function followConnection({model, view, el, show}) {
     whenBack(place, again)
   }
 
-  // nothing is sent while the page is cut off, and nothing later: what is pressed is refused, and the page says so
+  // input is refused while the page is cut off, and not sent later; the page says so
   const harmless = (event) => event.composedPath().some((node) => node instanceof HTMLAnchorElement && node.href) ||
     (event.type === "keydown" && (event.ctrlKey || event.metaKey || event.altKey || /^(Tab|Escape|Shift|F\d+)$/.test(event.key)))
   let calm
@@ -195,16 +195,16 @@ function followConnection({model, view, el, show}) {
   ends.signal.addEventListener("abort", () => { clearInterval(clock); shown.remove_on_message(BEAT, beat) })
   model.on("remove", () => ends.abort())
   if (own) document.documentElement.dataset.opened = ""
-  // a page that was turned away asks again by itself
+  // a page that was refused loads again by itself
   if (model.again) setTimeout(() => own ? location.reload() : embedAgain(placed()), 1000 * model.again * (1 + Math.random()))
   if (model.embedded) {
     const name = new URL(model.embedded).searchParams.get("bokeh-autoload-element") ?? ""
-    // too late: another one was asked for, or the pane that this one replaces is out of the page
+    // too late: another pane was requested, or the pane to replace is out of the page
     if (name.startsWith(AGAIN) && !replaced.get(name)?.()) setTimeout(() => { const place = placed(); leave(); place.remove() })
   }
 }
 
-// calls when an element is in the page again; neither the clock nor what is called keeps an element that was thrown away
+// calls when an element is in the page again; neither timer nor callback keeps a removed element in memory
 function whenBack(place, again) {
   const kept = new WeakRef(place)
   place.snakemapAgain = again
@@ -218,7 +218,7 @@ function whenBack(place, again) {
   }, BACK_MS)
 }
 
-// the element of ours that everything else of ours is in
+// the element that holds the whole pane
 function outermost(model, view, el) {
   if (model.embedded) return view.root.el
   for (let node = el; node; node = node.assignedSlot ?? node.parentNode ?? node.host) {

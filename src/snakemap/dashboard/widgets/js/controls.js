@@ -9,7 +9,7 @@ export function render({model, el}) {
   const trouble = make("div", "trouble", now)
   const bars = make("div", "bars", now)
   const starts = make("div", "buttons", box)
-  // at either end of its row, so that one is not pressed for the other
+  // at opposite ends of the row, against wrong presses
   const ends = make("div", "buttons ends", box)
   const baton = make("div", "baton", box)
   const holder = make("span", "holder", baton)
@@ -111,8 +111,8 @@ export function render({model, el}) {
   model.on("state", fill)
   // the holder of control answers while its page is open; without timers, which browsers slow down in hidden tabs
   model.on("beat", () => { model.answer = model.beat })
-  // A tab keeps its control over a reload: its key is in sessionStorage from the end of one page to the beginning of the
-  // next. While the page is open it is not there, because window.open and "duplicate tab" copy what is.
+  // A tab keeps its control over a reload: its key is in sessionStorage from the end of one page to the start of the next.
+  // It is not there while the page is open, because window.open and "duplicate tab" copy the storage.
   const KEY = "snakemap-tab", KEPT_MS = 60_000
   let key = model.key
   const take = () => {

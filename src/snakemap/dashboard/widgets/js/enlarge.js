@@ -1,5 +1,5 @@
-// Gives a map the room of all maps on a double click, and all their room back on the next one and on Escape. Escape over a
-// map shows all of it again after a zoom, when no map is enlarged.
+// Enlarges a map to the whole area on a double click, and shows all maps again on the next one and on Escape. When no map is
+// enlarged, Escape over a map resets the zoom.
 export default ({page, channel, x_range, y_range, figure}, event) => {
   if (event.event_name === "doubletap") {
     page.enlarged = page.enlarged === channel ? "" : channel

@@ -18,7 +18,7 @@ export function render({model, el}) {
   }
   let number = 0
   const ask = (what, more) => { model.ask = {number: ++number, what, ...more} }
-  // the list may have changed at the server since it was drawn here, so the row is named too
+  // the list on the server may be newer, so the row is named, too
   const open = (row, k) => {
     if (row.kind !== "directory" && row.kind !== "hdf5") return false
     ask("open", {id: k, text: row.name})

@@ -1,5 +1,5 @@
-// Gives the ranges of a figure the proportions that were asked for, whatever the size of the screen: around all that
-// there is, or around the zoom that was asked for. What was zoomed or panned by hand stays in view.
+// Fits the ranges of a figure to the chosen proportions, whatever the size of the screen: around the whole map, or around the
+// zoom that the server asks for. A zoom or pan by hand stays in view.
 export default ({page, figure: usual, x_range, y_range}) => {
   const place = page.place, figure = page._enlarged ?? usual
   // a figure that is not on the page, or not yet, has no size
@@ -10,7 +10,7 @@ export default ({page, figure: usual, x_range, y_range}) => {
   const {left, right, bottom, top, dx, dy, aspect} = place
   const around = ([x0, x1, y0, y1]) => {
     let [wide, high] = [x1 - x0, y1 - y0]
-    // a lone row would be a hair's breadth high
+    // a single row would be too thin to see
     if (aspect !== "fill" && !(place.rows === 1 || place.columns === 1)) {
       const [unit_x, unit_y] = aspect === "true distances" ? [1, 1] : [dx, dy]
       const per_pixel = Math.max(wide / unit_x / width, Math.abs(high) / unit_y / height)
@@ -23,12 +23,12 @@ export default ({page, figure: usual, x_range, y_range}) => {
   const seen = [x_range.start, x_range.end, y_range.start, y_range.end]
   const near = (ranges) => ranges && ranges.every((end, k) =>
     Math.abs(end - seen[k]) < 1e-6 * Math.abs(ranges[k < 2 ? 1 : 3] - ranges[k < 2 ? 0 : 2]))
-  // other cells may be sent, and a path may grow: it is the same place as long as its coordinates mean the same
+  // a zoom stays while the coordinates mean the same, even if other cells are sent or a path grows
   const of = JSON.stringify([place.of ?? [left, right, bottom, top], aspect])
   const zoom = JSON.stringify(page.zoom ?? null)
   const reported = of === state.of && zoom === state.reported
   if (of !== state.of || zoom !== state.zoom) {
-    // the zoom of another run may still be on its way
+    // this zoom may still be that of another run
     state.target = page.zoom && page.zoom.of === place.of ? page.zoom.ranges : null
     state.ranges = reported ? seen : null
   } else if (near(state.home)) state.target = null

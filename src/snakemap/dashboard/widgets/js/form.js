@@ -1,4 +1,4 @@
-// The form of a plan: a field for each of its parameters, what the scan will come to, and one confirmation.
+// The form of a plan: a field for each of its parameters, the estimate of the scan, and one confirmation.
 export function render({model, el}) {
   const form = make("form", "plan")
   const head = make("div", "head", form)

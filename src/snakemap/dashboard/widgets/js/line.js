@@ -1,4 +1,4 @@
-// One line that is there only while the page is cut off from its server, above a pane that has no top bar.
+// A line above a pane without a top bar, shown while the page is cut off from its server.
 export function render({model, view, el}) {
   const line = document.createElement("div")
   line.className = "line"

@@ -1,5 +1,5 @@
-// The log: any number of events, of which the browser has what is on the screen and a little around it. What a document
-// holds only ever goes in as text.
+// The event log: any number of events, of which the browser has those on the screen and some around them. Content of
+// documents is only written as text.
 export function render({model, el}) {
   const HEIGHT = 24, AROUND = 100, KEPT = 3000
   const KINDS = ["start", "descriptor", "stream_resource", "resource", "stream_datum", "datum", "event", "event_page", "stop", "settled", "worker"]
@@ -84,7 +84,7 @@ export function render({model, el}) {
   const note = make("div", "note", root)
   note.setAttribute("aria-live", "polite")
 
-  // what there is, and which of it is here
+  // places of all events, and the rows that are here
   let epoch = -1, start = 0, stop = 0, fresh = 0, searched = 1, gone = 0
   let cache = new Map(), nodes = new Map(), drawn = null
   let follow = true, picked = "", requested = ""
@@ -110,8 +110,8 @@ export function render({model, el}) {
   }
   const wantSoon = () => { clearTimeout(wantSoon.timer); wantSoon.timer = setTimeout(want, 30) }
 
-  // Where this script last left the list. A scroll position that differs is the user's: at the newest event the list
-  // follows, elsewhere the text under the eyes stays where it is while events come and go before and after it.
+  // The scroll position that this script last set. Another one is the user's: at the newest event the list follows,
+  // elsewhere the visible rows stay in place while events come and go before and after them.
   let left = 0
   const noticeScroll = () => {
     if (Math.abs(view.scrollTop - left) < 1) return
@@ -157,7 +157,7 @@ export function render({model, el}) {
     if (base !== drawn) { drawn = base; nodes.clear(); space.replaceChildren() }
     for (const [place, node] of nodes) {
       if (place < first || place >= last || (node.classList.contains("coming") && rowAt(place))) { node.remove(); nodes.delete(place); continue }
-      // rows before these may have gone
+      // earlier rows may have been removed
       const top = `${(place - from()) * HEIGHT}px`
       if (node.style.top !== top) node.style.top = top
     }
@@ -220,12 +220,12 @@ export function render({model, el}) {
     else return
     event.preventDefault()
   }
-  // on our own page wherever the focus is, unless it is where text goes in; in a page of others only in the log
+  // on our own page wherever the focus is, except in text fields; embedded only within the log
   const keys = model.base ? root : document
   keys.addEventListener("keydown", onKey)
 
   // filters
-  // what was asked for counts until it is so: two clicks may be quicker than the server
+  // the requested filter counts until the server has applied it: two clicks may be faster
   let wish = null
   const wished = () => wish ?? {run: "", names: [], text: "", ...model.state.filter}
   const filter = (change) => {

@@ -1,5 +1,5 @@
-// Runs before the document of the page is there. A page whose document never comes, because the server was gone again or
-// the session token is too old, is opened again, less often as time goes on; `connection.js` takes over when it has come.
+// Runs before the document of the page has arrived. If it never arrives, because the server is gone or the session token is
+// too old, the page is loaded again at growing intervals; `connection.js` takes over once the document is there.
 (() => {
   const FIRST_MS = 5000, FIRST_MAX_MS = 60000, BETWEEN_MS = 2000, ANSWERS = 3, REOPENED = "snakemap-reopened"
   const root = document.documentElement
@@ -26,7 +26,7 @@
     await pause(Math.min(FIRST_MS * 2 ** before, FIRST_MAX_MS))
     if (opened()) return
     const line = say("No connection to the server; trying again")
-    // the server takes requests in turn: one that answers these has answered the older one for the document
+    // the server answers requests in order: an answer to these means that the document was answered, too
     for (let number = 0; number < ANSWERS && !opened();) {
       number = (await answers()) ? number + 1 : 0
       await pause(BETWEEN_MS)

@@ -1,4 +1,4 @@
-// The point whose frame is shown. Names come from files: they only ever go in as text.
+// The point whose frame is shown. Names come from files: they are only written as text.
 //   state: of ("newest", "point", "selection"), chosen, selection (whether there are such), place, trouble,
 //     and of a point: point, last, counts ([{name, value, unit}]), file, row, path
 export function render({model, el}) {

@@ -1,5 +1,5 @@
-// One button a list, at the edge of the page; the lists are the parts of the pane beside it. The button of the list that is open closes it, and the maps get its room; the
-// browser remembers whether a list is open.
+// One button for each list, at the edge of the page; the lists are the parts of the pane beside it. The button of an open list
+// closes it, which makes the maps larger. The browser remembers whether a list is open.
 const KEPT = "snakemap-lists", WIDE = 1400
 const ICONS = {
   Runs: "M4 6h16M4 12h16M4 18h10",
@@ -48,7 +48,7 @@ export function render({model, view}) {
     tab.title = active && model.open ? `Close ${model.titles[place]}` : model.titles[place]
     tab.tabIndex = active ? 0 : -1
   })
-  // at once, without the server, which may be busy when the user has gone on to another list
+  // at once, without the server, which may be busy
   const show = () => {
     fill()
     const {children} = view.parent.model, pane = children[children.indexOf(view.model) + 1]

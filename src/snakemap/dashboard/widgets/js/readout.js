@@ -1,5 +1,5 @@
-// Writes what lies under the pointer: coordinates with units, row and column, counts of every channel. Without a
-// pointer the line holds what there is to say of the run.
+// Writes the cell under the pointer: coordinates with units, row and column, counts of every channel. Without a pointer the
+// line holds the note on the run.
 export default ({page, cells, readout, names}, event) => {
   const place = page.place
   const rest = () => readout.setv({text: page.idle || "&nbsp;"}, {sync: false})
@@ -23,7 +23,7 @@ export default ({page, cells, readout, names}, event) => {
   const [center_x, center_y] = [place.left + (column + 0.5) * place.dx, place.bottom + (row + 0.5) * place.dy]
   if (place.fast_falls) column = place.columns - 1 - column
   if (place.slow_falls) row = place.rows - 1 - row
-  // coordinates as fine as a tenth of a step; steps that no six decimals show are written with a power of ten
+  // coordinates to a tenth of a step; steps below six decimals with a power of ten
   const digits = (value, step) => {
     const decimals = Math.ceil(-Math.log10(Math.abs(step))) + 1
     if (decimals <= 6 || value === 0) return value.toFixed(Math.min(6, Math.max(0, decimals)))

@@ -1,4 +1,4 @@
-// Shows all of a figure again after a zoom: on a double click, and on Escape while the pointer is over the figure.
+// Resets the zoom of a figure on a double click, and on Escape while the pointer is over the figure.
 export default ({x_range, y_range, figure}, event) => {
   const reset = () => {
     x_range.reset()

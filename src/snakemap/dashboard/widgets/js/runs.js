@@ -1,6 +1,5 @@
-// The history: runs newest first with small pictures, searched by plan, date and status; a click stays with one, the
-// first row follows the newest, and two that are ticked are compared. The server knows more runs than are listed, so it
-// is asked for those that are looked for, too.
+// The history: runs newest first with thumbnails, searched by plan, date and status. A click stays with a run, the first row
+// follows the newest, and two ticked runs are compared. The server also searches the runs that are not listed.
 export function render({model, el}) {
   const box = make("div", "history")
   const tools = make("div", "tools", box)
@@ -85,7 +84,7 @@ export function render({model, el}) {
     item.lastChild.checked = ticked.includes(run.uid)
     draw(button, run)
   }
-  // the picture is loaded again when there is another one, and not again when it could not be loaded
+  // loads the thumbnail again when it has changed; not again after a failure
   const draw = (button, run) => {
     const wanted = run.picture ? `picture?run=${encodeURIComponent(run.uid)}&v=${run.picture}` : ""
     if ((button.dataset.picture ?? "") === wanted) return

@@ -1,4 +1,4 @@
-// The summary table: one row a channel. Text only ever goes in as text.
+// The summary table: one row a channel. Content is only written as text.
 export function render({model, el}) {
   const heads = ["channel", "minimum", "maximum", "mean", "sum", "at row, column", "position of the maximum", "pixels"]
   const box = document.createElement("div")

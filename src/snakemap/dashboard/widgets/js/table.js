@@ -1,4 +1,4 @@
-// A page of a table; values come from files and only ever go in as text.
+// A page of a table; values come from files and are only written as text.
 export function render({model, el}) {
   const whole = new Intl.NumberFormat("en-US")
   let number = 0
@@ -54,7 +54,7 @@ export function render({model, el}) {
     left.disabled = column <= 0
     right.disabled = column + heads.length >= of_columns
   }
-  // another page begins at its top; the same one, with new values, stays where it was scrolled to
+  // another page begins at its top; new values of the same page keep the scroll position
   let page = null
   model.on("state", () => {
     const {row = 0, column = 0, of_columns = 0} = model.state, now = JSON.stringify([row, column, of_columns])

@@ -1,5 +1,5 @@
-// What the panes share; put before the script of each. Names come from files: they only ever go in as text, without what
-// is no letter and what turns the direction of writing.
+// Shared functions, put before the script of each pane. Names come from files: they are only written as text, without control
+// characters and changes of the direction of writing.
 const make = (tag, name, parent) => {
   const node = document.createElement(tag)
   node.className = name
@@ -15,8 +15,8 @@ const readable = (value, most = 300) => {
 const write = (node, text) => { if (node.textContent !== text) node.textContent = text }
 const tip = (node, text) => { if (node.title !== text) node.title = text }
 const setData = (node, name, value) => { if (node.dataset[name] !== String(value)) node.dataset[name] = value }
-// Makes the children of `parent` stand for `items`. The node of an item stays as long as its key is there, so that a press
-// of the mouse, focus, selection and scroll position outlast any number of updates.
+// Renders `items` as the children of `parent`. The node of an item stays while its key does, so that mouse presses, focus,
+// selection and scroll position survive updates.
 //   key(item, place)            what identifies an item; items with the same key are counted in their order
 //   create(item, place)         makes the node of a new item
 //   update(node, item, place)   writes into the node what differs
@@ -43,6 +43,6 @@ const keyed = (parent, items, key, create, update) => {
     else parent.insertBefore(node, at)
   }
   wanted.forEach((node, place) => update?.(node, items[place], place))
-  // a node that had to move has lost the focus
+  // a node that was moved has lost the focus
   if (focus && parent.contains(focus) && focus !== parent.getRootNode().activeElement) focus.focus({preventScroll: true})
 }

@@ -1,4 +1,4 @@
-// From the first document of a run to the last. While the hand is held, the server says nothing of where it is.
+// From the first document of a run to the last. While the slider is dragged, its position is that of the user.
 export function render({model, el}) {
   const SEEK_MS = 100
   const bar = make("div", "timebar")

@@ -44,7 +44,7 @@ export function render({model, view, el}) {
     track.classList.toggle("unknown", share === null)
     done.style.width = `${100 * (share ?? 1)}%`
     track.setAttribute("aria-valuenow", String(Math.round(100 * (share ?? 0))))
-    // the remaining time is never cut off, and what follows it is
+    // only the text after the remaining time may be cut off
     write(percent, model.wall && share !== null && state.points ? `${Math.floor(100 * share)} %` : "")
     const text = cut?.text ?? state.figures ?? "", end = cut ? -1 : text.indexOf(" left · ")
     write(left, end < 0 ? "" : text.slice(0, end + " left".length))
@@ -85,7 +85,7 @@ export function render({model, view, el}) {
   return bar
 }
 
-// One lamp for the connections: the data, and each connection that has a problem. A press lists all of them in sentences.
+// One indicator for the data, and one for each connection with a problem. A press lists all of them in sentences.
 function connectionLamp(bar) {
   const place = make("div", "connections", bar)
   const button = make("button", "lamps", place)
@@ -124,7 +124,7 @@ function connectionLamp(bar) {
   }
 }
 
-// What stands before the name of the page in the browser's tab.
+// The progress in the title of the browser's tab.
 const tabText = ({status, points}, share) => {
   if (!status) return ""
   if (status !== "running") return status

@@ -1,4 +1,4 @@
-// Draws the way of the stage over the maps: what is done, what is to come, where it is now and where it goes.
+// Draws the path of the stage over the maps: done, to come, position and direction.
 export default ({page, figure: usual, done, ahead, arrows, here}) => {
   const trail = page.trail, figure = page._enlarged ?? usual
   const quietly = (source, data) => { source.setv({data}, {sync: false}) }
@@ -9,7 +9,7 @@ export default ({page, figure: usual, done, ahead, arrows, here}) => {
   }
   const {xs, ys, ns} = trail
   const at = Math.min(page._at ?? 0, ns[ns.length - 1])
-  // how many corners lie behind; they are in the order of the scan
+  // number of corners passed; they are in the order of the scan
   let [low, high] = [0, ns.length]
   while (low < high) {
     const middle = (low + high) >> 1
@@ -30,7 +30,7 @@ export default ({page, figure: usual, done, ahead, arrows, here}) => {
     x: behind ? [now[0], ...slice(xs, behind)] : slice(xs, 0),
     y: behind ? [now[1], ...slice(ys, behind)] : slice(ys, 0),
   })
-  // a direction on the screen depends on its proportions
+  // directions on the screen depend on the proportions
   const across = figure.inner_width / (figure.x_range.end - figure.x_range.start)
   const upwards = figure.inner_height / (figure.y_range.end - figure.y_range.start)
   const turned = (dx, dy) => Math.atan2(dy * upwards, dx * across) - Math.PI / 2

@@ -1,9 +1,9 @@
-// Puts what has come from the server into the page. Nothing here is sent back, but for one word when something was missed.
+// Applies an update of the server to the maps. Only a missed update is reported back.
 export default ({page, cells, bars, mappers, count_range, value_range, names, trail}) => {
   if (!page.news) return
   const news = JSON.parse(page.news)
   const state = (page._shown ??= {number: 0})
-  // a script runs a moment after its message, and the first time after it was compiled: a second message may overtake
+  // a script runs after its message, the first time after its compilation: a second message may overtake it
   if (news.number === state.number) return
   if (news.number !== state.number + 1) page.missed += 1
   state.number = news.number
@@ -34,7 +34,7 @@ export default ({page, cells, bars, mappers, count_range, value_range, names, tr
     state.spans = news.spans
   }
   if (news.cells) {
-    // values are absolute: what overlaps does no harm, what leaves a gap is asked for again as a whole
+    // values are absolute: an overlap does no harm, after a gap everything is requested again
     if (news.from > state.version) { page.missed += 1; return }
     state.version = Math.max(state.version, news.to)
     names.forEach((name, k) => {
