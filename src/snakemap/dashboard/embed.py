@@ -56,7 +56,7 @@ class Beamline:
         self, url: str, *, theme: str = "dark", grid: str = "", snake: bool = True, tabs_max: int = 200
     ) -> None:
         try:
-            self._habits = ScanDefaults(grid_from_text(grid) if grid else None, snake=snake)
+            self._defaults = ScanDefaults(grid_from_text(grid) if grid else None, snake=snake)
         except ValueError as error:
             raise SettingsError(str(error)) from error
         self.url = url
@@ -65,13 +65,13 @@ class Beamline:
         self._levels = RenderCache()
         self._heartbeat = ConnectionBeat()
         self._live: RunFollower | None = self._new_live()
-        self._seats: dict[tuple[BeamlineTab, Document], Session] = {}
+        self._sessions: dict[tuple[BeamlineTab, Document], Session] = {}
         self._elements: set[MapOfRun] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def tab(self, *, run: str = LATEST, theme: str = "") -> BeamlineTab:
-        """Panes that belong together: what is brushed in the histogram of a tab stands out in its maps.
+        """Return a tab, whose panes are linked: a brush in its histogram highlights pixels of its maps.
 
         Args:
             run: uid of the run to stay with; ``latest`` follows the newest.
@@ -167,7 +167,7 @@ class Beamline:
         self.close()
 
     def _new_live(self) -> RunFollower:
-        return RunFollower(Store(self.url), defaults=self._habits)
+        return RunFollower(Store(self.url), defaults=self._defaults)
 
     def _tab_of(self, of: BeamlineTab, document: Document, comm: Any) -> Session:
         """Return the tab that a document shows the panes of.
@@ -177,16 +177,16 @@ class Beamline:
             SessionRefused: when too many documents show its panes.
         """
         live = self.live
-        if (of, document) in self._seats:
-            return self._seats[of, document]
-        if len(self._seats) >= self.tabs_max:
-            raise SessionRefused(f"too many tabs show this beamline ({len(self._seats)}); close one")
+        if (of, document) in self._sessions:
+            return self._sessions[of, document]
+        if len(self._sessions) >= self.tabs_max:
+            raise SessionRefused(f"too many tabs show this beamline ({len(self._sessions)}); close one")
         with suppress(RuntimeError):  # no loop runs in this thread: it is looked at when the tab starts
             live.check_loop()
-        if not self._seats:
+        if not self._sessions:
             threading.Thread(target=pyramid.warm_up, name="warm up", daemon=True).start()
         tab = Session(live, self._levels, document=document, pinned=of.run, theme=of.theme)
-        self._seats[of, document] = tab
+        self._sessions[of, document] = tab
         tab.on_close(lambda: self._left(of, document))
         if comm is None:
             document.on_session_destroyed(lambda session_context: tab.end())
@@ -198,12 +198,12 @@ class Beamline:
 
     def _left(self, of: BeamlineTab, document: Document) -> None:
         """Release a tab that has gone; the last one ends the following of runs."""
-        self._seats.pop((of, document), None)
+        self._sessions.pop((of, document), None)
         of.forget(document)
         self._end_when_idle()
 
     def _end_when_idle(self) -> None:
-        if self._seats or self._elements or self._live is None:
+        if self._sessions or self._elements or self._live is None:
             return
         live, self._live = self._live, None
         if live.loop is not None and _runs_here(live.loop):
@@ -212,7 +212,7 @@ class Beamline:
             task.add_done_callback(self._closing.discard)
 
     def _end_all(self) -> None:
-        for tab in list(self._seats.values()):
+        for tab in list(self._sessions.values()):
             tab.end()
         for element in list(self._elements):
             element.close()
@@ -241,7 +241,7 @@ class BeamlineTab:
     @property
     def tabs(self) -> list[Session]:
         """What is shown now, one for each document."""
-        return [tab for (of, _), tab in self.beamline._seats.items() if of is self]
+        return [tab for (of, _), tab in self.beamline._sessions.items() if of is self]
 
     @property
     def maps(self) -> EmbeddedPane:
@@ -270,9 +270,9 @@ class BeamlineTab:
 
     def pane(self, kind: str, **layout: Any) -> EmbeddedPane:
         """One of them by its name, with a layout of its own."""
-        return EmbeddedPane(kind, seat=self._seat, **layout)
+        return EmbeddedPane(kind, session_of=self._session_of, **layout)
 
-    def _seat(self, document: Document, comm: Any) -> Any:
+    def _session_of(self, document: Document, comm: Any) -> Any:
         tab = self.beamline._tab_of(self, document, comm)
         self._shown[document] = self._shown.get(document, 0) + 1
         return tab, lambda: self._gone(document, comm, tab)

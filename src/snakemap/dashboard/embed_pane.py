@@ -13,16 +13,16 @@ from panel.viewable import Child
 
 from snakemap.dashboard.figure_theme import STALE
 from snakemap.dashboard.layout import Dashboard
-from snakemap.dashboard.page_css import guest_css
+from snakemap.dashboard.page_css import embedded_css
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.widgets import JS, ConnectionLine, Part
 
-__all__ = ["GUESTS", "HEIGHTS_ALONE", "EmbeddedPane", "boxed", "colored", "laid_out", "under_line"]
+__all__ = ["EMBEDDED_KINDS", "HEIGHTS_ALONE", "EmbeddedPane", "boxed", "colored", "laid_out", "under_line"]
 
 HEIGHTS = {"maps": 560, "histogram": 320, "frame": 360, "summary": None, "dashboard": 860}
-GUESTS = tuple(HEIGHTS)
+EMBEDDED_KINDS = tuple(HEIGHTS)
 HEIGHTS_ALONE = {**HEIGHTS, "summary": 240, "log": 560}
-"""Pixels, of a page of ours in an element that has no height of its own."""
+"""Pixels of an embedded page whose element has no height of its own."""
 
 LAYOUT = (
     *("width", "height", "min_width", "min_height", "max_width", "max_height"),
@@ -35,16 +35,16 @@ BOX = {
 
 
 EMBEDDED = ":host { --sm-height: 100%; --sm-width: 100%; }"
-"""What is as high and wide as the window on a page of ours, is so as its element in a page of others."""
+"""An embedded page has the size of its element instead of that of the window."""
 
 
 class EmbedBox(Part):
-    """What panes are in: their colors end here, and so does what their host's layout does not see to."""
+    """The box around embedded panes: their colors end here, and it lays out its own content."""
 
     view = Child(doc="The pane.")
     alone = param.Integer(
         default=0,
-        doc="Height in pixels of a page of ours where its element in the page has none; 0: it is in a layout.",
+        doc="Height in pixels of a page whose element has none; 0: the box is in a layout.",
     )
 
     _esm = JS / "guest.js"
@@ -55,17 +55,17 @@ class EmbedBox(Part):
 class EmbeddedPane(pn.viewable.Viewable):
     """One pane, to be put into any layout of Panel, served, or shown in a notebook.
 
-    Every document that shows it gets a tree of its own, so that one may be made once and served to many.
+    Every document that shows it gets its own tree, so one pane can be served to many documents.
 
     Args:
-        kind: one of :data:`GUESTS`.
-        seat: gives the tab of a document, and what to do when the pane has gone from it.
+        kind: one of :data:`EMBEDDED_KINDS`.
+        session_of: returns the tab of a document, and a function to call when the pane is removed from it.
         params: width, height and the like, as every component of Panel has.
     """
 
-    def __init__(self, kind: str, *, seat: Callable[[Document, Any], Seat], **params: Any) -> None:
+    def __init__(self, kind: str, *, session_of: Callable[[Document, Any], OpenSession], **params: Any) -> None:
         self._kind = kind
-        self._seat = seat
+        self._session_of = session_of
         self._trees: dict[str, tuple[pn.viewable.Viewable, Callable[[], None]]] = {}
         size = {"height": HEIGHTS[kind], "sizing_mode": "stretch_width"} if "sizing_mode" not in params else {}
         super().__init__(**{**size, **params})
@@ -81,11 +81,11 @@ class EmbeddedPane(pn.viewable.Viewable):
         return shown
 
     def select(self, selector: Any = None) -> list[Any]:
-        """Return what is in it, wherever it is shown; themes and designs ask for that."""
+        """Return its parts in all documents; themes and designs need them."""
         return [*super().select(selector), *(one for tree, _ in self._trees.values() for one in tree.select(selector))]
 
     def _get_model(self, doc: Document, root: Any = None, parent: Any = None, comm: Any = None) -> Any:
-        tab, left = self._seat(doc, comm)
+        tab, left = self._session_of(doc, comm)
         tree = laid_out(self._kind, tab, **{name: getattr(self, name) for name in LAYOUT})
         model = tree._get_model(doc, root, parent, comm)
         ref = (root or model).ref["id"]
@@ -108,14 +108,14 @@ class EmbeddedPane(pn.viewable.Viewable):
             tree.param.update(**{name: getattr(self, name) for name in LAYOUT})
 
 
-Seat = tuple[Session, Callable[[], None]]
+OpenSession = tuple[Session, Callable[[], None]]
 
 
 def laid_out(kind: str, tab: Session, **layout: Any) -> pn.viewable.Viewable:
     """One pane of a tab, with the colors of its theme around it and nowhere else.
 
     Args:
-        kind: one of :data:`GUESTS`.
+        kind: one of :data:`EMBEDDED_KINDS`.
         tab: whose pane it is.
         layout: as Panel has it.
     """
@@ -129,14 +129,14 @@ def laid_out(kind: str, tab: Session, **layout: Any) -> pn.viewable.Viewable:
 
 
 def boxed(view: Any, *, theme: str, height: int) -> EmbedBox:
-    """Return a page of ours for the element of a page of others that it is embedded into.
+    """Return a page in a box that fits the element that it is embedded into.
 
     Args:
         view: all of the page.
         theme: ``"dark"`` or ``"light"``.
         height: pixels, where the element around it has no height of its own.
     """
-    css = f"{guest_css(theme)} {EMBEDDED}"
+    css = f"{embedded_css(theme)} {EMBEDDED}"
     return EmbedBox(view=pn.panel(view), alone=height, stylesheets=[css], sizing_mode="stretch_both", margin=0)
 
 
@@ -145,7 +145,7 @@ def colored(box: EmbedBox, tab: Session) -> EmbedBox:
     more = EMBEDDED if box.alone else ""
 
     def color(theme: str) -> None:
-        box.stylesheets = [f"{guest_css(theme)} {more}"]
+        box.stylesheets = [f"{embedded_css(theme)} {more}"]
 
     color(tab.choices.theme)
     tab.choices.param.watch(lambda event: color(event.new), "theme")

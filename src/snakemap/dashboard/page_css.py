@@ -9,7 +9,7 @@ from snakemap.dashboard.figure_theme import FONT
 from snakemap.dashboard.theme import THEMES
 from snakemap.dashboard.widgets import page_stylesheet
 
-__all__ = ["guest_css", "page_css"]
+__all__ = ["embedded_css", "page_css"]
 
 STATUS_COLORS = {
     "dark": {"good": "#43c463", "warn": "#f2c14e", "bad": "#ff6b61"},
@@ -41,7 +41,7 @@ def page_css(theme: str = "dark") -> str:
     return "\n".join([*blocks, page_stylesheet()])
 
 
-def guest_css(theme: str) -> str:
+def embedded_css(theme: str) -> str:
     """Return the style sheet of one element in a foreign page, which keeps its own style.
 
     Args:

@@ -15,7 +15,7 @@ from tests.support.patience import PATIENCE, patiently
 
 from snakemap import Beamline
 from snakemap.dashboard.embed import BeamlineTab
-from snakemap.dashboard.embed_pane import GUESTS
+from snakemap.dashboard.embed_pane import EMBEDDED_KINDS
 from snakemap.errors import BeamlineClosed, SessionRefused, SettingsError
 
 TIMEOUT_S = 20.0
@@ -51,7 +51,7 @@ async def shown(tab: BeamlineTab, points: int) -> None:
             await asyncio.sleep(0.01)
 
 
-@pytest.mark.parametrize("kind", GUESTS)
+@pytest.mark.parametrize("kind", EMBEDDED_KINDS)
 async def test_a_pane_is_shown_and_ends_with_its_document(beamline: Beamline, redis_url: str, kind: str) -> None:
     run = MadeUpRun(redis_url)
     run.add(1, 33)

@@ -14,7 +14,7 @@ from snakemap.core.documents import SETTLED, Document
 from snakemap.core.maps import Maps
 from snakemap.core.raster import Axis, Raster
 from snakemap.core.run import Run
-from snakemap.dashboard.page_css import guest_css, page_css
+from snakemap.dashboard.page_css import embedded_css, page_css
 from snakemap.dashboard.panes.status_text import STALE_AFTER_S, RateEstimate, duration, lights, progress, table
 from snakemap.dashboard.pipeline import Pipeline
 from snakemap.dashboard.view_state import Choices
@@ -234,7 +234,7 @@ def test_rows_name_variables_that_every_theme_has_for_their_colors() -> None:
     assert [row["color"] for row in rows] == [f"var(--sm-channel-{name})" for name in ("red", "total")]
     for theme, colors in HUES.items():
         for name, color in colors.items():
-            assert f"--sm-channel-{name}: {color};" in guest_css(theme)
+            assert f"--sm-channel-{name}: {color};" in embedded_css(theme)
             assert f"--sm-channel-{name}: {color};" in page_css(theme)
 
 

@@ -75,4 +75,4 @@ def test_the_example_of_a_pane_draws_rows() -> None:
 
 
 def test_heights_are_where_it_says() -> None:
-    assert set(embed_pane.HEIGHTS) == set(embed_pane.GUESTS)
+    assert set(embed_pane.HEIGHTS) == set(embed_pane.EMBEDDED_KINDS)

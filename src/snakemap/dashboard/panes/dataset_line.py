@@ -99,7 +99,7 @@ class LinePane:
         self._render()
 
     def _point_at(self, units: tuple[str, str]) -> None:
-        """The pointer finds points where they are marked, else the line; both coordinates have their units."""
+        """Set what the pointer shows: marked points, else the line, with units."""
         for plot, hover in zip(self.figures.values(), self.hovers.values(), strict=True):
             line, marks, _ = plot.renderers
             hover.renderers = [line if self._points is None else marks]

@@ -1,4 +1,4 @@
-"""The time bar under the maps: what it shows, and what its user wants."""
+"""The time bar under the maps."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["TimeBarPane"]
 
 
 class TimeBarPane:
-    """Takes a tab back in its run by hand.
+    """The time bar of a tab, which shows earlier times of its run.
 
-    A tab that follows the newest run stays with the one that it looks back in, until it is live again.
+    A tab that follows the newest run stays with the present one until it is live again.
 
     Args:
         tab: whose maps they are.
@@ -33,12 +33,12 @@ class TimeBarPane:
         tab.on_words(lambda _: self._show())
 
     def go(self, moment: int) -> None:
-        """Goes to a moment of the run that is shown, in milliseconds since 1970."""
+        """Show a moment of the run, in milliseconds since 1970."""
         self._stay()
         self.tab.playback.go(moment)
 
     def _on_ask(self, event: Any) -> None:
-        """What a browser says is not believed."""
+        """Handle a request of the browser, which is checked."""
         asked = event.new if isinstance(event.new, dict) else {}
         what, value, playback = asked.get("what"), asked.get("value"), self.tab.playback
         if what == "go" and isinstance(value, int | float) and 0 <= value < 2**53:
@@ -69,7 +69,7 @@ class TimeBarPane:
     def _on_tick(self) -> None:
         playback = self.tab.playback
         if playback.moment is None and self._kept in ("", self.tab.live.newest):
-            self._follow_again()  # it has come to the end, and there is no other run to be surprised by
+            self._follow_again()  # the playback has ended, and there is no newer run
         if playback.moment != self.bar.state.get("moment"):
             self._show()
 
