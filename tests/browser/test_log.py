@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import httpx
@@ -16,7 +17,7 @@ from tests.support.patience import eventually
 from tests.support.stack import Stack
 
 NASTY = '<img src=x onerror="window.hacked=1">'
-STREAM = "snakemap:documents"
+STREAM, LIFE = "snakemap:documents", "snakemap:life"
 EVENTS, KEPT = 100_400, 100_000
 BEGAN_MS = 1_795_461_000_000
 LARGE = 100_300
@@ -47,6 +48,8 @@ def event(number: int) -> dict[str, str]:
 
 
 def add(client: redis.Redis, numbers: range) -> None:
+    """Append events as a worker does, which names the life of a store that it finds empty."""
+    client.set(LIFE, token_hex(8), nx=True)
     for begun in range(numbers.start, numbers.stop, 5000):
         with client.pipeline(transaction=False) as pipeline:
             for number in range(begun, min(begun + 5000, numbers.stop)):
