@@ -228,9 +228,9 @@ class Dashboard(pn.viewable.Viewer):
 
     def _size_frame(self) -> None:
         """Give the pane of the frame more height while lines of text stand under it."""
-        choices = self.tab.choices
-        large = choices.point or choices.frame_of != "point"
-        self.frame.styles = {**self.frame.styles, "flex": "1.7 1 0" if large else "1 1 0"}
+        of_point = self.tab.choices.frame_of == "point"
+        share = 1.2 if not of_point else 1.7 if self.tab.choices.point else 1
+        self.frame.styles = {**self.frame.styles, "flex": f"{share} 1 0"}
 
     def _show_form(self, visible: bool) -> None:
         if self._opened is not None and self._seen is not None:

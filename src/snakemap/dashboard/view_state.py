@@ -18,7 +18,7 @@ LIMITS = ["0 to maximum", "minimum to maximum", "locked", "by hand"]
 SCALES = ["linear", "log"]
 
 
-FRAME_OF = ["point", "selection"]
+FRAME_OF = ["point", "selection", "difference"]
 
 
 class Choices(param.Parameterized):
@@ -68,7 +68,8 @@ class Choices(param.Parameterized):
     frame_of = param.Selector(
         default=FRAME_OF[0],
         objects=FRAME_OF,
-        doc="Which frame is shown: that of the point, or the mean of the points within box and brush.",
+        doc="Which frame is shown: that of the point, the mean of the points within box and brush, or that minus the "
+        "mean of the rest.",
     )
     wall = param.Boolean(
         default=False, constant=True, doc="Whether the page is read from afar: large letters, no tools."

@@ -211,16 +211,14 @@ class MeanFrames:
         """
         points, places = _chosen(source, seq_nums)
         new = ~np.isin(places, mean.places)
-        if mean.sums is None or len(places) - np.count_nonzero(new) != len(mean.places):
+        if len(places) - np.count_nonzero(new) != len(mean.places):
             return False
+        if mean.sums is None or not new.any():
+            return not new.any()
         mean.places = places
         mean.resources.update(source.ledger.resources)
         mean.pending.extend(source.ledger.row_ranges(points[new]))
         return True
-
-    def measured(self, source: MapSource, seq_nums: Ints) -> Ints:
-        """Return the places of the frames of those points (n,) that are measured."""
-        return _chosen(source, seq_nums)[1]
 
     async def grow(self, mean: FrameMean) -> bool:
         """Add the frames of one portion; return False if too many other means grow, and nothing was read."""

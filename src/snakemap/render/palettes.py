@@ -8,7 +8,7 @@ import colorcet
 
 from snakemap.core.channels import palette_name
 
-__all__ = ["BY_CHANNEL", "COLORS", "palette"]
+__all__ = ["BY_CHANNEL", "COLORS", "DIVERGING", "palette"]
 
 BY_CHANNEL = "by channel"
 INVERTED = " inverted"
@@ -23,6 +23,10 @@ PALETTES = {
 
 COLORS = [BY_CHANNEL, *PALETTES, *(f"{name}{INVERTED}" for name in (BY_CHANNEL, *PALETTES))]
 """Choices of the user: the hue of each channel, or one palette for all; each normal or inverted."""
+
+
+DIVERGING: list[str] = list(colorcet.palette["CET_D1A"])
+"""256 perceptually uniform colors for differences: blue below zero, white at zero, red above."""
 
 
 @cache

@@ -24,6 +24,7 @@ from snakemap.dashboard.session import Session
 from snakemap.errors import FileBroken
 from snakemap.hdf5.frame_reader import FrameBatch, FrameTotal
 from snakemap.live.mean_frames import MeanFrames
+from snakemap.render.palettes import DIVERGING
 
 FRAMES = np.arange(20 * 4 * 6, dtype=np.uint16).reshape(20, 4, 6) ** 2 % 977
 
@@ -160,6 +161,35 @@ async def test_unreadable_frames_are_left_out_and_counted(shown: Shown) -> None:
     shown.frames.bad = set(range(20))
     boxed(shown, columns=1)
     await shown.until(lambda: shown.title == "no frame of the selection can be read")
+    assert not shown.tab.frame.picture.visible
+
+
+async def test_the_difference_to_the_rest_is_centered_on_zero(shown: Shown) -> None:
+    rows = [row for row in boxed(shown) if row < 15]
+    rest = [row for row in range(15) if row not in rows]
+    shown.frames.at_once = 4
+    shown.press("selection")
+    await shown.until(lambda: shown.title == "mean of 6 frames")
+    gray, asked = shown.tab.frame.mapper.palette, shown.frames.asked
+    shown.press("difference")
+    await shown.until(lambda: shown.title == "selection − rest")
+    assert shown.frames.asked == asked + 3  # the selection is not read again
+    expected = (FRAMES[rows].mean(axis=0) - FRAMES[rest].mean(axis=0)).astype(np.float32)
+    np.testing.assert_array_equal(shown.picture, expected)
+    mapper, bar = shown.tab.frame.mapper, shown.tab.frame.bar
+    assert (mapper.low, mapper.high) == (-abs(expected).max(), abs(expected).max())
+    assert (mapper.palette, bar.title) == (DIVERGING, "counts")
+    text = "mean of 6 frames of the selection, minus the mean of 9 frames of the rest: points in the box"
+    await shown.until(lambda: shown.choice.bar.state["place"] == text)
+    measure(shown.tab.live.runs["b"], 16, 20)
+    text = "mean of 8 frames of the selection, minus the mean of 12 frames of the rest: points in the box"
+    await shown.until(lambda: shown.choice.bar.state["place"] == text)
+    shown.press("selection")
+    await shown.until(lambda: shown.title == "mean of 8 frames")
+    assert (mapper.palette, mapper.low, bar.title) == (gray, 0, "")
+    shown.tab.choices.box = (0, 4, 0, 5)
+    shown.press("difference")
+    await shown.until(lambda: shown.title == "no frame of the rest yet")
     assert not shown.tab.frame.picture.visible
 
 

@@ -6,7 +6,6 @@ import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import colorcet
 import numpy as np
 import numpy.typing as npt
 import panel as pn
@@ -39,7 +38,7 @@ from snakemap.dashboard.theme import THEMES, Theme
 from snakemap.dashboard.widgets import stylesheet
 from snakemap.errors import SnakemapError
 from snakemap.render.comparison import Comparison, compare_maps
-from snakemap.render.palettes import palette
+from snakemap.render.palettes import DIVERGING, palette
 
 __all__ = ["CompareView"]
 
@@ -84,9 +83,9 @@ class CompareView(pn.viewable.Viewer):
         self.mappers = {
             "first": LinearColorMapper(palette=palette(TOTAL), nan_color=CLEAR),
             "second": LinearColorMapper(palette=palette(TOTAL), nan_color=CLEAR),
-            "difference": LinearColorMapper(palette=list(colorcet.palette["CET_D1A"]), nan_color=CLEAR),
+            "difference": LinearColorMapper(palette=DIVERGING, nan_color=CLEAR),
             # a logarithmic mapper without limits complains of values that are not there yet
-            "ratio": LogColorMapper(palette=list(colorcet.palette["CET_D1A"]), low=0.5, high=2, nan_color=CLEAR),
+            "ratio": LogColorMapper(palette=DIVERGING, low=0.5, high=2, nan_color=CLEAR),
         }
         self.x_range, self.y_range = Range1d(start=0, end=1), Range1d(start=0, end=1)
         self._units: dict[str, str] = {}

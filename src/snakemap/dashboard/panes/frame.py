@@ -29,6 +29,7 @@ from snakemap.dashboard.figure_theme import apply_theme, counts_formatter, save_
 from snakemap.dashboard.panes.picture_plot import Picture, picture
 from snakemap.dashboard.panes.picture_plot import colored as in_color
 from snakemap.dashboard.theme import Theme, channel_color
+from snakemap.render.palettes import DIVERGING
 
 __all__ = ["FrameView"]
 
@@ -87,21 +88,22 @@ class FrameView(pn.viewable.Viewer):
         self._show(frame, source.frame_shape)
         self.figure.title.text = f"frame of point {number:,}" if number is not None else "frame"
 
-    def draw_mean(self, source: MapSource, frame: npt.NDArray[Any], *, title: str) -> None:
-        """Draw the mean of several frames.
+    def draw_other(self, source: MapSource, frame: npt.NDArray[Any], *, title: str, signed: bool = False) -> None:
+        """Draw what is no frame of one point: a mean of several frames, or a difference.
 
         Args:
             source: whose frames they are.
             frame: as :meth:`draw` has it.
             title: of the pane.
+            signed: whether it is a difference, in colors that are centered on zero; that of colors is summed over them.
         """
         self.draw(source, None, number=None)
         if source.frame_shape is not None:
             self.shown = NO_POINT
-            self._show(frame, source.frame_shape)
+            self._show(frame.sum(axis=-1) if signed and frame.ndim == 3 else frame, source.frame_shape, signed=signed)
             self.figure.title.text = title
 
-    def _show(self, frame: npt.NDArray[Any], frame_shape: tuple[int, int]) -> None:
+    def _show(self, frame: npt.NDArray[Any], frame_shape: tuple[int, int], *, signed: bool = False) -> None:
         height, width = frame_shape
         colored = frame.ndim == 3
         self.picture.visible, self.colors.visible, self.bar.visible = not colored, colored, not colored
@@ -110,8 +112,12 @@ class FrameView(pn.viewable.Viewer):
         else:
             self.in_gray.show(picture(frame, (0, 0, width, height), (*AXES, "counts")))
         finite = frame[np.isfinite(frame)]
-        high = float(np.max(finite, initial=0))
-        self.mapper.update(low=float(min(np.min(finite, initial=0), 0)), high=high if high > 0 else 1.0)
+        low, high = float(np.min(finite, initial=0)), float(np.max(finite, initial=0))
+        if signed:
+            high = max(-low, high) or 1.0
+            low = -high
+        self.mapper.update(palette=DIVERGING if signed else GREYS, low=low, high=high if high > 0 else 1.0)
+        self.bar.title = "counts" if signed else ""
 
     def blank(self, title: str) -> None:
         """Shows no frame, but where its ROIs would lie, and a title that says why."""
@@ -133,7 +139,7 @@ class FrameView(pn.viewable.Viewer):
         """Wears the colors of a theme."""
         self.theme = theme
         apply_theme(self.figure, theme)
-        self.bar.update(background_fill_color=None, major_label_text_color=theme.faint)
+        self.bar.update(background_fill_color=None, major_label_text_color=theme.faint, title_text_color=theme.faint)
 
     def _outline(self, rois: Mapping[str, tuple[int, int, int, int]], frame_shape: tuple[int, int]) -> None:
         height, width = frame_shape

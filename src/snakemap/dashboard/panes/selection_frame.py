@@ -1,4 +1,6 @@
-"""The mean of the frames of the points that are selected on the maps: those in the box, and within the brush.
+"""The mean frame of the points that are selected on the maps: those in the box, and within the brush.
+
+As it is, or minus the mean frame of all other points.
 
 ::
 
@@ -10,6 +12,7 @@ A new selection, another run and the end of the tab end it. While the run goes o
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,8 +25,11 @@ from snakemap.dashboard.panes.past_frame import frames_beside
 from snakemap.dashboard.session import Session
 from snakemap.errors import SnakemapError
 from snakemap.live.mean_frames import FrameMean, MeanFrames, picture_of
+from snakemap.live.region_maps import measured
 
 __all__ = ["SelectionFrame", "title_of"]
+
+Picture = npt.NDArray[np.float64]
 
 CHECK_S = 1.0
 """Seconds between two looks for new points of the selection."""
@@ -48,7 +54,8 @@ class SelectionFrame:
         self.means = means
         self.note = ""
         self.errands = BackgroundTasks(tab.document)
-        self._mean: FrameMean | None = None
+        self._means: list[FrameMean] = []
+        self._pictures: list[Picture | None] = []
         self._of: tuple[Run, MapSource] | None = None
         self._version = (-1, -1)
         self._checked = 0.0
@@ -60,13 +67,14 @@ class SelectionFrame:
     @property
     def described(self) -> str:
         """The frame that is shown, and the points that are selected, as a sentence without its end."""
-        choices, mean = self.tab.choices, self._mean
+        choices = self.tab.choices
         where = "in the box" if choices.box is not None else ""
         range_ = f"in the brushed range of {choices.channel}" if choices.brush is not None else ""
         points = f"points {' and '.join(filter(None, (where, range_)))}"
-        if mean is None or not mean.complete or not mean.points:
+        if not self._complete or not all(mean.points for mean in self._means):
             return points
-        return f"{title_of(mean)} of the selection: {points}"
+        rest = f", minus the mean of {_frames(self._means[1])} of the rest" if len(self._means) > 1 else ""
+        return f"mean of {_frames(self._means[0])} of the selection{rest}: {points}"
 
     def show(self, run: Run) -> None:
         """Begin with the mean of the selection, or go on when it has new points; called several times a second."""
@@ -74,13 +82,17 @@ class SelectionFrame:
         if camera is None:
             self._forget()
             self.tab.frame.blank("no camera has the points of this source")
-        elif self._mean is None or self._of is None or self._of[0] is not run or self._of[1] is not camera:
+        elif not self._means or self._of is None or self._of[0] is not run or self._of[1] is not camera:
             self._begin(run, camera)
-        elif self._mean.complete and time.monotonic() - self._checked >= CHECK_S:
+        elif self._complete and time.monotonic() - self._checked >= CHECK_S:
             self._follow(run, camera)
 
+    @property
+    def _complete(self) -> bool:
+        return bool(self._means) and all(mean.complete for mean in self._means)
+
     def _begin(self, run: Run, camera: MapSource, *, blank: bool = True) -> None:
-        """Begin with the mean of what is selected now.
+        """Begin with the means of what is selected now.
 
         Args:
             run: that is drawn.
@@ -88,80 +100,115 @@ class SelectionFrame:
             blank: whether the frame that is shown until then is removed.
         """
         self._forget()
-        selected = self._selected()
         try:
-            self._mean = self.means.mean_of(run, camera, selected)
+            self._means = [self.means.mean_of(run, camera, points) for points in self._parts(camera)]
         except SnakemapError as error:
             self.note = str(error)
             self.tab.frame.blank("the selection has no mean")
             return
+        self._pictures = [None] * len(self._means)
         self._of, self._version = (run, camera), self._versions(camera)
-        if blank or not self._mean.wanted:
-            self.tab.frame.blank(title_of(self._mean))
-        self._go(self._mean, camera)
+        if blank or not all(mean.wanted for mean in self._means):
+            self.tab.frame.blank(title_of(self._means))
+        self._go(camera)
 
     def _follow(self, run: Run, camera: MapSource) -> None:
         """Add the points that the selection has in addition; begin again if others are not selected any more."""
-        mean, self._checked = self._mean, time.monotonic()
-        if mean is None or self._version == self._versions(camera):
+        self._checked = time.monotonic()
+        if self._version == self._versions(camera):
             return
         self._version = self._versions(camera)
-        selected = self._selected()
-        if np.array_equal(np.sort(self.means.measured(camera, selected)), np.sort(mean.places)):
-            return
-        if self.means.extend(mean, camera, selected):
-            self._go(mean, camera)
-        else:
-            self._begin(run, camera, blank=False)
+        for mean, points in zip(self._means, self._parts(camera), strict=True):
+            if not self.means.extend(mean, camera, points):
+                self._begin(run, camera, blank=False)
+                return
+        self._go(camera)
 
-    def _go(self, mean: FrameMean, camera: MapSource) -> None:
-        """Read a portion, draw the mean, and so on."""
-        if mean.complete:
+    def _go(self, camera: MapSource) -> None:
+        """Read a portion of the mean that has the smaller share of its frames, draw, and so on."""
+        means, pictures = self._means, self._pictures
+        growing = [
+            number
+            for number, mean in enumerate(means)
+            if not mean.complete or (pictures[number] is None and mean.sums is not None)
+        ]
+        if not growing:
             return
+        number = min(growing, key=lambda number: (means[number].points + means[number].lost) / means[number].wanted)
+        mean = means[number]
 
-        async def portion() -> npt.NDArray[np.float64] | None:
+        async def portion() -> Picture | None:
             read = await self.means.grow(mean)
             return await picture_of(mean) if read and mean.sums is not None else None
 
-        def draw(picture: npt.NDArray[np.float64] | None) -> None:
-            if mean is not self._mean:
+        def draw(picture: Picture | None) -> None:
+            if means is not self._means:
                 return
-            self.note = _note_of(mean)
-            if picture is not None:
-                self.tab.frame.draw_mean(camera, picture.astype(np.float32), title=title_of(mean))
-            elif mean.sums is None:
-                self.tab.frame.blank(title_of(mean))
-            self._go(mean, camera)
+            self.note = _note_of(means)
+            pictures[number] = picture if picture is not None else pictures[number]
+            self._draw(camera)
+            self._go(camera)
 
         def fail(error: SnakemapError) -> None:
             self.means.end(mean)
-            if mean is self._mean:
+            if means is self._means:
                 self.note = str(error)
                 self.tab.frame.blank("the mean of the selection cannot be computed")
 
         self.errands.run("mean", portion, draw, failed=fail)
 
+    def _draw(self, camera: MapSource) -> None:
+        """Draw the mean, or the difference of both, as soon as there are frames of each."""
+        title, pictures = title_of(self._means), [one for one in self._pictures if one is not None]
+        if len(pictures) < len(self._means):
+            self.tab.frame.blank(title)
+            return
+        signed = len(pictures) > 1
+        picture = pictures[0] - pictures[1] if signed else pictures[0]
+        self.tab.frame.draw_other(camera, picture.astype(np.float32), title=title, signed=signed)
+
+    def _parts(self, camera: MapSource) -> list[npt.NDArray[np.int64]]:
+        """Return the selected points, and for a difference the other ones that are measured, too."""
+        found = self.tab.pipeline.selected()
+        selected = np.empty(0, np.int64) if found is None else found
+        if self.tab.choices.frame_of != "difference":
+            return [selected]
+        return [selected, np.setdiff1d(measured(camera)[0], selected)]
+
     def _versions(self, camera: MapSource) -> tuple[int, int]:
         return self.tab.pipeline.maps.version, camera.maps.version
 
-    def _selected(self) -> npt.NDArray[np.int64]:
-        selected = self.tab.pipeline.selected()
-        return np.empty(0, np.int64) if selected is None else selected
-
     def _forget(self) -> None:
-        """End the mean that grows."""
-        if self._mean is not None:
-            self.means.end(self._mean)
+        """End the means that grow."""
+        for mean in self._means:
+            self.means.end(mean)
+        if self._means:
             self.errands.forget("mean")
-        self._mean, self._of, self.note = None, None, ""
+        self._means, self._pictures, self._of, self.note = [], [], None, ""
 
     def _on_selection(self, *events: Any) -> None:
-        self._forget()
         choices = self.tab.choices
+        of = {what for event in events for what in (event.old, event.new) if event.name == "frame_of"}
+        if len(events) == 1 and of == {"selection", "difference"} and self._means and self._of is not None:
+            self._keep_selection(self._of[1])
+            return
+        self._forget()
         if any(event.name == "frame_of" and event.new == "point" for event in events):
             self.tab.frame.blank("no frame yet")
         if choices.frame_of != "point" and choices.box is None and choices.brush is None:
             choices.frame_of = "point"
+
+    def _keep_selection(self, camera: MapSource) -> None:
+        """Show the selection with the rest or without it; the frames of the selection are not read again."""
+        first, *others = self._means
+        for mean in others:
+            self.means.end(mean)
+        self.errands.forget("mean")
+        points = self._parts(camera)[1:]
+        self._means = [first, *(self.means.mean_of(self._of[0], camera, part) for part in points if self._of)]
+        self._pictures = [*self._pictures[:1], *(None for _ in points)]
+        self._draw(camera)
+        self._go(camera)
 
     def _on_point(self, event: Any) -> None:
         """Show the frame of a point that is chosen."""
@@ -170,26 +217,40 @@ class SelectionFrame:
 
     def _close(self) -> None:
         self.errands.close()
-        if self._mean is not None:
-            self.means.end(self._mean)
-            self._mean = None
+        for mean in self._means:
+            self.means.end(mean)
+        self._means = []
 
 
-def title_of(mean: FrameMean) -> str:
-    """Return the title of a mean, with the number of frames in it; it is short, as a pane is narrow."""
-    if not mean.wanted:
-        return "no frame of the selection yet"
-    if mean.complete and not mean.points:
-        return "no frame of the selection can be read"
-    several = mean.frames != mean.points
-    what = "the frames of {} points" if several else "{} frames"
-    if mean.complete:
-        return f"mean of {what.format(f'{mean.points:,}')}"
-    return f"mean of {what.format(f'{mean.points + mean.lost:,} of {mean.wanted:,}')}"
+def title_of(means: Sequence[FrameMean]) -> str:
+    """Return the title of a mean, or of the difference of two; it is short, as the pane is narrow.
+
+    Args:
+        means: of the selection, and of the rest.
+    """
+    for mean, of in zip(means, ("selection", "rest"), strict=False):
+        if not mean.wanted:
+            return f"no frame of the {of} yet"
+        if mean.complete and not mean.points:
+            return f"no frame of the {of} can be read"
+    if len(means) == 1:
+        return f"mean of {_frames(means[0])}"
+    if all(mean.complete for mean in means):
+        return "selection − rest"
+    read, wanted = (sum(mean.points + mean.lost for mean in means), sum(mean.wanted for mean in means))
+    return f"selection − rest: {read:,} of {wanted:,}"
 
 
-def _note_of(mean: FrameMean) -> str:
-    if not mean.lost:
+def _frames(mean: FrameMean) -> str:
+    """Return the number of frames in a mean, and of those that it will have."""
+    what = "the frames of {} points" if mean.frames != mean.points else "{} frames"
+    number = f"{mean.points:,}" if mean.complete else f"{mean.points + mean.lost:,} of {mean.wanted:,}"
+    return what.format(number)
+
+
+def _note_of(means: Sequence[FrameMean]) -> str:
+    lost, trouble = sum(mean.lost for mean in means), next((mean.trouble for mean in means if mean.trouble), "")
+    if not lost:
         return ""
-    points = "1 point" if mean.lost == 1 else f"{mean.lost:,} points"
-    return f"The frames of {points} are left out: {mean.trouble}"
+    points = "1 point" if lost == 1 else f"{lost:,} points"
+    return f"The frames of {points} are left out: {trouble}"

@@ -1,5 +1,5 @@
 // The point whose frame is shown. Names come from files: they are only written as text.
-//   state: of ("newest", "point", "selection"), chosen, selection (whether there are such), place, trouble,
+//   state: of ("newest", "point", "selection", "difference"), chosen, selection (whether there are such), place, trouble,
 //     and of a point: point, last, counts ([{name, value, unit}]), file, row, path
 export function render({model, el}) {
   const bar = make("div", "pointbar")
@@ -30,6 +30,7 @@ export function render({model, el}) {
     newest: button("frame-of", "Newest", "show the newest frame", choice),
     point: button("frame-of", "Point", "show the frame of the point that is chosen", choice),
     selection: button("frame-of", "Selection", "show the mean frame of the selected points", choice),
+    difference: button("frame-of", "− rest", "show that minus the mean frame of all other points", choice),
   }
 
   let number = 0
