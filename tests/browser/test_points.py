@@ -81,3 +81,60 @@ def test_a_click_on_a_pixel_shows_its_frame_and_keys_and_a_link_go_on(
     other.wait(lambda: seen(other)[0] == "frame of point 1 cannot be read")
     other.page.close()
     assert other.errors == []
+
+
+def test_regions_are_typed_and_drawn_and_become_maps_of_the_tab(
+    pages: Stack, chromium: Browser, tab: Shown, redis_url: str
+) -> None:
+    frames = np.random.default_rng(2).integers(0, 200, (POINTS, 24, 8), dtype=np.uint8)
+    with h5py.File(pages.data_root / "frames.h5", "w") as file:
+        file["data"] = frames
+    run = MadeUpRun(redis_url, file=(pages.data_root / "frames.h5").as_uri())
+    run.add(1, 40)
+
+    def equals(shown: Shown, name: str, part: tuple[slice, slice], last: int) -> bool:
+        """Whether a map is that of a part of the frames, as drawn."""
+        sums = frames[(slice(None), *part)].sum(axis=(1, 2), dtype=np.float64)
+        sums[last:] = np.nan
+        drawn = sums.reshape(8, 10)
+        drawn[1::2] = drawn[1::2, ::-1]
+        return np.array_equal(shown.image(name), drawn, equal_nan=True)
+
+    tab.wait(lambda: np.isfinite(tab.image("total")).sum() == 40)
+    field = tab.page.locator(".regions .new")
+    field.fill("spot:1,5,2,7")
+    field.press("Enter")
+    tab.wait(lambda: equals(tab, "spot", np.s_[1:5, 2:7], 40))
+    run.add(41, 60)
+    tab.wait(lambda: equals(tab, "spot", np.s_[1:5, 2:7], 60))
+    assert "spot" in tab.table()
+    field.fill("<img src=x>")
+    field.press("Enter")
+    tab.page.locator(".regions .refusal").get_by_text("four whole numbers").wait_for()
+    tab.wait(lambda: "roi=spot:1,5,2,7" in tab.page.evaluate("decodeURIComponent(location.href)"))
+    link = tab.page.evaluate("() => sm.models().find((model) => model.data?.state?.link)?.data.state.link")
+    saved = tab.page.locator(".save a").nth(1).get_attribute("href")
+    assert saved is not None
+    assert parse_qs(urlsplit(saved).query)["roi"] == ["spot:1,5,2,7"]
+    table = tab.page.request.get(f"{pages.url}/{saved}").text().splitlines()
+    assert table[0].endswith("total,spot")
+    assert float(table[1].split(",")[-1]) == frames[0, 1:5, 2:7].sum()
+    other = open_page(chromium, f"{pages.url}/dashboard?{link}")
+    other.wait(lambda: equals(other, "spot", np.s_[1:5, 2:7], 60))
+    other.page.evaluate(
+        """() => { const tools = sm.named('frame').toolbar.tools
+                   tools.find((tool) => tool.type === 'BoxSelectTool').active = true }"""
+    )
+    start, end = other.page.evaluate("() => { const {x_range: x} = sm.view('frame').model; return [x.start, x.end] }")
+    share = [(x - start) / (end - start) for x in (1.5, 5.5)]
+    other.drag("frame", (share[0], 0.5), (share[1], 0.8))  # below the toolbar, which lies over the frame
+    other.wait(lambda: other.page.locator(".regions .list .row").count() == 2)
+    text = other.page.locator(".regions .list .text").nth(1).input_value()
+    name, _, numbers = text.partition(":")
+    y0, y1, x0, x1 = map(int, numbers.split(","))
+    assert (name, x0, x1) == ("roi 1", 1, 6)
+    other.wait(lambda: equals(other, "roi 1", np.s_[y0:y1, x0:x1], 60))
+    other.page.locator(".regions .remove").first.click()
+    other.wait(lambda: "spot" not in other.table() and "roi 1" in other.table())
+    other.page.close()
+    assert other.errors == []

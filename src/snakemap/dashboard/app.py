@@ -144,13 +144,15 @@ def process() -> ServerProcess:
     store = Store(url, documents_max=config.documents_max, keep_days=config.keep_days, read_only=config.read_only)
     threading.Thread(target=_warm_up, name="warm up", daemon=True).start()
     looker = FileInspector(config.root, path_map=config.path_map)
+    regions = RegionMaps.of(config)
     room = FileServices(
         DirectoryCache(config.root),
         looker,
         tuple(config.path_map),
         config.rois,
         config.download_max_mb * 1_000_000,
-        means=MeanFrames(RegionMaps.of(config).reader),
+        regions=regions,
+        means=MeanFrames(regions.reader),
     )
     chronicle = EventIndex(store, rows_max=config.log_rows)
     defaults = ScanDefaults(config.grid, snake=config.snake)
@@ -203,7 +205,7 @@ def _hosts() -> HostNames:
 
 ROUTES = [
     ("/file", FileHandler, {"allowed": _downloads}),
-    ("/export", MapsHandler, {"runs": lambda: process().saved}),
+    ("/export", MapsHandler, {"runs": lambda: process().saved, "regions": lambda: process().room.regions}),
     ("/picture", PictureHandler, {"store": lambda: process().live.store}),
     ("/healthz", HealthHandler, {"begin": _begin}),
     ("/readyz", ReadyHandler, {"store": lambda: process().live.store}),

@@ -15,6 +15,7 @@ from snakemap.dashboard.panes.compare import CompareView
 from snakemap.dashboard.panes.file_workspace import FileServices, FileWorkspace
 from snakemap.dashboard.panes.past_frame import PastFrameReader
 from snakemap.dashboard.panes.point_choice import PointChoice
+from snakemap.dashboard.panes.region_list import RegionList
 from snakemap.dashboard.panes.scan_control import ScanControlPane
 from snakemap.dashboard.panes.selection_frame import SelectionFrame
 from snakemap.dashboard.panes.time_bar import TimeBarPane
@@ -86,6 +87,7 @@ class Dashboard(pn.viewable.Viewer):
         self.tab = tab
         self.workspace: FileWorkspace | None = None
         self._point: PointChoice | None = None
+        self._regions: RegionList | None = None
         self.address: UrlSync | None = None
         self._place, self._notes = place or ViewPlace(), notes
         self._form: pn.viewable.Viewable | None = None
@@ -97,7 +99,7 @@ class Dashboard(pn.viewable.Viewer):
         self._build_maps()
         self._build_controls(watch, caller, session)
         self.runs: Part = pn.Column(tab.run_list, scroll=True, sizing_mode="stretch_both", margin=0)
-        frame = [tab.frame] if self._point is None else [tab.frame, self._point.bar]
+        frame = [tab.frame, *(part.bar for part in (self._point, self._regions) if part is not None)]
         self.frame: Part = _pane(*frame, classes=["frame-pane"])
         if self._point is not None:
             tab.choices.param.watch(lambda *_: self._size_frame(), ["point", "frame_of"])
@@ -173,6 +175,7 @@ class Dashboard(pn.viewable.Viewer):
         if room is not None:
             selection = SelectionFrame(self.tab, room.means) if room.means is not None else None
             self._point = PointChoice(self.tab, PastFrameReader(self.tab, room), selection)
+            self._regions = RegionList(self.tab, room.regions) if room.regions is not None else None
             self.workspace = FileWorkspace(room, self.tab, on_dataset=self._show_dataset)
             self.files, self.tree = self.workspace.files.component, self.workspace.tree.component
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, quote
 
+from snakemap.core.roi_text import roi_from_text, rois_from_text, text_of
 from snakemap.dashboard.view_state import AUTOMATIC
-from snakemap.errors import GeometryError
+from snakemap.errors import GeometryError, RoiError
 from snakemap.render.map_view import MapView
 from snakemap.render.palettes import BY_CHANNEL, COLORS
 from snakemap.settings import grid_from_text
@@ -42,6 +43,9 @@ NAME_MAX, PATH_MAX = 600, 2_400
 """Letters of a name and of a path as they stand in an address, where a letter may take twelve."""
 
 NUMBER_MAX = 1e30
+ROI_MAX = 200
+"""Letters of a region as it stands in an address."""
+
 INDEX_MAX = 2**53 - 1
 DIMENSIONS_MAX = 32
 NARROWEST = 1e-9
@@ -97,6 +101,7 @@ class ViewPlace:
         wall: whether the page is for a screen on the wall: maps, status and progress, without controls.
         at: the moment of the run that is shown, in milliseconds since 1970; 0 is now.
         point: seq_num of the point whose frame is shown; 0 is the newest.
+        rois: regions of the tab, see :func:`~snakemap.core.roi_text.roi_from_text`.
     """
 
     run: str = ""
@@ -125,6 +130,7 @@ class ViewPlace:
     wall: bool = False
     at: int = 0
     point: int = 0
+    rois: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, str, tuple[str, ...]]:
@@ -155,7 +161,7 @@ def parse(text: str) -> tuple[ViewPlace, list[str]]:
             continue
         try:
             _take(told, READERS[name](value))
-        except (ValueError, GeometryError):
+        except (ValueError, GeometryError, RoiError):
             notes.append(f"{name} {_short(value)!r} is not valid")
     return _consistent(told, notes), notes
 
@@ -184,8 +190,10 @@ def rounded(one: float, other: float, *, digits: int = 5) -> Pair:
 
 
 def _take(told: dict[str, Any], fields: dict[str, Any]) -> None:
-    """The first word on something counts, but two runs are compared."""
-    if "compare" in fields and len(told.get("compare", ())) == 1:
+    """The first word on something counts, but two runs are compared, and there may be several regions."""
+    if "rois" in fields and "rois" in told:
+        told["rois"] = tuple(map(text_of, rois_from_text([*told["rois"], *fields["rois"]])))
+    elif "compare" in fields and len(told.get("compare", ())) == 1:
         told["compare"] += fields["compare"]
     elif not fields.keys() & told.keys():
         told.update(fields)
@@ -237,6 +245,7 @@ def _texts(place: ViewPlace) -> Iterable[tuple[str, str]]:
     yield "wall", "1" if place.wall else ""
     yield "at", str(place.at or "")
     yield "point", str(place.point or "")
+    yield from (("roi", text) for text in place.rois)
 
 
 def _word(value: str, words: dict[str, str], *, usual: str | None = None) -> str:
@@ -261,7 +270,7 @@ def shape_text(shape: tuple[int, int, bool]) -> str:
 def _is_read(name: str, text: str) -> bool:
     try:
         READERS[name](text)
-    except (ValueError, GeometryError):
+    except (ValueError, GeometryError, RoiError):
         return False
     return True
 
@@ -390,6 +399,10 @@ def _point(text: str) -> dict[str, Any]:
     return {"point": int(text)}
 
 
+def _roi(text: str) -> dict[str, Any]:
+    return {"rois": (text_of(roi_from_text(_measured(text, ROI_MAX))),)}
+
+
 READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "run": _name("run"),
     "source": _name("source"),
@@ -416,4 +429,5 @@ READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "wall": _switch("wall"),
     "at": _at,
     "point": _point,
+    "roi": _roi,
 }

@@ -17,6 +17,7 @@ from snakemap.core.maps import ChannelSummary, Maps, histogram, summarize, value
 from snakemap.core.raster import Raster
 from snakemap.core.run import Run
 from snakemap.core.streams import MapSource
+from snakemap.dashboard.own_regions import OwnRegions
 from snakemap.dashboard.proportions import drawn_aspect
 from snakemap.dashboard.quantities import counted, unit_text
 from snakemap.dashboard.view_state import Choices
@@ -86,6 +87,7 @@ class Pipeline:
         run: the run it shows, or None.
         window: the cells it is sent.
         counts: how often each derivation was computed, for the tests.
+        own: the regions of the tab.
     """
 
     def __init__(self, choices: Choices, levels: RenderCache) -> None:
@@ -95,6 +97,7 @@ class Pipeline:
         self.window = Window(1, 0, 1, 0, 1)
         self.shown = ShownMaps()
         self.counts = dict.fromkeys(("update", "everything", "histogram", "limits", "summaries"), 0)
+        self.own = OwnRegions()
         self._held: list[tuple[float, float, float]] = []
         self._pixels = (400.0, 400.0)
         self._view: tuple[float, float, float, float] | None = None
@@ -113,9 +116,14 @@ class Pipeline:
             self.window = self._window(self.picture)
 
     @property
-    def source(self) -> MapSource:
-        """What is drawn of the run."""
+    def base(self) -> MapSource:
+        """What is drawn of the run, without the regions of the tab."""
         return self._required().source(self.choices.source)
+
+    @property
+    def source(self) -> MapSource:
+        """What is drawn of the run, with the regions of the tab."""
+        return self.own.over(self.base)
 
     @property
     def maps(self) -> Maps:

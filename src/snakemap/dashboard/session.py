@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,14 @@ from snakemap.blueapi.status_poller import WorkerStatus
 from snakemap.core.channels import DEFAULT_CHANNELS
 from snakemap.core.maps import Maps
 from snakemap.core.raster import Raster
+from snakemap.core.roi import Roi
 from snakemap.core.run import Run
 from snakemap.core.streams import MapSource
 from snakemap.dashboard.callbacks import UNSENT_MS, later, on_change, soon, unsent
 from snakemap.dashboard.client_state import ClientState, inner_size, news_text, script
 from snakemap.dashboard.model_walk import walked_once
 from snakemap.dashboard.notifications import warn
+from snakemap.dashboard.own_regions import fitting
 from snakemap.dashboard.panes.frame import FrameView
 from snakemap.dashboard.panes.histogram import HistogramView
 from snakemap.dashboard.panes.maps import MapsView, map_kind
@@ -251,7 +253,7 @@ class Session:
             self._set(self.topbar, state=self._topbar_state(run, now=now))
             if drawn is not None:
                 self.maps.note(self._notes(drawn), of=self._remark())
-                found = drawn.cross_checks(self.pipeline.source)
+                found = drawn.cross_checks(self.pipeline.base)
                 marks = {one.channel: one.described for one in found}
                 self.maps.name_channels(self._titles({one.channel: one.short for one in found}))
                 told = table(self.pipeline, self.pipeline.summaries(), brushed=brushed, marks=marks)
@@ -343,11 +345,9 @@ class Session:
             self._limits_note(),
             run.reason if run.status != "complete" or run.filled else "",
         ]
-        if maps.out_of_range:
-            notes.append(
-                f"{maps.out_of_range:,} points lie outside the {maps.raster.rows} x {maps.raster.columns} shape."
-            )
-        notes += [f"{mark}." for one in run.cross_checks(self.pipeline.source) if (mark := one.described)]
+        if outside := self.pipeline.base.maps.out_of_range:
+            notes.append(f"{outside:,} points lie outside the {maps.raster.rows} x {maps.raster.columns} shape.")
+        notes += [f"{mark}." for one in run.cross_checks(self.pipeline.base) if (mark := one.described)]
         troubles = [str(told.get("trouble") or "") for told in self.live.summaries[:200] if told["uid"] == run.uid]
         notes += [remark for remark in run.remarks if not any(remark in trouble for trouble in troubles)]
         notes += troubles
@@ -602,6 +602,19 @@ class Session:
     def _on_aspect(self, _: Any) -> None:
         if self.page.place and self.pipeline.run is not None:
             self.page.place = {**self.page.place, "aspect": self.pipeline.aspect}
+
+    @property
+    def shown_regions(self) -> tuple[Roi, ...]:
+        """The regions of this tab that are drawn."""
+        return fitting(self.pipeline.own.rois, self.pipeline.base) if self.pipeline.run is not None else ()
+
+    def use_regions(self, rois: Sequence[Roi]) -> None:
+        """Draw other regions of this tab."""
+        self.pipeline.own.use(rois)
+        self.choices.box = None
+        self._forget_shown()
+        self.pipeline.begin_anew()
+        self._soon(veil=True)
 
     def _on_source(self, _: Any) -> None:
         """Show the newest frame: another source may count other points."""

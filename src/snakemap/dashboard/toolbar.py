@@ -8,6 +8,7 @@ from typing import Any
 
 import panel as pn
 
+from snakemap.core.roi_text import text_of
 from snakemap.core.run import Run
 from snakemap.dashboard.callbacks import on_click
 from snakemap.dashboard.notifications import warn
@@ -87,7 +88,8 @@ class Toolbar:
 
         def show(_: Run | None) -> None:
             drawn = tab.pipeline.run
-            state = {"run": drawn.uid, "source": tab.choices.source, "base": tab.topbar.base} if drawn else {}
+            of = {"source": tab.choices.source, "base": tab.topbar.base, "rois": [*map(text_of, tab.shown_regions)]}
+            state = {"run": drawn.uid, **of} if drawn else {}
             if menu.state != state:
                 menu.state = state
 

@@ -160,6 +160,7 @@ class UrlSync:
             theme=choices.theme if self._theme_told else "",
             at=0 if tab.playback.playing else tab.playback.moment or 0,
             point=choices.point,
+            rois=choices.rois,
         )
         waiting = dict(self.arrival.waiting)
         if "by_hand" in waiting:
@@ -299,6 +300,7 @@ class UrlArrival:
         self._run, self._notes = place.run, list(notes)
         as_named = ("scale", "aspect", "colors", "trail", "enlarged")
         at_once: dict[str, Any] = {name: getattr(place, name) for name in as_named}
+        at_once["rois"] = place.rois
         if place.limits != BY_HAND:
             at_once["limits"] = place.limits
         # the usual needs no run

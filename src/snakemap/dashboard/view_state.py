@@ -74,4 +74,5 @@ class Choices(param.Parameterized):
     wall = param.Boolean(
         default=False, constant=True, doc="Whether the page is read from afar: large letters, no tools."
     )
+    rois = param.Parameter(default=(), doc="Regions of this tab, as `y0,y1,x0,x1` with or without a name.")
     theme = param.Selector(default="dark", objects=["dark", "light"], doc="Colors of the page.")

@@ -184,26 +184,30 @@ class RegionMaps:
             rois: the rectangles.
             trouble: why some frames cannot be read.
         """
-        seq_nums, places = measured(source)
         maps = Maps(source.maps.raster, [roi.name for roi in rois])
         about: dict[str, Any] = {}
         for roi in rois:
-            sums = self._sums.get((_key(run, source), _bounds(roi)), _Sums())
-            values, found = sums.values, sums.places
-            inside = seq_nums < min(len(found), len(values))
-            known = np.zeros(len(seq_nums), bool)
-            known[inside] = found[seq_nums[inside]] == places[inside]
-            if known.any():
-                maps.assign(seq_nums[known], {roi.name: values[seq_nums[known]]})
-            read = int(np.count_nonzero(known))
+            seq_nums, values, measured = self.known(run, source, roi)
+            if len(seq_nums):
+                maps.assign(seq_nums, {roi.name: values})
             about[roi.name] = {
                 "bounds": [*_bounds(roi)],
-                "read": read,
-                "measured": len(seq_nums),
-                "complete": read == len(seq_nums),
-                "trouble": trouble if read < len(seq_nums) else "",
+                "read": len(seq_nums),
+                "measured": measured,
+                "complete": len(seq_nums) == measured,
+                "trouble": trouble if len(seq_nums) < measured else "",
             }
         return MoreMaps(maps, about)
+
+    def known(self, run: Run, source: MapSource, roi: Roi) -> tuple[Ints, npt.NDArray[np.float64], int]:
+        """Return the points (n,) whose sums over a rectangle are known, the sums (n,), and how many can be read."""
+        seq_nums, places = measured(source)
+        sums = self._sums.get((_key(run, source), _bounds(roi)), _Sums())
+        values, found = sums.values, sums.places
+        inside = seq_nums < min(len(found), len(values))
+        known = np.zeros(len(seq_nums), bool)
+        known[inside] = found[seq_nums[inside]] == places[inside]
+        return seq_nums[known], values[seq_nums[known]], len(seq_nums)
 
     async def _read(self, run: Run, source: MapSource, rois: Sequence[Roi], shared: _Source, *, until: float) -> str:
         seq_nums, places = measured(source)

@@ -44,6 +44,15 @@ centers = st.one_of(
         }
     ),
 )
+regions = st.lists(
+    st.tuples(printed.map(lambda name: name.strip()[:10].strip()), st.integers(0, 9), st.integers(10, 9_999_999)),
+    max_size=8,
+    unique_by=lambda one: one[0] or one[1:],
+).map(
+    lambda told: tuple(
+        f"{name}:{low},{high},{low},{high}" if name else f"{low},{high},{low},{high}" for name, low, high in told
+    )
+)
 colors = st.one_of(
     st.sampled_from(list(permalink.LIMITS.values())).map(lambda limits: {"limits": limits}),
     st.tuples(numbers, numbers).map(lambda pair: {"limits": "by hand", "by_hand": pair}),
@@ -74,6 +83,7 @@ def places(draw: st.DrawFn) -> ViewPlace:
         wall=draw(st.booleans()),
         at=draw(st.sampled_from([0, 1, 1_790_000_000_123])) if run else 0,
         point=draw(st.integers(0, 10_000_000)),
+        rois=draw(regions),
         **some,
     )
 
@@ -89,7 +99,7 @@ def test_a_place_is_read_as_it_was_written(place: ViewPlace) -> None:
 def test_the_same_place_has_the_same_address_whatever_the_order(place: ViewPlace) -> None:
     text = query(place)
     backwards = "&".join(sorted(text.split("&"), reverse=True))
-    if not place.compare:  # of two runs, one is the first
+    if not place.compare and len(place.rois) < 2:  # of two runs, one is the first; regions have an order
         assert query(parse(backwards)[0]) == text
     assert len(text) <= QUERY_MAX
 
@@ -166,6 +176,9 @@ def test_an_address_can_be_read_by_people() -> None:
         "run=a&at=" + "1" * 16,
         "run=a&at=1790000000000-0",
         "at=1790000000000",
+        "roi=1,2,3",
+        "roi=2,1,0,4",
+        "roi=:0,1,0,1",
         "point=0",
         "point=-1",
         "point=1.5",

@@ -25,6 +25,7 @@ from snakemap.files.directory_listing import DirectoryCache
 from snakemap.hdf5.inspector import FileInspector
 from snakemap.live.file_runs import cancel_reading, is_stack, open_stack, stack_of
 from snakemap.live.mean_frames import MeanFrames
+from snakemap.live.region_maps import RegionMaps
 
 __all__ = ["FileServices", "FileWorkspace"]
 
@@ -40,6 +41,7 @@ class FileServices:
         rois: the instrument's ROIs, by name; None where there are none.
         download_max: bytes of the largest file that may be taken along.
         means: mean frames of many points; None: there are none.
+        regions: maps of other regions; None: there are none.
     """
 
     directories: DirectoryCache
@@ -48,6 +50,7 @@ class FileServices:
     rois: Mapping[str, Rectangle] | None = None
     download_max: int = 0
     means: MeanFrames | None = None
+    regions: RegionMaps | None = None
 
     def place_of(self, file: str | None) -> str:
         """Return where in the data root a file is that a document names; empty when it is not there by its name.

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import panel as pn
+from bokeh.events import SelectionGeometry
 from bokeh.models import (
+    BoxSelectTool,
     ColorBar,
     ColumnDataSource,
     Image,
@@ -24,10 +26,12 @@ from bokeh.models import (
 from bokeh.plotting import figure
 
 from snakemap.core.streams import MapSource
+from snakemap.dashboard.callbacks import on_events
 from snakemap.dashboard.client_state import fitted, resettable
 from snakemap.dashboard.figure_theme import apply_theme, counts_formatter, save_tool
 from snakemap.dashboard.panes.picture_plot import Picture, picture
 from snakemap.dashboard.panes.picture_plot import colored as in_color
+from snakemap.dashboard.permalink import NUMBER_MAX
 from snakemap.dashboard.theme import Theme, channel_color
 from snakemap.render.palettes import DIVERGING
 
@@ -57,6 +61,7 @@ class FrameView(pn.viewable.Viewer):
     def __init__(self, *, theme: Theme, **params: Any) -> None:
         super().__init__(**params)
         self.shown: int | None = None
+        self.on_region: Callable[[float, float, float, float], None] | None = None
         self.image, self.color_image = (
             ColumnDataSource({"image": [np.zeros((1, 1), kind)], "x": [0], "y": [0], "dw": [1], "dh": [1]})
             for kind in (np.uint8, np.uint32)
@@ -141,6 +146,16 @@ class FrameView(pn.viewable.Viewer):
         apply_theme(self.figure, theme)
         self.bar.update(background_fill_color=None, major_label_text_color=theme.faint, title_text_color=theme.faint)
 
+    def _on_box(self, event: SelectionGeometry) -> None:
+        """Pass on a box that was drawn: left, right, top and bottom in detector pixels."""
+        box = event.geometry
+        if self.on_region is None or not event.final or not box or box.get("type") != "rect":
+            return
+        sides = [box.get(side) for side in ("x0", "x1", "y0", "y1")]
+        if all(isinstance(side, int | float) and abs(side) <= NUMBER_MAX for side in sides):
+            (left, right), (top, bottom) = sorted(sides[:2]), sorted(sides[2:])
+            self.on_region(left, right, top, bottom)
+
     def _outline(self, rois: Mapping[str, tuple[int, int, int, int]], frame_shape: tuple[int, int]) -> None:
         height, width = frame_shape
         self._rois = dict(rois)
@@ -179,7 +194,9 @@ class FrameView(pn.viewable.Viewer):
             name="frame",
         )
         wheel, pan = WheelZoomTool(), PanTool()
-        plot.add_tools(pan, wheel, ResetTool(), save_tool("frame"))
+        box = BoxSelectTool(renderers=[], description="Draw a region")
+        plot.add_tools(pan, wheel, box, ResetTool(), save_tool("frame"))
+        on_events(plot, SelectionGeometry, tell=self._on_box)
         plot.toolbar.update(active_scroll=wheel, autohide=True, logo=None, stylesheets=[TOOLBAR])
         resettable(plot)
         place: dict[str, Any] = {"image": "image", "x": "x", "y": "y", "dw": "dw", "dh": "dh"}

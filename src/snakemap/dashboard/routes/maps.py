@@ -8,6 +8,7 @@ from tornado.web import HTTPError
 
 from snakemap.dashboard.large_response import taken
 from snakemap.dashboard.routes.download import DownloadHandler
+from snakemap.live.region_maps import RegionMaps, maps_with_regions
 from snakemap.live.run_cache import RunCache
 from snakemap.render.export import MapFormat, file_stem
 from snakemap.web.connection_limits import ConnectionSlots
@@ -16,14 +17,15 @@ __all__ = ["MapsHandler"]
 
 
 class MapsHandler(DownloadHandler):
-    """Answers ``GET export?run=&source=&format=`` with the maps of a run in one of :class:`MapFormat`."""
+    """Answers ``GET export?run=&source=&format=&roi=`` with the maps of a run in one of :class:`MapFormat`."""
 
     content = "maps"
     slots = ConnectionSlots(most=4, each=2)
 
-    def initialize(self, runs: Callable[[], RunCache]) -> None:
-        """Take what gives the runs at the time of a request."""
+    def initialize(self, runs: Callable[[], RunCache], regions: Callable[[], RegionMaps | None] = lambda: None) -> None:
+        """Take what gives the runs, and maps of other regions, at the time of a request."""
         self.runs = runs
+        self.regions = regions
 
     def check_arguments(self) -> None:
         """Refuse a format that does not exist."""
@@ -35,7 +37,12 @@ class MapsHandler(DownloadHandler):
     async def send_file(self) -> None:
         """Send the maps as they are now."""
         runs, uid = self.runs(), self.get_query_argument("run", "")[:200]
-        found = await runs.maps(uid, self.format, source=self.get_query_argument("source", "")[:500])
+        source = self.get_query_argument("source", "")[:500]
+        rois, regions = self.get_query_arguments("roi"), self.regions()
+        if rois and regions is not None:
+            found = await maps_with_regions(runs, regions, uid, self.format, rois=rois, source=source)
+        else:
+            found = await runs.maps(uid, self.format, source=source)
         run = await runs.run(uid)
         self.begin(f"{file_stem(run.start)}{self.format.suffix}", self.format.media_type)
         self.write(found.body or b"")

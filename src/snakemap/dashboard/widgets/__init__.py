@@ -19,6 +19,7 @@ __all__ = [
     "PlanForm",
     "PointBar",
     "Rail",
+    "RegionBar",
     "RunList",
     "SaveMenu",
     "SummaryTable",
@@ -177,6 +178,17 @@ class PointBar(Part):
     written = ("ask",)
     _esm = script_of("text", "quantity", "pointbar")
     _stylesheets = [stylesheet("pointbar")]  # noqa: RUF012
+
+
+class RegionBar(Part):
+    """The regions of the tab: a field each, to add, change and remove."""
+
+    state = param.Dict(default={}, doc="What to show; see `regions.js` for its keys.")
+    ask = param.Dict(default={}, doc="What the user wants: `number`, which grows, `place` in the list and `text`.")
+
+    written = ("ask",)
+    _esm = list_script("regions")
+    _stylesheets = [stylesheet("regions")]  # noqa: RUF012
 
 
 class RunList(Part):

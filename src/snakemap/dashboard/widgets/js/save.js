@@ -35,10 +35,11 @@ export function render({model, el}) {
   place.addEventListener("focusout", (event) => { if (!place.contains(event.relatedTarget)) open(false) })
   list.tabIndex = -1
   const fill = () => {
-    const {run, source, base} = model.state
+    const {run, source, base, rois = []} = model.state
     button.disabled = !run
     for (const [kind, link] of links) {
       const query = new URLSearchParams({run: run ?? "", source: source ?? "", format: kind})
+      for (const roi of rois) query.append("roi", roi)
       const href = `${base ?? ""}export?${query}`
       if (link.getAttribute("href") !== href) link.setAttribute("href", href)
       link.setAttribute("download", "")

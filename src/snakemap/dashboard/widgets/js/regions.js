@@ -1,0 +1,49 @@
+// The regions of the tab, one field each. Names are only ever written as text.
+//   state: rows ([{text, name, words, color}]), refusal, full
+export function render({model, el}) {
+  const box = make("div", "regions")
+  const list = make("div", "list", box)
+  const last = make("div", "row", box)
+  const field = make("input", "text new", last)
+  field.placeholder = "new region: name:y0,y1,x0,x1"
+  field.title = "rows y0 to y1 and columns x0 to x1 of the detector, half open; or draw a box on the frame"
+  field.setAttribute("aria-label", "new region")
+  const refusal = make("div", "refusal", box)
+  refusal.setAttribute("role", "status")
+  let number = 0
+  const ask = (place, text) => { model.ask = {number: ++number, place, text} }
+  field.addEventListener("change", () => {
+    if (field.value.trim()) ask((model.state.rows ?? []).length, field.value)
+  })
+  const fill = () => {
+    const {rows = [], refusal: reason = "", full = false} = model.state
+    if (list.childElementCount < rows.length) field.value = ""
+    keyed(list, rows, (row, k) => k, (row, k) => {
+      const node = make("div", "row")
+      make("span", "mark", node)
+      const text = make("input", "text", node)
+      text.setAttribute("aria-label", "region")
+      text.addEventListener("change", () => ask(k, text.value))
+      const words = make("span", "words", node)
+      const remove = make("button", "remove", node)
+      remove.type = "button"
+      remove.textContent = "✕"
+      remove.title = "remove this region"
+      remove.setAttribute("aria-label", "remove this region")
+      remove.addEventListener("click", () => ask(k, ""))
+      return node
+    }, (node, row) => {
+      const [mark, text, words] = node.children
+      mark.style.background = row.color
+      if (el.getRootNode().activeElement !== text || text.dataset.told !== row.text) text.value = row.text
+      setData(text, "told", row.text)
+      write(words, readable(row.words, 120))
+      tip(words, readable(row.words))
+    })
+    field.disabled = full
+    write(refusal, readable(reason))
+  }
+  model.on("state", fill)
+  fill()
+  return box
+}
