@@ -355,9 +355,10 @@ class Session:
 
     def _show_frame(self, run: Run, *, now: float) -> None:
         self._frame_at = now
-        source = self.pipeline.source
+        source = self.pipeline.base
         if source.kind != "frames":
             source = run.main
+        self.frame.regions = {roi.name: (roi.y0, roi.y1, roi.x0, roi.x1) for roi in self.shown_regions}
         if self.choices.frame_of != "point":
             self.show_mean_frame(run)
             return
@@ -410,7 +411,7 @@ class Session:
         if run is None:
             self.live.show_frames_of(self, None)
             return
-        source = self.pipeline.source
+        source = self.pipeline.base
         self.live.show_frames_of(self, run.uid, "" if source.kind != "frames" else _frames_of(run, source))
 
     def _new_maps(self, channels: tuple[str, ...]) -> MapsView:

@@ -61,6 +61,7 @@ class FrameView(pn.viewable.Viewer):
     def __init__(self, *, theme: Theme, **params: Any) -> None:
         super().__init__(**params)
         self.shown: int | None = None
+        self.regions: Mapping[str, tuple[int, int, int, int]] = {}  # of the tab, outlined too
         self.on_region: Callable[[float, float, float, float], None] | None = None
         self.image, self.color_image = (
             ColumnDataSource({"image": [np.zeros((1, 1), kind)], "x": [0], "y": [0], "dw": [1], "dh": [1]})
@@ -85,8 +86,9 @@ class FrameView(pn.viewable.Viewer):
             frame: (rows, columns), or (rows, columns, 3) in color, downsampled; None when there is none yet.
             number: its point's seq_num, for the title and to know it again.
         """
-        if source.frame_shape is not None and source.rois != self._rois:
-            self._outline(source.rois, source.frame_shape)
+        rois = {**source.rois, **self.regions}
+        if source.frame_shape is not None and rois != self._rois:
+            self._outline(rois, source.frame_shape)
         if frame is None or number == self.shown or source.frame_shape is None:
             return
         self.shown = number

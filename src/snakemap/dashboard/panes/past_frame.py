@@ -46,7 +46,7 @@ class PastFrameReader:
         """
         point = self.tab.choices.point
         if point:
-            beside = frames_beside(run, self.tab.pipeline.source)
+            beside = frames_beside(run, self.tab.pipeline.base)
             if beside is None:
                 self._asked = None
                 self.tab.frame.blank("no camera has the points of this source")

@@ -162,7 +162,7 @@ class PointChoice:
 
     def _file(self, run: Run, point: int) -> dict[str, str]:
         """Return the file that holds the frame of a point, and its row in the dataset, counted from 0."""
-        camera = frames_beside(run, self.tab.pipeline.source)
+        camera = frames_beside(run, self.tab.pipeline.base)
         if camera is None:
             return {"trouble": "no camera has the points of this source"}
         found = camera.ledger.location_of(point)

@@ -78,7 +78,7 @@ class SelectionFrame:
 
     def show(self, run: Run) -> None:
         """Begin with the mean of the selection, or go on when it has new points; called several times a second."""
-        camera = frames_beside(run, self.tab.pipeline.source)
+        camera = frames_beside(run, self.tab.pipeline.base)
         if camera is None:
             self._forget()
             self.tab.frame.blank("no camera has the points of this source")
