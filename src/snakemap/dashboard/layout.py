@@ -102,7 +102,7 @@ class Dashboard(pn.viewable.Viewer):
         frame = [tab.frame, *(part.bar for part in (self._point, self._regions) if part is not None)]
         self.frame: Part = _pane(*frame, classes=["frame-pane"])
         if self._point is not None:
-            tab.choices.param.watch(lambda *_: self._size_frame(), ["point", "frame_of"])
+            tab.choices.param.watch(lambda *_: self._size_frame(), ["point", "frame_of", "rois"])
             self._size_frame()
         self.summary: Part = tab.summary
         (arranged or Dashboard.arrange)(self)
@@ -231,8 +231,9 @@ class Dashboard(pn.viewable.Viewer):
 
     def _size_frame(self) -> None:
         """Give the pane of the frame more height while lines of text stand under it."""
-        of_point = self.tab.choices.frame_of == "point"
-        share = 1.2 if not of_point else 1.7 if self.tab.choices.point else 1
+        choices = self.tab.choices
+        of_point = choices.frame_of == "point"
+        share = 1.7 if choices.rois or (of_point and choices.point) else 1.2 if not of_point else 1
         self.frame.styles = {**self.frame.styles, "flex": f"{share} 1 0"}
 
     def _show_form(self, visible: bool) -> None:
