@@ -129,6 +129,24 @@ class MapsModel(BaseModel):
     )
 
 
+class MeanFrameModel(BaseModel):
+    """The mean of the frames of some points."""
+
+    source: str = Field(description="The camera.", examples=["camera"])
+    requested: int = Field(description="Points that were requested.", examples=[501])
+    measured: int = Field(description="Of these, points that are measured.", examples=[500])
+    read: int = Field(description="Points whose frames are in the mean.", examples=[498])
+    lost: int = Field(description="Points whose frames cannot be read.", examples=[2])
+    frames: int = Field(description="Frames in the mean.", examples=[498])
+    complete: bool = Field(description="Whether nothing more can be read; if not, ask again.", examples=[True])
+    trouble: str = Field(description="Why frames cannot be read; empty when they can.", examples=[""])
+    shape: list[int] = Field(description="Rows and columns, and 3 in color.", examples=[[2, 2]])
+    values: list[list[float | None]] | list[list[list[float | None]]] = Field(
+        description="Mean counts, as rows of columns, or of columns of colors; null for NaN.",
+        examples=[[[0.5, 1.0], [2.0, 0.25]]],
+    )
+
+
 class Message(BaseModel):
     """One entry of the stream, as WebSockets send it and `documents` lists it."""
 

@@ -12,6 +12,7 @@ from snakemap.api.streaming import DocumentStreams, lines
 from snakemap.blueapi.scan_control import control_of
 from snakemap.core.geometry import ScanDefaults
 from snakemap.files.directory_listing import DirectoryCache
+from snakemap.live.mean_frames import MeanFormat, MeanFrames, mean_of_points
 from snakemap.live.region_maps import RegionMaps, maps_with_regions
 from snakemap.live.run_cache import RunCache, WrittenBytes
 from snakemap.render.export import MapFormat
@@ -41,6 +42,7 @@ class Service:
         self.control = control_of(settings, store)
         self.run_cache = RunCache(store, defaults=ScanDefaults(settings.grid, snake=settings.snake))
         self.regions = RegionMaps.of(settings)
+        self.means = MeanFrames(self.regions.reader)
         self.directories = DirectoryCache(settings.root)
         self.streams = DocumentStreams(store, origins=settings.origins)
         self.sessions = ApiSessions(store)
@@ -69,6 +71,13 @@ class Service:
                 self.run_cache, self.regions, uid, form, rois=rois, source=source, known=known
             )
         return await self.run_cache.maps(await find_uid(self.store, asked), form, source=source, known=known)
+
+    async def frame(
+        self, asked: str, form: MeanFormat, *, points: str, source: str = "", known: Collection[str] = ()
+    ) -> WrittenBytes:
+        """Return the mean frame of points of a run; see :meth:`maps` for ``asked``, ``source`` and ``known``."""
+        uid = await find_uid(self.store, asked)
+        return await mean_of_points(self.run_cache, self.means, uid, form, points=points, source=source, known=known)
 
     async def documents(self, asked: str, *, after: str = "0") -> AsyncGenerator[bytes]:
         """Return the documents of a run as JSON lines; see :func:`snakemap.api.streaming.lines`."""

@@ -11,22 +11,27 @@ Sums of integers are exact. Those of floats are float64, added portion by portio
 from __future__ import annotations
 
 import asyncio
+import io
 import time
+import zlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from snakemap.core.frame_ledger import RowRange
+from snakemap.core.points_text import points_from_text
 from snakemap.core.roi import shrink
 from snakemap.core.run import Run
 from snakemap.core.stream_resources import Resource
 from snakemap.core.streams import MapSource
-from snakemap.errors import FileRefused, FileReplaced, FrameError, SnakemapError, TooLarge
+from snakemap.errors import FileRefused, FileReplaced, FrameError, SnakemapError, TooBusy, TooLarge
 from snakemap.hdf5.frame_reader import (
     FileFingerprint,
     FrameBatch,
@@ -34,9 +39,10 @@ from snakemap.hdf5.frame_reader import (
     FrameTotal,
     recorded_fingerprints,
 )
-from snakemap.live.region_maps import PORTION_S, check_readable, measured, recognize
+from snakemap.live.region_maps import PORTION_S, TIME_LIMIT_S, WAITING_MAX, check_readable, measured, recognize
+from snakemap.live.run_cache import RunCache, WrittenBytes, source_of
 
-__all__ = ["FrameMean", "MeanFrames", "picture_of"]
+__all__ = ["FrameMean", "MeanFormat", "MeanFrames", "mean_of_points", "picture_of"]
 
 RUNNING_MAX = 4
 """Means that grow at one time in a process; others wait."""
@@ -55,6 +61,20 @@ FAILED_S_MAX, FAILED_MAX = 20.0, 200
 
 WHOLE_FILE = (FileRefused, FileReplaced, FrameError, TooLarge)
 """Errors that are not those of single frames."""
+
+ASKED_MAX = 16
+"""Requested means that are kept, complete or not."""
+
+JSON_VALUES_MAX = 4_000_000
+"""Values of a frame in JSON."""
+
+
+class MeanFormat(StrEnum):
+    """A file format of frames."""
+
+    JSON = "json"
+    NPZ = "npz"
+
 
 Ints = npt.NDArray[np.int64]
 
@@ -109,6 +129,23 @@ class FrameMean:
         if self.sums is None or not self.frames:
             raise FrameError(self.trouble or "no frame of these points has been read")
         return self.sums / self.frames
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """How far it is read, for programs."""
+        return {
+            "measured": self.wanted,
+            "read": self.points,
+            "lost": self.lost,
+            "frames": self.frames,
+            "complete": self.complete,
+            "trouble": self.trouble,
+        }
+
+    @property
+    def version(self) -> str:
+        """Text that differs when the values do."""
+        return f"{zlib.crc32(self.places.tobytes()):08x}-{self.points}-{self.lost}"
 
     def next(self) -> tuple[Resource, list[RowRange]]:
         """Return the rows of the next portion, all of one resource."""
@@ -169,6 +206,34 @@ class FrameMean:
             points -= row_range.count
 
 
+@dataclass(frozen=True, slots=True)
+class MeanSoFar:
+    """A mean as it was at the end of a request.
+
+    Attributes:
+        values: (rows, columns), or (rows, columns, 3) in color.
+        state: see :attr:`FrameMean.state`.
+        version: of the values.
+    """
+
+    values: npt.NDArray[np.float64]
+    state: dict[str, Any]
+    version: str
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A mean that was requested from outside.
+
+    Attributes:
+        mean: of frames.
+        lock: held by the request that reads.
+    """
+
+    mean: FrameMean
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
 @dataclass(slots=True)
 class MeanFrames:
     """Computes means of frames, a portion at a time, for all tabs of a process.
@@ -181,6 +246,8 @@ class MeanFrames:
     bytes_kept: int = BYTES_KEPT
     _running: list[FrameMean] = field(default_factory=list)
     _kept: OrderedDict[int, FrameMean] = field(default_factory=OrderedDict)
+    _asked: OrderedDict[tuple[Any, ...], _Asked] = field(default_factory=OrderedDict)
+    _waiting: int = 0
 
     def mean_of(self, run: Run, source: MapSource, seq_nums: Ints) -> FrameMean:
         """Return the mean of the frames of points; nothing is read yet. Points that are not measured are left out.
@@ -220,6 +287,53 @@ class MeanFrames:
         mean.pending.extend(source.ledger.row_ranges(points[new]))
         return True
 
+    async def read(self, run: Run, source: MapSource, seq_nums: Ints, *, limit_s: float = TIME_LIMIT_S) -> MeanSoFar:
+        """Return the mean of the frames of points, as far as it can be read in a time; the next call goes on.
+
+        Args:
+            run: of the source; not used after the first await.
+            source: one of its cameras.
+            seq_nums: the points (n,), in rising order.
+            limit_s: seconds.
+
+        Raises:
+            FrameError: the source has no frames in files, or none of these could be read.
+            TooLarge: the run has too many points.
+            TooBusy: too many requests wait, or another one reads the same frames all the time.
+        """
+        until = time.monotonic() + limit_s
+        key = run.uid, source.stream, source.key, zlib.crc32(seq_nums.tobytes()), len(seq_nums)
+        asked = self._asked.get(key)
+        if asked is None or not (asked.lock.locked() or self.extend(asked.mean, source, seq_nums)):
+            asked = _Asked(self.mean_of(run, source, seq_nums))
+        self._asked[key] = asked
+        self._asked.move_to_end(key)
+        self._drop_asked()
+        if self._waiting >= WAITING_MAX:
+            raise TooBusy("too many requests wait for the frames of runs; try again in a moment")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + limit_s):
+                await asked.lock.acquire()
+        except TimeoutError as error:
+            raise TooBusy("another request reads the same frames; try again in a moment") from error
+        finally:
+            self._waiting -= 1
+        try:
+            while not asked.mean.complete and time.monotonic() < until:
+                await self.grow(asked.mean)
+            return MeanSoFar(await asyncio.to_thread(asked.mean.values), asked.mean.state, asked.mean.version)
+        finally:
+            self.end(asked.mean)
+            asked.lock.release()
+
+    def _drop_asked(self) -> None:
+        """Drop the means that were asked for longest ago."""
+        kept_bytes = sum(_size(asked.mean) for asked in self._asked.values())
+        while len(self._asked) > 1 and (len(self._asked) > ASKED_MAX or kept_bytes > self.bytes_kept):
+            _, dropped = self._asked.popitem(last=False)
+            kept_bytes -= _size(dropped.mean)
+
     async def grow(self, mean: FrameMean) -> bool:
         """Add the frames of one portion; return False if too many other means grow, and nothing was read."""
         if mean.complete:
@@ -258,6 +372,56 @@ class MeanFrames:
             self._kept[id(mean)] = mean
         while len(self._kept) > 1 and sum(_size(one) for one in self._kept.values()) > self.bytes_kept:
             self._kept.popitem(last=False)[1].sums = None
+
+
+async def mean_of_points(
+    runs: RunCache,
+    means: MeanFrames,
+    uid: str,
+    form: MeanFormat,
+    *,
+    points: str,
+    source: str = "",
+    known: Collection[str] = (),
+) -> WrittenBytes:
+    """Return the mean frame of points of a run, encoded.
+
+    Args:
+        runs: cache of runs.
+        means: reads the frames.
+        uid: of the run.
+        form: format of the frame.
+        points: as text, see :func:`~snakemap.core.points_text.points_from_text`.
+        source: name in :attr:`Run.sources`; empty for the main one.
+        known: versions that the client has, or ``*`` for any; then the body is None.
+
+    Raises:
+        RequestRefused: the text has another form.
+        RunNotFound: there is no such run or source.
+        FrameError: no frame has been read.
+        SnakemapError: as :meth:`MeanFrames.read`.
+    """
+    seq_nums = points_from_text(points)
+    run = await runs.run(uid)
+    found = source_of(run, source)
+    name = run.name_of(found)
+    mean = await means.read(run, found, seq_nums)
+    version = f"{mean.version}-{form}"
+    if version in known or "*" in known:
+        return WrittenBytes(version, None)
+    about = {"source": name, "requested": len(seq_nums), **mean.state}
+    return WrittenBytes(version, await asyncio.to_thread(_written, mean.values, about, form))
+
+
+def _written(values: npt.NDArray[np.float64], about: dict[str, Any], form: MeanFormat) -> bytes:
+    if form is MeanFormat.NPZ:
+        buffer = io.BytesIO()
+        np.savez(buffer, frame=values, about=np.array(orjson.dumps(about).decode()))
+        return buffer.getvalue()
+    if values.size > JSON_VALUES_MAX:
+        raise TooLarge(f"a frame of {values.size:,} values is too large for JSON; ask for format=npz")
+    written = {**about, "shape": list(values.shape), "values": values}
+    return orjson.dumps(written, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 async def picture_of(mean: FrameMean) -> npt.NDArray[np.float64]:

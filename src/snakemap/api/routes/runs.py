@@ -13,8 +13,9 @@ from pydantic import TypeAdapter
 from snakemap import __version__
 from snakemap.api.error_responses import Refusals, Responses, refusals
 from snakemap.api.middleware.etags import content_hash, parse_etags
-from snakemap.api.models import Health, MapsModel, Readiness, RunModel, Tag
+from snakemap.api.models import Health, MapsModel, MeanFrameModel, Readiness, RunModel, Tag
 from snakemap.api.service import Service
+from snakemap.core.points_text import POINTS_TEXT_MAX
 from snakemap.errors import (
     FileBroken,
     FileNotReady,
@@ -28,6 +29,7 @@ from snakemap.errors import (
     TooBusy,
     TooLarge,
 )
+from snakemap.live.mean_frames import MeanFormat
 from snakemap.live.run_cache import WrittenBytes
 from snakemap.render.export import MapFormat
 
@@ -67,6 +69,11 @@ UNREADABLE: Refusals = {
     TooLarge: "The run has too many points.",
     TooBusy: "Too many requests wait for frames.",
 }
+NO_FRAMES: Refusals = {
+    **{kind: text for kind, text in UNREADABLE.items() if kind is not RoiError},
+    FrameError: "The source has no frames in files, or none of these points has a readable one.",
+    TooLarge: "The run has too many points, or the frame is too large.",
+}
 NOT_MODIFIED: Responses = {304: {"description": "Unchanged since the ETag in If-None-Match."}}
 MAPS: Responses = {
     200: {
@@ -76,6 +83,13 @@ MAPS: Responses = {
             if form is not MapFormat.JSON
         },
         "description": "JSON, an archive of NumPy arrays, a CSV table, or a NeXus file.",
+    },
+    **NOT_MODIFIED,
+}
+FRAMES: Responses = {
+    200: {
+        "content": {MapFormat.NPZ.media_type: {"schema": {"type": "string", "format": "binary"}}},
+        "description": "JSON, or an archive of NumPy arrays: `frame`, and `about` with the rest as JSON.",
     },
     **NOT_MODIFIED,
 }
@@ -104,6 +118,14 @@ Rois = Annotated[
         description="A rectangle `y0,y1,x0,x1` of detector pixels, half open, whose map becomes a further channel; "
         "several times, 8 at most. A name and a colon may come before the numbers.",
         examples=[["spot:610,760,95,245"]],
+    ),
+]
+Points = Annotated[
+    str,
+    Query(
+        description="Numbers of points, from 1 on, and ranges of them.",
+        max_length=POINTS_TEXT_MAX,
+        examples=["1-500,700"],
     ),
 ]
 IfNoneMatch = Annotated[str | None, Header(description="An earlier ETag, or several.", max_length=2000)]
@@ -152,6 +174,32 @@ async def run_maps(
     """
     known = parse_etags(if_none_match)
     return versioned(await service.maps(uid, form, source=source, rois=roi, known=known), form)
+
+
+@router.get(
+    "/runs/{uid}/frame",
+    summary="Mean frame of points",
+    tags=[Tag.MAPS],
+    response_model=MeanFrameModel,
+    responses={**refusals(NO_FRAMES), **FRAMES},
+)
+async def run_frame(
+    uid: Uid,
+    service: ServiceDep,
+    points: Points,
+    form: Annotated[
+        MeanFormat, Query(alias="format", description="`npz` is an archive of NumPy arrays.")
+    ] = MeanFormat.JSON,
+    source: Of = "",
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """The mean of the frames of points: exact, in float64, over those that are measured.
+
+    The frames are read from the files of the run, for at most 10 s. Until `complete`, the next request goes on.
+    """
+    known = parse_etags(if_none_match)
+    found = await service.frame(uid, form, points=points, source=source, known=known)
+    return versioned(found, MapFormat(form))
 
 
 @meta.get("/healthz", summary="Liveness", response_model=Health)
