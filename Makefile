@@ -25,8 +25,9 @@ $(BLUEAPI)/.ready: tests/support/blueapi/requirements.txt
 	$(BLUEAPI)/bin/python -m pip install --quiet -r $<
 	touch $@
 
-# lint computes on one core, so it runs beside the unit tests
-test: $(READY) $(BLUEAPI)/.ready system  ## every check there is; all parts run, and the last line names those that failed
+# three installations at a time; lint computes on one core, so it runs beside the unit tests
+test:  ## every check there is; all parts run, and the last line names those that failed
+	@$(MAKE) --no-print-directory -j 3 $(READY) $(BLUEAPI)/.ready system
 	@failed=; said=$$(mktemp); \
 	$(MAKE) --no-print-directory lint >$$said 2>&1 & lint=$$!; \
 	for part in $(filter-out lint,$(PARTS)); do \
