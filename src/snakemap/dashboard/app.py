@@ -1,4 +1,4 @@
-"""What a page of ``panel serve`` stands on, made once a process: settings, store, live runs."""
+"""Pages of ``panel serve``, and what all pages of a process share: settings, store, live runs."""
 
 from __future__ import annotations
 
@@ -95,9 +95,9 @@ class ServerProcess:
         settings: of the process.
         live: the runs it follows.
         levels: their coarse maps.
-        room: where files are looked at.
-        watch: what blueapi does, and who holds control.
-        chronicle: the newest events in a few words each.
+        services: access to files.
+        poller: the state of blueapi and of the control lock.
+        event_index: summaries of the newest events.
         saved: runs that were saved as files lately.
         heartbeat: by which their browsers know that they are connected.
         refused: tabs that were turned away, by the code of the error.
@@ -106,26 +106,26 @@ class ServerProcess:
     settings: Settings
     live: RunFollower
     levels: RenderCache
-    room: FileServices
-    watch: StatusPoller
-    chronicle: EventIndex
+    services: FileServices
+    poller: StatusPoller
+    event_index: EventIndex
     saved: RunCache
     heartbeat: ConnectionBeat = field(default_factory=ConnectionBeat)
     refused: Counter[str] = field(default_factory=Counter)
 
-    def tell(self) -> dict[str, Any]:
-        """How the process is, for the metrics."""
+    def report(self) -> dict[str, Any]:
+        """Return the state of the process, for the metrics."""
         return {
             "tabs": self.live.watchers,
             "tabs_max": self.settings.max_sessions,
             "refused": dict(self.refused),
-            "readers_replaced": self.room.looker.replaced,
+            "readers_replaced": self.services.inspector.replaced,
         }
 
 
 @cache
 def process() -> ServerProcess:
-    """The one of this process; the first call makes it.
+    """Return what the tabs of this process share; the first call makes it.
 
     Raises:
         SettingsError: when a setting cannot be used.
@@ -143,41 +143,43 @@ def process() -> ServerProcess:
         atexit.register(redis.leave)
     store = Store(url, documents_max=config.documents_max, keep_days=config.keep_days, read_only=config.read_only)
     threading.Thread(target=_warm_up, name="warm up", daemon=True).start()
-    looker = FileInspector(config.root, path_map=config.path_map)
+    inspector = FileInspector(config.root, path_map=config.path_map)
     regions = RegionMaps.of(config)
-    room = FileServices(
+    services = FileServices(
         DirectoryCache(config.root),
-        looker,
+        inspector,
         tuple(config.path_map),
         config.rois,
         config.download_max_mb * 1_000_000,
         regions=regions,
         means=MeanFrames(regions.reader),
     )
-    chronicle = EventIndex(store, rows_max=config.log_rows)
+    event_index = EventIndex(store, rows_max=config.log_rows)
     defaults = ScanDefaults(config.grid, snake=config.snake)
     live, saved = RunFollower(store, defaults=defaults), RunCache(store, defaults=defaults)
-    return ServerProcess(config, live, RenderCache(), room, StatusPoller(control_of(config, store)), chronicle, saved)
+    return ServerProcess(
+        config, live, RenderCache(), services, StatusPoller(control_of(config, store)), event_index, saved
+    )
 
 
 @cache
 def reporter() -> HeartbeatReporter:
-    """Tells the other processes of this one; the first call makes it."""
+    """Return the heartbeat of this process; the first call makes it."""
     shared = process()
-    return HeartbeatReporter(shared.live.store, "pages", port=shared.settings.port, fields=shared.tell)
+    return HeartbeatReporter(shared.live.store, "pages", port=shared.settings.port, fields=shared.report)
 
 
 def _begin() -> None:
-    """Makes what all tabs share, if nobody has, and begins to report; needs a running event loop."""
+    """Make what all tabs share, and begin to report; idempotent; needs a running event loop."""
     reporter().start()
 
 
 def _caller(document: Document, settings: Settings) -> Caller:
-    """Who a tab is: a name of ours, where it came from, and the token that a proxy brought with it."""
+    """Return the identity of a tab: a generated name, its address, and the token that a proxy added."""
     request = getattr(document.session_context, "request", None)
     owner = owner_of(request)
-    told = owner.headers if owner is not None else getattr(request, "headers", {})
-    headers = {name.lower(): value for name, value in told.items()}
+    sent = owner.headers if owner is not None else getattr(request, "headers", {})
+    headers = {name.lower(): value for name, value in sent.items()}
     token = headers.get(settings.blueapi_token_header.lower(), "") if settings.blueapi_token_header else ""
     address = str(getattr(request, "remote_ip", "") or "")
     tab = uuid4().hex
@@ -192,20 +194,20 @@ def _warm_up() -> None:
 
 
 def _downloads() -> tuple[Path, int]:
-    """The data root, and how many bytes a file may have that is taken along."""
-    told = process().settings
-    return told.root, told.download_max_mb * 1_000_000
+    """Return the data root, and the bytes that a downloaded file may have."""
+    config = process().settings
+    return config.root, config.download_max_mb * 1_000_000
 
 
 def _hosts() -> HostNames:
-    """The names that the server of the pages answers to."""
-    told = load()
-    return HostNames(told.host, told.origins)
+    """Return the names that the server of the pages answers to."""
+    config = load()
+    return HostNames(config.host, config.origins)
 
 
 ROUTES = [
     ("/file", FileHandler, {"allowed": _downloads}),
-    ("/export", MapsHandler, {"runs": lambda: process().saved, "regions": lambda: process().room.regions}),
+    ("/export", MapsHandler, {"runs": lambda: process().saved, "regions": lambda: process().services.regions}),
     ("/picture", PictureHandler, {"store": lambda: process().live.store}),
     ("/healthz", HealthHandler, {"begin": _begin}),
     ("/readyz", ReadyHandler, {"store": lambda: process().live.store}),
@@ -270,13 +272,13 @@ def _show(name: str, *, title: str, base: str, arranged: Callable[[Dashboard], N
         made.topbar.embedded = script_address(made.document)
         _disconnect_when_left(made.topbar, made.document)
         shared = process()
-        told = shared.settings
-        caller = _caller(made.document, told)
+        config = shared.settings
+        caller = _caller(made.document, config)
         made.topbar.base = base
         made.pictures = not base
         dashboard = Dashboard(
-            made, room=shared.room, watch=shared.watch, caller=caller, session=told.instrument_session, place=place,
-            notes=notes, arranged=arranged,
+            made, services=shared.services, poller=shared.poller, caller=caller, session=config.instrument_session,
+            place=place, notes=notes, arranged=arranged,
         )  # fmt: skip
         if base:
             UrlArrival(made).go(place, notes)
@@ -301,7 +303,7 @@ def _serve(view: Any, *, name: str, title: str, base: str, place: ViewPlace, tab
 
 
 def _tab(document: Document, place: ViewPlace, *, theme: str) -> Session:
-    """The tab of a session.
+    """Return the tab of a session.
 
     Raises:
         SessionRefused: when the browser chose the session's id, or too many tabs are open.
@@ -315,22 +317,22 @@ def _tab(document: Document, place: ViewPlace, *, theme: str) -> Session:
 
 
 def _log(document: Document, place: ViewPlace) -> LogView:
-    """The log of a session; as :func:`_tab`."""
+    """Return the log of a session; as :func:`_tab`."""
     shared = _admitted(document)
     asked = parse_qs(_query(), errors="replace")
     wanted = filter_from(asked.get("run", [""])[0][:200], asked.get("name", []), asked.get("text", [""])[0][:200])
-    made = LogView(shared.chronicle, document=document, wanted=wanted, theme=place.theme or "")
+    made = LogView(shared.event_index, document=document, wanted=wanted, theme=place.theme or "")
     made.start_when_ready()
     _free_when_left(document, made.close)
     return made
 
 
 def _admitted(document: Document) -> ServerProcess:
-    """What all tabs share, for a session that may have one more."""
+    """Return what all tabs share, for a session that may have one more."""
     refuse_adoption(getattr(document.session_context, "request", None))
     _refuse_made_up(document)
     shared = process()
-    tabs = shared.live.watchers + shared.chronicle.watchers
+    tabs = shared.live.watchers + shared.event_index.watchers
     if tabs >= shared.settings.max_sessions:
         raise SessionRefused(f"too many tabs are open ({tabs}); close one or try again later")
     return shared
@@ -339,8 +341,7 @@ def _admitted(document: Document) -> ServerProcess:
 def _free_when_left(document: Document, end: Callable[[], None]) -> None:
     """Keep a beat going, and free the session as soon as its connection is gone.
 
-    A page that was cut off comes back with a new session, so nobody waits for the old one; its place is free for the
-    new one at once.
+    A page that was cut off comes back with a new session, so the old one is freed at once to make place for it.
     """
 
     def leave() -> None:
@@ -355,14 +356,14 @@ def _free_when_left(document: Document, end: Callable[[], None]) -> None:
 
 
 def _line(*, again: float = 0) -> ConnectionLine:
-    """The line that says when the page of this session is cut off."""
+    """Return the line that says when the page of this session is cut off."""
     line = ConnectionLine(embedded=script_address(curdoc()), again=again, sizing_mode="stretch_width", margin=0)
     _disconnect_when_left(line, curdoc())
     return line
 
 
 def _disconnect_when_left(part: ConnectionLine | TopBar, document: Document) -> None:
-    """Close the connection of an embedded page that its host has thrown away: the browser keeps it open until then."""
+    """Close the connection of an embedded page that its host has removed: the browser keeps it open."""
     part.param.watch(lambda event: disconnect(document), "left")
 
 
@@ -377,19 +378,19 @@ def _alone(view: Any, *, background: str = "panel") -> pn.viewable.Viewable:
 
 
 def _kept_theme(document: Document) -> str:
-    """The theme that the user chose last in this browser, which `topbar.js` keeps in a cookie; empty when none."""
+    """Return the theme that the user chose last in this browser, kept in a cookie by `topbar.js`; else empty."""
     owner = owner_of(getattr(document.session_context, "request", None))
     kept = parse_cookie(owner.headers.get("cookie", "")).get(THEME_COOKIE, "") if owner is not None else ""
     return kept if kept in THEMES else ""
 
 
 def _query() -> str:
-    """What stands in the address of the session that is being made, after the question mark."""
+    """Return the query of the address of the session that is being made."""
     return urlencode(pn.state.session_args or {}, doseq=True)
 
 
 def _refuse_made_up(document: Document) -> None:
-    """Refuses a session whose id the browser chose, which a server without signed ids would let pass.
+    """Refuse a session whose id the browser chose, which a server without signed ids would let pass.
 
     Raises:
         SessionRefused: when an id was asked for that no server of ours has signed.

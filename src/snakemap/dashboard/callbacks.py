@@ -1,8 +1,8 @@
-"""Where and in which order things are done for a browser: on the event loop, one after the other.
+"""Run callbacks of a document on its event loop, in order.
 
-Runs, pictures and all that tabs share are changed by the event loop alone, without locks. Bokeh 3.10 handles what a
-browser says, and calls what is not ``async``, in other threads; Bokeh 3.9 does not. What goes through here does neither
-notice nor care.
+Runs, pictures and all that tabs share are changed by the event loop alone, without locks. Bokeh 3.10 handles messages
+of a browser, and calls functions that are not ``async``, in other threads; Bokeh 3.9 does not. These functions work
+with both.
 """
 
 from __future__ import annotations
@@ -20,53 +20,53 @@ from panel.widgets import Button
 __all__ = ["UNSENT_MS", "every", "later", "on_change", "on_click", "on_events", "soon", "unsent"]
 
 UNSENT_MS = 20
-"""Until what Panel keeps for a browser is looked at again; see :func:`unsent`."""
+"""Wait before the next check for unsent messages of Panel; see :func:`unsent`."""
 
 
 def soon(document: Document, work: Callable[[], None]) -> None:
-    """Has something done in the next tick of a document, which is locked meanwhile."""
+    """Call in the next tick of a document, which is locked meanwhile."""
     document.add_next_tick_callback(_on_loop(document, work))
 
 
 def later(document: Document, work: Callable[[], None], milliseconds: int) -> None:
-    """The same after a while."""
+    """Call after some milliseconds; as :func:`soon`."""
     document.add_timeout_callback(_on_loop(document, work), milliseconds)
 
 
 def every(document: Document, work: Callable[[], None], milliseconds: int) -> Any:
-    """The same again and again; returns what ``remove_periodic_callback`` takes."""
+    """Call periodically; return what ``remove_periodic_callback`` takes."""
     return document.add_periodic_callback(_on_loop(document, work), milliseconds)
 
 
-def on_change(model: Model, *names: str, tell: Callable[[str, Any, Any], None]) -> None:
-    """Calls back when a browser, or anybody else, has changed one of these properties."""
+def on_change(model: Model, *names: str, callback: Callable[[str, Any, Any], None]) -> None:
+    """Register a callback for changes of properties, by a browser or by the server."""
 
-    def hear(attr: str, old: Any, new: Any) -> None:
-        _pass_on(model, partial(tell, attr, old, new))
+    def notify(attr: str, old: Any, new: Any) -> None:
+        _pass_on(model, partial(callback, attr, old, new))
 
     for name in names:
-        model.on_change(name, hear)
+        model.on_change(name, notify)
 
 
-def on_events(model: Any, *events: Any, tell: Callable[[Any], None]) -> None:
-    """Calls back when one of these events has happened to a figure in a browser."""
+def on_events(model: Any, *events: Any, callback: Callable[[Any], None]) -> None:
+    """Register a callback for events of a figure in a browser."""
 
-    def hear(event: Any) -> None:
-        _pass_on(model, partial(tell, event))
+    def notify(event: Any) -> None:
+        _pass_on(model, partial(callback, event))
 
     for event in events:
-        model.on_event(event, hear)
+        model.on_event(event, notify)
 
 
-def on_click(button: Button, document: Document, tell: Callable[[], None]) -> None:
-    """Calls back when a button was pressed."""
-    button.on_click(lambda _: soon(document, tell))
+def on_click(button: Button, document: Document, callback: Callable[[], None]) -> None:
+    """Register a callback for presses of a button."""
+    button.on_click(lambda _: soon(document, callback))
 
 
 def unsent(document: Document) -> bool:
-    """Whether Panel keeps messages for the browser until its connection is free.
+    """Return whether Panel holds messages for the browser until its connection is free.
 
-    What Bokeh sends meanwhile overtakes them, and must not be about models that the browser has yet to hear of.
+    Messages of Bokeh overtake them meanwhile, and must not be about models that the browser does not have yet.
     """
     return document in panel_document._WRITE_BLOCK
 
@@ -75,7 +75,7 @@ def _pass_on(model: Model, work: Callable[[], None]) -> None:
     document = model.document
     if document is not None:
         soon(document, work)
-    else:  # in no page: nobody but us has changed it
+    else:  # in no page: the server has changed it
         work()
 
 

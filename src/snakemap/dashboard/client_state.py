@@ -31,7 +31,7 @@ class ClientState(DataModel):
     the way of the stage; ``idle`` what stands under the maps while nothing is pointed at; ``missed`` rises when a
     difference did not fit. ``zoom`` is the part of the maps that is in view, set by either side: ``ranges`` (left,
     right, bottom, top) and ``of``, what their coordinates mean; None for all of it. ``enlarged`` is the channel
-    whose map has the room of all, set by either side; empty for all maps. ``walk`` is the last press of an arrow
+    whose map is enlarged, set by either side; empty for all maps. ``walk`` is the last press of an arrow
     key over a map: ``number``, which grows, and ``key``.
     """
 

@@ -47,8 +47,8 @@ class Dashboard(pn.viewable.Viewer):
 
     Args:
         tab: the session of the browser.
-        room: access to files; None: the page has no files.
-        watch: the state of blueapi; None: nothing can be started from the page.
+        services: access to files; None: the page has no files.
+        poller: the state of blueapi; None: nothing can be started from the page.
         caller: identity of the tab towards blueapi.
         session: instrument session of new scans.
         place: the view that the address of the page describes; that of a wall has a place for the maps only.
@@ -74,8 +74,8 @@ class Dashboard(pn.viewable.Viewer):
         self,
         tab: Session,
         *,
-        room: FileServices | None = None,
-        watch: StatusPoller | None = None,
+        services: FileServices | None = None,
+        poller: StatusPoller | None = None,
         caller: Caller | None = None,
         session: str = "",
         place: ViewPlace | None = None,
@@ -95,9 +95,9 @@ class Dashboard(pn.viewable.Viewer):
         self._opened: pn.viewable.Viewable | None = None
         self._moves = 0
         self._layout: pn.viewable.Viewable | None = None
-        self._build_files(room)
+        self._build_files(services)
         self._build_maps()
-        self._build_controls(watch, caller, session)
+        self._build_controls(poller, caller, session)
         self.runs: Part = pn.Column(tab.run_list, scroll=True, sizing_mode="stretch_both", margin=0)
         frame = [tab.frame, *(part.bar for part in (self._point, self._regions) if part is not None)]
         self.frame: Part = _pane(*frame, classes=["frame-pane"])
@@ -123,7 +123,7 @@ class Dashboard(pn.viewable.Viewer):
         """Put parts on the page; by default each in its usual place. Parts that are None are left out.
 
         Args:
-            left: lists, by their title; one at a time is open, or none, and the others get its room.
+            left: lists, by their title; one at a time is open, or none, and the others get its space.
             center: shown while maps are shown; a chosen dataset and two compared runs take their place.
             right: while the form of a plan is open, it takes the place of all but :attr:`run_again`.
             bottom: over the whole width.
@@ -169,29 +169,29 @@ class Dashboard(pn.viewable.Viewer):
         maps = _pane(self.maps, classes=["center"], styles={"border": "none", "padding": "1vmin"})
         return pn.Column(self.tab.topbar, maps, sizing_mode="stretch_both", margin=0, styles=PAGE, stylesheets=[NARROW])
 
-    def _build_files(self, room: FileServices | None) -> None:
+    def _build_files(self, services: FileServices | None) -> None:
         self.files: Part = None
         self.tree: Part = None
-        if room is not None:
-            selection = SelectionFrame(self.tab, room.means) if room.means is not None else None
-            self._point = PointChoice(self.tab, PastFrameReader(self.tab, room), selection)
-            self._regions = RegionList(self.tab, room.regions) if room.regions is not None else None
-            self.workspace = FileWorkspace(room, self.tab, on_dataset=self._show_dataset)
+        if services is not None:
+            selection = SelectionFrame(self.tab, services.means) if services.means is not None else None
+            self._point = PointChoice(self.tab, PastFrameReader(self.tab, services), selection)
+            self._regions = RegionList(self.tab, services.regions) if services.regions is not None else None
+            self.workspace = FileWorkspace(services, self.tab, on_dataset=self._show_dataset)
             self.files, self.tree = self.workspace.files.component, self.workspace.tree.component
 
     def _build_maps(self) -> None:
-        choices = Toolbar(self.tab, stop_reading=lambda: self.workspace.call_off() if self.workspace else None)
+        choices = Toolbar(self.tab, stop_reading=lambda: self.workspace.stop_reading() if self.workspace else None)
         self.toolbar: Part = choices.bar()
         self.color_limits: Part = choices.color_limits()
         self.maps: Part = self.tab.maps_place
         self.time_bar: Part = TimeBarPane(self.tab).bar
         self.histogram: Part = _pane(choices.brush_line(), self.tab.histogram, classes=["histogram-pane"])
 
-    def _build_controls(self, watch: StatusPoller | None, caller: Caller | None, session: str) -> None:
+    def _build_controls(self, poller: StatusPoller | None, caller: Caller | None, session: str) -> None:
         self.actions: Part = None
         self.run_again: Part = None
-        if watch is not None and caller is not None:
-            control = ScanControlPane(self.tab, watch, caller=caller, session=session, on_form=self._show_form)
+        if poller is not None and caller is not None:
+            control = ScanControlPane(self.tab, poller, caller=caller, session=session, on_form=self._show_form)
             self._form = _pane(control.form, classes=["form-pane"])
             self.actions = pn.Column(control.audit, scroll=True, sizing_mode="stretch_both", margin=0)
             self.run_again = _pane(control.controls, classes=["controls-pane"], styles={"flex": "0 0 auto"})
@@ -285,7 +285,7 @@ class Dashboard(pn.viewable.Viewer):
         for key, pane in self._centers.items():
             pane.visible = key == name
         if name != "comparison" and self._compare.made is not None:
-            self._compare.made.let_go()
+            self._compare.made.end_comparison()
         if name != "dataset" and self.workspace is not None:
             self.workspace.leave()
         self._moves += 1
@@ -310,7 +310,7 @@ class Dashboard(pn.viewable.Viewer):
             if self._moves == moves:
                 self._show("comparison")
             else:
-                view.let_go()
+                view.end_comparison()
 
         self._compare.use(lambda view: view.compare(runs[0], runs[1], then=lambda: show(view)))
 

@@ -1,7 +1,7 @@
-"""What the address of a page holds: which run or dataset is looked at, and how; read without believing it.
+"""The view state in the address of a page; what is read is checked.
 
 An address names only what differs from the usual, always in the same order, so that it is short and the same view has
-the same address. Whatever cannot be used is told of and left out, and nothing is written that would not be read again.
+the same address. Unusable parts are left out with a note, and every address that is written can be read.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ ROI_MAX = 200
 INDEX_MAX = 2**53 - 1
 DIMENSIONS_MAX = 32
 NARROWEST = 1e-9
-"""A range that is narrower, relative to its ends, cannot be told from a point."""
+"""A range that is narrower, relative to its ends, counts as a point."""
 
 LIMITS = {"0-max": "0 to maximum", "min-max": "minimum to maximum", "locked": "locked"}
 """Limits of the colors as an address calls them; those set by hand are two numbers."""
@@ -72,7 +72,7 @@ Rectangle = tuple[float, float, float, float]
 
 @dataclass(frozen=True, slots=True)
 class ViewPlace:
-    """Where a page is: everything that two people must share to see the same; by default the newest run, as usual.
+    """The view state that an address holds; by default the newest run, as usual.
 
     Attributes:
         run: uid of the run to stay with; empty follows the newest.
@@ -84,9 +84,9 @@ class ViewPlace:
         aspect: one of the values of ``ASPECTS``.
         colors: the palette of the maps, one of :data:`snakemap.render.palettes.COLORS`.
         exchanged: whether the fast axis is drawn upwards.
-        shape: rows, columns and whether they are snaked, as typed; None for what the run tells.
+        shape: rows, columns and whether they are snaked, as typed; None for that of the run.
         trail: whether the way of the stage is drawn.
-        enlarged: the channel whose map has the room of all; empty for all maps.
+        enlarged: the channel whose map is enlarged; empty for all maps.
         zoom: left, right, bottom and top of the maps in units of their axes; None for all of them.
         box: the same of the box whose histogram is shown; None without one.
         brush: range of the channel that stands out, relative to its maximum; None without one.
@@ -139,7 +139,7 @@ class ViewPlace:
 
 
 def parse(text: str) -> tuple[ViewPlace, list[str]]:
-    """Reads what stands in an address after the question mark; names that nobody knows are for others.
+    """Read the query of an address; unknown names are ignored.
 
     Returns:
         The place, and a short note for each part that could not be used.
@@ -154,20 +154,20 @@ def parse(text: str) -> tuple[ViewPlace, list[str]]:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=ARGUMENTS_MAX, errors="surrogateescape")
     except ValueError:
         return ViewPlace(), [f"the address has more than {ARGUMENTS_MAX} arguments"]
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     notes: list[str] = []
     for name, value in pairs:
         if not value or name not in READERS:
             continue
         try:
-            _take(told, READERS[name](value))
+            _take(found, READERS[name](value))
         except (ValueError, GeometryError, RoiError):
             notes.append(f"{name} {_short(value)!r} is not valid")
-    return _consistent(told, notes), notes
+    return _consistent(found, notes), notes
 
 
 def query(place: ViewPlace) -> str:
-    """Writes a place as it stands in an address after the question mark; empty for the usual.
+    """Return the query of a place; empty for the usual.
 
     >>> query(Place(run="abc", scale="log", zoom=(0.0, 1.5, 2.0, 3.0), index=(3,)))
     'run=abc&scale=log&zoom=0,1.5,2,3'
@@ -189,35 +189,35 @@ def rounded(one: float, other: float, *, digits: int = 5) -> Pair:
     return round(low, places), round(high, places)
 
 
-def _take(told: dict[str, Any], fields: dict[str, Any]) -> None:
-    """The first word on something counts, but two runs are compared, and there may be several regions."""
-    if "rois" in fields and "rois" in told:
-        told["rois"] = tuple(map(text_of, rois_from_text([*told["rois"], *fields["rois"]])))
-    elif "compare" in fields and len(told.get("compare", ())) == 1:
-        told["compare"] += fields["compare"]
-    elif not fields.keys() & told.keys():
-        told.update(fields)
+def _take(found: dict[str, Any], fields: dict[str, Any]) -> None:
+    """Add fields; of repeated arguments the first counts, except two runs to compare and several regions."""
+    if "rois" in fields and "rois" in found:
+        found["rois"] = tuple(map(text_of, rois_from_text([*found["rois"], *fields["rois"]])))
+    elif "compare" in fields and len(found.get("compare", ())) == 1:
+        found["compare"] += fields["compare"]
+    elif not fields.keys() & found.keys():
+        found.update(fields)
 
 
-def _consistent(told: dict[str, Any], notes: list[str]) -> ViewPlace:
-    """A place without what means nothing alone."""
-    if not told.get("file"):
-        told = {name: value for name, value in told.items() if name not in ("node", "display", "index")}
-    if told.get("compare") and (told.get("file") or len(told["compare"]) != 2):
+def _consistent(found: dict[str, Any], notes: list[str]) -> ViewPlace:
+    """Return the place, without fields that mean nothing alone."""
+    if not found.get("file"):
+        found = {name: value for name, value in found.items() if name not in ("node", "display", "index")}
+    if found.get("compare") and (found.get("file") or len(found["compare"]) != 2):
         notes.append(
-            "a comparison needs two runs" if not told.get("file") else "a dataset is shown instead of the comparison"
+            "a comparison needs two runs" if not found.get("file") else "a dataset is shown instead of the comparison"
         )
-        del told["compare"]
-    if told.get("at") and not told.get("run"):
+        del found["compare"]
+    if found.get("at") and not found.get("run"):
         notes.append("a time needs a run")
-        del told["at"]
-    if not told.get("compare"):
-        told.pop("compared", None)
-    return ViewPlace(**told)
+        del found["at"]
+    if not found.get("compare"):
+        found.pop("compared", None)
+    return ViewPlace(**found)
 
 
 def _texts(place: ViewPlace) -> Iterable[tuple[str, str]]:
-    """Every argument with its text, in the order of an address; empty for the usual."""
+    """Yield every argument with its text, in the order of an address; empty for the usual."""
     yield "run", place.run
     yield "source", place.source
     yield "channel", place.channel
@@ -249,7 +249,7 @@ def _texts(place: ViewPlace) -> Iterable[tuple[str, str]]:
 
 
 def _word(value: str, words: dict[str, str], *, usual: str | None = None) -> str:
-    """What an address calls a choice; empty for the usual one, which is the first unless another is named."""
+    """Return the name of a choice in an address; empty for the usual one, by default the first."""
     usual = next(iter(words.values())) if usual is None else usual
     return "" if value == usual else next((word for word, meant in words.items() if meant == value), "")
 
@@ -259,7 +259,7 @@ def _numbers(values: Iterable[float] | None) -> str:
 
 
 def shape_text(shape: tuple[int, int, bool]) -> str:
-    """A shape as it is typed.
+    """Return a shape as it is typed.
 
     >>> shape_text((7, 9, True)), shape_text((7, 9, False))
     ('7x9', '7x9:raster')
@@ -276,7 +276,7 @@ def _is_read(name: str, text: str) -> bool:
 
 
 def _short(value: str) -> str:
-    """A bit of what was told, with nothing in it that is no letter."""
+    """Return the start of a text, printable."""
     clean = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in value[:41])
     return f"{clean[:40]}…" if len(clean) > 40 else clean
 
@@ -285,7 +285,7 @@ def _short(value: str) -> str:
 
 
 def _name(field: str) -> Callable[[str], dict[str, Any]]:
-    """A name that is printed somewhere."""
+    """Return the reader of a printable name."""
 
     def read(text: str) -> dict[str, Any]:
         if not text.isprintable():
@@ -296,7 +296,7 @@ def _name(field: str) -> Callable[[str], dict[str, Any]]:
 
 
 def _path(field: str) -> Callable[[str], dict[str, Any]]:
-    """A path, which may hold every letter that a file may be named with; where it leads is for others to check."""
+    """Return the reader of a path, which may hold all letters of file names; its target is checked elsewhere."""
 
     def read(text: str) -> dict[str, Any]:
         if "\0" in text:

@@ -1,4 +1,4 @@
-"""What one tab chose, and what follows from it for the screen; no widget, no Bokeh model.
+"""From the view state of a tab to what its screen needs; without widgets and Bokeh models.
 
 A derivation depends on the least: colors do not touch maps, a brush does not touch the histogram, and the histogram of
 the whole map is counted once a process.
@@ -103,12 +103,12 @@ class Pipeline:
         self._view: tuple[float, float, float, float] | None = None
 
     def look_at(self, run: Run | None) -> None:
-        """Chooses a run; the next update is everything."""
+        """Choose a run; the next update sends everything."""
         self.run = run
-        self.begin_anew()
+        self.reset()
 
-    def begin_anew(self) -> None:
-        """Forgets what the screen shows: another run, source or view."""
+    def reset(self) -> None:
+        """Forget what the screen shows, for another run, source or view."""
         self.shown = ShownMaps()
         self._view = None
         self._held = []
@@ -166,15 +166,15 @@ class Pipeline:
 
     @property
     def trail(self) -> StagePath | None:
-        """The way of the stage over the picture, as far as it is known."""
+        """The path of the stage over the picture, as far as it is known."""
         return self.levels.stage_path(self.source, self.view)
 
     def _is_shown(self, picture: CellImage) -> bool:
-        """Whether the screen shows a picture as it is laid out now."""
+        """Return whether the screen shows a picture as it is laid out now."""
         return self.shown.picture is picture and self.shown.epochs == (self._required().epoch, picture.epoch)
 
     def resize(self, *, view: tuple[float, float, float, float] | None, pixels: tuple[float, float]) -> bool:
-        """Takes what the screen shows; True when other cells than before are needed.
+        """Take what the screen shows; return whether it needs other cells.
 
         Args:
             view: rows and columns in sight ``(row0, row1, column0, column1)``, in cells, with fractions; None for all.
@@ -205,7 +205,7 @@ class Pipeline:
         return names.index(self.choices.channel) if self.choices.channel in names else len(names) - 1
 
     def everything(self) -> dict[str, npt.NDArray[np.float64]]:
-        """The cells of the window (rows, columns), a channel each, both axes rising as drawn; NaN where nothing is.
+        """Return the cells of the window (rows, columns) by channel, both axes rising as drawn; NaN where nothing is.
 
         They are the cells of the process, which change while data grow.
         """
@@ -221,7 +221,7 @@ class Pipeline:
         return {name: part[number, ::up, ::right] for number, name in enumerate(picture.maps.channels)}
 
     def update(self) -> dict[str, Any] | None:
-        """What has changed since the last call, as plain lists; None when everything must be sent.
+        """Return the changes since the last call as plain lists; None when everything must be sent.
 
         Returns:
             ``cells`` (numbers in the window), ``values`` (a list a channel), ``from`` and ``to`` (versions).
@@ -238,17 +238,17 @@ class Pipeline:
         window = self.window
         inside = (rows >= window.row0) & (rows < window.row1) & (columns >= window.column0) & (columns < window.column1)
         rows, columns = rows[inside], columns[inside]
-        told = {
+        changes = {
             "from": self.shown.version,
             "to": level.version,
             "cells": self._drawn(picture.raster, rows, columns).tolist(),
             "values": [_plain(grid[rows, columns]) for grid in level.grids],
         }
         self.shown.version = level.version
-        return told
+        return changes
 
     def histogram(self) -> npt.NDArray[np.int64]:
-        """Points a bar of the chosen channel over its range, of the whole map or of the box."""
+        """Return the points of each bar of the chosen channel over its range, of the whole map or of the box."""
         maps = self.maps
         if self.choices.box is None:
             return maps.histogram(self.channel)
@@ -325,7 +325,7 @@ class Pipeline:
         return np.sort(self.maps.raster.seq_nums(cells))
 
     def frame(self) -> tuple[float, float, float, float]:
-        """Where the window lies: left, bottom, width and height in the units of the axes."""
+        """Return where the window lies: left, bottom, width and height in the units of the axes."""
         raster, window = self.picture.raster, self.window
         (low_y, high_y), (low_x, high_x) = raster.extents
         dy = (high_y - low_y) / raster.rows * window.step
@@ -336,7 +336,7 @@ class Pipeline:
         return left, bottom, window.shape[1] * dx, window.shape[0] * dy
 
     def cells_in(self, left: float, right: float, bottom: float, top: float) -> tuple[float, float, float, float]:
-        """Rows and columns ``(row0, row1, column0, column1)`` of a rectangle on the map, with fractions."""
+        """Return rows and columns ``(row0, row1, column0, column1)`` of a rectangle on the map, with fractions."""
         raster = self.picture.raster
         (low_y, high_y), (low_x, high_x) = raster.extents
         dy, dx = (high_y - low_y) / raster.rows, (high_x - low_x) / raster.columns
@@ -410,7 +410,7 @@ class Pipeline:
     def _drawn(
         self, raster: Raster, rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int64]:
-        """Numbers of cells within the window as drawn, from their rows and columns in the level."""
+        """Return numbers of cells within the window as drawn, from their rows and columns in the level."""
         window = self.window
         up, right = _directions(raster)
         down = rows - window.row0 if up > 0 else window.row1 - 1 - rows
@@ -431,7 +431,7 @@ class Pipeline:
         return min(0.0, low), high, _log_begin(least, high)
 
     def _drawable(self, low: float, high: float, log_low: float) -> tuple[float, float]:
-        """Limits that the scale can draw: the higher above the lower, and on a log scale both above zero."""
+        """Return limits that the scale can draw: the higher above the lower, and on a log scale both above zero."""
         if self.choices.scale == "log":
             low = low if low > 0 else log_low
             if not high > 0:
@@ -439,7 +439,7 @@ class Pipeline:
         return (low, high) if high > low else _widened(low)
 
     def _window(self, picture: CellImage) -> Window:
-        """The level and the cells for what the screen shows, with a margin so that a small pan needs nothing new."""
+        """Return level and cells for what the screen shows, with a margin so that a small pan needs nothing new."""
         rows, columns = picture.raster.rows, picture.raster.columns
         row0, row1, column0, column1 = self._view or (0.0, float(rows), 0.0, float(columns))
         height, width = self._pixels
@@ -461,7 +461,7 @@ class Pipeline:
         )
 
     def _covers(self, wanted: Window) -> bool:
-        """Whether what is shown now holds all that is in sight of a wanted window of the same step."""
+        """Return whether what is shown now holds all that is in sight of a wanted window of the same step."""
         if self._view is None:
             return self.window == wanted
         row0, row1, column0, column1 = (bound / wanted.step for bound in self._view)
@@ -487,7 +487,7 @@ def _directions(raster: Raster) -> tuple[int, int]:
 
 
 def _log_begin(least: float, high: float) -> float:
-    """Where a log scale up to a maximum begins: four decades below it, or at 1, or lower where there are values.
+    """Return where a log scale up to a maximum begins: four decades below it, or at 1, or lower where there are values.
 
     Args:
         least: the smallest value above zero; values beyond twelve decades below the maximum do not count.
@@ -501,7 +501,7 @@ def _log_begin(least: float, high: float) -> float:
 
 
 def _widened(value: float) -> tuple[float, float]:
-    """Limits around a single value, which has the lowest color.
+    """Return limits around a single value, which has the lowest color.
 
     >>> _widened(0.0), _widened(200.0), _widened(-100.0)
     ((0.0, 1.0), (200.0, 202.0), (-100.0, -99.0))
@@ -512,7 +512,7 @@ def _widened(value: float) -> tuple[float, float]:
 
 
 def step_limit(pixels: float) -> float:
-    """Cells along one side that are sent whole, whatever part of them is in sight."""
+    """Return how many cells along one side are sent whole, even if only a part is in sight."""
     return 1.34 * max(pixels, 1)
 
 
@@ -521,7 +521,7 @@ EXACT_BELOW = 2.0**53
 
 
 def _plain(values: npt.NDArray[np.float64]) -> list[float | int | None]:
-    """Numbers as short as JSON writes them: whole where they are whole, None for NaN."""
+    """Return numbers in their shortest JSON form: integers where they are whole, None for NaN."""
     return [
         None if value != value else int(value) if value.is_integer() and abs(value) < EXACT_BELOW else value
         for value in values.tolist()

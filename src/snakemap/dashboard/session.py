@@ -1,4 +1,4 @@
-"""One tab: its choices, its pipeline, its panes, and the one tick that brings them all up to date."""
+"""The session of a tab: view state, pipeline, panes, and the tick that updates them."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ __all__ = ["Session"]
 
 log = logging.getLogger(__name__)
 
-WORDS_PERIOD_S = 1.0
-"""Words and numbers change once a second, and at once after a choice; each change costs as much as a whole update."""
+STATUS_PERIOD_S = 1.0
+"""Period of status text and tables, which also change after a choice; a change costs as much as an update of maps."""
 
-UNTOLD = object()
+NOT_SENT = object()
 FRAME_PERIOD_S = 0.25
 SETTLE_MS = 150
 NO_FRAME = "of the frames only the newest is kept"
@@ -58,7 +58,7 @@ RETRY_MS = 1000
 
 
 class Session:
-    """What belongs to one browser tab and to nobody else; freed when its session is destroyed.
+    """One browser tab: its view state, panes and updates; freed when its session is destroyed.
 
     Args:
         live: the runs of this process.
@@ -95,41 +95,41 @@ class Session:
         self.pace = RateEstimate()
         self.ticks = 0
         self._news: dict[str, Any] = {}
-        self._told = 0
+        self._sent = 0
         self.lone = False
         self.pictures = True
         self.shown_limits: list[tuple[float, float]] = []
         self._bars: Any = None
         self._spans: list[tuple[float, float] | None] = []
         self._range: tuple[Any, ...] = ()
-        self._words_at = 0.0
+        self._status_at = 0.0
         self._frame_at = 0.0
         self._waiting = False
         self._held = False
         self._opened = ""
         self._begun = self._gone = False
-        self._tell_channels: list[Callable[[tuple[str, ...]], None]] = []
-        self._tell_sources: list[Callable[[list[str]], None]] = []
-        self._tell_words: list[Callable[[Run | None], None]] = []
-        self._tell_close: list[Callable[[], None]] = []
-        self._tell_tick: list[Callable[[], None]] = []
-        self._tell_run: list[Callable[[Run | None], None]] = []
-        self._tell_zoom: list[Callable[[], None]] = []
-        self._tell_box: list[Callable[[tuple[float, float, float, float]], None]] = []
-        self._tell_tap: list[Callable[[float, float], None]] = []
-        self._tell_double_tap: list[Callable[[], None]] = []
-        self._tell_walk: list[Callable[[Any], None]] = []
+        self._channel_callbacks: list[Callable[[tuple[str, ...]], None]] = []
+        self._source_callbacks: list[Callable[[list[str]], None]] = []
+        self._status_callbacks: list[Callable[[Run | None], None]] = []
+        self._close_callbacks: list[Callable[[], None]] = []
+        self._tick_callbacks: list[Callable[[], None]] = []
+        self._run_callbacks: list[Callable[[Run | None], None]] = []
+        self._zoom_callbacks: list[Callable[[], None]] = []
+        self._box_callbacks: list[Callable[[tuple[float, float, float, float]], None]] = []
+        self._tap_callbacks: list[Callable[[float, float], None]] = []
+        self._double_tap_callbacks: list[Callable[[], None]] = []
+        self._walk_callbacks: list[Callable[[Any], None]] = []
         self.worker: Callable[[], WorkerStatus | None] = lambda: None
         self.show_past_frame: Callable[[Run, MapSource], None] = lambda run, source: self.frame.blank(NO_FRAME)
         self.show_mean_frame: Callable[[Run], None] = lambda run: self.frame.blank(NO_FRAME)
         self.source_names: list[str] = []
-        self._trail: StagePath | object | None = UNTOLD
+        self._trail: StagePath | object | None = NOT_SENT
         self._trail_at = 0.0
         self._at = -1
         self._connect()
 
     def start(self) -> None:
-        """Begins to follow the runs; called when the page has been made."""
+        """Begin to follow the runs; called when the browser has the page."""
         self._begun = True
         self.live.start()
         self.live.watch(self, self.wake)
@@ -139,22 +139,22 @@ class Session:
         self.wake()
 
     def start_when_ready(self) -> None:
-        """Starts when the browser has the page: what is sent while it still fetches it would miss it."""
+        """Start when the browser has the page; it misses what is sent earlier."""
 
         async def begin() -> None:
-            self.start()  # on the event loop, which Bokeh does not promise to those who listen to a page's events
+            self.start()  # on the event loop: Bokeh may call handlers of events in another thread
 
         self.document.on_event(DocumentReady, lambda _: self.document.add_next_tick_callback(begin))
 
     def wake(self) -> None:
-        """Asks for one tick; a tab that is still busy with the last one skips."""
+        """Schedule one tick, unless one is pending."""
         if self._waiting or self._gone or not self._begun:
             return
         self._waiting = True
         soon(self.document, self.tick)
 
     def tick(self) -> None:
-        """Brings the whole page up to date, in one message."""
+        """Update the whole page in one message."""
         if self._gone:
             return
         if unsent(self.document):
@@ -167,26 +167,26 @@ class Session:
         run = self.playback.drawn_of(shown)
         if run is not self.pipeline.run:
             self._switch(run)
-        for tell_run in self._tell_run:
-            tell_run(run)
+        for callback in self._run_callbacks:
+            callback(run)
         if run is not None and self._wanted_kind() != self.maps.kind:
             self._replace_maps(self.pipeline.maps.channels)
-            self.wake()  # the browser must have the new figures before it is told what is in them
+            self.wake()  # the browser must have the new figures before their content
             return
         self.document.hold("combine")
         try:
             with walked_once(self.document):
                 if run is not None:
                     self._draw(run)
-                if now - self._words_at >= WORDS_PERIOD_S:
+                if now - self._status_at >= STATUS_PERIOD_S:
                     self._write(shown, now=now)
                 if run is not None and now - self._frame_at >= FRAME_PERIOD_S:
                     self._show_frame(run, now=now)
-                for tell in self._tell_tick:
-                    tell()
+                for callback in self._tick_callbacks:
+                    callback()
                 if self._news:
-                    self._told += 1
-                    self.page.news, self._news = news_text({**self._news, "number": self._told}), {}
+                    self._sent += 1
+                    self.page.news, self._news = news_text({**self._news, "number": self._sent}), {}
         finally:
             self.document.unhold()
 
@@ -195,15 +195,15 @@ class Session:
         return map_kind(self.pipeline, self.pipeline.maps.channels, self.pipeline.profile)
 
     def _draw(self, run: Run) -> None:
-        """Maps, colors and histogram: only what differs from what is shown."""
+        """Send changes of maps, colors and histogram."""
         maps = self.pipeline.maps
-        told = self.pipeline.update()
-        if told is None:
+        changes = self.pipeline.update()
+        if changes is None:
             self.maps.draw(run)
             self._news["veil"] = True
             self.shown_limits = []
-        elif told["cells"] or told["from"] != told["to"]:
-            self._news.update(self.maps.update(told))
+        elif changes["cells"] or changes["from"] != changes["to"]:
+            self._news.update(self.maps.update(changes))
         spans = self.pipeline.spans()
         if spans != self._spans:
             self._news["spans"] = self._spans = spans
@@ -216,10 +216,10 @@ class Session:
             self._bars = bars
             self._news["bars"] = self.histogram.update(bars)
         if self.choices.trail:
-            self._lead(maps)
+            self._send_stage(maps)
 
     def _name_range(self) -> None:
-        """Which values the histogram goes over; its ends come with other news, as they change while data grow."""
+        """Send the range of the histogram, which changes while data grow."""
         pipeline = self.pipeline
         range_ = (pipeline.span, pipeline.unit, pipeline.in_shares)
         if range_ == self._range:
@@ -230,9 +230,9 @@ class Session:
         if pipeline.span[0] == pipeline.span[0]:
             self._news["range"] = pipeline.span
 
-    def _lead(self, maps: Maps) -> None:
-        """Where the stage is now; and its way, when that is another one."""
-        if time.time() - self._trail_at >= WORDS_PERIOD_S:
+    def _send_stage(self, maps: Maps) -> None:
+        """Send the position of the stage, and its path if that has changed."""
+        if time.time() - self._trail_at >= STATUS_PERIOD_S:
             trail, self._trail_at = self.pipeline.trail, time.time()
             if trail is not self._trail:
                 self._trail = trail
@@ -242,8 +242,8 @@ class Session:
             self._news["at"] = self._at = at
 
     def _write(self, run: Run | None, *, now: float) -> None:
-        """Words and numbers: of the run as it is now in the top bar, and of what is drawn of it in the table."""
-        self._words_at = now
+        """Update status text and tables: the run as it is now in the top bar, and what is drawn of it in the table."""
+        self._status_at = now
         drawn = self.pipeline.run
         if run is not None:
             self.pace.note(run.points, now=now)
@@ -256,8 +256,8 @@ class Session:
                 found = drawn.cross_checks(self.pipeline.base)
                 marks = {one.channel: one.described for one in found}
                 self.maps.name_channels(self._titles({one.channel: one.short for one in found}))
-                told = table(self.pipeline, self.pipeline.summaries(), brushed=brushed, marks=marks)
-                self._set(self.summary, state=told)
+                summary = table(self.pipeline, self.pipeline.summaries(), brushed=brushed, marks=marks)
+                self._set(self.summary, state=summary)
                 self._name_sources(drawn)
             found = sought(self.live.summaries, self.run_list.wanted)
             self._set(
@@ -265,26 +265,26 @@ class Session:
                 runs=history(found, now=now, pictures=self.pictures),
                 more=max(0, len(found) - RUNS_SHOWN),
             )
-            for tell in self._tell_words:
-                tell(run)
+            for callback in self._status_callbacks:
+                callback(run)
 
     def _titles(self, marks: dict[str, str]) -> dict[str, str]:
-        """What stands beside the name of each map: its unit, and that the detector's own sum is another."""
+        """Return the text beside the name of each map: its unit, or a sum of the detector that differs."""
         units = {channel: unit_text(unit) for channel, unit in self.pipeline.source.units.items()}
         words = {channel: f"({unit})" for channel, unit in units.items() if unit}
         return words | {channel: f"⚠ {mark}" for channel, mark in marks.items() if mark}
 
     def _name_sources(self, run: Run) -> None:
-        """Tells the choice of sources what there is to choose from."""
+        """Notify the toolbar when the sources of the run have changed."""
         names = list(run.sources)
         if names != self.source_names:
             self.source_names = names
-            for tell in self._tell_sources:
-                tell(names)
+            for callback in self._source_callbacks:
+                callback(names)
 
     @staticmethod
     def _set(component: Any, **values: Any) -> None:
-        """Sets only what differs."""
+        """Set parameters that differ."""
         changed = {name: value for name, value in values.items() if getattr(component, name) != value}
         if changed:
             component.param.update(**changed)
@@ -309,34 +309,34 @@ class Session:
         }
 
     def _drawn_raster(self) -> Raster:
-        """The raster that is told of: that of the run, or the one that was typed."""
+        """Return the raster that is described: that of the run, or the typed one."""
         typed = self.choices.shape is not None
         return self.pipeline.picture.raster if typed else self.pipeline.maps.raster
 
     def _remark(self) -> str:
-        """A note that is no warning: how a path was drawn, and what a log scale cannot show."""
+        """Return the remark that is no warning: how a path was drawn, and what a log scale cannot show."""
         raster = self._drawn_raster()
         path = raster.note.strip() if self.pipeline.maps.raster.path is not None else ""
         return " ".join(filter(None, (path, self._stretch_remark(), self._log_remark())))
 
     def _stretch_remark(self) -> str:
-        """Which axis is stretched although distances could be true."""
+        """Return which axis is stretched although distances could be true."""
         return stretch(self.choices.aspect, self.pipeline.picture.raster)
 
     def _log_remark(self) -> str:
-        """Which pixels have no color of a log scale."""
+        """Return a remark on pixels that a log scale cannot show."""
         maps = self.pipeline.maps
         if self.choices.scale != "log" or not any(maps.summary(k).minimum <= 0 for k in range(len(maps.channels))):
             return ""
         return "Gray pixels are 0 or negative: they have no logarithm."
 
     def _limits_note(self) -> str:
-        """Why limits that are set by hand are not used."""
+        """Return why limits that are set by hand are not used."""
         refusal = self.pipeline.refusal
         return f"The color limits set by hand are not used: {refusal}." if refusal else ""
 
     def _notes(self, run: Run) -> str:
-        """All that has to be said of a run, in one line."""
+        """Return all notes on a run in one line."""
         maps = self.pipeline.maps
         notes = [
             self._drawn_raster().note,
@@ -348,7 +348,7 @@ class Session:
         if outside := self.pipeline.base.maps.out_of_range:
             notes.append(f"{outside:,} points lie outside the {maps.raster.rows} x {maps.raster.columns} shape.")
         notes += [f"{mark}." for one in run.cross_checks(self.pipeline.base) if (mark := one.described)]
-        troubles = [str(told.get("trouble") or "") for told in self.live.summaries[:200] if told["uid"] == run.uid]
+        troubles = [str(one.get("trouble") or "") for one in self.live.summaries[:200] if one["uid"] == run.uid]
         notes += [remark for remark in run.remarks if not any(remark in trouble for trouble in troubles)]
         notes += troubles
         return " ".join(dict.fromkeys(note.strip() for note in notes if note.strip()))
@@ -374,17 +374,17 @@ class Session:
         return self.live.runs.get(self.live.newest or "")
 
     def _switch(self, run: Run | None) -> None:
-        """Draws another run, or the same one as it was at another time."""
+        """Draw another run, or the same run at another time."""
         before = self.pipeline.run
         self.pipeline.look_at(run)
         if run is not None and before is not None and run.uid == before.uid:
-            self._words_at = self._frame_at = 0.0
+            self._status_at = self._frame_at = 0.0
             self._forget_shown()
             self._keep_box()
             return
         self.pace = RateEstimate()
         self.frame.clear()
-        self._words_at = 0.0
+        self._status_at = 0.0
         self._forget_shown()
         self.choices.param.update(box=None, point=0, frame_of="point")
         if run is not None:
@@ -392,14 +392,14 @@ class Session:
         self._show_frames()
 
     def _keep_box(self) -> None:
-        """Lets go of a box whose cells are not there at another time, when less was known of the path."""
+        """Clear a box whose cells do not exist at another time, when less of the path was known."""
         box, raster = self.choices.box, self.pipeline.picture.raster
         if box is not None and (box[1] > raster.rows or box[3] > raster.columns):
             with set_curdoc(self.document):
                 self.choices.box = None
 
     def _keep_what_fits(self, run: Run) -> None:
-        """Another run may have no such source, or tell its shape itself."""
+        """Reset choices that the run does not have: a source, or a typed shape."""
         with set_curdoc(self.document):
             if self.choices.source not in run.sources:
                 self.choices.source = ""
@@ -425,52 +425,52 @@ class Session:
             on_double_tap=self._on_double_tap,
         )
 
-    def on_channels(self, tell: Callable[[tuple[str, ...]], None]) -> None:
-        """Calls back when a run has other channels than the one before."""
-        self._tell_channels.append(tell)
+    def on_channels(self, callback: Callable[[tuple[str, ...]], None]) -> None:
+        """Register a callback for a change of channels."""
+        self._channel_callbacks.append(callback)
 
-    def on_sources(self, tell: Callable[[list[str]], None]) -> None:
-        """Calls back when a run has other sources than the one before."""
-        self._tell_sources.append(tell)
+    def on_sources(self, callback: Callable[[list[str]], None]) -> None:
+        """Register a callback for a change of sources."""
+        self._source_callbacks.append(callback)
 
-    def on_words(self, tell: Callable[[Run | None], None]) -> None:
-        """Calls back with the run that is shown whenever words change: once a second at most."""
-        self._tell_words.append(tell)
+    def on_status(self, callback: Callable[[Run | None], None]) -> None:
+        """Register a callback for updates of status text, at most once a second; it gets the run that is shown."""
+        self._status_callbacks.append(callback)
 
-    def on_tick(self, tell: Callable[[], None]) -> None:
-        """Calls back in every tick: ten times a second at most, while there is news."""
-        self._tell_tick.append(tell)
+    def on_tick(self, callback: Callable[[], None]) -> None:
+        """Register a callback for every tick: at most ten times a second, while data change."""
+        self._tick_callbacks.append(callback)
 
-    def on_run(self, tell: Callable[[Run | None], None]) -> None:
-        """Calls back in every tick with the run that is about to be drawn, while it can still be drawn otherwise."""
-        self._tell_run.append(tell)
+    def on_run(self, callback: Callable[[Run | None], None]) -> None:
+        """Register a callback for every tick, before its run is drawn; it gets the run."""
+        self._run_callbacks.append(callback)
 
-    def on_zoom(self, tell: Callable[[], None]) -> None:
-        """Calls back when the maps were zoomed or panned by hand, and that has come to rest."""
-        self._tell_zoom.append(tell)
+    def on_zoom(self, callback: Callable[[], None]) -> None:
+        """Register a callback for zooms and pans by hand, after they rest."""
+        self._zoom_callbacks.append(callback)
 
-    def on_box(self, tell: Callable[[tuple[float, float, float, float]], None]) -> None:
-        """Calls back with every box that is drawn on a map: left, right, bottom and top in its coordinates."""
-        self._tell_box.append(tell)
+    def on_box(self, callback: Callable[[tuple[float, float, float, float]], None]) -> None:
+        """Register a callback for boxes drawn on a map: left, right, bottom and top in its coordinates."""
+        self._box_callbacks.append(callback)
 
-    def on_tap(self, tell: Callable[[float, float], None], *, double: Callable[[], None]) -> None:
-        """Call back with the place of every click on a map, in its coordinates; and when it became a double click."""
-        self._tell_tap.append(tell)
-        self._tell_double_tap.append(double)
+    def on_tap(self, callback: Callable[[float, float], None], *, double: Callable[[], None]) -> None:
+        """Register callbacks for clicks on a map, with their coordinates, and for double clicks."""
+        self._tap_callbacks.append(callback)
+        self._double_tap_callbacks.append(double)
 
-    def on_walk(self, tell: Callable[[Any], None]) -> None:
-        """Call back with what the browser sends for an arrow key that was pressed over a map."""
-        self._tell_walk.append(tell)
+    def on_walk(self, callback: Callable[[Any], None]) -> None:
+        """Register a callback for arrow keys over a map; it gets the message of the browser."""
+        self._walk_callbacks.append(callback)
 
-    def on_close(self, tell: Callable[[], None]) -> None:
-        """Calls back when the tab is gone."""
-        self._tell_close.append(tell)
+    def on_close(self, callback: Callable[[], None]) -> None:
+        """Register a callback for the end of the tab."""
+        self._close_callbacks.append(callback)
 
     def _replace_maps(self, channels: tuple[str, ...]) -> None:
-        """Another set of channels needs other figures.
+        """Replace the figures, for another set of channels.
 
-        They are held until all is done: Panel would send them by itself, and while the connection is busy later than
-        Bokeh sends what the next tick tells of them.
+        Messages are held until all is done: while the connection is busy, Panel sends the figures later than Bokeh
+        sends the changes of the next tick.
         """
         self.document.hold("combine")
         try:
@@ -483,29 +483,29 @@ class Session:
             self.choices.box = None
             self.maps = self._new_maps(channels)
             self._connect_maps()
-            for tell in self._tell_channels:
-                tell(channels)
+            for callback in self._channel_callbacks:
+                callback(channels)
             if self.choices.channel not in channels:
                 self.choices.channel = channels[-1]
             self._on_scale(None)
             self.show_brush(self.choices.brush)  # by number, the channel may be another one
-            # last, and with a model of its own: what the browser is told of figures must come after they have
+            # last, and with a model of its own: changes of figures must reach the browser after the figures
             self.maps_place[:] = [self.maps]
-        self._told = 0
+        self._sent = 0
         self._forget_shown()
         self.pipeline.shown.version = -1
         if self.lone:
             self.stand_alone()
 
     def stand_alone(self) -> None:
-        """Lets the histogram be a page without the maps, whose scripts bring its news."""
+        """Make the histogram work on a page without the maps, whose scripts update it."""
         self.lone = True
         self.histogram.figure.tags = [self.page]
 
     def _forget_shown(self) -> None:
-        """Has everything beside the cells told again."""
+        """Send everything beside the cells again."""
         self._bars, self.shown_limits, self._spans, self._range = None, [], [], ()
-        self._trail, self._trail_at, self._at = UNTOLD, 0.0, -1
+        self._trail, self._trail_at, self._at = NOT_SENT, 0.0, -1
 
     @property
     def page(self) -> ClientState:
@@ -540,22 +540,22 @@ class Session:
         arguments["trail"] = self.maps.trail_script
         self._update = script("update", **arguments)
         self.page.js_on_change("news", self._update)
-        on_change(self.page, "missed", tell=self._on_missed)
-        on_change(self.page, "zoom", tell=self._on_zoom)
-        on_change(self.page, "enlarged", tell=self._on_enlarged)
-        on_change(self.page, "walk", tell=self._on_walk)
+        on_change(self.page, "missed", callback=self._on_missed)
+        on_change(self.page, "zoom", callback=self._on_zoom)
+        on_change(self.page, "enlarged", callback=self._on_enlarged)
+        on_change(self.page, "walk", callback=self._on_walk)
         for axis in (self.maps.x_range, self.maps.y_range):
-            on_change(axis, "start", "end", tell=self._on_view)
+            on_change(axis, "start", "end", callback=self._on_view)
 
     def show_brush(self, brush: tuple[float, float] | None) -> None:
-        """Has the pixels of a range of the chosen channel stand out, relative to its maximum, or lets go of it."""
+        """Highlight the pixels of a range of the chosen channel, relative to its maximum; None: no range."""
         self.choices.brush = brush
         self.page.brush = (self.pipeline.channel, *brush) if brush and self.pipeline.run else None
         self.histogram.show_brush(brush)
         self._soon(veil=True)
 
     def show_box(self, corners: tuple[float, float, float, float] | None) -> None:
-        """Makes the histogram that of a box: left, right, bottom and top in the units of the axes; None for all."""
+        """Show the histogram of a box: left, right, bottom and top in the units of the axes; None for all."""
         run = self.pipeline.run
         if corners is None or run is None:
             self.choices.box = None
@@ -569,8 +569,8 @@ class Session:
             return
         self.choices.box = (*rows, *columns)
         self.maps.show_box(corners)
-        for tell in self._tell_box:
-            tell(corners)
+        for callback in self._box_callbacks:
+            callback(corners)
 
     def _on_box_choice(self, _: Any) -> None:
         if self.choices.box is None:
@@ -614,7 +614,7 @@ class Session:
         self.pipeline.own.use(rois)
         self.choices.box = None
         self._forget_shown()
-        self.pipeline.begin_anew()
+        self.pipeline.reset()
         self._soon(veil=True)
 
     def _on_source(self, _: Any) -> None:
@@ -626,28 +626,28 @@ class Session:
         self._soon()
 
     def _on_tap(self, x: float, y: float) -> None:
-        for tell in self._tell_tap:
-            tell(x, y)
+        for callback in self._tap_callbacks:
+            callback(x, y)
 
     def _on_double_tap(self) -> None:
-        for tell in self._tell_double_tap:
-            tell()
+        for callback in self._double_tap_callbacks:
+            callback()
 
     def _on_walk(self, attribute: str, old: Any, new: Any) -> None:
-        for tell in self._tell_walk:
-            tell(new)
+        for callback in self._walk_callbacks:
+            callback(new)
 
     def _on_layout(self, *_: Any) -> None:
-        """Another source, or the same one drawn otherwise."""
+        """Draw another source, or the same one in another layout."""
         self.choices.box = None
         self.frame.clear()
         self._forget_shown()
-        self.pipeline.begin_anew()
+        self.pipeline.reset()
         self._show_frames()
         self._soon(veil=True)
 
     def _on_trail(self, _: Any) -> None:
-        self._trail, self._trail_at, self._at = UNTOLD, 0.0, -1
+        self._trail, self._trail_at, self._at = NOT_SENT, 0.0, -1
         if not self.choices.trail:
             self.maps.show_trail(None)
         self._soon()
@@ -659,21 +659,21 @@ class Session:
         self._soon()
 
     def _on_view(self, attribute: str, old: Any, new: Any) -> None:
-        """After a zoom has come to rest, other cells may be needed; most maps fit the screen and need none."""
+        """Schedule a check after a zoom: large maps may need other cells."""
         if self._held or self.pipeline.whole:
             return
         self._held = True
         later(self.document, self._look_closer, SETTLE_MS)
 
     def _on_enlarged(self, attribute: str, old: str, new: str) -> None:
-        """Keep which map has the room of all; more of its cells may be needed."""
+        """Store which map is enlarged; more of its cells may be needed."""
         if new or self.choices.enlarged in self.maps.channels:  # else it waits for a run that has it
             self.choices.enlarged = new if new in self.maps.channels else ""
         self._on_view(attribute, old, new)
 
     def _on_zoom(self, attribute: str, old: Any, new: Any) -> None:
-        for tell in self._tell_zoom:
-            tell()
+        for callback in self._zoom_callbacks:
+            callback()
 
     def _look_closer(self) -> None:
         self._held = False
@@ -699,14 +699,14 @@ class Session:
     async def _pin(self) -> None:
         uid = self.choices.pinned
         if uid != self._opened:
-            self._let_go()
+            self._release_run()
             if uid:
                 await self._open(uid)
-        self._words_at = 0.0
+        self._status_at = 0.0
         self.wake()
 
     async def _open(self, uid: str) -> None:
-        """Has a run kept for this tab, unless its user has turned to another one, or left, meanwhile."""
+        """Open a run for this tab; release it if the user has chosen another run, or left, meanwhile."""
         try:
             await self.live.open(uid)
         except StoreUnavailable:
@@ -726,46 +726,46 @@ class Session:
             self._opened = uid
 
     def _warn(self, text: str) -> None:
-        """Says for a while what went wrong."""
+        """Show a warning for some seconds."""
         if self._gone:
             return
         with set_curdoc(self.document):
             warn(text)
 
-    def _let_go(self) -> None:
-        """Ends what :meth:`_open` began."""
+    def _release_run(self) -> None:
+        """Release the run that :meth:`_open` has opened."""
         opened, self._opened = self._opened, ""
         if opened:
             self.live.release(opened)
 
     def clear_selections(self) -> None:
-        """Lets go of brush and box."""
+        """Clear brush and box."""
         self.choices.box = None
         self.show_brush(None)
 
     def _soon(self, *, veil: bool = False) -> None:
         if veil:
             self._news["veil"] = True
-        self._words_at = 0.0
+        self._status_at = 0.0
         self.wake()
 
     def _on_destroyed(self, _: Any) -> None:
         self.end()
 
     def end(self) -> None:
-        """Lets go of everything, so that a closed tab leaves nothing behind; more than once is once."""
+        """Release all resources; idempotent."""
         if self._gone:
             return
         self._gone = True
         self.playback.end()
         self.live.unwatch(self)
         self.live.show_frames_of(self, None)
-        self._let_go()
+        self._release_run()
         self.pipeline.look_at(None)
-        for tell in self._tell_close:
-            tell()
+        for callback in self._close_callbacks:
+            callback()
 
 
 def _frames_of(run: Run, source: MapSource) -> str:
-    """Which frames the store is asked for: the data key of a camera that is not the main one."""
+    """Return the data key of a camera that is not the main one; else empty."""
     return "" if source is run.main else run.name_of(source)

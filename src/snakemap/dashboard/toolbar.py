@@ -79,7 +79,7 @@ class Toolbar:
             if button.visible != visible:
                 button.visible = visible
 
-        self._tab.on_words(show)
+        self._tab.on_status(show)
         return button
 
     def _save_menu(self) -> pn.viewable.Viewable:
@@ -93,7 +93,7 @@ class Toolbar:
             if menu.state != state:
                 menu.state = state
 
-        tab.on_words(show)
+        tab.on_status(show)
         return menu
 
     def color_limits(self) -> pn.viewable.Viewable:

@@ -1,4 +1,4 @@
-"""The address of a dashboard: it follows what is shown, and back and forward are followed."""
+"""Keep the address of a dashboard and its view state in step, also for back and forward."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["CenterPane", "UrlArrival", "UrlSync", "say"]
 NUMBERS_MAX = 2**53
 
 
-TELL_MS = 300
+SEND_MS = 300
 """How long small changes are gathered: browsers allow about three changes of an address a second."""
 
 
@@ -37,20 +37,20 @@ class CenterPane:
         see_maps: shows the maps.
         see_comparison: shows the comparison.
         compare: two runs.
-        visit: the files; None where there are none.
+        workspace: the files; None where there are none.
     """
 
     seen: str
     see_maps: Callable[[], None]
     see_comparison: Callable[[], None]
     compare: Deferred[CompareView]
-    visit: FileWorkspace | None
+    workspace: FileWorkspace | None
 
 
 class UrlSync:
     """The address of one tab.
 
-    It is told to the browser whenever it would be another one: at once, and as a new entry of the history, when another
+    It is sent to the browser whenever it has changed: at once, and as a new entry of the history, when another
     run, dataset or comparison is shown; else gathered, in the place of the last one. Of a place that was never seen, as
     its run or file is not there, no entry is left. What the browser says after back or forward is answered with the
     number that it came with, so that nothing that is still on its way counts for another entry.
@@ -71,34 +71,34 @@ class UrlSync:
         self.arrival = UrlArrival(tab)
         self._opening: ViewPlace | None = None
         self._opened = False
-        self._told = ViewPlace()
+        self._sent = ViewPlace()
         self._was_seen = False
         self._number = 0
-        self._tells = 0
+        self._sent_count = 0
         self._held = self._next = False
         self._run: str | None = None
         self._at = 0
         self._gone = False
-        self._theme_told = False
+        self._theme_in_address = False
         self.bar.param.watch(self._on_asked, "asked")
         tab.choices.param.watch(self._on_theme, "theme")
         tab.choices.param.watch(self.soon, [name for name in tab.choices.param if name != "name"])
         lists.param.watch(self.soon, "active")
-        if center.visit is not None:
-            center.visit.on_shown = self.soon
+        if center.workspace is not None:
+            center.workspace.on_shown = self.soon
         tab.on_zoom(self.soon)
         tab.on_tick(self._on_tick)
         tab.on_close(self._close)
 
     def go(self, place: ViewPlace, notes: Sequence[str] = ()) -> None:
-        """Goes to a place, as an address asks for it.
+        """Go to a place, as an address asks for it.
 
         Args:
             place: where.
             notes: what of the address could not be used.
         """
-        self._told, self._was_seen = place, False
-        self._theme_told = self._theme_told or bool(place.theme)
+        self._sent, self._was_seen = place, False
+        self._theme_in_address = self._theme_in_address or bool(place.theme)
         self.arrival.go(place, notes)
         self.lists.active = self._names.index(place.left) if place.left in self._names else 0
         if place.left:
@@ -111,9 +111,9 @@ class UrlSync:
         self.soon()
 
     def moved(self) -> None:
-        """Something else is seen in the middle; whoever did that wants nothing more of what was to be opened.
+        """Cancel a pending open: the user switched the center pane.
 
-        Unless that still waits for its run, and the maps are seen because there is no such run.
+        An open that still waits for its run goes on: the maps are only shown because the run is not there yet.
         """
         wanted = self._opening
         if wanted is None or self._opened or self.tab.choices.pinned not in ("", wanted.run):
@@ -121,22 +121,22 @@ class UrlSync:
         self.soon()
 
     def soon(self, *_: Any) -> None:
-        """Tells the address before long, if it is another one; at once when it is that of another place."""
+        """Send a changed address soon; at once if it is that of another run, dataset or comparison."""
         if self._gone or self._run is None:
             return
-        if self.place().key != self._told.key:
+        if self.place().key != self._sent.key:
             self._at_once()
         elif not self._held:
             self._held = True
-            later(self.tab.document, self._tell_gathered, TELL_MS)
+            later(self.tab.document, self._send_gathered, SEND_MS)
 
     def _at_once(self) -> None:
         if not self._next:
             self._next = True
-            soon(self.tab.document, self._tell)
+            soon(self.tab.document, self._send)
 
     def place(self) -> ViewPlace:
-        """Where the page is, or will be when all that was asked for is there."""
+        """Return the view state of the page, as it will be once all requests are served."""
         tab, choices, channels = self.tab, self.tab.choices, self.tab.maps.channels
         typed = choices.limits == BY_HAND and None not in (choices.low, choices.high)
         by_hand = (choices.low, choices.high) if typed else None
@@ -157,7 +157,7 @@ class UrlSync:
             box=tab.maps.box,
             brush=choices.brush,
             left=self._names[self.lists.active],
-            theme=choices.theme if self._theme_told else "",
+            theme=choices.theme if self._theme_in_address else "",
             at=0 if tab.playback.playing else tab.playback.moment or 0,
             point=choices.point,
             rois=choices.rois,
@@ -168,12 +168,12 @@ class UrlSync:
         return self._centered(replace(here, **waiting))
 
     def _centered(self, place: ViewPlace) -> ViewPlace:
-        """A place with what is in the middle."""
+        """Return a place with the content of the center pane."""
         center, wanted = self.center, self._opening
         if wanted is not None:
             names = ("file", "node", "display", "index", "compare", "compared")
             return replace(place, **{name: getattr(wanted, name) for name in names})
-        shown = center.visit.shown if center.visit is not None else None
+        shown = center.workspace.shown if center.workspace is not None else None
         if center.seen == "dataset" and shown is not None:
             display = "" if shown.display == displays_of(shown.about)[0] else shown.display
             return replace(place, file=shown.file, node=shown.node, display=display, index=tuple(shown.index))
@@ -185,7 +185,7 @@ class UrlSync:
         return place
 
     def _on_tick(self) -> None:
-        """Opens what waits for its run, and notices that another one is followed."""
+        """Open what waits for its run, and note a switch to another run."""
         arrived = self.arrival.arrived
         if arrived and self._opening is not None and not self._opened:
             self._opened = True
@@ -203,15 +203,15 @@ class UrlSync:
             self.soon()
 
     def _open(self, place: ViewPlace) -> None:
-        """Opens a dataset or a comparison, or tells why not."""
+        """Open a dataset or a comparison, or notify why not."""
 
         def done() -> None:
             if self._opening is place:
                 self.moved()
 
         center = self.center
-        if place.file and center.visit is not None:
-            center.visit.open(place.file, place.node, display=place.display, index=place.index, then=done)
+        if place.file and center.workspace is not None:
+            center.workspace.open(place.file, place.node, display=place.display, index=place.index, then=done)
         elif place.compare:
             first, second = place.compare
             center.compare.use(
@@ -223,38 +223,38 @@ class UrlSync:
             done()
 
     def _on_theme(self, _: Any) -> None:
-        self._theme_told = True
+        self._theme_in_address = True
 
     def _on_asked(self, event: Any) -> None:
-        """Back or forward led to another entry of the history; what a browser says is not believed."""
+        """Go to the entry of the history that back or forward led to; input from the browser is checked."""
         asked = event.new if isinstance(event.new, dict) else {}
         number, text = asked.get("number"), asked.get("query")
         if isinstance(number, int) and 0 < number < NUMBERS_MAX and isinstance(text, str):
             self._number = number
             self.go(*parse(text[: QUERY_MAX + 1]))
 
-    def _tell_gathered(self) -> None:
+    def _send_gathered(self) -> None:
         self._held = False
-        self._tell()
+        self._send()
 
-    def _tell(self) -> None:
+    def _send(self) -> None:
         self._next = False
         if self._gone:
             return
         place = self.place()
-        push = self._was_seen and place.key != self._told.key
-        if place.key != self._told.key:
+        push = self._was_seen and place.key != self._sent.key
+        if place.key != self._sent.key:
             self._was_seen = False
-        self._told = place
+        self._sent = place
         text = query(place)
         state = {"query": text, "push": push, "answers": self._number, "link": query(self._pinned(place))}
-        if push or any(self.bar.state.get(name) != told for name, told in state.items()):
-            self._tells += 1
+        if push or any(self.bar.state.get(name) != value for name, value in state.items()):
+            self._sent_count += 1
             with set_curdoc(self.tab.document):
-                self.bar.state = {**state, "number": self._tells}
+                self.bar.state = {**state, "number": self._sent_count}
 
     def _pinned(self, place: ViewPlace) -> ViewPlace:
-        """A place for others: of the newest run, it is this one that they shall see."""
+        """Return a place to share: it names the run that is shown."""
         run = self.tab.pipeline.run
         return replace(place, run=run.uid) if run is not None and not (place.file or place.compare) else place
 
@@ -266,11 +266,11 @@ NOTES_MAX = 4
 
 
 class UrlArrival:
-    """Brings one tab to a place.
+    """Apply a place to one tab.
 
-    What needs nothing is chosen at once, the rest when the run is there that it was meant for: before it is drawn, or,
-    where its coordinates must be known, right after. What a run turns out not to have is told of and left out. When
-    somebody turns to another run meanwhile, nothing more is done.
+    Fields that need no run are applied at once, the others when their run is there: before it is drawn, or right after
+    where its coordinates must be known. Fields that the run does not have are left out with a note. A switch to another
+    run meanwhile cancels the rest.
 
     Args:
         tab: that is brought there.
@@ -288,7 +288,7 @@ class UrlArrival:
         tab.on_tick(self._after)
 
     def go(self, place: ViewPlace, notes: Sequence[str] = ()) -> None:
-        """Goes to a place.
+        """Go to a place.
 
         Args:
             place: where; what it does not name becomes as usual.
@@ -329,7 +329,7 @@ class UrlArrival:
         return not self.waiting and (not pinned or (run is not None and run.uid == pinned))
 
     def _before(self, run: Run | None) -> None:
-        """What decides how a run is drawn."""
+        """Apply the fields that decide how a run is drawn."""
         if self.waiting and self.tab.choices.pinned != self._run:
             self.waiting.clear()
         if self.waiting and run is not None:
@@ -349,11 +349,11 @@ class UrlArrival:
         elif source is not None and (run.points or run.stop is not None):
             self._give_up(f"this run has no source {source!r}", "source")
         if "source" not in self.waiting:
-            told = {name: self.waiting.pop(name) for name in ("exchanged", "shape") if name in self.waiting}
-            self.tab.choices.param.update(**told)
+            chosen = {name: self.waiting.pop(name) for name in ("exchanged", "shape") if name in self.waiting}
+            self.tab.choices.param.update(**chosen)
 
     def _choose_channel(self, run: Run) -> None:
-        """The channel, and what is meant for it."""
+        """Apply the channel and the fields that belong to it."""
         choices, source = self.tab.choices, self.tab.pipeline.source
         if "source" in self.waiting or source.maps.channels != self.tab.maps.channels:
             return  # other maps are on their way
@@ -373,7 +373,7 @@ class UrlArrival:
             self.tab.show_brush(brush)
 
     def _after(self) -> None:
-        """What needs to know where the maps lie."""
+        """Apply the fields that need the coordinates of the maps."""
         run, place = self.tab.pipeline.run, self.tab.page.place
         if run is None or not place or place["uid"] != run.uid:
             return
@@ -414,7 +414,7 @@ class UrlArrival:
 
 
 def say(notes: Sequence[str]) -> None:
-    """Says what could not be used of an address."""
+    """Warn of the parts of an address that could not be used."""
     more = [f"and {len(notes) - NOTES_MAX} more"] if len(notes) > NOTES_MAX else []
-    told = "; ".join([*notes[:NOTES_MAX], *more])
-    warn(f"Not all of this link can be shown: {told}.")
+    text = "; ".join([*notes[:NOTES_MAX], *more])
+    warn(f"Not all of this link can be shown: {text}.")

@@ -54,7 +54,7 @@ async def test_the_frame_of_a_row_is_read_wherever_the_writer_says_that_it_is(ro
 
 
 async def test_a_frame_is_found_by_either_reading_of_its_uri(room: FileServices) -> None:
-    root = room.looker.root
+    root = room.inspector.root
     with h5py.File(root / "10%Fe a%20b #5.h5", "w") as file:
         file["frames"] = FRAMES
     for name in ("10%Fe a%20b #5.h5", "10%25Fe%20a%2520b%20%235.h5"):

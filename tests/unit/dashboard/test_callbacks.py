@@ -53,8 +53,8 @@ async def test_all_that_is_asked_of_a_document_is_done_on_the_event_loop() -> No
 @pytest.mark.parametrize("elsewhere", [False, True])
 async def test_what_a_browser_says_is_handled_on_the_event_loop(elsewhere: bool) -> None:
     document, heard, axis, plot = Document(), Heard(), Range1d(start=0, end=1), figure()
-    on_change(axis, "start", "end", tell=heard)
-    on_events(plot, Reset, tell=heard)
+    on_change(axis, "start", "end", callback=heard)
+    on_events(plot, Reset, callback=heard)
     document.add_root(axis)
     document.add_root(plot)
 
@@ -82,6 +82,6 @@ async def test_a_button_that_is_pressed_is_answered_on_the_event_loop() -> None:
 
 def test_what_is_in_no_page_is_told_at_once() -> None:
     heard, axis = Heard(), Range1d(start=0, end=1)
-    on_change(axis, "start", tell=heard)
+    on_change(axis, "start", callback=heard)
     axis.start = 0.5
     assert heard.told == [("start", 0, 0.5)]

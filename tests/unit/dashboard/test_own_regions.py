@@ -67,9 +67,9 @@ async def listed(*runs: Run) -> tuple[Session, RegionList, Sums]:
 
 
 async def until_read(tab: Session, regions: RegionList) -> None:
-    """Let the errands of the regions end."""
+    """Let the background tasks of the regions end."""
     for _ in range(10):
-        if (task := regions.errands._tasks.get("regions")) is not None:
+        if (task := regions.background._tasks.get("regions")) is not None:
             await task
         await settle(tab)
 
@@ -160,7 +160,7 @@ async def test_a_region_that_does_not_fit_another_run_says_so_and_a_trouble_is_n
     assert regions.bar.state["rows"][0]["words"] == "the file is gone"
     tab.choices.pinned = "a"  # no file of its frames is known
     await settle(tab)
-    tab._words_at = 0.0
+    tab._status_at = 0.0
     tab.wake()
     await settle(tab)
     assert tab.maps.channels == ("red", "green", "blue", "total")

@@ -90,7 +90,7 @@ async def test_a_tab_looks_back_while_the_run_goes_on_and_others_follow_it(beaml
     tab.playback.go(beamline.moment_of(7))
     await until(lambda: drawn(tab) == 7, tab)
     await beamline.go_on(points=5)
-    tab._words_at = 0.0  # as after a second
+    tab._status_at = 0.0  # as after a second
     tab.wake()
     other.wake()
     await settle(tab, other)

@@ -95,7 +95,7 @@ async def test_a_point_that_is_not_measured_says_so_until_it_is() -> None:
     await settle(tab)
     assert choice.bar.state["trouble"] == "not measured yet"
     more(tab.live.runs["b"], 6)
-    tab._words_at = 0.0
+    tab._status_at = 0.0
     tab.wake()
     await settle(tab)
     assert choice.bar.state["trouble"] == ""

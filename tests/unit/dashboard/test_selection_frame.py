@@ -69,7 +69,7 @@ class Shown:
         self.frames = Frames()
         self.means = MeanFrames(self.frames.lend)
         self.selection = SelectionFrame(self.tab, self.means)
-        files = SimpleNamespace(room=SimpleNamespace(place_of=lambda file: ""))
+        files = SimpleNamespace(services=SimpleNamespace(place_of=lambda file: ""))
         self.choice = PointChoice(self.tab, cast(PastFrameReader, files), self.selection)
 
     @property
@@ -85,7 +85,7 @@ class Shown:
         end = time.monotonic() + 10 * PATIENCE
         while not condition():
             assert time.monotonic() < end, (self.title, self.choice.bar.state)
-            self.tab._frame_at = self.tab._words_at = 0.0
+            self.tab._frame_at = self.tab._status_at = 0.0
             self.tab.wake()
             await settle(self.tab)
             await asyncio.sleep(0.001)
@@ -217,7 +217,7 @@ async def test_a_mean_that_is_not_wanted_any_more_ends(shown: Shown, by: str) ->
     assert shown.means._running == []
     assert shown.tab.choices.frame_of == ("selection" if by == "close" else "point")
     shown.frames.may_answer.set()
-    await shown.until(lambda: not shown.selection.errands._tasks)
+    await shown.until(lambda: not shown.selection.background._tasks)
     assert shown.frames.asked == 1
     assert "mean" not in shown.title or by == "close"
 

@@ -166,7 +166,7 @@ async def test_a_tab_turns_to_the_scalars_when_the_camera_turns_out_to_be_no_use
     apply(run, "stream_resource", {**resource, "mimetype": "image/tiff"})
     for seq_num in (2, 4):
         apply(run, "event", {"descriptor": "d", "seq_num": seq_num, "data": {"diode": float(seq_num)}})
-    tab._words_at = 0.0
+    tab._status_at = 0.0
     tab.wake()
     await settle(tab)
     assert (tab.choices.source, tab.maps.channels) == ("", ("diode",))

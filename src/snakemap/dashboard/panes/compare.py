@@ -103,7 +103,7 @@ class CompareView(pn.viewable.Viewer):
             **half,
         )
         tab.choices.param.watch(lambda event: self.restyle(THEMES[event.new]), "theme")
-        tab.on_words(lambda _: self.draw())
+        tab.on_status(lambda _: self.draw())
         tab.on_close(self.close)
 
     def __panel__(self) -> pn.viewable.Viewable:
@@ -137,7 +137,7 @@ class CompareView(pn.viewable.Viewer):
                 raise
 
         def show(runs: tuple[Run, Run]) -> None:
-            self.let_go()
+            self.end_comparison()
             self.runs, self._shown = runs, ()
             channels = [name for name in runs[0].maps.channels if name in runs[1].maps.channels]
             if channels and channels != self.channel.options:
@@ -155,7 +155,7 @@ class CompareView(pn.viewable.Viewer):
 
         self.background.run("compare", open_both, show, failed=refuse, unused=self._release)
 
-    def let_go(self) -> None:
+    def end_comparison(self) -> None:
         """End the comparison."""
         runs, self.runs = self.runs, None
         self._release(runs or ())
@@ -167,7 +167,7 @@ class CompareView(pn.viewable.Viewer):
     def close(self) -> None:
         """Release all resources."""
         self.background.close()
-        self.let_go()
+        self.end_comparison()
 
     def _draw_first(self) -> None:
         with set_curdoc(self.tab.document):

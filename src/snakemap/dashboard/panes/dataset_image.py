@@ -67,7 +67,7 @@ class ImagePane:
         self.figure = self._figure()
         self.page = fitted(self.figure)
         for axis in (self.figure.x_range, self.figure.y_range):
-            on_change(axis, "start", "end", tell=self._on_range)
+            on_change(axis, "start", "end", callback=self._on_range)
         picture = pn.pane.Bokeh(self.figure, sizing_mode="stretch_both")
         self.pane = pn.Column(picture, sizing_mode="stretch_both", margin=0, visible=False)
         self.restyle(theme)

@@ -187,6 +187,6 @@ class LinePane:
             renderers=[line],
         )
         plot.add_tools(self.hovers[log])
-        on_events(plot, Reset, DoubleTap, tell=self._on_reset)
-        on_change(plot.x_range, "start", "end", tell=self._on_range)
+        on_events(plot, Reset, DoubleTap, callback=self._on_reset)
+        on_change(plot.x_range, "start", "end", callback=self._on_range)
         return plot

@@ -36,16 +36,16 @@ class FileServices:
 
     Attributes:
         directories: of the data root.
-        looker: into its files.
+        inspector: reads its files.
         path_map: pairs of the writer's prefix and ours.
         rois: the instrument's ROIs, by name; None where there are none.
-        download_max: bytes of the largest file that may be taken along.
+        download_max: bytes of the largest file that may be downloaded.
         means: mean frames of many points; None: there are none.
         regions: maps of other regions; None: there are none.
     """
 
     directories: DirectoryCache
-    looker: FileInspector
+    inspector: FileInspector
     path_map: tuple[tuple[str, str], ...] = ()
     rois: Mapping[str, Rectangle] | None = None
     download_max: int = 0
@@ -57,8 +57,8 @@ class FileServices:
 
         A URI with two readings means the path that exists.
         """
-        places = _places(file or "", str(self.looker.root), self.path_map)
-        there = (place for place in places if len(places) > 1 and (self.looker.root / place).exists())
+        places = _places(file or "", str(self.inspector.root), self.path_map)
+        there = (place for place in places if len(places) > 1 and (self.inspector.root / place).exists())
         return next(there, places[0] if places else "")
 
 
@@ -78,7 +78,7 @@ class FileWorkspace:
         document = tab.document
         self.files = Files(services.directories, document=document, on_file=self._on_file, on_run=self._on_run)
         self.tree = Hdf5Tree(
-            services.looker, document=document, on_node=self._on_node, download_max=services.download_max
+            services.inspector, document=document, on_node=self._on_node, download_max=services.download_max
         )
         self.dataset = Deferred(document, self._make_dataset)
         self.on_shown: Callable[[], None] = lambda: None
@@ -88,7 +88,7 @@ class FileWorkspace:
         self._left = 0
         tab.choices.param.watch(self._on_theme, "theme")
         tab.choices.param.watch(lambda _: on_dataset(False), "pinned")
-        tab.on_words(self._on_words)
+        tab.on_status(self._on_status)
         tab.on_close(self.close)
 
     @property
@@ -98,7 +98,7 @@ class FileWorkspace:
 
     def _make_dataset(self) -> DatasetView:
         return DatasetView(
-            self.services.looker,
+            self.services.inspector,
             document=self.tab.document,
             theme=THEMES[self.tab.choices.theme],
             on_back=lambda: self.on_dataset(False),
@@ -188,7 +188,7 @@ class FileWorkspace:
             for uid in taken:
                 if await self._has_made(uid, file, about):
                     return uid
-            stack = await stack_of(services.looker, file, about, path_map=services.path_map)
+            stack = await stack_of(services.inspector, file, about, path_map=services.path_map)
             return await open_stack(store, stack, rois=services.rois)
 
         left = self._left
@@ -209,7 +209,7 @@ class FileWorkspace:
         nodes = {(file, about["node"].strip("/")), (about["file"], about["place"].strip("/"))}
         return any((self.services.place_of(one.uri), one.dataset.strip("/")) in nodes for one in resources)
 
-    def call_off(self) -> None:
+    def stop_reading(self) -> None:
         """Cancel the reading of the file that is shown as maps."""
         run = self.tab.pipeline.run
         if run is not None and run.opened and run.stop is None:
@@ -220,7 +220,7 @@ class FileWorkspace:
         self.tab.choices.pinned = uid
         self.on_dataset(False)
 
-    def _on_words(self, run: Run | None) -> None:
+    def _on_status(self, run: Run | None) -> None:
         """Update which file belongs to the run, and which run to the file, once a second."""
         if self._started:
             self.files.set_run_file(self.services.place_of(run.file) if run is not None else "")

@@ -1,4 +1,4 @@
-"""The raw frame that came last, with the ROIs in their colors."""
+"""The raw frame of a point, with the ROIs in their colors."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class FrameView(pn.viewable.Viewer):
         return self._layout
 
     def draw(self, source: MapSource, frame: npt.NDArray[Any] | None, *, number: int | None) -> None:
-        """Draws a frame and the ROIs of its camera.
+        """Draw a frame and the ROIs of its camera.
 
         Args:
             source: whose frame it is.
@@ -127,14 +127,14 @@ class FrameView(pn.viewable.Viewer):
         self.bar.title = "counts" if signed else ""
 
     def blank(self, title: str) -> None:
-        """Shows no frame, but where its ROIs would lie, and a title that says why."""
+        """Show the ROIs without a frame, and a title that says why."""
         if self.shown is not None or self.figure.title.text != title:
             self.shown = None
             self.picture.visible = self.colors.visible = False
             self.figure.title.text = title
 
     def clear(self) -> None:
-        """Shows nothing: another run."""
+        """Show nothing, for another run."""
         self.shown = None
         self._rois = None
         self.picture.visible = self.colors.visible = False
@@ -143,7 +143,7 @@ class FrameView(pn.viewable.Viewer):
         self.figure.title.text = "no frame yet"
 
     def restyle(self, theme: Theme) -> None:
-        """Wears the colors of a theme."""
+        """Apply a theme."""
         self.theme = theme
         apply_theme(self.figure, theme)
         self.bar.update(background_fill_color=None, major_label_text_color=theme.faint, title_text_color=theme.faint)
@@ -198,7 +198,7 @@ class FrameView(pn.viewable.Viewer):
         wheel, pan = WheelZoomTool(), PanTool()
         box = BoxSelectTool(renderers=[], description="Draw a region")
         plot.add_tools(pan, wheel, box, ResetTool(), save_tool("frame"))
-        on_events(plot, SelectionGeometry, tell=self._on_box)
+        on_events(plot, SelectionGeometry, callback=self._on_box)
         plot.toolbar.update(active_scroll=wheel, autohide=True, logo=None, stylesheets=[TOOLBAR])
         resettable(plot)
         place: dict[str, Any] = {"image": "image", "x": "x", "y": "y", "dw": "dw", "dh": "dh"}

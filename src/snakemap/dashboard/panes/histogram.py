@@ -65,8 +65,8 @@ class HistogramView(pn.viewable.Viewer):
         self.value_range = ValueRange()
         self.brushed = BoxAnnotation(left=0, right=1, visible=False)
         self.figure = self._figure()
-        on_events(self.figure, SelectionGeometry, tell=lambda event: _brushed(event, on_brush))
-        on_events(self.figure, Reset, DoubleTap, tell=lambda _: on_brush(None))
+        on_events(self.figure, SelectionGeometry, callback=lambda event: _brushed(event, on_brush))
+        on_events(self.figure, Reset, DoubleTap, callback=lambda _: on_brush(None))
         self.restyle(theme)
         self.name_it("total", of_box=False)
         self._layout = pn.pane.Bokeh(

@@ -564,8 +564,8 @@ class MapsView(pn.viewable.Viewer):
                 plot.js_on_event(event, enlarge)
             plot.js_on_event(MouseMove, readout)
             plot.js_on_event(MouseLeave, readout)
-            on_events(plot, SelectionGeometry, tell=lambda event: _drawn(event, on_box))
-            on_events(plot, Reset, tell=lambda _: on_box(None))
+            on_events(plot, SelectionGeometry, callback=lambda event: _drawn(event, on_box))
+            on_events(plot, Reset, callback=lambda _: on_box(None))
             for side in ("inner_width", "inner_height"):
                 plot.js_on_change(side, fit)
         for name in ("place", "zoom"):
@@ -587,8 +587,8 @@ class MapsView(pn.viewable.Viewer):
     def _connect_taps(self, on_tap: Callable[[float, float], None], on_double_tap: Callable[[], None]) -> None:
         walk = script("walk", page=self.page)
         for plot in self.figures:
-            on_events(plot, Tap, tell=lambda event: _tapped(event, on_tap))
-            on_events(plot, DoubleTap, tell=lambda _: on_double_tap())
+            on_events(plot, Tap, callback=lambda event: _tapped(event, on_tap))
+            on_events(plot, DoubleTap, callback=lambda _: on_double_tap())
             plot.js_on_event(MouseEnter, walk)
             plot.js_on_event(MouseLeave, walk)
 

@@ -1,4 +1,4 @@
-"""Earlier frames of a run: only the newest is in the store, so that they are read from their file."""
+"""Earlier frames of a run, read from their files: the store only has the newest frame."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class PastFrameReader:
 
     Args:
         tab: whose frame it is.
-        room: where files are looked at.
+        services: access to files.
     """
 
-    def __init__(self, tab: Session, room: FileServices) -> None:
+    def __init__(self, tab: Session, services: FileServices) -> None:
         self.tab = tab
-        self.room = room
-        self.errands = BackgroundTasks(tab.document)
+        self.services = services
+        self.background = BackgroundTasks(tab.document)
         self._asked: tuple[str, str, int, bool] | None = None
         tab.show_past_frame = self.show
         tab.choices.param.watch(self._forget, ["point", "source", "shape", "exchanged", "frame_of"])
-        tab.on_close(self.errands.close)
+        tab.on_close(self.background.close)
 
     def show(self, run: Run, source: MapSource) -> None:
         """Read and draw the frame of the chosen point, or of the last point of a run as it was.
@@ -70,7 +70,7 @@ class PastFrameReader:
             if self._is_wanted(asked):
                 self.tab.frame.blank(f"frame of point {number:,} cannot be read")
 
-        self.errands.run("frame", lambda: frame_at(self.room, *place), draw, failed=blank)
+        self.background.run("frame", lambda: frame_at(self.services, *place), draw, failed=blank)
 
     def _is_wanted(self, asked: tuple[str, str, int, bool]) -> bool:
         return self._asked == asked and (self.tab.playback.moment is not None or bool(self.tab.choices.point))
@@ -102,11 +102,11 @@ def _no_place(source: MapSource, number: int, *, chosen: bool) -> str:
     return f"location of frame {number:,} unknown"
 
 
-async def frame_at(room: FileServices, resource: Resource, row: int) -> npt.NDArray[Any]:
-    """The frame (rows, columns), or (rows, columns, 3) in color, of a point, as small as a screen needs it.
+async def frame_at(services: FileServices, resource: Resource, row: int) -> npt.NDArray[Any]:
+    """Return the frame (rows, columns), or (rows, columns, 3) in color, of a point, as small as a screen needs it.
 
     Args:
-        room: of the process.
+        services: of the process.
         resource: where the frames are.
         row: of the point, as :meth:`~snakemap.core.frame_ledger.FrameLedger.location_of` has it; of several frames
             it is the last.
@@ -117,17 +117,17 @@ async def frame_at(room: FileServices, resource: Resource, row: int) -> npt.NDAr
         FileBroken: cannot be.
     """
     last = resource.frames_per_point * (row + 1) - 1
-    path = room.place_of(resource.uri_of(last))
+    path = services.place_of(resource.uri_of(last))
     if not path:
         raise FrameError("the file is not in the data root")
-    shape = (await room.looker.about(path, resource.dataset)).get("shape") or []
+    shape = (await services.inspector.about(path, resource.dataset)).get("shape") or []
     lead = divmod(row, resource.columns) if resource.columns else (last,)
     if resource.template:  # a file holds the one frame, or a stack of it
         lead = (shape[0] - 1,) if len(shape) > 2 else ()
     sides = [[0, size, 1] for size in shape[len(lead) :]]
     if (len(sides) == 3 and sides[-1][1] != 3) or len(sides) not in (2, 3) or 0 in shape:
         raise FrameError(f"a dataset of shape {shape} has no frames that can be shown")
-    block = await room.looker.read(path, resource.dataset, [*lead, *sides], most=PIXELS_MAX)
+    block = await services.inspector.read(path, resource.dataset, [*lead, *sides], most=PIXELS_MAX)
     try:
         return await asyncio.to_thread(shrink, np.asarray(block.values))
     except TypeError as error:

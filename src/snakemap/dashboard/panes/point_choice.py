@@ -46,7 +46,7 @@ class PointChoice:
         tab.on_tap(self.tap, double=self._untap)
         tab.on_walk(self._on_walk)
         tab.on_tick(self._mark)
-        tab.on_words(lambda _: self._show())
+        tab.on_status(lambda _: self._show())
 
     def tap(self, x: float, y: float) -> None:
         """Choose the point that is drawn at a place on the maps; where there is none, nothing changes."""
@@ -170,7 +170,7 @@ class PointChoice:
             return {}
         resource, row = found
         last = resource.frames_per_point * (row + 1) - 1
-        path = self.reader.room.place_of(resource.uri_of(last)) or resource.uri_of(last)
+        path = self.reader.services.place_of(resource.uri_of(last)) or resource.uri_of(last)
         words = f"row {last:,}" if resource.frames_per_point == 1 else f"rows up to {last:,}"
         if resource.columns:
             words = "row {:,}, column {:,}".format(*divmod(row, resource.columns))

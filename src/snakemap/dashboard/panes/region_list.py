@@ -46,7 +46,7 @@ class RegionList:
         self.tab = tab
         self.regions = regions
         self.bar = RegionBar(sizing_mode="stretch_width", margin=0)
-        self.errands = BackgroundTasks(tab.document)
+        self.background = BackgroundTasks(tab.document)
         self._busy = False
         self._next_at = 0.0
         self._done: tuple[Any, ...] | None = None
@@ -56,8 +56,8 @@ class RegionList:
         tab.choices.param.watch(self._on_rois, "rois")
         tab.frame.on_region = self.draw
         tab.on_tick(self.follow)
-        tab.on_words(lambda _: self._show())
-        tab.on_close(self.errands.close)
+        tab.on_status(lambda _: self._show())
+        tab.on_close(self.background.close)
 
     def add(self, text: str) -> None:
         """Add a region as it is typed."""
@@ -102,7 +102,7 @@ class RegionList:
         def failed(error: SnakemapError) -> None:
             put(str(error))
 
-        self.errands.run("regions", read, put, failed=failed)
+        self.background.run("regions", read, put, failed=failed)
 
     def _put(self, run: Run, base: MapSource, rois: Sequence[Roi], trouble: str) -> bool:
         """Take the sums that are known; return whether they are all."""

@@ -104,7 +104,7 @@ class ScanControlPane:
         self.controls.param.watch(self._on_beat, "answer")
         self.form.param.watch(self._on_form, "ask")
         tab.worker = lambda: poller.worker if self.control.connected else None
-        tab.on_words(lambda _: self._write())
+        tab.on_status(lambda _: self._write())
         tab.on_tick(self._show_progress)
         tab.on_box(self._on_box)
         tab.on_close(self.close)

@@ -53,7 +53,7 @@ class SelectionFrame:
         self.tab = tab
         self.means = means
         self.note = ""
-        self.errands = BackgroundTasks(tab.document)
+        self.background = BackgroundTasks(tab.document)
         self._means: list[FrameMean] = []
         self._pictures: list[Picture | None] = []
         self._of: tuple[Run, MapSource] | None = None
@@ -155,7 +155,7 @@ class SelectionFrame:
                 self.note = str(error)
                 self.tab.frame.blank("the mean of the selection cannot be computed")
 
-        self.errands.run("mean", portion, draw, failed=fail)
+        self.background.run("mean", portion, draw, failed=fail)
 
     def _draw(self, camera: MapSource) -> None:
         """Draw the mean, or the difference of both, as soon as there are frames of each."""
@@ -183,7 +183,7 @@ class SelectionFrame:
         for mean in self._means:
             self.means.end(mean)
         if self._means:
-            self.errands.forget("mean")
+            self.background.forget("mean")
         self._means, self._pictures, self._of, self.note = [], [], None, ""
 
     def _on_selection(self, *events: Any) -> None:
@@ -203,7 +203,7 @@ class SelectionFrame:
         first, *others = self._means
         for mean in others:
             self.means.end(mean)
-        self.errands.forget("mean")
+        self.background.forget("mean")
         points = self._parts(camera)[1:]
         self._means = [first, *(self.means.mean_of(self._of[0], camera, part) for part in points if self._of)]
         self._pictures = [*self._pictures[:1], *(None for _ in points)]
@@ -216,7 +216,7 @@ class SelectionFrame:
             self.tab.choices.frame_of = "point"
 
     def _close(self) -> None:
-        self.errands.close()
+        self.background.close()
         for mean in self._means:
             self.means.end(mean)
         self._means = []

@@ -30,7 +30,7 @@ class TimeBarPane:
         self._kept = ""
         self.bar.param.watch(self._on_ask, "ask")
         tab.on_tick(self._on_tick)
-        tab.on_words(lambda _: self._show())
+        tab.on_status(lambda _: self._show())
 
     def go(self, moment: int) -> None:
         """Show a moment of the run, in milliseconds since 1970."""

@@ -35,8 +35,8 @@ export function render({model, el}) {
     }, (node, row) => {
       const [mark, text, words] = node.children
       mark.style.background = row.color
-      if (el.getRootNode().activeElement !== text || text.dataset.told !== row.text) text.value = row.text
-      setData(text, "told", row.text)
+      if (el.getRootNode().activeElement !== text || text.dataset.sent !== row.text) text.value = row.text
+      setData(text, "sent", row.text)
       write(words, readable(row.words, 120))
       tip(words, readable(row.words))
     })
