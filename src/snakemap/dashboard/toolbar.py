@@ -24,9 +24,15 @@ from snakemap.settings import grid_from_text
 __all__ = ["FAINT", "NARROW", "Toolbar"]
 
 NARROW = ":host { min-width: 0 !important; }"
+WITHIN = f"{NARROW} :host > div {{ overflow: hidden; text-overflow: ellipsis; }}"
 WRAPPED = "@media (max-width: 699px) { :host { flex-wrap: wrap; flex: none !important; height: auto !important; } }"
 CUT = {"flex": "0 1 auto", "overflow": "hidden", "white-space": "nowrap", "text-overflow": "ellipsis"}
 FAINT = {"color": "var(--sm-faint)", "font-size": "12px"}
+
+LETTERS_MAX, BUTTON_LETTERS = 38, 3
+"""Letters of the names of channels that fit beside each other as buttons, each of which has a margin of so many."""
+
+MENU_WIDTH = 150
 
 
 class Toolbar:
@@ -201,33 +207,40 @@ class Toolbar:
         on_click(clear, self._tab.document, self._tab.clear_selections)
         choices.param.watch(show, ["brush", "box"])
         channel = self._channel_choice()
-        hint = pn.pane.HTML("drag to brush", styles={**FAINT, **CUT}, margin=(6, 0, 6, 4), stylesheets=[NARROW])
+        hint = pn.pane.HTML("drag to brush", styles={**FAINT, **CUT}, margin=(6, 0, 6, 4), stylesheets=[WITHIN])
         return pn.Row(channel, hint, pn.HSpacer(), clear, sizing_mode="stretch_width", height=28, margin=0)
 
     def _channel_choice(self) -> pn.viewable.Viewable:
-        """Return the choice of the channel of histogram and brush; options and value change in one step."""
-        choices, channels = self._tab.choices, list(self._tab.maps.channels)
-        group = pn.widgets.RadioButtonGroup(
-            options=channels, value=choices.channel, stylesheets=[stylesheet("widgets")], margin=0
-        )
+        """Return the choice of the channel of histogram and brush: buttons, or a menu where they would be cut off.
+
+        Options and value change in one step.
+        """
+        choices, css = self._tab.choices, stylesheet("widgets")
+        buttons = pn.widgets.RadioButtonGroup(stylesheets=[css], margin=0)
+        menu = pn.widgets.Select(label="channel", stylesheets=[css, UNSEEN_LABEL], width=MENU_WIDTH, margin=0)
 
         def offer(channels: tuple[str, ...]) -> None:
             chosen = choices.channel if choices.channel in channels else channels[-1]
-            group.param.update(options=list(channels), value=chosen)
-            group.param.trigger("value")  # the same name may be at another place: Panel sends the place of a new value
+            fits = sum(map(len, channels)) + len(channels) * BUTTON_LETTERS <= LETTERS_MAX
+            for widget in (buttons, menu):
+                widget.param.update(options=list(channels), value=chosen, visible=(widget is buttons) == fits)
+            buttons.param.trigger("value")  # Panel sends the place of a new value: a name may be at another place
 
         def choose(event: Any) -> None:
-            if event.new in group.options:
+            if event.new in event.obj.options:
                 choices.channel = event.new
 
         def show(event: Any) -> None:
-            if event.new in group.options:
-                group.value = event.new
+            for widget in (buttons, menu):
+                if event.new in widget.options:
+                    widget.value = event.new
 
-        group.param.watch(choose, "value")
+        offer(self._tab.maps.channels)
+        for widget in (buttons, menu):
+            widget.param.watch(choose, "value")
         choices.param.watch(show, "channel")
         self._tab.on_channels(offer)
-        return group
+        return pn.Row(buttons, menu, margin=0)
 
 
 def _shrinking(least: int) -> list[str]:
