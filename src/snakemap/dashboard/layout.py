@@ -11,6 +11,7 @@ from snakemap.blueapi.scan_control import Caller
 from snakemap.blueapi.status_poller import StatusPoller
 from snakemap.dashboard.deferred import Deferred
 from snakemap.dashboard.figure_theme import STALE
+from snakemap.dashboard.panes.background_frame import BackgroundFrame
 from snakemap.dashboard.panes.compare import CompareView
 from snakemap.dashboard.panes.file_workspace import FileServices, FileWorkspace
 from snakemap.dashboard.panes.past_frame import PastFrameReader
@@ -102,7 +103,7 @@ class Dashboard(pn.viewable.Viewer):
         frame = [tab.frame, *(part.bar for part in (self._point, self._regions) if part is not None)]
         self.frame: Part = _pane(*frame, classes=["frame-pane"])
         if self._point is not None:
-            tab.choices.param.watch(lambda *_: self._size_frame(), ["point", "frame_of", "rois"])
+            tab.choices.param.watch(lambda *_: self._size_frame(), ["point", "frame_of", "rois", "background"])
             self._size_frame()
         self.summary: Part = tab.summary
         (arranged or Dashboard.arrange)(self)
@@ -174,7 +175,8 @@ class Dashboard(pn.viewable.Viewer):
         self.tree: Part = None
         if services is not None:
             selection = SelectionFrame(self.tab, services.means) if services.means is not None else None
-            self._point = PointChoice(self.tab, PastFrameReader(self.tab, services), selection)
+            background = BackgroundFrame(self.tab, services)
+            self._point = PointChoice(self.tab, PastFrameReader(self.tab, services), selection, background)
             self._regions = RegionList(self.tab, services.regions) if services.regions is not None else None
             self.workspace = FileWorkspace(services, self.tab, on_dataset=self._show_dataset)
             self.files, self.tree = self.workspace.files.component, self.workspace.tree.component
@@ -233,8 +235,8 @@ class Dashboard(pn.viewable.Viewer):
         """Give the pane of the frame more height while lines of text stand under it."""
         choices = self.tab.choices
         of_point = choices.frame_of == "point"
-        share = 1.7 if choices.rois or (of_point and choices.point) else 1.2 if not of_point else 1
-        self.frame.styles = {**self.frame.styles, "flex": f"{share} 1 0"}
+        share = 1.9 if of_point and choices.point else 1.7 if choices.rois else 1.2 if not of_point else 1
+        self.frame.styles = {**self.frame.styles, "flex": f"{share + 0.4 * bool(choices.background):g} 1 0"}
 
     def _show_form(self, visible: bool) -> None:
         if self._opened is not None and self._seen is not None:

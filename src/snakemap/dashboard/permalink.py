@@ -101,6 +101,7 @@ class ViewPlace:
         wall: whether the page is for a screen on the wall: maps, status and progress, without controls.
         at: the moment of the run that is shown, in milliseconds since 1970; 0 is now.
         point: seq_num of the point whose frame is shown; 0 is the newest.
+        background: seq_num of the point whose frame is subtracted; 0 for none.
         rois: regions of the tab, see :func:`~snakemap.core.roi_text.roi_from_text`.
     """
 
@@ -130,6 +131,7 @@ class ViewPlace:
     wall: bool = False
     at: int = 0
     point: int = 0
+    background: int = 0
     rois: tuple[str, ...] = ()
 
     @property
@@ -245,6 +247,7 @@ def _texts(place: ViewPlace) -> Iterable[tuple[str, str]]:
     yield "wall", "1" if place.wall else ""
     yield "at", str(place.at or "")
     yield "point", str(place.point or "")
+    yield "background", str(place.background or "")
     yield from (("roi", text) for text in place.rois)
 
 
@@ -393,10 +396,13 @@ def _at(text: str) -> dict[str, Any]:
     return {"at": int(text)}
 
 
-def _point(text: str) -> dict[str, Any]:
-    if not POINT.fullmatch(text):
-        raise ValueError("no number of a point")
-    return {"point": int(text)}
+def _point(name: str) -> Callable[[str], dict[str, Any]]:
+    def read(text: str) -> dict[str, Any]:
+        if not POINT.fullmatch(text):
+            raise ValueError("no number of a point")
+        return {name: int(text)}
+
+    return read
 
 
 def _roi(text: str) -> dict[str, Any]:
@@ -428,6 +434,7 @@ READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "theme": _choice("theme", THEMES),
     "wall": _switch("wall"),
     "at": _at,
-    "point": _point,
+    "point": _point("point"),
+    "background": _point("background"),
     "roi": _roi,
 }

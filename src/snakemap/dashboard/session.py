@@ -386,7 +386,7 @@ class Session:
         self.frame.clear()
         self._status_at = 0.0
         self._forget_shown()
-        self.choices.param.update(box=None, point=0, frame_of="point")
+        self.choices.param.update(box=None, point=0, frame_of="point", background=0)
         if run is not None:
             self._keep_what_fits(run)
         self._show_frames()
@@ -619,7 +619,7 @@ class Session:
 
     def _on_source(self, _: Any) -> None:
         """Show the newest frame: another source may count other points."""
-        self.choices.param.update(point=0, frame_of="point")
+        self.choices.param.update(point=0, frame_of="point", background=0)
 
     def _on_point(self, *_: Any) -> None:
         self._frame_at = 0.0

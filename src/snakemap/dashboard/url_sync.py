@@ -160,6 +160,7 @@ class UrlSync:
             theme=choices.theme if self._theme_in_address else "",
             at=0 if tab.playback.playing else tab.playback.moment or 0,
             point=choices.point,
+            background=choices.background,
             rois=choices.rois,
         )
         waiting = dict(self.arrival.waiting)
@@ -295,7 +296,19 @@ class UrlArrival:
             notes: what there is to say of it, once the page can.
         """
         tab, choices, usual = self.tab, self.tab.choices, ViewPlace()
-        late = ("source", "channel", "exchanged", "shape", "by_hand", "brush", "zoom", "box", "at", "point")
+        late = (
+            "source",
+            "channel",
+            "exchanged",
+            "shape",
+            "by_hand",
+            "brush",
+            "zoom",
+            "box",
+            "at",
+            "point",
+            "background",
+        )
         self.waiting = {name: wanted for name in late if (wanted := getattr(place, name)) != getattr(usual, name)}
         self._run, self._notes = place.run, list(notes)
         as_named = ("scale", "aspect", "colors", "trail", "enlarged")
@@ -318,6 +331,8 @@ class UrlArrival:
             tab.maps.show_zoom(None)
         if "point" not in self.waiting:
             choices.point = 0
+        if "background" not in self.waiting:
+            choices.background = 0
         if "at" not in self.waiting and tab.playback.moment is not None:
             tab.playback.live()
         tab.wake()
@@ -377,7 +392,7 @@ class UrlArrival:
         run, place = self.tab.pipeline.run, self.tab.page.place
         if run is None or not place or place["uid"] != run.uid:
             return
-        if not self.waiting.keys() <= {"zoom", "box", "at", "point"}:
+        if not self.waiting.keys() <= {"zoom", "box", "at", "point", "background"}:
             return
         show: dict[str, Callable[[Any], None]] = {"zoom": self.tab.maps.show_zoom, "box": self.tab.show_box}
         for name in [name for name in show if name in self.waiting]:
@@ -387,18 +402,19 @@ class UrlArrival:
                     show[name](self.waiting.pop(name))
             elif run.raster.path is None or run.stop is not None:  # a path may still get there
                 self._give_up(f"the {name} of this link is outside the maps", name)
-        if "point" in self.waiting:
-            self._choose_point(self.waiting.pop("point"))
+        for name in ("point", "background"):
+            if name in self.waiting:
+                self._choose_point(name, self.waiting.pop(name))
         if self.waiting.keys() == {"at"}:
             self._go_back(self.waiting.pop("at"))
 
-    def _choose_point(self, point: int) -> None:
-        """Show the frame of a point, which may not be measured yet."""
+    def _choose_point(self, name: str, point: int) -> None:
+        """Show, or subtract, the frame of a point, which may not be measured yet."""
         if point > self.tab.pipeline.points:
             self._notes.append(f"this run has no point {point:,}")
             return
         with set_curdoc(self.tab.document):
-            self.tab.choices.point = point
+            setattr(self.tab.choices, name, point)
 
     def _go_back(self, moment: int) -> None:
         first, last = self.tab.playback.span or (0, 0)

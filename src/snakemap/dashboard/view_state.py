@@ -65,6 +65,9 @@ class Choices(param.Parameterized):
     point = param.Integer(
         default=0, bounds=(0, None), doc="The point whose frame is shown, as its seq_num; 0 is the newest one."
     )
+    background = param.Integer(
+        default=0, bounds=(0, None), doc="The point whose frame is subtracted from those that are shown; 0 for none."
+    )
     frame_of = param.Selector(
         default=FRAME_OF[0],
         objects=FRAME_OF,

@@ -83,6 +83,7 @@ def places(draw: st.DrawFn) -> ViewPlace:
         wall=draw(st.booleans()),
         at=draw(st.sampled_from([0, 1, 1_790_000_000_123])) if run else 0,
         point=draw(st.integers(0, 10_000_000)),
+        background=draw(st.integers(0, 10_000_000)),
         rois=draw(regions),
         **some,
     )
@@ -179,6 +180,7 @@ def test_an_address_can_be_read_by_people() -> None:
         "roi=1,2,3",
         "roi=2,1,0,4",
         "roi=:0,1,0,1",
+        "background=0",
         "point=0",
         "point=-1",
         "point=1.5",

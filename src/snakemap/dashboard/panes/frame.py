@@ -63,6 +63,8 @@ class FrameView(pn.viewable.Viewer):
         self.shown: int | None = None
         self.regions: Mapping[str, tuple[int, int, int, int]] = {}  # of the tab, outlined too
         self.on_region: Callable[[float, float, float, float], None] | None = None
+        self._background: tuple[int, npt.NDArray[Any]] | None = None
+        self._drawn: tuple[npt.NDArray[Any], tuple[int, int], str, bool] | None = None
         self.image, self.color_image = (
             ColumnDataSource({"image": [np.zeros((1, 1), kind)], "x": [0], "y": [0], "dw": [1], "dh": [1]})
             for kind in (np.uint8, np.uint32)
@@ -92,8 +94,7 @@ class FrameView(pn.viewable.Viewer):
         if frame is None or number == self.shown or source.frame_shape is None:
             return
         self.shown = number
-        self._show(frame, source.frame_shape)
-        self.figure.title.text = f"frame of point {number:,}" if number is not None else "frame"
+        self._show(frame, source.frame_shape, f"frame of point {number:,}" if number is not None else "frame")
 
     def draw_other(self, source: MapSource, frame: npt.NDArray[Any], *, title: str, signed: bool = False) -> None:
         """Draw what is no frame of one point: a mean of several frames, or a difference.
@@ -107,11 +108,33 @@ class FrameView(pn.viewable.Viewer):
         self.draw(source, None, number=None)
         if source.frame_shape is not None:
             self.shown = NO_POINT
-            self._show(frame.sum(axis=-1) if signed and frame.ndim == 3 else frame, source.frame_shape, signed=signed)
-            self.figure.title.text = title
+            self._show(frame, source.frame_shape, title, signed=signed)
 
-    def _show(self, frame: npt.NDArray[Any], frame_shape: tuple[int, int], *, signed: bool = False) -> None:
+    def use_background(self, point: int, frame: npt.NDArray[Any] | None) -> None:
+        """Subtract a frame from all frames that are shown from now on.
+
+        Args:
+            point: its seq_num.
+            frame: as :meth:`draw` has it; None for none.
+        """
+        self._background = None if frame is None else (point, frame)
+        if self._drawn is not None:
+            self._show_drawn(*self._drawn)
+
+    def _show(self, frame: npt.NDArray[Any], frame_shape: tuple[int, int], title: str, *, signed: bool = False) -> None:
+        self._drawn = frame, frame_shape, title, signed
+        self._show_drawn(*self._drawn)
+
+    def _show_drawn(self, frame: npt.NDArray[Any], frame_shape: tuple[int, int], title: str, signed: bool) -> None:
+        """Show a frame, less the background if it has the same shape; two means are a difference already."""
         height, width = frame_shape
+        if self._background is not None and not signed and self._background[1].shape == frame.shape:
+            point, background = self._background
+            frame, signed = (frame.astype(np.float64) - background).astype(np.float32), True
+            title = f"{title} − point {point:,}"
+        if signed and frame.ndim == 3:
+            frame = frame.sum(axis=-1)
+        self.figure.title.text = title
         colored = frame.ndim == 3
         self.picture.visible, self.colors.visible, self.bar.visible = not colored, colored, not colored
         if colored:
@@ -129,13 +152,13 @@ class FrameView(pn.viewable.Viewer):
     def blank(self, title: str) -> None:
         """Show the ROIs without a frame, and a title that says why."""
         if self.shown is not None or self.figure.title.text != title:
-            self.shown = None
+            self.shown = self._drawn = None
             self.picture.visible = self.colors.visible = False
             self.figure.title.text = title
 
     def clear(self) -> None:
         """Show nothing, for another run."""
-        self.shown = None
+        self.shown = self._drawn = None
         self._rois = None
         self.picture.visible = self.colors.visible = False
         self.in_gray.show(picture(NOTHING, (0, 0, 1, 1)))

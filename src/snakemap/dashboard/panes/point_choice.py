@@ -7,6 +7,7 @@ from typing import Any
 from panel.io.state import set_curdoc
 
 from snakemap.core.run import Run
+from snakemap.dashboard.panes.background_frame import BackgroundFrame
 from snakemap.dashboard.panes.past_frame import PastFrameReader, frames_beside
 from snakemap.dashboard.panes.selection_frame import SelectionFrame
 from snakemap.dashboard.panes.status_text import whereabouts
@@ -32,17 +33,25 @@ class PointChoice:
         tab: whose maps and frame they are.
         reader: of its frames.
         selection: the mean of the selected points; None: there is none.
+        background: the frame that is subtracted; None: there is none.
     """
 
-    def __init__(self, tab: Session, reader: PastFrameReader, selection: SelectionFrame | None = None) -> None:
+    def __init__(
+        self,
+        tab: Session,
+        reader: PastFrameReader,
+        selection: SelectionFrame | None = None,
+        background: BackgroundFrame | None = None,
+    ) -> None:
         self.tab = tab
         self.reader = reader
         self.selection = selection
+        self.background = background
         self.bar = PointBar(sizing_mode="stretch_width", margin=0, visible=False)
         self._before = 0
         self._marked: tuple[Any, ...] | None = None
         self.bar.param.watch(self._on_ask, "ask")
-        tab.choices.param.watch(lambda *_: self._show(), ["point", "box", "brush", "frame_of"])
+        tab.choices.param.watch(lambda *_: self._show(), ["point", "box", "brush", "frame_of", "background"])
         tab.on_tap(self.tap, double=self._untap)
         tab.on_walk(self._on_walk)
         tab.on_tick(self._mark)
@@ -85,6 +94,9 @@ class PointChoice:
         if what == "newest":
             self._show_frame_of("point")
             self.choose(0)
+        elif what in ("background", "no background") and self.background is not None:
+            with set_curdoc(self.tab.document):
+                self.tab.choices.background = point if what == "background" else 0
         elif what in FRAME_OF:
             self._show_frame_of(what)
         elif isinstance(value, int) and abs(value) < 2**53:
@@ -120,15 +132,18 @@ class PointChoice:
     def _show(self) -> None:
         run, point = self.tab.pipeline.run, self.tab.choices.point
         selection = self.selection if self._is_selected() else None
-        visible = run is not None and (bool(point) or selection is not None)
+        background = self.tab.choices.background
+        visible = run is not None and (bool(point) or selection is not None or bool(background))
         with set_curdoc(self.tab.document):
             if visible and run is not None:
-                of = self.tab.choices.frame_of if point or selection is None else self._frame_of()
+                of = self.tab.choices.frame_of if point else self._frame_of()
                 state: dict[str, Any] = {"of": of, "selection": selection is not None, "chosen": bool(point)}
                 if of == "point":
                     state |= self._state(run, point)
                 elif of != "newest" and selection is not None:
                     state |= {"place": selection.described, "trouble": selection.note}
+                if self.background is not None:
+                    state |= {"background": background, "note": self.background.note if background else ""}
                 if state != self.bar.state:
                     self.bar.state = state
             if self.bar.visible != visible:

@@ -1,5 +1,6 @@
 // The point whose frame is shown. Names come from files: they are only written as text.
 //   state: of ("newest", "point", "selection", "difference"), chosen, selection (whether there are such), place, trouble,
+//     background (its point, or 0; absent where there can be none), note,
 //     and of a point: point, last, counts ([{name, value, unit}]), file, row, path
 export function render({model, el}) {
   const bar = make("div", "pointbar")
@@ -24,6 +25,10 @@ export function render({model, el}) {
   const after = button("after", "›", "next point of the scan (Shift + →)", steps)
   const of = make("span", "of", steps)
   const newest = button("newest", "Newest", "show the newest frame again", steps)
+  const ground = make("div", "ground", bar)
+  const use = button("use", "Use as background", "subtract this frame from all frames that are shown", ground)
+  const drop = button("drop", "", "show frames as they are, without the background", ground)
+  const reason = make("div", "reason", bar)
   const lines = ["place", "counts", "source"].map((kind) => make("div", kind, bar))
 
   const frames = {
@@ -39,11 +44,19 @@ export function render({model, el}) {
   after.addEventListener("click", () => ask("step", 1))
   newest.addEventListener("click", () => ask("newest"))
   field.addEventListener("change", () => ask("go", Number(field.value)))
+  use.addEventListener("click", () => ask("background"))
+  drop.addEventListener("click", () => ask("no background"))
   for (const [of, node] of Object.entries(frames)) node.addEventListener("click", () => ask(of))
 
   const fill = () => {
     const {point = 0, last = 1, place = "", counts = [], file = "", row = "", path = "", trouble = ""} = model.state
     const {of: shown = "point", chosen = true, selection = false} = model.state
+    const {background: under, note = ""} = model.state
+    use.hidden = under === undefined || shown !== "point" || point === under
+    drop.hidden = !under
+    ground.hidden = use.hidden && drop.hidden
+    write(drop, `× point ${quantity(under || 0)}`)
+    write(reason, under ? note : "")
     choice.hidden = !selection
     newest.hidden = selection
     steps.hidden = shown !== "point"
