@@ -105,7 +105,8 @@ async def test_a_typed_region_becomes_a_map_and_is_read_to_its_end() -> None:
     run = camera_run("a")
     tab, regions, sums = await listed(run)
     group = Toolbar(tab, stop_reading=lambda: None)._channel_choice()
-    buttons: Any = group.get_root()
+    root: Any = group.get_root()
+    buttons = root.children[0]
     regions.bar.ask = {"number": 1, "place": 0, "text": "spot: 0, 2, 0, 1"}
     await settle(tab)
     assert tab.choices.rois == ("spot:0,2,0,1",)
