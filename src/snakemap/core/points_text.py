@@ -30,13 +30,17 @@ def points_from_text(text: str) -> npt.NDArray[np.int64]:
     """
     if len(text) > POINTS_TEXT_MAX:
         raise RequestRefused(f"points: at most {POINTS_TEXT_MAX:,} letters can be used; use ranges, like 1-500")
-    chosen = np.zeros(1, bool)
+    ranges: list[tuple[int, int]] = []
     for part in text.split(","):
         found = PART.fullmatch(part)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
         if not 1 <= first <= last <= SEQ_NUM_MAX:
             raise RequestRefused(f"points: {FORM}")
-        if last >= len(chosen):
-            chosen = np.concatenate([chosen, np.zeros(last + 1 - len(chosen), bool)])
-        chosen[first : last + 1] = True
-    return np.flatnonzero(chosen)
+        ranges.append((first, last))
+    apart: list[npt.NDArray[np.int64]] = []
+    following = 1
+    for first, last in sorted(ranges):  # each point once, however often it is named
+        if last >= following:
+            apart.append(np.arange(max(first, following), last + 1))
+            following = last + 1
+    return np.concatenate(apart)
