@@ -21,6 +21,7 @@ from snakemap.errors import DocumentError
 
 __all__ = [
     "DERIVED",
+    "FRAME_FILE",
     "FRAME_INDEX",
     "OPENED",
     "TOTAL",
@@ -40,6 +41,9 @@ Rectangle = tuple[int, int, int, int]
 
 FRAME_INDEX = "frame index"
 """Column of a page with the row of the dataset that each point was read from."""
+
+FRAME_FILE = "frame file"
+"""Column of a page with the number of the resource that each point was read from: 0 for the first of the data key."""
 
 OPENED = "snakemap_file"
 """Key of a start document for a finished file that was opened as a run."""
@@ -162,7 +166,8 @@ def derived_descriptor(
     }
     channels = dict.fromkeys((*rois, TOTAL), key)
     uid = str(uuid.uuid5(NAMESPACE, f"{run.uid} {_place(run, source)} {rois_json}"))
-    return _descriptor(uid, run.uid, {**channels, FRAME_INDEX: index}, configuration, time=time, hinted=list(channels))
+    keys = {**channels, FRAME_INDEX: index, FRAME_FILE: index}
+    return _descriptor(uid, run.uid, keys, configuration, time=time, hinted=list(channels))
 
 
 def scalar_descriptor(
@@ -232,6 +237,7 @@ def derived_page(
     *,
     time: float,
     indices: Sequence[int] | None = None,
+    files: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Return an event_page of sums or scalars: one column for each channel, one entry for each point.
 
@@ -241,13 +247,16 @@ def derived_page(
         sums: values (n,) by channel.
         time: now, in seconds since 1970.
         indices: rows (n,) of the dataset; they distinguish a repeated frame from the one it replaced.
+        files: numbers (n,) of the resources, see :data:`FRAME_FILE`; by default all are in the first.
     """
     times = [time] * len(seq_nums)
     data: dict[str, list[float]] = {channel: list(column) for channel, column in sums.items()}
     uids = [f"{descriptor}/{number}" for number in seq_nums]
     if indices is not None:
-        data[FRAME_INDEX] = list(indices)
-        uids = [f"{uid}/{index}" for uid, index in zip(uids, indices, strict=True)]
+        files = [0] * len(indices) if files is None else list(files)
+        data |= {FRAME_INDEX: list(indices), FRAME_FILE: files}
+        places = zip(uids, indices, files, strict=True)
+        uids = [f"{uid}/{index}/{file}" if file else f"{uid}/{index}" for uid, index, file in places]
     return {
         "descriptor": descriptor,
         "seq_num": list(seq_nums),
@@ -354,8 +363,8 @@ def _files(data: Mapping[str, Any]) -> tuple[tuple[str, str, int, int, int], ...
 def _rectangles(rois: Any) -> dict[str, Rectangle]:
     if not is_mapping(rois):
         raise TypeError(f"a {type(rois).__name__} is no set of rectangles by name")
-    if len(rois) > ROIS_MAX or TOTAL in rois or FRAME_INDEX in rois:
-        raise ValueError(f"at most {ROIS_MAX} rectangles, none of them called {TOTAL} or {FRAME_INDEX}")
+    if len(rois) > ROIS_MAX or not rois.keys().isdisjoint((TOTAL, FRAME_INDEX, FRAME_FILE)):
+        raise ValueError(f"at most {ROIS_MAX} rectangles, none of them called {TOTAL}, {FRAME_INDEX} or {FRAME_FILE}")
     return {str(name): _rectangle(value) for name, value in rois.items()}
 
 

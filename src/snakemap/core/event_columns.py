@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from snakemap.core.derived_documents import FRAME_INDEX
+from snakemap.core.derived_documents import FRAME_FILE, FRAME_INDEX
 from snakemap.core.json_values import is_list, is_mapping
 from snakemap.errors import DocumentError
 
-__all__ = ["event_columns", "event_rows"]
+__all__ = ["event_columns", "event_places"]
 
 
 def event_columns(
@@ -43,10 +43,23 @@ def _numbers(values: Any) -> npt.NDArray[np.float64] | None:
         return None
 
 
-def event_rows(doc: Mapping[str, Any], count: int) -> npt.NDArray[np.int64] | None:
-    """Return the rows (n,) of the dataset that a derived page was read from, if it has them."""
+def event_places(
+    doc: Mapping[str, Any], count: int
+) -> tuple[npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
+    """Return the rows (n,) of the dataset that a derived page was read from, and the numbers (n,) of the resources.
+
+    Each is None if the page does not have it.
+    """
+    return _whole_numbers(doc, FRAME_INDEX, count), _whole_numbers(doc, FRAME_FILE, count)
+
+
+def _whole_numbers(doc: Mapping[str, Any], key: str, count: int) -> npt.NDArray[np.int64] | None:
     data = doc.get("data")
-    rows = data.get(FRAME_INDEX) if is_mapping(data) else None
-    if not is_list(rows) or len(rows) != count or not all(type(row) is int for row in rows):
+    column = data.get(key) if is_mapping(data) else None
+    if (
+        not is_list(column)
+        or len(column) != count
+        or not all(type(value) is int and 0 <= value < 2**53 for value in column)
+    ):
         return None
-    return np.array(rows, dtype=np.int64)
+    return np.array(column, dtype=np.int64)

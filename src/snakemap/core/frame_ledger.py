@@ -82,7 +82,8 @@ class RowRange:
 class FrameLedger:
     """The state of every frame, or scalar, of one external data key of a run: announced, read, given up.
 
-    Documents are added as they arrive; :meth:`pending` returns what to read next, :meth:`settle` marks it as read.
+    Documents are added as they arrive; :meth:`pending` returns what to read next, :meth:`settle_points` marks points as
+    read.
 
     Args:
         data_key: like ``"camera"``; None for the first image data key of a descriptor.
@@ -270,7 +271,7 @@ class FrameLedger:
     def pending(self, *, limit: int = 64) -> RowRange | None:
         """Remove the next row range from the queue, oldest first, and return it; None if the queue is empty.
 
-        The caller must pass it to :meth:`settle`, :meth:`put_back` or :meth:`give_up`.
+        The caller must pass its points to :meth:`settle_points`, or it to :meth:`put_back` or :meth:`give_up`.
         """
         while self._queue:
             row_range = self._queue.popleft()
@@ -289,11 +290,13 @@ class FrameLedger:
             return row_range.part(first, count)
         return None
 
-    def settle(self, row_range: RowRange) -> None:
-        """Mark a row range as read."""
-        self._mark(row_range, READ)
+    def number_of(self, resource: str) -> int:
+        """Return the number of a resource: how many were announced before it."""
+        return self._number[resource]
 
-    def settle_points(self, seq_nums: npt.ArrayLike, indices: npt.ArrayLike | None = None) -> None:
+    def settle_points(
+        self, seq_nums: npt.ArrayLike, indices: npt.ArrayLike | None = None, files: npt.ArrayLike | None = None
+    ) -> None:
         """Mark points as read, from a derived document.
 
         Points that no document announced were filled from the file and are not filled again.
@@ -301,13 +304,16 @@ class FrameLedger:
         Args:
             seq_nums: the points (n,).
             indices: rows (n,) of the dataset that were read. A point with a later announced row stays unread.
+            files: numbers (n,) of the resources that were read. A point that a later one announces stays unread.
         """
         points = np.asarray(seq_nums, dtype=np.int64)
         inside = (points >= 1) & (points < SEQ_NUM_MAX)
         self._grow(int(np.max(points[inside], initial=0)) + 1)
         if indices is not None:
-            rows = np.asarray(indices, dtype=np.int64)
-            inside[inside] &= (self._where[points[inside]] < 0) | (self._index[points[inside]] <= rows[inside])
+            rows, where = np.asarray(indices, dtype=np.int64)[inside], self._where[points[inside]]
+            numbers = where if files is None else np.asarray(files, dtype=np.int64)[inside]
+            newer = (where > numbers) | ((where == numbers) & (self._index[points[inside]] > rows))
+            inside[inside] &= (where < 0) | ~newer
         self._state[points[inside]] = READ
 
     def put_back(self, row_range: RowRange) -> None:

@@ -16,7 +16,7 @@ from snakemap.core.classic_documents import ClassicResources, Pointer, refusal_o
 from snakemap.core.cursor import BEGINNING, cursor_ms, cursor_numbers
 from snakemap.core.derived_documents import OPENED, DerivedDescriptor, Rectangle
 from snakemap.core.documents import DERIVED, SETTLED, Document
-from snakemap.core.event_columns import event_columns, event_rows
+from snakemap.core.event_columns import event_columns, event_places
 from snakemap.core.file_uri import path_of
 from snakemap.core.frame_ledger import FrameLedger
 from snakemap.core.geometry import ScanDefaults
@@ -503,7 +503,7 @@ class Run:
             return
         ledger = stream.files.get(key) if key is not None else None
         if ledger is not None:
-            ledger.settle_points(seq_nums, event_rows(doc, len(seq_nums)))
+            ledger.settle_points(seq_nums, *event_places(doc, len(seq_nums)))
         else:
             stream.count(seq_nums)
         if stream.take(seq_nums, data):
@@ -563,7 +563,7 @@ class Run:
         if replaced:
             self.epoch += 1
         source.maps.assign(seq_nums, columns)
-        source.ledger.settle_points(seq_nums, event_rows(doc, len(seq_nums)))
+        source.ledger.settle_points(seq_nums, *event_places(doc, len(seq_nums)))
 
     def _restart_views(self, stream: Stream) -> None:
         """Raise the epoch after the geometry of a stream changed."""

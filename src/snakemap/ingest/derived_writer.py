@@ -110,15 +110,17 @@ class DerivedWriter:
     def _page(self, group: Sequence[SummedData], descriptor: str, time: float) -> dict[str, Any] | None:
         seq_nums: list[int] = []
         rows: list[int] = []
+        files: list[int] = []
         columns: dict[str, list[float]] = {channel: [] for channel in group[0].columns}
         for summed in group:
             for part in still_wanted(summed.file_data.ledger, summed.row_range):
                 offset = part.index - summed.row_range.index
                 seq_nums += range(part.seq_num, part.seq_num + part.count)
                 rows += range(part.index, part.index + part.count)
+                files += [summed.file_data.ledger.number_of(part.resource)] * part.count
                 for channel, column in columns.items():
                     column += summed.columns[channel][offset : offset + part.count].tolist()
-        return derived_page(descriptor, seq_nums, columns, time=time, indices=rows) if seq_nums else None
+        return derived_page(descriptor, seq_nums, columns, time=time, indices=rows, files=files) if seq_nums else None
 
     async def _show(self, group: Sequence[SummedData]) -> None:
         """Save the newest frame for display."""

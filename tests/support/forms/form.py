@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tests.support.ledgers import settle
 
 from snakemap.core.causal_order import CausalOrder
 from snakemap.core.derived_documents import TOTAL, derived_descriptor, derived_page, scalar_descriptor
@@ -203,7 +204,7 @@ def _read(ledger: FrameLedger, files: Files) -> Iterator[tuple[list[int], list[i
         ]
         seq_nums = list(range(row_range.seq_num, row_range.seq_num + row_range.count))
         indices = list(range(row_range.index, row_range.index + row_range.count))
-        ledger.settle(row_range)
+        settle(ledger, row_range)
         yield seq_nums, indices, rows.reshape(row_range.count, each).sum(axis=1)
 
 

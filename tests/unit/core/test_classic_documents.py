@@ -8,6 +8,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.ledgers import settle
 from tests.support.properties import examples
 
 from snakemap.core.causal_order import CausalOrder
@@ -166,7 +167,7 @@ def rows(run: Run) -> dict[str, list[tuple[int, int]]]:
     for ledger in run.ledgers():
         mine = found.setdefault(str(ledger.data_key), [])
         while (row_range := ledger.pending()) is not None:
-            ledger.settle(row_range)
+            settle(ledger, row_range)
             mine += [(row_range.index + n, row_range.seq_num + n) for n in range(row_range.count)]
         mine.sort()
     return found

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import recordings
+from tests.support.ledgers import settle
 from tests.support.properties import examples
 
 from snakemap.core.frame_ledger import INDEX_MAX, SEQ_NUM_MAX, FrameLedger, RowRange
@@ -54,7 +55,7 @@ def taken(one: FrameLedger, *, limit: int = 64) -> list[RowRange]:
     row_ranges = []
     while (row_range := one.pending(limit=limit)) is not None:
         row_ranges.append(row_range)
-        one.settle(row_range)
+        settle(one, row_range)
     return row_ranges
 
 
@@ -300,7 +301,7 @@ def test_a_part_of_a_piece_may_be_settled_and_the_rest_put_back() -> None:
     one = ledger(datum(0, 1, 10))
     row_range = one.pending()
     assert row_range is not None
-    one.settle(row_range.part(0, 4))
+    settle(one, row_range.part(0, 4))
     one.put_back(row_range)
     assert (one.pending(), one.waiting) == (RowRange("s", 4, 5, 6), 6)
 
@@ -310,7 +311,7 @@ def test_points_given_up_are_counted_and_not_asked_for_again_by_a_duplicate() ->
     row_range = one.pending()
     assert row_range is not None
     one.give_up(row_range.part(0, 2))
-    one.settle(row_range.part(2, 3))
+    settle(one, row_range.part(2, 3))
     one.add_datum(datum(0, 1, 5))
     assert (one.pending(), one.waiting, one.given_up) == (None, 0, 2)
 
@@ -334,7 +335,7 @@ def test_a_frame_replaced_while_it_was_read_is_not_taken_for_the_later_one() -> 
     row_range = one.pending()
     assert row_range is not None
     one.add_datum(datum(5, 4, 2))
-    one.settle(row_range)
+    settle(one, row_range)
     assert (taken(one), one.waiting) == ([RowRange("s", 5, 4, 2)], 0)
 
 
@@ -358,6 +359,13 @@ def test_of_two_resources_the_later_one_counts() -> None:
         *((n, ("s1", n - 1)) for n in range(1, 6)),
         *((n, ("s", n - 1)) for n in (6, 7)),
     ]
+
+
+def test_a_page_of_an_earlier_file_settles_no_point_that_a_later_file_has() -> None:
+    one = ledger(datum(0, 1, 5), datum(0, 3, 1, of="s1"), resources=2)
+    assert (one.number_of("s"), one.number_of("s1")) == (0, 1)
+    one.settle_points([2, 3], [1, 2], [0, 0])
+    assert pairs(taken(one)) == [(1, ("s", 0)), (4, ("s", 3)), (5, ("s", 4)), (3, ("s1", 0))]
 
 
 def test_points_that_a_derived_document_tells_of_have_been_read() -> None:
@@ -447,7 +455,7 @@ def test_every_point_ends_with_its_last_frame_whatever_is_repeated_or_out_of_ord
         while flying and chance.random() < 0.6:
             row_range = flying.pop(0)
             read.append(row_range)
-            one.settle(row_range)
+            settle(one, row_range)
     for row_range in flying:
         one.put_back(row_range)
     read += taken(one, limit=limit)
@@ -471,7 +479,7 @@ def test_what_is_read_given_up_and_waiting_adds_up_to_what_was_announced(
         if row_range is None:
             break
         action = chance.choice(["settle", "give_up", "put_back"])
-        getattr(one, action)(row_range)
+        settle(one, row_range) if action == "settle" else getattr(one, action)(row_range)
         if action != "put_back":
             state |= {row_range.seq_num + n: action for n in range(row_range.count)}
         assert one.waiting == list(state.values()).count("waiting")

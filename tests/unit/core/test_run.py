@@ -15,11 +15,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import recordings
+from tests.support.ledgers import settle
 from tests.support.properties import examples, strange_values
 
 from snakemap.core.causal_order import CausalOrder
 from snakemap.core.coalesce import coalesce
-from snakemap.core.derived_documents import FRAME_INDEX, TOTAL, derived_descriptor, derived_page, lost_stop, rois_of
+from snakemap.core.derived_documents import (
+    FRAME_FILE,
+    FRAME_INDEX,
+    TOTAL,
+    derived_descriptor,
+    derived_page,
+    lost_stop,
+    rois_of,
+)
 from snakemap.core.documents import DERIVED, SETTLED, Document, Entry, decode, envelope
 from snakemap.core.geometry import ScanDefaults
 from snakemap.core.run import Run, axes_summary
@@ -95,7 +104,7 @@ def derived(run: Run, *, limit: int = 10) -> Iterator[Document]:
         seq_nums = list(range(row_range.seq_num, row_range.seq_num + row_range.count))
         rows = slice(row_range.index, row_range.index + row_range.count)
         columns = {name: column[rows].tolist() for name, column in of_frames.items()}
-        run.ledger.settle(row_range)
+        settle(run.ledger, row_range)
         yield Document("event_page", derived_page(descriptor["uid"], seq_nums, columns, time=1.0), run=run.uid)
 
 
@@ -549,7 +558,7 @@ def test_our_own_documents_are_valid_bluesky_documents(dtype: str) -> None:
     for name, doc in (("descriptor", descriptor), ("event_page", page), ("stop", lost_stop(run, "silence", time=1.0))):
         event_model.schema_validators[event_model.DocumentNames[name]].validate(doc)
         assert decode(orjson.dumps(envelope(name, doc, task_id=None))) == Document(name, doc)
-    assert list(descriptor["data_keys"]) == list(page["data"]) == [*CHANNELS, FRAME_INDEX]
+    assert list(descriptor["data_keys"]) == list(page["data"]) == [*CHANNELS, FRAME_INDEX, FRAME_FILE]
     assert {descriptor["data_keys"][channel]["dtype_numpy"] for channel in CHANNELS} == {dtype}
 
 
@@ -700,7 +709,7 @@ def check_readable(run: Run) -> None:
         run.maps.histogram(number)
         run.maps.summary(number)
     while (row_range := run.ledger.pending()) is not None:
-        run.ledger.settle(row_range)
+        settle(run.ledger, row_range)
     for uid in run.ledger.resources:
         run.ledger.fill(uid, length=20, expected=run.expected)
     with suppress(DocumentError):
