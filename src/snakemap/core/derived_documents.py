@@ -253,8 +253,8 @@ def derived_page(
     data: dict[str, list[float]] = {channel: list(column) for channel, column in sums.items()}
     uids = [f"{descriptor}/{number}" for number in seq_nums]
     if indices is not None:
-        files = [0] * len(indices) if files is None else list(files)
-        data |= {FRAME_INDEX: list(indices), FRAME_FILE: files}
+        files = files if files is not None else [0] * len(indices)
+        data[FRAME_INDEX], data[FRAME_FILE] = list(indices), list(files)
         places = zip(uids, indices, files, strict=True)
         uids = [f"{uid}/{index}/{file}" if file else f"{uid}/{index}" for uid, index, file in places]
     return {
