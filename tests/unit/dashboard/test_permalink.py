@@ -49,8 +49,8 @@ regions = st.lists(
     max_size=8,
     unique_by=lambda one: one[0] or one[1:],
 ).map(
-    lambda told: tuple(
-        f"{name}:{low},{high},{low},{high}" if name else f"{low},{high},{low},{high}" for name, low, high in told
+    lambda regions: tuple(
+        f"{name}:{low},{high},{low},{high}" if name else f"{low},{high},{low},{high}" for name, low, high in regions
     )
 )
 colors = st.one_of(
