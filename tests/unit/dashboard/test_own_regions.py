@@ -28,10 +28,10 @@ def camera_run(uid: str, *, points: int = 5) -> Run:
     keys = {"camera": {"source": "c", "dtype": "array", "shape": [1, 2, 2], "external": "STREAM:"}}
     descriptor = {"uid": f"{uid}/d", "run_start": uid, "time": 1.0, "name": "primary", "data_keys": keys}
     run.apply(Document("descriptor", descriptor, run=uid))
-    described = derived_descriptor(run, dict.fromkeys(("red", "green", "blue"), (0, 1, 0, 1)), frame_shape=(2, 2), time=1.0)
+    sums = derived_descriptor(run, dict.fromkeys(("red", "green", "blue"), (0, 1, 0, 1)), frame_shape=(2, 2), time=1.0)
     resource = {"uid": f"{uid}/r", "run_start": uid, "data_key": "camera", "mimetype": "application/x-hdf5"}
     resource |= {"uri": "file://localhost/data/a.h5", "parameters": {"dataset": "/data"}}
-    run.apply(Document("descriptor", described, run=uid))
+    run.apply(Document("descriptor", sums, run=uid))
     run.apply(Document("stream_resource", resource, run=uid))
     more(run, *range(1, points + 1))
     return run
