@@ -51,7 +51,7 @@ test-integration: $(READY) $(BLUEAPI)/.ready
 	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --reruns 1 tests/integration  # what is run again is listed
 
 test-browser: $(READY) $(BLUEAPI)/.ready
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --reruns 2 tests/browser  # what is run again is listed
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --reruns 2 tests/browser  # what is run again is listed
 
 system:  ## Debian packages that the tests talk to: a real RabbitMQ, a real Chromium
 	tests/support/install-system-packages

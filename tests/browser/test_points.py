@@ -129,7 +129,7 @@ def test_regions_are_typed_and_drawn_and_become_maps_of_the_tab(
     share = [(x - start) / (end - start) for x in (1.5, 5.5)]
     other.drag("frame", (share[0], 0.5), (share[1], 0.8))  # below the toolbar, which lies over the frame
     other.wait(lambda: other.page.locator(".regions .list .row").count() == 2)
-    text = other.page.locator(".regions .list .text").nth(1).input_value()
+    text = other.page.locator(".regions .list .rectangle").nth(1).input_value()
     name, _, numbers = text.partition(":")
     y0, y1, x0, x1 = map(int, numbers.split(","))
     assert (name, x0, x1) == ("roi 1", 1, 6)

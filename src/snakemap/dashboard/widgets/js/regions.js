@@ -4,7 +4,7 @@ export function render({model, el}) {
   const box = make("div", "regions")
   const list = make("div", "list", box)
   const last = make("div", "row", box)
-  const field = make("input", "text new", last)
+  const field = make("input", "rectangle new", last)
   field.placeholder = "new region: name:y0,y1,x0,x1"
   field.title = "rows y0 to y1 and columns x0 to x1 of the detector, half open; or draw a box on the frame"
   field.setAttribute("aria-label", "new region")
@@ -21,7 +21,7 @@ export function render({model, el}) {
     keyed(list, rows, (row, k) => k, (row, k) => {
       const node = make("div", "row")
       make("span", "mark", node)
-      const text = make("input", "text", node)
+      const text = make("input", "rectangle", node)
       text.setAttribute("aria-label", "region")
       text.addEventListener("change", () => ask(k, text.value))
       const words = make("span", "words", node)
