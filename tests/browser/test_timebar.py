@@ -44,7 +44,8 @@ def shows(shown: Shown, run: MadeUpRun, last: int) -> bool:
 
 
 def scrub(shown: Shown, share: float) -> None:
-    """Drags the hand to a share of the bar."""
+    """Drags the hand to a share of the bar, once the bar has the span of the run."""
+    shown.wait(lambda: shown.page.locator(".timebar .hand").evaluate("(hand) => Number(hand.max) > Number(hand.min)"))
     box = shown.page.locator(".timebar .hand").bounding_box()
     assert box is not None
     middle = box["y"] + box["height"] / 2
