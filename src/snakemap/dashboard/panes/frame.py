@@ -224,6 +224,8 @@ class FrameView(pn.viewable.Viewer):
         on_events(plot, SelectionGeometry, callback=self._on_box)
         plot.toolbar.update(active_scroll=wheel, autohide=True, logo=None, stylesheets=[TOOLBAR])
         resettable(plot)
+        for axis in (*plot.xaxis, *plot.yaxis):
+            axis.ticker.desired_num_ticks = 4  # the pane is small, and its labels are long
         place: dict[str, Any] = {"image": "image", "x": "x", "y": "y", "dw": "dw", "dh": "dh"}
         self.picture = plot.add_glyph(self.image, Image(**place, color_mapper=self.mapper), visible=False)
         self.colors = plot.add_glyph(self.color_image, ImageRGBA(**place), visible=False)
