@@ -12,7 +12,7 @@ from snakemap.errors import FileBroken, SnakemapError
 
 
 class Ticks:
-    """A document that does before long what it is told to do in its next tick."""
+    """A document that soon calls what is registered for its next tick."""
 
     def __init__(self) -> None:
         self.ticks: list[asyncio.Task[None]] = []
@@ -37,8 +37,8 @@ def fail(error: SnakemapError) -> None:
     raise AssertionError(error)
 
 
-async def test_a_newer_errand_of_a_kind_makes_the_older_ones_worthless(background: BackgroundTasks) -> None:
-    told: list[int] = []
+async def test_a_newer_task_of_a_kind_makes_the_older_ones_worthless(background: BackgroundTasks) -> None:
+    results: list[int] = []
     asked: list[int] = []
     gate = asyncio.Event()
 
@@ -48,53 +48,53 @@ async def test_a_newer_errand_of_a_kind_makes_the_older_ones_worthless(backgroun
         return number
 
     for number in range(5):
-        background.run("read", lambda number=number: work(number), told.append, failed=fail)
+        background.run("read", lambda number=number: work(number), results.append, failed=fail)
         await rest()
-    background.run("other", lambda: work(9), told.append, failed=fail)
+    background.run("other", lambda: work(9), results.append, failed=fail)
     gate.set()
     await rest()
     assert asked == [0, 9, 4]
-    assert sorted(told) == [4, 9]
+    assert sorted(results) == [4, 9]
 
 
-async def test_errors_are_told_and_the_next_errand_is_done(
+async def test_errors_are_passed_on_and_the_next_task_runs(
     background: BackgroundTasks, caplog: pytest.LogCaptureFixture
 ) -> None:
-    told: list[Any] = []
+    results: list[Any] = []
 
     async def broken(error: Exception) -> None:
         raise error
 
-    background.run("read", lambda: broken(FileBroken("it is broken")), told.append, failed=told.append)
+    background.run("read", lambda: broken(FileBroken("it is broken")), results.append, failed=results.append)
     await rest()
-    background.run("read", lambda: broken(ZeroDivisionError()), told.append, failed=told.append)
+    background.run("read", lambda: broken(ZeroDivisionError()), results.append, failed=results.append)
     await rest()
-    assert isinstance(told[0], FileBroken)
-    assert "see the log" in str(told[1])
+    assert isinstance(results[0], FileBroken)
+    assert "see the log" in str(results[1])
     assert "ZeroDivisionError" in caplog.text
-    background.run("read", lambda: cast(Any, asyncio.sleep(0, "fine")), told.append, failed=fail)
+    background.run("read", lambda: cast(Any, asyncio.sleep(0, "fine")), results.append, failed=fail)
     await rest()
-    assert told[2] == "fine"
+    assert results[2] == "fine"
 
 
 async def test_nothing_comes_of_it_when_it_is_forgotten_or_the_tab_is_gone(background: BackgroundTasks) -> None:
-    told: list[int] = []
+    results: list[int] = []
     gate = asyncio.Event()
 
     async def work(number: int) -> int:
         await gate.wait()
         return number
 
-    background.run("read", lambda: work(1), told.append, failed=fail)
-    background.run("find", lambda: work(2), told.append, failed=fail)
+    background.run("read", lambda: work(1), results.append, failed=fail)
+    background.run("find", lambda: work(2), results.append, failed=fail)
     await rest()
     background.forget("find")
     background.close()
     gate.set()
     await rest()
-    background.run("read", lambda: work(3), told.append, failed=fail)
+    background.run("read", lambda: work(3), results.append, failed=fail)
     await rest()
-    assert told == []
+    assert results == []
 
 
 async def test_a_result_that_comes_too_late_is_freed(background: BackgroundTasks) -> None:
