@@ -4,6 +4,8 @@ It shows the same four maps and the histogram of a made-up scan, without a store
 elements of `snakemap.holoviews` exist because that costs fifteen times as much.
 """
 
+import asyncio
+
 import holoviews as hv
 import numpy as np
 import panel as pn
@@ -28,9 +30,10 @@ class Scan(pn.viewable.Viewer):
         ramp = np.linspace(0.2, 1, self.rows * self.columns).reshape(self.rows, self.columns)
         self._sums = ramp * rng.uniform(0.5, 1, (len(CHANNELS), self.rows, self.columns)) * 1e6
 
-    def measure(self) -> None:
-        """Add one point, and begin again after the last."""
+    async def measure(self) -> None:
+        """Add one point, and begin again after the last; a pause lets a busy server send what was drawn."""
         self.points = (self.points + 1) % (self.rows * self.columns + 1)
+        await asyncio.sleep(0.05)
 
     def grids(self, points: int) -> np.ndarray:
         """Return the maps (channels, rows, columns) after some points; NaN where the stage has not been."""
