@@ -231,7 +231,7 @@ def test_the_history_is_searched_and_two_runs_are_compared(
     tab.page.locator(".history .tools select").select_option("")
     for tick in range(2):
         tab.page.locator("li.run .tick").nth(tick).click()
-    tab.page.get_by_text("Compare", exact=True).click()
+    tab.page.locator(".history .compare button").click()
     tab.wait(lambda: array(tab, "compare ratio").shape == (3, 5))
     first, second = array(tab, "compare first"), array(tab, "compare second")
     np.testing.assert_allclose(array(tab, "compare difference"), second - first)

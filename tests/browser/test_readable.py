@@ -77,7 +77,7 @@ def test_texts_of_runs_forms_and_confirmations_can_be_read(
     expect(tab.page.locator(".compare button")).to_be_disabled()
     reader.read(tab, "one run ticked", least=60)
     tab.page.locator("li.run .tick").nth(1).click()
-    tab.page.get_by_text("Compare", exact=True).click()
+    tab.page.locator(".history .compare button").click()
     back = tab.page.locator(".bk-btn:visible", has_text="‹ Maps")
     back.wait_for()
     reader.read(tab, "two runs compared", least=50)

@@ -11,6 +11,7 @@ from snakemap.blueapi.scan_control import Caller
 from snakemap.blueapi.status_poller import StatusPoller
 from snakemap.dashboard.deferred import Deferred
 from snakemap.dashboard.figure_theme import STALE
+from snakemap.dashboard.notifications import warn
 from snakemap.dashboard.panes.background_frame import BackgroundFrame
 from snakemap.dashboard.panes.compare import CompareView
 from snakemap.dashboard.panes.file_workspace import FileServices, FileWorkspace
@@ -25,6 +26,7 @@ from snakemap.dashboard.session import Session
 from snakemap.dashboard.toolbar import NARROW, Toolbar
 from snakemap.dashboard.url_sync import CenterPane, UrlArrival, UrlSync
 from snakemap.dashboard.widgets import Rail
+from snakemap.store.run_index import run_before
 
 __all__ = ["Dashboard"]
 
@@ -182,7 +184,11 @@ class Dashboard(pn.viewable.Viewer):
             self.files, self.tree = self.workspace.files.component, self.workspace.tree.component
 
     def _build_maps(self) -> None:
-        choices = Toolbar(self.tab, stop_reading=lambda: self.workspace.stop_reading() if self.workspace else None)
+        choices = Toolbar(
+            self.tab,
+            stop_reading=lambda: self.workspace.stop_reading() if self.workspace else None,
+            compare=self._compare_with_before,
+        )
         self.toolbar: Part = choices.bar()
         self.color_limits: Part = choices.color_limits()
         self.maps: Part = self.tab.maps_place
@@ -306,6 +312,19 @@ class Dashboard(pn.viewable.Viewer):
         runs = event.new.get("runs") if isinstance(event.new, dict) else None
         if not (isinstance(runs, list) and len(runs) == 2 and all(isinstance(uid, str) for uid in runs)):
             return
+        self._compare_two(runs[0], runs[1])
+
+    def _compare_with_before(self) -> None:
+        """Compare the run that is drawn with the one before."""
+        run = self.tab.pipeline.run
+        before = run_before(self.tab.live.summaries, run.uid) if run is not None else ""
+        if run is None or not before:
+            warn("There is no earlier run to compare with.")
+            return
+        self._compare_two(before, run.uid)
+
+    def _compare_two(self, first: str, second: str) -> None:
+        """Compare two runs; the maps stay if the user goes elsewhere before they are there."""
         moves = self._moves
 
         def show(view: CompareView) -> None:
@@ -314,7 +333,7 @@ class Dashboard(pn.viewable.Viewer):
             else:
                 view.end_comparison()
 
-        self._compare.use(lambda view: view.compare(runs[0], runs[1], then=lambda: show(view)))
+        self._compare.use(lambda view: view.compare(first, second, then=lambda: show(view)))
 
     def _on_compared_channel(self) -> None:
         if self.address is not None:

@@ -41,11 +41,15 @@ class Toolbar:
     Args:
         tab: with the choices.
         stop_reading: called when the user ends the reading of a file.
+        compare: called when the user wants to compare the run with the one before.
     """
 
-    def __init__(self, tab: Session, *, stop_reading: Callable[[], None]) -> None:
+    def __init__(
+        self, tab: Session, *, stop_reading: Callable[[], None], compare: Callable[[], None] = lambda: None
+    ) -> None:
         self._tab = tab
         self._stop_reading = stop_reading
+        self._compare = compare
 
     def bar(self) -> pn.viewable.Viewable:
         """Return one line of choices: source, limits, scale, aspect, colors, shape, axes, path; and *Save*."""
@@ -63,7 +67,7 @@ class Toolbar:
             )
         ]  # fmt: skip
         layout = [self._source_choice(), *selects, self._shape_field(), *self._switches(), self._stop_button()]
-        layout += [self._save_menu()]
+        layout += [self._compare_button(), self._save_menu()]
         return pn.Row(
             *layout,
             sizing_mode="stretch_width",
@@ -86,6 +90,17 @@ class Toolbar:
                 button.visible = visible
 
         self._tab.on_status(show)
+        return button
+
+    def _compare_button(self) -> pn.viewable.Viewable:
+        """Return the button that compares the run with the one before."""
+        button = pn.widgets.Button(
+            label="Compare",
+            description="compare this run with the one before",
+            stylesheets=[stylesheet("widgets")],
+            margin=0,
+        )
+        on_click(button, self._tab.document, self._compare)
         return button
 
     def _save_menu(self) -> pn.viewable.Viewable:

@@ -633,6 +633,10 @@ class MapsView(pn.viewable.Viewer):
         for tool in self.saves:  # the tool of all maps is one that Bokeh has made
             tool.filename = "snakemap-maps"
         grid.toolbar.stylesheets = [NO_TOOLS]
+        box_key = script("box_key", toolbar=grid.toolbar)
+        for plot in self.figures:
+            for event in (MouseEnter, MouseLeave):
+                plot.js_on_event(event, box_key)
         self.readout.stylesheets = [stylesheet("readout"), *([WALL_READOUT] if self._wall else [])]
         if self._wall:
             self.readout.height = READOUT * 3

@@ -478,7 +478,7 @@ class ScanControlPane:
             "filled": self._filled,
             "faults": shown_faults,
             "refused": self._refused,
-            "hint": f"{source} Draw a box on a map to fill in start, stop and center.".strip(),
+            "hint": f"{source} Draw a box on a map (Shift and drag) to fill in start, stop and center.".strip(),
             "estimate": words,
             "confirm": question if filling.params is not None else "",
             "busy": self._busy,
