@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,10 @@ from snakemap.store.embedded_redis import EmbeddedRedis
 # how long an example takes depends on what else the machine does
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
+
+
+# sums of blocks need a reader process more for each worker; tests of them set the setting
+os.environ.setdefault("SNAKEMAP_BLOCKS_MAX_GB", "0")
 
 
 @pytest.fixture(scope="session")

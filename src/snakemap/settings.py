@@ -139,6 +139,18 @@ class Settings(BaseSettings):
         default_factory=_state_home,
         description="The private Redis, the session key and simulated data. Default: `~/.local/state/snakemap`.",
     )
+    blocks_dir: Path | None = Field(
+        None,
+        description=(
+            "Directory of the sums of blocks of frames, with which maps of regions follow the hand. Worker, pages and "
+            "API share it. Default: `blocks` in the state directory."
+        ),
+    )
+    blocks_max_gb: float = Field(
+        10.0,
+        ge=0,
+        description="Gigabytes of these sums; beyond, those of the oldest runs are removed. 0: none are made.",
+    )
     host: str = Field("127.0.0.1", description="Address on which pages and API listen.")
     port: int = Field(5006, ge=0, le=65535, description="Port of the pages.")
     api_port: int = Field(8080, ge=0, le=65535, description="Port of the API.")
@@ -282,6 +294,11 @@ class Settings(BaseSettings):
     def root(self) -> Path:
         """The data root, absolute and with every link in its own path resolved."""
         return (self.data_root or self.state_dir / "data").expanduser().resolve()
+
+    @property
+    def blocks_path(self) -> Path:
+        """The directory of the sums of blocks."""
+        return (self.blocks_dir or self.state_dir / "blocks").expanduser()
 
 
 def load(**overrides: Any) -> Settings:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from snakemap.core.channels import REGIONS
+from snakemap.core.compiled import call_compiled
 from snakemap.errors import FrameError, RoiError
 
 __all__ = ["Roi", "add_up", "default_rois", "fits", "shrink", "sum_colors", "sum_frames", "sums_dtype"]
@@ -318,28 +319,12 @@ def _sum_cells(frames: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: np
 def _add(
     frames: npt.NDArray[Any], rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], cells: npt.NDArray[Any]
 ) -> None:
-    """Add with the code compiled for a dtype, without its cache on disk if that is unusable."""
+    """Add with the code compiled for a dtype."""
     python, sums = _add_long, cells
     if frames.dtype.kind in "iu" and frames.dtype.itemsize <= 2:
         # two's complement: adding is the same for signed and unsigned sums
         python, sums = _add_short, cells.view(np.int64)
-    try:
-        _compiled(python, cache=True)(frames, rows, columns, sums)
-    except (OSError, ImportError):
-        # raised before any pixel is added; ImportError: code cached under another module's name
-        _compiled(python, cache=False)(frames, rows, columns, sums)
-
-
-@functools.cache
-def _compiled(python: Callable[..., None], *, cache: bool) -> Callable[..., None]:
-    import numba  # imported here: a process that sums nothing starts in half the time without it
-
-    options: dict[str, Any] = {"nogil": True, "fastmath": {"reassoc", "nsz"}}
-    try:
-        return numba.njit(python, cache=cache, **options)
-    except RuntimeError:
-        # no directory is writable for the cache
-        return numba.njit(python, **options)
+    call_compiled(python, frames, rows, columns, sums)
 
 
 def _add_short(frames: Any, rows: Any, columns: Any, cells: Any) -> None:  # pragma: no cover - compiled

@@ -45,6 +45,7 @@ OWN_CHECKS = (
     Check(FILES, "locks", ("file_locking",), file_checks.file_locking),
     Check(FILES, "timeout", ("file_timeout_s",), file_checks.file_timeout),
     Check(FILES, "log", ("log_dir", "log_max_gb"), file_checks.log_dir),
+    Check(FILES, "blocks", ("blocks_dir", "blocks_max_gb"), file_checks.blocks),
     Check(FILES, "log page", ("log_rows",), file_checks.log_rows),
     Check(FILES, "downloads", ("download_max_mb",), file_checks.downloads),
     Check(FILES, "Dask", ("dask",), file_checks.dask),

@@ -116,16 +116,29 @@ def log_dir(context: CheckContext) -> Iterator[Found]:
     place = context.settings.log_dir
     if place is None:
         yield "off"
-        return
+    else:
+        yield from _bounded(place, context.settings.log_max_gb, "SNAKEMAP_LOG_MAX_GB")
+
+
+def blocks(context: CheckContext) -> Iterator[Found]:
+    """Yield whether the sums of blocks of frames can be written."""
+    most = context.settings.blocks_max_gb
+    if not most:
+        yield "off: maps of regions are read from the files alone"
+    else:
+        yield from _bounded(context.settings.blocks_path, most, "SNAKEMAP_BLOCKS_MAX_GB")
+
+
+def _bounded(place: Path, most: float, setting: str) -> Iterator[Found]:
+    """Yield whether a directory with a bound in gigabytes can be written, and whether its disk has as many."""
     exists = next(parent for parent in (place, *place.absolute().parents) if parent.exists())
     if not exists.is_dir() or not os.access(exists, os.W_OK | os.X_OK):
         yield Wrong(f"{exists} is not a directory that this user can write to; set it to one that is")
         return
-    most = context.settings.log_max_gb
     total = shutil.disk_usage(exists).total / 1e9
     if most > total:
         text = f"its {most:,.0f} GB are more than the disk of {exists} has"
-        yield Note(f"{text}; set SNAKEMAP_LOG_MAX_GB to {total / 2:.0f} or less")
+        yield Note(f"{text}; set {setting} to {total / 2:.0f} or less")
     yield disk_space(exists) or f"up to {most:,.0f} GB in {place}"
 
 

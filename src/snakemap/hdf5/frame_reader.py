@@ -32,6 +32,7 @@ import numpy.typing as npt
 
 from snakemap.errors import FileBroken, FrameError
 from snakemap.files.data_root import local_paths, shown
+from snakemap.hdf5.block_answer import BlockSums, blocks_of
 from snakemap.hdf5.frame_layout import COLORS
 from snakemap.hdf5.protocol import TOTAL_PAYLOAD_MAX, FrameRequest
 from snakemap.hdf5.reader_process import ReaderProcess
@@ -212,13 +213,24 @@ class FrameReader(ReaderProcess):
         Raises:
             TooLarge: a sum of frames is too large.
         """
+        return await self._add("add", batch, ranges, limit_s=limit_s, read=_added)
+
+    async def blocks(self, batch: FrameBatch, ranges: Sequence[tuple[int, int]], *, limit_s: float) -> BlockSums:
+        """Return the block sums of points, of as many as can be read in a time; see :meth:`add`."""
+        return await self._add("blocks", batch, ranges, limit_s=limit_s, read=blocks_of)
+
+    async def _add(
+        self, ask: str, batch: FrameBatch, ranges: Sequence[tuple[int, int]], *, limit_s: float, read: Callable[..., T]
+    ) -> T:
         paths, self.marks = self._paths(batch.uri), ()
-        request = _request("add", batch, paths, batch.start)
+        request = _request(ask, batch, paths, batch.start)
         request["ranges"], request["limit_s"] = [[start, stop] for start, stop in ranges], limit_s
         points_max = sum(stop - start for start, stop in ranges)
-        read = functools.partial(_added, points_max=points_max, shape=batch.frame_shape)
-        total, self.marks = await self._ask(request, functools.partial(_marked, read), payload_max=TOTAL_PAYLOAD_MAX)
-        return total
+        checked = functools.partial(read, points_max=points_max, shape=batch.frame_shape)
+        answer, self.marks = await self._ask(
+            request, functools.partial(_marked, checked), payload_max=TOTAL_PAYLOAD_MAX
+        )
+        return answer
 
     async def scalars(self, batch: FrameBatch) -> npt.NDArray[np.float64]:
         """Return scalars (points,) from a dataset with one for each point, or several to be summed.

@@ -81,6 +81,7 @@ class ReaderConfig:
         memory_limit_bytes: maximum address space.
         sums: whether it sums frames, and compiles for it at start.
         nice: niceness, 0 to 19.
+        blocks: whether it sums blocks of frames, and compiles for it at start.
     """
 
     root: str
@@ -90,14 +91,16 @@ class ReaderConfig:
     memory_limit_bytes: int = 4 << 30
     sums: bool = True
     nice: int = 0
+    blocks: bool = False
 
 
 class FrameRequest(TypedDict):
-    """A request of a frame reader; ``ask`` is one of six.
+    """A request of a frame reader; ``ask`` is one of seven.
 
     - ``"reduce"``: sums of frames;
     - ``"add"``: the sum of the frames of the points in ``ranges`` (start and stop each), pixel by pixel, of as many as
       can be read in ``limit_s`` seconds; with ``"add range"`` the reader process asks itself for one range;
+    - ``"blocks"``: likewise, the sums of blocks of the frames of each point;
     - ``"scalars"``: one number for each point; ROIs and frames are ignored;
     - ``"written"``: for each point whether it is certainly written, as its own chunks show;
     - ``"shape"``: of a stack of frames, by path and dataset alone;

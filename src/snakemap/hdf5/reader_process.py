@@ -49,6 +49,7 @@ class ReaderProcess:
         memory_limit_bytes: address space of the reader process.
         sums: whether it sums frames, and compiles for it at start.
         nice: niceness, 0 to 19.
+        blocks: whether it sums blocks of frames, and compiles for it at start.
     """
 
     payload_max = PAYLOAD_MAX
@@ -64,9 +65,12 @@ class ReaderProcess:
         memory_limit_bytes: int = 4 << 30,
         sums: bool = True,
         nice: int = 0,
+        blocks: bool = False,
     ) -> None:
         self.path_map = tuple(path_map)
-        self.config = ReaderConfig(str(root), self.path_map, locking, time_limit_s, memory_limit_bytes, sums, nice)
+        self.config = ReaderConfig(
+            str(root), self.path_map, locking, time_limit_s, memory_limit_bytes, sums, nice, blocks
+        )
         self.launches = 0
         self.confined: bool | None = None
         self._lock = asyncio.Lock()

@@ -16,6 +16,7 @@ from snakemap.core.geometry import ScanDefaults
 from snakemap.core.source_status import SourceState
 from snakemap.errors import SettingsError, SnakemapError, StoreUnavailable
 from snakemap.hdf5.frame_reader import FrameReader
+from snakemap.ingest.block_loop import BlockLoop
 from snakemap.ingest.dask_reader import AT_ONCE, DaskCluster, DaskReader
 from snakemap.ingest.event_log_files import EventLogFiles
 from snakemap.ingest.event_log_writer import EventLogWriter
@@ -24,6 +25,7 @@ from snakemap.ingest.reader_pool import ReaderPool
 from snakemap.ingest.reducer import Reducer
 from snakemap.ingest.timing import Clock, Timeouts
 from snakemap.ingest.worker_stats import WorkerStats
+from snakemap.live.block_maker import BlockMaker
 from snakemap.settings import Settings
 from snakemap.store.embedded_redis import EmbeddedRedis
 from snakemap.store.interfaces import SharedState
@@ -57,6 +59,7 @@ class Worker:
         stats: clock and counts.
         listener: first half; None without a document source.
         event_log: writer of the event log; None for no log.
+        blocks: makes sums of blocks of frames; None for none.
         holder: name of this worker, ``"host:pid"``.
     """
 
@@ -68,6 +71,7 @@ class Worker:
         stats: WorkerStats,
         listener: Listener | None = None,
         event_log: EventLogWriter | None = None,
+        blocks: BlockLoop | None = None,
         holder: str = "",
     ) -> None:
         self.store = store
@@ -75,6 +79,7 @@ class Worker:
         self.stats = stats
         self.listener = listener
         self.event_log = event_log
+        self.blocks = blocks
         self.holder = holder or own_name()
         self._leads_until = float("-inf")
 
@@ -103,6 +108,8 @@ class Worker:
             group.create_task(self.reducer.reduce(), name="reducer")
             if self.event_log is not None:
                 group.create_task(self.event_log.write(), name="event log writer")
+            if self.blocks is not None:
+                group.create_task(self.blocks.work(), name="sums of blocks")
             if self.listener is not None:
                 group.create_task(self._listen(self.listener), name="listener")
 
@@ -290,7 +297,9 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
         background=background,
         at_once=at_once,
     )
-    worker = Worker(store, reducer, stats=stats, listener=listener, event_log=event_log, holder=name)
+    maker = BlockMaker.of(settings)
+    blocks = BlockLoop(maker, lambda: reducer.reductions, stats=stats) if maker is not None else None
+    worker = Worker(store, reducer, stats=stats, listener=listener, event_log=event_log, blocks=blocks, holder=name)
     try:
         await _start(readers)
         await _until(stop, worker.work())
@@ -299,6 +308,8 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
             await source.close()
         await readers.close()
         await background.close()
+        if maker is not None:
+            await maker.close()
         if cluster is not None:
             await cluster.close()
         await store.close()

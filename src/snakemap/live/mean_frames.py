@@ -39,7 +39,8 @@ from snakemap.hdf5.frame_reader import (
     FrameTotal,
     recorded_fingerprints,
 )
-from snakemap.live.region_maps import PORTION_S, TIME_LIMIT_S, WAITING_MAX, check_readable, measured, recognize
+from snakemap.live.measured import check_readable, measured, recognize
+from snakemap.live.region_maps import PORTION_S, TIME_LIMIT_S, WAITING_MAX
 from snakemap.live.run_cache import RunCache, WrittenBytes, source_of
 
 __all__ = ["FrameMean", "MeanFormat", "MeanFrames", "mean_of_points", "picture_of"]

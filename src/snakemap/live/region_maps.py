@@ -33,14 +33,15 @@ from snakemap.core.roi_text import rois_from_text
 from snakemap.core.run import Run
 from snakemap.core.stream_resources import Resource
 from snakemap.core.streams import MapSource
-from snakemap.errors import FileReplaced, FrameError, SnakemapError, TooBusy, TooLarge
+from snakemap.errors import SnakemapError, TooBusy
 from snakemap.hdf5.frame_reader import FileFingerprint, FrameBatch, FrameReader, recorded_fingerprints
+from snakemap.live.measured import check_readable, measured, recognize
 from snakemap.live.run_cache import RunCache, WrittenBytes, source_of
 from snakemap.live.written_maps import write_maps
 from snakemap.render.export import MapFormat, MoreMaps
 from snakemap.settings import Settings
 
-__all__ = ["POINTS_MAX", "TIME_LIMIT_S", "RegionMaps", "maps_with_regions", "measured", "recognize"]
+__all__ = ["TIME_LIMIT_S", "RegionMaps", "maps_with_regions"]
 
 TIME_LIMIT_S = 10.0
 """Seconds that one request reads; what is not read by then is blank, and read by the next request."""
@@ -48,7 +49,6 @@ TIME_LIMIT_S = 10.0
 PORTION_S = 0.5
 """Seconds for which one request keeps a reader process, so that several requests take turns."""
 
-POINTS_MAX = 1_000_000
 BYTES_KEPT = 128 << 20
 READERS = 2
 WAITING_MAX = 16
@@ -325,27 +325,6 @@ class RegionMaps:
                 kept_bytes -= self._sums.pop(name).size_bytes
 
 
-def check_readable(run: Run, source: MapSource, rois: Sequence[Roi]) -> None:
-    """Check that maps of rectangles can be read at all.
-
-    Raises:
-        FrameError: the source has no frames in files.
-        RoiError: a rectangle reaches beyond the frame.
-        TooLarge: the run has too many points.
-    """
-    name = run.name_of(source)
-    if source.kind != "frames":
-        raise FrameError(f"{name!r} has {source.kind} and no frames; regions need a camera")
-    if not source.ledger.resources:
-        raise FrameError(source.unread_reason or f"no file with frames of {name!r} is known (yet)")
-    if source.frame_shape is None:
-        raise FrameError(source.unread_reason or f"no frame of {name!r} has been read yet")
-    for roi in rois:
-        roi.check(source.frame_shape)
-    if source.maps.raster.size > POINTS_MAX:
-        raise TooLarge(f"the run has {source.maps.raster.size:,} points; regions of at most {POINTS_MAX:,} are read")
-
-
 async def maps_with_regions(
     runs: RunCache,
     regions: RegionMaps,
@@ -401,28 +380,6 @@ async def _sum_files(reader: FrameReader, resource: Resource, row: int, batch: F
         parts.append((await reader.reduce(one)).sums)
     together: Any = np.concatenate(parts)
     return add_up(together, np.zeros(len(parts), np.intp))[0]
-
-
-def recognize(marks: Sequence[FileFingerprint], known: dict[str, FileFingerprint]) -> None:
-    """Check that each file is the one that was read before; record new ones.
-
-    Raises:
-        FileReplaced: when one was replaced or changed.
-    """
-    for mark in marks:
-        before = known.get(mark.name)
-        if before is not None and not mark.fits(before):
-            raise FileReplaced(f"{mark.name} was replaced or changed after the maps were made of it")
-        if before is None or not before.checksum or not before.inode:
-            known[mark.name] = mark
-
-
-def measured(source: MapSource) -> tuple[Ints, Ints]:
-    """Return the points (n,) that the worker has read, in rising order, and the places (n,) of their frames."""
-    maps = source.maps
-    seq_nums = np.sort(maps.raster.seq_nums(np.flatnonzero(maps.visited_cells())))
-    places = source.ledger.places(seq_nums)
-    return seq_nums[places >= 0], places[places >= 0]
 
 
 def _key(run: Run, source: MapSource) -> Key:

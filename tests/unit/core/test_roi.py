@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from tests.support.properties import examples
 
-from snakemap.core import roi
+from snakemap.core import compiled
 from snakemap.core.roi import Roi, default_rois, shrink, sum_colors, sum_frames, sums_dtype
 from snakemap.errors import FrameError, RoiError
 
@@ -204,11 +204,11 @@ def test_without_any_place_for_compiled_code_sums_are_the_same(monkeypatch):
         return python
 
     monkeypatch.setattr("numba.njit", njit)
-    roi._compiled.cache_clear()
+    compiled.compiled.cache_clear()
     try:
         assert sum_frames(np.ones((1, 3, 4), np.uint8), []).tolist() == [[12]]
     finally:
-        roi._compiled.cache_clear()
+        compiled.compiled.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -218,5 +218,5 @@ def test_a_cache_that_cannot_be_used_costs_only_time(monkeypatch, error):
     def spoiled(*_arguments):
         raise error
 
-    monkeypatch.setattr(roi, "_compiled", lambda python, *, cache: spoiled if cache else python)
+    monkeypatch.setattr(compiled, "compiled", lambda python, *, cache: spoiled if cache else python)
     assert sum_frames(np.ones((1, 3, 4), np.uint8), []).tolist() == [[12]]

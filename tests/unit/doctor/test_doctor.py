@@ -142,6 +142,12 @@ BAD: dict[str, tuple[dict[str, str], Mark, str]] = {
     "rois": ({"ROIS": "{}"}, Mark.WRONG, "1 to 32 with a name each"),
     "log_dir": ({"LOG_DIR": "/dev/null/log"}, Mark.WRONG, "set it to one that is"),
     "log_max_gb": ({"LOG_DIR": "/tmp", "LOG_MAX_GB": "9000000"}, Mark.NOTE, "set SNAKEMAP_LOG_MAX_GB to"),
+    "blocks_dir": (
+        {"BLOCKS_DIR": "/dev/null/blocks", "BLOCKS_MAX_GB": "1"},
+        Mark.WRONG,
+        "set it to one that is",
+    ),
+    "blocks_max_gb": ({"BLOCKS_DIR": "/tmp", "BLOCKS_MAX_GB": "9000000"}, Mark.NOTE, "set SNAKEMAP_BLOCKS_MAX_GB to"),
     "log_rows": ({"LOG_ROWS": "90000000"}, Mark.NOTE, "set it to 2000000 or less"),
     "state_dir": ({"STATE_DIR": "/dev/null/state"}, Mark.WRONG, "set SNAKEMAP_STATE_DIR to where it can"),
     "api_requests_per_minute": ({"API_REQUESTS_PER_MINUTE": "60"}, Mark.NOTE, "needs 240, set it to that or more"),
@@ -205,7 +211,10 @@ def test_a_setting_that_is_no_good_is_told_with_what_to_do(monkeypatch: pytest.M
 
 
 TEXTS = {name for name, field in Settings.model_fields.items() if field.annotation is str} - {"stomp_url"}
-READABLE = {*TEXTS, "data_root", "log_dir", "state_dir", "origins"} - {"blueapi_token_header", "api_root_path"}
+READABLE = {*TEXTS, "data_root", "log_dir", "blocks_dir", "state_dir", "origins"} - {
+    "blueapi_token_header",
+    "api_root_path",
+}
 """Settings that any text can be read as."""
 
 

@@ -25,7 +25,7 @@ from snakemap.dashboard.panes.past_frame import frames_beside
 from snakemap.dashboard.session import Session
 from snakemap.errors import SnakemapError
 from snakemap.live.mean_frames import FrameMean, MeanFrames, picture_of
-from snakemap.live.region_maps import measured
+from snakemap.live.measured import measured
 
 __all__ = ["SelectionFrame", "title_of"]
 

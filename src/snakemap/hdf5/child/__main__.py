@@ -27,6 +27,8 @@ from snakemap.core.roi import Roi, Sums, shrink, sum_frames, sums_dtype
 from snakemap.errors import FileBroken, FileMissing, FileNotReady, FileReplaced, FrameError, SnakemapError
 from snakemap.files.data_root import DataRoot, restrict_process, shown
 from snakemap.hdf5.child.dectris_parts import StackParts, parts_of
+from snakemap.hdf5.child.frame_blocks import RunningBlocks
+from snakemap.hdf5.child.frame_blocks import warm_up as warm_up_blocks
 from snakemap.hdf5.child.frame_source import PORTION_BYTES, FrameSource
 from snakemap.hdf5.child.frame_sums import (
     frame_layout_of,
@@ -130,11 +132,11 @@ class FileReader:
             header, payload = answer if isinstance(answer, tuple) else ({"json": True}, json.dumps(answer).encode())
             return {**header, "confined": self.confined}, payload
         answers = {"reduce": self._reduce, "scalars": self._scalars, "shape": self._shape, "size": self._size}
-        answers |= {"written": self._written, "add": self._add, "add range": self._add_range}
+        answers |= {"written": self._written, "add": self._add, "blocks": self._add, "add range": self._add_range}
         try:
             return answers[request["ask"]](request)
         except FrameError:
-            parts = self._parts(request) if request["ask"] != "add" else None
+            parts = self._parts(request) if request["ask"] not in ("add", "blocks") else None
             if parts is None:
                 raise
         return self._of_part(request, parts)
@@ -303,9 +305,13 @@ class FileReader:
         return self._summed(file, found, header, sums, preview)
 
     def _add(self, request: FrameRequest) -> tuple[dict[str, Any], bytes]:
-        """Answer with the sum of frames, pixel by pixel; an error counts only if no point could be read before it."""
+        """Answer with the sum of frames, pixel by pixel, or with the block sums of each point.
+
+        An error counts only if no point could be read before it.
+        """
         limit_s = min(request.get("limit_s", 0.0), self.config.time_limit_s / 2)
-        total = self._total = RunningTotal(time.monotonic() + limit_s)
+        running = RunningBlocks if request["ask"] == "blocks" else RunningTotal
+        total = self._total = running(time.monotonic() + limit_s)
         marks: dict[str, list[Any]] = {}
         try:
             for start, stop in request.get("ranges", ()):
@@ -489,6 +495,8 @@ def main(fd: int) -> None:
         terms = ReaderConfig(**{**header, "path_map": tuple((writer, local) for writer, local in header["path_map"])})
         if terms.sums:
             _warm_up()
+        if terms.blocks:
+            warm_up_blocks()
         _limit(terms)
         reader = FileReader(terms)
         _send(parent, {"ready": True}, b"")

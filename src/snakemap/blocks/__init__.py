@@ -1,0 +1,1 @@
+"""Block sums of frames, in files of their own that are mapped into memory."""
