@@ -17,6 +17,7 @@ from snakemap.dashboard.session import Session
 from snakemap.dashboard.view_state import ASPECTS, LIMITS, SCALES
 from snakemap.dashboard.widgets import UNSEEN_LABEL, SaveMenu, stylesheet
 from snakemap.errors import GeometryError
+from snakemap.render.export import EXPORTERS
 from snakemap.render.map_view import MapView
 from snakemap.render.palettes import COLORS
 from snakemap.settings import grid_from_text
@@ -105,7 +106,8 @@ class Toolbar:
 
     def _save_menu(self) -> pn.viewable.Viewable:
         """Return the menu that saves the maps."""
-        tab, menu = self._tab, SaveMenu(margin=0, align="center")
+        kinds = [[form.value, one.title, one.detail] for form, one in EXPORTERS.items() if one.title]
+        tab, menu = self._tab, SaveMenu(kinds=kinds, margin=0, align="center")
 
         def show(_: Run | None) -> None:
             drawn = tab.pipeline.run

@@ -1,10 +1,10 @@
-"""The maps of a run, written for programs: as JSON, as CSV, and as an archive of NumPy arrays."""
+"""The maps of a run in files. A format is one member of :class:`MapFormat` and one entry of :data:`EXPORTERS`."""
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -18,8 +18,18 @@ from snakemap.core.raster import Raster
 from snakemap.core.run import Run, axes_summary
 from snakemap.core.streams import MapSource
 from snakemap.render.map_image import map_image
+from snakemap.render.map_picture import map_picture
 
-__all__ = ["ExportedMaps", "MapFormat", "MoreMaps", "file_stem", "written", "written_values"]
+__all__ = [
+    "EXPORTERS",
+    "ExportedMaps",
+    "MapExporter",
+    "MapFormat",
+    "MoreMaps",
+    "file_stem",
+    "written",
+    "written_values",
+]
 
 CELLS_AT_ONCE = 20_000
 """Cells encoded as JSON at once, in about a millisecond, which blocks other threads."""
@@ -32,24 +42,20 @@ class MapFormat(StrEnum):
     NPZ = "npz"
     CSV = "csv"
     NEXUS = "nexus"
+    PNG = "png"
+    TIFF = "tiff"
+    NPY = "npy"
+    TABLE = "table"
 
     @property
     def media_type(self) -> str:
         """Its HTTP media type."""
-        return MEDIA_TYPES[self]
+        return EXPORTERS[self].media_type
 
     @property
     def suffix(self) -> str:
         """Suffix of file names."""
-        return ".nxs" if self is MapFormat.NEXUS else f".{self.value}"
-
-
-MEDIA_TYPES = {
-    MapFormat.JSON: "application/json",
-    MapFormat.NPZ: "application/octet-stream",
-    MapFormat.CSV: "text/csv; charset=utf-8",
-    MapFormat.NEXUS: "application/x-hdf5",
-}
+        return EXPORTERS[self].suffix
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +89,10 @@ def written(run: Run, form: MapFormat, *, source: str = "", more: MoreMaps | Non
     Raises:
         ValueError: for NeXus.
     """
-    drawn = ExportedMaps.of(run, run.source(source), more)
-    if form is MapFormat.JSON:
-        return b"".join(_json(run, drawn))
-    if form is MapFormat.CSV:
-        return "".join(_csv(drawn, run.source(source).units)).encode()
-    if form is MapFormat.NPZ:
-        return _archive(run, drawn)
-    raise ValueError("NeXus files are written by another process")
+    write = EXPORTERS[form].write
+    if write is None:
+        raise ValueError("NeXus files are written by another process")
+    return write(run, ExportedMaps.of(run, run.source(source), more))
 
 
 def written_values(run: Run, name: str) -> bytes | None:
@@ -133,6 +135,7 @@ class ExportedMaps:
         grids: float64 (channels, rows, columns).
         positions: name, unit and values (points,) along both axes of a path; None of a grid.
         regions: what there is to say of further channels, by name; None if there are none.
+        more: the maps of the further channels.
     """
 
     source: str
@@ -141,6 +144,7 @@ class ExportedMaps:
     grids: npt.NDArray[np.float64]
     positions: dict[str, dict[str, Any]] | None
     regions: Mapping[str, Any] | None = None
+    more: Maps | None = None
 
     @classmethod
     def of(cls, run: Run, source: MapSource, more: MoreMaps | None = None) -> ExportedMaps:
@@ -150,7 +154,7 @@ class ExportedMaps:
             return own
         further = cls._of(run, source, more.maps)
         channels, grids = (*own.channels, *further.channels), np.concatenate([own.grids, further.grids])
-        return replace(own, channels=channels, grids=grids, regions=more.about)
+        return replace(own, channels=channels, grids=grids, regions=more.about, more=more.maps)
 
     @classmethod
     def _of(cls, run: Run, source: MapSource, maps: Maps) -> ExportedMaps:
@@ -199,8 +203,9 @@ def _rows(grid: npt.NDArray[np.float64]) -> Iterator[bytes]:
         yield (b"," if start else b"") + text[1:-1]
 
 
-def _csv(drawn: ExportedMaps, units: dict[str, str]) -> Iterator[str]:
+def _csv(run: Run, drawn: ExportedMaps) -> Iterator[str]:
     """Yield the lines of a table: a head, then a line a cell, row by row."""
+    units = run.source(drawn.source).units
     raster, channels = drawn.raster, list(drawn.channels)
     if drawn.positions is None:
         axes = [(raster.slow.name, raster.slow.unit), (raster.fast.name, raster.fast.unit)]
@@ -286,3 +291,106 @@ def _member(channel: str, *, taken: dict[str, Any]) -> str:
     while name in taken:
         name += "_"
     return name
+
+
+def _png(run: Run, drawn: ExportedMaps) -> bytes:
+    """Return a picture of the maps; the points of a path fill the cells that are nearest to them."""
+    source = run.source(drawn.source)
+    raster, grids = drawn.raster, drawn.grids
+    if drawn.positions is not None:
+        images = [map_image(one) for one in (source.maps, drawn.more) if one is not None]
+        for image in images:
+            image.update()
+        raster, grids = images[0].raster, np.concatenate([image.grids for image in images])
+    name, number = str(run.start.get("plan_name") or "run"), run.start.get("scan_id")
+    title = f"{name} · {number}" if number is not None else name
+    return map_picture(raster, drawn.channels, grids, title=f"{title} ({run.status})", units=source.units)
+
+
+def _tiff(run: Run, drawn: ExportedMaps) -> bytes:
+    """Return a TIFF, one page a channel with its name; row 0 is at the top.
+
+    Pages are float32, which all programs read, where that is exact; else float64.
+    """
+    import tifffile  # most processes write none
+
+    buffer = io.BytesIO()
+    with np.errstate(over="ignore", under="ignore"):
+        short = drawn.grids.astype(np.float32)
+    pages = short if np.array_equal(short, drawn.grids, equal_nan=True) else drawn.grids
+    with tifffile.TiffWriter(buffer) as file:
+        for channel, page in zip(drawn.channels, pages, strict=True):
+            name = channel.encode("ascii", "backslashreplace").decode()
+            file.write(page, photometric="minisblack", description=name, metadata=None, contiguous=False)
+    return buffer.getvalue()
+
+
+def _npy(run: Run, drawn: ExportedMaps) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, drawn.grids, allow_pickle=False)
+    return buffer.getvalue()
+
+
+TABLE = ("channel", "unit", "minimum", "maximum", "mean", "sum", "row of maximum", "column of maximum", "pixels")
+
+
+def _table(run: Run, drawn: ExportedMaps) -> Iterator[str]:
+    """Yield the lines of the summary: a head, then a line a channel; empty where nothing is measured."""
+    units = run.source(drawn.source).units
+    yield _line(list(TABLE))
+    for channel, grid in zip(drawn.channels, drawn.grids, strict=True):
+        head = [_cell(channel), _cell(units.get(channel, ""))]
+        finite = grid[np.isfinite(grid)]
+        if not finite.size:
+            yield _line([*head, *[""] * 6, "0"])
+            continue
+        row, column = np.unravel_index(np.argmax(np.where(np.isfinite(grid), grid, -np.inf)), grid.shape)
+        numbers = (finite.min(), finite.max(), finite.mean(), finite.sum())
+        cells = [_number(float(number)) for number in numbers]
+        yield _line([*head, *cells, str(row), str(column), str(finite.size)])
+
+
+@dataclass(frozen=True, slots=True)
+class MapExporter:
+    """Writes maps in one format.
+
+    Attributes:
+        media_type: of HTTP.
+        suffix: of file names.
+        write: writes the maps of a run; None: another process writes them, of the archive.
+        title: in the menu of the page; empty: it is not there.
+        detail: what the file holds.
+    """
+
+    media_type: str
+    suffix: str
+    write: Callable[[Run, ExportedMaps], bytes] | None
+    title: str = ""
+    detail: str = ""
+
+
+def _text(lines: Callable[[Run, ExportedMaps], Iterator[str]]) -> Callable[[Run, ExportedMaps], bytes]:
+    return lambda run, drawn: "".join(lines(run, drawn)).encode()
+
+
+EXPORTERS: dict[MapFormat, MapExporter] = {
+    MapFormat.NEXUS: MapExporter(
+        "application/x-hdf5", ".nxs", None, "NeXus (HDF5)", "maps, axes and units, all points so far"
+    ),
+    MapFormat.CSV: MapExporter(
+        "text/csv; charset=utf-8", ".csv", _text(_csv), "CSV table", "one line for each cell, all points so far"
+    ),
+    MapFormat.NPZ: MapExporter(
+        "application/octet-stream", ".npz", _archive, "NumPy archive", "one array for each channel, with the axes"
+    ),
+    MapFormat.NPY: MapExporter(
+        "application/x-npy", ".npy", _npy, "NumPy array", "all channels in one array: channel, row, column"
+    ),
+    MapFormat.TIFF: MapExporter("image/tiff", ".tiff", _tiff, "TIFF", "numbers, one page for each channel"),
+    MapFormat.PNG: MapExporter("image/png", ".png", _png, "PNG figure", "all maps on white, with axes and color bars"),
+    MapFormat.TABLE: MapExporter(
+        "text/csv; charset=utf-8", "-summary.csv", _text(_table), "Summary (CSV)", "one line for each channel"
+    ),
+    MapFormat.JSON: MapExporter("application/json", ".json", lambda run, drawn: b"".join(_json(run, drawn))),
+}
+"""All formats, in the order of the menu; the API and the page offer what is here."""

@@ -355,7 +355,7 @@ async def test_a_store_that_is_away_is_told_as_such(client: httpx.AsyncClient, s
         ("GET", "/api/nothing", 404, "not_found"),
         ("GET", "/../etc/passwd", 404, "not_found"),
         ("POST", "/api/runs", 405, "method_not_allowed"),
-        ("GET", "/api/runs/run/maps?format=png", 422, "invalid_request"),
+        ("GET", "/api/runs/run/maps?format=gif", 422, "invalid_request"),
     ],
 )
 async def test_every_refusal_has_the_one_shape(

@@ -82,7 +82,7 @@ MAPS: Responses = {
             for form in MapFormat
             if form is not MapFormat.JSON
         },
-        "description": "JSON, an archive of NumPy arrays, a CSV table, or a NeXus file.",
+        "description": "JSON, or a file in the format.",
     },
     **NOT_MODIFIED,
 }
@@ -109,7 +109,13 @@ Uid = Annotated[
     Path(description="Of a run; `latest` is the newest measured one.", max_length=UID_MAX, examples=["latest"]),
 ]
 As = Annotated[
-    MapFormat, Query(alias="format", description="`npz` is an archive of NumPy arrays, `nexus` an HDF5 file.")
+    MapFormat,
+    Query(
+        alias="format",
+        description="`npz` is an archive of NumPy arrays, `npy` one array (channel, row, column), `nexus` an HDF5 "
+        "file, `csv` a table of the cells, `table` a CSV table of the channels, `tiff` one page of floats a channel, "
+        "`png` a picture with axes.",
+    ),
 ]
 Of = Annotated[str, Query(description="One of the answer's `sources`; empty is the main one.", max_length=500)]
 Rois = Annotated[

@@ -96,7 +96,7 @@ class ConnectionLine(_Connected):
     """One line above panes without a top bar, there only while the page is cut off from its server."""
 
     written = ("left",)
-    _esm = script_of("sheets", "patches", "connection", "line")
+    _esm = script_of("sheets", "patches", "connection", "messages", "line")
     _stylesheets = [stylesheet("line")]  # noqa: RUF012 - Panel reads it from the class
 
 
@@ -110,7 +110,7 @@ class TopBar(_Connected):
     wall = param.Boolean(default=False, doc="Whether it is read from afar: large letters, nothing to press.")
 
     written = ("theme", "left")
-    _esm = script_of("text", "sheets", "patches", "connection", "notice", "topbar")
+    _esm = script_of("text", "sheets", "patches", "connection", "notice", "messages", "topbar")
     _stylesheets = [stylesheet("topbar")]  # noqa: RUF012 - Panel reads it from the class
 
 
@@ -152,6 +152,7 @@ class SummaryTable(Part):
 class SaveMenu(Part):
     """A menu of files that the maps can be saved as."""
 
+    kinds = param.List(default=[], item_type=list, doc="Format, title and detail of each file.")
     state = param.Dict(default={}, doc="`run`, its uid; `source` of the run; `base` of the address; see `save.js`.")
 
     _esm = list_script("save")

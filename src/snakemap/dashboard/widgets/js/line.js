@@ -4,6 +4,7 @@ export function render({model, view, el}) {
   line.className = "line"
   line.setAttribute("role", "status")
   el.classList.add("connection")
+  nameMessages(model)
   followConnection({model, view, el, show: (cut) => {
     el.toggleAttribute("data-cut", Boolean(cut))
     line.toggleAttribute("data-refused", Boolean(cut?.refused))

@@ -18,6 +18,7 @@ export function render({model, el}) {
   const day = make("input", "day", line)
   day.type = "date"
   day.title = "runs of this date"
+  day.setAttribute("aria-label", day.title)
   const bar = make("div", "compare", box)
   const words = make("span", "", bar)
   const go = make("button", "", bar)
@@ -63,6 +64,7 @@ export function render({model, el}) {
     const tick = make("input", "tick", item)
     tick.type = "checkbox"
     tick.title = "select two runs to compare"
+    tick.setAttribute("aria-label", tick.title)
     tick.addEventListener("change", () => {
       ticked = tick.checked ? [...ticked, uid].slice(-2) : ticked.filter((one) => one !== uid)
       fill()

@@ -1,10 +1,4 @@
 // A menu of files that the maps can be saved as. The links lead to the server; the picture is made in the browser.
-const KINDS = [
-  ["nexus", "NeXus (HDF5)", "maps, axes and units, all points so far"],
-  ["csv", "CSV table", "one line for each cell, all points so far"],
-  ["npz", "NumPy archive", "one array for each channel, all points so far"],
-]
-
 export function render({model, el}) {
   const place = make("div", "save", null)
   const button = make("button", "", place)
@@ -26,7 +20,7 @@ export function render({model, el}) {
   const picture = item("button", "PNG picture", "the maps as they are on the screen, with axes")
   picture.type = "button"
   picture.addEventListener("click", savePicture)
-  const links = KINDS.map(([kind, title, detail]) => [kind, item("a", title, detail)])
+  const links = model.kinds.map(([kind, title, detail]) => [kind, item("a", title, detail)])
   open(false)
   button.addEventListener("click", () => open(list.hidden))
   place.addEventListener("keydown", (event) => {

@@ -5,6 +5,7 @@ const WRONG = ["bad", "warn"]
 export function render({model, view, el}) {
   const bar = document.createElement("header")
   bar.classList.toggle("wall", model.wall)
+  nameMessages(model)
   const brand = make("div", "brand", bar)
   brand.innerHTML = model.logo
   make("span", "name", bar).textContent = "snakemap"
