@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 import redis
 from playwright.sync_api import Browser, BrowserContext, Page
+from tests.support.axe import serious
 from tests.support.browser import SCRIPT, Shown
 from tests.support.contrast import faint
 from tests.support.made_up import MadeUpRun
@@ -79,6 +80,7 @@ def test_pane_pages_and_the_log_can_be_read_also_while_cut_off(
         opened["log"].locator(".detail .text").wait_for()
         for name, page in opened.items():
             found += read(page, name, LEAST[name])
+            found += [f"{name}: {fault}" for fault in serious(Shown(page), theme=theme)]
         proxy.hold()
         for name, page in opened.items():
             words = page.get_by_text("No connection to the server since").first
