@@ -193,7 +193,7 @@ class Dashboard(pn.viewable.Viewer):
         self.color_limits: Part = choices.color_limits()
         self.maps: Part = self.tab.maps_place
         self.time_bar: Part = TimeBarPane(self.tab).bar
-        self.histogram: Part = _pane(choices.brush_line(), self.tab.histogram, classes=["histogram-pane"])
+        self.histogram: Part = _pane(choices.brush_line(), self.tab.histogram, classes=["histogram-pane"], styles=LEAST)
 
     def _build_controls(self, poller: StatusPoller | None, caller: Caller | None, session: str) -> None:
         self.actions: Part = None
@@ -241,7 +241,8 @@ class Dashboard(pn.viewable.Viewer):
         """Give the pane of the frame more height while lines of text stand under it."""
         choices = self.tab.choices
         of_point = choices.frame_of == "point"
-        share = 1.9 if of_point and choices.point else 1.7 if choices.rois else 1.2 if not of_point else 1
+        share = 2.2 if of_point and choices.point else 2 if choices.rois else 1.2 if not of_point else 1
+        self.tab.frame.name_columns(visible=not (choices.point or choices.rois or choices.background or not of_point))
         self.frame.styles = {**self.frame.styles, "flex": f"{share + 0.4 * bool(choices.background):g} 1 0"}
 
     def _show_form(self, visible: bool) -> None:
@@ -379,6 +380,7 @@ PAGE = {
     "background": "var(--sm-page)",
     "overflow": "hidden",
 }
+LEAST = {"min-height": "min(160px, 22vh)"}
 LEFT = "0 0 clamp(204px, 16vw, 380px)"
 RIGHT = ":host { gap: 6px; min-width: 0; min-height: 0; }"
 RIGHT_COLUMN = ":host { flex: 0 1 clamp(300px, 24vw, 760px) !important; gap: 6px; min-width: 0; min-height: 0; }"

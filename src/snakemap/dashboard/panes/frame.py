@@ -171,6 +171,12 @@ class FrameView(pn.viewable.Viewer):
         apply_theme(self.figure, theme)
         self.bar.update(background_fill_color=None, major_label_text_color=theme.faint, title_text_color=theme.faint)
 
+    def name_columns(self, *, visible: bool) -> None:
+        """Write the name of the lower axis, or leave its room to the frame."""
+        label = AXES[0] if visible else None
+        if self.figure.xaxis.axis_label != label:
+            self.figure.xaxis.axis_label = label
+
     def _on_box(self, event: SelectionGeometry) -> None:
         """Pass on a box that was drawn: left, right, top and bottom in detector pixels."""
         box = event.geometry

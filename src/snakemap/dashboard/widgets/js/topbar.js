@@ -50,6 +50,7 @@ export function render({model, view, el}) {
     const text = cut?.text ?? state.figures ?? "", end = cut ? -1 : text.indexOf(" left · ")
     write(left, end < 0 ? "" : text.slice(0, end + " left".length))
     write(rest, end < 0 ? text : text.slice(end + " left".length))
+    bar.toggleAttribute("data-stale", state.status === "running" && WRONG.includes(state.lights?.[0]?.level))
     bar.toggleAttribute("data-cut", Boolean(cut))
     bar.toggleAttribute("data-refused", Boolean(cut?.refused))
     lamp(cut ? CUT : state.lights ?? [])
