@@ -19,8 +19,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 import psutil
+from tests.support.forks import Fork, fork
 from tests.support.patience import PATIENCE
-from tests.support.stack import die_with_parent
 
 from snakemap.core.documents import Document
 from snakemap.core.run import Run
@@ -175,7 +175,7 @@ class WorkerProcess:
     def __init__(self, lab: Lab, *, output: Path | None = None) -> None:
         self.lab = lab
         self.output = output
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Fork | None = None
 
     async def __aenter__(self) -> WorkerProcess:
         await self.start()
@@ -202,13 +202,9 @@ class WorkerProcess:
 
     async def start(self, *, listening: bool = True) -> None:
         """Starts it and returns when it listens, or at once."""
-        code = "import sys; from snakemap.ingest import run; from snakemap.settings import load; sys.exit(run(load()))"
         environment = {f"SNAKEMAP_{name.upper()}": value for name, value in self.lab.environment.items()}
-        command = [sys.executable, "-c", code]
-        with self.output.open("ab") if self.output else nullcontext() as output:
-            process = subprocess.Popen(
-                command, env={**os.environ, **environment}, stderr=output, preexec_fn=die_with_parent
-            )
+        with self.output.open("ab") if self.output else nullcontext(sys.stderr) as output:
+            process = fork(["ingest"], environment={**os.environ, **environment}, output=output.fileno())
         self.process = process
         if not listening:
             return

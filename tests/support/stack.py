@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.forks import IMPORTS, Fork, fork
 from tests.support.http_requests import answers
 from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import free_port
@@ -29,23 +30,35 @@ class Program:
         environment: added to ours.
         log: where its output goes.
         module: that is run instead.
+        forked: whether it is forked from a process with its imports, where that is possible.
     """
 
     def __init__(
-        self, arguments: list[str], *, environment: dict[str, str], log: Path, module: str = "snakemap"
+        self,
+        arguments: list[str],
+        *,
+        environment: dict[str, str],
+        log: Path,
+        module: str = "snakemap",
+        forked: bool = True,
     ) -> None:
         self.arguments = arguments
         self.module = module
         self.environment = environment
         self.log = log
-        self.process: subprocess.Popen[bytes] | None = None
+        self.forked = forked and module == "snakemap" and arguments[0] in IMPORTS
+        self.process: subprocess.Popen[bytes] | Fork | None = None
 
     def start(self) -> Self:
         """Starts it; returns at once."""
+        environment = {**os.environ, **self.environment}
         with self.log.open("ab") as output:
+            if self.forked:
+                self.process = fork(self.arguments, environment=environment, output=output.fileno())
+                return self
             self.process = subprocess.Popen(
                 [sys.executable, "-m", self.module, *self.arguments],
-                env={**os.environ, **self.environment},
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -129,8 +142,8 @@ class Stack:
             program.end()
 
     def answers(self) -> bool:
-        """Whether a page comes from the server."""
-        return answers(f"{self.url}/dashboard")
+        """Return whether the server of pages serves files: a page would cost the making of a session."""
+        return answers(f"{self.url}/assets/logo.svg")
 
 
 def die_with_parent() -> None:

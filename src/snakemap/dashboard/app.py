@@ -78,8 +78,10 @@ TEMPLATE = Template(
     "{% extends base %}{% block postamble %}<script>{% raw %}"
     + script_of("sheets", "opening")
     + "{% endraw %}</script>{% endblock %}"
+    "{% block js_resources %}{% for line in bokeh_js.splitlines() if '/bokeh-gl.' not in line %}{{ line }}\n"
+    "{% endfor %}{% endblock %}"
 )
-"""Panel's page, and a script that opens it again when its document does not come."""
+"""Panel's page without WebGL, which no figure uses, and with a script that opens it again if its document fails."""
 
 THEME_COOKIE = "snakemap-theme"
 

@@ -12,8 +12,10 @@ from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream
+from tornado.web import Application
 
 from snakemap.dashboard.shutdown import end_in_time
+from snakemap.dashboard.static_gzip import StaticGzip
 from snakemap.files.data_root import shown
 from snakemap.web.connection_limits import (
     BODY_TIMEOUT_S,
@@ -63,6 +65,8 @@ class PageServer(HTTPServer):
         self.exhausted = OutOfDescriptors()
         raise_descriptors()
         end_in_time()
+        if isinstance(request_callback, Application):
+            request_callback.add_transform(StaticGzip)
 
     def add_sockets(self, sockets: Any) -> None:
         """Accept connections on sockets that listen already."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -132,6 +133,18 @@ def test_what_the_browser_sent_is_not_in_the_page(victim: httpx.Client) -> None:
         assert SECRET not in told
         assert COOKIE not in told
         assert all(value not in told for value in victim.cookies.values())
+
+
+def test_the_scripts_of_a_page_are_compressed_and_those_of_webgl_are_left_out(victim: httpx.Client) -> None:
+    scripts = re.findall(r'<script[^>]* src="([^"]+)"', victim.get("/dashboard").text)
+    assert any("/bokeh.min.js" in script for script in scripts)
+    assert not any("bokeh-gl" in script for script in scripts)
+    sent = 0
+    for script in scripts:
+        with victim.stream("GET", urljoin("/dashboard", script)) as answer:
+            assert answer.read()
+            sent += answer.num_bytes_downloaded
+    assert sent < 900_000  # of 2.8 MB
 
 
 def test_the_cookie_is_kept_from_scripts_and_other_sites_and_is_given_once(pages: Stack) -> None:
