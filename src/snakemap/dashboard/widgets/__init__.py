@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import param
+from bokeh.document import Document
 from panel.custom import JSComponent
 
 __all__ = [
@@ -79,6 +81,16 @@ class Part(JSComponent):
     @property
     def _linked_properties(self) -> tuple[str, ...]:
         return self.written
+
+    def _get_properties(self, doc: Document | None) -> dict[str, Any]:
+        """Return Panel's properties, with the mark of scripts that need no translation from TypeScript in the browser.
+
+        The translation would take a tenth of the time in which a browser opens the page.
+        """
+        properties = super()._get_properties(doc)
+        if not properties["dev"]:
+            properties["bundle"] = hashlib.sha256(properties["esm"].encode()).hexdigest()
+        return properties
 
 
 class _Connected(Part):
