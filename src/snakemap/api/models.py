@@ -82,7 +82,12 @@ class RegionModel(BaseModel):
     """The state of one requested region."""
 
     bounds: Bounds = Field(description="`y0, y1, x0, x1`, half open.", examples=[[610, 760, 95, 245]])
-    read: int = Field(description="Points whose frames were summed; each value is exact.", examples=[6000])
+    read: int = Field(description="Points whose values are exact: the sums of their pixels.", examples=[6000])
+    approximate: int = Field(
+        default=0,
+        description="Points whose values are not: blocks of pixels that the region cuts count by their area.",
+        examples=[0],
+    )
     measured: int = Field(description="Points whose frames can be read.", examples=[10_000])
     complete: bool = Field(description="Whether all of them were; if not, ask again.", examples=[False])
     trouble: str = Field(description="Why some frames cannot be read; empty when they can.", examples=[""])
@@ -121,7 +126,18 @@ class MapsModel(BaseModel):
     regions: dict[str, RegionModel] | None = Field(
         default=None,
         description="Of the channels that were requested with `roi`; absent without.",
-        examples=[{"spot": {"bounds": [0, 8, 0, 4], "read": 6, "measured": 6, "complete": True, "trouble": ""}}],
+        examples=[
+            {
+                "spot": {
+                    "bounds": [0, 8, 0, 4],
+                    "read": 6,
+                    "approximate": 0,
+                    "measured": 6,
+                    "complete": True,
+                    "trouble": "",
+                }
+            }
+        ],
     )
     channels: dict[str, list[list[float | None]]] = Field(
         description="Counts, by channel, as rows of columns.",

@@ -13,7 +13,8 @@ from snakemap.blueapi.scan_control import control_of
 from snakemap.core.geometry import ScanDefaults
 from snakemap.files.directory_listing import DirectoryCache
 from snakemap.live.mean_frames import MeanFormat, MeanFrames, mean_of_points
-from snakemap.live.region_maps import RegionMaps, maps_with_regions
+from snakemap.live.region_answer import maps_with_regions
+from snakemap.live.region_maps import RegionMaps
 from snakemap.live.run_cache import RunCache, WrittenBytes
 from snakemap.render.export import MapFormat
 from snakemap.settings import Settings
@@ -54,7 +55,14 @@ class Service:
         return await self.store.summary(await find_uid(self.store, asked))
 
     async def maps(
-        self, asked: str, form: MapFormat, *, source: str = "", rois: Sequence[str] = (), known: Collection[str] = ()
+        self,
+        asked: str,
+        form: MapFormat,
+        *,
+        source: str = "",
+        rois: Sequence[str] = (),
+        known: Collection[str] = (),
+        approximate: bool = False,
     ) -> WrittenBytes:
         """Return the maps of a run; without a body when the client has the current version.
 
@@ -64,11 +72,19 @@ class Service:
             source: source of the maps; empty for the main one.
             rois: rectangles whose maps are read from the frames, as text.
             known: cursors of maps that the client has, or ``*``.
+            approximate: whether sums of blocks do, without reading frames.
         """
         if rois:
             uid = await find_uid(self.store, asked)
             return await maps_with_regions(
-                self.run_cache, self.regions, uid, form, rois=rois, source=source, known=known
+                self.run_cache,
+                self.regions,
+                uid,
+                form,
+                rois=rois,
+                source=source,
+                known=known,
+                approximate=approximate,
             )
         return await self.run_cache.maps(await find_uid(self.store, asked), form, source=source, known=known)
 

@@ -33,21 +33,26 @@ class BlockDirectory:
         """Return a reader of the sums of a camera in a run; there may be none yet."""
         return BlockReader(self._path_of(key), key)
 
-    def writer(self, key: BlockKey, form: BlockFormat) -> BlockWriter | None:
-        """Return a writer of the sums of a camera in a run; None while another process writes them.
+    def lock(self, key: BlockKey) -> int | None:
+        """Return the descriptor of the lock of a camera in a run; None while another process writes its sums.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        return lock_of(self._path_of(key))
+
+    def writer(self, key: BlockKey, form: BlockFormat, *, lock: int) -> BlockWriter:
+        """Return a writer of the sums of a camera in a run.
+
+        Args:
+            key: of the frames.
+            form: of the sums.
+            lock: from :meth:`lock`; closed with the writer.
 
         Raises:
             OSError: they cannot be written.
         """
-        directory = self._path_of(key)
-        lock = lock_of(directory)
-        if lock is None:
-            return None
-        try:
-            return BlockWriter(directory, key, form, lock=lock)
-        except BaseException:
-            os.close(lock)
-            raise
+        return BlockWriter(self._path_of(key), key, form, lock=lock)
 
     def make_room(self, size_bytes: int, *, keep: Path) -> int:
         """Remove the oldest sums until there is room for more; return the bytes that are left beyond, or lacking.

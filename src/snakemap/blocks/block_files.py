@@ -135,6 +135,11 @@ class BlockReader:
             self._records, self._places = before, places
             return len(some) < len(changed)
 
+    def known(self, seq_nums: Ints, places: Ints) -> npt.NDArray[np.bool_]:
+        """Return for which points (points,) sums of the frames at these places are there."""
+        with self._lock:
+            return self._known(seq_nums, places)
+
     def boxes(self, seq_nums: Ints, places: Ints, roi: Roi) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
         """Return for which points (points,) sums are there, and those over a rectangle (n,); see :func:`box_sums`.
 

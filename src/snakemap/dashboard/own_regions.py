@@ -35,6 +35,12 @@ class OwnRegions:
         """Take other rectangles."""
         self.rois, self._source = tuple(rois), None
 
+    def move(self, number: int, roi: Roi) -> None:
+        """Move a rectangle, whose name stays; its channel keeps the values that it has, until others are put."""
+        self.rois = (*self.rois[:number], roi, *self.rois[number + 1 :])
+        if self._source is not None and roi.name in self._source.maps.channels:
+            self._source.rois = {**self._source.rois, roi.name: (roi.y0, roi.y1, roi.x0, roi.x1)}
+
     def over(self, base: MapSource) -> MapSource:
         """Return a source with the channels of those rectangles that fit it; itself if none do."""
         rois = fitting(self.rois, base) if self.rois else ()

@@ -98,6 +98,7 @@ class Session:
         self._sent = 0
         self.lone = False
         self.pictures = True
+        self.approximate: tuple[str, ...] = ()
         self.shown_limits: list[tuple[float, float]] = []
         self._bars: Any = None
         self._spans: list[tuple[float, float] | None] = []
@@ -272,6 +273,7 @@ class Session:
         """Return the text beside the name of each map: its unit, or a sum of the detector that differs."""
         units = {channel: unit_text(unit) for channel, unit in self.pipeline.source.units.items()}
         words = {channel: f"({unit})" for channel, unit in units.items() if unit}
+        words |= dict.fromkeys(self.approximate, "≈")
         return words | {channel: f"⚠ {mark}" for channel, mark in marks.items() if mark}
 
     def _name_sources(self, run: Run) -> None:
@@ -347,6 +349,9 @@ class Session:
         ]
         if outside := self.pipeline.base.maps.out_of_range:
             notes.append(f"{outside:,} points lie outside the {maps.raster.rows} x {maps.raster.columns} shape.")
+        if self.approximate:
+            names = ", ".join(self.approximate)
+            notes.append(f"{names}: approximate at the edges; exact values are being read from the file.")
         notes += [f"{mark}." for one in run.cross_checks(self.pipeline.base) if (mark := one.described)]
         troubles = [str(one.get("trouble") or "") for one in self.live.summaries[:200] if one["uid"] == run.uid]
         notes += [remark for remark in run.remarks if not any(remark in trouble for trouble in troubles)]
@@ -616,6 +621,17 @@ class Session:
         self._forget_shown()
         self.pipeline.reset()
         self._soon(veil=True)
+
+    def show_regions(self) -> None:
+        """Outline the regions of this tab where they are now, before the next frame."""
+        if self.pipeline.run is not None:
+            self.frame.regions = {roi.name: (roi.y0, roi.y1, roi.x0, roi.x1) for roi in self.shown_regions}
+            self.frame.draw(self.pipeline.base, None, number=None)
+
+    def mark_approximate(self, names: Sequence[str]) -> None:
+        """Mark maps whose values are not exact yet."""
+        self.approximate = tuple(names)
+        self._status_at = 0.0
 
     def _on_source(self, _: Any) -> None:
         """Show the newest frame: another source may count other points."""

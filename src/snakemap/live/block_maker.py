@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import os
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -47,6 +48,9 @@ POINTS_MAX, RANGES_MAX = 4096, 500
 PAUSE_S = 60.0
 """Seconds until sums are tried again after the disk was full, or the whole file could not be read."""
 
+OTHER_S = 1.0
+"""Seconds until the lock is tried again that another process has."""
+
 ROOM_BYTES = 64 << 20
 """Bytes that are written until the sizes of all files are looked up again."""
 
@@ -77,6 +81,7 @@ class _Making:
     """The state of one source.
 
     Attributes:
+        lock: of its directory; None while another process has it.
         writer: of its sums; None before the first portion.
         step: points of the next portion.
         skipped: places of frames that cannot be read.
@@ -85,6 +90,7 @@ class _Making:
         marks: fingerprints of the files, by resource and name.
     """
 
+    lock: int | None = None
     writer: BlockWriter | None = None
     step: int = POINTS_MAX
     skipped: set[int] = field(default_factory=set)
@@ -164,6 +170,8 @@ class BlockMaker:
         if time.monotonic() < making.not_before or making.done == source.maps.version or not _is_readable(run, source):
             return False
         version = source.maps.version
+        if making.lock is None and not await self._begin(key, making):
+            return False
         seq_nums, places = measured(source)
         wanted = ~np.isin(places, list(making.skipped)) if making.skipped else np.ones(len(places), bool)
         if making.writer is not None:
@@ -175,6 +183,19 @@ class BlockMaker:
         place_of[seq_nums] = places
         await self._make(key, making, source, seq_nums[wanted], place_of)
         return making.not_before <= time.monotonic()
+
+    async def _begin(self, key: BlockKey, making: _Making) -> bool:
+        """Lock the directory of a source, and open the sums that are there; return False if another process has it."""
+        making.lock = await asyncio.to_thread(self.directory.lock, key)
+        if making.lock is None:
+            making.not_before = time.monotonic() + OTHER_S
+            return False
+        self._close_others(making)
+        reader = self.directory.reader(key)
+        await asyncio.to_thread(reader.refresh)
+        if reader.format is not None:
+            making.writer = await asyncio.to_thread(self.directory.writer, key, reader.format, lock=making.lock)
+        return True
 
     async def _make(self, key: BlockKey, making: _Making, source: MapSource, seq_nums: Ints, place_of: Ints) -> None:
         """Make the sums of the first of some points."""
@@ -190,12 +211,11 @@ class BlockMaker:
             self._fail(making, ranges, place_of, error)
             return
         making.step = min(2 * making.step, POINTS_MAX)
+        if making.lock is None:
+            return
         if making.writer is None:
-            making.writer = await asyncio.to_thread(self.directory.writer, key, summed.format)
-            self._close_others(making)
-        if making.writer is None:  # another process makes them
-            making.not_before = time.monotonic() + 1.0
-        elif making.writer.format != summed.format:
+            making.writer = await asyncio.to_thread(self.directory.writer, key, summed.format, lock=making.lock)
+        if making.writer.format != summed.format:
             self._fail(making, ranges, place_of, FrameError("the frames of the run have several dtypes"))
         else:
             await asyncio.to_thread(self._write, making, making.writer, ranges, place_of, summed)
@@ -245,7 +265,7 @@ class BlockMaker:
 
     def _close_others(self, making: _Making) -> None:
         """Close the files of all sources but some, so that other processes may write them."""
-        opened = [one for one in self._makings.values() if one.writer is not None and one is not making]
+        opened = [one for one in self._makings.values() if one.lock is not None and one is not making]
         for one in opened[: max(0, len(opened) - WRITERS_KEPT + 1)]:
             _close(one)
         while len(self._makings) > 16 * WRITERS_KEPT:
@@ -261,7 +281,9 @@ class BlockMaker:
 def _close(making: _Making) -> None:
     if making.writer is not None:
         making.writer.close()
-        making.writer = None
+    elif making.lock is not None:
+        os.close(making.lock)
+    making.writer = making.lock = None
 
 
 def _is_readable(run: Run, source: MapSource) -> bool:

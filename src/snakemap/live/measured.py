@@ -13,7 +13,7 @@ from snakemap.core.streams import MapSource
 from snakemap.errors import FileReplaced, FrameError, TooLarge
 from snakemap.hdf5.frame_reader import FileFingerprint
 
-__all__ = ["POINTS_MAX", "check_readable", "measured", "recognize"]
+__all__ = ["POINTS_MAX", "check_readable", "measured", "recognize", "visited"]
 
 POINTS_MAX = 1_000_000
 
@@ -57,7 +57,11 @@ def recognize(marks: Sequence[FileFingerprint], known: dict[str, FileFingerprint
 
 def measured(source: MapSource) -> tuple[Ints, Ints]:
     """Return the points (n,) that the worker has read, in rising order, and the places (n,) of their frames."""
-    maps = source.maps
-    seq_nums = np.sort(maps.raster.seq_nums(np.flatnonzero(maps.visited_cells())))
+    seq_nums = visited(source)
     places = source.ledger.places(seq_nums)
     return seq_nums[places >= 0], places[places >= 0]
+
+
+def visited(source: MapSource) -> Ints:
+    """Return the points (n,) that have values on the maps, in rising order."""
+    return np.sort(source.maps.raster.seq_nums(np.flatnonzero(source.maps.visited_cells())))

@@ -15,33 +15,30 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-import zlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from snakemap.core.frame_ledger import RowRange
 from snakemap.core.maps import Maps
 from snakemap.core.roi import Roi, add_up
-from snakemap.core.roi_text import rois_from_text
 from snakemap.core.run import Run
 from snakemap.core.stream_resources import Resource
 from snakemap.core.streams import MapSource
-from snakemap.errors import SnakemapError, TooBusy
+from snakemap.errors import FrameError, SnakemapError, TooBusy
 from snakemap.hdf5.frame_reader import FileFingerprint, FrameBatch, FrameReader, recorded_fingerprints
+from snakemap.live.block_access import BlockAccess
 from snakemap.live.measured import check_readable, measured, recognize
-from snakemap.live.run_cache import RunCache, WrittenBytes, source_of
-from snakemap.live.written_maps import write_maps
-from snakemap.render.export import MapFormat, MoreMaps
+from snakemap.live.region_sums import KeptSums, RegionSums
+from snakemap.render.export import MoreMaps
 from snakemap.settings import Settings
 
-__all__ = ["TIME_LIMIT_S", "RegionMaps", "maps_with_regions"]
+__all__ = ["TIME_LIMIT_S", "RegionMaps"]
 
 TIME_LIMIT_S = 10.0
 """Seconds that one request reads; what is not read by then is blank, and read by the next request."""
@@ -59,31 +56,6 @@ NICE = 5
 Bounds = tuple[int, int, int, int]
 Key = tuple[str, str, str]
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(slots=True)
-class _Sums:
-    """The sums of one rectangle.
-
-    Attributes:
-        values: (capacity,) by seq_num.
-        places: (capacity,) the place of the frame that was summed, as :meth:`FrameLedger.places` has it; -1: none.
-    """
-
-    values: npt.NDArray[np.float64] = field(default_factory=lambda: np.full(1024, np.nan))
-    places: Ints = field(default_factory=lambda: np.full(1024, -1, np.int64))
-
-    @property
-    def size_bytes(self) -> int:
-        """Memory of the arrays."""
-        return self.values.nbytes + self.places.nbytes
-
-    def grow(self, size: int) -> None:
-        """Make room for seq_nums below a size."""
-        more = max(size, 2 * len(self.values)) - len(self.values) if size > len(self.values) else 0
-        if more:
-            self.values = np.concatenate([self.values, np.full(more, np.nan)])
-            self.places = np.concatenate([self.places, np.full(more, -1, np.int64)])
 
 
 @dataclass(slots=True)
@@ -105,16 +77,20 @@ class RegionMaps:
     Args:
         make: makes a reader, which starts with its first request.
         bytes_kept: maximum memory of the sums.
+        blocks: sums of blocks of frames; None for none.
     """
 
-    def __init__(self, make: Callable[[], FrameReader], *, bytes_kept: int = BYTES_KEPT) -> None:
+    def __init__(
+        self, make: Callable[[], FrameReader], *, bytes_kept: int = BYTES_KEPT, blocks: BlockAccess | None = None
+    ) -> None:
         self._make = make
+        self.blocks = blocks
         self._bytes_kept = bytes_kept
         self._free: list[FrameReader] = []
         self._all: list[FrameReader] = []
         self._slots = asyncio.Semaphore(READERS)
         self._waiting = 0
-        self._sums: OrderedDict[tuple[Key, Bounds], _Sums] = OrderedDict()
+        self._sums: OrderedDict[tuple[Key, Bounds], KeptSums] = OrderedDict()
         self._sources: OrderedDict[Key, _Source] = OrderedDict()
         self._point_s = 0.01
         self.frames_read = 0
@@ -130,13 +106,16 @@ class RegionMaps:
                 locking=settings.file_locking,
                 time_limit_s=settings.file_timeout_s,
                 nice=NICE,
-            )
+            ),
+            blocks=BlockAccess.of(settings),
         )
 
     async def close(self) -> None:
         """End the reader processes; another request starts them again."""
         for reader in self._all:
             await reader.close()
+        if self.blocks is not None:
+            await self.blocks.close()
 
     async def read(self, run: Run, source: MapSource, rois: Sequence[Roi], *, limit_s: float = TIME_LIMIT_S) -> str:
         """Sum the frames of all points that are not summed yet, as many as the time allows.
@@ -175,7 +154,17 @@ class RegionMaps:
         finally:
             shared.lock.release()
 
-    def maps(self, run: Run, source: MapSource, rois: Sequence[Roi], *, trouble: str = "") -> MoreMaps:
+    async def estimate(self, run: Run, source: MapSource, rois: Sequence[Roi]) -> str:
+        """Read the sums of blocks instead of frames, and ask for those that are missing; as :meth:`read`."""
+        check_readable(run, source, rois)
+        if self.blocks is None:
+            raise FrameError("no sums of blocks are kept here, so values are exact only; ask without `approximate`")
+        await self.blocks.refresh(run, source)
+        return ""
+
+    def maps(
+        self, run: Run, source: MapSource, rois: Sequence[Roi], *, trouble: str = "", estimated: bool = False
+    ) -> MoreMaps:
         """Return the maps of rectangles with all sums that are known now; the run must not change meanwhile.
 
         Args:
@@ -183,26 +172,45 @@ class RegionMaps:
             source: one of its cameras.
             rois: the rectangles.
             trouble: why some frames cannot be read.
+            estimated: whether sums of blocks stand in for those that are not known.
         """
         maps = Maps(source.maps.raster, [roi.name for roi in rois])
         about: dict[str, Any] = {}
         for roi in rois:
-            seq_nums, values, measured = self.known(run, source, roi)
-            if len(seq_nums):
-                maps.assign(seq_nums, {roi.name: values})
+            sums = self.estimated(run, source, roi) if estimated else self._exact(run, source, roi)
+            if len(sums.seq_nums):
+                maps.assign(sums.seq_nums, {roi.name: sums.values})
             about[roi.name] = {
                 "bounds": [*_bounds(roi)],
-                "read": len(seq_nums),
-                "measured": measured,
-                "complete": len(seq_nums) == measured,
-                "trouble": trouble if len(seq_nums) < measured else "",
+                "read": sums.read,
+                "approximate": sums.approximate,
+                "measured": sums.measured,
+                "complete": sums.read == sums.measured,
+                "trouble": trouble if sums.read < sums.measured else "",
             }
         return MoreMaps(maps, about)
+
+    def estimated(self, run: Run, source: MapSource, roi: Roi) -> RegionSums:
+        """Return the sums over a rectangle that are known, and for other points those of its blocks."""
+        exact = self._exact(run, source, roi)
+        if self.blocks is None or exact.read == exact.measured:
+            return exact
+        box = self.blocks.boxes(run, source, roi)
+        if box is None:
+            return exact
+        more = ~np.isin(box.seq_nums, exact.seq_nums)
+        seq_nums = np.concatenate([exact.seq_nums, box.seq_nums[more]])
+        values = np.concatenate([exact.values, box.values[more]])
+        return RegionSums(seq_nums, values, 0 if box.exact else int(np.count_nonzero(more)), exact.measured)
+
+    def _exact(self, run: Run, source: MapSource, roi: Roi) -> RegionSums:
+        seq_nums, values, measured = self.known(run, source, roi)
+        return RegionSums(seq_nums, values, 0, measured)
 
     def known(self, run: Run, source: MapSource, roi: Roi) -> tuple[Ints, npt.NDArray[np.float64], int]:
         """Return the points (n,) whose sums over a rectangle are known, the sums (n,), and how many can be read."""
         seq_nums, places = measured(source)
-        sums = self._sums.get((_key(run, source), _bounds(roi)), _Sums())
+        sums = self._sums.get((_key(run, source), _bounds(roi)), KeptSums())
         values, found = sums.values, sums.places
         inside = seq_nums < min(len(found), len(values))
         known = np.zeros(len(seq_nums), bool)
@@ -212,6 +220,10 @@ class RegionMaps:
     async def _read(self, run: Run, source: MapSource, rois: Sequence[Roi], shared: _Source, *, until: float) -> str:
         seq_nums, places = measured(source)
         columns = [self._column(_key(run, source), _bounds(roi), int(seq_nums.max(initial=0)) + 1) for roi in rois]
+        place_of = np.full(int(seq_nums.max(initial=0)) + 1, -1, np.int64)
+        place_of[seq_nums] = places
+        for roi, sums in zip(rois, columns, strict=True):
+            self._take_whole_blocks(run, source, roi, sums, place_of)
         lacking = np.zeros(len(seq_nums), bool)
         for sums in columns:
             lacking |= sums.places[seq_nums] != places
@@ -219,8 +231,6 @@ class RegionMaps:
         descriptor = source.derived_descriptor
         files = descriptor.files if descriptor is not None else ()
         trouble = ""
-        place_of = np.full(int(seq_nums.max(initial=0)) + 1, -1, np.int64)
-        place_of[seq_nums] = places
         try:
             for portion in self._portions(source.ledger.row_ranges(seq_nums[lacking])):
                 resource = resources[portion.resource]
@@ -239,6 +249,12 @@ class RegionMaps:
         finally:
             self._forget(columns)
         return trouble
+
+    def _take_whole_blocks(self, run: Run, source: MapSource, roi: Roi, sums: KeptSums, place_of: Ints) -> None:
+        """Take the sums over a rectangle of whole blocks, which are exact, without reading frames."""
+        box = self.blocks.boxes(run, source, roi) if self.blocks is not None else None
+        if box is not None and box.exact:
+            sums.values[box.seq_nums], sums.places[box.seq_nums] = box.values, place_of[box.seq_nums]
 
     def _portions(self, row_ranges: Sequence[RowRange]) -> Iterator[RowRange]:
         """Yield rows in portions that take about :data:`PORTION_S`, by the time that the last ones took."""
@@ -309,13 +325,13 @@ class RegionMaps:
             del self._sources[oldest]
         return shared
 
-    def _column(self, key: Key, bounds: Bounds, size: int) -> _Sums:
-        sums = self._sums.setdefault((key, bounds), _Sums())
+    def _column(self, key: Key, bounds: Bounds, size: int) -> KeptSums:
+        sums = self._sums.setdefault((key, bounds), KeptSums())
         self._sums.move_to_end((key, bounds))
         sums.grow(size)
         return sums
 
-    def _forget(self, used: Sequence[_Sums]) -> None:
+    def _forget(self, used: Sequence[KeptSums]) -> None:
         """Drop the sums that were asked for longest ago; those in use stay."""
         kept_bytes = sum(sums.size_bytes for sums in self._sums.values())
         for name in list(self._sums):
@@ -323,49 +339,6 @@ class RegionMaps:
                 return
             if not any(self._sums[name] is one for one in used):
                 kept_bytes -= self._sums.pop(name).size_bytes
-
-
-async def maps_with_regions(
-    runs: RunCache,
-    regions: RegionMaps,
-    uid: str,
-    form: MapFormat,
-    *,
-    rois: Sequence[str],
-    source: str = "",
-    known: Collection[str] = (),
-) -> WrittenBytes:
-    """Return the maps of a run with those of rectangles as further channels, encoded.
-
-    Args:
-        runs: cache of runs.
-        regions: reads the frames.
-        uid: of the run.
-        form: format of the maps.
-        rois: rectangles as text, see :func:`~snakemap.core.roi_text.roi_from_text`.
-        source: name in :attr:`Run.sources`; empty for the main one.
-        known: versions of these maps that the client has, or ``*`` for any; then the body is None.
-
-    Raises:
-        RunNotFound: there is no such run or source.
-        RoiError: a rectangle is none, or reaches beyond the frame.
-        SnakemapError: as :meth:`RegionMaps.read`.
-    """
-    run = await runs.run(uid)
-    found = source_of(run, source)
-    wanted = rois_from_text(rois, taken=found.maps.channels)
-    trouble = await regions.read(run, found, wanted)
-
-    def write(run: Run) -> WrittenBytes:
-        of = source_of(run, source)
-        rois_from_text(rois, taken=of.maps.channels)
-        more = regions.maps(run, of, wanted, trouble=trouble)
-        version = f"{run.cursor}-{zlib.crc32(orjson.dumps(more.about)):08x}"
-        if version in known or "*" in known:
-            return WrittenBytes(version, None)
-        return WrittenBytes(version, write_maps(run, form, source=source, more=more))
-
-    return await runs.compute(uid, write)
 
 
 async def _sum_files(reader: FrameReader, resource: Resource, row: int, batch: FrameBatch) -> npt.NDArray[Any]:

@@ -22,6 +22,8 @@ from snakemap.core.roi_text import rois_from_text, text_of
 from snakemap.core.run import Run
 from snakemap.errors import FileReplaced, RoiError
 from snakemap.live import region_maps
+from snakemap.live.block_access import BlockAccess
+from snakemap.settings import load
 
 ROWS, COLUMNS, HEIGHT, WIDTH = 3, 4, 6, 8
 POINTS = ROWS * COLUMNS
@@ -144,7 +146,7 @@ async def test_maps_of_rectangles_equal_numpy_for_every_kind_of_frame(beamline: 
             sums = frames[part].sum(axis=(1, 2), dtype=np.float64 if dtype == "f4" else np.int64)
             np.testing.assert_allclose(grid(body, name), expected(sums), rtol=1e-12 if dtype == "f4" else 0)
         bounds = [[1, 5, 2, 7], [0, 6, 0, 8], [0, 1, 0, 1]]
-        about = {"read": POINTS, "measured": POINTS, "complete": True, "trouble": ""}
+        about = {"read": POINTS, "approximate": 0, "measured": POINTS, "complete": True, "trouble": ""}
         told = [{"bounds": one, **about} for one in bounds]
         assert [*body["regions"].values()] == told
     colors = random("u1", POINTS, HEIGHT, WIDTH, 3)
@@ -198,7 +200,7 @@ async def test_what_is_not_read_in_time_is_blank_and_read_by_the_next_request(
     assert read == ["", ""]
     more = regions.maps(beamline.run, beamline.run.main, rois_from_text([ROI]))
     assert more.about["spot"] == {
-        "bounds": [1, 5, 2, 7], "read": 2, "measured": POINTS, "complete": False, "trouble": "",
+        "bounds": [1, 5, 2, 7], "read": 2, "approximate": 0, "measured": POINTS, "complete": False, "trouble": "",
     }  # fmt: skip
     np.testing.assert_array_equal(more.maps.grids[0], expected(sums, points=2))
     bodies = await asyncio.gather(*(beamline.maps(ROI) for _ in range(4)))
@@ -262,7 +264,7 @@ async def test_what_has_no_frames_is_refused_with_the_reason(beamline: Beamline)
         assert reason in answer.json()["error"]["message"]
     body = await beamline.maps(ROI)
     assert body["regions"]["spot"] == {
-        "bounds": [1, 5, 2, 7], "read": 0, "measured": 0, "complete": True, "trouble": "",
+        "bounds": [1, 5, 2, 7], "read": 0, "approximate": 0, "measured": 0, "complete": True, "trouble": "",
     }  # fmt: skip
     assert np.isnan(grid(body, "spot")).all()
     await beamline.measure(1, 4)
@@ -318,3 +320,44 @@ def test_a_region_as_text_is_read_as_it_was_written() -> None:
         assert [text_of(roi) for roi in rois_from_text([text])] == [text]
     with pytest.raises(RoiError):
         rois_from_text(["0,1,0,1", "0,1,0,1"])
+
+
+async def test_blocks_answer_at_once_and_say_what_is_not_exact(
+    beamline: Beamline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answer = await beamline.client.get("/api/runs/none/maps", params={"roi": ROI, "approximate": True})
+    assert answer.status_code == 404
+    frames = np.random.default_rng(7).integers(0, 60_000, (POINTS, HEIGHT, WIDTH)).astype("u2")
+    await beamline.begin("blocks", frames)
+    await beamline.measure(1, 8)
+    assert (await beamline.get(ROI, approximate=True)).json()["error"]["code"] == "frame"
+    settings = load(data_root=beamline.root, blocks_dir=tmp_path / "blocks", blocks_max_gb=1)
+    regions = beamline.app.state.service.regions
+    regions.blocks = BlockAccess.of(settings)
+    cut, whole = ROI, f"whole:0,{HEIGHT},0,{WIDTH}"
+
+    async def until_made(points: int) -> dict[str, Any]:
+        for _ in range(200):
+            body = (await beamline.get(cut, whole, approximate=True)).json()
+            if body["regions"]["spot"]["approximate"] == points:
+                return body
+            await asyncio.sleep(0.05)
+        raise AssertionError(body)
+
+    body = await until_made(8)
+    assert beamline.frames_read == 0
+    assert body["regions"]["whole"] | {"bounds": []} == {
+        "bounds": [], "read": 8, "approximate": 0, "measured": 8, "complete": True, "trouble": "",
+    }  # fmt: skip
+    np.testing.assert_array_equal(grid(body, "whole"), expected(frames.sum(axis=(1, 2)), points=8))
+    share = frames.sum(axis=(1, 2)) * (4 * 5) / (HEIGHT * WIDTH)
+    np.testing.assert_allclose(grid(body, "spot"), expected(share, points=8))
+    await beamline.measure(9, POINTS)
+    await until_made(POINTS)
+    exact = await beamline.maps(whole)  # whole blocks need no frames
+    assert exact["regions"]["whole"]["complete"]
+    assert beamline.frames_read == 0
+    exact = await beamline.maps(cut)
+    np.testing.assert_array_equal(grid(exact, "spot"), expected(frames[:, 1:5, 2:7].sum(axis=(1, 2))))
+    assert exact["regions"]["spot"]["approximate"] == 0
+    assert (await beamline.get(cut, approximate=True)).json()["regions"]["spot"]["complete"]

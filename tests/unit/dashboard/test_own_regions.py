@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
+import pytest
 from tests.unit.dashboard.test_session import RunsInMemory, more, run_of, settle, tab_of
 
 from snakemap.core.derived_documents import derived_descriptor
@@ -16,10 +16,13 @@ from snakemap.core.roi_text import rois_from_text
 from snakemap.core.run import Run
 from snakemap.core.streams import MapSource
 from snakemap.dashboard.own_regions import OwnRegions
+from snakemap.dashboard.panes import region_list
 from snakemap.dashboard.panes.region_list import RegionList
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.toolbar import Toolbar
+from snakemap.live.block_access import BoxSums
 from snakemap.live.region_maps import RegionMaps
+from snakemap.live.region_sums import RegionSums
 
 
 def camera_run(uid: str, *, points: int = 5) -> Run:
@@ -37,6 +40,20 @@ def camera_run(uid: str, *, points: int = 5) -> Run:
     return run
 
 
+class Blocks:
+    """Sums of blocks of all points: the number of the point times the columns of the rectangle, plus a half."""
+
+    def __init__(self) -> None:
+        self.wanted = 0
+
+    def want(self, run: Run, source: MapSource) -> None:
+        self.wanted += 1
+
+    def boxes(self, run: Run, source: MapSource, roi: Roi) -> BoxSums:
+        seq_nums = np.arange(1, source.maps.visited + 1)
+        return BoxSums(seq_nums, seq_nums * float(roi.x1 - roi.x0) + 0.5, exact=False)
+
+
 class Sums:
     """Regions whose sum at each point is its number times the rows of the rectangle."""
 
@@ -44,18 +61,22 @@ class Sums:
         self.readable = 0
         self.trouble = ""
         self.asked: list[tuple[str, ...]] = []
+        self.blocks: Blocks | None = None
 
     async def read(self, run: Run, source: MapSource, rois: Sequence[Roi], *, limit_s: float) -> str:
         self.asked.append(tuple(roi.name for roi in rois))
         self.readable += 3
         return self.trouble
 
-    def known(
-        self, run: Run, source: MapSource, roi: Roi
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64], int]:
+    def estimated(self, run: Run, source: MapSource, roi: Roi) -> RegionSums:
         measured = source.maps.visited
         seq_nums = np.arange(1, min(measured, self.readable) + 1)
-        return seq_nums, np.asarray(seq_nums * float(roi.y1 - roi.y0), np.float64), measured
+        values = np.asarray(seq_nums * float(roi.y1 - roi.y0), np.float64)
+        if self.blocks is None:
+            return RegionSums(seq_nums, values, 0, measured)
+        box = self.blocks.boxes(run, source, roi)
+        box.values[: len(values)] = values
+        return RegionSums(box.seq_nums, box.values, measured - len(values), measured)
 
 
 async def listed(*runs: Run) -> tuple[Session, RegionList, Sums]:
@@ -166,3 +187,58 @@ async def test_a_region_that_does_not_fit_another_run_says_so_and_a_trouble_is_n
     await settle(tab)
     assert tab.maps.channels == ("red", "green", "blue", "total")
     assert regions.bar.state["rows"][0]["words"] == "does not fit this run"
+
+
+async def test_a_region_that_is_moved_shows_its_blocks_at_once_and_the_frames_when_it_rests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(region_list, "REST_MS", 0)
+    tab, regions, sums = await listed(camera_run("a"))
+    regions.bar.ask = {"number": 1, "place": 0, "text": "spot:0,2,0,1"}
+    await until_read(tab, regions)
+    sums.blocks, sums.readable = Blocks(), 0
+    rests: list[Any] = []
+    monkeypatch.setattr(region_list, "later", lambda document, work, ms: rests.append(work))
+    source, asked = tab.pipeline.source, len(sums.asked)
+    tab.choices.box = None
+    box = tab.frame.boxes._boxes[0]
+    assert (box.left, box.right, box.top, box.bottom, box.editable) == (0, 1, 0, 2, True)
+    tab.frame.boxes._on_side(0, "right", 1, 2)  # as long as the server has set it, nothing is moved
+    box.right = 1.9
+    await settle(tab)
+    assert tab.pipeline.own.rois == (Roi("spot", 0, 2, 0, 2),)
+    assert tab.pipeline.source is source
+    assert source.rois["spot"] == tab.frame.regions["spot"] == (0, 2, 0, 2)
+    np.testing.assert_array_equal(channel(tab, "spot")[0], [2.5, 4.5, 6.5, 8.5])
+    assert tab.approximate == ("spot",)
+    assert box.right == 1.9  # the hand may still hold it
+    assert len(sums.asked) == asked
+    assert tab.choices.rois == ("spot:0,2,0,1",)
+    regions.bar.ask = {"number": 2, "place": 0, "key": "Shift+ArrowUp"}
+    await settle(tab)
+    assert regions.bar.state["rows"][0]["text"] == "spot:0,1,0,2"
+    for key in ("ArrowLeft", "Shift+ArrowUp", "F1", "", "Shift+", "Control+ArrowUp"):
+        regions.bar.ask = {"number": 3, "place": 0, "key": key}
+        await settle(tab)
+    assert regions.bar.state["rows"][0]["text"] == "spot:0,1,0,2"
+    assert len(rests) == 1
+    rests[0]()
+    await settle(tab)
+    assert tab.choices.rois == ("spot:0,1,0,2",)
+    assert (box.right, box.bottom) == (2, 1)
+    await until_read(tab, regions)
+    assert tab.pipeline.source is source
+    np.testing.assert_array_equal(channel(tab, "spot")[0], [1.0, 2.0, 3.0, 4.0])
+    assert tab.approximate == ()
+    assert sums.blocks.wanted
+
+
+async def test_without_blocks_a_moved_region_is_blank_until_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    tab, regions, _ = await listed(camera_run("a"))
+    regions.bar.ask = {"number": 1, "place": 0, "text": "spot:0,2,0,1"}
+    await until_read(tab, regions)
+    regions.move("spot", (1, 2, 0, 1))
+    regions.move("gone", (0, 1, 0, 1))
+    await settle(tab)
+    assert np.isnan(channel(tab, "spot")).all()
+    assert regions.bar.state["rows"][0]["words"] == "its frames are read when it rests"

@@ -40,6 +40,7 @@ __all__ = [
     "UID_MAX",
     "UNREADABLE",
     "UNUSABLE",
+    "Approximate",
     "As",
     "IfNoneMatch",
     "Of",
@@ -126,6 +127,13 @@ Rois = Annotated[
         examples=[["spot:610,760,95,245"]],
     ),
 ]
+Approximate = Annotated[
+    bool,
+    Query(
+        description="Read no frames, and answer at once with what sums of blocks give; `regions` has the number of "
+        "values that are not exact."
+    ),
+]
 Points = Annotated[
     str,
     Query(
@@ -171,15 +179,18 @@ async def run_maps(
     form: As = MapFormat.JSON,
     source: Of = "",
     roi: Rois = (),
+    approximate: Approximate = False,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """The maps of a run as they are now; the cursor is their version.
 
     With `roi`, the frames are read from the files of the run, for at most 10 s. What is not read by then is null, and
-    `regions` says so; the next request goes on.
+    `regions` says so; the next request goes on. With `approximate` as well, the answer comes at once, from sums of
+    blocks of 16 x 16 pixels: a block that a rectangle cuts counts by its area.
     """
     known = parse_etags(if_none_match)
-    return versioned(await service.maps(uid, form, source=source, rois=roi, known=known), form)
+    found = await service.maps(uid, form, source=source, rois=roi, approximate=approximate, known=known)
+    return versioned(found, form)
 
 
 @router.get(

@@ -21,6 +21,7 @@ from snakemap.api.routes.runs import (
     UID_MAX,
     UNREADABLE,
     UNUSABLE,
+    Approximate,
     As,
     IfNoneMatch,
     Rois,
@@ -230,9 +231,10 @@ async def session_maps(
     service: ServiceDep,
     form: As = MapFormat.JSON,
     roi: Rois = (),
+    approximate: Approximate = False,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """The maps of the run that a session follows, as they are now; `roi` is that of the maps of a run."""
+    """The maps of the run that a session follows, as they are now; `roi` and `approximate` are those of a run."""
     session = await service.sessions.use(token)
     uid = await find_uid(service.store, session.follow)
     # the followed run may change, so a cursor alone is no version here
@@ -240,7 +242,7 @@ async def session_maps(
     known = [
         tag.removesuffix(f"-{salt}") for tag in parse_etags(if_none_match) if tag == "*" or tag.endswith(f"-{salt}")
     ]
-    found = await service.maps(uid, form, source=session.source, rois=roi, known=known)
+    found = await service.maps(uid, form, source=session.source, rois=roi, approximate=approximate, known=known)
     return versioned(WrittenBytes(f"{found.cursor}-{salt}", found.body), form)
 
 

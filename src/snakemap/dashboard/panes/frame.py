@@ -31,6 +31,7 @@ from snakemap.dashboard.client_state import fitted, resettable
 from snakemap.dashboard.figure_theme import apply_theme, counts_formatter, save_tool
 from snakemap.dashboard.panes.picture_plot import Picture, picture
 from snakemap.dashboard.panes.picture_plot import colored as in_color
+from snakemap.dashboard.panes.region_boxes import RegionBoxes
 from snakemap.dashboard.permalink import NUMBER_MAX
 from snakemap.dashboard.theme import Theme, channel_color
 from snakemap.render.palettes import DIVERGING
@@ -73,6 +74,7 @@ class FrameView(pn.viewable.Viewer):
         self.mapper = LinearColorMapper(palette=GREYS, low=0, high=255)
         self.figure = self._figure()
         self.page = fitted(self.figure)
+        self.boxes = RegionBoxes(self.figure)
         self.restyle(theme)
         self._rois: dict[str, tuple[int, int, int, int]] | None = None
         self._layout = pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", css_classes=["frame"], autodispatch=False)
@@ -163,6 +165,7 @@ class FrameView(pn.viewable.Viewer):
         self.picture.visible = self.colors.visible = False
         self.in_gray.show(picture(NOTHING, (0, 0, 1, 1)))
         self.outlines.data = {key: [] for key in self.outlines.data}
+        self.boxes.show({}, {}, (1, 1))
         self.figure.title.text = "no frame yet"
 
     def restyle(self, theme: Theme) -> None:
@@ -206,6 +209,8 @@ class FrameView(pn.viewable.Viewer):
             "color": colors,
             "name": list(rois),
         }
+        own = {name: rois[name] for name in self.regions if name in rois}
+        self.boxes.show(own, dict(zip(rois, colors, strict=True)), frame_shape)
         place = {"left": 0, "right": width, "bottom": height, "top": 0, "dx": 1, "dy": 1, "aspect": "true distances"}
         if place != self.page.place:
             self.page.place = place

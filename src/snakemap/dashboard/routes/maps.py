@@ -8,7 +8,8 @@ from tornado.web import HTTPError
 
 from snakemap.dashboard.large_response import taken
 from snakemap.dashboard.routes.download import DownloadHandler
-from snakemap.live.region_maps import RegionMaps, maps_with_regions
+from snakemap.live.region_answer import maps_with_regions
+from snakemap.live.region_maps import RegionMaps
 from snakemap.live.run_cache import RunCache
 from snakemap.render.export import MapFormat, file_stem
 from snakemap.web.connection_limits import ConnectionSlots

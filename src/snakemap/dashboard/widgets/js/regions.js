@@ -20,7 +20,17 @@ export function render({model, el}) {
     if (list.childElementCount < rows.length) field.value = ""
     keyed(list, rows, (row, k) => k, (row, k) => {
       const node = make("div", "row")
-      make("span", "mark", node)
+      const mark = make("span", "mark", node)
+      mark.tabIndex = 0
+      mark.setAttribute("role", "button")
+      mark.setAttribute("aria-label", "move this region")
+      mark.title = "arrow keys move this region by a pixel, with Shift its lower right corner; or drag it on the frame"
+      mark.addEventListener("keydown", (event) => {
+        if (!event.key.startsWith("Arrow") || event.ctrlKey || event.altKey || event.metaKey) return
+        event.preventDefault()
+        event.stopPropagation()
+        model.ask = {number: ++number, place: k, key: `${event.shiftKey ? "Shift+" : ""}${event.key}`}
+      })
       const text = make("input", "rectangle", node)
       text.setAttribute("aria-label", "region")
       text.addEventListener("change", () => ask(k, text.value))
