@@ -143,8 +143,8 @@ def cpu_of(reader: FrameReader) -> float:
     return times.user + times.system
 
 
-async def drag(access: BlockAccess, run: Run, steps: int) -> list[float]:
-    """Return the milliseconds of each step of a region that is moved over the frame."""
+async def drag(access: BlockAccess, run: Run, steps: int) -> tuple[list[float], list[float]]:
+    """Return the milliseconds, by the clock and of CPU, of each step of a region that is moved over the frame."""
     await access.refresh(run, run.main)
     regions = RegionMaps(lambda: FrameReader(Path("/nowhere")), blocks=access)
     tab = Session(OneRun(run), RenderCache(), document=Page(), pinned="")
@@ -164,18 +164,19 @@ async def drag(access: BlockAccess, run: Run, steps: int) -> list[float]:
             sent[0] += len(message.content_json) + sum(len(one.to_bytes()) for one in message.buffers)
 
     tab.document.on_change(send)
-    times = list[float]()
+    times, cpu = list[float](), list[float]()
     random = np.random.default_rng(11)
     y, x, height, width = 600, 880, 150, 150
     for number in range(steps + 10):
         y, x = (int(np.clip(at + random.integers(-40, 41), 0, end)) for at, end in ((y, 1000), (x, 1700)))
         height, width = (150, 150) if number % 4 else (int(random.integers(20, 216)), int(random.integers(20, 236)))
-        began = time.perf_counter()
+        began, before = time.perf_counter(), time.process_time()
         listed.move("spot", (y, y + height, x, x + width))
         await settle(tab)
         times.append(1e3 * (time.perf_counter() - began))
+        cpu.append(1e3 * (time.process_time() - before))
     print(f"  bytes a step: {sent[0] / len(times):,.0f}")
-    return times[10:]
+    return times[10:], cpu[10:]
 
 
 async def settle(tab: Session) -> None:
@@ -243,8 +244,9 @@ async def main() -> int:
         began = time.perf_counter()
         await access.refresh(run, run.main)
         print(f"open: {1e3 * (time.perf_counter() - began):.0f} ms to check {rows * columns:,} sums")
-        steps = await drag(access, run, options.steps)
-        print(f"drag: median {np.median(steps):.1f} ms, 95 % within {np.percentile(steps, 95):.1f} ms a step")
+        steps, cpu = await drag(access, run, options.steps)
+        within = f"95 % within {np.percentile(steps, 95):.1f} ms"
+        print(f"drag: median {np.median(steps):.1f} ms a step, {within}, CPU {np.median(cpu):.1f} ms")
         whole, half = await mean(access, run, rows * columns), await mean(access, run, rows * columns // 2)
         print(f"mean: {half:.0f} ms of {rows * columns // 2:,} frames, {whole:.0f} ms of {rows * columns:,}")
         clicks = await click(path, options.frames)

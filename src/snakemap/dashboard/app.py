@@ -154,7 +154,7 @@ def process() -> ServerProcess:
         config.rois,
         config.download_max_mb * 1_000_000,
         regions=regions,
-        means=MeanFrames(regions.reader),
+        means=MeanFrames(regions.reader, blocks=regions.blocks),
     )
     event_index = EventIndex(store, rows_max=config.log_rows)
     defaults = ScanDefaults(config.grid, snake=config.snake)

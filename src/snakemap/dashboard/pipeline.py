@@ -36,6 +36,9 @@ EMPTY = (0.0, 1.0, 0.1)
 
 SMALLEST = 5e-324
 
+MANY_CELLS = 1_000
+"""Changed cells from which on channels with the same values are left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -69,11 +72,13 @@ class ShownMaps:
         picture: None before the first.
         epochs: of the run and of the picture; when either changes, other images are called for.
         version: of the picture.
+        sent: values (channels, rows, columns) that the browser has, once many cells changed at one time.
     """
 
     picture: CellImage | None = None
     epochs: tuple[int, int] = (-1, -1)
     version: int = -1
+    sent: npt.NDArray[np.float64] | None = None
 
 
 class Pipeline:
@@ -224,7 +229,8 @@ class Pipeline:
         """Return the changes since the last call as plain lists; None when everything must be sent.
 
         Returns:
-            ``cells`` (numbers in the window), ``values`` (a list a channel), ``from`` and ``to`` (versions).
+            ``cells`` (numbers in the window), ``values`` (a list a channel; None if it has the same values), ``from``
+            and ``to`` (versions).
         """
         self.counts["update"] += 1
         picture = self.picture
@@ -242,10 +248,30 @@ class Pipeline:
             "from": self.shown.version,
             "to": level.version,
             "cells": self._drawn(picture.raster, rows, columns).tolist(),
-            "values": [_plain(grid[rows, columns]) for grid in level.grids],
+            "values": self._new_values(level.grids, rows, columns),
         }
         self.shown.version = level.version
         return changes
+
+    def _new_values(
+        self, grids: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]
+    ) -> list[list[float | int | None] | None]:
+        """Return the values of cells of each channel.
+
+        Where many cells change again and again, as under a region that is moved by hand, other channels stay the same.
+        """
+        sent = self.shown.sent
+        if sent is None:
+            if len(rows) >= MANY_CELLS:
+                self.shown.sent = grids.copy()
+            return [_plain(grid[rows, columns]) for grid in grids]
+        values: list[list[float | int | None] | None] = []
+        for grid, before in zip(grids, sent, strict=True):
+            new, old = grid[rows, columns], before[rows, columns]
+            same = len(rows) >= MANY_CELLS and np.array_equal(new, old, equal_nan=True)
+            before[rows, columns] = new
+            values.append(None if same else _plain(new))
+        return values
 
     def histogram(self) -> npt.NDArray[np.int64]:
         """Return the points of each bar of the chosen channel over its range, of the whole map or of the box."""
@@ -522,6 +548,8 @@ EXACT_BELOW = 2.0**53
 
 def _plain(values: npt.NDArray[np.float64]) -> list[float | int | None]:
     """Return numbers in their shortest JSON form: integers where they are whole, None for NaN."""
+    if np.all(np.abs(values) < EXACT_BELOW) and np.array_equal(values, np.rint(values)):
+        return values.astype(np.int64).tolist()
     return [
         None if value != value else int(value) if value.is_integer() and abs(value) < EXACT_BELOW else value
         for value in values.tolist()

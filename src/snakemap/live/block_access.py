@@ -6,14 +6,14 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from snakemap.blocks.block_directory import BlockDirectory
 from snakemap.blocks.block_files import BlockKey, BlockReader
-from snakemap.core.roi import Roi
+from snakemap.core.block_sums import BLOCK
+from snakemap.core.roi import Roi, shrink
 from snakemap.core.run import Run
 from snakemap.core.streams import MapSource
 from snakemap.live.block_maker import BlockMaker, key_of
@@ -126,24 +126,25 @@ class BlockAccess:
         exact = wanted.reader.format.is_exact(roi)
         seq_nums, places = measured(source)
         known, values = wanted.reader.boxes(seq_nums, places, roi)
+        if wanted.reader.format.cumulative and not exact:
+            np.rint(values, out=values)  # counts are whole numbers
         return BoxSums(seq_nums[known], values, exact) if known.any() else None
 
-    async def mean(self, run: Run, source: MapSource, seq_nums: Ints) -> tuple[int, npt.NDArray[Any] | None]:
-        """Return the number of points whose sums are there, and the mean pixel of each block (rows, columns) over them.
+    async def mean(self, run: Run, source: MapSource, seq_nums: Ints) -> tuple[int, npt.NDArray[np.float64] | None]:
+        """Return the number of points whose sums are there, and their mean frame, with one value for each block.
+
+        It is as small as a screen needs it; colors are summed.
 
         Args:
             run: of the source.
             source: one of its cameras.
             seq_nums: the points (points,).
         """
-        self.want(run, source)
+        await self.refresh(run, source)
         reader = self._wanted[key_of(run, source)].reader
         points, places = measured(source)
         chosen = np.isin(points, seq_nums)
-        count, total = await asyncio.to_thread(reader.total, points[chosen], places[chosen])
-        if total is None or reader.format is None or reader.format.frame_shape != source.frame_shape:
-            return 0, None
-        return count, total / (count * reader.format.pixels())
+        return await asyncio.to_thread(_mean_of, reader, points[chosen], places[chosen], source)
 
     async def _work(self) -> None:
         """Read and make sums while they are asked for."""
@@ -166,3 +167,19 @@ class BlockAccess:
     async def _check(self, wanted: _Wanted) -> None:
         while await asyncio.to_thread(wanted.reader.refresh, points_max=CHECKED_AT_ONCE):
             pass
+
+
+def _mean_of(
+    reader: BlockReader, seq_nums: Ints, places: Ints, source: MapSource
+) -> tuple[int, npt.NDArray[np.float64] | None]:
+    count, total = reader.total(seq_nums, places)
+    form = reader.format
+    if total is None or form is None or form.frame_shape != source.frame_shape:
+        return 0, None
+    frames = max((resource.frames_per_point for resource in source.ledger.resources.values()), default=1)
+    means = total / (count * frames * form.pixels())
+    if all(size % BLOCK == 0 for size in form.frame_shape):
+        return count, means
+    # blocks at the far edges are smaller: each block gets as many pixels as it has
+    high, wide = (np.diff(np.append(np.arange(0, size, BLOCK), size)) for size in form.frame_shape)
+    return count, shrink(np.repeat(np.repeat(means, high, axis=0), wide, axis=1))

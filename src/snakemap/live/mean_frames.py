@@ -39,6 +39,7 @@ from snakemap.hdf5.frame_reader import (
     FrameTotal,
     recorded_fingerprints,
 )
+from snakemap.live.block_access import BlockAccess
 from snakemap.live.measured import check_readable, measured, recognize
 from snakemap.live.region_maps import PORTION_S, TIME_LIMIT_S, WAITING_MAX
 from snakemap.live.run_cache import RunCache, WrittenBytes, source_of
@@ -241,10 +242,12 @@ class MeanFrames:
 
     Args:
         lend: lends a reader process for one portion.
+        blocks: sums of blocks, whose mean is had at once; None for none.
     """
 
     lend: Callable[[], AbstractAsyncContextManager[FrameReader]]
     bytes_kept: int = BYTES_KEPT
+    blocks: BlockAccess | None = None
     _running: list[FrameMean] = field(default_factory=list)
     _kept: OrderedDict[int, FrameMean] = field(default_factory=OrderedDict)
     _asked: OrderedDict[tuple[Any, ...], _Asked] = field(default_factory=OrderedDict)

@@ -20,6 +20,7 @@ from snakemap.core.block_sums import BlockFormat
 from snakemap.core.roi import Roi
 from snakemap.core.run import Run
 from snakemap.hdf5.frame_reader import FrameReader
+from snakemap.live.block_access import BlockAccess
 from snakemap.live.block_maker import BlockMaker, key_of
 from snakemap.live.measured import measured
 
@@ -280,3 +281,28 @@ async def test_only_one_process_writes(directory: BlockDirectory) -> None:
     assert not directory._remove(writer.directory)
     writer.close()
     writer_of(directory).close()
+
+
+async def test_the_mean_of_blocks_has_one_value_for_the_pixels_of_each(
+    root: Path, frame_reader: FrameReader, directory: BlockDirectory
+) -> None:
+    frames = frames_of("u2")
+    run = camera_run(write(root / "mean.h5", frames), uid="mean", point=SHAPE)
+    measure(run, 1, POINTS)
+    maker = BlockMaker(directory, lambda: frame_reader)
+    await make_all(maker, run)
+    maker.release(run, run.main)
+    access = BlockAccess(directory, maker)
+    count, mean = await access.mean(run, run.main, np.array([2, 3, 19, 21]))
+    assert count == 3
+    assert mean is not None
+    chosen = frames[[1, 2, 18]].astype(np.float64)
+    expected = np.empty(SHAPE)
+    for row in range(0, SHAPE[0], 16):
+        for column in range(0, SHAPE[1], 16):
+            place = np.s_[row : row + 16, column : column + 16]
+            expected[place] = chosen[(slice(None), *place)].mean()
+    np.testing.assert_allclose(mean, expected)
+    assert await access.mean(run, run.main, np.array([40])) == (0, None)
+    assert access._task is not None
+    access._task.cancel()

@@ -243,3 +243,44 @@ async def test_what_has_no_mean_says_so(shown: Shown) -> None:
     measure(shown.tab.live.runs["b"], 16, 17)
     await shown.until(lambda: shown.title == "mean of 2 frames")
     np.testing.assert_array_equal(shown.picture, FRAMES[15:17].mean(axis=0).astype(np.float32))
+
+
+class Blocks:
+    """Sums of blocks of all points, or of fewer."""
+
+    def __init__(self, *, lack: int = 0) -> None:
+        self.lack = lack
+
+    async def mean(self, run: Run, source: Any, seq_nums: Any) -> tuple[int, Any]:
+        points = int(np.count_nonzero(np.asarray(seq_nums) <= 15))
+        return points - self.lack, np.full((1, 1), float(points))
+
+
+async def test_the_mean_of_blocks_is_there_at_once_and_the_exact_one_when_it_is_complete(shown: Shown) -> None:
+    shown.means.blocks = cast(Any, Blocks())
+    shown.frames.at_once = 2
+    shown.frames.may_answer.clear()
+    rows = [row for row in boxed(shown) if row < 15]
+    shown.press("selection")
+    await shown.until(lambda: shown.title == f"≈ mean of {len(rows)} frames")
+    assert shown.picture.tolist() == [[len(rows)]]
+    assert shown.selection.described.startswith(f"≈ in blocks of 16 x 16 pixels, 0 of {len(rows)} frames read")
+    shown.frames.may_answer.set()
+    await shown.until(lambda: shown.title == f"mean of {len(rows)} frames")
+    np.testing.assert_allclose(shown.picture, FRAMES[rows].mean(axis=0), rtol=1e-6)
+    shown.frames.may_answer.clear()
+    shown.press("difference")
+    await shown.until(lambda: shown.title == "≈ selection − rest")
+    assert shown.picture.tolist() == [[2 * len(rows) - 15]]
+    shown.frames.may_answer.set()
+    await shown.until(lambda: shown.title == "selection − rest")
+    assert shown.picture.shape == (4, 6)
+
+
+async def test_blocks_of_some_of_the_frames_only_are_not_shown(shown: Shown) -> None:
+    shown.means.blocks = cast(Any, Blocks(lack=1))
+    shown.frames.may_answer.clear()
+    rows = [row for row in boxed(shown) if row < 15]
+    shown.press("selection")
+    await shown.until(lambda: shown.frames.asked == 1)
+    assert shown.title == f"mean of 0 of {len(rows)} frames"

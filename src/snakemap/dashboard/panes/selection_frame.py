@@ -56,6 +56,7 @@ class SelectionFrame:
         self.background = BackgroundTasks(tab.document)
         self._means: list[FrameMean] = []
         self._pictures: list[Picture | None] = []
+        self._rough: list[Picture] = []
         self._of: tuple[Run, MapSource] | None = None
         self._version = (-1, -1)
         self._checked = 0.0
@@ -71,6 +72,11 @@ class SelectionFrame:
         where = "in the box" if choices.box is not None else ""
         range_ = f"in the brushed range of {choices.channel}" if choices.brush is not None else ""
         points = f"points {' and '.join(filter(None, (where, range_)))}"
+        if self._rough and not self._complete:
+            read, wanted = (
+                sum(counts) for counts in zip(*((one.points, one.wanted) for one in self._means), strict=True)
+            )
+            return f"≈ in blocks of 16 x 16 pixels, {read:,} of {wanted:,} frames read: {points}"
         if not self._complete or not all(mean.points for mean in self._means):
             return points
         rest = f", minus the mean of {_frames(self._means[1])} of the rest" if len(self._means) > 1 else ""
@@ -110,7 +116,26 @@ class SelectionFrame:
         self._of, self._version = (run, camera), self._versions(camera)
         if blank or not all(mean.wanted for mean in self._means):
             self.tab.frame.blank(title_of(self._means))
+        self._show_blocks(run, camera)
         self._go(camera)
+
+    def _show_blocks(self, run: Run, camera: MapSource) -> None:
+        """Draw the mean of blocks, which is had at once, until the mean of all frames is read."""
+        blocks, means, parts, self._rough = self.means.blocks, self._means, self._parts(camera), []
+        if blocks is None:
+            return
+
+        async def rough() -> list[tuple[int, Picture | None]]:
+            return [await blocks.mean(run, camera, points) for points in parts]
+
+        def draw(found: list[tuple[int, Picture | None]]) -> None:
+            pictures = [picture for count, picture in found if picture is not None and count]
+            whole = [count >= mean.wanted for (count, _), mean in zip(found, means, strict=False)]
+            if means is self._means and not self._complete and all(whole) and len(pictures) == len(means):
+                self._rough = pictures
+                self._draw(camera)
+
+        self.background.run("blocks", rough, draw, failed=lambda _: None)
 
     def _follow(self, run: Run, camera: MapSource) -> None:
         """Add the points that the selection has in addition; begin again if others are not selected any more."""
@@ -146,7 +171,8 @@ class SelectionFrame:
                 return
             self.note = _note_of(means)
             pictures[number] = picture if picture is not None else pictures[number]
-            self._draw(camera)
+            if not self._rough or self._complete:
+                self._draw(camera)
             self._go(camera)
 
         def fail(error: SnakemapError) -> None:
@@ -160,6 +186,8 @@ class SelectionFrame:
     def _draw(self, camera: MapSource) -> None:
         """Draw the mean, or the difference of both, as soon as there are frames of each."""
         title, pictures = title_of(self._means), [one for one in self._pictures if one is not None]
+        if self._rough and not self._complete:
+            title, pictures = f"≈ {title_of(self._means, whole=True)}", self._rough
         if len(pictures) < len(self._means):
             self.tab.frame.blank(title)
             return
@@ -184,7 +212,7 @@ class SelectionFrame:
             self.means.end(mean)
         if self._means:
             self.background.forget("mean")
-        self._means, self._pictures, self._of, self.note = [], [], None, ""
+        self._means, self._pictures, self._rough, self._of, self.note = [], [], [], None, ""
 
     def _on_selection(self, *events: Any) -> None:
         choices = self.tab.choices
@@ -207,7 +235,10 @@ class SelectionFrame:
         points = self._parts(camera)[1:]
         self._means = [first, *(self.means.mean_of(self._of[0], camera, part) for part in points if self._of)]
         self._pictures = [*self._pictures[:1], *(None for _ in points)]
+        self._rough = []
         self._draw(camera)
+        if self._of is not None:
+            self._show_blocks(self._of[0], camera)
         self._go(camera)
 
     def _on_point(self, event: Any) -> None:
@@ -222,11 +253,12 @@ class SelectionFrame:
         self._means = []
 
 
-def title_of(means: Sequence[FrameMean]) -> str:
+def title_of(means: Sequence[FrameMean], *, whole: bool = False) -> str:
     """Return the title of a mean, or of the difference of two; it is short, as the pane is narrow.
 
     Args:
         means: of the selection, and of the rest.
+        whole: whether what is shown is of all frames.
     """
     for mean, of in zip(means, ("selection", "rest"), strict=False):
         if not mean.wanted:
@@ -234,16 +266,18 @@ def title_of(means: Sequence[FrameMean]) -> str:
         if mean.complete and not mean.points:
             return f"no frame of the {of} can be read"
     if len(means) == 1:
-        return f"mean of {_frames(means[0])}"
-    if all(mean.complete for mean in means):
+        return f"mean of {_frames(means[0], whole=whole)}"
+    if whole or all(mean.complete for mean in means):
         return "selection − rest"
     read, wanted = (sum(mean.points + mean.lost for mean in means), sum(mean.wanted for mean in means))
     return f"selection − rest: {read:,} of {wanted:,}"
 
 
-def _frames(mean: FrameMean) -> str:
+def _frames(mean: FrameMean, *, whole: bool = False) -> str:
     """Return the number of frames in a mean, and of those that it will have."""
     what = "the frames of {} points" if mean.frames != mean.points else "{} frames"
+    if whole and not mean.complete:
+        return f"{mean.wanted:,} frames" if mean.frames == mean.points else what.format(f"{mean.wanted:,}")
     number = f"{mean.points:,}" if mean.complete else f"{mean.points + mean.lost:,} of {mean.wanted:,}"
     return what.format(number)
 

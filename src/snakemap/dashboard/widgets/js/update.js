@@ -38,8 +38,8 @@ export default ({page, cells, bars, mappers, count_range, value_range, names, tr
     if (news.from > state.version) { page.missed += 1; return }
     state.version = Math.max(state.version, news.to)
     names.forEach((name, k) => {
-      const image = cells.data[name][0]
-      news.cells.forEach((cell, i) => { const v = news.values[k][i]; image[cell] = v === null ? NaN : v })
+      const image = cells.data[name][0], values = news.values[k]
+      if (values) news.cells.forEach((cell, i) => { const v = values[i]; image[cell] = v === null ? NaN : v })
     })
     if (page.brush && !all) veil(news.cells)
   }
