@@ -61,6 +61,7 @@ bench: $(READY) system  ## the tables of docs/performance.md; best on an idle ma
 	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/points.py
+	$(BIN)/python benchmarks/frames.py
 
 test-quick: $(READY)  ## unit tests: under 3 minutes
 	$(BIN)/pytest -q -n 2 --dist loadfile tests/unit

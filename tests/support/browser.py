@@ -123,7 +123,7 @@ class Shown:
     def table(self) -> dict[str, list[str]]:
         """The summary table: cells by channel."""
         rows = self.page.locator("table tbody tr").all()
-        cells = [[cell.inner_text() for cell in row.locator("td").all()] for row in rows]
+        cells = [row.locator("td").all_inner_texts() for row in rows]  # a row that is gone by now has no cells
         return {row[0]: row[1:] for row in cells if row}
 
     def lights(self) -> list[str]:
