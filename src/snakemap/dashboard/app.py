@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import html
 import importlib
 import logging
@@ -133,6 +134,7 @@ def process() -> ServerProcess:
         SettingsError: when a setting cannot be used.
     """
     logs.install()
+    gc.freeze()  # Panel collects garbage after each session: the libraries' objects would take 0.2 s each time
     separate_model_ids()
     keep_defaults()
     if not pn.config.autoreload:  # which developers use: validation finds their mistakes, and takes 0.1 s for each page
