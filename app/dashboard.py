@@ -16,14 +16,16 @@ def arranged(dashboard: Dashboard) -> None:
             dashboard.toolbar,
             dashboard.color_limits,
             dashboard.maps,
+            *dashboard.more("center"),
             dashboard.time_bar,
         ],
         right=[
             dashboard.frame,
             dashboard.histogram,
+            *dashboard.more("right"),
             dashboard.run_again,
         ],
-        bottom=[dashboard.summary],
+        bottom=[dashboard.summary, *dashboard.more("bottom")],
     )
 
 

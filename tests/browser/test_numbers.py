@@ -196,8 +196,8 @@ def test_currents_have_four_digits_and_a_prefix_everywhere(
     caption = f"brushed pixels only: it from {quantity(value_at(0.5, values[-1], values[0]), 'A')} to -303.0 nA"
     tab.wait(lambda: tab.text("caption") == caption)
     tab.wait(lambda: tab.table()["it"][6] == "6")
-    veiled = tab.page.evaluate("() => Array.from(sm.view('map-it').model.renderers[0].data_source.data.veil[0])")
-    assert sum(veiled) == 6
+    dimmed = tab.page.evaluate("() => Array.from(sm.view('map-it').model.renderers[0].data_source.data.dimmed[0])")
+    assert sum(dimmed) == 6
 
     tab.page.goto(f"{pages.url}/summary?run={runs['currents']}")
     tab.wait(lambda: tab.table().get("i0", [""])[0] == "123.5 pA")

@@ -105,7 +105,7 @@ def test_a_brushed_range_veils_all_other_pixels_in_all_maps_while_data_grow_and_
     run.add(1, 40)
     tab.wait(lambda: shows(tab, run, 40))
     tab.drag("histogram", (0.3, 0.5), (0.6, 0.5))
-    tab.wait(lambda: tab.image("veil").any())
+    tab.wait(lambda: tab.image("dimmed").any())
     low, high = tab.page.evaluate("() => sm.models().find((m) => m.brush !== undefined && m.base).brush.slice(1)")
     assert low == pytest.approx(0.3, abs=0.02)
     assert high == pytest.approx(0.6, abs=0.02)
@@ -114,14 +114,14 @@ def test_a_brushed_range_veils_all_other_pixels_in_all_maps_while_data_grow_and_
             run.add({41: 41, 77: 42, 80: 78}[last], last)
         total = run.expected(last)["total"]
         top = np.nanmax(total)
-        veiled = ~np.isnan(total) & ~((total >= low * top) & (total <= high * top))
+        dimmed = ~np.isnan(total) & ~((total >= low * top) & (total <= high * top))
         tab.wait(lambda last=last: shows(tab, run, last))
-        tab.wait(lambda veiled=veiled: np.array_equal(tab.image("veil").astype(bool), veiled))
-    inside = ~np.isnan(total) & ~veiled
+        tab.wait(lambda dimmed=dimmed: np.array_equal(tab.image("dimmed").astype(bool), dimmed))
+    inside = ~np.isnan(total) & ~dimmed
     tab.wait(lambda: tab.table()["red"][6] == str(int(inside.sum())))
     assert tab.table()["red"][1] == f"{run.expected(80)['red'][inside].max():,.0f}"
     tab.page.get_by_role("button", name="Clear").click()
-    tab.wait(lambda: not tab.image("veil").any() and tab.table()["red"][6] == "80")
+    tab.wait(lambda: not tab.image("dimmed").any() and tab.table()["red"][6] == "80")
 
 
 def test_a_box_drawn_on_a_map_makes_the_histogram_that_of_the_box(tab: Shown, redis_url: str) -> None:
@@ -222,9 +222,9 @@ def test_what_one_tab_chooses_does_not_show_in_another(pages: Stack, chromium: B
     one.page.get_by_role("button", name="green").click()
     one.drag("histogram", (0.2, 0.5), (0.7, 0.5))
     one.page.locator(".center select:visible").nth(0).select_option("locked")
-    one.wait(lambda: one.image("veil").any() and one.bars() != bars)
+    one.wait(lambda: one.image("dimmed").any() and one.bars() != bars)
     assert other.bars() == bars
-    assert not other.image("veil").any()
+    assert not other.image("dimmed").any()
     assert other.page.locator(".center select:visible").nth(0).input_value() == "0 to maximum"
     for shown in (one, other):
         assert shown.errors == []

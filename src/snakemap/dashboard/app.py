@@ -44,6 +44,7 @@ from snakemap.dashboard.page_css import page_css
 from snakemap.dashboard.panes import dataset_image
 from snakemap.dashboard.panes.event_log import LogView, filter_from
 from snakemap.dashboard.panes.file_workspace import FileServices
+from snakemap.dashboard.panes.registry import PANES
 from snakemap.dashboard.permalink import ViewPlace, parse
 from snakemap.dashboard.routes.events import EventsHandler
 from snakemap.dashboard.routes.files import FileHandler
@@ -65,6 +66,7 @@ from snakemap.live.run_cache import RunCache
 from snakemap.live.run_follower import RunFollower
 from snakemap.render import pyramid
 from snakemap.render.cache import RenderCache
+from snakemap.resources import app_dir
 from snakemap.settings import Settings, load
 from snakemap.store.embedded_redis import EmbeddedRedis
 from snakemap.store.heartbeat import HeartbeatReporter
@@ -209,6 +211,13 @@ def _hosts() -> HostNames:
     return HostNames(config.host, config.origins)
 
 
+def _code_of_pages() -> dict[str, str]:
+    """Return the code of the pages of those panes that have no script of their own."""
+    scripts = {path.stem for path in app_dir().glob("*.py")}
+    names = [entry.name for entry in PANES if entry.name not in scripts]
+    return {name: f"from snakemap.doors import page\n\npage({name!r})\n" for name in names}
+
+
 ROUTES = [
     ("/file", FileHandler, {"allowed": _downloads}),
     ("/export", MapsHandler, {"runs": lambda: process().saved, "regions": lambda: process().services.regions}),
@@ -221,14 +230,14 @@ ROUTES = [
 
 # `panel serve --plugins` imports this module before it makes its server
 session_owner.install()
-page_server.install(_hosts)
+page_server.install(_hosts, _code_of_pages())
 
 
 def page(name: str, arranged: Callable[[Dashboard], None] | None = None) -> None:
     """Make the page of a new session: the dashboard, or one pane for other pages to embed.
 
     Args:
-        name: ``"dashboard"``, ``"maps"``, ``"histogram"``, ``"frame"``, ``"summary"`` or ``"log"``.
+        name: ``"dashboard"``, ``"log"``, or that of a pane, like ``"maps"``.
         arranged: puts the parts of the dashboard in their places; None: the usual places.
     """
     request = getattr(curdoc().session_context, "request", None)
@@ -291,10 +300,7 @@ def _show(name: str, *, title: str, base: str, arranged: Callable[[Dashboard], N
         _serve(dashboard, title=title, base=base, place=place, name=name, tab=made)
         return
     UrlArrival(made).go(place, notes)
-    if name == "histogram":
-        made.stand_alone()
-    view = _alone(made.maps_place if name == "maps" else getattr(made, name))
-    _serve(view, title=title, base=base, place=place, name=name, tab=made)
+    _serve(_alone(made.panes[name]), title=title, base=base, place=place, name=name, tab=made)
 
 
 def _serve(view: Any, *, name: str, title: str, base: str, place: ViewPlace, tab: Session | None = None) -> None:

@@ -27,8 +27,8 @@ class ClientState(DataModel):
     """What a tab's scripts need to know.
 
     ``news`` is the difference to what is shown, by :func:`news_text`; ``base`` says what the images were filled
-    with as a whole; ``place`` where the maps lie; ``brush`` (channel, low, high) which pixels stand out; ``trail``
-    the way of the stage; ``idle`` what stands under the maps while nothing is pointed at; ``missed`` rises when a
+    with as a whole; ``place`` where the maps lie; ``brush`` (channel, low, high) which pixels stand out; ``stage_path``
+    the path of the stage; ``idle`` what stands under the maps while nothing is pointed at; ``missed`` rises when a
     difference did not fit. ``zoom`` is the part of the maps that is in view, set by either side: ``ranges`` (left,
     right, bottom, top) and ``of``, what their coordinates mean; None for all of it. ``enlarged`` is the channel
     whose map is enlarged, set by either side; empty for all maps. ``walk`` is the last press of an arrow
@@ -39,7 +39,7 @@ class ClientState(DataModel):
     base: Any = AnyProperty(default=None)
     place: Any = AnyProperty(default=None)
     brush = Nullable(Tuple(Int, FloatProperty, FloatProperty))
-    trail: Any = AnyProperty(default=None)
+    stage_path: Any = AnyProperty(default=None)
     idle = String(default="")
     missed = Int(default=0)
     zoom: Any = AnyProperty(default=None)

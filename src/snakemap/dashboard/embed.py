@@ -19,7 +19,7 @@ from bokeh.document import Document
 from snakemap.core.channels import TOTAL
 from snakemap.core.geometry import ScanDefaults
 from snakemap.dashboard.connection_beat import ConnectionBeat
-from snakemap.dashboard.embed_pane import EmbeddedPane
+from snakemap.dashboard.embed_pane import EMBEDDED_KINDS, EmbeddedPane
 from snakemap.dashboard.live_elements import MapOfRun
 from snakemap.dashboard.notebook_comm import NotebookSession
 from snakemap.dashboard.session import Session
@@ -87,23 +87,27 @@ class Beamline:
             theme: ``"dark"`` or ``"light"``; empty: the beamline's.
             layout: width, height, sizing_mode and the like.
         """
-        return self.tab(run=run, theme=theme).pane("maps", **layout)
+        return self.pane("maps", run=run, theme=theme, **layout)
 
     def histogram(self, *, run: str = LATEST, theme: str = "", **layout: Any) -> EmbeddedPane:
         """Return the histogram, in a tab of its own; see :meth:`maps`."""
-        return self.tab(run=run, theme=theme).pane("histogram", **layout)
+        return self.pane("histogram", run=run, theme=theme, **layout)
 
     def frame(self, *, run: str = LATEST, theme: str = "", **layout: Any) -> EmbeddedPane:
         """Return the raw frame, in a tab of its own; see :meth:`maps`."""
-        return self.tab(run=run, theme=theme).pane("frame", **layout)
+        return self.pane("frame", run=run, theme=theme, **layout)
 
     def summary(self, *, run: str = LATEST, theme: str = "", **layout: Any) -> EmbeddedPane:
         """Return the summary table, in a tab of its own; see :meth:`maps`."""
-        return self.tab(run=run, theme=theme).pane("summary", **layout)
+        return self.pane("summary", run=run, theme=theme, **layout)
 
     def dashboard(self, *, run: str = LATEST, theme: str = "", **layout: Any) -> EmbeddedPane:
         """Return the whole page without files and scan control, which need ``snakemap serve``; see :meth:`maps`."""
-        return self.tab(run=run, theme=theme).pane("dashboard", **layout)
+        return self.pane("dashboard", run=run, theme=theme, **layout)
+
+    def pane(self, name: str, *, run: str = LATEST, theme: str = "", **layout: Any) -> EmbeddedPane:
+        """Return a pane by its name, in a tab of its own; see :meth:`maps`."""
+        return self.tab(run=run, theme=theme).pane(name, **layout)
 
     def elements(self, channel: str = TOTAL, *, run: str = LATEST) -> hv.DynamicMap:
         """Return a map as a growing HoloViews element; compose it with yours: ``elements("total") * hv.Points(...)``.
@@ -269,7 +273,13 @@ class BeamlineTab:
         return self.pane("dashboard")
 
     def pane(self, kind: str, **layout: Any) -> EmbeddedPane:
-        """One of them by its name, with a layout of its own."""
+        """Return one of them by its name, with a layout of its own.
+
+        Raises:
+            SettingsError: when there is no such pane.
+        """
+        if kind not in EMBEDDED_KINDS:
+            raise SettingsError(f"{kind[:50]!r} is not a pane; there are {', '.join(EMBEDDED_KINDS)}")
         return EmbeddedPane(kind, session_of=self._session_of, **layout)
 
     def _session_of(self, document: Document, comm: Any) -> Any:

@@ -14,14 +14,15 @@ from panel.viewable import Child
 from snakemap.dashboard.figure_theme import STALE
 from snakemap.dashboard.layout import Dashboard
 from snakemap.dashboard.page_css import embedded_css
+from snakemap.dashboard.panes.registry import PANES
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.widgets import JS, ConnectionLine, Part
 
 __all__ = ["EMBEDDED_KINDS", "HEIGHTS_ALONE", "EmbeddedPane", "boxed", "colored", "laid_out", "under_line"]
 
-HEIGHTS = {"maps": 560, "histogram": 320, "frame": 360, "summary": None, "dashboard": 860}
+HEIGHTS = {**{entry.name: entry.height for entry in PANES}, "dashboard": 860}
 EMBEDDED_KINDS = tuple(HEIGHTS)
-HEIGHTS_ALONE = {**HEIGHTS, "summary": 240, "log": 560}
+HEIGHTS_ALONE = {**HEIGHTS, **{one.name: one.height_alone for one in PANES if one.height_alone}, "log": 560}
 """Pixels of an embedded page whose element has no height of its own."""
 
 LAYOUT = (
@@ -167,16 +168,10 @@ def under_line(view: Any, line: ConnectionLine, *, sizing_mode: str) -> pn.viewa
 
 
 def _view(kind: str, tab: Session) -> Any:
-    match kind:
-        case "maps":
-            return tab.maps_place
-        case "histogram":
-            tab.stand_alone()
-            return tab.histogram
-        case "dashboard":
-            tab.topbar.guest = True
-            tab.pictures = False  # their route belongs to our own server
-            layout: Any = Dashboard(tab).__panel__()
-            layout.styles = {**layout.styles, "height": "100%", "width": "100%"}
-            return layout
-    return getattr(tab, kind)
+    if kind != "dashboard":
+        return tab.panes[kind]
+    tab.topbar.guest = True
+    tab.pictures = False  # their route belongs to our own server
+    layout: Any = Dashboard(tab).__panel__()
+    layout.styles = {**layout.styles, "height": "100%", "width": "100%"}
+    return layout

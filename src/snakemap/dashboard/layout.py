@@ -18,8 +18,10 @@ from snakemap.dashboard.panes.file_workspace import FileServices, FileWorkspace
 from snakemap.dashboard.panes.past_frame import PastFrameReader
 from snakemap.dashboard.panes.point_choice import PointChoice
 from snakemap.dashboard.panes.region_list import RegionList
+from snakemap.dashboard.panes.registry import PANES
 from snakemap.dashboard.panes.scan_control import ScanControlPane
 from snakemap.dashboard.panes.selection_frame import SelectionFrame
+from snakemap.dashboard.panes.summary import SummaryPane
 from snakemap.dashboard.panes.time_bar import TimeBarPane
 from snakemap.dashboard.permalink import ViewPlace
 from snakemap.dashboard.session import Session
@@ -107,7 +109,7 @@ class Dashboard(pn.viewable.Viewer):
         if self._point is not None:
             tab.choices.param.watch(lambda *_: self._size_frame(), ["point", "frame_of", "rois", "background"])
             self._size_frame()
-        self.summary: Part = tab.summary
+        self.summary: Part = tab.panes["summary"]
         (arranged or Dashboard.arrange)(self)
 
     def __panel__(self) -> pn.viewable.Viewable:
@@ -134,10 +136,10 @@ class Dashboard(pn.viewable.Viewer):
         if left is None:
             left = {"Runs": self.runs, "Files": self.files, "Tree": self.tree, "Actions": self.actions}
         if center is None:
-            center = [self.toolbar, self.color_limits, self.maps, self.time_bar]
+            center = [self.toolbar, self.color_limits, self.maps, *self.more("center"), self.time_bar]
         if right is None:
-            right = [self.frame, self.histogram, self.run_again]
-        bottom = [self.summary] if bottom is None else bottom
+            right = [self.frame, self.histogram, *self.more("right"), self.run_again]
+        bottom = [self.summary, *self.more("bottom")] if bottom is None else bottom
         if self._place.wall:
             self._layout = self._wall()
             return
@@ -163,6 +165,11 @@ class Dashboard(pn.viewable.Viewer):
         )
         for number, part in enumerate(drawer):  # from here on in the browser
             part.visible = number == lists.active
+
+    def more(self, slot: str) -> list[Part]:
+        """Return the panes of a slot, ``"center"``, ``"right"`` or ``"bottom"``, beside those that have names here."""
+        new = [entry.name for entry in PANES if entry.slot == slot and not hasattr(self, entry.name)]
+        return [_pane(self.tab.panes[name], classes=[f"{name}-pane"]) for name in new]
 
     def _wall(self) -> pn.viewable.Viewable:
         """Return the page for a screen on the wall: maps, status and progress in large letters, nothing to press."""
@@ -191,7 +198,7 @@ class Dashboard(pn.viewable.Viewer):
         )
         self.toolbar: Part = choices.bar()
         self.color_limits: Part = choices.color_limits()
-        self.maps: Part = self.tab.maps_place
+        self.maps: Part = self.tab.panes["maps"]
         self.time_bar: Part = TimeBarPane(self.tab).bar
         self.histogram: Part = _pane(choices.brush_line(), self.tab.histogram, classes=["histogram-pane"], styles=LEAST)
 
@@ -341,7 +348,7 @@ class Dashboard(pn.viewable.Viewer):
             self.address.soon()
 
     def _bottom(self, part: Part) -> pn.viewable.Viewable:
-        self.tab.summary.folds = True
+        self.tab.pane(SummaryPane).table.folds = True
         styles = {"background": "var(--sm-panel)", "border-top": "1px solid var(--sm-line)", **STALE}
         return pn.Row(part, sizing_mode="stretch_width", margin=0, styles=styles, stylesheets=[NARROW])
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import bokeh.server.server
+from bokeh.server.tornado import BokehTornado
+from panel.io.application import Application
+from panel.io.handlers import PanelCodeHandler
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
 from tornado.ioloop import IOLoop
@@ -141,13 +144,29 @@ class _Checked(HTTPMessageDelegate):
         self._connection.finish()
 
 
-def install(hosts: Callable[[], HostNames]) -> None:
+class Pages(BokehTornado):
+    """The pages of a server: those of the command line, and further ones by their code."""
+
+    code: Mapping[str, str] = {}
+
+    def __init__(self, applications: Mapping[str, Any], **options: Any) -> None:
+        more = {
+            f"/{name}": Application(PanelCodeHandler(source=code, filename=f"{name}.py"))
+            for name, code in self.code.items()
+        }
+        super().__init__({**more, **applications}, **options)
+
+
+def install(hosts: Callable[[], HostNames], code: Mapping[str, str]) -> None:
     """Make every Bokeh server of this process listen with this one from now on.
 
     Args:
         hosts: the names of the server, asked for when it is made.
+        code: of pages that no script has, by their names.
     """
     PageServer.make_hosts = staticmethod(hosts)
+    Pages.code = code
+    bokeh.server.server.BokehTornado = Pages  # pyright: ignore[reportPrivateImportUsage]
     bokeh.server.server.HTTPServer = PageServer  # pyright: ignore[reportPrivateImportUsage]
 
 

@@ -85,7 +85,7 @@ class ViewPlace:
         colors: the palette of the maps, one of :data:`snakemap.render.palettes.COLORS`.
         exchanged: whether the fast axis is drawn upwards.
         shape: rows, columns and whether they are snaked, as typed; None for that of the run.
-        trail: whether the way of the stage is drawn.
+        stage_path: whether the path of the stage is drawn.
         enlarged: the channel whose map is enlarged; empty for all maps.
         zoom: left, right, bottom and top of the maps in units of their axes; None for all of them.
         box: the same of the box whose histogram is shown; None without one.
@@ -115,7 +115,7 @@ class ViewPlace:
     colors: str = BY_CHANNEL
     exchanged: bool = False
     shape: tuple[int, int, bool] | None = None
-    trail: bool = False
+    stage_path: bool = False
     enlarged: str = ""
     zoom: Rectangle | None = None
     box: Rectangle | None = None
@@ -229,7 +229,7 @@ def _texts(place: ViewPlace) -> Iterable[tuple[str, str]]:
     yield "colors", _word(place.colors, PALETTES)
     yield "exchanged", "1" if place.exchanged else ""
     yield "shape", shape_text(place.shape) if place.shape else ""
-    yield "path", "1" if place.trail else ""
+    yield "path", "1" if place.stage_path else ""
     yield "map", place.enlarged
     yield "zoom", _numbers(place.zoom)
     yield "box", _numbers(place.box)
@@ -419,7 +419,7 @@ READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "colors": _choice("colors", PALETTES),
     "exchanged": _switch("exchanged"),
     "shape": _shape,
-    "path": _switch("trail"),
+    "path": _switch("stage_path"),
     "map": _name("enlarged"),
     "zoom": _rectangle("zoom"),
     "box": _rectangle("box"),

@@ -170,7 +170,7 @@ class Pipeline:
         return self.view.shape is not None or self.maps.raster.path is None
 
     @property
-    def trail(self) -> StagePath | None:
+    def stage_path(self) -> StagePath | None:
         """The path of the stage over the picture, as far as it is known."""
         return self.levels.stage_path(self.source, self.view)
 

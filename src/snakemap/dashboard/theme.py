@@ -22,7 +22,7 @@ class Theme:
         line: borders and grids.
         text: words and numbers.
         faint: captions and axes.
-        veil: over pixels that are not brushed, with its opacity.
+        dim: over pixels that are not brushed, with its opacity.
         accent: what can be pressed, and what is selected.
     """
 
@@ -33,7 +33,7 @@ class Theme:
     line: str
     text: str
     faint: str
-    veil: str
+    dim: str
     accent: str
 
 
@@ -45,7 +45,7 @@ DARK = Theme(
     line="#39404c",
     text="#e8ebf0",
     faint="#a0a9b8",
-    veil="rgba(42, 48, 58, 0.86)",
+    dim="rgba(42, 48, 58, 0.86)",
     accent="#5ab0ff",
 )
 LIGHT = Theme(
@@ -56,7 +56,7 @@ LIGHT = Theme(
     line="#c9ced6",
     text="#1a1f27",
     faint="#5a6473",
-    veil="rgba(223, 227, 233, 0.86)",
+    dim="rgba(223, 227, 233, 0.86)",
     accent="#0a63c2",
 )
 THEMES = {theme.name: theme for theme in (DARK, LIGHT)}

@@ -12,6 +12,7 @@ from snakemap.core.roi_text import text_of
 from snakemap.core.run import Run
 from snakemap.dashboard.callbacks import on_click
 from snakemap.dashboard.notifications import warn
+from snakemap.dashboard.panes.maps_pane import MapsPane
 from snakemap.dashboard.permalink import shape_text
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.view_state import ASPECTS, LIMITS, SCALES
@@ -132,8 +133,9 @@ class Toolbar:
         line = pn.Row(*fields, said, height=28, margin=0, styles={"gap": "8px"}, visible=False)
 
         def show_bounds(event: Any) -> None:
-            if event.new == "by hand" and tab.pipeline.run is not None and tab.shown_limits:
-                low, high = tab.shown_limits[tab.pipeline.channel]
+            limits = tab.pane(MapsPane).limits
+            if event.new == "by hand" and tab.pipeline.run is not None and limits:
+                low, high = limits[tab.pipeline.channel]
                 choices.param.update(low=low, high=high)
             line.visible = event.new == "by hand"
 
@@ -208,7 +210,7 @@ class Toolbar:
             pn.widgets.Toggle.from_param(parameter, label=label, width=width, stylesheets=css, margin=0)
             for parameter, label, width in (
                 (choices.param.exchanged, "x ⇄ y", 54),
-                (choices.param.trail, "path", 44),
+                (choices.param.stage_path, "path", 44),
             )
         ]
 

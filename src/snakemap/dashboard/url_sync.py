@@ -151,7 +151,7 @@ class UrlSync:
             colors=choices.colors,
             exchanged=choices.exchanged,
             shape=choices.shape,
-            trail=choices.trail,
+            stage_path=choices.stage_path,
             enlarged=choices.enlarged,
             zoom=tab.maps.zoom,
             box=tab.maps.box,
@@ -311,7 +311,7 @@ class UrlArrival:
         )
         self.waiting = {name: wanted for name in late if (wanted := getattr(place, name)) != getattr(usual, name)}
         self._run, self._notes = place.run, list(notes)
-        as_named = ("scale", "aspect", "colors", "trail", "enlarged")
+        as_named = ("scale", "aspect", "colors", "stage_path", "enlarged")
         at_once: dict[str, Any] = {name: getattr(place, name) for name in as_named}
         at_once["rois"] = place.rois
         if place.limits != BY_HAND:

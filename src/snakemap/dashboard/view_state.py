@@ -47,7 +47,7 @@ class Choices(param.Parameterized):
     exchanged = param.Boolean(
         default=False, doc="Whether the fast axis is drawn upwards and the slow one to the right."
     )
-    trail = param.Boolean(default=False, doc="Whether the way of the stage is drawn over the maps.")
+    stage_path = param.Boolean(default=False, doc="Whether the path of the stage is drawn over the maps.")
     enlarged = param.String(default="", doc="The channel whose map is enlarged; empty for all maps.")
     aspect = param.Selector(default=ASPECTS[0], objects=ASPECTS, doc="The proportions of the maps.")
     brush = param.Tuple(

@@ -182,7 +182,7 @@ async def test_a_region_that_does_not_fit_another_run_says_so_and_a_trouble_is_n
     assert regions.bar.state["rows"][0]["words"] == "the file is gone"
     tab.choices.pinned = "a"  # no file of its frames is known
     await settle(tab)
-    tab._status_at = 0.0
+    tab.soon()
     tab.wake()
     await settle(tab)
     assert tab.maps.channels == ("red", "green", "blue", "total")

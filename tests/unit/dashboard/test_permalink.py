@@ -73,7 +73,7 @@ def places(draw: st.DrawFn) -> ViewPlace:
         colors=draw(st.sampled_from(COLORS)),
         exchanged=draw(st.booleans()),
         shape=draw(st.none() | shapes),
-        trail=draw(st.booleans()),
+        stage_path=draw(st.booleans()),
         enlarged=draw(printed),
         zoom=draw(st.none() | rectangles),
         box=draw(st.none() | rectangles),

@@ -90,7 +90,7 @@ async def test_a_tab_looks_back_while_the_run_goes_on_and_others_follow_it(beaml
     tab.playback.go(beamline.moment_of(7))
     await until(lambda: drawn(tab) == 7, tab)
     await beamline.go_on(points=5)
-    tab._status_at = 0.0  # as after a second
+    tab.soon()  # as after a second
     tab.wake()
     other.wake()
     await settle(tab, other)
@@ -119,7 +119,7 @@ async def test_going_on_a_little_is_told_as_a_difference_and_going_back_as_a_who
     tab.playback.go(beamline.moment_of(8))
     await until(lambda: drawn(tab) == 8, tab)
     assert tab.page.base["drawing"] == base + 1
-    assert news_of(tab)["veil"] is True
+    assert news_of(tab)["dim"] is True
 
 
 async def test_what_was_chosen_stays_when_one_looks_back(beamline: Beamline, tab: Session) -> None:

@@ -34,7 +34,7 @@ async def chooser(*, points: int = 5) -> tuple[Session, PointChoice, NoFiles]:
 
 async def test_a_click_chooses_the_point_and_a_double_click_leaves_what_was_chosen() -> None:
     tab, choice, files = await chooser()
-    tab._on_tap(2.0, 0.0)
+    tab.notify("tap", 2.0, 0.0)
     await settle(tab)
     assert (tab.choices.point, files.wanted[-1]) == (3, 3)
     assert choice.bar.visible
@@ -43,10 +43,10 @@ async def test_a_click_chooses_the_point_and_a_double_click_leaves_what_was_chos
     assert (state["point"], state["last"], state["trouble"]) == (3, 16, "")
     assert {one["name"]: one["value"] for one in state["counts"]} == dict.fromkeys(tab.maps.channels, 3.0)
     assert "row 0, column 2" in state["place"]
-    tab._on_tap(0.0, 0.0)
-    tab._on_double_tap()
+    tab.notify("tap", 0.0, 0.0)
+    tab.notify("double tap")
     assert tab.choices.point == 3
-    tab._on_tap(50.0, 50.0)  # beside the maps
+    tab.notify("tap", 50.0, 50.0)  # beside the maps
     assert tab.choices.point == 3
 
 
@@ -63,11 +63,11 @@ ASKED: list[tuple[Any, int]] = [
 
 async def test_keys_and_buttons_choose_and_what_none_of_them_sends_does_nothing() -> None:
     tab, choice, _ = await chooser()
-    tab._on_walk("walk", None, {"number": 1, "key": "ArrowRight"})
+    tab.notify("walk", {"number": 1, "key": "ArrowRight"})
     assert tab.choices.point == 0  # nothing is chosen yet
     for number, (key, point) in enumerate(KEYS):
         choice.choose(2)
-        tab._on_walk("walk", None, {"number": number, "key": key})
+        tab.notify("walk", {"number": number, "key": key})
         assert tab.choices.point == point, key
     for number, (ask, point) in enumerate(ASKED):
         choice.choose(2)
@@ -95,7 +95,7 @@ async def test_a_point_that_is_not_measured_says_so_until_it_is() -> None:
     await settle(tab)
     assert choice.bar.state["trouble"] == "not measured yet"
     more(tab.live.runs["b"], 6)
-    tab._status_at = 0.0
+    tab.soon()
     tab.wake()
     await settle(tab)
     assert choice.bar.state["trouble"] == ""
@@ -106,7 +106,7 @@ async def test_without_a_run_nothing_can_be_chosen() -> None:
     tab = tab_of(RunsInMemory())
     choice = PointChoice(tab, cast(PastFrameReader, NoFiles(tab)))
     await settle(tab)
-    tab._on_tap(0.0, 0.0)
+    tab.notify("tap", 0.0, 0.0)
     choice.choose(3)
     choice.bar.ask = {"what": "go", "value": 3}
     assert tab.choices.point == 0

@@ -85,7 +85,8 @@ class Shown:
         end = time.monotonic() + 10 * PATIENCE
         while not condition():
             assert time.monotonic() < end, (self.title, self.choice.bar.state)
-            self.tab._frame_at = self.tab._status_at = 0.0
+            self.tab.soon()
+            self.tab.frame.hasten()
             self.tab.wake()
             await settle(self.tab)
             await asyncio.sleep(0.001)
@@ -204,7 +205,7 @@ async def test_a_mean_that_is_not_wanted_any_more_ends(shown: Shown, by: str) ->
     if by == "newest":
         shown.press("newest")
     elif by == "point":
-        shown.tab._on_tap(2.0, 0.0)
+        shown.tab.notify("tap", 2.0, 0.0)
     elif by == "box":
         shown.tab.clear_selections()
     elif by == "run":

@@ -29,7 +29,9 @@ from snakemap.core.derived_documents import derived_descriptor, derived_page
 from snakemap.core.documents import Document as BlueskyDocument
 from snakemap.core.run import Run
 from snakemap.dashboard.layout import Dashboard
+from snakemap.dashboard.panes.maps_pane import MapsPane
 from snakemap.dashboard.permalink import ViewPlace
+from snakemap.dashboard.run_text import run_notes
 from snakemap.dashboard.session import Session
 from snakemap.dashboard.widgets import Rail, SummaryTable, TopBar
 from snakemap.errors import RunNotFound, StoreUnavailable
@@ -146,10 +148,10 @@ async def test_a_zoom_before_the_browser_has_sent_its_size_waits_for_it(monkeypa
     for figure in tab.maps.figures:
         with pytest.raises(UnsetValueError):
             _ = figure.inner_width
-    tab._look_closer()
+    tab.pane(MapsPane).check_zoom()
     assert asked == []
-    monkeypatch.setattr("snakemap.dashboard.session.inner_size", lambda _figure, _default: (400, 300))
-    tab._look_closer()
+    monkeypatch.setattr("snakemap.dashboard.panes.maps_pane.inner_size", lambda _figure, _default: (400, 300))
+    tab.pane(MapsPane).check_zoom()
     assert asked == [(300.0, 400.0)]
 
 
@@ -166,7 +168,7 @@ async def test_a_tab_turns_to_the_scalars_when_the_camera_turns_out_to_be_no_use
     apply(run, "stream_resource", {**resource, "mimetype": "image/tiff"})
     for seq_num in (2, 4):
         apply(run, "event", {"descriptor": "d", "seq_num": seq_num, "data": {"diode": float(seq_num)}})
-    tab._status_at = 0.0
+    tab.soon()
     tab.wake()
     await settle(tab)
     assert (tab.choices.source, tab.maps.channels) == ("", ("diode",))
@@ -175,7 +177,7 @@ async def test_a_tab_turns_to_the_scalars_when_the_camera_turns_out_to_be_no_use
     assert remarks in str(tab.maps.page.idle)
     trouble = "cam is not drawn: its files are TIFF (image/tiff), and only HDF5 is read."
     tab.live.summaries = [{"uid": "a", "trouble": trouble}]
-    assert tab._notes(run).count(trouble) == 1
+    assert run_notes(tab, run).count(trouble) == 1
 
 
 def apply(run: Run, name: str, doc: dict[str, Any]) -> None:
@@ -194,7 +196,7 @@ async def test_a_page_has_images_before_the_first_run() -> None:
     tab = tab_of(RunsInMemory())
     await settle(tab)
     assert {name: column[0].shape for name, column in tab.maps.cells.data.items()} == dict.fromkeys(
-        ("red", "green", "blue", "total", "veil"), (1, 1)
+        ("red", "green", "blue", "total", "dimmed"), (1, 1)
     )
 
 
@@ -369,7 +371,7 @@ async def test_the_browser_has_new_figures_before_it_is_told_what_is_in_them(mon
     tab = tab_of(live)
     document, connection = tab.document, BusyConnection()
     await settle(tab)
-    document.add_root(tab.maps_place.get_root(document))
+    document.add_root(tab.panes["maps"].place.get_root(document))
     session = SimpleNamespace(_subscribed_connections=[connection], _pending_writes=None)
     context = SimpleNamespace(session=session, request=SimpleNamespace(arguments={}, headers={}, cookies={}))
     monkeypatch.setattr(document, "_session_context", lambda: context)
@@ -489,26 +491,26 @@ async def test_the_way_of_the_stage_is_told_once_and_taken_away_from_a_run_that_
     a, b = run_of("a"), Run({"uid": "b", "time": 1.0})
     live = RunsInMemory(b, a)
     tab = tab_of(live)
-    tab.choices.trail = True
+    tab.choices.stage_path = True
     await settle(tab)
-    first = tab.page.trail
+    first = tab.page.stage_path
     assert first["ns"] == [1, 4, 5, 8, 9, 12, 13, 16]
     more(a, 6)
-    tab._trail_at = 0.0
+    tab.pane(MapsPane)._remembered["path at"] = 0.0
     tab.wake()
     await settle(tab)
-    assert tab.page.trail is first
+    assert tab.page.stage_path is first
     assert news_of(tab)["at"] == 6
     tab.choices.pinned = "b"
     await settle(tab)
-    assert tab.page.trail is None
+    assert tab.page.stage_path is None
 
 
 async def test_two_tabs_share_the_way_of_the_stage() -> None:
     levels, live = RenderCache(), RunsInMemory(run_of("a"))
     one, other = tab_of(live, levels=levels), tab_of(live, levels=levels)
     await settle(one, other)
-    assert one.pipeline.trail is other.pipeline.trail is not None
+    assert one.pipeline.stage_path is other.pipeline.stage_path is not None
 
 
 async def test_a_quick_change_of_mind_leaves_one_run_open() -> None:

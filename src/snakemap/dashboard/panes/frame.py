@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -25,18 +25,21 @@ from bokeh.models import (
 )
 from bokeh.plotting import figure
 
+from snakemap.core.run import Run
 from snakemap.core.streams import MapSource
 from snakemap.dashboard.callbacks import on_events
 from snakemap.dashboard.client_state import fitted, resettable
 from snakemap.dashboard.figure_theme import apply_theme, counts_formatter, save_tool
+from snakemap.dashboard.pane import Pane
 from snakemap.dashboard.panes.picture_plot import Picture, picture
 from snakemap.dashboard.panes.picture_plot import colored as in_color
 from snakemap.dashboard.panes.region_boxes import RegionBoxes
 from snakemap.dashboard.permalink import NUMBER_MAX
+from snakemap.dashboard.session_context import SessionContext
 from snakemap.dashboard.theme import Theme, channel_color
 from snakemap.render.palettes import DIVERGING
 
-__all__ = ["FrameView"]
+__all__ = ["FrameView", "camera_of"]
 
 TOOLBAR = ":host(.bk-inner) { background-color: var(--sm-panel); }"
 
@@ -46,18 +49,23 @@ LATE = 0.75
 """Share of the width of a frame from which on names of regions end, instead of begin, at their region."""
 AXES = ("detector column (px)", "detector row (px)")
 
+NO_FRAME = "of the frames only the newest is kept"
+
 NO_POINT = -1
 """What is shown while it is no frame of one point."""
 
 GREYS = [f"#{level:02x}{level:02x}{level:02x}" for level in range(256)]
 
 
-class FrameView(pn.viewable.Viewer):
+class FrameView(Pane):
     """One detector frame, downsampled to what the pane can show; row 0 is at the top, as the detector has it.
 
     Args:
         theme: the colors of the page.
     """
+
+    period_s = 0.25
+    after_choice = False
 
     def __init__(self, *, theme: Theme, **params: Any) -> None:
         super().__init__(**params)
@@ -79,8 +87,42 @@ class FrameView(pn.viewable.Viewer):
         self._rois: dict[str, tuple[int, int, int, int]] | None = None
         self._layout = pn.pane.Bokeh(self.figure, sizing_mode="stretch_both", css_classes=["frame"], autodispatch=False)
 
+    @classmethod
+    def of(cls, session: SessionContext) -> Self:
+        """Return the frame of a session."""
+        made = super().of(session)
+
+        def on_point(*_: Any) -> None:
+            made.hasten()
+            session.soon()
+
+        session.choices.param.watch(on_point, ["point", "frame_of"])
+        return made
+
     def __panel__(self) -> pn.viewable.Viewable:
         return self._layout
+
+    def update(self, session: SessionContext) -> None:
+        """Show the frame that the user has chosen; by default the newest one."""
+        run, choices = session.pipeline.run, session.choices
+        if run is None:
+            return
+        source = session.pipeline.base
+        if source.kind != "frames":
+            source = run.main
+        self.regions = {roi.name: (roi.y0, roi.y1, roi.x0, roi.x1) for roi in session.shown_regions}
+        if choices.frame_of != "point":
+            if session.show_mean_frame is not None:
+                session.show_mean_frame(run)
+                return
+        elif session.playback.moment is None and not choices.point:
+            frame, number = session.live.frame(run.uid, camera_of(run, source))
+            self.draw(source, frame, number=number)
+            return
+        elif session.show_past_frame is not None:
+            session.show_past_frame(run, source)
+            return
+        self.blank(NO_FRAME)
 
     def draw(self, source: MapSource, frame: npt.NDArray[Any] | None, *, number: int | None) -> None:
         """Draw a frame and the ROIs of its camera.
@@ -158,7 +200,7 @@ class FrameView(pn.viewable.Viewer):
             self.picture.visible = self.colors.visible = False
             self.figure.title.text = title
 
-    def clear(self) -> None:
+    def reset(self) -> None:
         """Show nothing, for another run."""
         self.shown = self._drawn = None
         self._rois = None
@@ -257,6 +299,11 @@ class FrameView(pn.viewable.Viewer):
         plot.add_layout(labels)
         plot.xaxis.axis_label, plot.yaxis.axis_label = AXES
         return plot
+
+
+def camera_of(run: Run, source: MapSource) -> str:
+    """Return the data key of a camera that is not the main one; else empty."""
+    return "" if source is run.main else run.name_of(source)
 
 
 _ON_PICTURE = Theme("dark", "", "", "", "", "", "", "", "")

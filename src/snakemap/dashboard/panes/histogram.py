@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Self
 
 import holoviews as hv
 import numpy as np
@@ -28,9 +28,11 @@ from snakemap.core.maps import BINS
 from snakemap.dashboard.callbacks import on_events
 from snakemap.dashboard.client_state import ValueRange
 from snakemap.dashboard.figure_theme import apply_theme, save_tool
+from snakemap.dashboard.pane import Pane
 from snakemap.dashboard.panes.map_plot import BarsImage, Shown, bars_plot
 from snakemap.dashboard.quantities import takes_prefix
-from snakemap.dashboard.theme import Theme, channel_color
+from snakemap.dashboard.session_context import SessionContext
+from snakemap.dashboard.theme import THEMES, Theme, channel_color
 from snakemap.dashboard.widgets import script_of
 from snakemap.holoviews import Changed
 
@@ -39,7 +41,7 @@ __all__ = ["HistogramView"]
 Brush = tuple[float, float]
 
 
-class HistogramView(pn.viewable.Viewer):
+class HistogramView(Pane):
     """Bars over the range of a channel; what is brushed on them stands out in the maps.
 
     The axis of the figure always goes from 0 to 1, as brushes and addresses do; its labels are values between the ends
@@ -49,6 +51,8 @@ class HistogramView(pn.viewable.Viewer):
         theme: the colors of the page.
         on_brush: called with the brushed range, in shares of the range of the channel, or None when it was cleared.
     """
+
+    script = "histogram_update"
 
     def __init__(self, *, theme: Theme, on_brush: Callable[[Brush | None], None], **params: Any) -> None:
         super().__init__(**params)
@@ -73,10 +77,39 @@ class HistogramView(pn.viewable.Viewer):
             self.figure, sizing_mode="stretch_both", css_classes=["histogram"], autodispatch=False
         )
 
+    @classmethod
+    def of(cls, session: SessionContext) -> Self:
+        """Return the histogram of a session."""
+        choices = session.choices
+        made = cls(theme=THEMES[choices.theme], on_brush=session.show_brush)
+
+        def name_it(*_: Any) -> None:
+            made.name_it(choices.channel, of_box=choices.box is not None, channels=session.channels)
+
+        choices.param.watch(name_it, ["channel", "box"])
+        session.on_channels(name_it)
+        return made
+
     def __panel__(self) -> pn.viewable.Viewable:
         return self._layout
 
-    def update(self, bars: npt.NDArray[np.integer]) -> list[int]:
+    def script_arguments(self) -> dict[str, Any]:
+        """Return the models that receive bars and their range."""
+        return {"bars": self.source, "count_range": self.count_range, "value_range": self.value_range}
+
+    def update(self, session: SessionContext) -> None:
+        """Send bars and range of the chosen channel, which change while data grow."""
+        pipeline = session.pipeline
+        if self.is_new("unit", (pipeline.unit, pipeline.in_shares)):
+            self.show_unit(pipeline.unit, in_shares=pipeline.in_shares)
+        low, high = pipeline.span
+        if low == low and self.is_new("range", (low, high)):
+            session.news["range"] = low, high
+        bars = pipeline.histogram()
+        if self.is_new("bars", bars):
+            session.news["bars"] = self.draw(bars)
+
+    def draw(self, bars: npt.NDArray[np.integer]) -> list[int]:
         """Have the plot brought up to date, and return what it sends: the points of all bars."""
         self._cells.values[:] = bars
         self._cells.renew(np.arange(BINS), self._cells.version + 1)

@@ -131,8 +131,8 @@ class MapsView(pn.viewable.Viewer):
         )
         self._letters = f"{round(grown * 11)}px"
         numbers, blank = range(len(self.channels)), np.full((1, 1), np.nan)
-        veil = {"veil": [np.zeros((1, 1), dtype=np.uint8)]}
-        self.cells = ColumnDataSource({**{name: [blank] for name in self.channels}, **veil})
+        dimmed = {"dimmed": [np.zeros((1, 1), dtype=np.uint8)]}
+        self.cells = ColumnDataSource({**{name: [blank] for name in self.channels}, **dimmed})
         self._elements = [self._element(number, blank, ("", ""), (0, 0, 1, 1)) for number in numbers]
         self.drawing, self.changed = Drawing(), Changed()
         self.elements = [_dynamic(self._elements, number, [self.drawing, self.changed]) for number in numbers]
@@ -153,7 +153,7 @@ class MapsView(pn.viewable.Viewer):
         self._formatters: dict[str, Any] = {}
         self._below: list[Any] = []
         self.mappers = [LinearColorMapper(palette=colors, nan_color=CLEAR) for colors in self._palettes()]
-        self.veil = LinearColorMapper(palette=[CLEAR, self.theme.veil], low=0, high=1)
+        self.dimming = LinearColorMapper(palette=[CLEAR, self.theme.dim], low=0, high=1)
         # what a log scale cannot show is none of its colors: an image over the other colors what is not above zero
         self._no_log = LinearColorMapper(palette=[CLEAR], low=SMALLEST, high=1, high_color=CLEAR, nan_color=CLEAR)
         self.bars = [self._bar(number) for number in range(len(self.channels))]
@@ -161,7 +161,7 @@ class MapsView(pn.viewable.Viewer):
         self.boxes = [_box(handles) for _ in channels]
         self.way = {name: ColumnDataSource({"x": [], "y": []}) for name in ("done", "ahead")}
         self.way |= {name: ColumnDataSource({"x": [], "y": [], "angle": []}) for name in ("arrows", "here")}
-        self._trails: list[tuple[Any, Any]] = []
+        self._paths: list[tuple[Any, Any]] = []
         self.point = ColumnDataSource({"x": [], "y": []})
         self._rings = False
         self.edges = [_box(handles, level="underlay") for _ in channels]
@@ -186,7 +186,7 @@ class MapsView(pn.viewable.Viewer):
         labels = picture.raster.fast.label, picture.raster.slow.label
         left, bottom, width, height = frame = self.pipeline.frame()
         self._show(images, labels, frame, drawing=drawing)
-        self.cells.data.update({"veil": [np.zeros(self.pipeline.window.shape, dtype=np.uint8)]})
+        self.cells.data.update({"dimmed": [np.zeros(self.pipeline.window.shape, dtype=np.uint8)]})
         for image in [*self.images, *self._below]:
             image.glyph.update(x=left, y=bottom, dw=width, dh=height)
         spans = self.pipeline.spans()
@@ -381,16 +381,16 @@ class MapsView(pn.viewable.Viewer):
             if label.text != title:
                 label.text = title
 
-    def show_trail(self, trail: StagePath | None) -> None:
+    def show_stage_path(self, path: StagePath | None) -> None:
         """Draw the path of the stage over the maps, or remove it."""
-        if trail is None:
-            self.page.trail = None
+        if path is None:
+            self.page.stage_path = None
         else:
-            if not self._trails:
-                self._trails = [self._way_over(plot) for plot in self.figures]
-                self._color_trails()
-            corners = {"xs": trail.xs, "ys": trail.ys, "ns": trail.seq_nums}
-            self.page.trail = {**{name: values.tolist() for name, values in corners.items()}, "arrows": trail.arrows}
+            if not self._paths:
+                self._paths = [self._way_over(plot) for plot in self.figures]
+                self._color_paths()
+            corners = {"xs": path.xs.tolist(), "ys": path.ys.tolist(), "ns": path.seq_nums.tolist()}
+            self.page.stage_path = {**corners, "arrows": path.arrows}
 
     def show_point(self, place: tuple[float, float] | None) -> None:
         """Draw a ring around a point on every map, or remove it.
@@ -455,7 +455,7 @@ class MapsView(pn.viewable.Viewer):
     def restyle(self, theme: Theme) -> None:
         """Apply a theme."""
         self.theme = theme
-        self.veil.palette = [CLEAR, theme.veil]
+        self.dimming.palette = [CLEAR, theme.dim]
         self._no_log.low_color = NO_LOGARITHM[theme.name]
         for number, plot in enumerate(self.figures):
             color = channel_color(self.channels[number], theme, channels=self.channels)
@@ -474,10 +474,10 @@ class MapsView(pn.viewable.Viewer):
         self._color_bars()
         for span in self._cross:
             span.update(line_color=theme.text, line_alpha=0.5)
-        self._color_trails()
+        self._color_paths()
 
-    def _color_trails(self) -> None:
-        for ahead, here in self._trails:
+    def _color_paths(self) -> None:
+        for ahead, here in self._paths:
             ahead.glyph.line_color = self.theme.faint
             here.glyph.fill_color = self.theme.accent
 
@@ -502,10 +502,10 @@ class MapsView(pn.viewable.Viewer):
             axis.update(major_tick_out=4, minor_tick_out=0)
         plot.yaxis.visible, plot.xaxis.visible = self._has_y_axis(number), self._has_x_axis(number)
         self.plots.append(map_plot(self.elements[number], figure=plot, source=self.cells, mapper=self.mappers[number]))
-        if self.profile:  # below the veil, which dims what is not brushed
+        if self.profile:  # below the mask, which dims what is not brushed
             self._add_line(plot, number)
-        veil = Image(image="veil", color_mapper=self.veil, x=0, y=0, dw=1, dh=1)
-        self.images += [self.plots[number].handles["glyph_renderer"], plot.add_glyph(self.cells, veil)]
+        mask = Image(image="dimmed", color_mapper=self.dimming, x=0, y=0, dw=1, dh=1)
+        self.images += [self.plots[number].handles["glyph_renderer"], plot.add_glyph(self.cells, mask)]
         self.images[2 * number].visible = not self.profile
         plot.add_layout(self.bars[number], "right")
         plot.add_layout(self.edges[number])
@@ -581,8 +581,8 @@ class MapsView(pn.viewable.Viewer):
             self.cells.js_on_change("change", self._draw_lines)
             self.page.js_on_change("place", self._draw_lines)
         self.page.js_on_change("idle", readout)
-        self.trail_script = script("trail", page=self.page, figure=self.figures[0], **self.way)
-        self.page.js_on_change("trail", self.trail_script)
+        self.stage_script = script("stage_path", page=self.page, figure=self.figures[0], **self.way)
+        self.page.js_on_change("stage_path", self.stage_script)
 
     def _connect_taps(self, on_tap: Callable[[float, float], None], on_double_tap: Callable[[], None]) -> None:
         walk = script("walk", page=self.page)

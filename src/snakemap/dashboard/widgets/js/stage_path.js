@@ -1,13 +1,13 @@
 // Draws the path of the stage over the maps: done, to come, position and direction.
 export default ({page, figure: usual, done, ahead, arrows, here}) => {
-  const trail = page.trail, figure = page._enlarged ?? usual
+  const path = page.stage_path, figure = page._enlarged ?? usual
   const quietly = (source, data) => { source.setv({data}, {sync: false}) }
-  if (!trail || !trail.xs.length || figure.properties.inner_width.is_unset) {
+  if (!path || !path.xs.length || figure.properties.inner_width.is_unset) {
     for (const source of [done, ahead]) quietly(source, {x: [], y: []})
     for (const source of [arrows, here]) quietly(source, {x: [], y: [], angle: []})
     return
   }
-  const {xs, ys, ns} = trail
+  const {xs, ys, ns} = path
   const at = Math.min(page._at ?? 0, ns[ns.length - 1])
   // number of corners passed; they are in the order of the scan
   let [low, high] = [0, ns.length]
@@ -34,7 +34,7 @@ export default ({page, figure: usual, done, ahead, arrows, here}) => {
   const across = figure.inner_width / (figure.x_range.end - figure.x_range.start)
   const upwards = figure.inner_height / (figure.y_range.end - figure.y_range.start)
   const turned = (dx, dy) => Math.atan2(dy * upwards, dx * across) - Math.PI / 2
-  const heads = trail.arrows.map(([x, y, dx, dy]) => ({x, y, angle: turned(dx, dy)}))
+  const heads = path.arrows.map(([x, y, dx, dy]) => ({x, y, angle: turned(dx, dy)}))
   const columns = (rows) => ({x: rows.map((row) => row.x), y: rows.map((row) => row.y), angle: rows.map((row) => row.angle)})
   quietly(arrows, columns(heads))
   quietly(here, columns(behind ? [{x: now[0], y: now[1], angle: 0}] : []))
