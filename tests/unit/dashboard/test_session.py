@@ -371,7 +371,7 @@ async def test_the_browser_has_new_figures_before_it_is_told_what_is_in_them(mon
     tab = tab_of(live)
     document, connection = tab.document, BusyConnection()
     await settle(tab)
-    document.add_root(tab.panes["maps"].place.get_root(document))
+    document.add_root(tab.pane(MapsPane).place.get_root(document))
     session = SimpleNamespace(_subscribed_connections=[connection], _pending_writes=None)
     context = SimpleNamespace(session=session, request=SimpleNamespace(arguments={}, headers={}, cookies={}))
     monkeypatch.setattr(document, "_session_context", lambda: context)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import panel as pn
 import pytest
 from tests.support.documented import block
+from tests.unit.dashboard.test_session import RunsInMemory, more, run_of, settle, tab_of
 
 from snakemap.core.documents import Document, decode
-from snakemap.core.maps import Maps
-from snakemap.core.raster import Raster
-from snakemap.dashboard import embed_pane
+from snakemap.dashboard import app, layout, session
+from snakemap.dashboard.client_state import ClientState
+from snakemap.dashboard.pane import Pane, checked_panes, update_script
+from snakemap.dashboard.panes.histogram import HistogramView
+from snakemap.dashboard.panes.registry import PANES
+from snakemap.dashboard.theme import THEMES
 from snakemap.transport.document_source import DocumentSource
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -64,15 +70,47 @@ def test_the_example_of_a_source_has_all_that_the_worker_asks_for() -> None:
     assert {name for name in vars(DocumentSource) if name[0] != "_" and not hasattr(source, name)} == set()
 
 
-def test_the_example_of_a_pane_draws_rows() -> None:
-    pane = run("# pane")["pane"]
-    maps = Maps(Raster.of_shape((2, 2), snake=False, source="test"), channels=("total",))
-    pane.draw(maps, "total")
-    assert len(pane.source.data["row"]) == 0
-    maps.grids[0, 1] = [2.0, 4.0]
-    pane.draw(maps, "total")
-    np.testing.assert_array_equal(pane.source.data["mean"], [3.0])
+async def test_the_example_of_a_pane_is_drawn_wherever_panes_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = run("# pane")["entry"]
+    monkeypatch.setattr(session, "PANES", checked_panes(*PANES, entry))
+    monkeypatch.setattr(layout, "PANES", session.PANES)
+    monkeypatch.setattr(app, "PANES", session.PANES)
+    assert list(app._code_of_pages()) == ["row_profile"]
+    shown = run_of("a")
+    tab = tab_of(RunsInMemory(shown))
+    page = layout.Dashboard(tab)
+    await settle(tab)
+    pane: Any = tab.panes["row_profile"]
+    np.testing.assert_array_equal(pane.source.data["mean"], [2.5, 5.0])
+    assert pane.__panel__() in page.__panel__().select(pn.pane.Bokeh)
+    more(shown, 6)
+    tab.choices.theme = "light"
+    await settle(tab)
+    np.testing.assert_array_equal(pane.source.data["mean"], [2.5, 5.5])
+    assert pane.figure.title.text_color == THEMES["light"].text
+    before = pane.source.data["mean"]
+    tab.send_everything()
+    await settle(tab)
+    assert pane.source.data["mean"] is not before
+    tab.end()
 
 
-def test_heights_are_where_it_says() -> None:
-    assert set(embed_pane.HEIGHTS) == set(embed_pane.EMBEDDED_KINDS)
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"name": "maps"}, "two panes have the name 'maps'"),
+        ({"name": "row profile"}, "unlike 'row profile'"),
+        ({"kind": Pane}, "Pane has no method `update`"),
+        ({"height": None}, "has no height on a page of its own"),
+    ],
+)
+def test_an_entry_of_a_pane_that_could_not_be_shown_is_refused(changed: dict[str, Any], reason: str) -> None:
+    entry = replace(run("# pane")["entry"], **changed)
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        checked_panes(*PANES, entry)
+
+
+def test_panes_whose_scripts_take_the_same_name_are_refused() -> None:
+    histogram = HistogramView(theme=THEMES["dark"], on_brush=lambda _: None)
+    with pytest.raises(ValueError, match="like HistogramView"):
+        update_script(ClientState(), [histogram, histogram])
