@@ -18,6 +18,9 @@ __all__ = ["Settings", "grid_from_text", "load"]
 GRID_PATTERN = re.compile(r"^\s*(\d+)\s*[xX]\s*(\d+)\s*(?::\s*(snake|raster))?\s*$")
 ROOT_PATH_PATTERN = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 
+NEXT_URL = re.compile(r",\s*(?=[a-z][a-z+]*://)", re.IGNORECASE)
+"""Between two addresses; a password may contain a comma."""
+
 GROUPED_FROM = 10_000
 """Numbers from here on are written with commas."""
 
@@ -73,7 +76,7 @@ class Settings(BaseSettings):
         repr=False,
         description=(
             "Document source instead of a broker: `lines:///path/of/documents.jsonl`, a file of JSON "
-            "lines that grows. Empty: the broker of `SNAKEMAP_STOMP_URL`."
+            "lines that grows, or `stomp://…`; several with commas. Empty: the broker of `SNAKEMAP_STOMP_URL`."
         ),
     )
     stomp_destination: str = Field("/topic/public.worker.event", description="Destination to which blueapi publishes.")
@@ -286,9 +289,10 @@ class Settings(BaseSettings):
         return f"{field.description}{f' Default: {shown}.' if shown else ''}"
 
     @property
-    def documents_url(self) -> str:
-        """Address of the document source; empty when documents come from other writers to the store."""
-        return self.source_url or self.stomp_url
+    def documents_urls(self) -> tuple[str, ...]:
+        """Addresses of the document sources, each once; none when documents come from other writers to the store."""
+        urls = (url.strip() for url in NEXT_URL.split(self.source_url or self.stomp_url))
+        return tuple(dict.fromkeys(filter(None, urls)))
 
     @property
     def root(self) -> Path:

@@ -17,19 +17,20 @@ BROADCAST = ("/topic/", "/exchange/", "/amq/")
 
 
 def source(context: CheckContext) -> Iterator[Found]:
-    """Yield whether documents can be received from the source that is set instead of a broker."""
+    """Yield whether documents can be received from the sources that are set instead of a broker."""
     settings = context.settings
     if not settings.source_url:
         yield "the broker" if settings.stomp_url else NONE
         return
-    name = source_name(settings.source_url)
-    try:
-        probe_source(settings)
-    except (SnakemapError, OSError) as trouble:
-        reason = trouble.strerror if isinstance(trouble, OSError) and trouble.strerror else trouble
-        yield Wrong(f"{name}: {reason}; correct it, start what writes to it, or unset it for the broker")
-    else:
-        yield f"documents come from {name}"
+    for url in settings.documents_urls:
+        name = source_name(url)
+        try:
+            probe_source(url, settings)
+        except (SnakemapError, OSError) as trouble:
+            reason = trouble.strerror if isinstance(trouble, OSError) and trouble.strerror else trouble
+            yield Wrong(f"{name}: {reason}; correct it, start what writes to it, or unset it for the broker")
+        else:
+            yield f"documents come from {name}"
     if settings.stomp_url:
         yield Note("SNAKEMAP_STOMP_URL is set, too, and not used; unset one of them")
 

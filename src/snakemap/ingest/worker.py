@@ -32,6 +32,7 @@ from snakemap.store.interfaces import SharedState
 from snakemap.store.store import Store
 from snakemap.store.tasks import cancel_tasks, end_if_cancelled
 from snakemap.transport.document_source import DocumentSource
+from snakemap.transport.merged_source import MergedSource
 from snakemap.transport.sources import open_source
 
 __all__ = ["Worker", "ingest", "run"]
@@ -221,6 +222,20 @@ def _source_report(listener: Listener | None) -> dict[str, Any]:
         "held_s": round(source.held_s, 1) if source else 0.0,
         "orphans": listener.orphans if listener else 0,
         "subscription": source.subscription if source else "",
+        "sources": [_one_source(name, one) for name, one in source.sources.items()]
+        if isinstance(source, MergedSource)
+        else [],
+    }
+
+
+def _one_source(name: str, source: DocumentSource) -> dict[str, Any]:
+    """Return the part of the heartbeat about one of several sources."""
+    return {
+        "name": name,
+        "broker": str(source.status),
+        "held": source.held,
+        "held_s": round(source.held_s, 1),
+        "subscription": source.subscription,
     }
 
 

@@ -21,6 +21,7 @@ class Delivery:
         headers: what came with it, like ``{"correlation-id": "3f…"}``, the task of blueapi on worker events.
         connection: number of the connection, from 1; only that one can acknowledge it.
         arrived: seconds since 1970; 0 when unknown.
+        source: name of the source among several; else empty.
     """
 
     body: bytes
@@ -28,6 +29,7 @@ class Delivery:
     headers: Mapping[str, str] = field(default_factory=dict)
     connection: int = 0
     arrived: float = 0.0
+    source: str = ""
 
 
 class DocumentSource(Protocol):

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 from snakemap.errors import SettingsError
 from snakemap.settings import Settings
 from snakemap.transport.document_source import DocumentSource
 from snakemap.transport.json_lines import LinesPublisher, LinesSource, probe_lines
+from snakemap.transport.merged_source import MergedSource
 from snakemap.transport.stomp_publisher import StompPublisher
 from snakemap.transport.stomp_source import StompSource, probe
 
@@ -63,33 +63,32 @@ SOURCES = {"stomp": STOMP, "stomp+ssl": STOMP, "tcp": STOMP, "lines": LINES}
 
 
 def open_source(settings: Settings) -> DocumentSource | None:
-    """Return the document source of the settings, not connected; None when there is none.
+    """Return the document source of the settings, not connected, several as one; None when there is none.
 
     Raises:
         SettingsError: when its address is invalid.
     """
-    url = settings.documents_url
-    return _transport(url).source(url, settings) if url else None
+    sources = {source_name(url): _transport(url).source(url, settings) for url in settings.documents_urls}
+    return MergedSource(sources) if len(sources) > 1 else next(iter(sources.values()), None)
 
 
 def open_publisher(settings: Settings) -> AbstractContextManager[DocumentPublisher] | None:
-    """Return a publisher to the document source of the settings; None when there is none.
+    """Return a publisher to the document source of the settings, the first of several; None when there is none.
 
     Raises:
         SettingsError: when its address is invalid.
     """
-    url = settings.documents_url
-    return _transport(url).publisher(url, settings) if url else None
+    publishers = [(url, _transport(url)) for url in settings.documents_urls]
+    return next((transport.publisher(url, settings) for url, transport in publishers), None)
 
 
-def probe_source(settings: Settings) -> None:
-    """Connect to the document source of the settings, and disconnect.
+def probe_source(url: str, settings: Settings) -> None:
+    """Connect to a document source of the settings, and disconnect.
 
     Raises:
         SnakemapError: when it cannot be reached, or its address is invalid.
         OSError: when its file cannot be read.
     """
-    url = settings.documents_url
     _transport(url).probe(url, settings)
 
 
@@ -99,8 +98,9 @@ def source_name(url: str) -> str:
     >>> source_name("stomp://me:secret@host:61613/lab"), source_name("lines:///data/documents.jsonl")
     ('stomp://host:61613/lab', 'lines:///data/documents.jsonl')
     """
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+    scheme, colon, rest = url.partition("://")
+    place, slash, path = rest.partition("/")
+    return f"{scheme}{colon}{place.rpartition('@')[2]}{slash}{path}"
 
 
 def _transport(url: str) -> Transport:

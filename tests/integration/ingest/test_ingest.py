@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -463,3 +464,22 @@ async def test_documents_of_a_file_of_json_lines_fill_a_run_also_after_a_restart
         entries = [entry async for page in lab.store.run_entries("run") for entry in page]
     assert_maps(run, scan.frames, points=100)
     assert len([entry for entry in entries if entry.name == "stream_datum"]) == 100  # none was stored twice
+
+
+async def test_documents_of_two_sources_fill_two_runs_and_the_heartbeat_names_both(
+    redis_url: str, tmp_path: Path
+) -> None:
+    paths = [tmp_path / name for name in ("a.jsonl", "b.jsonl")]
+    for path in paths:
+        path.touch()
+    lab = Lab(redis_url, root=tmp_path, source_url=",".join(f"lines://{path}" for path in paths))
+    async with lab, lab.worker():
+        for path, uid in zip(paths, ("one", "other"), strict=True):
+            path.write_text(json.dumps({"name": "start", "doc": {"uid": uid, "time": 1.0}}) + "\n")
+        async with patiently(30):
+            while {run["uid"] for run in await lab.store.summaries()} != {"one", "other"}:
+                await asyncio.sleep(0.05)
+            while not (sources := (await lab.store.reports()).get("ingest", {}).get("sources")):
+                await asyncio.sleep(0.05)
+    assert [source["name"] for source in sources] == [f"lines://{path}" for path in paths]
+    assert {source["broker"] for source in sources} <= {"connecting", "connected"}

@@ -202,7 +202,20 @@ async def test_a_report_of_another_version_costs_nothing_but_its_own_numbers(
     assert (await scraped(client))["snakemap_worker_up"] == {(): 1}
 
 
-async def test_the_processes_of_the_pages_are_told_one_by_one(client: httpx.AsyncClient, store: MetricsStore) -> None:
+async def test_each_of_several_document_sources_has_its_own_numbers(
+    client: httpx.AsyncClient, store: MetricsStore
+) -> None:
+    sources = [{"name": "a", "broker": "connected", "held": 3}, {"name": "b", "broker": "lost: x"}, "nonsense"]
+    store.reported["ingest"] = {"broker": "lost: b: x", "sources": sources}
+    found = await scraped(client)
+    assert found["snakemap_broker_connected"] == {(): 0}
+    assert found["snakemap_source_connected"] == {("a",): 1, ("b",): 0}
+    assert found["snakemap_source_held_messages"] == {("a",): 3, ("b",): 0}
+
+
+async def test_the_processes_of_the_pages_have_their_own_numbers(
+    client: httpx.AsyncClient, store: MetricsStore
+) -> None:
     page = {"tabs": 3, "tabs_max": 200, "refused": {"session_refused": 2, "made up": 1}, "readers_replaced": 1}
     store.reported["pages:a:1"] = {"process": "a:5006", **page}
     store.reported["pages:a:2"] = {"process": "a:5006", **page}

@@ -166,6 +166,16 @@ def test_a_lost_broker_is_told_with_its_reason() -> None:
     assert lights(live, run_of(), now=NOW)[-1]["title"] == "lost: connection refused"
 
 
+def test_each_of_several_document_sources_has_its_own_light() -> None:
+    sources = [
+        {"name": "stomp://b21-broker:61613", "broker": "connected"},
+        {"name": "lines:///data/a.jsonl", "broker": "lost: /data/a.jsonl cannot be read"},
+        {"name": "lines:///data/b.jsonl", "broker": "connected", "held": 8, "held_s": 60.0},
+    ]
+    lights = [("b21-broker", "good"), ("a.jsonl lost", "bad"), ("b.jsonl delayed", "bad")]
+    assert shown(live_of(sources=sources), run_of())[-3:] == lights
+
+
 def test_messages_that_are_delivered_and_not_stored_are_said_however_well_the_broker_is_connected() -> None:
     live = live_of(held=812, held_s=42.3)
     assert shown(live, run_of())[-1] == ("broker delayed", "bad")

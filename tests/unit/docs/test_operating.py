@@ -30,6 +30,7 @@ async def told() -> dict[str, set[str]]:
     store.reported["ingest"] = {
         **{"broker": "connected", "queue": 0, "received": 1, "oversized": 0, "waiting": 0, "readers_replaced": 0},
         **{"errors": {"document": 1}, "work": work.to_json(), "held": 0, "held_s": 0.0},
+        "sources": [{"name": "a", "broker": "connected", "held": 0}],
     }
     store.reported["pages:a:1"] = {"process": "a:5006", "tabs": 1, "tabs_max": 2, "refused": {"session_refused": 1}}
 

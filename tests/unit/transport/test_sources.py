@@ -8,7 +8,8 @@ import pytest
 
 from snakemap.errors import SettingsError
 from snakemap.settings import Settings
-from snakemap.transport.json_lines import LinesSource
+from snakemap.transport.json_lines import LinesPublisher, LinesSource
+from snakemap.transport.merged_source import MergedSource
 from snakemap.transport.sources import SOURCES, open_publisher, open_source, source_name
 from snakemap.transport.stomp_source import StompSource
 
@@ -34,6 +35,16 @@ def test_the_scheme_chooses_the_source(tmp_path: Path) -> None:
 
 def test_a_broker_may_be_set_as_source(tmp_path: Path) -> None:
     assert isinstance(open_source(settings_of(tmp_path, source_url="stomp+ssl://host")), StompSource)
+
+
+def test_several_addresses_are_one_source_and_the_first_is_published_to(tmp_path: Path) -> None:
+    urls = f"lines://{tmp_path}/a.jsonl, stomp://me:a,b@host:61613,lines://{tmp_path}/a.jsonl"
+    settings = settings_of(tmp_path, source_url=urls)
+    source = open_source(settings)
+    assert isinstance(source, MergedSource)
+    assert list(source.sources) == [f"lines://{tmp_path}/a.jsonl", "stomp://host:61613"]
+    assert source.subscription == "mine"
+    assert isinstance(open_publisher(settings), LinesPublisher)
 
 
 @pytest.mark.parametrize("url", ["zmq://host:5577", "nonsense", "://"])

@@ -279,6 +279,22 @@ def _of_broker(report: Mapping[str, Any]) -> Iterator[Metric]:
     yield from _number(CounterMetricFamily, "broker_messages_received", text, report.get("received"))
     text = "Messages dropped because they were too large."
     yield from _number(CounterMetricFamily, "broker_messages_oversized", text, report.get("oversized"))
+    yield from _of_sources(report.get("sources"))
+
+
+def _of_sources(reports: object) -> Iterator[Metric]:
+    """Yield the metrics of each of several document sources; none where there is one."""
+    connected, held = _Samples(), _Samples()
+    for report in reports if isinstance(reports, list) else []:
+        if isinstance(report, Mapping):
+            name = str(report.get("name"))
+            connected.add((name,), float(SourceState.of(report.get("broker")) is SourceState.CONNECTED))
+            held.add((name,), _numbers(report).get("held", 0))
+    if list(connected.items()):
+        text = "1 while the worker is connected to the source, one of several."
+        yield _family(GaugeMetricFamily, "source_connected", text, ("source",), connected.items())
+        text = "Messages of the source delivered to the worker, not yet stored and acknowledged."
+        yield _family(GaugeMetricFamily, "source_held_messages", text, ("source",), held.items())
 
 
 def _of_pages(pages: Mapping[str, Mapping[str, Any]], worker: Mapping[str, Any] | None) -> Iterator[Metric]:

@@ -12,6 +12,7 @@ from snakemap.core.channels import hue_of
 from snakemap.core.maps import ChannelSummary, value_at
 from snakemap.core.raster import Axis
 from snakemap.core.run import Run
+from snakemap.core.source_status import SourceState
 from snakemap.dashboard.pipeline import Pipeline
 from snakemap.dashboard.quantities import quantity, unit_text
 from snakemap.live.run_follower import RunFollower
@@ -116,12 +117,31 @@ def lights(
     if ingest is None:
         return [*shown, _light("worker lost", "bad", NO_WORKER)]
     shown.append(_light("worker", "good", f"on {ingest.get('host', '?')}, {ingest.get('waiting', 0):,} frames to read"))
-    state, broker = str(ingest.get("broker") or "none"), broker_of(ingest)
-    if state != "none":
-        level = "good" if broker == "connected" else "bad"
-        name = "broker" if level == "good" else "broker delayed" if state == "connected" else "broker lost"
-        shown.append(_light(name, level, broker))
+    sources = ingest.get("sources")
+    if isinstance(sources, list) and sources:
+        return [*shown, *(_source_light(source_label(one), one) for one in sources if isinstance(one, dict))]
+    if SourceState.of(ingest.get("broker")) is not SourceState.NONE:
+        shown.append(_source_light("broker", ingest))
     return shown
+
+
+def source_label(source: Mapping[str, Any]) -> str:
+    """Return a short name of one of several document sources: its host, or the name of its file.
+
+    >>> source_label({"name": "stomp://b21-broker:61613"}), source_label({"name": "lines:///data/documents.jsonl"})
+    ('b21-broker', 'documents.jsonl')
+    """
+    name = str(source.get("name") or "source")
+    return (name.partition("://")[2].strip("/").rpartition("/")[2].partition(":")[0] or name)[:40]
+
+
+def _source_light(name: str, report: Mapping[str, Any]) -> dict[str, str]:
+    """Return the indicator of a document source."""
+    trouble = broker_of(report)
+    if trouble == SourceState.CONNECTED:
+        return _light(name, "good", trouble)
+    delayed = SourceState.of(report.get("broker")) is SourceState.CONNECTED
+    return _light(f"{name} {'delayed' if delayed else 'lost'}", "bad", trouble)
 
 
 def _redis_light(condition: RedisCondition) -> dict[str, str]:
