@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from snakemap.core.source_status import SourceState, SourceStatus
 from snakemap.transport.document_source import Delivery, DocumentSource
@@ -92,7 +93,9 @@ class MergedSource:
             await reading
         finally:
             self._has_reader = False
-            unfinished = [task for task in (reading, taking) if task is not None and not task.done()]
+            unfinished: list[asyncio.Task[Any]] = [
+                task for task in (reading, taking) if task is not None and not task.done()
+            ]
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
