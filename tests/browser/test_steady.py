@@ -88,8 +88,8 @@ def test_nodes_of_all_lists_stay_while_a_scan_runs(running: tuple[Shown, Stack])
 
 def take_control(tab: Shown) -> None:
     """Takes control, once the tab of the test before has lost it."""
-    tab.page.locator(".baton button", has_text="Take control").click()
-    tab.wait(lambda: tab.text(".baton").startswith("You have control"))
+    tab.page.locator(".lock button", has_text="Take control").click()
+    tab.wait(lambda: tab.text(".lock").startswith("You have control"))
 
 
 def test_focus_and_selection_stay(running: tuple[Shown, Stack]) -> None:
@@ -103,7 +103,7 @@ def test_focus_and_selection_stay(running: tuple[Shown, Stack]) -> None:
     assert tab.page.evaluate(FOCUS) == "input.search simulated"
     assert search.evaluate("(node) => [node.selectionStart, node.selectionEnd]") == [0, 9]
     search.fill("")
-    for selector in ("li.run .choose", ".baton button", ".buttons .stop", ".topbar .theme"):
+    for selector in ("li.run .choose", ".lock button", ".buttons .stop", ".topbar .theme"):
         tab.page.locator(selector).first.focus()
         before = tab.page.evaluate(FOCUS)
         goes_on(tab, seconds=1.0)
@@ -121,10 +121,10 @@ def test_a_press_that_lasts_longer_than_several_updates_is_a_click(running: tupl
         goes_on(tab, seconds=1.0)
         tab.page.mouse.up()
 
-    long_press(".baton button")
-    tab.wait(lambda: not tab.text(".baton").startswith("You have control"))
-    long_press(".baton button")
-    tab.wait(lambda: tab.text(".baton").startswith("You have control"))
+    long_press(".lock button")
+    tab.wait(lambda: not tab.text(".lock").startswith("You have control"))
+    long_press(".lock button")
+    tab.wait(lambda: tab.text(".lock").startswith("You have control"))
     long_press(".buttons .stop")
     expect(tab.page.locator("dialog[open]")).to_be_visible()
     tab.page.keyboard.press("Escape")

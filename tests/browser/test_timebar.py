@@ -86,7 +86,7 @@ def test_a_run_is_scrubbed_back_while_it_goes_on_and_nobody_else_notices(
     tab.wait(lambda: sum(tab.bars()) == then)
     tab.wait(lambda: tab.table()["total"][-1] == str(then))
     tab.wait(lambda: tab.lights()[0].startswith("as of "))
-    tab.wait(lambda: f"{then} of {POINTS} points" in tab.text(".timebar .words"))
+    tab.wait(lambda: f"{then} of {POINTS} points" in tab.text(".timebar .moment"))
     run.add(41, 60)
     other.wait(lambda: shows(other, run, 60))
     tab.wait(lambda: "60 of 80 points" in tab.text(".figures"))

@@ -127,7 +127,7 @@ class Shown:
         return {row[0]: row[1:] for row in cells if row}
 
     def lights(self) -> list[str]:
-        """What the lamps of the top bar say."""
+        """Return what the indicators of the top bar say."""
         return self.page.locator(".light").all_inner_texts()
 
     def wait(self, happens: Any, *, timeout_s: float = 20.0) -> None:

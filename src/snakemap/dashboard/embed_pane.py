@@ -48,7 +48,7 @@ class EmbedBox(Part):
         doc="Height in pixels of a page whose element has none; 0: the box is in a layout.",
     )
 
-    _esm = JS / "guest.js"
+    _esm = JS / "embed_box.js"
     # Panel gives it the height of the whole, borders and padding included
     _stylesheets = [":host > .box { width: 100% !important; height: 100% !important; }"]  # noqa: RUF012
 
@@ -124,7 +124,7 @@ def laid_out(kind: str, tab: Session, **layout: Any) -> pn.viewable.Viewable:
     if kind == "dashboard":
         styles = {**styles, "padding": "0"}
     if kind != "dashboard":  # whose top bar says so
-        view = under_line(view, ConnectionLine(guest=True), sizing_mode=layout.get("sizing_mode") or "stretch_width")
+        view = under_line(view, ConnectionLine(foreign=True), sizing_mode=layout.get("sizing_mode") or "stretch_width")
     box = EmbedBox(view=pn.panel(view), css_classes=["snakemap"], styles=styles, **layout)
     return colored(box, tab)
 
@@ -170,7 +170,7 @@ def under_line(view: Any, line: ConnectionLine, *, sizing_mode: str) -> pn.viewa
 def _view(kind: str, tab: Session) -> Any:
     if kind != "dashboard":
         return tab.panes[kind]
-    tab.topbar.guest = True
+    tab.topbar.foreign = True
     tab.pictures = False  # their route belongs to our own server
     layout: Any = Dashboard(tab).__panel__()
     layout.styles = {**layout.styles, "height": "100%", "width": "100%"}

@@ -215,7 +215,7 @@ class Dashboard(pn.viewable.Viewer):
     def _top(self, lists: Rail) -> list[Any]:
         """Return the top bar, and the bar of the address on a page of our own."""
         topbar = self.tab.topbar
-        if topbar.guest or topbar.base:  # the address belongs to the page around this one
+        if topbar.foreign or topbar.base:  # the address belongs to the page around this one
             return [topbar]
         self.address = UrlSync(self.tab, self.center, lists, names=self._list_names)
         self.address.go(self._place, self._notes)

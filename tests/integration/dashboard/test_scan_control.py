@@ -169,12 +169,12 @@ async def test_a_button_that_is_off_says_why(make: Make, server: Server) -> None
     server.away = True
     await page.look()
     assert "cannot be reached" in page.why("again")
-    assert (page.controls["words"], page.controls["level"]) == ("blueapi unavailable", "bad")
+    assert (page.controls["text"], page.controls["level"]) == ("blueapi unavailable", "bad")
     read_only, alone = make("b", read_only=True), make("c", blueapi=None)
     for other, words in ((read_only, "read-only"), (alone, "SNAKEMAP_BLUEAPI_URL")):
         await other.look()
         assert words in other.why("again")
-        assert other.controls["baton"] == {"shown": False}
+        assert other.controls["lock"] == {"shown": False}
 
 
 async def test_the_form_is_filled_checked_confirmed_and_started_once(make: Make, server: Server) -> None:
@@ -231,7 +231,7 @@ async def test_stopping_needs_control_and_is_logged_with_its_reason(make: Make, 
     first, second = make("a"), make("b")
     await first.look()
     first.press("take")
-    await first.until(lambda: first.controls["baton"]["words"].startswith("You have control"))
+    await first.until(lambda: first.controls["lock"]["text"].startswith("You have control"))
     server.state = "RUNNING"
     server.tasks.append({"params": {}})
     await second.look()

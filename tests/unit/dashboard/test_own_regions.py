@@ -179,14 +179,14 @@ async def test_a_region_that_does_not_fit_another_run_says_so_and_a_trouble_is_n
     await settle(tab)
     sums.trouble, sums.readable = "the file is gone", -10
     await until_read(tab, regions)
-    assert regions.bar.state["rows"][0]["words"] == "the file is gone"
+    assert regions.bar.state["rows"][0]["note"] == "the file is gone"
     tab.choices.pinned = "a"  # no file of its frames is known
     await settle(tab)
     tab.soon()
     tab.wake()
     await settle(tab)
     assert tab.maps.channels == ("red", "green", "blue", "total")
-    assert regions.bar.state["rows"][0]["words"] == "does not fit this run"
+    assert regions.bar.state["rows"][0]["note"] == "does not fit this run"
 
 
 async def test_a_region_that_is_moved_shows_its_blocks_at_once_and_the_frames_when_it_rests(
@@ -241,4 +241,4 @@ async def test_without_blocks_a_moved_region_is_blank_until_it_is_read(monkeypat
     regions.move("gone", (0, 1, 0, 1))
     await settle(tab)
     assert np.isnan(channel(tab, "spot")).all()
-    assert regions.bar.state["rows"][0]["words"] == "its frames are read when it rests"
+    assert regions.bar.state["rows"][0]["note"] == "its frames are read when it rests"

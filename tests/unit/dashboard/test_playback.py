@@ -238,11 +238,11 @@ async def test_the_bar_tells_where_one_is_and_whoever_follows_the_newest_stays(b
     await settle(tab)
     state = controls.bar.state
     assert (state["first"], state["moment"], state["running"]) == (beamline.begun, None, True)
-    assert state["words"].endswith("20 of 60 points")
+    assert state["text"].endswith("20 of 60 points")
     await asked(tab, controls, "go", float(beamline.moment_of(7)))
     await until(lambda: drawn(tab) == 7, tab)
     assert controls.bar.state["moment"] == beamline.moment_of(7)
-    assert controls.bar.state["words"].endswith("7 of 60 points")
+    assert controls.bar.state["text"].endswith("7 of 60 points")
     assert tab.choices.pinned == "run"
     newer = Run({"uid": "newer", "time": 2.0, "shape": [2, 2]})
     beamline.live.runs["newer"], beamline.live.newest = newer, "newer"

@@ -53,6 +53,6 @@ def test_what_the_browser_wrote_is_read() -> None:
     document.add_root(root := component.get_root(document))
     data = root.data  # pyright: ignore[reportAttributeAccessIssue]
     data.ask = {"number": 1, "what": "take"}
-    data.state = {"words": "made up"}
+    data.state = {"text": "made up"}
     assert component.ask == {"number": 1, "what": "take"}
     assert component.state == {}

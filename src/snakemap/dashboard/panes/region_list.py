@@ -243,8 +243,8 @@ class RegionList:
         shown = {roi.name for roi in fitting(pipeline.own.rois, base)} if base is not None else set()
         rows = []
         for roi in pipeline.own.rois:
-            words = self._status.get(roi.name, "") if roi.name in shown or base is None else "does not fit this run"
-            rows.append({"text": text_of(roi), "name": roi.name, "words": words, "color": self._color(roi.name)})
+            note = self._status.get(roi.name, "") if roi.name in shown or base is None else "does not fit this run"
+            rows.append({"text": text_of(roi), "name": roi.name, "note": note, "color": self._color(roi.name)})
         state = {"rows": rows, "refusal": self._refusal, "full": len(rows) >= ROIS_MAX}
         if state != self.bar.state:
             with set_curdoc(self.tab.document):

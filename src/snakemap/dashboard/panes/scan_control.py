@@ -150,13 +150,13 @@ class ScanControlPane:
         worker = self.poller.worker
         words, level = worker_text(worker, connected=self.control.connected)
         return {
-            "words": words,
+            "text": words,
             "level": level,
             "since": self._since(worker),
             "trouble": worker.trouble or last_error(worker),
             "progress": self._progress(),
             "buttons": self._buttons(worker),
-            "baton": self._lock_state(),
+            "lock": self._lock_state(),
         }
 
     def _since(self, worker: WorkerStatus) -> float:
@@ -215,22 +215,22 @@ class ScanControlPane:
         if not self.control.exclusive or self._off():
             return {"shown": False}
         if held is None or (held.gone and held.tab != self.caller.tab):
-            return {"shown": True, "words": "No tab has control", "actions": [["take", "Take control"]]}
+            return {"shown": True, "text": "No tab has control", "actions": [["take", "Take control"]]}
         since = time.strftime("%H:%M", time.localtime(held.since))
         if held.tab == self.caller.tab:
             if held.asking:
                 actions = [["release", "Hand over"], ["deny", "Keep"]]
-                return {"shown": True, "words": f"{held.asking_name} requests control", "actions": actions}
+                return {"shown": True, "text": f"{held.asking_name} requests control", "actions": actions}
             return {
                 "shown": True,
-                "words": f"You have control (since {since})",
+                "text": f"You have control (since {since})",
                 "actions": [["release", "Release control"]],
             }
         holder = f"{held.name}{f' at {held.address}' if held.address else ''}"
         words = f"{holder} has control (since {since})"
         if held.asking == self.caller.tab:
-            return {"shown": True, "words": f"{words}; request sent", "actions": []}
-        return {"shown": True, "words": words, "actions": [["ask", "Request control"]]}
+            return {"shown": True, "text": f"{words}; request sent", "actions": []}
+        return {"shown": True, "text": words, "actions": [["ask", "Request control"]]}
 
     # what the user does
 

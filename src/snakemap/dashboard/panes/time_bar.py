@@ -95,5 +95,5 @@ class TimeBarPane:
             "speed": playback.speed,
             "speeds": list(SPEEDS),
             "running": playback.running,
-            "words": f"{at} · {drawn.points:,}{of} points",
+            "text": f"{at} · {drawn.points:,}{of} points",
         }

@@ -96,7 +96,7 @@ class Part(JSComponent):
 class _Connected(Part):
     """A component that watches the connection of its page; see `connection.js`. A page has one."""
 
-    guest = param.Boolean(default=False, doc="Whether the page is that of others: it stays open, its colors too.")
+    foreign = param.Boolean(default=False, doc="Whether the page is that of others: it stays open, its colors too.")
     embedded = param.String(default="", doc="Address of the script that put the page into another; empty: into none.")
     again = param.Number(default=0, bounds=(0, None), doc="Seconds after which the page is opened again; 0: it stays.")
     left = param.Boolean(default=False, doc="Set by the browser when nothing of the page is used any more.")

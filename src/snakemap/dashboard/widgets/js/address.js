@@ -11,9 +11,9 @@ export function render({model, el}) {
   const button = make("button", "link", root)
   button.type = "button"
   button.title = "Copy a link to this view, with run, colors and zoom"
-  const words = make("span", "words", button)
-  words.setAttribute("aria-live", "polite")
-  words.textContent = "Copy link"
+  const label = make("span", "label", button)
+  label.setAttribute("aria-live", "polite")
+  label.textContent = "Copy link"
   const sheet = make("div", "sheet", root)
   sheet.hidden = true
   const field = make("input", "", sheet)
@@ -43,9 +43,9 @@ export function render({model, el}) {
 
   let timer
   const say = (text) => {
-    words.textContent = text
+    label.textContent = text
     clearTimeout(timer)
-    timer = setTimeout(() => { words.textContent = "Copy link" }, 2000)
+    timer = setTimeout(() => { label.textContent = "Copy link" }, 2000)
   }
   const close = () => { sheet.hidden = true }
   // scripts have no clipboard without https: the link is shown to copy it by hand

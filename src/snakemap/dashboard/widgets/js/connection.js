@@ -25,11 +25,11 @@ const replaced = (globalThis[Symbol.for("snakemap.replaced")] ??= new Map())
 function followConnection({model, view, el, show}) {
   const shown = view.model.document
   applyWhenDrawn(shown)
-  const own = !model.guest && !model.embedded
+  const own = !model.foreign && !model.embedded
   const root = own ? document.documentElement : outermost(model, view, el)
   const ends = new AbortController()
   let last = performance.now(), checked = last, steady = last, silent = FIRST_MS
-  let armed = !model.guest && !model.again, closed = false, lost = null, refused = false, leaving = false
+  let armed = !model.foreign && !model.again, closed = false, lost = null, refused = false, leaving = false
   let gone = null, left = false, connection = null
   let wake = () => {}
   const pause = (ms) => new Promise((done) => { wake = done; setTimeout(done, ms) })
@@ -38,7 +38,7 @@ function followConnection({model, view, el, show}) {
     if (!lost) return show(null)
     const since = lost.toLocaleTimeString("en-GB")
     const what = `No connection to the server since ${since}`
-    const then = model.guest ? "the page shows data from then" : "trying again"
+    const then = model.foreign ? "the page shows data from then" : "trying again"
     show({refused, text: refused ? `Not sent. ${what}; ${then}` : `${what}; ${then}`})
   }
   const mark = () => {
@@ -50,7 +50,7 @@ function followConnection({model, view, el, show}) {
     if (lost || ends.signal.aborted || leaving) return
     lost = new Date(Date.now() - (closed ? 0 : performance.now() - last))
     mark()
-    if (!model.guest) void comeBack()
+    if (!model.foreign) void comeBack()
   }
   const beat = () => {
     last = performance.now()

@@ -2,8 +2,8 @@
 export function render({model, el}) {
   const box = make("div", "controls")
   const head = make("div", "head", box)
-  const lamp = make("span", "lamp", head)
-  const words = make("span", "words", head)
+  const indicator = make("span", "indicator", head)
+  const worker = make("span", "worker", head)
   const since = make("span", "since", head)
   const now = make("div", "now", box)
   const trouble = make("div", "trouble", now)
@@ -11,9 +11,9 @@ export function render({model, el}) {
   const starts = make("div", "buttons", box)
   // at opposite ends of the row, against wrong presses
   const ends = make("div", "buttons ends", box)
-  const baton = make("div", "baton", box)
-  const holder = make("span", "holder", baton)
-  const actions = make("span", "actions", baton)
+  const lockLine = make("div", "lock", box)
+  const holder = make("span", "holder", lockLine)
+  const actions = make("span", "actions", lockLine)
   const dialog = make("dialog", "dialog", box)
   let count = 0
   const ask = (what, more = {}) => { count += 1; model.ask = {number: count, what, ...more} }
@@ -78,9 +78,9 @@ export function render({model, el}) {
   }
   const fill = () => {
     const state = model.state
-    setData(lamp, "level", state.level ?? "idle")
-    write(words, readable(state.words, 80))
-    tip(words, readable(state.words, 400))
+    setData(indicator, "level", state.level ?? "idle")
+    write(worker, readable(state.text, 80))
+    tip(worker, readable(state.text, 400))
     write(since, state.since ? `since ${clock.format(new Date(1000 * state.since))}` : "")
     write(trouble, readable(state.trouble, 160))
     tip(trouble, readable(state.trouble, 2000))
@@ -95,12 +95,12 @@ export function render({model, el}) {
     }
     write(why, readable(said, 200))
     tip(why, readable(said, 1000))
-    fillBaton(state.baton ?? {})
+    fillLock(state.lock ?? {})
   }
-  const fillBaton = (lock) => {
-    const words = lock.shown ? readable(lock.words, 120) : ""
-    write(holder, words)
-    tip(holder, words)
+  const fillLock = (lock) => {
+    const holds = lock.shown ? readable(lock.text, 120) : ""
+    write(holder, holds)
+    tip(holder, holds)
     keyed(actions, lock.shown ? lock.actions ?? [] : [], ([what]) => what, ([what]) => {
       const node = make("button", "link")
       node.type = "button"

@@ -1,5 +1,5 @@
 // The regions of the tab, one field each. Names are only ever written as text.
-//   state: rows ([{text, name, words, color}]), refusal, full
+//   state: rows ([{text, name, note, color}]), refusal, full
 export function render({model, el}) {
   const box = make("div", "regions")
   const list = make("div", "list", box)
@@ -34,7 +34,7 @@ export function render({model, el}) {
       const text = make("input", "rectangle", node)
       text.setAttribute("aria-label", "region")
       text.addEventListener("change", () => ask(k, text.value))
-      const words = make("span", "words", node)
+      const note = make("span", "note", node)
       const remove = make("button", "remove", node)
       remove.type = "button"
       remove.textContent = "✕"
@@ -43,12 +43,12 @@ export function render({model, el}) {
       remove.addEventListener("click", () => ask(k, ""))
       return node
     }, (node, row) => {
-      const [mark, text, words] = node.children
+      const [mark, text, note] = node.children
       mark.style.background = row.color
       if (el.getRootNode().activeElement !== text || text.dataset.sent !== row.text) text.value = row.text
       setData(text, "sent", row.text)
-      write(words, readable(row.words, 120))
-      tip(words, readable(row.words))
+      write(note, readable(row.note, 120))
+      tip(note, readable(row.note))
     })
     field.disabled = full
     write(refusal, readable(reason))

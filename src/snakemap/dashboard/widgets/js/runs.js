@@ -57,8 +57,8 @@ export function render({model, el}) {
     const button = make("button", "choose", item)
     button.type = "button"
     const uid = row.run?.uid ?? ""
-    const words = make("span", "words", button)
-    for (const name of row.run ? ["title", "detail", "detail state", "detail file"] : ["title", "detail"]) make("span", name, words)
+    const about = make("span", "about", button)
+    for (const name of row.run ? ["title", "detail", "detail state", "detail file"] : ["title", "detail"]) make("span", name, about)
     button.addEventListener("click", () => { if (model.pinned === uid) model.again += 1; model.pinned = uid })
     if (!row.run) return item
     const tick = make("input", "tick", item)

@@ -12,7 +12,7 @@ export function render({model, el}) {
   hand.step = "any"
   hand.title = "drag to show an earlier time of this run, in this tab only"
   hand.setAttribute("aria-label", "time in the run")
-  const words = make("span", "words", bar)
+  const label = make("span", "moment", bar)
   const live = make("button", "live", bar)
   live.type = "button"
 
@@ -55,7 +55,7 @@ export function render({model, el}) {
     live.textContent = running ? "Live" : "End"
     live.title = running ? "show live data" : "show the end of the run"
     live.disabled = moment === null
-    words.textContent = model.state.words ?? ""
+    label.textContent = model.state.text ?? ""
     if (speed.options.length !== speeds.length) {
       speed.replaceChildren(...speeds.map((times) => new Option(`${times} ×`, times)))
     }
@@ -64,7 +64,7 @@ export function render({model, el}) {
       hand.min = first
       hand.max = last
       hand.value = moment ?? last
-      hand.setAttribute("aria-valuetext", words.textContent)
+      hand.setAttribute("aria-valuetext", label.textContent)
     }
     draw()
   }

@@ -20,14 +20,14 @@ export function render({model, view, el}) {
   const done = make("div", "done", track)
   const figures = make("div", "figures", progress)
   const percent = make("span", "percent", figures), left = make("span", "remaining", figures), rest = make("span", "rest", figures)
-  const lamp = connectionLamp(bar)
+  const indicators = connectionIndicators(bar)
   const events = make("a", "events", bar)
   events.textContent = "Log"
   events.title = "log of all events, live"
   events.target = "_blank"
   events.href = `${model.base}log`
-  const foreign = model.guest || model.base !== ""
-  const notice = foreign ? null : runNotice(bar)
+  const elsewhere = model.foreign || model.base !== ""
+  const notice = elsewhere ? null : runNotice(bar)
   const theme = make("button", "theme", bar)
   theme.type = "button"
 
@@ -53,13 +53,13 @@ export function render({model, view, el}) {
     bar.toggleAttribute("data-stale", state.status === "running" && WRONG.includes(state.lights?.[0]?.level))
     bar.toggleAttribute("data-cut", Boolean(cut))
     bar.toggleAttribute("data-refused", Boolean(cut?.refused))
-    lamp(cut ? CUT : state.lights ?? [])
-    if (!foreign) nameTab({run: tabText(state, share)})
+    indicators(cut ? CUT : state.lights ?? [])
+    if (!elsewhere) nameTab({run: tabText(state, share)})
     if (!cut) notice?.(state)
   }
   const root = document.documentElement
   const applyTheme = (name) => {
-    if (!foreign) root.dataset.theme = name
+    if (!elsewhere) root.dataset.theme = name
     theme.textContent = name === "dark" ? "☀" : "☾"
     theme.title = name === "dark" ? "Light colors" : "Dark colors"
     theme.setAttribute("aria-label", theme.title)
@@ -71,12 +71,12 @@ export function render({model, view, el}) {
   }
   theme.addEventListener("click", () => {
     model.theme = model.theme === "dark" ? "light" : "dark"
-    if (!foreign) keep(model.theme)
+    if (!elsewhere) keep(model.theme)
   })
   model.on("theme", () => applyTheme(model.theme))
   model.on("state", fill)
-  const asked = foreign ? null : new URLSearchParams(location.search).get("theme")
-  const kept = foreign ? null : localStorage.getItem("snakemap-theme")
+  const asked = elsewhere ? null : new URLSearchParams(location.search).get("theme")
+  const kept = elsewhere ? null : localStorage.getItem("snakemap-theme")
   const wanted = asked ?? kept ?? model.theme
   if ((wanted === "dark" || wanted === "light") && wanted !== model.theme) model.theme = wanted
   if (kept === "dark" || kept === "light") keep(kept)
@@ -88,9 +88,9 @@ export function render({model, view, el}) {
 }
 
 // One indicator for the data, and one for each connection with a problem. A press lists all of them in sentences.
-function connectionLamp(bar) {
+function connectionIndicators(bar) {
   const place = make("div", "connections", bar)
-  const button = make("button", "lamps", place)
+  const button = make("button", "indicators", place)
   button.type = "button"
   button.title = "all connections"
   button.setAttribute("aria-live", "polite")
