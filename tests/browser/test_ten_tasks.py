@@ -91,7 +91,7 @@ def test_ten_tasks_at_a_running_scan_take_three_clicks_at_most(tab: Shown) -> No
 
     with task(tab, "mark the brightest", drags=1):
         tab.drag("histogram", (0.5, 0.5), (0.99, 0.5))
-        tab.wait(lambda: bool(tab.image("veil").any()))
+        tab.wait(lambda: bool(tab.image("dimmed").any()))
 
     with task(tab, "compare with the run before", clicks=1):
         page.get_by_role("button", name="Compare", exact=True).click()

@@ -9,7 +9,7 @@ from typing import Any
 
 import bokeh.server.server
 from bokeh.server.tornado import BokehTornado
-from panel.io.application import Application
+from panel.io.application import Application as PageApplication
 from panel.io.handlers import PanelCodeHandler
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPConnection, HTTPHeaders, HTTPMessageDelegate, RequestStartLine, ResponseStartLine
@@ -151,7 +151,7 @@ class Pages(BokehTornado):
 
     def __init__(self, applications: Mapping[str, Any], **options: Any) -> None:
         more = {
-            f"/{name}": Application(PanelCodeHandler(source=code, filename=f"{name}.py"))
+            f"/{name}": PageApplication(PanelCodeHandler(source=code, filename=f"{name}.py"))
             for name, code in self.code.items()
         }
         super().__init__({**more, **applications}, **options)

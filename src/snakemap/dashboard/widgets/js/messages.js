@@ -1,6 +1,6 @@
 // Gives a name to the buttons that dismiss messages, which are Panel's and have none. On a page of our own only.
 function nameMessages(model) {
-  if (model.guest) return
+  if (model.foreign) return
   const name = () => {
     for (const button of document.querySelectorAll(".notyf__dismiss-btn:not([aria-label])")) {
       button.setAttribute("aria-label", "dismiss the message")
