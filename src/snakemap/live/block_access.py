@@ -53,12 +53,17 @@ class BoxSums:
 
 @dataclass(eq=False, slots=True)
 class _Wanted:
-    """A source whose sums are asked for."""
+    """A source whose sums are asked for.
 
-    run: Run
-    source: MapSource
+    Attributes:
+        reader: of its sums.
+        of: the run and its source; None while nothing more is to be made.
+        until: when it is not asked for any more, by :func:`time.monotonic`.
+    """
+
     reader: BlockReader
-    until: float
+    of: tuple[Run, MapSource] | None = None
+    until: float = 0.0
 
 
 class BlockAccess:
@@ -99,8 +104,8 @@ class BlockAccess:
         key = key_of(run, source)
         wanted = self._wanted.get(key)
         if wanted is None:
-            wanted = self._wanted[key] = _Wanted(run, source, self.directory.reader(key), 0.0)
-        wanted.run, wanted.source, wanted.until = run, source, time.monotonic() + WANTED_S
+            wanted = self._wanted[key] = _Wanted(self.directory.reader(key))
+        wanted.of, wanted.until = (run, source), time.monotonic() + WANTED_S
         self._wanted.move_to_end(key)
         while len(self._wanted) > READERS_KEPT:
             self._wanted.popitem(last=False)
@@ -152,11 +157,16 @@ class BlockAccess:
             made = [await self._serve(one) for one in reversed(wanted)]
             if not any(made):
                 await asyncio.sleep(LOOK_S)
+        for one in self._wanted.values():
+            one.of = None  # runs that are not looked at are not kept in memory; what is read of their sums is
+        await self.maker.close()
 
     async def _serve(self, wanted: _Wanted) -> bool:
         """Read the sums of a source, then make a portion of those that are missing; return whether more may be."""
         await self._check(wanted)
-        run, source = wanted.run, wanted.source
+        if wanted.of is None:
+            return False
+        run, source = wanted.of
         if source.kind == "frames" and source.ledger.resources:
             known = wanted.reader.known(*measured(source))
             if not known.all() and await self.maker.portion(run, source):

@@ -106,7 +106,10 @@ class RegionList:
 
     def _put_blocks(self, run: Run, base: MapSource, roi: Roi) -> None:
         """Take the sums of blocks for all points; those without are blank."""
-        box = self.regions.blocks.boxes(run, base, roi) if self.regions.blocks is not None else None
+        blocks, box = self.regions.blocks, None
+        if blocks is not None:
+            blocks.want(run, base)
+            box = blocks.boxes(run, base, roi)
         points = visited(base)
         values = np.full(int(points.max(initial=0)) + 1, np.nan)
         if box is not None:
