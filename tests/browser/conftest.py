@@ -36,7 +36,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="package")
 def shared_pages(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Iterator[Stack]:
     """The process of :func:`pages`."""
-    stack = Stack(tmp_path_factory.mktemp("pages"), redis_url=redis_server).serve()
+    stack = Stack(tmp_path_factory.mktemp("pages"), BLOCKS_MAX_GB="1", redis_url=redis_server).serve()
     try:
         yield stack
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote_plus, urlsplit
 
 import h5py
 import numpy as np
@@ -136,5 +136,49 @@ def test_regions_are_typed_and_drawn_and_become_maps_of_the_tab(
     other.wait(lambda: equals(other, "roi 1", np.s_[y0:y1, x0:x1], 60))
     other.page.locator(".regions .remove").first.click()
     other.wait(lambda: "spot" not in other.table() and "roi 1" in other.table())
+
+    def bounds() -> tuple[int, int, int, int]:
+        numbers = other.page.locator(".regions .list .rectangle").first.input_value().partition(":")[2]
+        y0, y1, x0, x1 = map(int, numbers.split(","))
+        return y0, y1, x0, x1
+
+    def of_blocks() -> bool:
+        """Whether the map is that of the shares of the two blocks, rows 0 to 15 and 16 to 23, which the region cuts."""
+        y0, y1, x0, x1 = bounds()
+        upper, lower = (frames[:, part].sum(axis=(1, 2), dtype=np.float64) for part in (np.s_[:16], np.s_[16:]))
+        rows = max(0, min(y1, 16) - y0), max(0, y1 - max(y0, 16))
+        sums = np.rint((upper * rows[0] / 16 + lower * rows[1] / 8) * (x1 - x0) / 8)
+        sums[60:] = np.nan
+        drawn = sums.reshape(8, 10)
+        drawn[1::2] = drawn[1::2, ::-1]
+        return np.array_equal(other.image("roi 1"), drawn, equal_nan=True)
+
+    # by hand: the map is that of the blocks while the mouse is down, and that of the pixels when the region rests
+    before, box = bounds(), other.frame("frame")
+    (left, right), (bottom, top) = other.page.evaluate(
+        "() => { const {x_range: x, y_range: y} = sm.view('frame').model; return [[x.start, x.end], [y.start, y.end]] }"
+    )
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        """Return the place of a pixel of the frame on the page."""
+        across, down = (x - left) / (right - left), (y - top) / (bottom - top)
+        return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+    middle = (before[2] + before[3]) / 2, (before[0] + before[1]) / 2
+    other.page.mouse.move(*at(*middle))
+    other.page.mouse.down()
+    other.page.mouse.move(*at(middle[0] + 0.5, middle[1] - 1), steps=3)
+    other.page.mouse.move(*at(middle[0] + 1, middle[1] - 3), steps=3)
+    other.wait(lambda: bounds() == (before[0] - 3, before[1] - 3, before[2] + 1, before[3] + 1) and of_blocks())
+    other.page.mouse.up()
+    y0, y1, x0, x1 = bounds()
+    other.wait(lambda: equals(other, "roi 1", np.s_[y0:y1, x0:x1], 60))
+    other.wait(lambda: f"roi=roi 1:{y0},{y1},{x0},{x1}" in unquote_plus(other.page.evaluate("location.href")))
+    other.page.locator(".regions .mark").first.focus()
+    other.page.keyboard.press("ArrowUp")
+    other.page.keyboard.press("Shift+ArrowRight")  # it is at the edge already
+    other.page.keyboard.press("Shift+ArrowDown")
+    other.wait(lambda: bounds() == (y0 - 1, y1, x0, x1))
+    other.wait(lambda: equals(other, "roi 1", np.s_[y0 - 1 : y1, x0:x1], 60))
     other.page.close()
     assert other.errors == []

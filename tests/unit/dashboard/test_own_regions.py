@@ -51,7 +51,7 @@ class Blocks:
 
     def boxes(self, run: Run, source: MapSource, roi: Roi) -> BoxSums:
         seq_nums = np.arange(1, source.maps.visited + 1)
-        return BoxSums(seq_nums, seq_nums * float(roi.x1 - roi.x0) + 0.5, exact=False)
+        return BoxSums(seq_nums, np.asarray(seq_nums * float(roi.x1 - roi.x0) + 0.5, np.float64), exact=False)
 
 
 class Sums:
