@@ -292,6 +292,18 @@ def test_nothing_on_the_page_moves_from_the_first_point_to_the_last(
         assert [shown.frame(name) for name in names] == where
     size = shown.page.evaluate("() => { const e = document.documentElement; return [e.scrollWidth, e.scrollHeight] }")
     assert size == [1280, 800]
+    for width, height in ((1024, 768), (390, 844)):  # a tablet, a phone
+        shown.page.set_viewport_size({"width": width, "height": height})
+
+        def fits(width: int = width) -> bool:
+            boxes = [shown.frame(name) for name in names]
+            inside = all(box["width"] > 80 and box["x"] >= 0 and box["x"] + box["width"] <= width for box in boxes)
+            return inside and shown.page.evaluate("() => document.documentElement.scrollWidth") <= width
+
+        shown.wait(fits)
+        for control in shown.page.locator("select:visible, button:visible").all():
+            box = control.bounding_box()
+            assert box is None or (box["x"] >= 0 and box["x"] + box["width"] <= width), control.inner_text()
     assert shown.errors == []
     shown.page.close()
 

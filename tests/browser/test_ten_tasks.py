@@ -1,4 +1,4 @@
-"""Ten tasks of a user at a running scan, on one page that is opened once: each takes three clicks at most.
+"""Tasks of a user at a running scan, on one page that is opened once: each takes three clicks at most.
 
 A click is a press that stays where it is; a drag marks what it is about, and is counted by itself.
 """
@@ -92,6 +92,10 @@ def test_ten_tasks_at_a_running_scan_take_three_clicks_at_most(tab: Shown) -> No
     with task(tab, "mark the brightest", drags=1):
         tab.drag("histogram", (0.5, 0.5), (0.99, 0.5))
         tab.wait(lambda: bool(tab.image("dimmed").any()))
+
+    with task(tab, "distance from that point"):
+        page.mouse.move(at[0] + (right - left) / 20 * 4 * box["width"] / (x1 - x0), at[1])
+        tab.wait(lambda: "distance 0." in " ".join(tab.text(".readout").split()))
 
     with task(tab, "compare with the run before", clicks=1):
         page.get_by_role("button", name="Compare", exact=True).click()

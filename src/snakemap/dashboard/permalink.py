@@ -86,6 +86,7 @@ class ViewPlace:
         exchanged: whether the fast axis is drawn upwards.
         shape: rows, columns and whether they are snaked, as typed; None for that of the run.
         stage_path: whether the path of the stage is drawn.
+        grid: whether grid lines and a scale bar are drawn.
         enlarged: the channel whose map is enlarged; empty for all maps.
         zoom: left, right, bottom and top of the maps in units of their axes; None for all of them.
         box: the same of the box whose histogram is shown; None without one.
@@ -116,6 +117,7 @@ class ViewPlace:
     exchanged: bool = False
     shape: tuple[int, int, bool] | None = None
     stage_path: bool = False
+    grid: bool = False
     enlarged: str = ""
     zoom: Rectangle | None = None
     box: Rectangle | None = None
@@ -230,6 +232,7 @@ def _texts(place: ViewPlace) -> Iterable[tuple[str, str]]:
     yield "exchanged", "1" if place.exchanged else ""
     yield "shape", shape_text(place.shape) if place.shape else ""
     yield "path", "1" if place.stage_path else ""
+    yield "grid", "1" if place.grid else ""
     yield "map", place.enlarged
     yield "zoom", _numbers(place.zoom)
     yield "box", _numbers(place.box)
@@ -420,6 +423,7 @@ READERS: dict[str, Callable[[str], dict[str, Any]]] = {
     "exchanged": _switch("exchanged"),
     "shape": _shape,
     "path": _switch("stage_path"),
+    "grid": _switch("grid"),
     "map": _name("enlarged"),
     "zoom": _rectangle("zoom"),
     "box": _rectangle("box"),

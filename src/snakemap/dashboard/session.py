@@ -26,6 +26,7 @@ from snakemap.dashboard.panes.maps import MapsView
 from snakemap.dashboard.panes.maps_pane import MapsPane
 from snakemap.dashboard.panes.registry import PANES
 from snakemap.dashboard.panes.status_text import RUNS_SHOWN, RateEstimate, history, lights, progress, sought
+from snakemap.dashboard.permalink import rounded
 from snakemap.dashboard.run_text import drawn_raster, run_title
 from snakemap.dashboard.session_context import SessionContext
 from snakemap.dashboard.theme import THEMES
@@ -457,6 +458,16 @@ class Session(SessionContext):
         opened, self._opened = self._opened, ""
         if opened:
             self.live.release(opened)
+
+    def color_brush(self) -> None:
+        """Set the limits of the colors by hand: those of the brush, which is cleared."""
+        brush, (low, high) = self.choices.brush, self.pipeline.span
+        if brush is None or not high > low:
+            return
+        first, last = rounded(*(low + share * (high - low) for share in brush), digits=4)
+        self.choices.limits = "by hand"  # which fills in the ends of before
+        self.choices.param.update(low=first, high=last)
+        self.show_brush(None)
 
     def clear_selections(self) -> None:
         """Clear brush and box."""

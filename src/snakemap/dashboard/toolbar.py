@@ -29,6 +29,7 @@ NARROW = ":host { min-width: 0 !important; }"
 WITHIN = f"{NARROW} :host > div {{ overflow: hidden; text-overflow: ellipsis; }}"
 WRAPPED = "@media (max-width: 699px) { :host { flex-wrap: wrap; flex: none !important; height: auto !important; } }"
 CUT = {"flex": "0 1 auto", "overflow": "hidden", "white-space": "nowrap", "text-overflow": "ellipsis"}
+SHORT = ".bk-btn { padding: 0 2px !important; font-size: 12px; }"
 FAINT = {"color": "var(--sm-faint)", "font-size": "12px"}
 
 LETTERS_MAX, BUTTON_LETTERS = 38, 3
@@ -62,9 +63,9 @@ class Toolbar:
                 description=None,
             )
             for parameter, options, width, least, name in (
-                (choices.param.limits, LIMITS, 150, 54, "limits of the colors"),
+                (choices.param.limits, LIMITS, 138, 54, "limits of the colors"),
                 (choices.param.scale, SCALES, 84, 50, "scale of the colors"),
-                (choices.param.aspect, ASPECTS, 124, 54, "proportions of the maps"),
+                (choices.param.aspect, ASPECTS, 118, 54, "proportions of the maps"),
                 (choices.param.colors, COLORS, 112, 50, "palette of the maps"),
             )
         ]  # fmt: skip
@@ -179,7 +180,7 @@ class Toolbar:
     def _shape_field(self) -> pn.viewable.Viewable:
         """Return the field for the shape of a run without one; it applies to this tab only."""
         choices = self._tab.choices
-        field = pn.widgets.TextInput(placeholder="shape", width=72, stylesheets=_shrinking(40), margin=0, max_length=40)
+        field = pn.widgets.TextInput(placeholder="shape", width=66, stylesheets=_shrinking(60), margin=0, max_length=40)
 
         reading = False
 
@@ -209,25 +210,30 @@ class Toolbar:
         return [
             pn.widgets.Toggle.from_param(parameter, label=label, width=width, stylesheets=css, margin=0)
             for parameter, label, width in (
-                (choices.param.exchanged, "x ⇄ y", 54),
-                (choices.param.stage_path, "path", 44),
+                (choices.param.exchanged, "x ⇄ y", 52),
+                (choices.param.stage_path, "path", 40),
+                (choices.param.grid, "grid", 38),
             )
         ]
 
     def brush_line(self) -> pn.viewable.Viewable:
         """Return the choice of the channel, and the button that clears brush and box."""
         choices = self._tab.choices
-        clear = pn.widgets.Button(label="Clear", stylesheets=[stylesheet("widgets")], margin=0, visible=False)
+        css: dict[str, Any] = {"stylesheets": [stylesheet("widgets"), SHORT], "margin": 0, "visible": False}
+        clear = pn.widgets.Button(label="Clear", width=40, **css)
+        colors = pn.widgets.Button(label="Colors", width=46, description="make its ends the ends of the colors", **css)
 
         def show(*_: Any) -> None:
+            colors.visible = choices.brush is not None
             clear.visible = choices.brush is not None or choices.box is not None
             hint.visible = not clear.visible
 
         on_click(clear, self._tab.document, self._tab.clear_selections)
+        on_click(colors, self._tab.document, self._tab.color_brush)
         choices.param.watch(show, ["brush", "box"])
         channel = self._channel_choice()
         hint = pn.pane.HTML("drag to brush", styles={**FAINT, **CUT}, margin=(6, 0, 6, 4), stylesheets=[WITHIN])
-        return pn.Row(channel, hint, pn.HSpacer(), clear, sizing_mode="stretch_width", height=28, margin=0)
+        return pn.Row(channel, hint, pn.HSpacer(), colors, clear, sizing_mode="stretch_width", height=28, margin=0)
 
     def _channel_choice(self) -> pn.viewable.Viewable:
         """Return the choice of the channel of histogram and brush: buttons, or a menu where they would be cut off.

@@ -152,6 +152,7 @@ class UrlSync:
             exchanged=choices.exchanged,
             shape=choices.shape,
             stage_path=choices.stage_path,
+            grid=choices.grid,
             enlarged=choices.enlarged,
             zoom=tab.maps.zoom,
             box=tab.maps.box,
@@ -311,7 +312,7 @@ class UrlArrival:
         )
         self.waiting = {name: wanted for name in late if (wanted := getattr(place, name)) != getattr(usual, name)}
         self._run, self._notes = place.run, list(notes)
-        as_named = ("scale", "aspect", "colors", "stage_path", "enlarged")
+        as_named = ("scale", "aspect", "colors", "stage_path", "grid", "enlarged")
         at_once: dict[str, Any] = {name: getattr(place, name) for name in as_named}
         at_once["rois"] = place.rois
         if place.limits != BY_HAND:

@@ -48,6 +48,7 @@ class Choices(param.Parameterized):
         default=False, doc="Whether the fast axis is drawn upwards and the slow one to the right."
     )
     stage_path = param.Boolean(default=False, doc="Whether the path of the stage is drawn over the maps.")
+    grid = param.Boolean(default=False, doc="Whether grid lines and a scale bar are drawn over the maps.")
     enlarged = param.String(default="", doc="The channel whose map is enlarged; empty for all maps.")
     aspect = param.Selector(default=ASPECTS[0], objects=ASPECTS, doc="The proportions of the maps.")
     brush = param.Tuple(

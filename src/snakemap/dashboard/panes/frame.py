@@ -264,7 +264,7 @@ class FrameView(Pane):
             y_range=Range1d(start=1, end=0),
             tools=[],
             sizing_mode="stretch_both",
-            min_height=120,
+            min_height=100,
             min_width=160,
             min_border_left=56,
             toolbar_location="above",

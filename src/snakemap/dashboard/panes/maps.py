@@ -50,6 +50,7 @@ from snakemap.core.run import Run
 from snakemap.dashboard.callbacks import on_events
 from snakemap.dashboard.client_state import ClientState, script
 from snakemap.dashboard.figure_theme import FONT, apply_theme, save_tool, value_formatter
+from snakemap.dashboard.panes.map_grid import MapGrid
 from snakemap.dashboard.panes.map_plot import MapImage, Shown, map_plot
 from snakemap.dashboard.permalink import NUMBER_MAX, rounded
 from snakemap.dashboard.pipeline import SMALLEST, Pipeline
@@ -168,6 +169,7 @@ class MapsView(pn.viewable.Viewer):
         self.images: list[Any] = []
         self.titles = [_title(name, letters=28 if self._wall else 12) for name in self.channels]
         self.figures = [self._figure(number) for number in range(len(self.channels))]
+        self.grid = MapGrid(self.figures)
         self._connect(on_box)
         self._connect_taps(on_tap, on_double_tap)
         self.restyle(self.theme)
@@ -274,6 +276,7 @@ class MapsView(pn.viewable.Viewer):
         }
         if place != self.page.place:
             self.page.place = place
+        self.show_grid()
         for edge in self.edges:
             edge.update(left=left, right=right, bottom=bottom, top=top, visible=True)
 
@@ -408,6 +411,13 @@ class MapsView(pn.viewable.Viewer):
         if data != self.point.data:
             self.point.data = data
 
+    def show_grid(self) -> None:
+        """Show or hide grid lines and scale bars, as the tab has chosen."""
+        place = self.page.place or {}
+        unit = place["fast"]["unit"] if place and place["fast"]["known"] else ""
+        chosen = self.pipeline.choices.grid
+        self.grid.show(visible=chosen, unit=unit, theme=self.theme, letters=self._letters)
+
     def show_box(self, corners: Corners | None) -> None:
         """Draw the box whose histogram is shown on every map, or remove it."""
         for box in self.boxes:
@@ -471,6 +481,7 @@ class MapsView(pn.viewable.Viewer):
             if self.profile:
                 self._lined[2 * number + 1].fill_color = color
             self.boxes[number].update(line_color=theme.accent, fill_color=None, line_width=2, line_dash="dashed")
+        self.show_grid()
         self._color_bars()
         for span in self._cross:
             span.update(line_color=theme.text, line_alpha=0.5)
@@ -555,7 +566,9 @@ class MapsView(pn.viewable.Viewer):
 
     def _connect(self, on_box: Callable[[Corners | None], None]) -> None:
         names = list(self.channels)
-        readout = script("readout", page=self.page, cells=self.cells, readout=self.readout, names=names)
+        readout = script(
+            "readout", page=self.page, cells=self.cells, readout=self.readout, names=names, point=self.point
+        )
         ranges: dict[str, Any] = {"x_range": self.x_range, "y_range": self.y_range}
         self.fit = fit = script("fit", page=self.page, figure=self.figures[0], **ranges)
         for name, plot in zip(self.channels, self.figures, strict=True):

@@ -55,6 +55,7 @@ class MapsPane(Pane):
         choices.param.watch(self._on_scale, "scale")
         choices.param.watch(self._on_aspect, "aspect")
         choices.param.watch(lambda event: self.view.set_colors(event.new), "colors")
+        choices.param.watch(lambda _: self.view.show_grid(), "grid")
         choices.param.watch(lambda event: self.view.enlarge(event.new), "enlarged")
         choices.param.watch(self._on_stage_path, "stage_path")
         session.on_status(self._on_status)

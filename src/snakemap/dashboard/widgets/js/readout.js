@@ -1,6 +1,6 @@
 // Writes the cell under the pointer: coordinates with units, row and column, counts of every channel. Without a pointer the
-// line holds the note on the run.
-export default ({page, cells, readout, names}, event) => {
+// line holds the note on the run. With a chosen point, its distance to the pointer too.
+export default ({page, cells, readout, names, point}, event) => {
   const place = page.place
   const rest = () => readout.setv({text: page.idle || "&nbsp;"}, {sync: false})
   if (event.event_name === "mouseleave") page._pointed = false
@@ -35,6 +35,12 @@ export default ({page, cells, readout, names}, event) => {
   const where = []
   if (place.fast.known) where.push(item(place.fast.name, digits(center_x, place.dx), place.fast.unit))
   if (place.slow.known) where.push(item(place.slow.name, digits(center_y, place.dy), place.slow.unit))
+  const [from_x] = point.data.x, [from_y] = point.data.y
+  if (from_x !== undefined && place.fast.known && place.slow.known) {
+    const [across, up] = [x - from_x, y - from_y], step = Math.min(Math.abs(place.dx), Math.abs(place.dy))
+    if (place.fast.unit === place.slow.unit) where.push(item("distance", digits(Math.hypot(across, up), step), place.fast.unit))
+    else where.push(item("from the point", `${digits(across, place.dx)} ${escaped(place.fast.unit)}, ${digits(up, place.dy)}`, place.slow.unit))
+  }
   const block = place.step > 1 ? item("mean of", `${place.step} × ${place.step}`) : ""
   if (place.exchanged) [row, column] = [column, row]
   const cell = place.indexed ? item("row", row, "", "cell") + item("column", column, "", "cell") : ""
