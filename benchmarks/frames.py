@@ -36,6 +36,7 @@ from snakemap.core.derived_documents import derived_descriptor, derived_page
 from snakemap.core.documents import Document
 from snakemap.core.run import Run
 from snakemap.dashboard.panes.file_workspace import FileServices
+from snakemap.dashboard.panes.maps_pane import MapsPane
 from snakemap.dashboard.panes.past_frame import frame_at
 from snakemap.dashboard.panes.region_list import RegionList
 from snakemap.dashboard.session import Session
@@ -152,7 +153,7 @@ async def drag(access: BlockAccess, run: Run, steps: int) -> tuple[list[float], 
     listed = RegionList(tab, regions)
     listed.background.close()  # no frame is read beside
     await settle(tab)
-    tab.document.add_root(tab.maps_place.get_root(tab.document))
+    tab.document.add_root(tab.pane(MapsPane).place.get_root(tab.document))
     tab.document.add_root(tab.frame.figure)
     tab.choices.rois = ("spot:600,750,880,1030",)
     await settle(tab)

@@ -35,7 +35,7 @@ def run_before(summaries: Sequence[Mapping[str, Any]], uid: str) -> str:
     ('a', '')
     """
     places = [place for place, one in enumerate(summaries) if one["uid"] == uid]
-    older = summaries[places[0] + 1 :] if places else []
+    older = summaries[places[0] + 1 :] if places else summaries[:0]
     return next(iter(measured_uids(one for one in older if one.get("points") != 0)), "")
 
 

@@ -14,6 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
+from tests.support.patience import patiently
 from tests.unit.api.test_app import ApiStore, application
 
 from snakemap.core.derived_documents import derived_descriptor, derived_page
@@ -337,12 +338,12 @@ async def test_blocks_answer_at_once_and_say_what_is_not_exact(
     cut, whole = ROI, f"whole:0,{HEIGHT},0,{WIDTH}"
 
     async def until_made(points: int) -> dict[str, Any]:
-        for _ in range(200):
-            body = (await beamline.get(cut, whole, approximate=True)).json()
-            if body["regions"]["spot"]["approximate"] == points:
-                return body
-            await asyncio.sleep(0.05)
-        raise AssertionError(body)
+        async with patiently(10):
+            while True:
+                body = (await beamline.get(cut, whole, approximate=True)).json()
+                if body["regions"]["spot"]["approximate"] == points:
+                    return body
+                await asyncio.sleep(0.05)
 
     body = await until_made(8)
     assert beamline.frames_read == 0
