@@ -97,7 +97,9 @@ def fork(arguments: list[str], *, environment: Mapping[str, str], output: int) -
         request = json.dumps([arguments, dict(environment)]).encode()
         assert len(request) < REQUEST_BYTES_MAX
         socket.send_fds(server, [request], [output, theirs.fileno()])
-    return Fork(int(ours.recv(100)), ours)
+    pid = ours.recv(100)
+    assert pid, f"the process with the imports of {arguments[0]} has ended; its error is above"
+    return Fork(int(pid), ours)
 
 
 def _start(kind: str) -> socket.socket:

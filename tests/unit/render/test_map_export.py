@@ -50,8 +50,8 @@ def test_numbers_are_the_same_after_a_round_trip(run: Run) -> None:
         pages: list[Any] = list(file.pages)
         assert [page.description for page in pages] == list(channels)
         np.testing.assert_array_equal(np.stack([page.asarray() for page in pages]), grids)
-    told = json.loads(written(run, MapFormat.JSON))["channels"]
-    np.testing.assert_array_equal(np.array(told["total"], dtype=float), grids[-1])
+    channels = json.loads(written(run, MapFormat.JSON))["channels"]
+    np.testing.assert_array_equal(np.array(channels["total"], dtype=float), grids[-1])
 
 
 def test_a_tiff_is_float64_where_float32_is_not_exact() -> None:
