@@ -14,10 +14,11 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
 from tests.support.browser import ARGUMENTS, CHROMIUM, Shown, open_page, patient
+from tests.support.http_requests import answers
 from tests.support.made_up import MadeUpRun
-from tests.support.patience import PATIENCE
+from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import free_port
-from tests.support.stack import Program, Stack
+from tests.support.stack import START_TIMEOUT_S, Program, Stack
 
 expect.set_options(timeout=20_000 * PATIENCE)
 
@@ -63,6 +64,7 @@ def beamline(tmp_path_factory: pytest.TempPathFactory, redis_server: str) -> Ite
     environment = stack.pages.environment
     with Program(["simulate", "--rest", str(port)], environment=environment, log=directory / "simulate.log"):
         try:
+            assert eventually(lambda: answers(f"{url}/api/v1/plans"), timeout_s=START_TIMEOUT_S, every_s=0.1)
             stack.serve()
             stack.ingest.start()
             yield stack, url

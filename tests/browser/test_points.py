@@ -125,6 +125,7 @@ def test_regions_are_typed_and_drawn_and_become_maps_of_the_tab(
         """() => { const tools = sm.named('frame').toolbar.tools
                    tools.find((tool) => tool.type === 'BoxSelectTool').active = true }"""
     )
+    other.settled_frame("frame")
     start, end = other.page.evaluate("() => { const {x_range: x} = sm.view('frame').model; return [x.start, x.end] }")
     share = [(x - start) / (end - start) for x in (1.5, 5.5)]
     other.drag("frame", (share[0], 0.5), (share[1], 0.8))  # below the toolbar, which lies over the frame

@@ -106,9 +106,20 @@ class Shown:
         """Where a figure's inner frame is on the screen, in pixels."""
         return self.page.evaluate("(name) => sm.frame(name)", name)
 
+    def settled_frame(self, name: str) -> dict[str, float]:
+        """Where a figure's inner frame is, once the page has stopped to arrange its parts."""
+        boxes = [self.frame(name)]
+
+        def settled() -> bool:
+            boxes.append(self.frame(name))
+            return boxes[-1] == boxes[-2]
+
+        self.wait_every(settled, every_s=0.2)
+        return boxes[-1]
+
     def drag(self, name: str, start: tuple[float, float], end: tuple[float, float]) -> None:
         """Drags over a figure; positions are shares of its frame, from its top left corner."""
-        box = self.frame(name)
+        box = self.settled_frame(name)
         for number, (x, y) in enumerate((start, end)):
             at = (box["x"] + x * box["width"], box["y"] + y * box["height"])
             self.page.mouse.move(*at, steps=1 if number == 0 else 6)
@@ -132,7 +143,11 @@ class Shown:
 
     def wait(self, happens: Any, *, timeout_s: float = 20.0) -> None:
         """Returns when something has happened; fails with the page's complaints when it does not."""
-        if not eventually(happens, timeout_s=timeout_s, every_s=LOOK_EVERY_S):
+        self.wait_every(happens, timeout_s=timeout_s, every_s=LOOK_EVERY_S)
+
+    def wait_every(self, happens: Any, *, timeout_s: float = 20.0, every_s: float) -> None:
+        """As :meth:`wait`, with another pause between two looks."""
+        if not eventually(happens, timeout_s=timeout_s, every_s=every_s):
             raise AssertionError(f"it did not happen; lights {self.lights()}, errors {self.errors}")
 
 

@@ -16,7 +16,7 @@ from tests.support.http_requests import answers
 from tests.support.patience import PATIENCE, eventually
 from tests.support.rabbitmq import free_port
 
-__all__ = ["Program", "Stack", "die_with_parent"]
+__all__ = ["START_TIMEOUT_S", "Program", "Stack", "die_with_parent"]
 
 START_TIMEOUT_S = 60.0
 PR_SET_PDEATHSIG = 1

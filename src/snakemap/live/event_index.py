@@ -29,7 +29,7 @@ from snakemap.live.event_selection import EventSelection, SearchResult
 from snakemap.live.subscribers import Subscribers
 from snakemap.store.entries import RawEntry
 from snakemap.store.store import Store, StreamPosition
-from snakemap.store.tasks import cancel_tasks
+from snakemap.store.tasks import cancel_tasks, end_if_cancelled
 
 __all__ = ["EventIndex", "next_size", "row_of"]
 
@@ -97,6 +97,7 @@ class EventIndex:
         self.rows_max = rows_max
         self._subscribers = Subscribers(period_s)
         self._tasks: list[asyncio.Task[None]] = []
+        self._back: asyncio.Task[None] | None = None
         self._grown = asyncio.Event()
         self._searches = asyncio.Semaphore(SEARCHES_AT_ONCE)
         self.lives = 1
@@ -149,7 +150,7 @@ class EventIndex:
     def _stop(self) -> None:
         for task in self._all_tasks():
             task.cancel()
-        self._tasks = []
+        self._tasks, self._back = [], None
         self._empty()
 
     async def close(self) -> None:
@@ -260,37 +261,40 @@ class EventIndex:
 
     def _all_tasks(self) -> list[asyncio.Task[None]]:
         filling = [selection.task for selection in self.selections.values() if selection.task is not None]
-        return [*self._tasks, *filling]
+        back = [] if self._back is None else [self._back]
+        return [*self._tasks, *back, *filling]
 
     async def _follow(self) -> None:
+        """Read the index back from the newest event, and follow; ends as soon as it is cancelled.
+
+        The index may be in use again by then, so each wait for the store is followed by a check.
+        """
         place: StreamPosition | None = None
-        back: asyncio.Task[None] | None = None
-        try:
-            while True:
-                try:
-                    if place is None:
-                        latest = await self.store.latest()
-                        place = StreamPosition(latest, read=latest != BEGINNING)
-                    if back is None:
-                        back = asyncio.create_task(self._read_back(place.cursor), name="event index back")
-                    async with aclosing(self.store.follow_raw(place)) as batches:
-                        async for batch in batches:
-                            self._clear_trouble()
-                            if batch:
-                                self._take(batch)
-                except StoreRewound as trouble:
-                    log.warning("the event index is read again: %s", trouble)
-                    if back is not None:
-                        back.cancel()
-                    place = back = None
-                    self._start_over()
-                except StoreUnavailable as trouble:
-                    self.trouble = str(trouble)
-                    self._subscribers.notify()
-                    await asyncio.sleep(RETRY_S)
-        finally:
-            if back is not None:
-                back.cancel()
+        while True:
+            try:
+                if place is None:
+                    latest = await self.store.latest()
+                    end_if_cancelled()
+                    place = StreamPosition(latest, read=latest != BEGINNING)
+                    self._back = asyncio.create_task(self._read_back(place.cursor), name="event index back")
+                async with aclosing(self.store.follow_raw(place)) as batches:
+                    async for batch in batches:
+                        end_if_cancelled()
+                        self._clear_trouble()
+                        if batch:
+                            self._take(batch)
+            except StoreRewound as trouble:
+                end_if_cancelled()
+                log.warning("the event index is read again: %s", trouble)
+                if self._back is not None:
+                    self._back.cancel()
+                place = None
+                self._start_over()
+            except StoreUnavailable as trouble:
+                end_if_cancelled()
+                self.trouble = str(trouble)
+                self._subscribers.notify()
+                await asyncio.sleep(RETRY_S)
 
     def _start_over(self) -> None:
         """Drop everything that was read from a replaced store."""
@@ -328,6 +332,7 @@ class EventIndex:
             except StoreUnavailable:
                 await asyncio.sleep(RETRY_S)
                 continue
+            end_if_cancelled()
             if self.older:
                 break  # the oldest rows were dropped meanwhile, so these would leave a gap
             self.older = bool(chunk) and free <= 0
@@ -384,6 +389,7 @@ class EventIndex:
         if any(selection.filter.takes(self.row(number)) for number in numbers):
             last, first = self.row(numbers[0]).cursor, self.row(numbers[-1]).cursor
             stored = await self._documents(first, last, len(numbers))
+            end_if_cancelled()
             for number in numbers:
                 if number < self.start:
                     break  # dropped meanwhile

@@ -16,6 +16,7 @@ from snakemap.store.keys import LIFE, OWNERS, RUNS, STREAM, WORKER_LEASE, run_ke
 from snakemap.store.redis_connection import ANSWER_TIMEOUT_S
 from snakemap.store.redis_shared_state import RedisSharedState
 from snakemap.store.scripts import APPEND, SPAN, STATE
+from snakemap.store.tasks import end_if_cancelled
 
 __all__ = ["RedisStream", "StreamPosition"]
 
@@ -188,6 +189,7 @@ class RedisStream(RedisSharedState):
                     pipeline.xread({STREAM: place.cursor}, count=count, block=block_ms)
                     pipeline.eval(STATE, 2, STREAM, LIFE, place.cursor)
                     answer, state = _answers(await pipeline.execute(raise_on_error=False))
+                end_if_cancelled()
                 self._compare(place, state, resumed=False)
                 rows: list[tuple[bytes, dict[bytes, bytes]]] = answer[0][1] if answer else []
                 if rows:

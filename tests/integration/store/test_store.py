@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -607,3 +608,24 @@ def test_a_url_that_redis_does_not_know_is_a_wrong_setting(url: str) -> None:
 )
 def test_the_address_tells_where_redis_is_and_no_password(url: str, address: str) -> None:
     assert Store(url).address == address
+
+
+async def test_a_reader_whose_cancellation_was_forgotten_gets_no_further_entries(store: Store) -> None:
+    got: list[int] = []
+    waiting = asyncio.Event()
+
+    async def read() -> None:
+        async with aclosing(store.follow("0", block_ms=20)) as batches:
+            async for entries in batches:
+                got.append(len(entries))
+                waiting.set()
+                with contextlib.suppress(asyncio.CancelledError):  # as redis-py may
+                    await asyncio.sleep(3600)
+
+    reading = asyncio.create_task(read())
+    async with patiently(DEADLINE_S):
+        await waiting.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    assert len(got) == 1

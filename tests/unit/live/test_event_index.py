@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 
@@ -85,6 +86,29 @@ class FakeStore:
     def _check(self) -> None:
         if self.down:
             raise StoreUnavailable("Redis at memory cannot be reached")
+
+
+class ForgetfulStore(FakeStore):
+    """A store whose calls forget a cancellation, as those of redis-py may."""
+
+    async def latest(self) -> str:
+        await self._forget()
+        return await super().latest()
+
+    async def raw(self, **options: object) -> list[RawEntry]:
+        await self._forget()
+        return await super().raw(**options)  # pyright: ignore[reportArgumentType]
+
+    async def follow_raw(self, place: StreamPosition) -> AsyncGenerator[list[RawEntry]]:
+        async for found in super().follow_raw(place):
+            await self._forget()
+            yield found
+
+    @staticmethod
+    async def _forget() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            for _ in range(3):
+                await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -378,3 +402,25 @@ def test_a_small_document_is_shown_whole_and_is_json(doc: object) -> None:
     text, whole = pretty_text(orjson.dumps(doc))
     assert whole
     assert orjson.loads(text) == doc
+
+
+@pytest.mark.parametrize("steps", range(14))
+async def test_an_index_that_is_dropped_and_wanted_again_has_every_event_once_though_cancellations_are_forgotten(
+    make: Callable[..., EventIndex], steps: int
+) -> None:
+    store = ForgetfulStore(20)
+    index = make(store)
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    index.unwatch("tab")
+    index.watch("next tab", lambda: None)
+    store.add(20)
+    await until(lambda: index.loaded and index.stop - index.start >= 40)
+    store.add(3)
+    await until(lambda: index.stop - index.start >= 43)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert [index.row(number).cursor for number in range(index.start, index.stop)] == [
+        entry.cursor for entry in store.entries
+    ]
+    index.unwatch("next tab")
