@@ -21,6 +21,9 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
+
+import httpx
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from tests.support.tabs import opened
@@ -54,6 +57,18 @@ async def in_use(url: str) -> tuple[Any, dict[str, float]]:
     return tab.socket, {"page": tab.page_s, "open": time.perf_counter() - begun, "bytes": tab.bytes + received}
 
 
+async def scripts_bytes(url: str) -> int:
+    """Bytes of scripts and styles as they are sent to a browser that opens the dashboard for the first time."""
+    async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=60) as client:
+        page = (await client.get("/dashboard")).text
+        total = 0
+        for address in re.findall(r'<(?:script[^>]* src|link[^>]* href)="([^"]+\.(?:js|css)[^"]*)"', page):
+            async with client.stream("GET", urljoin("/dashboard", address)) as answer:
+                await answer.aread()
+                total += answer.num_bytes_downloaded
+    return total
+
+
 async def measured(url: str, pid: int, tabs: int) -> dict[str, float]:
     """Open tabs one after the other while another one is open."""
     staying, _ = await in_use(url)
@@ -85,6 +100,7 @@ async def measured(url: str, pid: int, tabs: int) -> dict[str, float]:
         "share": share,
         "cpu": spent / tabs,
         **{name: statistics.median(one[name] for one in found) for name in ("page", "open", "bytes")},
+        "scripts": await scripts_bytes(url),
         "calm": calm,
         "gap": max(gaps),
     }
@@ -113,7 +129,8 @@ def main() -> None:
     print(f"opening a tab: server CPU    {row['cpu']:6.2f} s")
     print(f"               the page      {row['page']:6.2f} s after the request")
     print(f"               first updates {row['open']:6.2f} s after the request")
-    print(f"               sent          {row['bytes'] / 1e6:6.2f} MB, without scripts")
+    print(f"               sent          {row['bytes'] / 1e6:6.2f} MB")
+    print(f"               first time    {row['scripts'] / 1e6:6.2f} MB more: scripts and styles")
     print(f"longest wait of another tab  {row['gap']:6.2f} s, {row['calm']:.2f} s while no page is opened")
 
 

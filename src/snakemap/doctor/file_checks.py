@@ -12,10 +12,20 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from snakemap.doctor.finding import CheckContext, Found, Note, Wrong
-from snakemap.doctor.machine_checks import disk_space
+from snakemap.doctor.machine_checks import disk_space, existing, is_writable
 from snakemap.files.data_root import DataRoot
 
-__all__ = ["dask", "data_root", "downloads", "file_locking", "file_timeout", "log_dir", "log_rows", "path_map"]
+__all__ = [
+    "blocks",
+    "dask",
+    "data_root",
+    "downloads",
+    "file_locking",
+    "file_timeout",
+    "log_dir",
+    "log_rows",
+    "path_map",
+]
 
 REMOTE = frozenset(("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "afs"))
 ENTRIES_MANY = 20_000
@@ -125,14 +135,16 @@ def blocks(context: CheckContext) -> Iterator[Found]:
     most = context.settings.blocks_max_gb
     if not most:
         yield "off: maps of regions are read from the files alone"
+    elif context.settings.blocks_dir is None and not is_writable(context.settings.blocks_path):
+        yield Note("unknown while the state directory cannot be written to")
     else:
         yield from _bounded(context.settings.blocks_path, most, "SNAKEMAP_BLOCKS_MAX_GB")
 
 
 def _bounded(place: Path, most: float, setting: str) -> Iterator[Found]:
     """Yield whether a directory with a bound in gigabytes can be written, and whether its disk has as many."""
-    exists = next(parent for parent in (place, *place.absolute().parents) if parent.exists())
-    if not exists.is_dir() or not os.access(exists, os.W_OK | os.X_OK):
+    exists = existing(place)
+    if not is_writable(place):
         yield Wrong(f"{exists} is not a directory that this user can write to; set it to one that is")
         return
     total = shutil.disk_usage(exists).total / 1e9

@@ -19,7 +19,18 @@ from packaging.requirements import Requirement
 from snakemap.doctor.finding import CheckContext, Found, Note, Wrong
 from snakemap.resources import app_dir
 
-__all__ = ["clock", "disk_space", "leftovers", "open_files", "packages", "pages", "python", "state_dir"]
+__all__ = [
+    "clock",
+    "disk_space",
+    "existing",
+    "is_writable",
+    "leftovers",
+    "open_files",
+    "packages",
+    "pages",
+    "python",
+    "state_dir",
+]
 
 SHOWN = ("panel", "bokeh", "holoviews", "datashader", "h5py", "bluesky", "redis", "stomp.py")
 FREE_MIN_BYTES, FREE_LOW_BYTES = 100_000_000, 1_000_000_000
@@ -67,11 +78,22 @@ def pages(context: CheckContext) -> Iterator[Found]:
 def state_dir(context: CheckContext) -> Iterator[Found]:
     """Yield whether the state directory is writable, and its disk has free space."""
     place = context.settings.state_dir.expanduser()
-    exists = next(parent for parent in (place, *place.parents) if parent.exists())
-    if not exists.is_dir() or not os.access(exists, os.W_OK | os.X_OK):
+    exists = existing(place)
+    if not is_writable(place):
         yield Wrong(f"{exists} cannot be written to by this user; set SNAKEMAP_STATE_DIR to where it can")
         return
     yield disk_space(exists) or str(place)
+
+
+def existing(place: Path) -> Path:
+    """Return a path, or the first of its parents that exists."""
+    return next(parent for parent in (place, *place.absolute().parents) if parent.exists())
+
+
+def is_writable(place: Path) -> bool:
+    """Return whether a directory can be written to, or made."""
+    exists = existing(place)
+    return exists.is_dir() and os.access(exists, os.W_OK | os.X_OK)
 
 
 def disk_space(place: Path) -> Found | None:
