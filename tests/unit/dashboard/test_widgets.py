@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from bokeh.document import Document
 
 from snakemap.dashboard import embed_pane, widgets
 from snakemap.dashboard.panes import dataset_state, event_log, file_browser, hdf5_tree
-from snakemap.dashboard.widgets import Controls, Part
+from snakemap.dashboard.widgets import Controls, Part, RegionBar
 
 PARTS = [
     one
@@ -33,6 +37,25 @@ def test_a_component_reads_from_the_browser_what_its_script_writes(part: type[Pa
 
 def test_all_components_are_looked_at() -> None:
     assert {part.__name__ for part in PARTS} > {"Controls", "RunList", "TopBar", "FileList", "EventList", "ValueTable"}
+
+
+def test_everything_that_a_script_asks_for_in_quick_succession_is_taken_once_and_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    document = Document()
+    monkeypatch.setattr(
+        Document, "session_context", property(lambda _: SimpleNamespace(request=SimpleNamespace(arguments={})))
+    )
+    later: list[Callable[[], Any]] = []
+    monkeypatch.setattr(document, "add_timeout_callback", lambda callback, _ms: later.append(callback))
+    bar = RegionBar()
+    taken: list[int] = []
+    bar.param.watch(lambda event: taken.append(event.new["number"]), "ask")
+    for number in range(1, 5):
+        bar._server_change(document, "ref", None, "ask", None, {"number": number})
+    for callback in later:
+        asyncio.run(callback())
+    assert taken == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("part", SHOWING)

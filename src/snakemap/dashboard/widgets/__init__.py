@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import param
 from bokeh.document import Document
 from panel.custom import JSComponent
+from panel.io.state import set_curdoc, state
 
 __all__ = [
     "UNSEEN_LABEL",
@@ -81,6 +82,16 @@ class Part(JSComponent):
     @property
     def _linked_properties(self) -> tuple[str, ...]:
         return self.written
+
+    def _server_change(self, doc: Document, ref: str, subpath: str | None, attr: str, old: Any, new: Any) -> None:
+        """Take every value that the script assigns, in order; Panel takes the last one of 50 ms."""
+        if attr in self._events:
+            try:
+                with set_curdoc(doc):
+                    self._process_events({attr: self._events[attr]})
+            except Exception as error:  # noqa: BLE001 - as Panel does with that of the last one
+                state._handle_exception(error)
+        super()._server_change(doc, ref, subpath, attr, old, new)
 
     def _get_properties(self, doc: Document | None) -> dict[str, Any]:
         """Return Panel's properties, with the mark of scripts that need no translation from TypeScript in the browser.
