@@ -25,7 +25,7 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from snakemap.hdf5.block_answer import BlockSums, blocks_of
 from snakemap.hdf5.frame_layout import COLORS
 from snakemap.hdf5.protocol import TOTAL_PAYLOAD_MAX, FrameRequest
 from snakemap.hdf5.reader_process import ReaderProcess
+from snakemap.settings import Settings
 
 __all__ = ["FileFingerprint", "FrameBatch", "FrameReader", "FrameSums", "FrameTotal", "recorded_fingerprints"]
 
@@ -173,6 +174,22 @@ class FrameReader(ReaderProcess):
     """
 
     marks: tuple[FileFingerprint, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings, **options: Any) -> Self:
+        """Return a reader of the files of the data root.
+
+        Args:
+            settings: of the process.
+            options: further arguments of the reader.
+        """
+        return cls(
+            settings.root,
+            path_map=settings.path_map,
+            locking=settings.file_locking,
+            time_limit_s=settings.file_timeout_s,
+            **options,
+        )
 
     async def reduce(self, batch: FrameBatch) -> FrameSums:
         """Return the sums of the frames of a batch.

@@ -19,6 +19,7 @@ from snakemap.ingest.file_data import FileData, SummedData
 from snakemap.ingest.priority_lock import PriorityLock
 from snakemap.ingest.reader_pool import FrameReading, ReaderPool
 from snakemap.ingest.worker_stats import WorkerStats
+from snakemap.live.measured import recognize
 
 __all__ = ["Announced", "ReadLoop"]
 
@@ -329,12 +330,7 @@ class ReadLoop:
         known = self.marks.get(resource)
         if known is None:
             known = self.marks[resource] = self.file_data.recorded(resource)
-        for mark in marks:
-            before = known.get(mark.name)
-            if before is not None and not mark.fits(before):
-                raise FileReplaced(f"{mark.name} was replaced or changed after it was read")
-            if before is None or not before.checksum or not before.inode:
-                known[mark.name] = mark
+        recognize(marks, known)
 
     async def _check_unannounced(self, reader: FrameReading, row_range: RowRange) -> None:
         """Check that unannounced rows have certainly been written.

@@ -258,18 +258,8 @@ def _event_log(settings: Settings, store: Store, stats: WorkerStats) -> EventLog
     )
 
 
-def _reader(settings: Settings, *, nice: int = 0) -> FrameReader:
-    return FrameReader(
-        settings.root,
-        path_map=settings.path_map,
-        locking=settings.file_locking,
-        time_limit_s=settings.file_timeout_s,
-        nice=nice,
-    )
-
-
 def _cluster_reader(settings: Settings, cluster: DaskCluster) -> DaskReader:
-    own = _reader(settings, nice=BACKGROUND_NICE)
+    own = FrameReader.of(settings, nice=BACKGROUND_NICE)
     return DaskReader(cluster, own.config, make=lambda: own)
 
 
@@ -290,12 +280,12 @@ async def ingest(settings: Settings, *, stop: asyncio.Event) -> None:
     name = own_name()
     store = Store(settings.redis_url, documents_max=settings.documents_max, keep_days=settings.keep_days, worker=name)
     source = open_source(_with_subscription(settings, settings.redis_url.rpartition("@")[2]))
-    readers = ReaderPool(lambda: _reader(settings))
+    readers = ReaderPool(lambda: FrameReader.of(settings))
     # finished files have reader processes of their own, with lower priority than those of current scans; at least two,
     # because one waits for the worker while the other reads
     at_once = max(2, len(os.sched_getaffinity(0)) - 1)
     cluster = DaskCluster(settings.dask) if settings.dask else None
-    background = ReaderPool(lambda: _reader(settings, nice=BACKGROUND_NICE), at_most=at_once)
+    background = ReaderPool(lambda: FrameReader.of(settings, nice=BACKGROUND_NICE), at_most=at_once)
     if cluster is not None:
         at_once = AT_ONCE
         background = ReaderPool(lambda: _cluster_reader(settings, cluster), at_most=at_once)

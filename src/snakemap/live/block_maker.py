@@ -126,17 +126,7 @@ class BlockMaker:
         directory = block_directory(settings)
         if directory is None:
             return None
-        make = functools.partial(
-            FrameReader,
-            settings.root,
-            path_map=settings.path_map,
-            locking=settings.file_locking,
-            time_limit_s=settings.file_timeout_s,
-            sums=False,
-            nice=NICE,
-            blocks=True,
-        )
-        return cls(directory, make)
+        return cls(directory, functools.partial(FrameReader.of, settings, sums=False, nice=NICE, blocks=True))
 
     async def close(self) -> None:
         """End the reader process and close all files; another portion begins again."""

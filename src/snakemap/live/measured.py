@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +41,7 @@ def check_readable(run: Run, source: MapSource, rois: Sequence[Roi]) -> None:
         raise TooLarge(f"the run has {source.maps.raster.size:,} points; regions of at most {POINTS_MAX:,} are read")
 
 
-def recognize(marks: Sequence[FileFingerprint], known: dict[str, FileFingerprint]) -> None:
+def recognize(marks: Iterable[FileFingerprint], known: dict[str, FileFingerprint]) -> None:
     """Check that each file is the one that was read before; record new ones.
 
     Raises:
@@ -50,7 +50,7 @@ def recognize(marks: Sequence[FileFingerprint], known: dict[str, FileFingerprint
     for mark in marks:
         before = known.get(mark.name)
         if before is not None and not mark.fits(before):
-            raise FileReplaced(f"{mark.name} was replaced or changed after the maps were made of it")
+            raise FileReplaced(f"{mark.name} was replaced or changed after it was read")
         if before is None or not before.checksum or not before.inode:
             known[mark.name] = mark
 

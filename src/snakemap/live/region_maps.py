@@ -99,14 +99,7 @@ class RegionMaps:
     def of(cls, settings: Settings) -> RegionMaps:
         """Return one for the files of the data root."""
         return cls(
-            functools.partial(
-                FrameReader,
-                settings.root,
-                path_map=settings.path_map,
-                locking=settings.file_locking,
-                time_limit_s=settings.file_timeout_s,
-                nice=NICE,
-            ),
+            functools.partial(FrameReader.of, settings, nice=NICE),
             blocks=BlockAccess.of(settings),
         )
 
